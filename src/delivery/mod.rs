@@ -1,0 +1,3 @@
+//! What must reach others: notices to the server, jobs to the work queue.
+
+pub mod notifier;
