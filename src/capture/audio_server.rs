@@ -30,16 +30,18 @@ impl AudioServer {
     /// Where pulseaudio is missing, ends, or does not listen within 10 s.
     pub async fn start(dir: &Path) -> Result<Self, PartError> {
         let failed = |why: String| PartError::new(PART, why);
-        let socket = dir.join("pulse");
+        let socket = dir.join("sound.socket");
         let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2");
-        let listen = format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display());
+        let listen = format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
         let mut spec = process::Spec::new("pulseaudio", "pulseaudio")
-            .args(["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--realtime=no"])
+            .args(["-n", "--daemonize=no", "--use-pid-file=no", "--fail=yes", "--exit-idle-time=-1", "--realtime=no"])
             .args(["--high-priority=no", "--disallow-exit", "--log-target=stderr", "--log-level=warning"])
             .args(["-L", &sink, "-L", &listen])
             .env("HOME", dir)
             .env("XDG_RUNTIME_DIR", dir)
             .env("XDG_CONFIG_HOME", dir)
+            // It would start a session bus of its own otherwise, which nobody here needs.
+            .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .env("PULSE_RUNTIME_PATH", dir)
             .env("PULSE_STATE_PATH", dir);
         spec.log_level = tracing::Level::DEBUG;
