@@ -79,7 +79,7 @@ pub(super) fn suggestion(section: &str, key: &str) -> Option<String> {
     let (best, distance) = names()
         .into_iter()
         .map(|(home, name)| {
-            let distance = strsim::damerau_levenshtein(&plain(key), &plain(name));
+            let distance = distance(&plain(key), &plain(name));
             // The same section wins over another one at the same distance.
             ((home, name), distance * 2 + usize::from(home != section))
         })
@@ -93,6 +93,11 @@ pub(super) fn suggestion(section: &str, key: &str) -> Option<String> {
         ("", name) => format!("did you mean `{name}` at the top level?"),
         (home, name) => format!("did you mean `{name}` under `{home}`?"),
     })
+}
+
+/// Slips of the finger between two names; the beginning of a name (`plugNmeet`) counts as one.
+fn distance(key: &str, name: &str) -> usize {
+    if key.len() >= 4 && name.starts_with(key) { 1 } else { strsim::damerau_levenshtein(key, name) }
 }
 
 /// Lower case and without separators: `maxLimit`, `max-limit` and `max_limit` are one.
@@ -136,6 +141,7 @@ mod tests {
             ("recorder", "max_limt", "did you mean `max_limit`?"),
             ("recorder", "maxLimit", "did you mean `max_limit`?"),
             ("", "plugnmeet_info", "did you mean `plugNmeet_info`?"),
+            ("", "plugNmeet", "did you mean `plugNmeet_info`?"),
             ("log_settings", "log-level", "did you mean `log_level`?"),
             ("", "max_limit", "it belongs under `recorder`"),
             ("recorder", "main_path", "it belongs under `recorder.copy_to_path`"),
@@ -156,7 +162,9 @@ mod tests {
 
     #[test]
     fn a_path_to_a_key_is_known() {
-        for path in ["recorder", "hooks.post_recording.scripts[]", "hooks.post_recording.scripts", "nats_info.nats_urls"] {
+        for path in
+            ["recorder", "hooks.post_recording.scripts[]", "hooks.post_recording.scripts", "nats_info.nats_urls"]
+        {
             assert!(is_known(path), "{path}");
         }
         for path in ["record", "recorder.max", "hooks.scripts"] {

@@ -67,15 +67,15 @@ impl Config {
 /// # Errors
 /// Every problem of the text at once.
 pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Problems> {
-    let root = tree::parse(text).map_err(|problem| Problems::new(file_name, vec![problem]))?;
+    let root = tree::parse(text).map_err(|problem| Problems::new(file_name, vec![problem], Vec::new()))?;
     let report = reader::Report::default();
     reader::check_keys(&root, &report);
-    let config = read(&reader::Section::root(&root, &report));
+    let config = reader::Section::root(&root, &report).and_then(|root| read(&root));
     let (problems, mut warnings) = report.into_lists();
     warnings.sort_by_key(|warning| warning.line);
     match config {
         Some(config) if problems.is_empty() => Ok((config, warnings)),
-        _ => Err(Problems::new(file_name, problems)),
+        _ => Err(Problems::new(file_name, problems, warnings)),
     }
 }
 

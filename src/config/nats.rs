@@ -41,7 +41,9 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<String>> {
             match check_url(url) {
                 Ok(()) => urls.push(url.to_owned()),
                 Err(why) => {
-                    item.problem(format!("{why}; a URL like nats://127.0.0.1:4222 or tls://nats.example.com is allowed"));
+                    item.problem(format!(
+                        "{why}; a URL like nats://127.0.0.1:4222 or tls://nats.example.com is allowed"
+                    ));
                     sound = false;
                 }
             }
@@ -62,7 +64,8 @@ fn check_url(url: &str) -> Result<(), String> {
     }
     // An own scheme is "not special" to the URL standard, which then checks less than it does for http.
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let parsed = url::Url::parse(&format!("http://{rest}")).map_err(|error| format!("found a URL with a fault: {error}"))?;
+    let parsed =
+        url::Url::parse(&format!("http://{rest}")).map_err(|error| format!("found a URL with a fault: {error}"))?;
     if parsed.host_str().is_none_or(str::is_empty) {
         return Err("found a URL without a host".to_owned());
     }
@@ -102,8 +105,7 @@ pub(super) fn secrets_of(url: &str) -> impl Iterator<Item = &str> {
 
 /// `url` with its user, password or token masked.
 pub(super) fn masked(url: &str) -> String {
-    split_userinfo(url)
-        .map_or_else(|| url.to_owned(), |(before, _, after)| format!("{before}[redacted]@{after}"))
+    split_userinfo(url).map_or_else(|| url.to_owned(), |(before, _, after)| format!("{before}[redacted]@{after}"))
 }
 
 /// The scheme with its `://`, the user info, and what comes behind the `@`.

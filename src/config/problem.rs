@@ -51,21 +51,30 @@ fn write_placed(f: &mut fmt::Formatter<'_>, line: Option<usize>, key: &str, text
 pub struct Problems {
     pub file_name: String,
     pub list: Vec<Problem>,
+    /// A key that is misspelt may be the cause of one that is missing, so they are shown too.
+    pub warnings: Vec<Warning>,
 }
 
 impl Problems {
-    pub(super) fn new(file_name: &str, mut list: Vec<Problem>) -> Self {
+    pub(super) fn new(file_name: &str, mut list: Vec<Problem>, warnings: Vec<Warning>) -> Self {
         list.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
-        Self { file_name: file_name.to_owned(), list }
+        Self { file_name: file_name.to_owned(), list, warnings }
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.list.len();
-        write!(f, "{}: {count} {}", self.file_name, if count == 1 { "problem" } else { "problems" })?;
-        self.list.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        write!(f, "{}: {}", self.file_name, counted(self.list.len(), "problem"))?;
+        self.list.iter().try_for_each(|problem| write!(f, "\n  {problem}"))?;
+        if !self.warnings.is_empty() {
+            write!(f, "\n{}: {}", self.file_name, counted(self.warnings.len(), "warning"))?;
+        }
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  {warning}"))
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Why there is no configuration.

@@ -63,20 +63,17 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The whole file.
-    pub(super) fn root(node: &'a Node, report: &'a Report) -> Self {
-        let entries = match &node.value {
-            Value::Map(entries) => entries.as_slice(),
-            Value::Null => {
-                report.problem(None, "", "the file is empty");
-                &[]
-            }
-            _ => {
-                report.problem(Some(node.line), "", "the file has to be made of sections (`recorder:` and so on)");
-                &[]
-            }
+    /// The whole file; `None` with a problem where it is not made of sections.
+    pub(super) fn root(node: &'a Node, report: &'a Report) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            let text = match node.value {
+                Value::Null => "the file is empty; config_sample.yaml shows every setting",
+                _ => "the file has to be made of sections (`recorder:` and so on); config_sample.yaml shows them",
+            };
+            report.problem(Some(node.line), "", text);
+            return None;
         };
-        Self { path: String::new(), line: None, entries, report }
+        Some(Self { path: String::new(), line: None, entries, report })
     }
 
     fn path_of(&self, key: &str) -> String {

@@ -59,12 +59,9 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
 }
 
 fn read_id(section: &Section<'_>) -> Option<RecorderId> {
-    let field =
-        section.required("id", "a name of this node, unique among all recorders of the server, is required")?;
+    let field = section.required("id", "a name of this node, unique among all recorders of the server, is required")?;
     let text = field.text("a text")?;
-    RecorderId::parse(&text)
-        .map_err(|why| field.problem(format!("found {}; {why}", shown(&text))))
-        .ok()
+    RecorderId::parse(&text).map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
 }
 
 fn in_progress(main_path: Option<&Path>, sub_path: &Path) -> PathBuf {

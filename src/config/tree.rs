@@ -65,13 +65,13 @@ fn syntax_problem(error: &serde_yaml::Error, text: &str) -> Problem {
     let words = if secret_near {
         "a value that holds one of : # { } [ ] , & * ! | > ' \" % @ ` must stand in quotes".to_owned()
     } else {
-        first_line(&error.without_snippet().render_with_formatter(&serde_yaml::UserMessageFormatter))
+        let words = error.without_snippet().render_with_formatter(&serde_yaml::UserMessageFormatter);
+        let first = words.lines().next().unwrap_or_default();
+        // The line is told in front already.
+        first.split(" at line ").next().unwrap_or_default().trim().to_owned()
     };
-    Problem { line, key: String::new(), text: format!("not valid YAML: {words}") }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim().to_owned()
+    let column = at.map(|at| format!(" at column {}", at.column())).unwrap_or_default();
+    Problem { line, key: String::new(), text: format!("not valid YAML{column}: {words}") }
 }
 
 fn line_number(at: &serde_yaml::Location) -> usize {
