@@ -1,6 +1,7 @@
 //! plugnmeet-recorder: records plugNmeet meetings and turns the recordings into MP4s.
 
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod nats;

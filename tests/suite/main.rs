@@ -8,3 +8,4 @@ mod measure;
 
 #[path = "standin.rs"]
 mod standin_itself;
+mod config;
