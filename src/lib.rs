@@ -1,7 +1,10 @@
 //! plugnmeet-recorder: records plugNmeet meetings and turns the recordings into MP4s.
 
+pub mod backoff;
 pub mod config;
 pub mod delivery;
+pub mod fleet;
 pub mod nats;
 pub mod process;
 pub mod protocol;
+pub mod tls;
