@@ -30,9 +30,13 @@ impl Nats {
         until_there(&what, cancel, || async {
             self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
             // Asked for first, since its error says whether the bucket is missing or the question went unanswered.
-            self.link.context.get_stream(format!("KV_{}", self.link.bucket)).await.map_err(|error| match error.kind() {
-                GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => Absent::NotYet,
-                _ => Absent::Unknown(error.to_string()),
+            self.link.context.get_stream(format!("KV_{}", self.link.bucket)).await.map_err(|error| {
+                match error.kind() {
+                    GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                        Absent::NotYet
+                    }
+                    _ => Absent::Unknown(error.to_string()),
+                }
             })?;
             let store = self.link.context.get_key_value(&self.link.bucket).await;
             let store = store.map_err(|error| Absent::Unknown(error.to_string()))?;
@@ -77,11 +81,7 @@ pub(super) enum Absent {
 }
 
 /// Asks until `what` is there, saying at growing intervals what is waited for.
-pub(super) async fn until_there<T, F>(
-    what: &str,
-    cancel: &CancellationToken,
-    mut ask: impl FnMut() -> F,
-) -> Option<T>
+pub(super) async fn until_there<T, F>(what: &str, cancel: &CancellationToken, mut ask: impl FnMut() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, Absent>>,
 {

@@ -113,7 +113,8 @@ impl Nats {
         until_there(&what, cancel, || async {
             self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
             // CONSUMER.INFO is the only question the credentials allow.
-            let asked: Result<PullConsumer, _> = self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs).await;
+            let asked: Result<PullConsumer, _> =
+                self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs).await;
             asked.map(drop).map_err(|error| match error.kind() {
                 ConsumerErrorKind::JetStream(why)
                     if matches!(why.error_code(), ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND) =>
@@ -214,10 +215,9 @@ impl Jobs {
             match answer.status {
                 None => {
                     self.back();
-                    return self.job(answer).map_or_else(
-                        || Pulled::Away("it sent something that is no job".to_owned()),
-                        Pulled::Job,
-                    );
+                    return self
+                        .job(answer)
+                        .map_or_else(|| Pulled::Away("it sent something that is no job".to_owned()), Pulled::Job);
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => self.back(),
                 Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {

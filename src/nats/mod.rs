@@ -28,6 +28,8 @@ pub use requests::{RequestMessage, Requests};
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the server may take to store a job: it is answered only after the stream's replicas have it.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
+/// The client tells its state, but offers no wait for it.
+const STATE_POLL: Duration = Duration::from_millis(100);
 /// The durable consumer of the jobs (PROTOCOL 1).
 const CONSUMER: &str = "transcoderWorker";
 
@@ -76,11 +78,20 @@ impl Nats {
         let stored = async { self.link.context.send_publish(self.link.jobs.clone(), message).await?.await };
         match tokio::time::timeout(STORE_DEADLINE, stored).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
-                Err(NatsError(format!("there is no stream for {}: the plugNmeet server makes it at its start", self.link.jobs)))
-            }
+            Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => Err(NatsError(format!(
+                "there is no stream for {}: the plugNmeet server makes it at its start",
+                self.link.jobs
+            ))),
             Ok(Err(error)) => Err(NatsError(format!("storing a job in {}: {error}", self.link.jobs))),
             Err(_) => Err(no_answer("storing a job", STORE_DEADLINE)),
+        }
+    }
+
+    /// Waits until the connection is made another time.
+    pub async fn reconnected(&self) {
+        let before = self.connects();
+        while self.connects() == before || !self.is_connected() {
+            tokio::time::sleep(STATE_POLL).await;
         }
     }
 
@@ -88,10 +99,10 @@ impl Nats {
         if self.is_connected() { Ok(()) } else { Err(NatsError("not connected to NATS".to_owned())) }
     }
 
-    /// Waits until the connection is up. Polled: the client offers its state, but no wait for it.
+    /// Waits until the connection is up.
     async fn connected(&self) {
         while !self.is_connected() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(STATE_POLL).await;
         }
     }
 }
