@@ -2,8 +2,11 @@
 
 pub mod capture;
 pub mod cli;
+pub mod backoff;
 pub mod config;
 pub mod delivery;
+pub mod fleet;
 pub mod nats;
 pub mod process;
 pub mod protocol;
+pub mod tls;
