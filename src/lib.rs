@@ -1,8 +1,8 @@
 //! plugnmeet-recorder: records plugNmeet meetings and turns the recordings into MP4s.
 
+pub mod backoff;
 pub mod capture;
 pub mod cli;
-pub mod backoff;
 pub mod config;
 pub mod delivery;
 pub mod fleet;

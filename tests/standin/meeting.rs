@@ -61,14 +61,7 @@ impl Default for Meeting {
     fn default() -> Self {
         Self {
             colour: [40, 90, 200],
-            slides: vec![
-                [180, 40, 40],
-                [40, 150, 60],
-                [50, 70, 190],
-                [200, 160, 30],
-                [130, 50, 160],
-                [30, 150, 160],
-            ],
+            slides: vec![[180, 40, 40], [40, 150, 60], [50, 70, 190], [200, 160, 30], [130, 50, 160], [30, 150, 160]],
             slide_every: Some(Duration::from_secs(1)),
             webcams: 3,
             webcams_stall: false,
@@ -133,10 +126,7 @@ impl Room {
             table_id: 100 + n,
             id: format!("room-{n:02}"),
             sid: format!("SID-room{n:02}"),
-            token: format!(
-                "eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}",
-                unlike_any_other(n)
-            ),
+            token: format!("eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}", unlike_any_other(n)),
             state: Arc::new(state),
         }
     }
@@ -190,21 +180,11 @@ impl Room {
         self.wait(limit, |presence| presence.open == 0).await
     }
 
-    async fn wait(
-        &self,
-        limit: Duration,
-        reached: impl Fn(&Presence) -> bool,
-    ) -> anyhow::Result<()> {
+    async fn wait(&self, limit: Duration, reached: impl Fn(&Presence) -> bool) -> anyhow::Result<()> {
         let mut presence = self.state.presence.subscribe();
         tokio::time::timeout(limit, presence.wait_for(|now| reached(now)))
             .await
-            .with_context(|| {
-                format!(
-                    "after {limit:?} the page of {} is still at {:?}",
-                    self.id,
-                    self.presence()
-                )
-            })??;
+            .with_context(|| format!("after {limit:?} the page of {} is still at {:?}", self.id, self.presence()))??;
         Ok(())
     }
 
@@ -218,23 +198,16 @@ impl Room {
     }
 
     pub(super) fn visited(&self, query: &str) {
-        self.state.visits.lock().unwrap().push(Visit {
-            query: query.to_owned(),
-            at: Instant::now(),
-        });
+        self.state.visits.lock().unwrap().push(Visit { query: query.to_owned(), at: Instant::now() });
     }
 
     pub(super) fn joined(&self) {
-        self.state
-            .presence
-            .send_modify(|presence| presence.joins += 1);
+        self.state.presence.send_modify(|presence| presence.joins += 1);
     }
 
     /// Counts a page until the guard is dropped.
     pub(super) fn arrive(&self) -> Seat {
-        self.state
-            .presence
-            .send_modify(|presence| presence.open += 1);
+        self.state.presence.send_modify(|presence| presence.open += 1);
         Seat(self.clone())
     }
 
@@ -271,9 +244,6 @@ pub(super) struct Seat(Room);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0
-            .state
-            .presence
-            .send_modify(|presence| presence.open -= 1);
+        self.0.state.presence.send_modify(|presence| presence.open -= 1);
     }
 }
