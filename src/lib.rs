@@ -5,3 +5,6 @@ pub mod delivery;
 pub mod nats;
 pub mod process;
 pub mod protocol;
+pub mod scripts;
+pub mod storage;
+pub mod transcode;
