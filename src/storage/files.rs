@@ -106,7 +106,8 @@ fn settle_existing(from: &Path, to: &Path, existing: Existing) -> Result<Option<
         return Ok(None);
     }
     let same_file = is_same_file(from, to).map_err(failed("read", to))?;
-    if !same_file && !(target.is_file() && same_content(from, to).map_err(failed("compare", to))?) {
+    let same = same_file || (target.is_file() && same_content(from, to).map_err(failed("compare", to))?);
+    if !same {
         return Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() });
     }
     // An interrupted copy may have been renamed into place but not have reached the disk's directory yet.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
-use super::media::file_url;
+use super::media::{FILES_ONLY, file_url};
 use super::recipe::Recipe;
 use crate::process::{self, Child, Exit, SpawnError, Spec};
 
@@ -123,8 +123,7 @@ fn command(recipe: &Recipe, raw: &Path, part: &Path) -> Spec {
     let mut spec = Spec::new("ffmpeg", "ffmpeg")
         .args(ours)
         .args(recipe.pre_input.iter())
-        // What is in the raw file cannot make ffmpeg open anything but files.
-        .args(["-protocol_whitelist", "file"])
+        .args(FILES_ONLY)
         .args([OsString::from("-i"), file_url(raw)])
         .args(recipe.post_input.iter())
         .args(["-f", "mp4", "-y"])

@@ -28,7 +28,7 @@ use crate::protocol::notice::{Event, Notice};
 use crate::scripts::post_processing::{self, Payload, Summary};
 use crate::storage::files::{self, Existing};
 
-/// How often the queue hands a job out (PROTOCOL 1: MaxDeliver).
+/// How often the queue hands a job out (PROTOCOL 1: `MaxDeliver`).
 pub const MAX_DELIVER: u64 = 3;
 /// After a failure: a share may be mounted again, or another node may have what this one lacks.
 const RETRY: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! What a media file holds, as ffprobe sees it.
 //!
 //! A path is always handed over as `file:PATH`, so that no name is taken for an option or a protocol, and a file's
-//! content cannot make ffprobe open anything but files.
+//! content cannot make ffprobe open any other file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,14 @@ use crate::process::{self, Child, Spec};
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
 /// Far above the description of any file with a handful of streams, in bytes.
 const ANSWER_LIMIT: u64 = 4 << 20;
+/// What keeps a file's content from making ffmpeg or ffprobe open anything else: only the file protocol, and none of
+/// the formats that are lists of further files (HLS, concat, image sequences).
+pub(super) const FILES_ONLY: [&str; 4] = [
+    "-protocol_whitelist",
+    "file",
+    "-format_whitelist",
+    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpegts,mpeg,flv,avi,nut,ogg,asf",
+];
 /// For a child that was told to end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -122,7 +130,8 @@ pub fn file_url(path: &Path) -> OsString {
 
 fn ffprobe(path: &Path, show: &[&str]) -> Spec {
     let mut spec = Spec::new("ffprobe", "ffprobe")
-        .args(["-v", "error", "-protocol_whitelist", "file"])
+        .args(["-v", "error"])
+        .args(FILES_ONLY)
         .args(show.iter().copied())
         .args([OsString::from("-i"), file_url(path)]);
     spec.pipe_stdout = true;

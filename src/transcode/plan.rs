@@ -11,7 +11,7 @@ use crate::protocol::ids::{RecorderId, RecordingId};
 /// Bytes of the recorder's id in the temporary name: with the longest recording id the name still has less than
 /// `NAME_MAX` (255) bytes.
 const ID_IN_NAME: usize = 100;
-/// Names of a foreign directory that are tried: room, sub_path and a few more; the start is another machine's.
+/// Names of a foreign directory that are tried: room, `sub_path` and a few more; the start is another machine's.
 const TAIL: usize = 8;
 
 /// A file as it was found.
@@ -184,17 +184,18 @@ mod tests {
     use super::super::media::{Stream, StreamKind};
     use super::*;
 
-    fn found(seconds: u64) -> Option<Found> {
+    fn found(seconds: u64) -> Found {
         let stream = |kind, codec: &str| Stream { kind, codec: codec.into(), width: 2, height: 2 };
         let streams = vec![stream(StreamKind::Video, "h264"), stream(StreamKind::Audio, "aac")];
-        Some(Found { size: 9, media: Ok(Media { duration: Duration::from_secs(seconds), streams }) })
+        Found { size: 9, media: Ok(Media { duration: Duration::from_secs(seconds), streams }) }
     }
 
-    fn broken() -> Option<Found> {
-        Some(Found { size: 9, media: Err("moov atom not found".into()) })
+    fn broken() -> Found {
+        Found { size: 9, media: Err("moov atom not found".into()) }
     }
 
-    fn decide(raw_name: &str, raw: Option<Found>, mp4: Option<Found>) -> Plan {
+    fn decide(raw_name: &str, raw: impl Into<Option<Found>>, mp4: impl Into<Option<Found>>) -> Plan {
+        let (raw, mp4) = (raw.into(), mp4.into());
         let facts =
             Facts { root: "/srv/rec".into(), dir: "node_01/room01".into(), raw_name: raw_name.into(), raw, mp4 };
         let rules = Rules {
@@ -283,6 +284,7 @@ mod tests {
 
     #[test]
     fn without_input_the_cause_names_the_path() {
+        let broken = || Some(broken());
         for (raw, mp4) in [(None, None), (broken(), None), (None, broken()), (broken(), broken())] {
             let Plan::MissingInput { cause } = decide("rec-1_raw.mkv", raw, mp4) else { panic!() };
             assert!(cause.contains("/srv/rec/node_01/room01/rec-1_raw.mkv"), "{cause}");

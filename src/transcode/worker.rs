@@ -202,7 +202,9 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     let file = dir.join(format!("{now}.bin"));
     let kept = async {
         tokio::fs::create_dir_all(&dir).await?;
-        tokio::fs::write(&file, bytes).await
+        tokio::fs::write(&file, bytes).await?;
+        // The queue forgets it next.
+        tokio::fs::File::open(&file).await?.sync_all().await
     };
     match kept.await {
         Ok(()) => tracing::error!(cause, kept = %file.display(), "a job cannot be decoded and is dropped"),
