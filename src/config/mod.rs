@@ -2,10 +2,25 @@
 //!
 //! Nothing here looks at the machine: whether a program or a directory is there is the business of `preflight`.
 
-use std::path::PathBuf;
+mod chrome;
+mod ffmpeg;
+mod hooks;
+mod keys;
+mod log;
+mod nats;
+mod problem;
+mod reader;
+mod recorder;
+mod server;
+mod tree;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::protocol::ids::RecorderId;
+
+pub use keys::KEYS;
+pub use problem::{ConfigError, Problem, Problems, Warning};
 
 /// Everything an operator can set, checked. Each part of the program is handed only its own section.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +33,63 @@ pub struct Config {
     pub nats: NatsConfig,
     /// `hooks` names at least one script (they are not run yet; the program says so at start).
     pub hooks_configured: bool,
+}
+
+/// A configuration that can be used, and what is odd about its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or with every problem that is in it.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let (config, warnings) = parse(&text, &path.display().to_string()).map_err(ConfigError::Invalid)?;
+        Ok(Loaded { config, warnings })
+    }
+
+    /// What must never be seen in a log, besides the tokens that come with the requests.
+    pub fn secrets(&self) -> Vec<&str> {
+        let mut secrets = vec![self.server.api_secret.as_str()];
+        secrets.extend(self.nats.urls.iter().flat_map(|url| nats::secrets_of(url)));
+        secrets
+    }
+}
+
+/// Checks the text of a configuration; `file_name` is what the problems call it.
+///
+/// # Errors
+/// Every problem of the text at once.
+pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Problems> {
+    let root = tree::parse(text).map_err(|problem| Problems::new(file_name, vec![problem], Vec::new()))?;
+    let report = reader::Report::default();
+    reader::check_keys(&root, &report);
+    let config = reader::Section::root(&root, &report).and_then(|root| read(&root));
+    let (problems, mut warnings) = report.into_lists();
+    warnings.sort_by_key(|warning| warning.line);
+    match config {
+        Some(config) if problems.is_empty() => Ok((config, warnings)),
+        _ => Err(Problems::new(file_name, problems, warnings)),
+    }
+}
+
+/// Every section is read, whatever is wrong with the ones before it.
+fn read(root: &reader::Section<'_>) -> Option<Config> {
+    let recorder = recorder::read(root);
+    let debug = recorder.as_ref().is_some_and(|recorder| recorder.debug);
+    let log = log::read(root, debug);
+    let ffmpeg = ffmpeg::read(root);
+    let chrome = chrome::read(root);
+    let server = server::read(root);
+    let nats = nats::read(root);
+    let hooks_configured = hooks::read(root);
+    Some(Config { recorder: recorder?, log, ffmpeg, chrome, server: server?, nats: nats?, hooks_configured })
 }
 
 /// What this node does.
@@ -165,9 +237,9 @@ impl std::fmt::Debug for ServerConfig {
 }
 
 /// `nats_info`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NatsConfig {
-    /// Every server of the cluster; at least one.
+    /// Every server of the cluster; at least one. May hold a password or a token before the `@`: a secret.
     pub urls: Vec<String>,
     /// The channel of the requests.
     pub recorder_channel: String,
@@ -175,4 +247,16 @@ pub struct NatsConfig {
     pub recorder_info_kv: String,
     /// The subject of the jobs, which is also their stream's name.
     pub transcoding_jobs_subject: String,
+}
+
+impl std::fmt::Debug for NatsConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| nats::masked(url)).collect();
+        f.debug_struct("NatsConfig")
+            .field("urls", &urls)
+            .field("recorder_channel", &self.recorder_channel)
+            .field("recorder_info_kv", &self.recorder_info_kv)
+            .field("transcoding_jobs_subject", &self.transcoding_jobs_subject)
+            .finish()
+    }
 }

@@ -1,0 +1,279 @@
+//! A meeting as the stand-in holds it: what its page shows and plays, and what a test may do to it while it is on.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::{broadcast, watch};
+
+/// Where things are on the page at 1920×1080; `page.html` is laid out to these.
+pub mod area {
+    use crate::measure::Crop;
+
+    /// The whole page.
+    pub const PAGE: Crop = Crop::new(0, 0, 1920, 1080);
+    /// The slide with its number.
+    pub const SLIDE: Crop = Crop::new(20, 20, 1480, 1040);
+    /// A part of the slide with nothing but its colour.
+    pub const SLIDE_COLOUR: Crop = Crop::new(60, 60, 360, 160);
+    /// A part of the slide that turns magenta while a pointer is over the slide.
+    pub const HOVER: Crop = Crop::new(80, 890, 1360, 40);
+    /// The meeting's own colour; never changes.
+    pub const ROOM_COLOUR: Crop = Crop::new(1520, 840, 100, 200);
+    /// Black, and white at each beep.
+    pub const FLASH: Crop = Crop::new(1640, 820, 240, 240);
+
+    /// The n-th webcam, 0 to 3.
+    pub const fn webcam(n: u32) -> Crop {
+        Crop::new(1560, 20 + 200 * n, 320, 180)
+    }
+}
+
+pub type Rgb = [u8; 3];
+
+/// What the page of a meeting shows, plays and does.
+#[derive(Debug, Clone)]
+pub struct Meeting {
+    /// In [`area::ROOM_COLOUR`].
+    pub colour: Rgb,
+    /// The slides' colours; shown in turn, for ever.
+    pub slides: Vec<Rgb>,
+    /// `None`: only when a test says so ([`Room::show_slide`]).
+    pub slide_every: Option<Duration>,
+    /// 0 to 4 tiles of real VP8 video.
+    pub webcams: u8,
+    /// The videos are there but never get any data.
+    pub webcams_stall: bool,
+    /// The pitch of the beep each second; `None`: the page is silent and opens no sound at all.
+    pub beep_hz: Option<f64>,
+    /// The flash each second, with the beep.
+    pub flash: bool,
+    /// From the page's load until the join button is enabled; `None`: never.
+    pub ready_after: Option<Duration>,
+    /// From the click until `#main-area` is there; `None`: never.
+    pub joined_after: Option<Duration>,
+}
+
+impl Default for Meeting {
+    fn default() -> Self {
+        Self {
+            colour: [40, 90, 200],
+            slides: vec![
+                [180, 40, 40],
+                [40, 150, 60],
+                [50, 70, 190],
+                [200, 160, 30],
+                [130, 50, 160],
+                [30, 150, 160],
+            ],
+            slide_every: Some(Duration::from_secs(1)),
+            webcams: 3,
+            webcams_stall: false,
+            beep_hz: Some(1000.0),
+            flash: true,
+            ready_after: Some(Duration::from_millis(400)),
+            joined_after: Some(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// One load of the page.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// As it was asked for, with everything after the token.
+    pub query: String,
+    pub at: Instant,
+}
+
+/// What came in from the page.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// Pages that are open, whether joined or not.
+    pub open: usize,
+    /// How often `#main-area` has been shown.
+    pub joins: usize,
+}
+
+/// An open meeting. Clones are the same meeting.
+#[derive(Clone)]
+pub struct Room {
+    pub table_id: i64,
+    pub id: String,
+    pub sid: String,
+    /// The recorder's access token.
+    pub token: String,
+    state: Arc<State>,
+}
+
+struct State {
+    meeting: Meeting,
+    /// Heading and text of the error page, once there is one.
+    error: Mutex<Option<(String, String)>>,
+    visits: Mutex<Vec<Visit>>,
+    presence: watch::Sender<Presence>,
+    orders: broadcast::Sender<Value>,
+}
+
+static NEXT_ROOM: AtomicI64 = AtomicI64::new(1);
+
+impl Room {
+    pub(super) fn open(meeting: Meeting) -> Self {
+        let n = NEXT_ROOM.fetch_add(1, Ordering::Relaxed);
+        let state = State {
+            meeting,
+            error: Mutex::default(),
+            visits: Mutex::default(),
+            presence: watch::channel(Presence::default()).0,
+            orders: broadcast::channel(64).0,
+        };
+        Self {
+            table_id: 100 + n,
+            id: format!("room-{n:02}"),
+            sid: format!("SID-room{n:02}"),
+            token: format!(
+                "eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}",
+                unlike_any_other(n)
+            ),
+            state: Arc::new(state),
+        }
+    }
+
+    /// Ends the meeting for the recorder: the error page now and at every later load.
+    pub fn end(&self, heading: &str, text: &str) {
+        *self.state.error.lock().unwrap() = Some((heading.to_owned(), text.to_owned()));
+        self.order(json!({ "do": "error", "heading": heading, "text": text }));
+    }
+
+    /// The token is good again.
+    pub fn reopen(&self) {
+        *self.state.error.lock().unwrap() = None;
+    }
+
+    /// The page leaves by itself (`window.close()`).
+    pub fn close_page(&self) {
+        self.order(json!({ "do": "close" }));
+    }
+
+    /// The page loads itself anew.
+    pub fn reload_page(&self) {
+        self.order(json!({ "do": "reload" }));
+    }
+
+    /// Shows the n-th slide, counted from 0.
+    pub fn show_slide(&self, n: usize) {
+        self.order(json!({ "do": "slide", "n": n }));
+    }
+
+    /// Stops the beeps, or lets them go on.
+    pub fn mute(&self, muted: bool) {
+        self.order(json!({ "do": "mute", "muted": muted }));
+    }
+
+    pub fn visits(&self) -> Vec<Visit> {
+        self.state.visits.lock().unwrap().clone()
+    }
+
+    pub fn presence(&self) -> Presence {
+        self.state.presence.borrow().clone()
+    }
+
+    /// Waits until the page has been joined `joins` times.
+    pub async fn wait_for_join(&self, joins: usize, limit: Duration) -> anyhow::Result<()> {
+        self.wait(limit, |presence| presence.joins >= joins).await
+    }
+
+    /// Waits until no page of the meeting is open.
+    pub async fn wait_until_left(&self, limit: Duration) -> anyhow::Result<()> {
+        self.wait(limit, |presence| presence.open == 0).await
+    }
+
+    async fn wait(
+        &self,
+        limit: Duration,
+        reached: impl Fn(&Presence) -> bool,
+    ) -> anyhow::Result<()> {
+        let mut presence = self.state.presence.subscribe();
+        tokio::time::timeout(limit, presence.wait_for(|now| reached(now)))
+            .await
+            .with_context(|| {
+                format!(
+                    "after {limit:?} the page of {} is still at {:?}",
+                    self.id,
+                    self.presence()
+                )
+            })??;
+        Ok(())
+    }
+
+    fn order(&self, order: Value) {
+        // Nobody there: the next load sees the state itself.
+        let _ = self.state.orders.send(order);
+    }
+
+    pub(super) fn orders(&self) -> broadcast::Receiver<Value> {
+        self.state.orders.subscribe()
+    }
+
+    pub(super) fn visited(&self, query: &str) {
+        self.state.visits.lock().unwrap().push(Visit {
+            query: query.to_owned(),
+            at: Instant::now(),
+        });
+    }
+
+    pub(super) fn joined(&self) {
+        self.state
+            .presence
+            .send_modify(|presence| presence.joins += 1);
+    }
+
+    /// Counts a page until the guard is dropped.
+    pub(super) fn arrive(&self) -> Seat {
+        self.state
+            .presence
+            .send_modify(|presence| presence.open += 1);
+        Seat(self.clone())
+    }
+
+    /// What `page.html` is told.
+    pub(super) fn page(&self) -> Value {
+        let meeting = &self.state.meeting;
+        let css = |[r, g, b]: &Rgb| format!("rgb({r},{g},{b})");
+        let error = self.state.error.lock().unwrap();
+        json!({
+            "token": self.token,
+            "title": self.id,
+            "colour": css(&meeting.colour),
+            "slides": meeting.slides.iter().map(css).collect::<Vec<_>>(),
+            "slideEvery": meeting.slide_every.map(|every| every.as_millis()),
+            "webcams": meeting.webcams,
+            "webcamSource": if meeting.webcams_stall { "/standin/stalled.webm" } else { "/standin/webcam.webm" },
+            "beepHz": meeting.beep_hz,
+            "flash": meeting.flash,
+            "readyAfter": meeting.ready_after.map(|after| after.as_millis()),
+            "joinedAfter": meeting.joined_after.map(|after| after.as_millis()),
+            "error": error.as_ref().map(|(heading, text)| json!({ "heading": heading, "text": text })),
+        })
+    }
+}
+
+/// A text that shows up nowhere by chance, so that a test can look for a leaked token.
+fn unlike_any_other(n: i64) -> String {
+    let seed = format!("{n} {} {:?}", std::process::id(), SystemTime::now());
+    hex::encode(&Sha256::digest(seed)[..16])
+}
+
+/// A page that is open.
+pub(super) struct Seat(Room);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0
+            .state
+            .presence
+            .send_modify(|presence| presence.open -= 1);
+    }
+}

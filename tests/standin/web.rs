@@ -1,0 +1,255 @@
+//! The deployment's HTTP side: the meeting page, its videos, its event stream, and the notices' endpoint.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Query, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::Stream;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::AbortHandle;
+
+use super::meeting::{Meeting, Room};
+use super::notices::Notices;
+
+const PAGE: &str = include_str!("page.html");
+/// Where [`PAGE`] takes its meeting.
+const PAGE_SLOT: &str = "/*MEETING*/null";
+
+type Rooms = Arc<Mutex<HashMap<String, Room>>>;
+type Parameters = Query<HashMap<String, String>>;
+
+/// The HTTP server, as long as it is not dropped.
+pub struct Web {
+    port: u16,
+    rooms: Rooms,
+    task: AbortHandle,
+}
+
+#[derive(Clone)]
+struct Site {
+    rooms: Rooms,
+    notices: Arc<Notices>,
+}
+
+impl Site {
+    fn room(&self, parameters: &Parameters) -> Option<Room> {
+        self.rooms
+            .lock()
+            .unwrap()
+            .get(parameters.get("access_token")?)
+            .cloned()
+    }
+}
+
+impl Web {
+    pub async fn start(notices: Arc<Notices>) -> anyhow::Result<Self> {
+        // Made before the first page asks for it, so that no join has to wait for an encoder.
+        tokio::task::spawn_blocking(webcam).await??;
+        let rooms = Rooms::default();
+        let site = Site {
+            rooms: rooms.clone(),
+            notices,
+        };
+        let router = Router::new()
+            .route("/", get(page))
+            .route("/standin/events", get(events))
+            .route("/standin/joined", post(joined))
+            .route("/standin/webcam.webm", get(video))
+            .route("/standin/stalled.webm", get(stalled_video))
+            .route("/auth/recorder/notify", post(notify))
+            .layer(DefaultBodyLimit::max(1 << 20))
+            .with_state(site);
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let task = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
+        Ok(Self { port, rooms, task })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn open(&self, meeting: Meeting) -> Room {
+        let room = Room::open(meeting);
+        self.rooms
+            .lock()
+            .unwrap()
+            .insert(room.token.clone(), room.clone());
+        room
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn page(
+    State(site): State<Site>,
+    parameters: Parameters,
+    RawQuery(query): RawQuery,
+) -> Html<String> {
+    let meeting = match site.room(&parameters) {
+        Some(room) => {
+            room.visited(&query.unwrap_or_default());
+            room.page()
+        }
+        None => serde_json::json!({
+            "error": { "heading": "Invalid token", "text": "The access token is not valid or expired" }
+        }),
+    };
+    Html(PAGE.replace(PAGE_SLOT, &meeting.to_string()))
+}
+
+async fn joined(State(site): State<Site>, parameters: Parameters) -> StatusCode {
+    match site.room(&parameters) {
+        Some(room) => {
+            room.joined();
+            StatusCode::NO_CONTENT
+        }
+        None => StatusCode::NOT_FOUND,
+    }
+}
+
+/// What a test does to the meeting goes to its pages as server-sent events; the connection also shows that a page is open.
+async fn events(
+    State(site): State<Site>,
+    parameters: Parameters,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, StatusCode> {
+    let room = site.room(&parameters).ok_or(StatusCode::NOT_FOUND)?;
+    let start = (room.orders(), room.arrive());
+    let stream = futures::stream::unfold(start, |(mut orders, seat)| async move {
+        loop {
+            match orders.recv().await {
+                Ok(order) => {
+                    return Some((Ok(Event::default().data(order.to_string())), (orders, seat)));
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(2))))
+}
+
+async fn notify(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    site.notices.receive(&headers, &body).await
+}
+
+/// With byte ranges: Chrome loops a video only if it can seek in it.
+async fn video(headers: HeaderMap) -> Response {
+    let bytes = match webcam() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response();
+        }
+    };
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|range| byte_range(range.to_str().ok()?, bytes.len()));
+    let common = [
+        (header::CONTENT_TYPE, "video/webm"),
+        (header::ACCEPT_RANGES, "bytes"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    match range {
+        Some((from, to)) => {
+            let extent = [(
+                header::CONTENT_RANGE,
+                format!("bytes {from}-{to}/{}", bytes.len()),
+            )];
+            (
+                StatusCode::PARTIAL_CONTENT,
+                common,
+                extent,
+                bytes.slice(from..=to),
+            )
+                .into_response()
+        }
+        None => (common, bytes).into_response(),
+    }
+}
+
+/// Headers, and then nothing.
+async fn stalled_video() -> Response {
+    let body = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+    ([(header::CONTENT_TYPE, "video/webm")], body).into_response()
+}
+
+/// First and last byte of `bytes=FROM-[TO]`.
+fn byte_range(range: &str, length: usize) -> Option<(usize, usize)> {
+    let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let (from, last) = (from.parse().ok()?, length.checked_sub(1)?);
+    let to = if to.is_empty() {
+        last
+    } else {
+        to.parse::<usize>().ok()?.min(last)
+    };
+    (from <= to).then_some((from, to))
+}
+
+/// What a participant's camera would send: VP8, 320×180 at 25 fps, moving everywhere. Made once per process.
+fn webcam() -> anyhow::Result<Bytes> {
+    static CLIP: OnceLock<Bytes> = OnceLock::new();
+    if let Some(clip) = CLIP.get() {
+        return Ok(clip.clone());
+    }
+    // A file, not a pipe: only then does ffmpeg write duration and cues, which looping needs.
+    let file = tempfile::Builder::new()
+        .prefix("pnm-webcam-")
+        .suffix(".webm")
+        .tempfile()?;
+    let output = Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-nostdin",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x180:rate=25:duration=6",
+        ])
+        .args([
+            "-vf",
+            "scroll=horizontal=0.004:vertical=0.003",
+            "-pix_fmt",
+            "yuv420p",
+        ])
+        .args([
+            "-c:v",
+            "libvpx",
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "8",
+            "-b:v",
+            "400k",
+            "-g",
+            "50",
+            "-f",
+            "webm",
+        ])
+        .arg(file.path())
+        .output()
+        .context("cannot run ffmpeg")?;
+    ensure!(
+        output.status.success(),
+        "ffmpeg made no webcam video: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let clip = Bytes::from(std::fs::read(file.path())?);
+    Ok(CLIP.get_or_init(|| clip).clone())
+}
