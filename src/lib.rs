@@ -9,4 +9,7 @@ pub mod fleet;
 pub mod nats;
 pub mod process;
 pub mod protocol;
+pub mod scripts;
+pub mod storage;
+pub mod transcode;
 pub mod tls;
