@@ -11,5 +11,5 @@ pub mod process;
 pub mod protocol;
 pub mod scripts;
 pub mod storage;
-pub mod transcode;
 pub mod tls;
+pub mod transcode;
