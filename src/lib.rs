@@ -6,3 +6,4 @@ pub mod delivery;
 pub mod nats;
 pub mod process;
 pub mod protocol;
+pub mod telemetry;
