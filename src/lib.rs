@@ -11,5 +11,6 @@ pub mod process;
 pub mod protocol;
 pub mod scripts;
 pub mod storage;
+pub mod telemetry;
 pub mod tls;
 pub mod transcode;
