@@ -1,3 +1,10 @@
 //! plugNmeet's wire, as PROTOCOL says it: pure (no clock, no I/O, no async; time is an argument).
 
+pub mod announcement;
+pub mod ids;
+pub mod job;
 pub mod messages;
+pub mod notice;
+pub mod request;
+pub mod signature;
+pub mod token;

@@ -6,5 +6,6 @@ mod standin;
 #[path = "../measure/mod.rs"]
 mod measure;
 
+mod config;
 #[path = "standin.rs"]
 mod standin_itself;

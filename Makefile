@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test build ci fmt clippy clean-out rust
+
+# rustup's directory is not on the PATH of every shell.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: rust ## Install what is missing, build, and record a short meeting of a stand-in server into an MP4
+	tools/install-deps
+	cargo build --locked
+	cargo run --locked --example demo
+
+test: rust ## Install what is missing and run every test, those with a real browser included
+	tools/install-deps
+	cargo test --locked
+
+build: rust ## Build the release binary, target/release/plugnmeet-recorder
+	tools/install-deps
+	cargo build --release --locked
+
+ci: rust ## Run everything that a change must pass
+	.ci/run
+
+fmt: rust ## Format the code
+	cargo fmt
+
+clippy: rust ## Lint the code as CI does
+	cargo clippy --all-targets --locked -- -D warnings
+
+clean-out: ## Remove what the demo wrote
+	rm -rf out
+
+# Says how to get Rust, or a newer one, where cargo alone would say something less helpful.
+rust:
+	@have=$$(rustc --version 2>/dev/null | awk '{ print $$2 }'); \
+	want=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if ! command -v cargo >/dev/null || [ "$$(printf '%s\n' "$$want" "$$have" | sort -V | head -n 1)" != "$$want" ]; then \
+		echo "This needs Rust $$want or newer (found: $${have:-none}). Either of these brings it:"; \
+		echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"; \
+		echo "  sudo apt-get install rustup && rustup default stable    (Debian 13, Ubuntu 24.04 and later)"; \
+		exit 1; \
+	fi >&2

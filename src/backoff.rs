@@ -1,0 +1,95 @@
+//! How long to wait between tries, and how often to say that one is still waiting.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Waits that double up to a cap, each shortened by up to a quarter at random, so that a fleet does not try in step.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    first: Duration,
+    cap: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    #[must_use]
+    pub const fn new(first: Duration, cap: Duration) -> Self {
+        Self { first, cap, next: first }
+    }
+
+    /// The wait before the next try.
+    pub fn wait(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = wait.saturating_mul(2).min(self.cap);
+        jittered(wait)
+    }
+
+    /// Something worked: the next wait is the first one again.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+/// Three quarters of `wait` to the whole of it, at random.
+fn jittered(wait: Duration) -> Duration {
+    // The keys of a `RandomState` are the standard library's own randomness; nothing better is needed here.
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    wait.mul_f64(0.75 + 0.25 * f64::from(u16::try_from(random).unwrap_or(0)) / 1000.0)
+}
+
+/// Says when a line about something that goes on is due: at once, then 10 s later, 20 s, 40 s … at most every 5 min.
+#[derive(Clone, Debug, Default)]
+pub struct Reminder {
+    said: Option<(Instant, Duration)>,
+}
+
+impl Reminder {
+    const FIRST_GAP: Duration = Duration::from_secs(10);
+    const LONGEST_GAP: Duration = Duration::from_secs(5 * 60);
+
+    /// Whether to write the line now; `true` counts as written.
+    pub fn due(&mut self, now: Instant) -> bool {
+        let gap = match self.said {
+            None => Self::FIRST_GAP,
+            Some((at, gap)) if now.duration_since(at) >= gap => gap.saturating_mul(2).min(Self::LONGEST_GAP),
+            Some(_) => return false,
+        };
+        self.said = Some((now, gap));
+        true
+    }
+
+    /// It is over; whether anything had been said of it, so that its end is worth a line as well.
+    pub fn over(&mut self) -> bool {
+        self.said.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_begin_anew() {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(3));
+        for nominal in [500, 1000, 2000, 3000, 3000] {
+            let wait = backoff.wait();
+            let nominal = Duration::from_millis(nominal);
+            assert!(wait <= nominal && wait >= nominal.mul_f64(0.75), "{wait:?} of {nominal:?}");
+        }
+        backoff.reset();
+        assert!(backoff.wait() <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_reminder_grows_rarer() {
+        let start = Instant::now();
+        let mut reminder = Reminder::default();
+        let said: Vec<u64> = (0..200).filter(|s| reminder.due(start + Duration::from_secs(*s))).collect();
+        assert_eq!(said, [0, 10, 30, 70, 150]);
+        assert!(reminder.over());
+        assert!(!reminder.over());
+        assert!(reminder.due(start));
+    }
+}

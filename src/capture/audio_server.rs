@@ -1,0 +1,85 @@
+//! A private PulseAudio with one null sink, for one meeting: what Chrome plays there, nobody else hears.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::PartError;
+use crate::process::{self, Child};
+
+const PART: &str = "PulseAudio";
+/// The longest a start may take.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// Samples a second of the sink: what Chrome and Opus use, so that nothing is resampled.
+pub const SAMPLE_RATE: u32 = 48_000;
+/// The sink that Chrome plays into; its monitor is what is recorded.
+pub const MONITOR: &str = "meeting.monitor";
+
+/// A running sound server.
+#[derive(Debug)]
+pub struct AudioServer {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl AudioServer {
+    /// Starts a server whose socket and state lie in `dir` (which only this user may enter: that is the access control).
+    ///
+    /// # Errors
+    /// Where pulseaudio is missing, ends, or does not listen within 10 s.
+    pub async fn start(dir: &Path) -> Result<Self, PartError> {
+        let failed = |why: String| PartError::new(PART, why);
+        let socket = dir.join("sound.socket");
+        let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2");
+        let listen =
+            format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
+        let mut spec = process::Spec::new("pulseaudio", "pulseaudio")
+            .args(["-n", "--daemonize=no", "--use-pid-file=no", "--fail=yes", "--exit-idle-time=-1", "--realtime=no"])
+            .args(["--high-priority=no", "--disallow-exit", "--log-target=stderr", "--log-level=warning"])
+            .args(["-L", &sink, "-L", &listen])
+            .env("HOME", dir)
+            .env("XDG_RUNTIME_DIR", dir)
+            .env("XDG_CONFIG_HOME", dir)
+            // It would start a session bus of its own otherwise, which nobody here needs.
+            .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
+            .env("PULSE_RUNTIME_PATH", dir)
+            .env("PULSE_STATE_PATH", dir);
+        spec.log_level = tracing::Level::DEBUG;
+        let mut child = process::spawn(&spec).await.map_err(|error| failed(error.to_string()))?;
+        // The socket is there once the last module is loaded; nothing announces it.
+        let listening = async {
+            while tokio::net::UnixStream::connect(&socket).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let why = tokio::select! {
+            () = listening => None,
+            exit = child.wait() => Some(format!("ended at its start ({exit})")),
+            () = tokio::time::sleep(START_LIMIT) => Some(format!("does not listen after {} s", START_LIMIT.as_secs())),
+        };
+        if let Some(why) = why {
+            child.stop(Signal::KILL, Duration::from_secs(1)).await;
+            return Err(failed(format!("{why}: {}", child.tail().lines().join("; "))));
+        }
+        tracing::debug!(pid = child.pid(), "sound server started");
+        Ok(Self { child, socket })
+    }
+
+    /// What a client needs to reach the server: the value of `PULSE_SERVER`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.socket.display())
+    }
+
+    /// Resolves when the server has ended by itself. Cancel-safe.
+    pub async fn ended(&mut self) -> PartError {
+        let exit = self.child.wait().await;
+        PartError::new(PART, format!("ended ({exit}): {}", self.child.tail().lines().join("; ")))
+    }
+
+    /// Ends the server.
+    pub async fn stop(mut self) {
+        self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
+    }
+}

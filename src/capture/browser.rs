@@ -1,0 +1,391 @@
+//! Chrome, as a guest in the meeting: started on the private display and sound server, led into the room over the
+//! DevTools protocol, and watched until it ends.
+//!
+//! The access token goes into the page by the protocol and never onto a command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use chromiumoxide::Page;
+use chromiumoxide::cdp::browser_protocol::inspector;
+use chromiumoxide::cdp::browser_protocol::page::NavigateParams;
+use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
+use chromiumoxide::error::CdpError;
+use chromiumoxide::handler::HandlerConfig;
+use futures::StreamExt as _;
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::PartError;
+use super::page::{self, PageState, Step};
+use crate::config::{ChromeConfig, ChromeFlag};
+use crate::process::{self, Child};
+
+const PART: &str = "Chrome";
+/// The longest a start may take; some 400 ms on an idle machine.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often the page is looked at on the way into the meeting…
+const JOIN_POLL: Duration = Duration::from_millis(100);
+/// …and in it.
+const WATCH_POLL: Duration = Duration::from_secs(1);
+/// A page that has not answered for this long is taken for dead; on an overloaded host answers take seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running Chrome with one page.
+#[derive(Debug)]
+pub struct Browser {
+    child: Child,
+    connection: chromiumoxide::Browser,
+    page: Page,
+    _handler: AbortOnDropHandle<()>,
+    /// Why the page ended, once it has.
+    ended: watch::Receiver<Option<String>>,
+    _watch: AbortOnDropHandle<()>,
+}
+
+/// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
+const FLAGS: &[(&str, &str)] = &[
+    ("autoplay-policy", "no-user-gesture-required"),
+    ("deny-permission-prompts", ""),
+    ("disable-background-networking", ""),
+    ("disable-background-timer-throttling", ""),
+    ("disable-backgrounding-occluded-windows", ""),
+    ("disable-breakpad", ""),
+    ("disable-component-update", ""),
+    ("disable-default-apps", ""),
+    ("disable-extensions", ""),
+    ("disable-features", "Translate,MediaRouter,GlobalMediaControls,OptimizationHints,AutofillServerCommunication"),
+    // No GPU behind Xvfb: the software compositor costs a fraction of GL emulated on the processor.
+    ("disable-gpu", ""),
+    ("disable-infobars", ""),
+    ("disable-notifications", ""),
+    ("disable-renderer-backgrounding", ""),
+    ("disable-session-crashed-bubble", ""),
+    ("disable-sync", ""),
+    ("hide-crash-restore-bubble", ""),
+    ("kiosk", ""),
+    ("no-default-browser-check", ""),
+    ("no-first-run", ""),
+    ("noerrdialogs", ""),
+    ("ozone-platform", "x11"),
+    ("password-store", "basic"),
+    // Keeps the bar away that warns of unusual flags, which would be in every picture.
+    ("test-type", ""),
+    ("use-mock-keychain", ""),
+    ("window-position", "0,0"),
+];
+
+/// What decides the picture and the sound, and what the program itself steers Chrome by: not the operator's.
+const OURS: &[&str] = &[
+    "alsa-output-device",
+    "audio-output-channels",
+    "display",
+    "remote-debugging-port",
+    "user-data-dir",
+    "window-size",
+];
+
+/// Chrome's command line: the defaults, then the operator's flags over them, then ours. A flag whose value is `false`
+/// is left out.
+#[must_use]
+pub fn arguments(operator: &[ChromeFlag], size: (u32, u32), profile: &Path, sandbox: bool) -> Vec<String> {
+    let mut flags: BTreeMap<&str, String> = FLAGS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    if !sandbox {
+        flags.insert("no-sandbox", String::new());
+    }
+    for flag in operator.iter().filter(|flag| !OURS.contains(&flag.name.as_str())) {
+        match flag.value.as_deref() {
+            Some("false") => flags.remove(flag.name.as_str()),
+            value => flags.insert(&flag.name, value.unwrap_or_default().to_owned()),
+        };
+    }
+    flags.insert("remote-debugging-port", "0".to_owned());
+    flags.insert("user-data-dir", profile.display().to_string());
+    flags.insert("window-size", format!("{},{}", size.0, size.1));
+    let mut args: Vec<String> = flags
+        .into_iter()
+        .map(|(name, value)| if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") })
+        .collect();
+    args.push("about:blank".to_owned());
+    args
+}
+
+/// The operator's flags that are not heeded, for a warning at start.
+pub fn ignored_flags(operator: &[ChromeFlag]) -> impl Iterator<Item = &str> {
+    operator.iter().map(|flag| flag.name.as_str()).filter(|name| OURS.contains(name))
+}
+
+/// The names Chrome has on various systems, in the order they are looked for.
+pub const PROGRAMS: &[&str] = &["google-chrome-stable", "google-chrome", "chromium", "chromium-browser"];
+
+/// The Chrome to run: the configured one, or the first of the usual names on `PATH`.
+#[must_use]
+pub fn find(config: &ChromeConfig) -> Option<PathBuf> {
+    match &config.path {
+        Some(path) => process::find_program(path),
+        None => PROGRAMS.iter().find_map(|name| process::find_program(Path::new(name))),
+    }
+}
+
+impl Browser {
+    /// Starts Chrome with an empty page that covers the display. Its profile lies in `dir`.
+    ///
+    /// # Errors
+    /// Where Chrome is missing, ends, or cannot be steered within 20 s.
+    pub async fn start(
+        config: &ChromeConfig,
+        size: (u32, u32),
+        env: &[(&'static str, String)],
+        sandbox: bool,
+        dir: &Path,
+    ) -> Result<Self, PartError> {
+        let failed = |why: &dyn std::fmt::Display| PartError::new(PART, why);
+        let program = find(config)
+            .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
+        let profile = dir.join("chrome");
+        let mut spec = process::Spec::new("chrome", program)
+            .args(arguments(&config.flags, size, &profile, sandbox))
+            // Crash reports and caches go where the rest goes, and go away with it.
+            .env("HOME", dir)
+            .env("XDG_CONFIG_HOME", dir)
+            .env("XDG_CACHE_HOME", dir);
+        for (key, value) in env {
+            spec = spec.env(key, value);
+        }
+        spec.log_level = tracing::Level::DEBUG;
+        let mut child = process::spawn(&spec).await.map_err(|error| failed(&error))?;
+        let result = tokio::select! {
+            steered = tokio::time::timeout(START_LIMIT, steer(&profile)) => match steered {
+                Ok(steered) => steered.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("cannot be steered {} s after its start", START_LIMIT.as_secs())),
+            },
+            exit = child.wait() => Err(format!("ended at its start ({exit})")),
+        };
+        match result {
+            Ok((connection, page, handler)) => {
+                let (sender, ended) = watch::channel(None);
+                let watch = tokio::spawn(watch_page(page.clone(), sender));
+                Ok(Self { child, connection, page, _handler: handler, ended, _watch: AbortOnDropHandle::new(watch) })
+            }
+            Err(why) => {
+                child.stop(Signal::KILL, Duration::from_secs(1)).await;
+                let said = child.tail().lines();
+                let last = said.last().map(String::as_str).unwrap_or_default();
+                Err(failed(&format!("{why}: {last}")))
+            }
+        }
+    }
+
+    /// Opens the meeting page and joins as a listener; back when the meeting is painted and can be recorded.
+    ///
+    /// # Errors
+    /// Where the page shows its error page or does not get ready: the cause, in its own words.
+    pub async fn join(&mut self, url: &str) -> Result<(), String> {
+        let started = Instant::now();
+        let page = self.page.clone();
+        let mut navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
+        let mut load_error = None;
+        let (mut joined, mut in_meeting) = (false, None);
+        loop {
+            let state = tokio::select! {
+                biased;
+                cause = self.ended() => return Err(cause),
+                error = &mut navigation, if load_error.is_none() => {
+                    load_error = Some(error);
+                    continue;
+                }
+                state = inspect(&page) => state.unwrap_or_default(),
+            };
+            if state.main && in_meeting.is_none() {
+                tracing::info!(after_ms = started.elapsed().as_millis(), "in the meeting");
+                in_meeting = Some(Instant::now());
+            }
+            match page::step(&state, joined, started.elapsed(), in_meeting.map(|since| since.elapsed())) {
+                Step::Ready => {
+                    let painted = evaluate::<bool>(&page, page::PAINTED, Duration::from_millis(500));
+                    if painted.await.is_none() {
+                        tracing::debug!("the page does not say that it has painted");
+                    }
+                    return Ok(());
+                }
+                Step::Join => {
+                    tracing::debug!(after_ms = started.elapsed().as_millis(), "joining as a listener");
+                    joined = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.is_some();
+                }
+                Step::Wait => tokio::time::sleep(JOIN_POLL).await,
+                Step::Fail(cause) => {
+                    let why = load_error.flatten().map(|error| format!(" ({error})")).unwrap_or_default();
+                    return Err(format!("{cause}{why}"));
+                }
+            }
+        }
+    }
+
+    /// Resolves when the page or Chrome itself has ended, with the cause. Cancel-safe.
+    pub async fn ended(&mut self) -> String {
+        let chrome = |exit: process::Exit| format!("Chrome ended ({exit})");
+        let cause = tokio::select! {
+            biased;
+            exit = self.child.wait() => return chrome(exit),
+            cause = self.ended.wait_for(Option::is_some) => cause.ok().and_then(|cause| cause.clone()),
+        };
+        // The page goes first when all of Chrome does: the better cause may be a moment away.
+        match tokio::time::timeout(Duration::from_millis(300), self.child.wait()).await {
+            Ok(exit) => chrome(exit),
+            Err(_) => cause.unwrap_or_else(|| "the connection to Chrome was lost".to_owned()),
+        }
+    }
+
+    /// Ends Chrome, in good order if it still listens, so that the room sees its guest leave.
+    pub async fn stop(mut self) {
+        let closing = tokio::time::timeout(Duration::from_secs(2), self.connection.close());
+        if !matches!(closing.await, Ok(Ok(_))) {
+            self.child.signal(Signal::TERM);
+        }
+        self.child.end_within(Duration::from_secs(5)).await;
+    }
+}
+
+type Steered = (chromiumoxide::Browser, Page, AbortOnDropHandle<()>);
+
+/// Connects to the Chrome whose profile this is, and takes over its first page.
+async fn steer(profile: &Path) -> Result<Steered, CdpError> {
+    let port_file = profile.join("DevToolsActivePort");
+    // Chrome writes the file whole, by renaming: port, newline, path.
+    let address = loop {
+        match tokio::fs::read_to_string(&port_file).await {
+            Ok(text) if text.lines().count() >= 2 => {
+                let (port, path) = text.split_once('\n').unwrap_or_default();
+                break format!("ws://127.0.0.1:{}{}", port.trim(), path.trim());
+            }
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let config = HandlerConfig { viewport: None, request_timeout: ANSWER_LIMIT, ..HandlerConfig::default() };
+    let (mut connection, mut handler) = chromiumoxide::Browser::connect_with_config(address, config).await?;
+    let handler = AbortOnDropHandle::new(tokio::spawn(async move {
+        // Messages that chromiumoxide does not know are its own concern, not faults.
+        while handler.next().await.is_some() {}
+    }));
+    connection.fetch_targets().await?;
+    let page = loop {
+        if let Some(page) = connection.pages().await?.into_iter().next() {
+            break page;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    page.execute(inspector::EnableParams::default()).await?;
+    Ok((connection, page, handler))
+}
+
+/// Asks for the page until it loads or the time to join is over; the last error, if any.
+async fn navigate(page: Page, url: String, started: Instant) -> Option<String> {
+    while let Err(error) = page
+        .execute(NavigateParams::new(url.clone()))
+        .await
+        .and_then(|answer| answer.result.error_text.map_or(Ok(()), |text| Err(CdpError::ChromeMessage(text))))
+    {
+        // A page that loads slowly is not asked for again: `inspect` sees how far it is.
+        if matches!(error, CdpError::Timeout) {
+            return None;
+        }
+        tracing::warn!(%error, "the meeting page cannot be loaded yet");
+        if started.elapsed() + Duration::from_secs(2) >= page::JOIN_LIMIT {
+            return Some(error.to_string());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    None
+}
+
+async fn inspect(page: &Page) -> Option<PageState> {
+    evaluate(page, page::INSPECT, Duration::from_secs(5)).await
+}
+
+/// The value of an expression in the page, `None` where it does not answer in time or cannot.
+async fn evaluate<T: serde::de::DeserializeOwned>(page: &Page, expression: &str, limit: Duration) -> Option<T> {
+    let mut params = EvaluateParams::new(expression);
+    params.return_by_value = Some(true);
+    params.await_promise = Some(true);
+    let answer = tokio::time::timeout(limit, page.execute(params)).await.ok()?.ok()?;
+    serde_json::from_value(answer.result.result.value.unwrap_or_default()).ok()
+}
+
+/// Looks after the page until it ends, and says why.
+async fn watch_page(page: Page, ended: watch::Sender<Option<String>>) {
+    let crashed = async {
+        match page.event_listener::<inspector::EventTargetCrashed>().await {
+            Ok(mut events) => events.next().await.map(|_| "the meeting page crashed"),
+            Err(_) => None,
+        }
+    };
+    let detached = async {
+        match page.event_listener::<inspector::EventDetached>().await {
+            Ok(mut events) => events.next().await.map(|event| event.reason.clone()),
+            Err(_) => None,
+        }
+    };
+    let cause = tokio::select! {
+        crash = crashed => crash.unwrap_or("the meeting page was closed").to_owned(),
+        reason = detached => match reason.as_deref() {
+            Some(reason) if reason != "target_closed" => format!("the meeting page was lost ({reason})"),
+            _ => "the meeting page was closed".to_owned(),
+        },
+        cause = look(&page) => cause,
+    };
+    ended.send_replace(Some(cause));
+}
+
+/// Looks at the page once a second for its error page, and whether it still answers.
+async fn look(page: &Page) -> String {
+    let mut answered = Instant::now();
+    loop {
+        tokio::time::sleep(WATCH_POLL).await;
+        match inspect(page).await {
+            Some(PageState { error: Some(text), .. }) => return page::error_cause(&text),
+            Some(_) => answered = Instant::now(),
+            // While a page loads it has no answer either; `join` has its own limit for that.
+            None if answered.elapsed() > ANSWER_LIMIT + page::JOIN_LIMIT => {
+                return format!("the meeting page has not answered for {} s", answered.elapsed().as_secs());
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag(name: &str, value: Option<&str>) -> ChromeFlag {
+        ChromeFlag { name: name.to_owned(), value: value.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_operators_flags_win_except_over_size_display_and_steering() {
+        let operator = [
+            flag("autoplay-policy", Some("user-required")),
+            flag("disable-gpu", Some("false")),
+            flag("lang", Some("de")),
+            flag("window-size", Some("1,1")),
+            flag("remote-debugging-port", Some("9222")),
+            flag("user-data-dir", Some("/home/me")),
+        ];
+        let args = arguments(&operator, (1920, 1080), Path::new("/run/x/chrome"), true);
+        for wanted in [
+            "--autoplay-policy=user-required",
+            "--lang=de",
+            "--window-size=1920,1080",
+            "--remote-debugging-port=0",
+            "--user-data-dir=/run/x/chrome",
+            "--kiosk",
+        ] {
+            assert!(args.iter().any(|arg| arg == wanted), "{wanted}: {args:?}");
+        }
+        assert!(!args.iter().any(|arg| arg.starts_with("--disable-gpu") || arg == "--no-sandbox"));
+        assert_eq!(ignored_flags(&operator).count(), 3);
+        assert!(arguments(&[], (2, 2), Path::new("/x"), false).contains(&"--no-sandbox".to_owned()));
+    }
+}

@@ -1,0 +1,187 @@
+//! When a sample of sound was heard, on the clock that stamps the picture: pure.
+//!
+//! The sound server delivers samples that follow each other without gaps and now and then says how old they are. That
+//! age jitters by some milliseconds, so it is not used as it is: samples are stamped by counting them, and the count
+//! is compared with the ages over a window. Where the two drift apart, silence is put in or samples are left out, so
+//! that sound and picture stay together however long a recording runs.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Comparisons that are looked at together; with chunks of 20 ms, about a second.
+const WINDOW: usize = 50;
+/// Counting and age may differ by this much before it is corrected: half of what the eye and ear notice.
+const TOLERANCE_MS: i64 = 20;
+/// A jump of this size is a gap (a stalled server, a suspended sink) and is corrected at once.
+const JUMP_MS: i64 = 150;
+
+/// What is to be done before a chunk is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correction {
+    None,
+    /// Write this many samples of silence first.
+    Silence(u64),
+    /// Leave out this many samples of the chunk.
+    Skip(u64),
+}
+
+/// Counts the samples of one recording.
+#[derive(Clone, Debug)]
+pub struct SoundClock {
+    rate: u32,
+    written: u64,
+    /// How far the count was behind the age, in samples, for the latest chunks.
+    errors: VecDeque<i64>,
+    /// Silence put in and samples left out since the start, in samples.
+    filled: u64,
+    skipped: u64,
+}
+
+impl SoundClock {
+    /// `rate`: samples a second. The first sample written is that of time zero.
+    #[must_use]
+    pub fn new(rate: u32) -> Self {
+        Self { rate, written: 0, errors: VecDeque::with_capacity(WINDOW), filled: 0, skipped: 0 }
+    }
+
+    /// A chunk of `len` samples is there, the first of which was heard at `heard` (since the start; negative before).
+    /// The caller writes what the answer says, from [`Self::position`] on.
+    pub fn chunk(&mut self, heard_us: i64, len: u64) -> Correction {
+        let rate = i64::from(self.rate);
+        let due = heard_us * rate / 1_000_000;
+        let error = due - i64::try_from(self.written).unwrap_or(i64::MAX);
+        let samples = |ms: i64| ms * rate / 1000;
+        if self.errors.len() == WINDOW {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(error);
+        let correction = if self.written == 0 || error.abs() > samples(JUMP_MS) {
+            error
+        } else if self.errors.len() == WINDOW {
+            let median = median(&self.errors);
+            if median.abs() > samples(TOLERANCE_MS) { median } else { 0 }
+        } else {
+            0
+        };
+        if correction == 0 {
+            self.written += len;
+            return Correction::None;
+        }
+        self.errors.clear();
+        let by = correction.unsigned_abs();
+        if correction > 0 {
+            // Before the first chunk there is nothing to mend: the silence is only the stream's beginning.
+            self.filled += if self.written == 0 { 0 } else { by };
+            self.written += by + len;
+            Correction::Silence(by)
+        } else {
+            let by = by.min(len);
+            self.skipped += if self.written == 0 { 0 } else { by };
+            self.written += len - by;
+            Correction::Skip(by)
+        }
+    }
+
+    /// No chunk has come for long: how much silence to write so that the sound reaches `until`.
+    pub fn fill(&mut self, until: Duration) -> u64 {
+        let due = u64::try_from(until.as_micros() * u128::from(self.rate) / 1_000_000).unwrap_or(u64::MAX);
+        let by = due.saturating_sub(self.written);
+        self.written += by;
+        self.filled += by;
+        self.errors.clear();
+        by
+    }
+
+    /// The time of the next sample to be written.
+    #[must_use]
+    pub fn position(&self) -> Duration {
+        let whole = self.written / u64::from(self.rate);
+        let rest = self.written % u64::from(self.rate);
+        Duration::from_secs(whole) + Duration::from_nanos(rest * 1_000_000_000 / u64::from(self.rate))
+    }
+
+    /// Silence put in since the start.
+    #[must_use]
+    pub fn filled(&self) -> Duration {
+        Duration::from_millis(self.filled * 1000 / u64::from(self.rate))
+    }
+
+    /// Sound left out since the start.
+    #[must_use]
+    pub fn skipped(&self) -> Duration {
+        Duration::from_millis(self.skipped * 1000 / u64::from(self.rate))
+    }
+}
+
+fn median(values: &VecDeque<i64>) -> i64 {
+    let mut sorted: Vec<i64> = values.iter().copied().collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 48_000;
+    /// 20 ms.
+    const CHUNK: u64 = 960;
+
+    /// Feeds `chunks` chunks whose age is off by `offset_us(i)`; returns the corrections that were not `None`.
+    fn feed(clock: &mut SoundClock, chunks: std::ops::Range<i64>, offset_us: impl Fn(i64) -> i64) -> Vec<Correction> {
+        chunks
+            .map(|i| clock.chunk(i * 20_000 + offset_us(i), CHUNK))
+            .filter(|correction| *correction != Correction::None)
+            .collect()
+    }
+
+    #[test]
+    fn the_stream_begins_at_time_zero() {
+        let mut clock = SoundClock::new(RATE);
+        assert_eq!(clock.chunk(100_000, CHUNK), Correction::Silence(4_800));
+        assert_eq!(clock.position(), Duration::from_millis(120));
+        let mut clock = SoundClock::new(RATE);
+        assert_eq!(clock.chunk(-5_000, CHUNK), Correction::Skip(240));
+        assert_eq!(clock.position(), Duration::from_millis(15));
+        assert_eq!((clock.filled(), clock.skipped()), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn jitter_of_the_age_is_not_followed() {
+        let mut clock = SoundClock::new(RATE);
+        let corrections = feed(&mut clock, 0..5_000, |i| if i == 0 { 0 } else { (i * 7_919 % 30_000) - 15_000 });
+        assert_eq!(corrections, []);
+        assert_eq!(clock.position(), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn drift_is_corrected_before_it_is_noticed() {
+        // A sound card that runs 200 ppm slow: 12 ms a minute.
+        let mut clock = SoundClock::new(RATE);
+        let chunks = 30 * 60 * 50;
+        let corrections = feed(&mut clock, 0..chunks, |i| i * 4);
+        assert!(!corrections.is_empty());
+        let due = Duration::from_micros(u64::try_from(chunks * 20_004).unwrap());
+        assert!(due.abs_diff(clock.position()) < Duration::from_millis(25), "{:?}", clock.position());
+    }
+
+    #[test]
+    fn a_gap_is_filled_at_once_and_only_once() {
+        let mut clock = SoundClock::new(RATE);
+        assert_eq!(feed(&mut clock, 0..100, |_| 0), []);
+        let corrections = feed(&mut clock, 100..400, |_| 2_000_000);
+        assert_eq!(corrections, [Correction::Silence(96_000)]);
+        assert_eq!(clock.filled(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn silence_stands_in_for_a_server_that_says_nothing() {
+        let mut clock = SoundClock::new(RATE);
+        feed(&mut clock, 0..50, |_| 0);
+        assert_eq!(clock.fill(Duration::from_secs(3)), 96_000);
+        assert_eq!(clock.fill(Duration::from_secs(2)), 0);
+        assert_eq!(clock.position(), Duration::from_secs(3));
+        // The server comes back and delivers what it had kept: it is left out, it was replaced by silence.
+        assert!(matches!(clock.chunk(1_000_000, CHUNK), Correction::Skip(CHUNK)));
+    }
+}

@@ -1,0 +1,119 @@
+//! Which boxes of the screen are worth fetching, given what the X server says has changed: pure.
+
+/// A part of the screen, in pixels; never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Box {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Fetching one box more costs about as much as this many pixels (a request, a reply, a row of conversion set-up).
+const BOX_COST: u64 = 8_192;
+
+impl Box {
+    /// Pixels.
+    #[must_use]
+    pub fn area(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    fn joined(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        self.x < other.x + other.width
+            && other.x < self.x + self.width
+            && self.y < other.y + other.height
+            && other.y < self.y + self.height
+    }
+}
+
+/// The boxes to fetch for these changed rectangles (`x, y, width, height`; they may reach beyond the screen).
+///
+/// Every changed pixel is in exactly one box. Boxes have even edges, because a chroma sample covers two by two
+/// pixels, and are joined where that costs less than a box of their own. `width` and `height` of the screen are even.
+#[must_use]
+pub fn boxes(changed: &[(i32, i32, u32, u32)], width: u32, height: u32) -> Vec<Box> {
+    let mut boxes: Vec<Box> = changed.iter().filter_map(|rect| even(*rect, width, height)).collect();
+    let mut i = 0;
+    while i < boxes.len() {
+        let joinable = (i + 1..boxes.len()).find(|j| {
+            let (a, b) = (boxes[i], boxes[*j]);
+            a.overlaps(b) || a.joined(b).area() <= a.area() + b.area() + BOX_COST
+        });
+        if let Some(j) = joinable {
+            boxes[i] = boxes[i].joined(boxes[j]);
+            boxes.swap_remove(j);
+            // The larger box may now meet one that was looked at before.
+            i = 0;
+        } else {
+            i += 1;
+        }
+    }
+    boxes
+}
+
+/// The rectangle with its edges moved outwards to even pixels and cut to the screen.
+fn even((x, y, w, h): (i32, i32, u32, u32), width: u32, height: u32) -> Option<Box> {
+    let span = |start: i32, len: u32, limit: u32| {
+        let end = (i64::from(start) + i64::from(len)).clamp(0, limit.into());
+        let start = i64::from(start).clamp(0, limit.into());
+        let (start, end) = (start & !1, (end + 1) & !1);
+        Some((u32::try_from(start).ok()?, u32::try_from(end - start).ok().filter(|len| *len > 0)?))
+    };
+    let ((x, width), (y, height)) = (span(x, w, width)?, span(y, h, height)?);
+    Some(Box { x, y, width, height })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn edges_are_even_and_within_the_screen() {
+        assert_eq!(boxes(&[(3, 5, 1, 1)], 1920, 1080), [Box { x: 2, y: 4, width: 2, height: 2 }]);
+        assert_eq!(boxes(&[(-5, -5, 6, 6)], 1920, 1080), [Box { x: 0, y: 0, width: 2, height: 2 }]);
+        assert_eq!(boxes(&[(1919, 1079, 50, 50)], 1920, 1080), [Box { x: 1918, y: 1078, width: 2, height: 2 }]);
+        assert_eq!(boxes(&[(1920, 0, 5, 5), (0, 0, 0, 9), (-9, 0, 9, 9)], 1920, 1080), []);
+    }
+
+    #[test]
+    fn distant_boxes_stay_apart_and_near_ones_are_joined() {
+        let far = boxes(&[(0, 0, 320, 180), (1600, 900, 320, 180)], 1920, 1080);
+        assert_eq!(far.iter().map(|b| b.area()).sum::<u64>(), 2 * 320 * 180);
+        assert_eq!(boxes(&[(0, 0, 10, 10), (12, 0, 10, 10)], 1920, 1080).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_changed_pixel_is_in_exactly_one_box(
+            rects in proptest::collection::vec((-20i32..120, -20i32..120, 0u32..90, 0u32..90), 0..12),
+        ) {
+            let found = boxes(&rects, 100, 80);
+            for b in &found {
+                prop_assert!(b.x % 2 == 0 && b.y % 2 == 0 && b.width % 2 == 0 && b.height % 2 == 0);
+                prop_assert!(b.width > 0 && b.height > 0 && b.x + b.width <= 100 && b.y + b.height <= 80);
+            }
+            for y in 0..80i32 {
+                for x in 0..100i32 {
+                    let changed = rects.iter().any(|(rx, ry, w, h)| {
+                        x >= *rx && y >= *ry && x < rx + w.cast_signed() && y < ry + h.cast_signed()
+                    });
+                    let count = found.iter().filter(|b| {
+                        let (x, y) = (x.cast_unsigned(), y.cast_unsigned());
+                        x >= b.x && y >= b.y && x < b.x + b.width && y < b.y + b.height
+                    }).count();
+                    prop_assert!(count <= 1);
+                    prop_assert!(!changed || count == 1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Picture and sound of one meeting → one timestamped stream into ffmpeg.
+//!
+//! In the order the media walks: [`browser`] paints on a [`display`] and plays into an [`audio_server`]; [`screen`] and
+//! [`sound`] take both from there, stamped by one [`clock`], through the one bounded queue of [`stream`] into the
+//! [`encoder`]. [`rig`] opens and closes them all, in order.
+
+pub mod audio_server;
+pub mod browser;
+pub mod clock;
+pub mod damage;
+pub mod display;
+pub mod encoder;
+pub mod matroska;
+pub mod page;
+pub mod picture;
+pub mod rig;
+pub mod screen;
+pub mod screenshot;
+pub mod sound;
+pub mod stream;
+
+/// A part of the rig failed; the text is for the operator and, as the cause, for the user.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{part}: {why}")]
+pub struct PartError {
+    /// `Xvfb`, `PulseAudio`, `Chrome`, `ffmpeg`, `picture`, `sound`.
+    pub part: &'static str,
+    pub why: String,
+}
+
+impl PartError {
+    pub fn new(part: &'static str, why: impl std::fmt::Display) -> Self {
+        Self { part, why: why.to_string() }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the meeting page shows, and what that means (PROTOCOL 4): pure.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The longest the page may take to reach the meeting.
+pub const JOIN_LIMIT: Duration = Duration::from_secs(30);
+/// The longest that is waited for the meeting's video elements once the meeting is on.
+pub const VIDEO_LIMIT: Duration = Duration::from_secs(3);
+/// The longest cause taken from a page, in characters.
+const CAUSE_LIMIT: usize = 300;
+
+/// Asks the page for everything at once; its answer is a [`PageState`].
+pub const INSPECT: &str = r"(() => {
+    const find = (selector) => document.querySelector(selector);
+    const error = find('div#errorPage');
+    const button = find('button#listenOnlyJoin');
+    return {
+        failed: location.protocol === 'chrome-error:',
+        error: error ? error.innerText : null,
+        dialog: find('div#startupJoinModal') !== null,
+        button: button !== null,
+        enabled: button !== null && !button.disabled,
+        main: find('div#main-area') !== null,
+        videos: [...document.querySelectorAll('video')].every((video) => video.readyState >= 2),
+    };
+})()";
+
+/// Joins, as a listener; the pointer stays where it is.
+pub const JOIN: &str = "document.querySelector('button#listenOnlyJoin').click()";
+
+/// Resolves when what the page shows now has been painted.
+pub const PAINTED: &str = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
+
+/// What the page shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an element that is there or not")]
+pub struct PageState {
+    /// Chrome shows its own error page.
+    pub failed: bool,
+    /// All text of the meeting's error page.
+    pub error: Option<String>,
+    pub dialog: bool,
+    pub button: bool,
+    pub enabled: bool,
+    pub main: bool,
+    /// Every video element has a frame to show.
+    pub videos: bool,
+}
+
+/// What to do next on the way into the meeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Wait,
+    Join,
+    /// The meeting is on and can be recorded.
+    Ready,
+    /// Give up, for this cause.
+    Fail(String),
+}
+
+/// Decides how to go on. `waited`: since the page was asked for; `in_meeting`: since `#main-area` was first seen.
+#[must_use]
+pub fn step(state: &PageState, joined: bool, waited: Duration, in_meeting: Option<Duration>) -> Step {
+    if let Some(text) = &state.error {
+        return Step::Fail(error_cause(text));
+    }
+    if let Some(since) = in_meeting.filter(|_| state.main) {
+        return if state.videos || since >= VIDEO_LIMIT { Step::Ready } else { Step::Wait };
+    }
+    if waited >= JOIN_LIMIT {
+        return Step::Fail(format!(
+            "the meeting page was not ready after {} s: {}",
+            JOIN_LIMIT.as_secs(),
+            missing(state, joined)
+        ));
+    }
+    if state.enabled && !joined { Step::Join } else { Step::Wait }
+}
+
+/// What a page that never got ready lacks.
+fn missing(state: &PageState, joined: bool) -> &'static str {
+    if state.failed {
+        "the page cannot be loaded"
+    } else if joined {
+        "it was joined, but no #main-area appeared"
+    } else if state.button {
+        "its join button (#listenOnlyJoin) stayed disabled"
+    } else if state.dialog {
+        "its dialog (#startupJoinModal) has no join button"
+    } else {
+        "it shows no #startupJoinModal"
+    }
+}
+
+/// The error page's own words: its heading, a colon, its text.
+#[must_use]
+pub fn error_cause(text: &str) -> String {
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let cause = match lines.split_first() {
+        None => "the meeting shows an error page without text".to_owned(),
+        Some((heading, [])) => heading.clone(),
+        Some((heading, text)) => format!("{heading}: {}", text.join(" ")),
+    };
+    cause.chars().take(CAUSE_LIMIT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn state() -> PageState {
+        PageState { videos: true, ..PageState::default() }
+    }
+
+    #[test]
+    fn the_way_into_a_meeting() {
+        let loading = state();
+        assert_eq!(step(&loading, false, SECOND, None), Step::Wait);
+        let disabled = PageState { dialog: true, button: true, ..state() };
+        assert_eq!(step(&disabled, false, SECOND, None), Step::Wait);
+        let enabled = PageState { enabled: true, ..disabled };
+        assert_eq!(step(&enabled, false, SECOND, None), Step::Join);
+        assert_eq!(step(&enabled, true, SECOND, None), Step::Wait);
+        let meeting = PageState { main: true, ..state() };
+        assert_eq!(step(&meeting, true, SECOND, Some(Duration::ZERO)), Step::Ready);
+    }
+
+    #[test]
+    fn videos_without_data_are_waited_for_three_seconds_at_the_most() {
+        let meeting = PageState { main: true, videos: false, ..state() };
+        assert_eq!(step(&meeting, true, SECOND, Some(SECOND)), Step::Wait);
+        assert_eq!(step(&meeting, true, SECOND, Some(VIDEO_LIMIT)), Step::Ready);
+    }
+
+    #[test]
+    fn an_error_page_ends_it_in_its_own_words() {
+        let refused = PageState {
+            error: Some("  Session ended \n\n The room was  closed\nby its host.\n".into()),
+            main: true,
+            ..state()
+        };
+        assert_eq!(
+            step(&refused, true, SECOND, Some(SECOND)),
+            Step::Fail("Session ended: The room was closed by its host.".into())
+        );
+        assert_eq!(error_cause(""), "the meeting shows an error page without text");
+        assert_eq!(error_cause(&"x".repeat(5_000)).len(), CAUSE_LIMIT);
+    }
+
+    #[test]
+    fn a_page_that_never_gets_there_says_what_it_lacks() {
+        let fail = |state: PageState, joined| match step(&state, joined, JOIN_LIMIT, None) {
+            Step::Fail(cause) => cause,
+            other => panic!("{other:?}"),
+        };
+        assert!(fail(state(), false).contains("shows no #startupJoinModal"));
+        assert!(fail(PageState { button: true, dialog: true, ..state() }, false).contains("stayed disabled"));
+        assert!(fail(state(), true).contains("no #main-area appeared"));
+        assert!(fail(PageState { failed: true, ..state() }, false).contains("cannot be loaded"));
+    }
+}

@@ -1,0 +1,128 @@
+//! The picture that stays: one I420 frame of the whole screen, brought up to date box by box.
+//!
+//! BT.709, limited range, as the stream's header says.
+
+use yuv::{
+    BufferStoreMut, YuvConversionMode, YuvError, YuvPlanarImageMut, YuvRange, YuvStandardMatrix, bgra_to_yuv420,
+};
+
+use super::damage::Box;
+
+/// An I420 frame: a luma plane and two chroma planes at half the size each way.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    /// Luma, then the two chroma planes. Each has a row more than it shows: the converter wants whole rows, and the
+    /// last row of a box that does not begin at the left edge would end behind the plane.
+    planes: [Vec<u8>; 3],
+}
+
+impl Picture {
+    /// A black picture; both sides are even.
+    #[must_use]
+    pub fn black(width: u32, height: u32) -> Self {
+        let (width, height) = (width as usize, height as usize);
+        let chroma = vec![128; width / 2 * (height / 2 + 1)];
+        Self { width, height, planes: [vec![16; width * (height + 1)], chroma.clone(), chroma] }
+    }
+
+    /// Appends the frame as it is sent: the three planes, one after the other, without padding.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        let pixels = self.width * self.height;
+        for (plane, len) in self.planes.iter().zip([pixels, pixels / 4, pixels / 4]) {
+            out.extend_from_slice(&plane[..len]);
+        }
+    }
+
+    /// Converts one box of BGRX pixels (4 bytes each, rows without padding) into its place.
+    ///
+    /// # Errors
+    /// Where `bgrx` holds fewer pixels than the box or the box does not lie within the picture.
+    pub fn update(&mut self, at: Box, bgrx: &[u8]) -> Result<(), YuvError> {
+        let (x, y) = (at.x as usize, at.y as usize);
+        if x + at.width as usize > self.width || y + at.height as usize > self.height {
+            return Err(YuvError::PointerOverflow);
+        }
+        let [luma, u, v] = &mut self.planes;
+        let half = self.width / 2;
+        let chroma_start = y / 2 * half + x / 2;
+        let mut part = YuvPlanarImageMut {
+            y_plane: BufferStoreMut::Borrowed(luma.get_mut(y * self.width + x..).unwrap_or_default()),
+            y_stride: at_most_u32(self.width),
+            u_plane: BufferStoreMut::Borrowed(u.get_mut(chroma_start..).unwrap_or_default()),
+            u_stride: at_most_u32(half),
+            v_plane: BufferStoreMut::Borrowed(v.get_mut(chroma_start..).unwrap_or_default()),
+            v_stride: at_most_u32(half),
+            width: at.width,
+            height: at.height,
+        };
+        let mode = YuvConversionMode::Balanced;
+        bgra_to_yuv420(&mut part, bgrx, at.width * 4, YuvRange::Limited, YuvStandardMatrix::Bt709, mode)
+    }
+}
+
+fn at_most_u32(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BGRX pixels of one colour.
+    fn solid(at: Box, [r, g, b]: [u8; 3]) -> Vec<u8> {
+        [b, g, r, 0].repeat((at.width * at.height) as usize)
+    }
+
+    fn pixel(picture: &Picture, x: usize, y: usize) -> [u8; 3] {
+        let chroma = y / 2 * (picture.width / 2) + x / 2;
+        [picture.planes[0][y * picture.width + x], picture.planes[1][chroma], picture.planes[2][chroma]]
+    }
+
+    #[test]
+    fn colours_are_bt709_limited() {
+        let at = Box { x: 0, y: 0, width: 16, height: 2 };
+        // Values of ITU-R BT.709 for 8 bits, limited range.
+        for (rgb, yuv) in [
+            ([255, 255, 255], [235, 128, 128]),
+            ([0, 0, 0], [16, 128, 128]),
+            ([255, 0, 0], [63, 102, 240]),
+            ([0, 255, 0], [173, 42, 26]),
+            ([0, 0, 255], [32, 240, 118]),
+            ([128, 128, 128], [126, 128, 128]),
+        ] {
+            let mut picture = Picture::black(16, 2);
+            picture.update(at, &solid(at, rgb)).unwrap();
+            let found = pixel(&picture, 7, 1);
+            assert!(found.iter().zip(yuv).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 1), "{rgb:?}: {found:?} {yuv:?}");
+        }
+    }
+
+    #[test]
+    fn a_box_changes_its_own_pixels_and_no_others() {
+        for at in [
+            Box { x: 0, y: 0, width: 2, height: 2 },
+            Box { x: 62, y: 30, width: 2, height: 2 },
+            Box { x: 10, y: 20, width: 54, height: 12 },
+            Box { x: 0, y: 0, width: 64, height: 32 },
+        ] {
+            let mut picture = Picture::black(64, 32);
+            picture.update(at, &solid(at, [255, 255, 255])).unwrap();
+            for y in 0..32u32 {
+                for x in 0..64u32 {
+                    let inside = x >= at.x && y >= at.y && x < at.x + at.width && y < at.y + at.height;
+                    let luma = pixel(&picture, x as usize, y as usize)[0];
+                    assert_eq!(luma, if inside { 235 } else { 16 }, "{at:?} {x} {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_box_beyond_the_picture_is_an_error() {
+        let mut picture = Picture::black(16, 16);
+        let at = Box { x: 8, y: 8, width: 16, height: 16 };
+        assert!(picture.update(at, &solid(at, [1, 2, 3])).is_err());
+    }
+}

@@ -1,0 +1,302 @@
+//! Everything that captures one meeting, opened in order and closed in reverse: display and sound server, browser,
+//! encoder, stream, screen and sound.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::PartError;
+use super::audio_server::{AudioServer, SAMPLE_RATE};
+use super::browser::Browser;
+use super::display::Display;
+use super::encoder::{CaptureOptions, Encoder, Target};
+use super::matroska::Tracks;
+use super::screen::{self, Pace, Screen};
+use super::screenshot;
+use super::sound::{self, Sound};
+use super::stream::{self, Counters};
+use crate::config::{ChromeConfig, FfmpegOptions};
+
+/// The longest from the meeting being on to the first encoded frame; a broadcast's far end must answer within it.
+const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
+/// What ffmpeg may take to write its end once its input is closed.
+const FINISH_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a rig is opened for.
+#[derive(Clone)]
+pub struct RigSpec {
+    /// The meeting page, token included: a secret.
+    pub url: String,
+    pub target: Target,
+    pub ffmpeg: FfmpegOptions,
+    pub chrome: ChromeConfig,
+    pub sandbox: bool,
+    /// Pixels, unless `pre_input` says otherwise.
+    pub size: (u32, u32),
+    pub dpi: u32,
+    /// Where a picture of the page is kept when it fails.
+    pub screenshot: PathBuf,
+}
+
+/// Why a rig is not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    Cancelled,
+    Failed(String),
+}
+
+/// What a rig did in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// From the first frame to the last.
+    pub duration: Duration,
+    pub frames_sent: u64,
+    pub frames_dropped: u64,
+    pub silence_filled_ms: u64,
+    pub sound_skipped_ms: u64,
+    /// What ffmpeg put out, in bytes.
+    pub bytes: u64,
+}
+
+/// The capture side of a recording: the one seam behind which Chrome and its company can be left out of a test.
+pub trait Rig: Sized + Send + 'static {
+    type Spec: Send + 'static;
+
+    /// Opens everything; media flows when this returns. What was opened is closed again if that fails.
+    fn open(spec: Self::Spec, cancel: CancellationToken) -> impl Future<Output = Result<Self, OpenError>> + Send;
+
+    /// Resolves when a part has failed or the meeting has ended, with the cause. Cancel-safe.
+    fn broken(&mut self) -> impl Future<Output = String> + Send;
+
+    /// Ends the capture and has the encoder write its end; it is reaped when this returns.
+    fn finish(&mut self) -> impl Future<Output = Result<Summary, String>> + Send;
+
+    /// Closes everything, in reverse order.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// The real one. Parts are missing only while it is opened or closed.
+#[derive(Debug)]
+pub struct LiveRig {
+    spec_size: (u32, u32),
+    screenshot: PathBuf,
+    dir: TempDir,
+    display: Option<Display>,
+    audio: Option<AudioServer>,
+    browser: Option<Browser>,
+    encoder: Option<Encoder>,
+    capture: Option<Capture>,
+    failed: (mpsc::UnboundedSender<PartError>, mpsc::UnboundedReceiver<PartError>),
+    /// Known before the screenshot is taken, which may be interrupted.
+    cause: Option<String>,
+}
+
+/// The three threads between the display and ffmpeg.
+#[derive(Debug)]
+struct Capture {
+    screen: Screen,
+    sound: Sound,
+    writer: std::thread::JoinHandle<()>,
+    counters: std::sync::Arc<Counters>,
+    started: Instant,
+}
+
+impl Rig for LiveRig {
+    type Spec = RigSpec;
+
+    async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
+        let capture = CaptureOptions::read(&spec.ffmpeg.pre_input);
+        let size = capture.size.unwrap_or(spec.size);
+        // A short path: it holds sockets, whose paths may have 107 bytes. Only this user may enter.
+        let dir = tempfile::Builder::new()
+            .prefix("pnm-")
+            .tempdir()
+            .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
+        let mut rig = Self {
+            spec_size: size,
+            screenshot: spec.screenshot.clone(),
+            dir,
+            display: None,
+            audio: None,
+            browser: None,
+            encoder: None,
+            capture: None,
+            failed: mpsc::unbounded_channel(),
+            cause: None,
+        };
+        let opened = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(OpenError::Cancelled),
+            opened = rig.build(&spec, &capture) => opened.map_err(OpenError::Failed),
+        };
+        match opened {
+            Ok(()) => Ok(rig),
+            Err(error) => {
+                rig.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn broken(&mut self) -> String {
+        if self.cause.is_none() {
+            self.cause = Some(self.part_failed().await);
+            self.keep_screenshot().await;
+        }
+        self.cause.clone().unwrap_or_default()
+    }
+
+    async fn finish(&mut self) -> Result<Summary, String> {
+        let Some(mut encoder) = self.encoder.take() else { return Err("there is no encoder".to_owned()) };
+        let mut summary = Summary::default();
+        if let Some(Capture { screen, sound, writer, counters, started }) = self.capture.take() {
+            summary.duration = started.elapsed();
+            let writer = async move {
+                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            };
+            let mut stopping = std::pin::pin!(futures::future::join3(screen.stop(), sound.stop(), writer));
+            if tokio::time::timeout(FINISH_LIMIT, &mut stopping).await.is_err() {
+                tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
+                encoder.kill();
+                stopping.await;
+            }
+            let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            summary.frames_sent = get(&counters.frames_sent);
+            summary.frames_dropped = get(&counters.frames_dropped);
+            summary.silence_filled_ms = get(&counters.silence_filled_ms);
+            summary.sound_skipped_ms = get(&counters.sound_skipped_ms);
+        }
+        let outcome = encoder.finish(FINISH_LIMIT).await;
+        summary.bytes = encoder.progress().bytes;
+        outcome.map(|()| summary).map_err(|error| error.to_string())
+    }
+
+    async fn close(mut self) {
+        if self.encoder.is_some() {
+            // Never finished: what it has written stays, its last seconds may be lost.
+            if let Some(encoder) = &self.encoder {
+                encoder.kill();
+            }
+            let _ = self.finish().await;
+        }
+        if let Some(browser) = self.browser.take() {
+            browser.stop().await;
+        }
+        if let Some(audio) = self.audio.take() {
+            audio.stop().await;
+        }
+        if let Some(display) = self.display.take() {
+            display.stop().await;
+        }
+        let path = self.dir.path().to_owned();
+        if let Err(error) = self.dir.close() {
+            tracing::warn!(dir = %path.display(), %error, "the recording's temporary directory cannot be removed");
+        }
+        tracing::debug!("all parts are closed");
+    }
+}
+
+impl LiveRig {
+    async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), String> {
+        let cause = |error: PartError| error.to_string();
+        let begun = Instant::now();
+        let (width, height) = self.spec_size;
+        let (display, audio) =
+            tokio::join!(Display::start(self.dir.path(), width, height, spec.dpi), AudioServer::start(self.dir.path()));
+        // Both are kept before either error is looked at, so that both are closed in good order.
+        let (display, audio) =
+            (display.map(|display| self.display.insert(display)), audio.map(|audio| self.audio.insert(audio)));
+        let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
+        screen::rest_pointer(display.address()).map_err(cause)?;
+
+        let mut env = display.env().to_vec();
+        env.push(("PULSE_SERVER", audio.address()));
+        let address = display.address().clone();
+        let server = audio.address();
+        let browser =
+            Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, self.dir.path()).await.map_err(cause)?;
+        tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
+        if let Err(cause) = self.browser.insert(browser).join(&spec.url).await {
+            self.keep_screenshot().await;
+            return Err(cause);
+        }
+
+        let ready = Instant::now();
+        let (encoder, stdin) =
+            Encoder::start(capture, &spec.ffmpeg, &spec.target, self.dir.path()).await.map_err(cause)?;
+        let first_frame = self.encoder.insert(encoder).first_frame();
+        let tracks =
+            Tracks { width, height, framerate: capture.framerate, sample_rate: SAMPLE_RATE, channels: sound::CHANNELS };
+        let (sender, counters, writer) = stream::start(stdin, tracks).map_err(cause)?;
+        let pace = match spec.target {
+            Target::File(_) => Pace::Changes { framerate: capture.framerate },
+            Target::Rtmp(_) => Pace::Constant { framerate: capture.framerate },
+        };
+        let report = |failed: &mpsc::UnboundedSender<PartError>| {
+            let failed = failed.clone();
+            move |error| {
+                // Nobody listens any more once the rig is gone.
+                let _ = failed.send(error);
+            }
+        };
+        let started = Instant::now();
+        let sound = Sound::start(server, started, sender.clone(), report(&self.failed.0)).map_err(cause)?;
+        let screen = Screen::start(&address, self.spec_size, pace, started, sender, report(&self.failed.0));
+        let screen = match screen {
+            Ok(screen) => screen,
+            Err(error) => {
+                sound.stop().await;
+                return Err(error.to_string());
+            }
+        };
+        self.capture = Some(Capture { screen, sound, writer, counters, started });
+        tokio::select! {
+            () = first_frame => {
+                tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
+                Ok(())
+            }
+            cause = self.broken() => Err(cause),
+            () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
+                Err(format!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs()))
+            }
+        }
+    }
+
+    /// Waits for whichever part fails first.
+    async fn part_failed(&mut self) -> String {
+        /// A part that is not there does not fail.
+        async fn of<T, F: Future>(part: Option<T>, ended: impl FnOnce(T) -> F) -> F::Output {
+            match part {
+                Some(part) => ended(part).await,
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            biased;
+            cause = of(self.browser.as_mut(), Browser::ended) => cause,
+            ended = of(self.encoder.as_mut(), Encoder::ended) => match ended {
+                Ok(()) => "ffmpeg: ended before it was asked to".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            error = of(self.display.as_mut(), Display::ended) => error.to_string(),
+            error = of(self.audio.as_mut(), AudioServer::ended) => error.to_string(),
+            Some(error) = self.failed.1.recv() => error.to_string(),
+        }
+    }
+
+    /// Keeps a picture of what the display shows beside the logs.
+    async fn keep_screenshot(&self) {
+        let Some(display) = &self.display else { return };
+        let (address, size, path) = (display.address().clone(), self.spec_size, self.screenshot.clone());
+        let taken = tokio::task::spawn_blocking(move || screenshot::write(&address, size, &path).map(|()| path)).await;
+        match taken {
+            Ok(Ok(path)) => tracing::info!(path = %path.display(), "kept a picture of the page"),
+            Ok(Err(error)) => tracing::warn!(%error, "no picture of the page could be kept"),
+            Err(error) => tracing::warn!(%error, "no picture of the page could be kept"),
+        }
+    }
+}

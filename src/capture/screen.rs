@@ -1,0 +1,309 @@
+//! The picture of a display: waits for the X server to say that something changed, fetches only that, sends frames.
+//!
+//! X11 extensions: DAMAGE says that something changed (once, until it is asked what), XFIXES holds what changed as a
+//! region, MIT-SHM hands over pixels through memory that both sides see.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use memmap2::Mmap;
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use x11rb::connection::Connection as _;
+use x11rb::errors::ReplyError;
+use x11rb::protocol::Event;
+use x11rb::protocol::damage::{self, ConnectionExt as _, ReportLevel};
+use x11rb::protocol::shm::{self, ConnectionExt as _};
+use x11rb::protocol::xfixes::{self, ConnectionExt as _};
+use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat, Window};
+use x11rb::rust_connection::RustConnection;
+
+use super::PartError;
+use super::damage::{Box, boxes};
+use super::display::Address;
+use super::picture::Picture;
+use super::stream::{Closed, Sender};
+
+const PART: &str = "picture";
+/// A still picture is repeated this often, so that the file never lacks its last second.
+const STILL_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a pixel at depth 24 in `ZPixmap` format.
+const PIXEL: usize = 4;
+
+/// When frames are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// When something changed, at most this many a second, at least one a second.
+    Changes { framerate: u32 },
+    /// This many a second, whatever happens.
+    Constant { framerate: u32 },
+}
+
+impl Pace {
+    /// The most frames a second.
+    #[must_use]
+    pub fn framerate(self) -> u32 {
+        let (Self::Changes { framerate } | Self::Constant { framerate }) = self;
+        framerate
+    }
+
+    /// When the next frame is due, given when the last one was and whether anything changed since.
+    #[must_use]
+    fn next(self, last: Duration, changed: bool) -> Duration {
+        let interval = Duration::from_secs(1) / self.framerate().max(1);
+        match self {
+            Self::Changes { .. } if !changed => last + STILL_INTERVAL,
+            Self::Changes { .. } | Self::Constant { .. } => last + interval,
+        }
+    }
+}
+
+/// A thread that captures a display.
+#[derive(Debug)]
+pub struct Screen {
+    thread: std::thread::JoinHandle<Result<(), PartError>>,
+    stop: OwnedFd,
+}
+
+impl Screen {
+    /// Starts to capture `width` × `height` pixels; frames are stamped with the time since `epoch`. `ended` is called
+    /// when the thread ends by itself.
+    ///
+    /// # Errors
+    /// Where the display is gone, lacks an extension, or no thread can be started.
+    pub fn start(
+        address: &Address,
+        (width, height): (u32, u32),
+        pace: Pace,
+        epoch: Instant,
+        sender: Sender,
+        ended: impl FnOnce(PartError) + Send + 'static,
+    ) -> Result<Self, PartError> {
+        let connection = address.connect()?;
+        let source = Source::open(connection, width, height).map_err(|error| PartError::new(PART, error))?;
+        let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| PartError::new(PART, error))?;
+        let stopped = stop.try_clone().map_err(|error| PartError::new(PART, error))?;
+        let span = tracing::Span::current();
+        let run = move || {
+            let _in_span = span.entered();
+            let result = capture(&source, pace, epoch, &sender, &stopped);
+            if let Err(error) = &result {
+                ended(error.clone());
+            }
+            result
+        };
+        let thread = std::thread::Builder::new()
+            .name("screen".to_owned())
+            .spawn(run)
+            .map_err(|error| PartError::new(PART, error))?;
+        Ok(Self { thread, stop })
+    }
+
+    /// Ends the capture; the last frame is sent when this returns.
+    pub async fn stop(self) {
+        // Only a full counter could refuse the write, and one write cannot fill it.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// Moves the pointer to the top left corner, where it causes no hover effect (PROTOCOL 4).
+///
+/// # Errors
+/// Where the display is gone.
+pub fn rest_pointer(address: &Address) -> Result<(), PartError> {
+    let connection = address.connect()?;
+    let root = root(&connection);
+    let warp = || -> Result<(), ReplyError> { connection.warp_pointer(x11rb::NONE, root, 0, 0, 0, 0, 0, 0)?.check() };
+    warp().map_err(|error| PartError::new(PART, error))
+}
+
+pub(super) fn root(connection: &RustConnection) -> Window {
+    // Xvfb is started with exactly one screen.
+    connection.setup().roots.first().map_or(x11rb::NONE, |screen| screen.root)
+}
+
+/// What can go wrong with an X connection, in one type.
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error("the display is gone: {0}")]
+    Connection(#[from] x11rb::errors::ConnectionError),
+    #[error("the display answered with an error: {0}")]
+    Reply(#[from] ReplyError),
+    #[error("no identifier left: {0}")]
+    Id(#[from] x11rb::errors::ReplyOrIdError),
+    #[error("shared memory: {0}")]
+    Memory(#[from] std::io::Error),
+    #[error("a box of the screen could not be converted: {0}")]
+    Convert(#[from] yuv::YuvError),
+}
+
+/// A display's changes and pixels.
+struct Source {
+    connection: RustConnection,
+    root: Window,
+    damage: damage::Damage,
+    region: xfixes::Region,
+    segment: shm::Seg,
+    memory: Mmap,
+    width: u32,
+    height: u32,
+}
+
+impl Source {
+    fn open(connection: RustConnection, width: u32, height: u32) -> Result<Self, SourceError> {
+        let root = root(&connection);
+        connection.damage_query_version(1, 1)?.reply()?;
+        connection.xfixes_query_version(5, 0)?.reply()?;
+        connection.shm_query_version()?.reply()?;
+        let len = width as usize * height as usize * PIXEL;
+        let file =
+            rustix::fs::memfd_create("pnm-screen", rustix::fs::MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        rustix::fs::ftruncate(&file, len as u64).map_err(std::io::Error::from)?;
+        let memory = map(&file)?;
+        let segment = connection.generate_id()?;
+        connection.shm_attach_fd(segment, file, false)?.check()?;
+        let region = connection.generate_id()?;
+        connection.xfixes_create_region(region, &[])?.check()?;
+        let damage = connection.generate_id()?;
+        connection.damage_create(damage, root, ReportLevel::NON_EMPTY)?.check()?;
+        Ok(Self { connection, root, damage, region, segment, memory, width, height })
+    }
+
+    /// The whole screen.
+    fn all(&self) -> Box {
+        Box { x: 0, y: 0, width: self.width, height: self.height }
+    }
+
+    /// Whether the server has said since the last time that something changed. Never blocks.
+    fn changed(&self) -> Result<bool, SourceError> {
+        let mut changed = false;
+        while let Some(event) = self.connection.poll_for_event()? {
+            changed |= matches!(event, Event::DamageNotify(_));
+        }
+        Ok(changed)
+    }
+
+    /// What has changed since the last call.
+    fn take_changes(&self) -> Result<Vec<Box>, SourceError> {
+        self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
+        let region = self.connection.xfixes_fetch_region(self.region)?.reply()?;
+        let rectangles: Vec<_> = region
+            .rectangles
+            .iter()
+            .map(|r| (i32::from(r.x), i32::from(r.y), u32::from(r.width), u32::from(r.height)))
+            .collect();
+        Ok(boxes(&rectangles, self.width, self.height))
+    }
+
+    /// Brings `picture` up to date in these boxes. All requests go out before the first reply is awaited.
+    fn fetch(&self, boxes: &[Box], picture: &mut Picture) -> Result<(), SourceError> {
+        let mut offset = 0;
+        let mut requests = Vec::with_capacity(boxes.len());
+        for at in boxes {
+            let [x, y] = [at.x, at.y].map(|v| i16::try_from(v).unwrap_or(i16::MAX));
+            let [w, h] = [at.width, at.height].map(|v| u16::try_from(v).unwrap_or(u16::MAX));
+            let format = ImageFormat::Z_PIXMAP.into();
+            let cookie = self.connection.shm_get_image(self.root, x, y, w, h, !0, format, self.segment, offset)?;
+            requests.push((*at, offset as usize, cookie));
+            offset += at.width * at.height * u32::try_from(PIXEL).unwrap_or(4);
+        }
+        for (at, offset, cookie) in requests {
+            cookie.reply()?;
+            let len = at.width as usize * at.height as usize * PIXEL;
+            picture.update(at, self.memory.get(offset..offset + len).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the display says something, `stop` is written to, or `timeout` is over.
+    fn wait(&self, stop: &OwnedFd, timeout: Duration) -> std::io::Result<bool> {
+        let timeout = rustix::event::Timespec::try_from(timeout).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        let mut fds = [
+            PollFd::new(self.connection.stream(), PollFlags::IN),
+            PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) => Ok(!fds[1].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Maps the memory that the X server writes pixels into.
+#[expect(unsafe_code, reason = "memory shared with another process cannot be mapped otherwise")]
+fn map(file: &OwnedFd) -> std::io::Result<Mmap> {
+    // SAFETY: the file is an anonymous memfd of fixed length that only we and the X server hold; the server writes to
+    // it only between a GetImage request and its reply, and we read it only after the reply and before the next one.
+    unsafe { Mmap::map(file) }
+}
+
+fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &OwnedFd) -> Result<(), PartError> {
+    let mut picture = Picture::black(source.width, source.height);
+    let mut run = || -> Result<(), SourceError> {
+        let mut last = epoch.elapsed();
+        source.fetch(&[source.all()], &mut picture)?;
+        if sender.picture(last, &picture) == Err(Closed) {
+            return Ok(());
+        }
+        let mut changed = false;
+        loop {
+            changed |= source.changed()?;
+            let now = epoch.elapsed();
+            let due = pace.next(last, changed);
+            if now < due {
+                if source.wait(stop, due.saturating_sub(now))? {
+                    break;
+                }
+                continue;
+            }
+            if changed {
+                let boxes = source.take_changes()?;
+                source.fetch(&boxes, &mut picture)?;
+                changed = false;
+            }
+            match sender.picture(now, &picture) {
+                // A dropped frame's content goes out with the next one: the picture holds it.
+                Ok(true) => {}
+                Ok(false) => changed = true,
+                Err(Closed) => return Ok(()),
+            }
+            last = paced(pace, due, now);
+        }
+        // The picture as it was at the end, so that the file is as long as the meeting.
+        let _ = sender.picture(epoch.elapsed(), &picture);
+        Ok(())
+    };
+    run().map_err(|error| PartError::new(PART, error))
+}
+
+/// From when the next interval counts. A constant pace keeps to its grid, unless it has fallen more than a frame behind.
+fn paced(pace: Pace, due: Duration, now: Duration) -> Duration {
+    match pace {
+        Pace::Constant { framerate } if now.saturating_sub(due) < Duration::from_secs(1) / framerate.max(1) => due,
+        Pace::Constant { .. } | Pace::Changes { .. } => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_still_picture_is_sent_once_a_second_and_a_changed_one_at_the_next_slot() {
+        let pace = Pace::Changes { framerate: 25 };
+        let last = Duration::from_secs(10);
+        assert_eq!(pace.next(last, false), Duration::from_secs(11));
+        assert_eq!(pace.next(last, true), Duration::from_millis(10_040));
+    }
+
+    #[test]
+    fn a_constant_pace_keeps_to_its_grid() {
+        let pace = Pace::Constant { framerate: 25 };
+        let ms = Duration::from_millis;
+        assert_eq!(pace.next(ms(0), false), ms(40));
+        assert_eq!(paced(pace, ms(40), ms(47)), ms(40));
+        assert_eq!(paced(pace, ms(40), ms(95)), ms(95));
+    }
+}

@@ -1,0 +1,36 @@
+//! A picture of a display for the operator, as a PNG.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat};
+
+use super::PartError;
+use super::display::Address;
+use super::screen::root;
+
+const PART: &str = "screenshot";
+
+/// Writes what the display shows to `path`.
+///
+/// # Errors
+/// Where the display is gone or the file cannot be written.
+pub fn write(address: &Address, (width, height): (u32, u32), path: &Path) -> Result<(), PartError> {
+    let failed = |why: &dyn std::fmt::Display| PartError::new(PART, why);
+    let connection = address.connect()?;
+    let [w, h] = [width, height].map(|v| u16::try_from(v).unwrap_or(u16::MAX));
+    let image = connection
+        .get_image(ImageFormat::Z_PIXMAP, root(&connection), 0, 0, w, h, !0)
+        .map_err(|error| failed(&error))?
+        .reply()
+        .map_err(|error| failed(&error))?;
+    let rgb: Vec<u8> = image.data.chunks_exact(4).flat_map(|bgrx| [bgrx[2], bgrx[1], bgrx[0]]).collect();
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|error| failed(&error))?;
+    }
+    let file = File::create(path).map_err(|error| failed(&error))?;
+    let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().and_then(|mut png| png.write_image_data(&rgb)).map_err(|error| failed(&error))
+}

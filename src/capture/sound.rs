@@ -1,0 +1,246 @@
+//! The sound of a meeting: reads the monitor of the null sink, stamps it on the picture's clock, sends it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libpulse_binding::context::{self, Context, FlagSet as ContextFlags};
+use libpulse_binding::def::BufferAttr;
+use libpulse_binding::error::PAErr;
+use libpulse_binding::mainloop::standard::Mainloop;
+use libpulse_binding::sample::{Format, Spec};
+use libpulse_binding::stream::{self, FlagSet, Latency, PeekResult, Stream};
+use libpulse_binding::time::MicroSeconds;
+
+use super::PartError;
+use super::audio_server::{MONITOR, SAMPLE_RATE};
+use super::clock::{Correction, SoundClock};
+use super::stream::{Closed, Sender};
+
+const PART: &str = "sound";
+/// Left and right.
+pub const CHANNELS: u8 = 2;
+/// Bytes of one sample of all channels: 16 bits each.
+const FRAME: usize = 2 * CHANNELS as usize;
+/// How much sound the server gathers before it hands it over: fewer wake-ups against a later notice of a gap.
+const FRAGMENT: Duration = Duration::from_millis(20);
+/// How much the server keeps for us while we are not reading (ffmpeg stalled): then it drops the oldest.
+const SERVER_BUFFER: Duration = Duration::from_secs(10);
+/// Without a chunk for this long, silence is written in its place…
+const MISSING: Duration = Duration::from_millis(700);
+/// …up to this long ago, so that late sound still finds its place.
+const FILL_BEHIND: Duration = Duration::from_millis(400);
+/// The longest that connecting may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How often the thread looks whether it is to stop, when there is no sound to wake it.
+const WAKE: Duration = Duration::from_millis(100);
+
+/// A thread that captures the sound of one server.
+#[derive(Debug)]
+pub struct Sound {
+    thread: std::thread::JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Sound {
+    /// Starts to capture; sound is stamped with the time since `epoch`. `ended` is called when the thread ends by
+    /// itself.
+    ///
+    /// # Errors
+    /// Where no thread can be started; what fails later comes through `ended`.
+    pub fn start(
+        server: String,
+        epoch: Instant,
+        sender: Sender,
+        ended: impl FnOnce(PartError) + Send + 'static,
+    ) -> Result<Self, PartError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let span = tracing::Span::current();
+        let run = move || {
+            let _in_span = span.entered();
+            if let Err(why) = capture(&server, epoch, &sender, &stopped) {
+                ended(PartError::new(PART, why));
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("sound".to_owned())
+            .spawn(run)
+            .map_err(|error| PartError::new(PART, error))?;
+        Ok(Self { thread, stop })
+    }
+
+    /// Ends the capture; what was heard is sent when this returns.
+    pub async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// The connection; dropped in the order libpulse wants: stream, context, main loop.
+struct Monitor {
+    stream: Stream,
+    context: Context,
+    mainloop: Mainloop,
+}
+
+fn capture(server: &str, epoch: Instant, sender: &Sender, stop: &AtomicBool) -> Result<(), String> {
+    let mut monitor = Monitor::connect(server)?;
+    let mut clock = SoundClock::new(SAMPLE_RATE);
+    let mut last_chunk = epoch.elapsed();
+    while !stop.load(Ordering::Relaxed) {
+        monitor.iterate()?;
+        while let Some((samples, age_us)) = monitor.read()? {
+            last_chunk = epoch.elapsed();
+            let heard_us = i64::try_from(last_chunk.as_micros()).unwrap_or(i64::MAX).saturating_sub(age_us);
+            if send(&mut clock, heard_us, samples, sender) == Err(Closed) {
+                return Ok(());
+            }
+        }
+        let now = epoch.elapsed();
+        if now.saturating_sub(last_chunk) > MISSING {
+            let at = clock.position();
+            let silence = clock.fill(now.saturating_sub(FILL_BEHIND));
+            if send_silence(at, silence, sender) == Err(Closed) {
+                return Ok(());
+            }
+        }
+        let counters = sender.counters();
+        counters.silence_filled_ms.store(millis(clock.filled()), Ordering::Relaxed);
+        counters.sound_skipped_ms.store(millis(clock.skipped()), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Puts a chunk in its place on the clock and sends it.
+fn send(clock: &mut SoundClock, heard_us: i64, mut samples: Vec<u8>, sender: &Sender) -> Result<(), Closed> {
+    let mut at = clock.position();
+    match clock.chunk(heard_us, (samples.len() / FRAME) as u64) {
+        Correction::None => {}
+        Correction::Silence(count) => {
+            tracing::debug!(ms = length(count).as_millis(), ?at, "sound was missing, silence put in");
+            send_silence(at, count, sender)?;
+            at += length(count);
+        }
+        Correction::Skip(count) => {
+            tracing::debug!(ms = length(count).as_millis(), ?at, "sound was too much, left out");
+            let bytes = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(FRAME);
+            samples.drain(..bytes.min(samples.len()));
+        }
+    }
+    if samples.is_empty() { Ok(()) } else { sender.sound(at, samples) }
+}
+
+/// Sends `count` samples of silence, a second at a time: a gap may be long, and memory is bounded.
+fn send_silence(mut at: Duration, mut count: u64, sender: &Sender) -> Result<(), Closed> {
+    while count > 0 {
+        let piece = count.min(u64::from(SAMPLE_RATE));
+        sender.sound(at, vec![0; usize::try_from(piece).unwrap_or_default() * FRAME])?;
+        at += length(piece);
+        count -= piece;
+    }
+    Ok(())
+}
+
+/// How long `count` samples last.
+fn length(count: u64) -> Duration {
+    Duration::from_nanos(count.saturating_mul(1_000_000_000) / u64::from(SAMPLE_RATE))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Monitor {
+    fn connect(server: &str) -> Result<Self, String> {
+        let mut mainloop = Mainloop::new().ok_or("libpulse has no main loop")?;
+        let mut context = Context::new(&mainloop, "plugnmeet-recorder").ok_or("libpulse has no context")?;
+        context
+            .connect(Some(server), ContextFlags::NOAUTOSPAWN, None)
+            .map_err(|error| format!("cannot reach the sound server at {server}: {error}"))?;
+        let deadline = Instant::now() + CONNECT_LIMIT;
+        loop {
+            iterate(&mut mainloop)?;
+            match context.get_state() {
+                context::State::Ready => break,
+                context::State::Failed | context::State::Terminated => {
+                    return Err(format!("the sound server at {server} refuses: {}", context.errno()));
+                }
+                _ if Instant::now() > deadline => return Err(format!("the sound server at {server} does not answer")),
+                _ => {}
+            }
+        }
+        let spec = Spec { format: Format::S16le, channels: CHANNELS, rate: SAMPLE_RATE };
+        let mut stream = Stream::new(&mut context, "meeting", &spec, None)
+            .ok_or_else(|| format!("no record stream: {}", context.errno()))?;
+        let bytes = |time: Duration| {
+            u32::try_from(time.as_millis() * u128::from(SAMPLE_RATE) / 1000 * FRAME as u128).unwrap_or(u32::MAX)
+        };
+        let server_decides = u32::MAX;
+        let attributes = BufferAttr {
+            maxlength: bytes(SERVER_BUFFER),
+            tlength: server_decides,
+            prebuf: server_decides,
+            minreq: server_decides,
+            fragsize: bytes(FRAGMENT),
+        };
+        let flags = FlagSet::ADJUST_LATENCY | FlagSet::AUTO_TIMING_UPDATE | FlagSet::INTERPOLATE_TIMING;
+        stream
+            .connect_record(Some(MONITOR), Some(&attributes), flags)
+            .map_err(|error| format!("cannot record {MONITOR}: {error}"))?;
+        loop {
+            iterate(&mut mainloop)?;
+            match stream.get_state() {
+                stream::State::Ready => break,
+                stream::State::Failed | stream::State::Terminated => {
+                    return Err(format!("cannot record {MONITOR}: {}", context.errno()));
+                }
+                _ if Instant::now() > deadline => return Err(format!("{MONITOR} does not answer")),
+                _ => {}
+            }
+        }
+        Ok(Self { stream, context, mainloop })
+    }
+
+    /// Waits for news of the server, at most [`WAKE`].
+    fn iterate(&mut self) -> Result<(), String> {
+        iterate(&mut self.mainloop)?;
+        if self.stream.get_state() != stream::State::Ready {
+            return Err(format!("the sound server is gone: {}", self.context.errno()));
+        }
+        Ok(())
+    }
+
+    /// The next chunk that is there, and how long ago its first sample was (to be) heard, in microseconds. The age is
+    /// negative where the sink has rendered ahead of its own clock.
+    fn read(&mut self) -> Result<Option<(Vec<u8>, i64)>, String> {
+        // Before the first timing update there is no age to be had; the server's chunks wait until then.
+        let age_us = match self.stream.get_latency() {
+            Ok(Latency::Positive(MicroSeconds(us))) => i64::try_from(us).unwrap_or(i64::MAX),
+            Ok(Latency::Negative(MicroSeconds(us))) => -i64::try_from(us).unwrap_or(i64::MAX),
+            Ok(Latency::None) => 0,
+            Err(_) => return Ok(None),
+        };
+        let samples = match self.stream.peek().map_err(said)? {
+            PeekResult::Empty => return Ok(None),
+            PeekResult::Hole(len) => vec![0; len],
+            PeekResult::Data(data) => data.to_vec(),
+        };
+        self.stream.discard().map_err(said)?;
+        Ok(Some((samples, age_us)))
+    }
+}
+
+/// libpulse's own words for an error.
+fn said(error: PAErr) -> String {
+    format!("libpulse: {error}")
+}
+
+fn iterate(mainloop: &mut Mainloop) -> Result<(), String> {
+    let wake = MicroSeconds(u64::try_from(WAKE.as_micros()).unwrap_or(u64::MAX));
+    mainloop.prepare(Some(wake)).map_err(said)?;
+    mainloop.poll().map_err(said)?;
+    mainloop.dispatch().map_err(said)?;
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The section `chrome_settings`, and the older `recorder.custom_chrome_path`.
+
+use std::path::PathBuf;
+
+use super::reader::{Field, Section};
+use super::{ChromeConfig, ChromeFlag};
+
+pub(super) fn read(root: &Section<'_>) -> ChromeConfig {
+    let section = root.section("chrome_settings");
+    let deprecated = root.section("recorder").text("custom_chrome_path");
+    ChromeConfig {
+        path: section.text("custom_chrome_path").or(deprecated).map(PathBuf::from),
+        flags: section.list("flags").iter().filter_map(read_flag).collect(),
+    }
+}
+
+/// `{name, value}`, or on one line as on a command line: `--name=value`.
+fn read_flag(field: &Field<'_>) -> Option<ChromeFlag> {
+    if let Some(text) = field.node.text() {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        return flag(field, name, value);
+    }
+    let section = field.section()?;
+    let name = section.required("name", "the name of a Chrome flag, without dashes, is required")?;
+    let value = section.field("value").and_then(|value| value.text("a text, a number or true"));
+    flag(&name, &name.text("a text")?, value.as_deref())
+}
+
+fn flag(field: &Field<'_>, name: &str, value: Option<&str>) -> Option<ChromeFlag> {
+    let name = name.trim().trim_start_matches('-');
+    let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if !fits {
+        field.refuse("the name of a Chrome flag is letters, digits and dashes");
+        return None;
+    }
+    // `value: true` is how YAML says that a flag is just there.
+    let value = value.map(str::trim).filter(|value| !value.is_empty() && *value != "true");
+    Some(ChromeFlag { name: name.to_owned(), value: value.map(str::to_owned) })
+}

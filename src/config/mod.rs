@@ -1,0 +1,262 @@
+//! The configuration: the YAML as an operator writes it → the checked [`Config`] that the program uses (PROTOCOL 8).
+//!
+//! Nothing here looks at the machine: whether a program or a directory is there is the business of `preflight`.
+
+mod chrome;
+mod ffmpeg;
+mod hooks;
+mod keys;
+mod log;
+mod nats;
+mod problem;
+mod reader;
+mod recorder;
+mod server;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::protocol::ids::RecorderId;
+
+pub use keys::KEYS;
+pub use problem::{ConfigError, Problem, Problems, Warning};
+
+/// Everything an operator can set, checked. Each part of the program is handed only its own section.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub recorder: RecorderConfig,
+    pub log: LogConfig,
+    pub ffmpeg: FfmpegConfig,
+    pub chrome: ChromeConfig,
+    pub server: ServerConfig,
+    pub nats: NatsConfig,
+    /// `hooks` names at least one script (they are not run yet; the program says so at start).
+    pub hooks_configured: bool,
+}
+
+/// A configuration that can be used, and what is odd about its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or with every problem that is in it.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let (config, warnings) = parse(&text, &path.display().to_string()).map_err(ConfigError::Invalid)?;
+        Ok(Loaded { config, warnings })
+    }
+
+    /// What must never be seen in a log, besides the tokens that come with the requests.
+    pub fn secrets(&self) -> Vec<&str> {
+        let mut secrets = vec![self.server.api_secret.as_str()];
+        secrets.extend(self.nats.urls.iter().flat_map(|url| nats::secrets_of(url)));
+        secrets
+    }
+}
+
+/// Checks the text of a configuration; `file_name` is what the problems call it.
+///
+/// # Errors
+/// Every problem of the text at once.
+pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Problems> {
+    let root = tree::parse(text).map_err(|problem| Problems::new(file_name, vec![problem], Vec::new()))?;
+    let report = reader::Report::default();
+    reader::check_keys(&root, &report);
+    let config = reader::Section::root(&root, &report).and_then(|root| read(&root));
+    let (problems, mut warnings) = report.into_lists();
+    warnings.sort_by_key(|warning| warning.line);
+    match config {
+        Some(config) if problems.is_empty() => Ok((config, warnings)),
+        _ => Err(Problems::new(file_name, problems, warnings)),
+    }
+}
+
+/// Every section is read, whatever is wrong with the ones before it.
+fn read(root: &reader::Section<'_>) -> Option<Config> {
+    let recorder = recorder::read(root);
+    let debug = recorder.as_ref().is_some_and(|recorder| recorder.debug);
+    let log = log::read(root, debug);
+    let ffmpeg = ffmpeg::read(root);
+    let chrome = chrome::read(root);
+    let server = server::read(root);
+    let nats = nats::read(root);
+    let hooks_configured = hooks::read(root);
+    Some(Config { recorder: recorder?, log, ffmpeg, chrome, server: server?, nats: nats?, hooks_configured })
+}
+
+/// What this node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Both,
+    RecorderOnly,
+    TranscoderOnly,
+}
+
+impl Mode {
+    /// As it is written in the file and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::RecorderOnly => "recorderOnly",
+            Self::TranscoderOnly => "transcoderOnly",
+        }
+    }
+
+    #[must_use]
+    pub fn records(self) -> bool {
+        self != Self::TranscoderOnly
+    }
+
+    #[must_use]
+    pub fn transcodes(self) -> bool {
+        self != Self::RecorderOnly
+    }
+}
+
+/// `recorder`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecorderConfig {
+    pub id: RecorderId,
+    pub mode: Mode,
+    /// Recordings and broadcasts at once, at least 1.
+    pub max_limit: u32,
+    pub debug: bool,
+    /// Re-encode the raw file (true) or only remux it (false).
+    pub post_mp4_convert: bool,
+    /// In mode `both`: no job is fetched above this share of the processors, 0…1. `None`: no limit.
+    pub transcoding_cpu_limit: Option<f64>,
+    /// Size of the meeting page and of the picture, in pixels; even.
+    pub width: u32,
+    pub height: u32,
+    /// Dots per inch that the X server reports.
+    pub dpi: u32,
+    /// Where raw files grow until they are whole.
+    pub temporary_dir: PathBuf,
+    /// The root of all recordings, shared with the server.
+    pub main_path: PathBuf,
+    /// This node's directory in `main_path`: relative, without `..`; may be empty.
+    pub sub_path: PathBuf,
+    /// Programs run after each successful transcode, in this order.
+    pub post_processing_scripts: Vec<PathBuf>,
+    /// The longest any one of them may run.
+    pub post_processing_timeout: Duration,
+}
+
+/// `log_settings`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `None`: no log file.
+    pub file: Option<PathBuf>,
+    /// Also (or only) to standard output.
+    pub stdout: bool,
+    /// Bytes after which a new file is begun.
+    pub max_size: u64,
+    /// Older files that are kept.
+    pub max_backups: usize,
+    /// Age at which an older file is removed.
+    pub max_age: Duration,
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `ffmpeg_settings`, each option string split into words as a shell would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FfmpegConfig {
+    pub recording: FfmpegOptions,
+    pub post_recording: FfmpegOptions,
+    pub rtmp: FfmpegOptions,
+}
+
+/// Options before and after ffmpeg's `-i`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FfmpegOptions {
+    pub pre_input: Vec<String>,
+    pub post_input: Vec<String>,
+}
+
+/// `chrome_settings`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ChromeConfig {
+    /// `None`: the first of the usual names on PATH.
+    pub path: Option<PathBuf>,
+    pub flags: Vec<ChromeFlag>,
+}
+
+/// `--name` or `--name=value`; the name is without dashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChromeFlag {
+    pub name: String,
+    pub value: Option<String>,
+}
+
+/// `plugNmeet_info`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// `http(s)://host[:port]`, without a trailing slash.
+    pub host: String,
+    pub api_key: String,
+    /// A secret: never shown.
+    pub api_secret: String,
+    /// What the access token is appended to, where the page is not the server's.
+    pub join_host: Option<String>,
+}
+
+impl std::fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("host", &self.host)
+            .field("api_key", &self.api_key)
+            .field("api_secret", &"[redacted]")
+            .field("join_host", &self.join_host)
+            .finish()
+    }
+}
+
+/// `nats_info`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// Every server of the cluster; at least one. May hold a password or a token before the `@`: a secret.
+    pub urls: Vec<String>,
+    /// The channel of the requests.
+    pub recorder_channel: String,
+    /// The bucket of the announcements.
+    pub recorder_info_kv: String,
+    /// The subject of the jobs, which is also their stream's name.
+    pub transcoding_jobs_subject: String,
+}
+
+impl std::fmt::Debug for NatsConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| nats::masked(url)).collect();
+        f.debug_struct("NatsConfig")
+            .field("urls", &urls)
+            .field("recorder_channel", &self.recorder_channel)
+            .field("recorder_info_kv", &self.recorder_info_kv)
+            .field("transcoding_jobs_subject", &self.transcoding_jobs_subject)
+            .finish()
+    }
+}

@@ -1,0 +1,116 @@
+//! The section `nats_info`.
+//!
+//! A URL of NATS may hold a password or a token, so no problem repeats one.
+
+use super::NatsConfig;
+use super::reader::Section;
+
+const URLS_ALLOWED: &str = "a list of at least one URL is required, like nats://127.0.0.1:4222";
+
+/// `None`: a problem was noted.
+pub(super) fn read(root: &Section<'_>) -> Option<NatsConfig> {
+    let section = root.section("nats_info");
+    let urls = read_urls(&section);
+    check_replicas(&section);
+    let names = section.section("recorder");
+    Some(NatsConfig {
+        recorder_channel: name(&names, "recorder_channel", "recorderChannel", true),
+        recorder_info_kv: name(&names, "recorder_info_kv", "pnm-recorderInfo", false),
+        transcoding_jobs_subject: name(&names, "transcoding_jobs_subject", "pnm-RecorderTranscoderJobs", false),
+        urls: urls?,
+    })
+}
+
+fn read_urls(section: &Section<'_>) -> Option<Vec<String>> {
+    let field = section.required("nats_urls", URLS_ALLOWED)?;
+    // One URL, or several with commas between them, is what the reference's client takes too.
+    let items = field.items().unwrap_or_else(|| vec![field.clone()]);
+    if items.is_empty() {
+        field.problem(format!("found an empty list; {URLS_ALLOWED}"));
+        return None;
+    }
+    let mut urls = Vec::new();
+    let mut sound = true;
+    for item in items {
+        let Some(text) = item.node.text() else {
+            item.refuse("a URL like nats://127.0.0.1:4222 is expected");
+            sound = false;
+            continue;
+        };
+        for url in text.split(',').map(str::trim) {
+            match check_url(url) {
+                Ok(()) => urls.push(url.to_owned()),
+                Err(why) => {
+                    item.problem(format!(
+                        "{why}; a URL like nats://127.0.0.1:4222 or tls://nats.example.com is allowed"
+                    ));
+                    sound = false;
+                }
+            }
+        }
+    }
+    sound.then_some(urls)
+}
+
+/// What is wrong with `url`, without a word of it but its scheme.
+fn check_url(url: &str) -> Result<(), String> {
+    if url.is_empty() {
+        return Err("found an empty text".to_owned());
+    }
+    let (scheme, _) = url.split_once("://").unwrap_or(("nats", ""));
+    if !matches!(scheme, "nats" | "tls") {
+        let scheme: String = scheme.chars().take(12).filter(char::is_ascii_graphic).collect();
+        return Err(format!("found a URL that starts with {scheme}://"));
+    }
+    // An own scheme is "not special" to the URL standard, which then checks less than it does for http.
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let parsed =
+        url::Url::parse(&format!("http://{rest}")).map_err(|error| format!("found a URL with a fault: {error}"))?;
+    if parsed.host_str().is_none_or(str::is_empty) {
+        return Err("found a URL without a host".to_owned());
+    }
+    if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err("found a URL with more behind its host and port".to_owned());
+    }
+    Ok(())
+}
+
+/// The server makes bucket and stream; the setting is only there because both share one file.
+fn check_replicas(section: &Section<'_>) {
+    let Some(field) = section.field("num_replicas") else { return };
+    if !matches!(field.node.text(), Some("1" | "3" | "5")) {
+        field.warning("1, 3 or 5 is understood; ignored, because the server makes bucket and stream");
+    }
+}
+
+/// The name of a subject, a stream or a bucket. `.` joins the tokens of a subject and is not allowed in the others.
+fn name(section: &Section<'_>, key: &str, default: &str, dots: bool) -> String {
+    let Some(field) = section.field(key) else { return default.to_owned() };
+    let Some(text) = field.text("a name") else { return default.to_owned() };
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_') || (dots && c == '.'));
+    if !fits || text.starts_with('.') || text.ends_with('.') || text.contains("..") {
+        let also = if dots { ", `_` and `.` between them" } else { " and `_`" };
+        field.refuse(&format!("a name of letters, digits, `-`{also} is allowed (default {default})"));
+        return default.to_owned();
+    }
+    text
+}
+
+/// What stands before the `@` of `url`: user and password, or a token. Both the whole and the password alone are secrets.
+pub(super) fn secrets_of(url: &str) -> impl Iterator<Item = &str> {
+    let userinfo = split_userinfo(url).map(|(_, userinfo, _)| userinfo);
+    let password = userinfo.and_then(|userinfo| userinfo.split_once(':')).map(|(_, password)| password);
+    userinfo.into_iter().chain(password)
+}
+
+/// `url` with its user, password or token masked.
+pub(super) fn masked(url: &str) -> String {
+    split_userinfo(url).map_or_else(|| url.to_owned(), |(before, _, after)| format!("{before}[redacted]@{after}"))
+}
+
+/// The scheme with its `://`, the user info, and what comes behind the `@`.
+fn split_userinfo(url: &str) -> Option<(&str, &str, &str)> {
+    let start = url.find("://").map_or(0, |at| at + "://".len());
+    let (before, rest) = url.split_at(start);
+    rest.rsplit_once('@').map(|(userinfo, after)| (before, userinfo, after))
+}

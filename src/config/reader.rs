@@ -1,0 +1,395 @@
+//! Reads values out of the tree section by section and notes every problem instead of stopping at the first.
+//!
+//! A reading function that notes a problem answers with the default (or `None`), so that the reading goes on; the
+//! caller drops the result as soon as one problem was noted.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::keys;
+use super::problem::{Problem, Warning};
+use super::tree::{Entry, Node, Value};
+
+/// What the reference's sample has in place of the operator's own values.
+const PLACEHOLDERS: [&str; 3] = ["PLUG_N_MEET_SERVER_DOMAIN", "PLUG_N_MEET_API_KEY", "PLUG_N_MEET_SECRET"];
+
+/// A longer text is cut where a problem repeats it, in characters.
+const SHOWN_LIMIT: usize = 60;
+
+/// What was noted so far.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Warning>>,
+}
+
+impl Report {
+    pub(super) fn problem(&self, line: Option<usize>, key: impl Into<String>, text: impl Into<String>) {
+        let problem = Problem { line, key: key.into(), text: text.into() };
+        let mut problems = self.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    pub(super) fn warning(&self, line: Option<usize>, key: impl Into<String>, text: impl Into<String>) {
+        self.warnings.borrow_mut().push(Warning { line, key: key.into(), text: text.into() });
+    }
+
+    pub(super) fn into_lists(self) -> (Vec<Problem>, Vec<Warning>) {
+        (self.problems.into_inner(), self.warnings.into_inner())
+    }
+}
+
+/// A mapping of the file, or of nothing where it is not there.
+#[derive(Clone, Debug)]
+pub(super) struct Section<'a> {
+    /// `recorder.copy_to_path`; empty for the whole file.
+    path: String,
+    /// The line of the section's key, `None` where the section is not there.
+    line: Option<usize>,
+    entries: &'a [Entry],
+    report: &'a Report,
+}
+
+/// A value that is there, with the path and the place that a problem with it names.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    pub path: String,
+    pub node: &'a Node,
+    report: &'a Report,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file; `None` with a problem where it is not made of sections.
+    pub(super) fn root(node: &'a Node, report: &'a Report) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            let text = match node.value {
+                Value::Null => "the file is empty; config_sample.yaml shows every setting",
+                _ => "the file has to be made of sections (`recorder:` and so on); config_sample.yaml shows them",
+            };
+            report.problem(Some(node.line), "", text);
+            return None;
+        };
+        Some(Self { path: String::new(), line: None, entries, report })
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The value of `key`; one that is `null` or an empty text counts as not there, as it does for the reference.
+    pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
+        self.written(key).filter(|field| !matches!(&field.node.value, Value::Text(text) if text.trim().is_empty()))
+    }
+
+    /// Like [`Self::field`], but with an empty text taken as a value.
+    fn written(&self, key: &str) -> Option<Field<'a>> {
+        let path = self.path_of(key);
+        debug_assert!(keys::is_known(&without_indices(&path)), "{path} is missing in KEYS");
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        let field = Field { path, node: &entry.node, report: self.report };
+        (!matches!(entry.node.value, Value::Null)).then_some(field)
+    }
+
+    /// The section under `key`.
+    pub(super) fn section(&self, key: &str) -> Section<'a> {
+        let absent = Section { path: self.path_of(key), line: None, entries: &[], report: self.report };
+        let Some(entry) = self.entries.iter().find(|entry| entry.key == key) else { return absent };
+        match &entry.node.value {
+            Value::Map(entries) => Section { line: Some(entry.line), entries, ..absent },
+            Value::Null => Section { line: Some(entry.line), ..absent },
+            other => {
+                let text = format!("found {}; a section with keys of its own is expected", describe(other));
+                self.report.problem(Some(entry.line), absent.path.clone(), text);
+                absent
+            }
+        }
+    }
+
+    /// Notes that the required `key` is not there.
+    pub(super) fn missing(&self, key: &str, allowed: &str) {
+        // The key's own line where it is there but empty.
+        let own = self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.line);
+        let found = if own.is_some() { "empty" } else { "missing" };
+        self.report.problem(own.or(self.line), self.path_of(key), format!("{found}; {allowed}"));
+    }
+
+    /// The text of `key`, or `None` with a problem where it is not there.
+    pub(super) fn required(&self, key: &str, allowed: &str) -> Option<Field<'a>> {
+        let field = self.field(key);
+        if field.is_none() {
+            self.missing(key, allowed);
+        }
+        field
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.field(key)?.text("a text")
+    }
+
+    /// true or false; also `yes`, `no`, `on` and `off`, which the reference takes.
+    pub(super) fn flag(&self, key: &str, default: bool) -> bool {
+        let Some(field) = self.field(key) else { return default };
+        let word = match &field.node.value {
+            Value::Bool(value, _) => return *value,
+            Value::Text(text) => text.trim().to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        match word.as_str() {
+            "true" | "yes" | "on" => true,
+            "false" | "no" | "off" => false,
+            _ => {
+                field.refuse(&format!("true or false is allowed (default {default})"));
+                default
+            }
+        }
+    }
+
+    /// A whole number in `range`.
+    pub(super) fn whole(&self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
+        self.whole_that(key, range, default, "a whole number", |_| true)
+    }
+
+    /// An even whole number in `range`: pictures with 4:2:0 colours have even sides.
+    pub(super) fn even(&self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
+        self.whole_that(key, range, default, "an even whole number", |number| number.is_multiple_of(2))
+    }
+
+    fn whole_that(
+        &self,
+        key: &str,
+        range: RangeInclusive<u32>,
+        default: u32,
+        kind: &str,
+        accept: impl Fn(u32) -> bool,
+    ) -> u32 {
+        let Some(field) = self.field(key) else { return default };
+        if let Some(number) = field.number().and_then(whole).filter(|n| range.contains(n) && accept(*n)) {
+            return number;
+        }
+        field.refuse(&format!("{kind} from {} to {} is allowed (default {default})", range.start(), range.end()));
+        default
+    }
+
+    /// A share in percent, 0…100.
+    pub(super) fn percent(&self, key: &str, default: f64) -> f64 {
+        let Some(field) = self.field(key) else { return default };
+        if let Some(number) = field.number().filter(|number| (0.0..=100.0).contains(number)) {
+            return number;
+        }
+        field.refuse(&format!("a number from 0 to 100 (percent) is allowed (default {default})"));
+        default
+    }
+
+    /// One of the words of `choices`, whose first one is the default.
+    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> T {
+        let Some(field) = self.field(key) else { return default };
+        let word = field.node.text();
+        if let Some((_, value)) =
+            choices.iter().find(|(name, _)| word.is_some_and(|word| word.trim().eq_ignore_ascii_case(name)))
+        {
+            return *value;
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        field.refuse(&format!("one of {} is allowed", names.join(", ")));
+        default
+    }
+
+    /// `1h`, `1h30m`, `90s`, or a bare number of seconds.
+    pub(super) fn duration(&self, key: &str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
+        let Some(field) = self.field(key) else { return default };
+        let seconds = || field.number().and_then(|number| Duration::try_from_secs_f64(number).ok());
+        let spelled = || humantime::parse_duration(field.node.text()?.trim()).ok();
+        if let Some(duration) = seconds().or_else(spelled).filter(|duration| range.contains(duration)) {
+            return duration;
+        }
+        field.refuse(&format!(
+            "a duration like 90s, 1h or 1h30m from {} to {} is allowed (default {})",
+            humantime::format_duration(*range.start()),
+            humantime::format_duration(*range.end()),
+            humantime::format_duration(default),
+        ));
+        default
+    }
+
+    /// Options on one line, split into words as a shell would, without expanding anything.
+    pub(super) fn words(&self, key: &str, default: &str) -> Vec<String> {
+        // An empty text is an operator's choice here: no options at all.
+        let Some(field) = self.written(key) else { return split(default) };
+        let Some(text) = field.text("options on one line, in quotes") else { return Vec::new() };
+        shell_words::split(&text).unwrap_or_else(|_| {
+            field.report.problem(
+                Some(field.node.line),
+                field.path,
+                format!("found {} with a quote that is not closed; every ' and \" needs its partner", shown(&text)),
+            );
+            Vec::new()
+        })
+    }
+
+    /// The items of a list; none where there is no list.
+    pub(super) fn list(&self, key: &str) -> Vec<Field<'a>> {
+        let Some(field) = self.field(key) else { return Vec::new() };
+        field.items().unwrap_or_else(|| {
+            field.refuse("a list is allowed (a line `- …` for each item)");
+            Vec::new()
+        })
+    }
+}
+
+impl<'a> Field<'a> {
+    /// Notes a problem with the value: what was found and what is allowed.
+    pub(super) fn refuse(&self, allowed: &str) {
+        self.problem(format!("found {}; {allowed}", describe(&self.node.value)));
+    }
+
+    /// Notes a problem with the value in words of the caller's.
+    pub(super) fn problem(&self, text: impl Display) {
+        self.report.problem(Some(self.node.line), self.path.clone(), text.to_string());
+    }
+
+    pub(super) fn warning(&self, text: impl Display) {
+        self.report.warning(Some(self.node.line), self.path.clone(), text.to_string());
+    }
+
+    /// The value as it is written, trimmed; a problem where it is no scalar.
+    pub(super) fn text(&self, expected: &str) -> Option<String> {
+        let text = self.node.text().map(|text| text.trim().to_owned());
+        if text.is_none() {
+            self.refuse(&format!("{expected} is expected"));
+        }
+        text
+    }
+
+    /// Like [`Self::text`]; a problem also where the reference sample's placeholder was left in.
+    pub(super) fn filled_in(&self, meaning: &str) -> Option<String> {
+        let text = self.text("a text")?;
+        if PLACEHOLDERS.iter().any(|placeholder| text.contains(placeholder)) {
+            self.problem(format!("still the sample's placeholder; put in {meaning}"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// The value as a section; a problem where it is none.
+    pub(super) fn section(&self) -> Option<Section<'a>> {
+        let Value::Map(entries) = &self.node.value else {
+            self.refuse("a section with keys of its own is expected");
+            return None;
+        };
+        Some(Section { path: self.path.clone(), line: Some(self.node.line), entries, report: self.report })
+    }
+
+    /// The items of the value, `None` where it is no list.
+    pub(super) fn items(&self) -> Option<Vec<Field<'a>>> {
+        let Value::List(nodes) = &self.node.value else { return None };
+        let item = |(index, node)| Field { path: format!("{}[{index}]", self.path), node, report: self.report };
+        Some(nodes.iter().enumerate().map(item).collect())
+    }
+
+    /// A number, also one in quotes or with a percent sign.
+    fn number(&self) -> Option<f64> {
+        match &self.node.value {
+            Value::Number(number, _) => Some(*number),
+            Value::Text(text) => text.trim().trim_end_matches('%').trim_end().parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    /// The scalar as it is written; `None` for a list, a section or nothing.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Bool(_, text) | Value::Number(_, text) | Value::Text(text) => Some(text),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
+/// Notes unknown and repeated keys in the whole tree.
+pub(super) fn check_keys(root: &Node, report: &Report) {
+    check_node(root, "", report);
+}
+
+fn check_node(node: &Node, path: &str, report: &Report) {
+    match &node.value {
+        Value::Map(entries) => {
+            for (index, entry) in entries.iter().enumerate() {
+                let own = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+                if let Some(first) = entries[..index].iter().find(|other| other.key == entry.key) {
+                    report.problem(Some(entry.line), own, format!("given twice; it is on line {} already", first.line));
+                } else if keys::is_known(&without_indices(&own)) {
+                    check_node(&entry.node, &own, report);
+                } else {
+                    let hint = keys::suggestion(&without_indices(path), &entry.key)
+                        .map_or_else(String::new, |hint| format!("; {hint}"));
+                    report.warning(Some(entry.line), shown_key(&own), format!("unknown key, ignored{hint}"));
+                }
+            }
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let own = format!("{path}[{index}]");
+                if keys::is_known(&without_indices(&own)) {
+                    check_node(item, &own, report);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `flags[3].name` → `flags[].name`, as [`keys::KEYS`] has it.
+fn without_indices(path: &str) -> String {
+    let mut rest = path;
+    let mut plain = String::new();
+    while let Some((before, after)) = rest.split_once('[') {
+        plain.push_str(before);
+        plain.push_str("[]");
+        rest = after.split_once(']').map_or("", |(_, after)| after);
+    }
+    plain + rest
+}
+
+/// A default of the program's own, whose quotes are known to be closed.
+pub(super) fn split(options: &str) -> Vec<String> {
+    shell_words::split(options).unwrap_or_default()
+}
+
+/// A number without a fraction that fits.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are checked in the line before")]
+fn whole(number: f64) -> Option<u32> {
+    let fits = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    fits.then_some(number as u32)
+}
+
+/// A value in plain words, after "found".
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(_, text) | Value::Number(_, text) => cut(text),
+        Value::Text(text) => shown(text),
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "a section".to_owned(),
+    }
+}
+
+/// A text in quotes, without control characters, cut where it is long.
+pub(super) fn shown(text: &str) -> String {
+    format!("{:?}", cut(text))
+}
+
+fn shown_key(path: &str) -> String {
+    cut(path).escape_debug().to_string()
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

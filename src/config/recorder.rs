@@ -1,0 +1,120 @@
+//! The section `recorder`.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::{Field, Section, shown};
+use super::{Mode, RecorderConfig};
+use crate::protocol::ids::RecorderId;
+
+const MODES: [(&str, Mode); 3] =
+    [("both", Mode::Both), ("recorderOnly", Mode::RecorderOnly), ("transcoderOnly", Mode::TranscoderOnly)];
+
+/// Where raw files grow unless `temporary_dir` says otherwise: on the file system of the recordings, so that finishing
+/// one is a rename.
+const IN_PROGRESS: &str = ".in-progress";
+
+/// The longest a script may run unless set, and the longest that can be set.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// `None`: a problem was noted.
+pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
+    let section = root.section("recorder");
+    let id = read_id(&section);
+    let paths = section.section("copy_to_path");
+    let main_path = paths
+        .required("main_path", "the directory of all recordings is required; the plugNmeet server reads it")
+        .and_then(|field| path(&field));
+    let sub_path = paths.field("sub_path").and_then(|field| read_sub_path(&field)).unwrap_or_default();
+    let temporary_dir = section.field("temporary_dir").and_then(|field| path(&field));
+    let cpu_limit = section.percent("transcoding_cpu_limit_both_mode", 80.0);
+
+    let config = RecorderConfig {
+        mode: section.choice("mode", &MODES, Mode::Both),
+        max_limit: section.whole("max_limit", 1..=1000, 10),
+        debug: section.flag("debug", false),
+        post_mp4_convert: section.flag("post_mp4_convert", true),
+        transcoding_cpu_limit: (cpu_limit > 0.0).then_some(cpu_limit / 100.0),
+        width: section.even("width", 320..=7680, 1920),
+        height: section.even("height", 240..=4320, 1080),
+        dpi: section.whole("xvfb_dpi", 48..=480, 96),
+        post_processing_scripts: section
+            .list("post_processing_scripts")
+            .iter()
+            .filter_map(|field| read_script(field))
+            .collect(),
+        post_processing_timeout: section.duration(
+            "post_processing_timeout",
+            Duration::from_secs(1)..=SCRIPT_TIMEOUT_MAX,
+            SCRIPT_TIMEOUT,
+        ),
+        // Last, so that a missing id does not hide the problems of the rest.
+        id: id?,
+        temporary_dir: temporary_dir.unwrap_or_else(|| in_progress(main_path.as_deref(), &sub_path)),
+        main_path: main_path?,
+        sub_path,
+    };
+    Some(config)
+}
+
+fn read_id(section: &Section<'_>) -> Option<RecorderId> {
+    let field = section.required("id", "a name of this node, unique among all recorders of the server, is required")?;
+    let text = field.text("a text")?;
+    RecorderId::parse(&text).map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
+}
+
+fn in_progress(main_path: Option<&Path>, sub_path: &Path) -> PathBuf {
+    main_path.unwrap_or(Path::new("")).join(sub_path).join(IN_PROGRESS)
+}
+
+/// A path as it is written: a relative one is relative to the working directory, as for the reference.
+fn path(field: &Field<'_>) -> Option<PathBuf> {
+    let text = field.text("a path")?;
+    if text.contains('\0') {
+        field.refuse("a path without NUL bytes is allowed");
+        return None;
+    }
+    Some(PathBuf::from(text))
+}
+
+fn read_script(field: &Field<'_>) -> Option<PathBuf> {
+    path(field).filter(|script| {
+        let given = !script.as_os_str().is_empty();
+        if !given {
+            field.refuse("the path of a program is expected");
+        }
+        given
+    })
+}
+
+/// Relative and downwards only: it becomes part of the paths that the server hands to its users.
+fn read_sub_path(field: &Field<'_>) -> Option<PathBuf> {
+    let path = path(field)?;
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                field.refuse("a directory inside main_path is allowed, without `..` and without a `/` in front");
+                return None;
+            }
+        }
+    }
+    Some(clean)
+}
+
+impl std::str::FromStr for Mode {
+    type Err = String;
+
+    /// # Errors
+    /// The words that are allowed, where `text` is none of them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        MODES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text))
+            .map(|(_, mode)| *mode)
+            .ok_or_else(|| format!("one of {} is allowed", MODES.map(|(name, _)| name).join(", ")))
+    }
+}

@@ -1,0 +1,84 @@
+//! The section `plugNmeet_info`.
+//!
+//! The key, the secret and anything before an `@` in a URL never appear in a problem's text.
+
+use super::ServerConfig;
+use super::reader::{Field, Section, shown};
+
+/// What `config_sample.yaml` has in place of the secret.
+const SAMPLE_SECRET: &str = "change-me-to-the-api-secret-of-the-server";
+
+const HOST_ALLOWED: &str = "the address of the plugNmeet server is required, like https://meet.example.com";
+
+/// `None`: a problem was noted.
+pub(super) fn read(root: &Section<'_>) -> Option<ServerConfig> {
+    let section = root.section("plugNmeet_info");
+    let host = section.required("host", HOST_ALLOWED).and_then(|field| read_host(&field));
+    let api_key = credential(&section, "api_key");
+    let api_secret = credential(&section, "api_secret");
+    let join_host = section.field("join_host").and_then(|field| read_join_host(&field));
+    Some(ServerConfig { host: host?, api_key: api_key?, api_secret: api_secret?, join_host })
+}
+
+/// `api_key` or `api_secret`, both as they are set in the server's own configuration.
+fn credential(section: &Section<'_>, key: &str) -> Option<String> {
+    let allowed = format!("the {key} of the server's own configuration is required");
+    let field = section.required(key, &allowed)?;
+    let text = field.filled_in(&format!("the {key} of the server's own configuration"))?;
+    if text.chars().any(char::is_control) {
+        field.problem("found a control character or a line break; one line of text is allowed");
+        return None;
+    }
+    if text == SAMPLE_SECRET {
+        field.warning("still the sample's secret; the server will refuse everything that is signed with it");
+    }
+    Some(text)
+}
+
+fn read_host(field: &Field<'_>) -> Option<String> {
+    let text = field.filled_in("the address of your plugNmeet server, like https://meet.example.com")?;
+    let text = text.trim_end_matches('/');
+    let url = web_url(field, text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        field.problem(format!("found {}; an address without `?` and `#` is allowed", shown(text)));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// The access token is appended to it as it is, so it normally ends in `access_token=`.
+fn read_join_host(field: &Field<'_>) -> Option<String> {
+    let text = field.filled_in("the address of the meeting page, like https://meet.example.com/?access_token=")?;
+    web_url(field, &text)?;
+    if !text.ends_with("access_token=") {
+        field.warning("does not end in `access_token=`; the token is put right behind it");
+    }
+    Some(text)
+}
+
+fn web_url(field: &Field<'_>, text: &str) -> Option<url::Url> {
+    if text.contains('@') {
+        field.problem("a user name or password in the address is not supported");
+        return None;
+    }
+    let found = shown(text);
+    let Some((scheme, _)) = text.split_once("://") else {
+        field.problem(format!("found {found}; an address starts with https:// or http://, like https://{text}"));
+        return None;
+    };
+    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
+        field.problem(format!("found {found}; an address starts with https:// or http://"));
+        return None;
+    }
+    match url::Url::parse(text) {
+        Ok(url) if url.host_str().is_some_and(|host| !host.is_empty()) => Some(url),
+        Ok(_) => {
+            field.problem(format!("found {found}; it names no host"));
+            None
+        }
+        Err(error) => {
+            field.problem(format!("found {found}; it is no address: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What this node takes on: the policy alone, pure and without synchronization of its own (see [`super::permits`]).
+
+use std::collections::HashMap;
+
+use crate::protocol::ids::RecordingId;
+use crate::protocol::messages::StatusCode;
+use crate::protocol::request::Kind;
+
+/// One task of a kind per room (PROTOCOL 3): `room_table_id` and kind.
+pub type Task = (i64, Kind);
+
+/// Why a task was not taken on; its text is what the user is shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The reference's words: the server knows them.
+    #[error("this request in progress")]
+    InProgress,
+    #[error("this recorder is full: {running} of {max_limit} recordings and broadcasts are running")]
+    Full { running: usize, max_limit: usize },
+    #[error("this recorder is shutting down")]
+    Draining,
+}
+
+impl Refusal {
+    /// What goes with the text in the answer (PROTOCOL 3).
+    #[must_use]
+    pub fn status_code(&self) -> StatusCode {
+        match self {
+            Self::InProgress => StatusCode::Conflict,
+            Self::Full { .. } | Self::Draining => StatusCode::Internal,
+        }
+    }
+}
+
+/// What runs here, and whether more may.
+#[derive(Debug)]
+pub struct Admission {
+    max_limit: usize,
+    draining: bool,
+    tasks: HashMap<Task, RecordingId>,
+}
+
+impl Admission {
+    /// `max_limit`: recordings and broadcasts at once.
+    #[must_use]
+    pub fn new(max_limit: usize) -> Self {
+        Self { max_limit, draining: false, tasks: HashMap::new() }
+    }
+
+    /// Takes a task on.
+    ///
+    /// # Errors
+    /// Where one of its kind runs for the room or with the same recording id (they would share files), the node is full,
+    /// or it drains. A repeated request is told so even when the node drains: its task is in good hands.
+    pub fn admit(&mut self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<(), Refusal> {
+        let task = (room_table_id, kind);
+        let same_files = self.tasks.iter().any(|((_, other), id)| *other == kind && *id == recording);
+        if same_files || self.tasks.contains_key(&task) {
+            return Err(Refusal::InProgress);
+        }
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        let running = self.running();
+        if running >= self.max_limit {
+            return Err(Refusal::Full { running, max_limit: self.max_limit });
+        }
+        self.tasks.insert(task, recording);
+        Ok(())
+    }
+
+    /// The task has ended; its place is free. Which recording it was, or `None` where it was not held.
+    pub fn release(&mut self, room_table_id: i64, kind: Kind) -> Option<RecordingId> {
+        self.tasks.remove(&(room_table_id, kind))
+    }
+
+    /// The recording of this task, where this node holds it.
+    #[must_use]
+    pub fn holds(&self, room_table_id: i64, kind: Kind) -> Option<&RecordingId> {
+        self.tasks.get(&(room_table_id, kind))
+    }
+
+    /// Recordings and broadcasts together.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// From now on nothing is taken on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(text: &str) -> RecordingId {
+        RecordingId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let mut admission = Admission::new(2);
+        admission.admit(1, Kind::Recording, id("a")).unwrap();
+        assert_eq!(admission.admit(1, Kind::Recording, id("b")), Err(Refusal::InProgress));
+        assert_eq!(admission.admit(2, Kind::Recording, id("a")), Err(Refusal::InProgress));
+        admission.admit(1, Kind::Broadcast, id("a")).unwrap();
+        let full = admission.admit(2, Kind::Recording, id("c")).unwrap_err();
+        assert_eq!(full.to_string(), "this recorder is full: 2 of 2 recordings and broadcasts are running");
+        admission.drain();
+        admission.release(1, Kind::Broadcast);
+        assert_eq!(admission.admit(2, Kind::Recording, id("c")), Err(Refusal::Draining));
+        assert_eq!(admission.admit(1, Kind::Recording, id("a")), Err(Refusal::InProgress));
+        assert_eq!(admission.holds(1, Kind::Recording), Some(&id("a")));
+        assert_eq!(admission.holds(1, Kind::Broadcast), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Admit(i64, Kind, u8),
+        Release(i64, Kind),
+        Drain,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let kind = || prop_oneof![Just(Kind::Recording), Just(Kind::Broadcast)];
+        let step = prop_oneof![
+            8 => (0..6i64, kind(), 0..8u8).prop_map(|(room, kind, id)| Step::Admit(room, kind, id)),
+            6 => (0..6i64, kind()).prop_map(|(room, kind)| Step::Release(room, kind)),
+            1 => Just(Step::Drain),
+        ];
+        proptest::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        #[test]
+        fn never_too_many_never_two_of_a_kind_freed_exactly_once(limit in 0..5usize, steps in steps()) {
+            let mut admission = Admission::new(limit);
+            let mut held: HashSet<Task> = HashSet::new();
+            let mut drained = false;
+            for step in steps {
+                match step {
+                    Step::Admit(room, kind, number) => {
+                        let taken = admission.admit(room, kind, id(&format!("r{number}"))).is_ok();
+                        prop_assert!(!(taken && drained), "taken on while draining");
+                        if taken {
+                            prop_assert!(held.insert((room, kind)), "two of a kind in one room");
+                        }
+                    }
+                    Step::Release(room, kind) => {
+                        prop_assert_eq!(admission.release(room, kind).is_some(), held.remove(&(room, kind)));
+                        prop_assert!(admission.release(room, kind).is_none(), "freed twice");
+                    }
+                    Step::Drain => {
+                        admission.drain();
+                        drained = true;
+                    }
+                }
+                prop_assert!(admission.running() <= limit);
+                prop_assert_eq!(admission.running(), held.len());
+                for &(room, kind) in &held {
+                    prop_assert!(admission.holds(room, kind).is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Telling the fleet that this node is there and how busy it is (PROTOCOL 2).
+//!
+//!     waiting for the bucket → registered ⇄ outage → purged
+//!
+//! All five fields are written at first, after every reconnect, after every failure, when the bucket turns out to be a
+//! new one, and every 30 s: another node with the same id may have purged them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::nats::{Bucket, Nats, NatsError};
+use crate::protocol::announcement::{Field, cpu_score};
+use crate::protocol::ids::RecorderId;
+
+/// At least every 3 s (PROTOCOL 2).
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const REGISTER_INTERVAL: Duration = Duration::from_secs(30);
+/// The goodbye may take this long, all fields together.
+const PURGE_DEADLINE: Duration = Duration::from_secs(3);
+/// The order of a registration: the ping last, so that the server never chooses by fields that are not there yet.
+const REGISTRATION: [Field; 5] =
+    [Field::MaxLimit, Field::TotalCores, Field::CurrentProgress, Field::CpuScore, Field::LastPing];
+
+/// What is announced of this node. Only a node that records announces itself.
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub nats: Nats,
+    pub recorder: RecorderId,
+    /// Recordings and broadcasts at once.
+    pub max_limit: u32,
+    pub total_cores: usize,
+    /// Recordings and broadcasts running.
+    pub progress: watch::Receiver<usize>,
+    /// Share of the processors in use, 0…1.
+    pub load: watch::Receiver<f64>,
+}
+
+/// What the bucket holds of this node, as far as is known.
+#[derive(Debug)]
+struct Registered {
+    at: Instant,
+    /// [`Nats::connects`] at that time.
+    connects: u64,
+    /// The highest revision that was seen: a lower one comes from a new bucket.
+    revision: u64,
+    score: String,
+    progress: usize,
+}
+
+impl Heartbeat {
+    /// Announces this node until cancelled, through outages; then takes it back.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let Some(bucket) = self.nats.bucket(&cancel).await else { return };
+        let mut registered: Option<Registered> = None;
+        let mut announced_before = false;
+        let mut outage = false;
+        let mut ticks = tokio::time::interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // A sender that is gone changes nothing any more; the ticks go on.
+            let progressed = async {
+                if self.progress.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let tick = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                _ = ticks.tick() => true,
+                () = progressed => false,
+            };
+            // Not awaited together with `cancel`: what was begun is in the bucket or not before the purge begins.
+            let told = match registered.take() {
+                Some(old) if tick => self.ping(&bucket, old).await,
+                Some(old) => self.tell_progress(&bucket, old).await,
+                None => self.register(&bucket).await,
+            };
+            match told {
+                Ok(now) => {
+                    if !std::mem::replace(&mut announced_before, true) {
+                        info!(recorder_id = %self.recorder, max_limit = self.max_limit, "this node has joined the fleet");
+                    } else if outage {
+                        info!(recorder_id = %self.recorder, "this node is announced to the fleet again");
+                    }
+                    outage = false;
+                    registered = Some(now);
+                }
+                Err(why) => {
+                    if !std::mem::replace(&mut outage, true) {
+                        warn!(%why, "this node cannot be announced to the fleet, so it gets no work; trying on");
+                    }
+                }
+            }
+        }
+        self.take_back(&bucket).await;
+    }
+
+    /// Writes all five fields.
+    async fn register(&mut self, bucket: &Bucket) -> Result<Registered, NatsError> {
+        // Before the writes: a reconnect between them makes the next ping a registration.
+        let connects = self.nats.connects();
+        let progress = *self.progress.borrow_and_update();
+        let score = cpu_score(*self.load.borrow());
+        let mut revision = 0;
+        for field in REGISTRATION {
+            let value = match field {
+                Field::MaxLimit => self.max_limit.to_string(),
+                Field::LastPing => unix_milliseconds(),
+                Field::TotalCores => self.total_cores.to_string(),
+                Field::CurrentProgress => progress.to_string(),
+                Field::CpuScore => score.clone(),
+            };
+            revision = bucket.put(&field.key(&self.recorder), value).await?;
+        }
+        Ok(Registered { at: Instant::now(), connects, revision, score, progress })
+    }
+
+    /// Writes the ping, and what else has changed.
+    async fn ping(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {
+        if registered.connects != self.nats.connects() || registered.at.elapsed() >= REGISTER_INTERVAL {
+            return self.register(bucket).await;
+        }
+        let revision = bucket.put(&Field::LastPing.key(&self.recorder), unix_milliseconds()).await?;
+        if revision < registered.revision {
+            return self.register(bucket).await;
+        }
+        registered.revision = revision;
+        let score = cpu_score(*self.load.borrow());
+        if score != registered.score {
+            registered.revision = bucket.put(&Field::CpuScore.key(&self.recorder), score.clone()).await?;
+            registered.score = score;
+        }
+        self.tell_progress(bucket, registered).await
+    }
+
+    async fn tell_progress(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {
+        let progress = *self.progress.borrow_and_update();
+        if progress != registered.progress {
+            let key = Field::CurrentProgress.key(&self.recorder);
+            let revision = bucket.put(&key, progress.to_string()).await?;
+            if revision < registered.revision {
+                return self.register(bucket).await;
+            }
+            registered.revision = revision;
+            registered.progress = progress;
+        }
+        Ok(registered)
+    }
+
+    /// Purges all five fields: the server forgets this node.
+    async fn take_back(&self, bucket: &Bucket) {
+        let purge = async {
+            for field in Field::ALL {
+                bucket.purge(&field.key(&self.recorder)).await?;
+            }
+            Ok::<(), NatsError>(())
+        };
+        match tokio::time::timeout(PURGE_DEADLINE, purge).await {
+            Ok(Ok(())) => info!(recorder_id = %self.recorder, "this node has left the fleet"),
+            Ok(Err(why)) => warn!(%why, "this node could not leave the fleet; the server drops it when its pings stop"),
+            Err(_) => warn!("leaving the fleet takes too long; the server drops this node when its pings stop"),
+        }
+    }
+}
+
+/// The wall clock, as the server compares it with its own.
+fn unix_milliseconds() -> String {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string()
+}

@@ -1,0 +1,116 @@
+//! The bucket in which recorders announce themselves (PROTOCOL 2), and the wait for what the server makes at its start.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::{ErrorCode, kv};
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backoff::{Backoff, Reminder};
+
+use super::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
+
+/// A value that is not stored by then is stale.
+const PUT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    nats: Nats,
+    store: kv::Store,
+}
+
+impl Nats {
+    /// The bucket, as soon as it is there. `None`: cancelled first.
+    pub async fn bucket(&self, cancel: &CancellationToken) -> Option<Bucket> {
+        let what = format!("the bucket {}", self.link.bucket);
+        until_there(&what, cancel, || async {
+            self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
+            // Asked for first, since its error says whether the bucket is missing or the question went unanswered.
+            self.link.context.get_stream(format!("KV_{}", self.link.bucket)).await.map_err(|error| {
+                match error.kind() {
+                    GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                        Absent::NotYet
+                    }
+                    _ => Absent::Unknown(error.to_string()),
+                }
+            })?;
+            let store = self.link.context.get_key_value(&self.link.bucket).await;
+            let store = store.map_err(|error| Absent::Unknown(error.to_string()))?;
+            Ok(Bucket { nats: self.clone(), store })
+        })
+        .await
+    }
+}
+
+impl Bucket {
+    /// Stores a value; the revision is the bucket's counter, which only ever grows while the bucket lives.
+    ///
+    /// # Errors
+    /// Where it is not known to be stored: not connected, the bucket is gone, or no answer within 3 s.
+    pub async fn put(&self, key: &str, value: String) -> Result<u64, NatsError> {
+        self.nats.check_connected()?;
+        match tokio::time::timeout(PUT_DEADLINE, self.store.put(key, Bytes::from(value))).await {
+            Ok(stored) => stored.map_err(|error| NatsError(format!("writing {key}: {error}"))),
+            Err(_) => Err(no_answer(&format!("writing {key}"), PUT_DEADLINE)),
+        }
+    }
+
+    /// Removes a key and its history.
+    ///
+    /// # Errors
+    /// As for [`Self::put`].
+    pub async fn purge(&self, key: &str) -> Result<(), NatsError> {
+        self.nats.check_connected()?;
+        match tokio::time::timeout(PUT_DEADLINE, self.store.purge(key)).await {
+            Ok(purged) => purged.map_err(|error| NatsError(format!("purging {key}: {error}"))),
+            Err(_) => Err(no_answer(&format!("purging {key}"), PUT_DEADLINE)),
+        }
+    }
+}
+
+/// Why something cannot be used yet.
+pub(super) enum Absent {
+    /// The plugNmeet server has not made it.
+    NotYet,
+    /// It could not be found out.
+    Unknown(String),
+}
+
+/// Asks until `what` is there, saying at growing intervals what is waited for.
+pub(super) async fn until_there<T, F>(what: &str, cancel: &CancellationToken, mut ask: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, Absent>>,
+{
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+    let mut reminder = Reminder::default();
+    loop {
+        let asked = tokio::select! {
+            asked = tokio::time::timeout(2 * ANSWER_DEADLINE, ask()) => asked,
+            () = cancel.cancelled() => return None,
+        };
+        match asked {
+            Ok(Ok(there)) => {
+                if reminder.over() {
+                    info!("{what} is there");
+                }
+                return Some(there);
+            }
+            Ok(Err(Absent::NotYet)) if reminder.due(Instant::now()) => {
+                warn!("{what} is not there yet: the plugNmeet server makes it at its start; waiting");
+            }
+            Ok(Err(Absent::Unknown(why))) if reminder.due(Instant::now()) => {
+                warn!(%why, "NATS does not say whether {what} is there; asking on");
+            }
+            Err(_) if reminder.due(Instant::now()) => warn!("NATS does not say whether {what} is there; asking on"),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.wait()) => {}
+            () = cancel.cancelled() => return None,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Getting in, staying in, and saying what is wrong when that fails.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::{ClientError, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::backoff::{Backoff, Reminder};
+use crate::config::{NatsConfig, ServerConfig};
+use crate::protocol::ids::RecorderId;
+
+use super::address::{self, Addresses, Credentials};
+use super::{ANSWER_DEADLINE, Link, Nats};
+
+/// Between two rounds over all servers before the first connect.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Between two tries after a connection was lost. Shorter at the end: a node that has pinged for longer than 8 s ago
+/// gets no work (PROTOCOL 2).
+const LONGEST_RECONNECT_WAIT: Duration = Duration::from_secs(4);
+/// A server that takes the CONNECT and closes at once is not met in a tight loop.
+const SHORTEST_RECONNECT_WAIT: Duration = Duration::from_millis(100);
+/// A link that is dead without saying so is noticed after three of these: about the 8 s after which the server does.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+
+const REFUSED: &str = "the server refused the token: check plugNmeet_info.api_key/api_secret and that the clocks agree \
+                       (a token is valid for 5 min)";
+
+/// Why there is no connection. Being unreachable is no reason: that is waited out.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cancelled before NATS was reached")]
+    Cancelled,
+    /// Named by its place, since it may hold a password.
+    #[error("nats_info.nats_urls: entry {at} is no NATS URL: {why}")]
+    Url { at: usize, why: String },
+}
+
+impl Nats {
+    /// Tries until connected, saying why not at growing intervals. From then on the connection is kept up for ever: it is
+    /// made again over all servers whenever it is lost, also after the server has refused a token.
+    ///
+    /// # Errors
+    /// Where a URL is no NATS URL, or `cancel` came first.
+    pub async fn connect(
+        config: &NatsConfig,
+        server: &ServerConfig,
+        recorder: &RecorderId,
+        cancel: &CancellationToken,
+    ) -> Result<Self, ConnectError> {
+        crate::tls::provide_crypto();
+        let (addresses, credentials) = address::read(config, server, recorder)?;
+        let credentials = Arc::new(credentials);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut reminder = Reminder::default();
+        loop {
+            let options = options(&addresses, &credentials, recorder);
+            let tried = tokio::select! {
+                tried = options.connect(addresses.as_slice()) => tried,
+                () = cancel.cancelled() => return Err(ConnectError::Cancelled),
+            };
+            match tried {
+                Ok(client) => {
+                    let server = client.server_info();
+                    info!(
+                        servers = %addresses,
+                        server = %server.server_name,
+                        version = %server.version,
+                        "connected to NATS"
+                    );
+                    return Ok(Self::over(client, config));
+                }
+                Err(why) if reminder.due(Instant::now()) => {
+                    error!(servers = %addresses, %why, "no connection to NATS, trying on: {}", advice(why.kind()));
+                }
+                Err(why) => debug!(servers = %addresses, %why, "still no connection to NATS"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.wait()) => {}
+                () = cancel.cancelled() => return Err(ConnectError::Cancelled),
+            }
+        }
+    }
+
+    fn over(client: async_nats::Client, config: &NatsConfig) -> Self {
+        let link = Link {
+            context: async_nats::jetstream::context::ContextBuilder::new()
+                .timeout(ANSWER_DEADLINE)
+                .ack_timeout(ANSWER_DEADLINE)
+                .build(client.clone()),
+            client,
+            channel: config.recorder_channel.clone(),
+            bucket: config.recorder_info_kv.clone(),
+            jobs: config.transcoding_jobs_subject.clone(),
+        };
+        Self { link: Arc::new(link) }
+    }
+}
+
+fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &RecorderId) -> ConnectOptions {
+    let credentials = Arc::clone(credentials);
+    let servers = addresses.as_slice().len();
+    let events = EventLog::new(addresses.clone());
+    // Called for every CONNECT, the ones of reconnects included: a token lives for 5 min only.
+    ConnectOptions::with_auth_callback(move |_nonce| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        std::future::ready(Ok(credentials.auth(now)))
+    })
+    .name(recorder)
+    .max_reconnects(None)
+    .reconnect_delay_callback(move |attempts| reconnect_wait(attempts, servers))
+    .ping_interval(PING_INTERVAL)
+    .request_timeout(Some(ANSWER_DEADLINE))
+    .event_callback(move |event| {
+        events.on(&event);
+        std::future::ready(())
+    })
+}
+
+/// The wait before the `attempts`th try (from 1) since the last connect: one quick round over all `servers`, then
+/// 0.5 s, 1 s … up to the cap.
+fn reconnect_wait(attempts: usize, servers: usize) -> Duration {
+    match u32::try_from(attempts.saturating_sub(servers)) {
+        Ok(0) => SHORTEST_RECONNECT_WAIT,
+        Ok(late) => FIRST_WAIT.saturating_mul(2u32.saturating_pow(late - 1)).min(LONGEST_RECONNECT_WAIT),
+        Err(_) => LONGEST_RECONNECT_WAIT,
+    }
+}
+
+/// What an operator can do about it.
+fn advice(kind: ConnectErrorKind) -> &'static str {
+    match kind {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => REFUSED,
+        ConnectErrorKind::Dns => "no such host: check nats_info.nats_urls and the name service of this host",
+        ConnectErrorKind::Tls => {
+            "no TLS: check that the server speaks it and that its certificate is one this host trusts (ca-certificates)"
+        }
+        _ => "check that the NATS server runs and that nats_info.nats_urls and the firewall let this host reach it",
+    }
+}
+
+/// Turns the client's events into log lines.
+struct EventLog {
+    addresses: Addresses,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The first connect is told by whoever asked for it.
+    connected_before: bool,
+    away: Reminder,
+    slow: Reminder,
+}
+
+impl EventLog {
+    fn new(addresses: Addresses) -> Self {
+        Self { addresses, state: Mutex::default() }
+    }
+
+    fn on(&self, event: &Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match event {
+            Event::Connected => {
+                state.away.over();
+                if std::mem::replace(&mut state.connected_before, true) {
+                    info!(servers = %self.addresses, "connected to NATS again");
+                }
+            }
+            Event::Disconnected => warn!(servers = %self.addresses, "the connection to NATS is lost; connecting again"),
+            Event::LameDuckMode => info!("the NATS server is about to stop and sends its clients away"),
+            Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
+                if state.slow.due(now) {
+                    warn!("messages from NATS are dropped: this process does not keep up with them");
+                }
+            }
+            Event::ServerError(ServerError::AuthorizationViolation) => error!("{REFUSED}"),
+            Event::ServerError(ServerError::Other(text)) => server_error(text),
+            Event::ClientError(ClientError::Other(kind)) => {
+                if state.away.due(now) {
+                    error!(servers = %self.addresses, why = %kind, "still no connection to NATS: {}", advice_for(kind));
+                }
+            }
+            Event::ClientError(_) => warn!("NATS client: {event}"),
+            Event::Draining | Event::Closed => debug!("NATS client: {event}"),
+        }
+    }
+}
+
+/// The event carries the kind of a failed connect only as its text.
+fn advice_for(kind: &str) -> &'static str {
+    let kinds = [
+        ConnectErrorKind::AuthorizationViolation,
+        ConnectErrorKind::Authentication,
+        ConnectErrorKind::Dns,
+        ConnectErrorKind::Tls,
+    ];
+    let known = kinds.into_iter().find(|known| known.to_string() == kind);
+    advice(known.unwrap_or(ConnectErrorKind::Io))
+}
+
+fn server_error(text: &str) {
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("permissions violation") {
+        error!(
+            server_says = text,
+            "NATS forbids a subject: compare nats_info.recorder with the same names in the plugNmeet server's configuration"
+        );
+    } else if lower.contains("authentication expired") {
+        // The rights that came with the token have run out; the client connects again with a new one.
+        info!(server_says = text, "NATS wants a new token");
+    } else {
+        warn!(server_says = text, "NATS reports an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reconnect_goes_round_quickly_once_and_then_waits_longer() {
+        let waits: Vec<u128> = (1..=8).map(|attempt| reconnect_wait(attempt, 3).as_millis()).collect();
+        assert_eq!(waits, [100, 100, 100, 500, 1000, 2000, 4000, 4000]);
+        assert_eq!(reconnect_wait(usize::MAX, 1), LONGEST_RECONNECT_WAIT);
+    }
+
+    #[test]
+    fn a_refused_token_is_told_from_an_absent_server() {
+        assert_eq!(advice_for("authorization violation"), REFUSED);
+        assert!(advice_for("IO error").contains("firewall"));
+        assert!(advice_for("DNS error").contains("no such host"));
+    }
+}

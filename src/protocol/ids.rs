@@ -1,0 +1,317 @@
+//! Names that come from outside, as types: once parsed they may stand in a path, a URL or a command line.
+//!
+//! The server makes its ids of letters, digits, `-`, `_`, `.` and `:` (room ids are checked against that set by the
+//! reference server). An id may not start with `-` (an option to a command) or `.` (a hidden or parent directory),
+//! and has at most [`MAX_LEN`] bytes, so that with any suffix it still is a valid file name (255 bytes, `NAME_MAX`).
+
+use std::fmt;
+
+/// The longest id taken from the wire, in bytes.
+pub const MAX_LEN: usize = 128;
+
+/// Why a name from outside was refused. Its text repeats at most a few bytes of what was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    #[error("{field} is empty")]
+    Empty { field: &'static str },
+    #[error("{field} has {len} bytes; at most {max} are allowed")]
+    TooLong { field: &'static str, len: usize, max: usize },
+    #[error("{field} starts with {found:?}; a letter, a digit or '_' is allowed there")]
+    Start { field: &'static str, found: char },
+    #[error("{field} holds {found:?} at byte {at}; {allowed} are allowed")]
+    Character { field: &'static str, found: char, at: usize, allowed: &'static str },
+    #[error("{field} is not usable: {why}")]
+    Other { field: &'static str, why: String },
+}
+
+fn check(field: &'static str, text: &str) -> Result<(), InvalidName> {
+    if text.len() > MAX_LEN {
+        return Err(InvalidName::TooLong { field, len: text.len(), max: MAX_LEN });
+    }
+    let Some(first) = text.chars().next() else {
+        return Err(InvalidName::Empty { field });
+    };
+    if let Some((at, found)) =
+        text.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':')))
+    {
+        let allowed = "letters, digits, '-', '_', '.' and ':'";
+        return Err(InvalidName::Character { field, found, at, allowed });
+    }
+    if !(first.is_ascii_alphanumeric() || first == '_') {
+        return Err(InvalidName::Start { field, found: first });
+    }
+    Ok(())
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            /// # Errors
+            /// Where `text` is empty, too long, or holds a character that this module does not allow.
+            pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                check($field, text).map(|()| Self(text.to_owned()))
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// One recording or broadcast; names its files.
+    RecordingId,
+    "recording_id"
+);
+id!(
+    /// A room, as its owner named it; names the directory of its recordings.
+    RoomId,
+    "room_id"
+);
+
+/// A session of a room; only ever handed back to the server, and empty in some of its messages.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct RoomSid(String);
+
+impl RoomSid {
+    /// # Errors
+    /// Like an id's, but an empty one is taken.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        check("room_sid", text).map(|()| Self(text.to_owned()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed in it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RecorderId(String);
+
+impl RecorderId {
+    /// # Errors
+    /// Where `text` is empty, longer than [`MAX_LEN`], or holds anything but letters, digits, `-` and `_`.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        const FIELD: &str = "recorder id";
+        check(FIELD, text)?;
+        if let Some((at, found)) = text.char_indices().find(|(_, c)| matches!(c, '.' | ':')) {
+            return Err(InvalidName::Character { field: FIELD, found, at, allowed: "letters, digits, '-' and '_'" });
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RecorderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RecorderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What lets a browser into a room, with any query parameters that follow it. A secret: it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken(String);
+
+impl AccessToken {
+    /// The longest token taken, in bytes: far above a JWT with a design in its parameters, far below a URL's limit in Chrome.
+    pub const MAX_LEN: usize = 16 * 1024;
+
+    /// # Errors
+    /// Where the token is empty, too long, or holds a byte that cannot stand in a URL's query (RFC 3986).
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        const FIELD: &str = "access_token";
+        if text.is_empty() {
+            return Err(InvalidName::Empty { field: FIELD });
+        }
+        if text.len() > Self::MAX_LEN {
+            return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
+        }
+        let query = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?%".contains(c);
+        if let Some((at, _)) = text.char_indices().find(|(_, c)| !query(*c)) {
+            let why = format!("byte {at} cannot stand in a URL's query");
+            return Err(InvalidName::Other { field: FIELD, why });
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The secret itself, for the URL of the meeting page and for the redaction of logs.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Where a broadcast goes. Its last path component is the stream key: a secret, so it is never shown whole.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RtmpUrl(url::Url);
+
+impl RtmpUrl {
+    /// The longest URL taken, in bytes.
+    pub const MAX_LEN: usize = 2048;
+
+    /// # Errors
+    /// Where the text is no `rtmp://` or `rtmps://` URL with a host and an application, or carries user info.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        const FIELD: &str = "rtmp_url";
+        let other = |why: &str| InvalidName::Other { field: FIELD, why: why.to_owned() };
+        if text.is_empty() {
+            return Err(InvalidName::Empty { field: FIELD });
+        }
+        if text.len() > Self::MAX_LEN {
+            return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
+        }
+        if !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(other("it holds a space, a control character or a character that is not ASCII"));
+        }
+        let url = url::Url::parse(text).map_err(|error| other(&error.to_string()))?;
+        if !matches!(url.scheme(), "rtmp" | "rtmps") {
+            return Err(other("only rtmp:// and rtmps:// are allowed"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(other("it names no host"));
+        }
+        // ffmpeg would have to be given them on its command line, where every user of the host can read them.
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(other("user name and password are not supported; use a stream key"));
+        }
+        if url.path().trim_matches('/').is_empty() {
+            return Err(other("it names no application (rtmp://host/application/key)"));
+        }
+        Ok(Self(url))
+    }
+
+    /// `rtmp://host:port` without application and key: safe to log and to stand on a command line.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{}{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
+    }
+
+    /// The RTMP application: the path up to its last component, or the whole path where there is only one.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        let path = self.0.path().trim_start_matches('/');
+        path.rsplit_once('/').map_or(path, |(application, _)| application)
+    }
+
+    /// The stream key (RTMP's play path) with its query, or `None` where the URL names only an application. A secret.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        let (_, key) = self.0.path().trim_start_matches('/').rsplit_once('/')?;
+        let query = self.0.query().map(|query| format!("?{query}")).unwrap_or_default();
+        Some(format!("{key}{query}")).filter(|key| !key.is_empty())
+    }
+}
+
+impl fmt::Debug for RtmpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/[redacted]", self.origin())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_the_server_are_taken() {
+        for id in ["RM_b6UvReYDngee-1700133937567", "room01", "a", "_x", "a.b:c", "a..b"] {
+            assert_eq!(RecordingId::parse(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn hostile_ids_are_refused_with_a_short_reason() {
+        let long = "a".repeat(10_000);
+        for id in ["", "../etc/passwd", "a/b", "a\0b", "-rf", ".", "..", ".hidden", "a b", "ä", "a\nb", &long, ":x"] {
+            let reason = RoomId::parse(id).unwrap_err().to_string();
+            assert!(reason.starts_with("room_id "), "{reason}");
+            assert!(reason.len() < 120, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_recorder_id_fits_in_a_nats_key() {
+        assert!(RecorderId::parse("node_01-a").is_ok());
+        for id in ["node.01", "node:1", "node 1", "node*", "node>", "", "-x"] {
+            assert!(RecorderId::parse(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_token_keeps_its_further_parameters_and_is_never_shown() {
+        let token = AccessToken::parse("eyJ.a.b&custom_design=%7B%7D").unwrap();
+        assert_eq!(token.expose(), "eyJ.a.b&custom_design=%7B%7D");
+        assert_eq!(format!("{token:?}"), "[redacted]");
+        for bad in ["", "a b", "a#b", "a\"b", "a\nb", "a<b"] {
+            assert!(AccessToken::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_rtmp_url_is_taken_apart_for_ffmpeg_and_hides_its_key() {
+        let url = RtmpUrl::parse("rtmp://live.example.com:1936/app/instance/s3cret?x=1").unwrap();
+        assert_eq!(url.origin(), "rtmp://live.example.com:1936");
+        assert_eq!(url.application(), "app/instance");
+        assert_eq!(url.key().as_deref(), Some("s3cret?x=1"));
+        assert_eq!(format!("{url:?}"), "rtmp://live.example.com:1936/[redacted]");
+        assert_eq!(RtmpUrl::parse("rtmps://h/live").unwrap().key(), None);
+        assert_eq!(RtmpUrl::parse("rtmps://h/live").unwrap().application(), "live");
+    }
+
+    #[test]
+    fn only_rtmp_is_a_broadcast() {
+        for bad in [
+            "",
+            "http://h/a/b",
+            "file:///etc/passwd",
+            "rtmp://",
+            "rtmp:///a/b",
+            "rtmp://h",
+            "-i",
+            "rtmp://u:p@h/a/b",
+            "rtmp://h/a b",
+        ] {
+            assert!(RtmpUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the server is told (PROTOCOL 5).
+
+use super::ids::RecorderId;
+use super::messages::{RecorderToPlugNmeet, RecordingTasks};
+use super::request::{Kind, RecordingInfo};
+
+/// What a recorder calls itself in `from`.
+const RECORDER: &str = "recorder";
+
+/// How something ended: well, or with the cause that the user is shown.
+pub type Outcome = Result<(), String>;
+
+/// One thing the server is told of one recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    pub info: RecordingInfo,
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Media really flows.
+    Started(Kind),
+    /// A fault's cause goes into `msg`.
+    Ended(Kind, Outcome),
+    /// The MP4 is in place.
+    Proceeded {
+        /// Relative to `main_path`.
+        file_path: String,
+        /// Bytes; told in MB (10⁶), two decimals.
+        file_size: u64,
+        /// 0 full screen, 1 media only.
+        variant: i32,
+    },
+    /// The transcoding job is over.
+    Finished(Outcome),
+}
+
+impl Event {
+    /// The task number that stands for this event.
+    #[must_use]
+    pub fn task(&self) -> RecordingTasks {
+        match self {
+            Self::Started(Kind::Recording) => RecordingTasks::StartRecording,
+            Self::Started(Kind::Broadcast) => RecordingTasks::StartRtmp,
+            Self::Ended(Kind::Recording, _) => RecordingTasks::EndRecording,
+            Self::Ended(Kind::Broadcast, _) => RecordingTasks::EndRtmp,
+            Self::Proceeded { .. } => RecordingTasks::RecordingProceeded,
+            Self::Finished(_) => RecordingTasks::RecordingTranscodingFinished,
+        }
+    }
+}
+
+impl Notice {
+    /// The message on the wire. `recorder` is the node that tells it.
+    #[must_use]
+    pub fn to_message(&self, recorder: &RecorderId) -> RecorderToPlugNmeet {
+        let outcome = match &self.event {
+            Event::Ended(_, outcome) | Event::Finished(outcome) => outcome.clone(),
+            Event::Started(_) | Event::Proceeded { .. } => Ok(()),
+        };
+        let mut message = RecorderToPlugNmeet {
+            from: RECORDER.to_owned(),
+            task: self.event.task() as i32,
+            status: outcome.is_ok(),
+            msg: outcome.err().unwrap_or_else(|| "success".to_owned()),
+            recording_id: self.info.recording_id.to_string(),
+            room_table_id: self.info.room_table_id,
+            room_id: self.info.room_id.to_string(),
+            room_sid: self.info.room_sid.as_str().to_owned(),
+            recorder_id: recorder.to_string(),
+            ..RecorderToPlugNmeet::default()
+        };
+        if let Event::Proceeded { file_path, file_size, variant } = &self.event {
+            message.file_path.clone_from(file_path);
+            message.file_size = megabytes(*file_size);
+            message.recording_variant = Some(*variant);
+        }
+        message
+    }
+}
+
+/// Bytes as MB (10⁶), rounded to two decimals, as the server stores them.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "two decimals of a size are all that is told"
+)]
+pub fn megabytes(bytes: u64) -> f32 {
+    ((bytes as f64 / 1e4).round() / 100.0) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_megabytes_with_two_decimals() {
+        assert_eq!(megabytes(12_344_999), 12.34);
+        assert_eq!(megabytes(12_345_001), 12.35);
+        assert_eq!(megabytes(0), 0.0);
+    }
+}

@@ -1,0 +1,198 @@
+//! What the server asks, as types that can be trusted (PROTOCOL 3).
+//!
+//! Every node hears every request: [`read`] says whether one is for this node, and only then whether it is sound.
+
+use prost::Message;
+
+use super::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
+use super::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
+
+/// What the server calls itself in `from`.
+const SERVER: &str = "plugnmeet";
+
+/// A live recording (into a file) or broadcast (to an RTMP server) of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Recording,
+    Broadcast,
+}
+
+impl Kind {
+    /// What it is called in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recording => "recording",
+            Self::Broadcast => "broadcast",
+        }
+    }
+}
+
+/// Which recording of which room: what every message about it repeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingInfo {
+    pub room_table_id: i64,
+    pub room_id: RoomId,
+    pub room_sid: RoomSid,
+    pub recording_id: RecordingId,
+}
+
+/// A start that can be acted upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub info: RecordingInfo,
+    pub access_token: AccessToken,
+    pub output: Output,
+}
+
+/// Where picture and sound go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    File,
+    Rtmp(RtmpUrl),
+}
+
+impl Start {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.output {
+            Output::File => Kind::Recording,
+            Output::Rtmp(_) => Kind::Broadcast,
+        }
+    }
+}
+
+/// A request that concerns this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Start(Box<Start>),
+    /// Ends the tasks of these kinds in the room, where this node holds any.
+    Stop {
+        room_table_id: i64,
+        kinds: &'static [Kind],
+    },
+    /// A start named this node but cannot be acted upon.
+    Invalid(InvalidName),
+}
+
+/// What a message on the channel is to this node. `None`: somebody else's; say nothing.
+///
+/// # Errors
+/// Where the bytes are no `PlugNmeetToRecorder`; whose it was cannot be known then, so there is nobody to answer.
+pub fn read(bytes: &[u8], me: &RecorderId) -> Result<Option<Request>, prost::DecodeError> {
+    let message = PlugNmeetToRecorder::decode(bytes)?;
+    if message.from != SERVER {
+        return Ok(None);
+    }
+    let stop = |kinds| Some(Request::Stop { room_table_id: message.room_table_id, kinds });
+    Ok(match RecordingTasks::try_from(message.task) {
+        Ok(RecordingTasks::StartRecording | RecordingTasks::StartRtmp) => (message.recorder_id == me.as_str())
+            .then(|| start(&message).map_or_else(Request::Invalid, |start| Request::Start(Box::new(start)))),
+        Ok(RecordingTasks::StopRecording) => stop(&[Kind::Recording]),
+        Ok(RecordingTasks::StopRtmp) => stop(&[Kind::Broadcast]),
+        Ok(RecordingTasks::Stop) => stop(&[Kind::Recording, Kind::Broadcast]),
+        // Notices travel the other way, and a number that is not known is a newer server's.
+        _ => None,
+    })
+}
+
+fn start(message: &PlugNmeetToRecorder) -> Result<Start, InvalidName> {
+    let output = if message.task == RecordingTasks::StartRtmp as i32 {
+        Output::Rtmp(RtmpUrl::parse(message.rtmp_url.as_deref().unwrap_or_default())?)
+    } else {
+        Output::File
+    };
+    Ok(Start {
+        info: RecordingInfo {
+            room_table_id: message.room_table_id,
+            room_id: RoomId::parse(&message.room_id)?,
+            room_sid: RoomSid::parse(&message.room_sid)?,
+            recording_id: RecordingId::parse(&message.recording_id)?,
+        },
+        access_token: AccessToken::parse(&message.access_token)?,
+        output,
+    })
+}
+
+/// The answer to a request that was taken.
+#[must_use]
+pub fn accepted() -> CommonResponse {
+    CommonResponse { status: true, msg: "success".to_owned(), status_code: StatusCode::Success as i32 }
+}
+
+/// The answer to a request that was not taken, with the reason the user is shown.
+#[must_use]
+pub fn refused(code: StatusCode, reason: impl Into<String>) -> CommonResponse {
+    CommonResponse { status: false, msg: reason.into(), status_code: code as i32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> RecorderId {
+        RecorderId::parse("node_01").unwrap()
+    }
+
+    fn start_message() -> PlugNmeetToRecorder {
+        PlugNmeetToRecorder {
+            from: "plugnmeet".into(),
+            task: RecordingTasks::StartRecording as i32,
+            room_table_id: 852,
+            room_id: "room01".into(),
+            room_sid: "RM_1".into(),
+            recording_id: "RM_1-17".into(),
+            recorder_id: "node_01".into(),
+            access_token: "tok.en.abc".into(),
+            rtmp_url: None,
+        }
+    }
+
+    #[test]
+    fn a_start_concerns_only_the_node_it_names() {
+        let mut message = start_message();
+        assert!(matches!(read(&message.encode_to_vec(), &me()), Ok(Some(Request::Start(_)))));
+        message.recorder_id = "node_02".into();
+        assert_eq!(read(&message.encode_to_vec(), &me()), Ok(None));
+        message = start_message();
+        message.from = "someone".into();
+        assert_eq!(read(&message.encode_to_vec(), &me()), Ok(None));
+    }
+
+    #[test]
+    fn a_hostile_start_is_invalid_with_the_field_named() {
+        let mut message = start_message();
+        message.room_id = "../../etc".into();
+        let Ok(Some(Request::Invalid(reason))) = read(&message.encode_to_vec(), &me()) else { panic!() };
+        assert!(reason.to_string().contains("room_id"));
+    }
+
+    #[test]
+    fn a_broadcast_needs_an_rtmp_url() {
+        let mut message = start_message();
+        message.task = RecordingTasks::StartRtmp as i32;
+        assert!(matches!(read(&message.encode_to_vec(), &me()), Ok(Some(Request::Invalid(_)))));
+        message.rtmp_url = Some("rtmp://h/live/key".into());
+        let Ok(Some(Request::Start(start))) = read(&message.encode_to_vec(), &me()) else { panic!() };
+        assert_eq!(start.kind(), Kind::Broadcast);
+    }
+
+    #[test]
+    fn stop_ends_both_kinds() {
+        let mut message = start_message();
+        message.recorder_id.clear();
+        message.task = RecordingTasks::Stop as i32;
+        let Ok(Some(Request::Stop { kinds, .. })) = read(&message.encode_to_vec(), &me()) else { panic!() };
+        assert_eq!(kinds, [Kind::Recording, Kind::Broadcast]);
+    }
+
+    #[test]
+    fn what_travels_the_other_way_and_what_is_unknown_is_ignored() {
+        for task in [4, 5, 6, 8, 99, -1] {
+            let mut message = start_message();
+            message.task = task;
+            assert_eq!(read(&message.encode_to_vec(), &me()), Ok(None), "{task}");
+        }
+        assert!(read(b"\xff\xff\xff", &me()).is_err());
+    }
+}

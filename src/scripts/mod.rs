@@ -1,0 +1,3 @@
+//! The operator's own programs, run at fixed points of a recording's way.
+
+pub mod post_processing;

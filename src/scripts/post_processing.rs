@@ -1,0 +1,182 @@
+//! `recorder.post_processing_scripts` (PROTOCOL 7): after a successful transcode each program of the list is run, in
+//! order, with one argument, a JSON object. A program that fails is an error in the log and in the summary; it does
+//! not keep the others from running, nor does it undo the recording.
+//!
+//! No shell stands in between. What a program leaves running in its process group when it ends is ended with it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::process::{self, Exit, Spec};
+
+/// Between the request to end and the kill.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The argument, key by key as PROTOCOL 7 names them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Payload {
+    pub recording_id: String,
+    pub room_table_id: i64,
+    pub room_id: String,
+    pub room_sid: String,
+    /// Of the MP4.
+    pub file_name: String,
+    /// Of the MP4, in full.
+    pub file_path: PathBuf,
+    /// MB (10⁶ bytes), two decimals: see [`megabytes`].
+    pub file_size: f64,
+    /// The node that recorded it.
+    pub recorder_id: String,
+}
+
+/// Bytes as MB (10⁶), rounded to two decimals.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "two decimals of a size are all that is told")]
+pub fn megabytes(bytes: u64) -> f64 {
+    (bytes as f64 / 1e4).round() / 100.0
+}
+
+/// How one program ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    #[error(transparent)]
+    Start(#[from] process::SpawnError),
+    #[error("it failed ({0})")]
+    Failed(Exit),
+    #[error("it was still running after {limit:?} and was ended ({exit})")]
+    Timeout { limit: Duration, exit: Exit },
+    #[error("it was ended because the program is shutting down ({0})")]
+    Stopped(Exit),
+    #[error("its argument cannot be written: {0}")]
+    Argument(#[from] serde_json::Error),
+}
+
+/// How the list went.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Those that ended well.
+    pub succeeded: usize,
+    pub failed: Vec<(PathBuf, ScriptError)>,
+    /// Those that were not started any more, as the program is shutting down.
+    pub not_run: Vec<PathBuf>,
+}
+
+impl Summary {
+    /// Every program of the list has had its turn.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.not_run.is_empty() && !self.failed.iter().any(|(_, error)| matches!(error, ScriptError::Stopped(_)))
+    }
+}
+
+/// Runs the list. `limit` is for each program. Failures are logged here.
+pub async fn run(scripts: &[PathBuf], payload: &Payload, limit: Duration, cancel: &CancellationToken) -> Summary {
+    let mut summary = Summary::default();
+    for script in scripts {
+        if cancel.is_cancelled() {
+            tracing::warn!(script = %script.display(), "post-processing script not run: shutting down");
+            summary.not_run.push(script.clone());
+            continue;
+        }
+        let started = Instant::now();
+        let ended = run_one(script, payload, limit, cancel).await;
+        let seconds = started.elapsed().as_secs_f32();
+        match ended {
+            Ok(()) => {
+                tracing::info!(script = %script.display(), seconds, "post-processing script done");
+                summary.succeeded += 1;
+            }
+            Err(error) => {
+                tracing::error!(script = %script.display(), seconds, %error, "post-processing script failed");
+                summary.failed.push((script.clone(), error));
+            }
+        }
+    }
+    summary
+}
+
+async fn run_one(
+    script: &Path,
+    payload: &Payload,
+    limit: Duration,
+    cancel: &CancellationToken,
+) -> Result<(), ScriptError> {
+    let argument = serde_json::to_string(payload)?;
+    let name = script.file_name().unwrap_or(script.as_os_str()).to_string_lossy();
+    let mut child = process::spawn(&Spec::new(name, script).args([argument])).await?;
+    tokio::select! {
+        exit = child.wait() => {
+            return if exit.success() { Ok(()) } else { Err(ScriptError::Failed(exit)) };
+        }
+        () = tokio::time::sleep(limit) => {}
+        () = cancel.cancelled() => {
+            return Err(ScriptError::Stopped(child.stop(Signal::TERM, GRACE).await));
+        }
+    }
+    Err(ScriptError::Timeout { limit, exit: child.stop(Signal::TERM, GRACE).await })
+}
+
+/// Something that will keep a program of the list from running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub script: PathBuf,
+    pub why: &'static str,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "post-processing script {}: {}", self.script.display(), self.why)
+    }
+}
+
+/// What is wrong with the list, for the start of the program.
+#[must_use]
+pub fn check(scripts: &[PathBuf]) -> Vec<Problem> {
+    let problem = |script: &PathBuf| {
+        if process::find_program(script).is_some() {
+            return None;
+        }
+        let why = match std::fs::metadata(script) {
+            // As exec does: a name without a slash is looked for on PATH only.
+            _ if script.components().count() == 1 && !script.is_absolute() => {
+                "no executable of this name is on PATH (for a file in the working directory write ./NAME)"
+            }
+            Ok(metadata) if metadata.is_dir() => "it is a directory",
+            Ok(_) => "it is not executable (chmod +x it)",
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such file",
+            Err(_) => "it cannot be read",
+        };
+        Some(Problem { script: script.clone(), why })
+    };
+    scripts.iter().filter_map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_megabytes_with_two_decimals() {
+        assert_eq!(serde_json::to_string(&megabytes(12_344_999)).unwrap(), "12.34");
+        assert_eq!(serde_json::to_string(&megabytes(400_000_000_000)).unwrap(), "400000.0");
+    }
+
+    #[test]
+    fn what_cannot_run_is_named_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain.sh");
+        std::fs::write(&plain, "#!/bin/sh\n").unwrap();
+        let scripts =
+            ["/bin/sh".into(), plain, dir.path().join("gone.sh"), dir.path().into(), "no-such-program-7f".into()];
+        let problems: Vec<_> = check(&scripts).iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].contains("plain.sh: it is not executable"), "{problems:?}");
+        assert!(problems[1].contains("gone.sh: there is no such file"), "{problems:?}");
+        assert!(problems[2].contains("it is a directory"), "{problems:?}");
+        assert!(problems[3].contains("PATH"), "{problems:?}");
+    }
+}

@@ -1,0 +1,343 @@
+//! Files moved into place so that a crash at any moment leaves the file whole, in one place or the other.
+//!
+//! Within a file system: fsync the file → rename → fsync the directories. Across file systems: copy under a hidden
+//! name → fsync → compare the size → rename → fsync the directory → only then remove the source. Every step may be
+//! repeated: a move that was interrupted is finished by doing it again.
+//!
+//! Nothing here overwrites a different file unless its caller says so.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
+/// What to do where another file has the target's name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave both as they are and fail with [`PlaceError::Exists`].
+    Refuse,
+    /// The new file takes its place, at once.
+    Replace,
+}
+
+/// How a file came to be in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    Renamed,
+    /// The target is on another file system.
+    Copied,
+    /// A file with the very same content was there (an earlier move was interrupted); the source is removed.
+    WasThere,
+}
+
+/// A file could not be put into its place. The source is still whole.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is no regular file", path = .0.display())]
+    NotAFile(PathBuf),
+    #[error("{to} is there already and differs from {from}; neither was touched", to = to.display(), from = from.display())]
+    Exists { from: PathBuf, to: PathBuf },
+    #[error("the copy of {from} has {copied} bytes instead of {expected}", from = from.display())]
+    Short { from: PathBuf, copied: u64, expected: u64 },
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PlaceError + 'a {
+    move |source| PlaceError::Io { action, path: path.to_owned(), source }
+}
+
+/// Moves the regular file `from` to `to`, across file systems if need be. The directories of `to` are made. When this
+/// returns, the file is safe on disk under its new name.
+///
+/// # Errors
+/// See [`PlaceError`]; `from` is still there then.
+pub async fn place(from: &Path, to: &Path, existing: Existing) -> Result<Placed, PlaceError> {
+    let (source, target) = (from.to_owned(), to.to_owned());
+    match tokio::task::spawn_blocking(move || place_blocking(&source, &target, existing)).await {
+        Ok(placed) => placed,
+        // Only where the runtime is ending: the move may be repeated.
+        Err(error) => Err(failed("move", from)(io::Error::other(error))),
+    }
+}
+
+/// [`place`] on the calling thread; it may block for as long as a copy takes.
+///
+/// # Errors
+/// As [`place`].
+pub fn place_blocking(from: &Path, to: &Path, existing: Existing) -> Result<Placed, PlaceError> {
+    let source = fs::symlink_metadata(from).map_err(failed("read", from))?;
+    if !source.is_file() {
+        return Err(PlaceError::NotAFile(from.to_owned()));
+    }
+    let dir = parent(to);
+    create_dirs(dir)?;
+    if let Some(placed) = settle_existing(from, to, existing)? {
+        return Ok(placed);
+    }
+    File::open(from).and_then(|file| file.sync_all()).map_err(failed("sync", from))?;
+    match rename(from, to, existing) {
+        Ok(()) => {
+            fsync_dir(dir).map_err(failed("sync", dir))?;
+            let left = parent(from);
+            if left != dir {
+                fsync_dir(left).map_err(failed("sync", left))?;
+            }
+            Ok(Placed::Renamed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_into_place(from, to, existing),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() })
+        }
+        Err(error) => Err(failed("rename", from)(error)),
+    }
+}
+
+/// Where the target exists: nothing to move (`Some`), free to go on (`None`), or an error.
+fn settle_existing(from: &Path, to: &Path, existing: Existing) -> Result<Option<Placed>, PlaceError> {
+    let target = match fs::symlink_metadata(to) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", to)(error)),
+    };
+    if existing == Existing::Replace {
+        return Ok(None);
+    }
+    let same_file = is_same_file(from, to).map_err(failed("read", to))?;
+    let same = same_file || (target.is_file() && same_content(from, to).map_err(failed("compare", to))?);
+    if !same {
+        return Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() });
+    }
+    // An interrupted copy may have been renamed into place but not have reached the disk's directory yet.
+    File::open(to).and_then(|file| file.sync_all()).map_err(failed("sync", to))?;
+    fsync_dir(parent(to)).map_err(failed("sync", parent(to)))?;
+    // Two names of one file in one directory entry are one name: that must not be removed.
+    if fs::canonicalize(from).ok() != fs::canonicalize(to).ok() {
+        fs::remove_file(from).map_err(failed("remove", from))?;
+    }
+    let _ = fs::remove_file(copy_name(to));
+    Ok(Some(Placed::WasThere))
+}
+
+/// The second half of [`place_blocking`], for a target on another file system.
+fn copy_into_place(from: &Path, to: &Path, existing: Existing) -> Result<Placed, PlaceError> {
+    let dir = parent(to);
+    let copy = copy_name(to);
+    let copied = copy_and_sync(from, &copy).and_then(|()| {
+        rename(&copy, to, existing).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => PlaceError::Exists { from: from.to_owned(), to: to.to_owned() },
+            _ => failed("rename", &copy)(error),
+        })
+    });
+    if let Err(error) = copied {
+        // A copy that is not whole is of no use; the source is.
+        let _ = fs::remove_file(&copy);
+        return Err(error);
+    }
+    fsync_dir(dir).map_err(failed("sync", dir))?;
+    fs::remove_file(from).map_err(failed("remove", from))?;
+    Ok(Placed::Copied)
+}
+
+/// Where a copy grows until it is whole: hidden, beside its target.
+fn copy_name(to: &Path) -> PathBuf {
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(to.file_name().unwrap_or_default());
+    hidden.push(".copy");
+    parent(to).join(hidden)
+}
+
+fn copy_and_sync(from: &Path, copy: &Path) -> Result<(), PlaceError> {
+    let mut source = File::open(from).map_err(failed("open", from))?;
+    let metadata = source.metadata().map_err(failed("read", from))?;
+    let mut target = File::create(copy).map_err(failed("create", copy))?;
+    io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
+    // A file system that keeps no permissions (CIFS, FAT) still keeps the recording.
+    let _ = target.set_permissions(metadata.permissions());
+    target.sync_all().map_err(failed("sync", copy))?;
+    let copied = target.metadata().map_err(failed("read", copy))?.len();
+    let expected = source.metadata().map_err(failed("read", from))?.len();
+    if copied == expected { Ok(()) } else { Err(PlaceError::Short { from: from.to_owned(), copied, expected }) }
+}
+
+fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
+    if existing == Existing::Replace {
+        return fs::rename(from, to);
+    }
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems without RENAME_NOREPLACE (NFS among them): look, then rename; see renameat2(2).
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if fs::symlink_metadata(to).is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(from, to)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Makes the entries of a directory safe on disk: what was renamed into it or removed from it stays so.
+///
+/// # Errors
+/// Where the directory cannot be opened or the disk fails. A file system that cannot sync directories (CIFS, some
+/// FUSE) is no error.
+pub fn fsync_dir(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::BADF | Errno::NOSYS)
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// `create_dir_all`, and each directory that was made is safe on disk.
+fn create_dirs(dir: &Path) -> Result<(), PlaceError> {
+    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).count();
+    fs::create_dir_all(dir).map_err(failed("create the directory", dir))?;
+    for made in dir.ancestors().take(missing) {
+        let above = parent(made);
+        fsync_dir(above).map_err(failed("sync", above))?;
+    }
+    Ok(())
+}
+
+/// The directory of `path`; the working directory for a bare name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (a, b) = (fs::symlink_metadata(a)?, fs::symlink_metadata(b)?);
+    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+}
+
+fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
+    const CHUNK: u64 = 1 << 20;
+    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
+    if a.metadata()?.len() != b.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    loop {
+        left.clear();
+        right.clear();
+        a.by_ref().take(CHUNK).read_to_end(&mut left)?;
+        b.by_ref().take(CHUNK).read_to_end(&mut right)?;
+        if left != right {
+            return Ok(false);
+        }
+        if left.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The copying half, whether or not this machine has a second file system to test with.
+    #[test]
+    fn a_copy_leaves_the_target_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "media").unwrap();
+        assert_eq!(copy_into_place(&from, &to, Existing::Refuse).unwrap(), Placed::Copied);
+        assert_eq!(read(&to), "media");
+        assert_eq!(names(dir.path()), ["to"]);
+        fs::write(&from, "other").unwrap();
+        let error = copy_into_place(&from, &to, Existing::Refuse).unwrap_err();
+        assert!(matches!(error, PlaceError::Exists { .. }), "{error}");
+        assert_eq!((read(&from), read(&to)), ("other".into(), "media".into()));
+        assert_eq!(names(dir.path()), ["from", "to"]);
+    }
+
+    #[test]
+    fn a_file_crosses_file_systems() {
+        use std::os::unix::fs::MetadataExt as _;
+        let (dir, shm) = (tempfile::tempdir().unwrap(), Path::new("/dev/shm"));
+        let Ok(far) = tempfile::tempdir_in(shm) else { return };
+        if fs::metadata(far.path()).unwrap().dev() == fs::metadata(dir.path()).unwrap().dev() {
+            return;
+        }
+        let (from, to) = (far.path().join("raw"), dir.path().join("a/b c/raw"));
+        fs::write(&from, vec![7; 3_000_000]).unwrap();
+        assert_eq!(place_blocking(&from, &to, Existing::Refuse).unwrap(), Placed::Copied);
+        assert_eq!(fs::read(&to).unwrap(), vec![7; 3_000_000]);
+        assert!(!from.exists());
+        assert_eq!(names(to.parent().unwrap()), ["raw"]);
+    }
+
+    #[test]
+    fn a_different_file_is_overwritten_only_when_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        let error = place_blocking(&from, &to, Existing::Refuse).unwrap_err();
+        assert!(error.to_string().contains("is there already"), "{error}");
+        assert_eq!((read(&from), read(&to)), ("new".into(), "old".into()));
+        assert_eq!(place_blocking(&from, &to, Existing::Replace).unwrap(), Placed::Renamed);
+        assert_eq!(read(&to), "new");
+        assert!(!from.exists());
+    }
+
+    #[test]
+    fn an_interrupted_move_is_finished_by_doing_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "media").unwrap();
+        fs::write(&to, "media").unwrap();
+        // What a kill in the middle of an earlier copy leaves.
+        fs::write(dir.path().join(".to.copy"), "med").unwrap();
+        assert_eq!(place_blocking(&from, &to, Existing::Refuse).unwrap(), Placed::WasThere);
+        assert_eq!(names(dir.path()), ["to"]);
+        assert_eq!(read(&to), "media");
+    }
+
+    #[test]
+    fn a_file_moved_onto_itself_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("it");
+        fs::write(&path, "media").unwrap();
+        for existing in [Existing::Refuse, Existing::Replace] {
+            place_blocking(&path, &path, existing).unwrap();
+            assert_eq!(read(&path), "media");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, to) = (dir.path().join("link"), dir.path().join("to"));
+        fs::write(dir.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("file"), &link).unwrap();
+        assert!(matches!(place_blocking(&link, &to, Existing::Refuse), Err(PlaceError::NotAFile(_))));
+        assert!(matches!(place_blocking(dir.path(), &to, Existing::Refuse), Err(PlaceError::NotAFile(_))));
+        let missing = place_blocking(&dir.path().join("missing"), &to, Existing::Refuse).unwrap_err();
+        assert!(missing.to_string().contains("missing"), "{missing}");
+        assert!(!to.exists());
+    }
+}

@@ -1,0 +1,3 @@
+//! What lies on disk: moving whole files without ever losing one.
+
+pub mod files;

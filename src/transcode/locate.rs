@@ -1,0 +1,215 @@
+//! Where the files of a job lie, and what they hold. Nothing outside `main_path` is ever opened, whatever a job says
+//! and wherever a symbolic link leads.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::media;
+use super::plan::{self, Facts, Found};
+use crate::protocol::ids::RecordingId;
+
+/// `main_path`, as this machine sees it.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// As it is in the configuration.
+    configured: PathBuf,
+    /// Absolute; what other programs are told.
+    pub path: PathBuf,
+    /// Without symbolic links; what paths are held against.
+    real: PathBuf,
+}
+
+impl Root {
+    /// # Errors
+    /// Where the directory is not there (a share that is not mounted).
+    pub fn open(main_path: &Path) -> io::Result<Self> {
+        let real = fs::canonicalize(main_path)?;
+        let absolute = std::path::absolute(main_path)?;
+        // A script may hold the path against the configured one; only one with `..` is better told without.
+        let plain = !absolute.components().any(|part| part == Component::ParentDir);
+        Ok(Self { configured: main_path.to_owned(), path: if plain { absolute } else { real.clone() }, real })
+    }
+}
+
+/// Why there is nothing to work on.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    #[error("main_path {path} cannot be read: {source}", path = path.display())]
+    Root { path: PathBuf, source: io::Error },
+    #[error("{dir} names no directory that could lie under main_path", dir = .0.display())]
+    Nowhere(PathBuf),
+    #[error("no {raw_name} under main_path for {dir}; looked in {looked}", dir = dir.display())]
+    Missing { raw_name: String, dir: PathBuf, looked: String },
+}
+
+/// Finds the files of a job and reads what they hold. `dir` and `raw_name` are the job's.
+///
+/// # Errors
+/// Where no directory under `main_path` holds the raw file or the result.
+pub async fn locate(
+    main_path: &Path,
+    dir: &Path,
+    raw_name: &str,
+    recording_id: &RecordingId,
+) -> Result<Facts, LocateError> {
+    let (main, dir, name, mp4_name) =
+        (main_path.to_owned(), dir.to_owned(), raw_name.to_owned(), plan::mp4_name(recording_id));
+    let search = tokio::task::spawn_blocking(move || search(&main, &dir, &name, &mp4_name));
+    let spot = search.await.unwrap_or_else(|error| {
+        Err(LocateError::Root { path: main_path.to_owned(), source: io::Error::other(error) })
+    })?;
+    let mp4 = match spot.mp4 {
+        // Read to its end: only what is really there counts against a raw file.
+        Some(file) => Some(Found { size: file.size, media: words(media::measure(&file.path).await) }),
+        None => None,
+    };
+    let raw = match spot.raw {
+        Some(file) if mp4.as_ref().is_some_and(|mp4| mp4.media.is_ok()) => {
+            Some(Found { size: file.size, media: words(media::measure(&file.path).await) })
+        }
+        Some(file) => Some(Found { size: file.size, media: words(media::probe(&file.path).await) }),
+        None => None,
+    };
+    Ok(Facts { root: spot.root, dir: spot.dir, raw_name: raw_name.to_owned(), raw, mp4 })
+}
+
+fn words(probed: Result<media::Media, media::ProbeError>) -> Result<media::Media, String> {
+    probed.map_err(|error| error.to_string())
+}
+
+struct Spot {
+    root: PathBuf,
+    /// Relative to `root`.
+    dir: PathBuf,
+    raw: Option<File>,
+    mp4: Option<File>,
+}
+
+struct File {
+    path: PathBuf,
+    size: u64,
+}
+
+fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Result<Spot, LocateError> {
+    let root = Root::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
+    let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
+    if places.is_empty() {
+        return Err(LocateError::Nowhere(dir.to_owned()));
+    }
+    let mut looked = Vec::new();
+    let mut result_only = None;
+    for place in places {
+        let at = root.path.join(&place);
+        let seen = check_dir(&root, &at)
+            .and_then(|()| Ok((file(&root, &at.join(raw_name))?, file(&root, &at.join(mp4_name))?)));
+        match seen {
+            Ok((Some(raw), mp4)) => return Ok(Spot { root: root.path, dir: place, raw: Some(raw), mp4 }),
+            Ok((None, Some(mp4))) => {
+                result_only.get_or_insert((place, mp4));
+            }
+            Ok((None, None)) => looked.push(format!("{} (not in it)", at.display())),
+            Err(why) => looked.push(format!("{} ({why})", at.display())),
+        }
+    }
+    match result_only {
+        Some((dir, mp4)) => Ok(Spot { root: root.path, dir, raw: None, mp4: Some(mp4) }),
+        None => {
+            Err(LocateError::Missing { raw_name: raw_name.to_owned(), dir: dir.to_owned(), looked: looked.join(", ") })
+        }
+    }
+}
+
+fn check_dir(root: &Root, dir: &Path) -> Result<(), String> {
+    match fs::canonicalize(dir) {
+        Ok(real) if !real.starts_with(&root.real) => Err("it leaves main_path through a symbolic link".to_owned()),
+        Ok(real) if !real.is_dir() => Err("it is no directory".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("no such directory".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The file, if it is there; an error where it is there but may not be read.
+fn file(root: &Root, path: &Path) -> Result<Option<File>, String> {
+    let name = || path.file_name().unwrap_or_default().to_string_lossy();
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{}: {error}", name())),
+    };
+    if !real.starts_with(&root.real) {
+        return Err(format!("{} leaves main_path through a symbolic link", name()));
+    }
+    match fs::metadata(&real) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(File { path: path.to_owned(), size: metadata.len() })),
+        Ok(_) => Err(format!("{} is no regular file", name())),
+        Err(error) => Err(format!("{}: {error}", name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("main");
+        fs::create_dir_all(main.join("node/room")).unwrap();
+        fs::create_dir_all(dir.path().join("secret")).unwrap();
+        fs::write(dir.path().join("secret/raw.mkv"), "x").unwrap();
+        (dir, main)
+    }
+
+    #[test]
+    fn a_raw_file_is_found_here_and_as_another_node_names_it() {
+        let (_dir, main) = tree();
+        fs::write(main.join("node/room/raw.mkv"), "media").unwrap();
+        for dir in [main.join("node/room"), "/elsewhere/node/room/".into(), "../files/node/room".into()] {
+            let spot = search(&main, &dir, "raw.mkv", "r.mp4").unwrap();
+            assert_eq!(spot.dir, Path::new("node/room"));
+            assert_eq!(spot.raw.unwrap().size, 5);
+            assert!(spot.mp4.is_none());
+        }
+    }
+
+    #[test]
+    fn a_result_without_its_raw_file_is_found_too() {
+        let (_dir, main) = tree();
+        fs::write(main.join("node/room/r.mp4"), "media").unwrap();
+        let spot = search(&main, Path::new("/x/node/room"), "raw.mkv", "r.mp4").unwrap();
+        assert!(spot.raw.is_none() && spot.mp4.is_some());
+    }
+
+    #[test]
+    fn no_link_leads_out_of_main_path() {
+        let (dir, main) = tree();
+        symlink(dir.path().join("secret"), main.join("out")).unwrap();
+        symlink(dir.path().join("secret/raw.mkv"), main.join("node/room/raw.mkv")).unwrap();
+        for job_dir in [main.join("out"), main.join("node/room"), dir.path().join("secret")] {
+            let Err(error) = search(&main, &job_dir, "raw.mkv", "r.mp4") else { panic!("{job_dir:?}") };
+            let text = error.to_string();
+            assert!(text.contains("symbolic link") || text.contains("no such directory"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_raw_file_names_where_it_was_looked_for() {
+        let (_dir, main) = tree();
+        let Err(error) = search(&main, &main.join("node/room"), "raw.mkv", "r.mp4") else { panic!() };
+        assert!(error.to_string().contains(&format!("{}/node/room (not in it)", main.display())), "{error}");
+        assert!(matches!(search(&main, Path::new("../.."), "raw.mkv", "r.mp4"), Err(LocateError::Nowhere(_))));
+        let Err(error) = search(&main.join("gone"), Path::new("/a"), "raw.mkv", "r.mp4") else { panic!() };
+        assert!(matches!(error, LocateError::Root { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_a_files_name_is_no_file() {
+        let (_dir, main) = tree();
+        fs::create_dir(main.join("node/room/raw.mkv")).unwrap();
+        let Err(error) = search(&main, &main.join("node/room"), "raw.mkv", "r.mp4") else { panic!() };
+        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
+}

@@ -1,0 +1,293 @@
+//! What is to be done for a job, from what it says and what is on disk: pure.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::media::Media;
+use super::recipe::Recipe;
+use super::verify;
+use crate::config::FfmpegOptions;
+use crate::protocol::ids::{RecorderId, RecordingId};
+
+/// Bytes of the recorder's id in the temporary name: with the longest recording id the name still has less than
+/// `NAME_MAX` (255) bytes.
+const ID_IN_NAME: usize = 100;
+/// Names of a foreign directory that are tried: room, `sub_path` and a few more; the start is another machine's.
+const TAIL: usize = 8;
+
+/// A file as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Bytes.
+    pub size: u64,
+    /// What it holds, or why that cannot be said.
+    pub media: Result<Media, String>,
+}
+
+/// What is on disk for a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// `main_path`, absolute.
+    pub root: PathBuf,
+    /// Where the raw file lies or lay, relative to `root`.
+    pub dir: PathBuf,
+    /// As the job names it.
+    pub raw_name: String,
+    pub raw: Option<Found>,
+    /// A file of the result's name; where the job names it as its raw file, the same as `raw`.
+    pub mp4: Option<Found>,
+}
+
+/// The files of a job, absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    pub raw: PathBuf,
+    /// Where the result grows until it is whole: hidden, beside the result, another one for each node.
+    pub part: PathBuf,
+    /// The result.
+    pub mp4: PathBuf,
+    /// The result, relative to `main_path`: what the server is told.
+    pub file_path: String,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// The result is there; it only has to be announced.
+    AlreadyDone {
+        paths: Paths,
+        media: Media,
+        /// Bytes.
+        size: u64,
+        /// The raw file is still there and the result was measured against it: it may go.
+        remove_raw: bool,
+    },
+    /// There is neither a raw file nor a result that plays.
+    MissingInput { cause: String },
+    /// Encode the raw file with the operator's options.
+    Convert(Make),
+    /// Put the raw file's streams into an MP4 as they are.
+    Remux(Make),
+}
+
+/// How a result is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Make {
+    pub paths: Paths,
+    /// What the raw file holds, as its header says.
+    pub raw: Media,
+    pub recipe: Recipe,
+    /// A file of the result's name is there and will be replaced; why it is no result.
+    pub replaces: Option<String>,
+}
+
+/// What of the configuration decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    pub recorder_id: &'a RecorderId,
+    /// Re-encode (true) or remux.
+    pub convert: bool,
+    pub options: &'a FfmpegOptions,
+}
+
+/// The directories under `main_path` that a job's directory may mean here, best first, relative to `main_path`.
+///
+/// `roots` are the names of `main_path` (as configured, absolute, without links). A directory under one of them is
+/// itself. Any other was named by a node that sees `main_path` elsewhere: then its tails are tried, longest first, as
+/// all that is known is that it ends in `<sub_path>/<room_id>`.
+#[must_use]
+pub fn places(dir: &Path, roots: &[&Path]) -> Vec<PathBuf> {
+    let inside = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if let Some(relative) = roots.iter().find_map(|root| dir.strip_prefix(root).ok()).filter(|path| inside(path)) {
+        return vec![relative.components().filter(|part| matches!(part, Component::Normal(_))).collect()];
+    }
+    let names: Vec<_> = dir.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    (names.len().saturating_sub(TAIL)..names.len()).map(|skipped| names[skipped..].iter().collect()).collect()
+}
+
+/// The files of a job whose raw file lies in `dir`, relative to `root`.
+#[must_use]
+pub fn paths(root: &Path, dir: &Path, raw_name: &str, recording_id: &RecordingId, recorder_id: &RecorderId) -> Paths {
+    let at = root.join(dir);
+    let mp4 = mp4_name(recording_id);
+    let node = recorder_id.as_str();
+    let node = node.get(..ID_IN_NAME).unwrap_or(node);
+    Paths {
+        raw: at.join(raw_name),
+        part: at.join(format!(".{mp4}.{node}.part")),
+        file_path: dir.join(&mp4).to_string_lossy().into_owned(),
+        mp4: at.join(mp4),
+    }
+}
+
+/// The name of a recording's result (PROTOCOL 6).
+#[must_use]
+pub fn mp4_name(recording_id: &RecordingId) -> String {
+    format!("{recording_id}.mp4")
+}
+
+/// Decides what is to be done.
+#[must_use]
+pub fn plan(recording_id: &RecordingId, facts: &Facts, rules: Rules<'_>) -> Plan {
+    let paths = paths(&facts.root, &facts.dir, &facts.raw_name, recording_id, rules.recorder_id);
+    let done = |media: &Media, size, remove_raw| Plan::AlreadyDone {
+        paths: paths.clone(),
+        media: media.clone(),
+        size,
+        remove_raw,
+    };
+    let raw = match (&facts.raw, &facts.mp4) {
+        // The job names the result itself as its raw file: what plays is the result, and nothing is left to remove.
+        (_, Some(mp4)) if paths.raw == paths.mp4 => {
+            return match &mp4.media {
+                Ok(media) => done(media, mp4.size, false),
+                Err(cause) => missing(&paths.raw, cause),
+            };
+        }
+        (None, None) => return missing(&paths.raw, "there is no such file"),
+        (None, Some(Found { media: Err(cause), .. })) => {
+            let cause = format!("there is no such file, and {} does not play ({cause})", paths.mp4.display());
+            return missing(&paths.raw, &cause);
+        }
+        (None, Some(Found { media: Ok(media), size })) => return done(media, *size, false),
+        // A raw file that cannot be read is no reason to withhold a result that plays, nor to be removed.
+        (Some(Found { media: Err(_), .. }), Some(Found { media: Ok(media), size })) => {
+            return done(media, *size, false);
+        }
+        (Some(Found { media: Err(cause), .. }), _) => return missing(&paths.raw, cause),
+        (Some(Found { media: Ok(raw), .. }), _) => raw,
+    };
+    let recipe = if rules.convert { Recipe::convert(rules.options) } else { Recipe::remux(raw) };
+    let replaces = match &facts.mp4 {
+        None => None,
+        Some(Found { media: Err(cause), .. }) => Some(cause.clone()),
+        Some(Found { media: Ok(made), size }) => match verify::compare(made, &recipe.expected(raw)) {
+            Ok(()) => return done(made, *size, true),
+            // Longer than the raw file: it holds what the raw file does not, so both stay.
+            Err(verify::Mismatch::Duration { made: long, raw: short }) if long > short => {
+                return done(made, *size, false);
+            }
+            Err(mismatch) => Some(mismatch.to_string()),
+        },
+    };
+    let make = Make { paths, raw: raw.clone(), recipe, replaces };
+    if rules.convert { Plan::Convert(make) } else { Plan::Remux(make) }
+}
+
+fn missing(raw: &Path, why: &str) -> Plan {
+    Plan::MissingInput { cause: format!("the raw file {} cannot be used: {why}", raw.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::media::{Stream, StreamKind};
+    use super::*;
+
+    fn found(seconds: u64) -> Found {
+        let stream = |kind, codec: &str| Stream { kind, codec: codec.into(), width: 2, height: 2 };
+        let streams = vec![stream(StreamKind::Video, "h264"), stream(StreamKind::Audio, "aac")];
+        Found { size: 9, media: Ok(Media { duration: Duration::from_secs(seconds), streams }) }
+    }
+
+    fn broken() -> Found {
+        Found { size: 9, media: Err("moov atom not found".into()) }
+    }
+
+    fn decide(raw_name: &str, raw: impl Into<Option<Found>>, mp4: impl Into<Option<Found>>) -> Plan {
+        let (raw, mp4) = (raw.into(), mp4.into());
+        let facts =
+            Facts { root: "/srv/rec".into(), dir: "node_01/room01".into(), raw_name: raw_name.into(), raw, mp4 };
+        let rules = Rules {
+            recorder_id: &RecorderId::parse("node_02").unwrap(),
+            convert: true,
+            options: &FfmpegOptions::default(),
+        };
+        plan(&RecordingId::parse("rec-1").unwrap(), &facts, rules)
+    }
+
+    #[test]
+    fn a_directory_under_main_path_is_itself() {
+        let roots = [Path::new("../recording_files"), Path::new("/srv/rec")];
+        for dir in ["/srv/rec/node_01/room01/", "../recording_files/node_01/room01", "/srv/rec/./node_01/room01"] {
+            assert_eq!(places(Path::new(dir), &roots), [PathBuf::from("node_01/room01")], "{dir}");
+        }
+        assert_eq!(places(Path::new("/srv/rec"), &roots), [PathBuf::new()]);
+    }
+
+    #[test]
+    fn a_directory_elsewhere_is_tried_by_its_tails() {
+        let roots = [Path::new("/srv/rec")];
+        let tails = |dir| places(Path::new(dir), &roots).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            tails("/mnt/nfs/node_01/room01"),
+            ["mnt/nfs/node_01/room01", "nfs/node_01/room01", "node_01/room01", "room01"]
+        );
+        assert_eq!(tails("../files/room01/"), ["files/room01", "room01"]);
+        assert_eq!(tails("/srv/recordings/a"), ["srv/recordings/a", "recordings/a", "a"]);
+        assert!(tails("/").is_empty() && tails("../..").is_empty());
+        // Never above main_path, whatever the job says.
+        assert!(tails("/srv/rec/../../etc").iter().all(|tail| !tail.contains("..")));
+    }
+
+    #[test]
+    fn the_result_lies_beside_the_raw_file() {
+        let Plan::Convert(make) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
+        assert_eq!(make.paths.raw, Path::new("/srv/rec/node_01/room01/rec-1_raw.mkv"));
+        assert_eq!(make.paths.part, Path::new("/srv/rec/node_01/room01/.rec-1.mp4.node_02.part"));
+        assert_eq!(make.paths.mp4, Path::new("/srv/rec/node_01/room01/rec-1.mp4"));
+        assert_eq!(make.paths.file_path, "node_01/room01/rec-1.mp4");
+        assert_eq!(make.replaces, None);
+    }
+
+    #[test]
+    fn the_longest_ids_still_make_a_file_name() {
+        let id = "r".repeat(128);
+        let paths = paths(
+            Path::new("/"),
+            Path::new("a"),
+            "x",
+            &RecordingId::parse(&id).unwrap(),
+            &RecorderId::parse(&id).unwrap(),
+        );
+        assert!(paths.part.file_name().unwrap().len() <= 255);
+    }
+
+    #[test]
+    fn a_finished_result_is_only_announced_and_frees_its_raw_file() {
+        let Plan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", found(10), found(10)) else { panic!() };
+        assert!(remove_raw);
+        let Plan::AlreadyDone { remove_raw, size, .. } = decide("rec-1_raw.mkv", None, found(10)) else { panic!() };
+        assert_eq!((remove_raw, size), (false, 9));
+    }
+
+    #[test]
+    fn a_raw_file_that_differs_from_the_result_is_never_removed_unread() {
+        // Longer than the raw file, or the raw file does not open: both stay.
+        for raw in [found(10), broken()] {
+            let Plan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", raw, found(60)) else { panic!() };
+            assert!(!remove_raw);
+        }
+        // A result that an interrupted transcoder left is made again.
+        for mp4 in [found(5), broken()] {
+            let Plan::Convert(make) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
+            assert!(make.replaces.is_some());
+        }
+    }
+
+    #[test]
+    fn a_raw_file_of_the_results_name_is_the_result() {
+        let Plan::AlreadyDone { remove_raw, .. } = decide("rec-1.mp4", found(10), found(10)) else { panic!() };
+        assert!(!remove_raw);
+        assert!(matches!(decide("rec-1.mp4", broken(), broken()), Plan::MissingInput { .. }));
+    }
+
+    #[test]
+    fn without_input_the_cause_names_the_path() {
+        let broken = || Some(broken());
+        for (raw, mp4) in [(None, None), (broken(), None), (None, broken()), (broken(), broken())] {
+            let Plan::MissingInput { cause } = decide("rec-1_raw.mkv", raw, mp4) else { panic!() };
+            assert!(cause.contains("/srv/rec/node_01/room01/rec-1_raw.mkv"), "{cause}");
+        }
+    }
+}

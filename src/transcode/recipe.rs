@@ -1,0 +1,149 @@
+//! With which options ffmpeg turns a raw file into an MP4: pure.
+
+use super::media::Media;
+use super::verify::Expected;
+use crate::config::FfmpegOptions;
+
+/// Keep the frames' own times. A raw file has 1 to 30 frames a second, as many as the meeting had changes; by default
+/// ffmpeg fills it up to the constant rate that it guesses (tried on 5.1: 1000 a second, where the container names
+/// none), and in a time base of that rate frames that lie closer together are lost (tried: 158 of 212, where it
+/// guessed 5 a second). 90 kHz is exact for milliseconds and for MP4's usual time bases.
+const VARIABLE_RATE: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000"];
+/// The rate that is written into the stream where the guess is higher: it decides the H.264 level, and players refuse
+/// the levels of 1000 frames a second.
+const HIGHEST_RATE: [&str; 2] = ["-fpsmax", "60"];
+/// Where an operator sets one of these, the frame times are theirs.
+const RATE_OPTIONS: [&str; 5] = ["-r", "-fps_mode", "-vsync", "-enc_time_base", "-vn"];
+/// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
+const VIDEO_IN_MP4: [&str; 5] = ["h264", "hevc", "av1", "vp9", "mpeg4"];
+const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
+
+/// ffmpeg's options on both sides of its input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    pub pre_input: Vec<String>,
+    pub post_input: Vec<String>,
+    drops_video: bool,
+    drops_audio: bool,
+}
+
+impl Recipe {
+    /// The operator's options, with the frames' own times unless they set the rate.
+    #[must_use]
+    pub fn convert(options: &FfmpegOptions) -> Self {
+        let theirs = without_refusal(&options.post_input);
+        let has = |names: &[&str]| theirs.iter().any(|word| names.contains(&option_name(word)));
+        let copies = theirs.windows(2).any(|pair| {
+            matches!(pair[0].as_str(), "-c" | "-c:v" | "-codec" | "-codec:v" | "-vcodec") && pair[1] == "copy"
+        });
+        let mut post_input = Vec::new();
+        if !has(&RATE_OPTIONS) && !copies {
+            post_input.extend(owned(&VARIABLE_RATE));
+            post_input.extend(owned(&HIGHEST_RATE));
+        }
+        let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
+        post_input.extend(theirs);
+        Self { pre_input: without_refusal(&options.pre_input), post_input, drops_video, drops_audio }
+    }
+
+    /// As it was recorded; only what an MP4 cannot hold is encoded.
+    #[must_use]
+    pub fn remux(raw: &Media) -> Self {
+        let mut post_input = owned(&["-map", "0:V?", "-map", "0:a?"]);
+        match raw.video().map(|stream| stream.codec.as_str()) {
+            Some("hevc") => post_input.extend(owned(&["-c:v", "copy", "-tag:v", "hvc1"])),
+            Some(codec) if VIDEO_IN_MP4.contains(&codec) => post_input.extend(owned(&["-c:v", "copy"])),
+            Some(_) => {
+                post_input.extend(owned(&VARIABLE_RATE));
+                post_input.extend(owned(&HIGHEST_RATE));
+                post_input.extend(owned(&["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"]));
+            }
+            None => {}
+        }
+        if let Some(stream) = raw.audio() {
+            let codec = if AUDIO_IN_MP4.contains(&stream.codec.as_str()) { "copy" } else { "aac" };
+            post_input.extend(owned(&["-c:a", codec]));
+        }
+        post_input.extend(owned(&["-movflags", "+faststart"]));
+        Self { pre_input: Vec::new(), post_input, drops_video: false, drops_audio: false }
+    }
+
+    /// What the result of `raw` must hold.
+    #[must_use]
+    pub fn expected(&self, raw: &Media) -> Expected {
+        Expected {
+            duration: raw.duration,
+            video: raw.video().is_some() && !self.drops_video,
+            audio: raw.audio().is_some() && !self.drops_audio,
+        }
+    }
+}
+
+/// `-r:v` → `-r`.
+fn option_name(word: &str) -> &str {
+    word.split(':').next().unwrap_or(word)
+}
+
+/// `-n` (never overwrite) cannot stand beside our `-y`, which is about our own unfinished file only.
+fn without_refusal(options: &[String]) -> Vec<String> {
+    options.iter().filter(|word| *word != "-n").cloned().collect()
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::media::{Stream, StreamKind};
+    use super::*;
+
+    fn options(post_input: &str) -> FfmpegOptions {
+        FfmpegOptions { pre_input: Vec::new(), post_input: post_input.split_whitespace().map(str::to_owned).collect() }
+    }
+
+    fn raw(video: Option<&str>, audio: Option<&str>) -> Media {
+        let stream = |kind, codec: &str| Stream { kind, codec: codec.to_owned(), width: 2, height: 2 };
+        let streams = video.map(|codec| stream(StreamKind::Video, codec)).into_iter();
+        Media {
+            duration: Duration::from_secs(1),
+            streams: streams.chain(audio.map(|codec| stream(StreamKind::Audio, codec))).collect(),
+        }
+    }
+
+    #[test]
+    fn frames_keep_their_times_unless_the_operator_sets_the_rate() {
+        let times = |post_input| Recipe::convert(&options(post_input)).post_input.contains(&"1:90000".to_owned());
+        assert!(times("-c:v libx264 -preset veryfast") && times("") && times("-c:a copy"));
+        for set in
+            ["-r 25", "-r:v 25", "-fps_mode cfr", "-vsync 1", "-enc_time_base:v 1:30", "-c:v copy", "-c copy", "-vn"]
+        {
+            assert!(!times(set), "{set}");
+        }
+    }
+
+    #[test]
+    fn only_what_conflicts_is_taken_out() {
+        let recipe = Recipe::convert(&options("-r 25 -n -movflags faststart -y -f mov"));
+        assert_eq!(recipe.post_input.join(" "), "-r 25 -movflags faststart -y -f mov");
+    }
+
+    #[test]
+    fn a_remux_encodes_only_what_an_mp4_cannot_hold() {
+        let line = |video, audio| Recipe::remux(&raw(video, audio)).post_input.join(" ");
+        assert!(line(Some("h264"), Some("aac")).contains("-c:v copy -c:a copy -movflags +faststart"));
+        assert!(line(Some("h264"), Some("pcm_s16le")).contains("-c:v copy -c:a aac"));
+        assert!(line(Some("ffv1"), Some("flac")).contains("-c:v libx264"));
+        assert!(line(Some("hevc"), None).contains("-tag:v hvc1") && !line(Some("hevc"), None).contains("-c:a"));
+    }
+
+    #[test]
+    fn what_the_operator_drops_is_not_expected() {
+        let raw = raw(Some("h264"), Some("aac"));
+        let expected = Recipe::convert(&options("-an")).expected(&raw);
+        assert!(expected.video && !expected.audio);
+        assert!(Recipe::remux(&raw).expected(&raw).audio);
+    }
+}

@@ -1,0 +1,274 @@
+//! Takes jobs from the work queue, one at a time, and settles each one there.
+//!
+//! Whatever a job does — bytes that are no job, a panic — the next one is taken.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
+
+use super::job::{self, Failure, Settings, Tell, Verdict};
+use crate::delivery::notifier::Notifier;
+use crate::nats::{JobMessage, Jobs, NatsError};
+use crate::protocol::job::Job;
+use crate::storage::files;
+
+/// How often a job in work says so: well within `AckWait` (10 min, PROTOCOL 1), even if some get lost.
+const IN_PROGRESS: Duration = Duration::from_secs(60);
+/// Waits between the attempts to settle a job in the queue. Its own redelivery is the last resort.
+const SETTLE_AGAIN: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(30)];
+
+/// Works until `cancel`. `cpu` is the load of all processors, 0…1.
+pub async fn run(
+    mut jobs: Jobs,
+    notifier: Notifier,
+    settings: Settings,
+    mut cpu: watch::Receiver<f64>,
+    cancel: CancellationToken,
+) {
+    let worker = Worker {
+        settings: Arc::new(settings),
+        tell: Arc::new(move |notice| notifier.tell(notice)),
+        cancel: cancel.clone(),
+    };
+    while let Some(message) = next(&mut jobs, worker.settings.cpu_limit, &mut cpu, &cancel).await {
+        worker.handle(message).await;
+    }
+}
+
+/// The next job, once the load allows it.
+async fn next(
+    jobs: &mut Jobs,
+    limit: Option<f64>,
+    cpu: &mut watch::Receiver<f64>,
+    cancel: &CancellationToken,
+) -> Option<JobMessage> {
+    loop {
+        tokio::select! {
+            () = calm(cpu, limit) => {}
+            () = cancel.cancelled() => return None,
+        }
+        let fetch = cancel.child_token();
+        let mut waiting = pin!(jobs.next(&fetch));
+        let message = loop {
+            tokio::select! {
+                message = &mut waiting => break message,
+                // Not dropped but cancelled: a job that is on its way is still taken, else it would wait for AckWait.
+                () = above(cpu, limit), if !fetch.is_cancelled() => fetch.cancel(),
+            }
+        };
+        if message.is_some() || cancel.is_cancelled() || !fetch.is_cancelled() {
+            return message;
+        }
+    }
+}
+
+/// Waits until the load is at most `limit`; says so once if it has to, and once when it is over.
+async fn calm(cpu: &mut watch::Receiver<f64>, limit: Option<f64>) {
+    let Some(limit) = limit else { return };
+    let load = *cpu.borrow_and_update();
+    if load <= limit {
+        return;
+    }
+    tracing::info!(load, limit, "no transcoding jobs are fetched: the processors are busy");
+    while *cpu.borrow_and_update() > limit {
+        // Nobody measures any more: better to work than to wait for ever.
+        if cpu.changed().await.is_err() {
+            break;
+        }
+    }
+    tracing::info!(load = *cpu.borrow(), limit, "transcoding jobs are fetched again");
+}
+
+/// Waits until the load is above `limit`; for ever where there is none.
+async fn above(cpu: &mut watch::Receiver<f64>, limit: Option<f64>) {
+    if let Some(limit) = limit {
+        while *cpu.borrow_and_update() <= limit {
+            if cpu.changed().await.is_err() {
+                break;
+            }
+        }
+        if *cpu.borrow() > limit && cpu.has_changed().is_ok() {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+struct Worker {
+    settings: Arc<Settings>,
+    tell: Arc<Tell>,
+    cancel: CancellationToken,
+}
+
+impl Worker {
+    async fn handle(&self, message: JobMessage) {
+        let job = match Job::decode(message.payload()) {
+            Ok(job) => job,
+            Err(error) => {
+                set_aside(&self.settings.temporary_dir, message.payload(), &error.to_string()).await;
+                self.settle("terminated", || message.term()).await;
+                return;
+            }
+        };
+        let span = tracing::info_span!(
+            "recording",
+            recording_id = %job.info.recording_id,
+            room_id = %job.info.room_id,
+            task = "transcode"
+        );
+        let work = async {
+            let delivered = message.delivered();
+            tracing::info!(delivered, "job taken");
+            let verdict = self.attempt(job, delivered, &message).await;
+            self.conclude(verdict, &message).await;
+        };
+        work.instrument(span).await;
+    }
+
+    /// Works on the job in a task of its own, so that a panic ends only that, while the queue hears that it lives.
+    async fn attempt(&self, job: Job, delivered: u64, message: &JobMessage) -> Verdict {
+        let (settings, tell, cancel) = (Arc::clone(&self.settings), Arc::clone(&self.tell), self.cancel.clone());
+        let info = job.clone();
+        let work = async move { job::run(&job, delivered, &settings, &*tell, &cancel).await };
+        let mut task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+        let ended = loop {
+            tokio::select! {
+                ended = &mut task => break ended,
+                () = tokio::time::sleep(IN_PROGRESS) => {
+                    if let Err(error) = message.in_progress().await {
+                        tracing::warn!(%error, "the queue did not hear that the job is in work");
+                    }
+                }
+            }
+        };
+        match ended {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                let failure = Failure::Cause(format!("internal error: {error}"));
+                job::fail(&info, delivered, failure, &*self.tell, &self.cancel).await
+            }
+        }
+    }
+
+    async fn conclude(&self, verdict: Verdict, message: &JobMessage) {
+        match verdict {
+            Verdict::Done { remove } => {
+                let acknowledged = self.settle("acknowledged", || message.ack()).await;
+                match remove {
+                    Some(raw) if acknowledged => remove_raw(raw).await,
+                    // The job comes again and finds the result beside it.
+                    Some(raw) => tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged"),
+                    None => {}
+                }
+            }
+            Verdict::Again(delay) => {
+                self.settle("handed back", || message.nak(delay)).await;
+            }
+            Verdict::GivenUp => {
+                self.settle("terminated", || message.term()).await;
+            }
+        }
+    }
+
+    /// Tells the queue, again after an error. False where it could not be told: the job then comes again by itself.
+    async fn settle<F: Future<Output = Result<(), NatsError>>>(&self, what: &str, say: impl Fn() -> F) -> bool {
+        let mut waits = SETTLE_AGAIN.iter();
+        loop {
+            let Err(error) = say().await else { return true };
+            let Some(wait) = waits.next().filter(|_| !self.cancel.is_cancelled()) else {
+                tracing::error!(%error, "the job could not be {what}; the queue will hand it out again");
+                return false;
+            };
+            tracing::warn!(%error, retry_s = wait.as_secs(), "the job could not be {what}, trying again");
+            tokio::select! {
+                () = tokio::time::sleep(*wait) => {}
+                () = self.cancel.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Keeps the bytes of something that is no job, so that an operator can see what came.
+async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
+    let dir = temporary_dir.join("undecodable-jobs");
+    let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string().replace(':', "-");
+    let file = dir.join(format!("{now}.bin"));
+    let kept = async {
+        tokio::fs::create_dir_all(&dir).await?;
+        tokio::fs::write(&file, bytes).await?;
+        // The queue forgets it next.
+        tokio::fs::File::open(&file).await?.sync_all().await
+    };
+    match kept.await {
+        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job cannot be decoded and is dropped"),
+        // Then the log is where it is kept.
+        Err(error) => {
+            let start = hex::encode(&bytes[..bytes.len().min(2048)]);
+            tracing::error!(cause, %error, start, "a job cannot be decoded, nor kept aside, and is dropped");
+        }
+    }
+}
+
+/// The last step: the result is safe and known, so its raw file may go.
+async fn remove_raw(raw: PathBuf) {
+    let path = raw.clone();
+    let remove = move || {
+        std::fs::remove_file(&raw)?;
+        raw.parent().map_or(Ok(()), files::fsync_dir)
+    };
+    match tokio::task::spawn_blocking(remove).await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(()) => tracing::debug!(raw = %path.display(), "raw file removed"),
+        Err(error) => tracing::warn!(raw = %path.display(), %error, "the raw file could not be removed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_job_is_kept_byte_by_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        for bytes in [b"\xff\xfe\0".as_slice(), b"other"] {
+            set_aside(dir.path(), bytes, "test").await;
+        }
+        let mut kept: Vec<_> = std::fs::read_dir(dir.path().join("undecodable-jobs"))
+            .unwrap()
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        kept.sort();
+        assert_eq!(kept, [b"other".to_vec(), b"\xff\xfe\0".to_vec()]);
+        // Nowhere to keep it: logged, and on with the next.
+        set_aside(Path::new("/proc/no-such"), b"x", "test").await;
+    }
+
+    #[tokio::test]
+    async fn fetching_waits_for_the_load_to_fall() {
+        let (load, mut cpu) = watch::channel(0.9);
+        let mut waiting = tokio::spawn(async move { calm(&mut cpu, Some(0.8)).await });
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        load.send(0.85).unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        load.send(0.7).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_or_a_measurement_the_load_does_not_matter() {
+        let short = Duration::from_millis(50);
+        let (load, mut cpu) = watch::channel(1.0);
+        calm(&mut cpu, None).await;
+        assert!(tokio::time::timeout(short, above(&mut cpu, None)).await.is_err());
+        tokio::time::timeout(Duration::from_secs(5), above(&mut cpu, Some(0.8))).await.unwrap();
+        drop(load);
+        tokio::time::timeout(Duration::from_secs(5), calm(&mut cpu, Some(0.8))).await.unwrap();
+        assert!(tokio::time::timeout(short, above(&mut cpu, Some(0.8))).await.is_err());
+    }
+}

@@ -1,0 +1,289 @@
+//! The configuration as an operator meets it: a reference file, our sample, and what is said about broken ones.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plugnmeet_recorder::config::{self, ChromeFlag, Config, ConfigError, KEYS, LogLevel, Mode};
+
+const REFERENCE: &str = include_str!("fixtures/reference_v2_3.yaml");
+const SAMPLE: &str = include_str!("../../config_sample.yaml");
+
+/// Only what has no default.
+const REQUIRED: &str = "
+recorder:
+  id: node_01
+  copy_to_path: {main_path: ../recording_files}
+plugNmeet_info:
+  host: http://localhost:8080
+  api_key: plugnmeet
+  api_secret: change-me-to-the-api-secret-of-the-server
+nats_info:
+  nats_urls: [nats://127.0.0.1:4222]
+";
+
+/// The configuration of [`REQUIRED`] with `more` appended, without any warning.
+#[track_caller]
+fn with(more: &str) -> Config {
+    let (config, warnings) =
+        config::parse(&more_of(more), "config.yaml").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(warnings.len(), 1, "only the sample's secret is odd: {warnings:?}");
+    config
+}
+
+/// [`REQUIRED`] with keys added: `section.key: value` on each line of `more`, as a flow mapping merged by hand.
+fn more_of(more: &str) -> String {
+    let mut text = REQUIRED.to_owned();
+    for line in more.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (path, value) = line.split_once(": ").unwrap();
+        let (section, key) = path.split_once('.').unwrap();
+        let head = format!("\n{section}:\n");
+        text = if text.contains(&head) {
+            text.replace(&head, &format!("{head}  {key}: {value}\n"))
+        } else {
+            format!("{text}{section}:\n  {key}: {value}\n")
+        };
+    }
+    text
+}
+
+/// What is said about `text`.
+#[track_caller]
+fn problems(text: &str) -> String {
+    config::parse(text, "config.yaml").unwrap_err().to_string()
+}
+
+#[test]
+fn a_reference_configuration_loads_unchanged() {
+    let (config, warnings) = config::parse(REFERENCE, "config.yaml").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(warnings, []);
+    assert_eq!(config.recorder.mode, Mode::Both);
+    assert_eq!(config.recorder.transcoding_cpu_limit, Some(0.8));
+    assert_eq!(config.recorder.temporary_dir, Path::new("/tmp/recordings"));
+    assert_eq!(config.recorder.post_processing_scripts, [PathBuf::from("./post_processing_scripts/example.sh")]);
+    assert_eq!(config.log.file.as_deref(), Some(Path::new("./logs/recorder.log")));
+    assert!(config.log.stdout);
+    assert_eq!(config.log.max_size, 20 * 1024 * 1024);
+    assert_eq!(config.chrome.path.as_deref(), Some(Path::new("/usr/bin/chromium")));
+    let flag = |name: &str, value: Option<&str>| ChromeFlag { name: name.to_owned(), value: value.map(str::to_owned) };
+    assert_eq!(
+        config.chrome.flags,
+        [
+            flag("kiosk", None),
+            flag("lang", Some("de")),
+            flag("force-device-scale-factor", Some("1")),
+            flag("disable-infobars", None)
+        ]
+    );
+    assert_eq!(config.server.host, "https://meet.example.com");
+    assert_eq!(config.server.api_secret, "0123456789", "as it is written, though YAML takes it for a number");
+    assert_eq!(config.nats.urls, ["nats://127.0.0.1:4222", "tls://nats.example.com:4222"]);
+    assert!(config.hooks_configured);
+}
+
+#[test]
+fn the_sample_has_the_defaults_of_the_code() {
+    let (sample, warnings) =
+        config::parse(SAMPLE, "config_sample.yaml").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(sample, with(""));
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("api_secret: still the sample's secret"), "{warnings:?}");
+}
+
+#[test]
+fn the_sample_names_every_key() {
+    for key in KEYS {
+        for name in key.split('.').map(|name| name.trim_end_matches("[]")) {
+            let there = SAMPLE.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| word == name);
+            assert!(there, "{key}: config_sample.yaml does not name {name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_has_the_default_of_the_reference() {
+    let config = with("");
+    assert_eq!(config.recorder.max_limit, 10);
+    assert_eq!((config.recorder.width, config.recorder.height, config.recorder.dpi), (1920, 1080, 96));
+    assert_eq!(config.recorder.temporary_dir, Path::new("../recording_files/.in-progress"));
+    assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(3600));
+    assert_eq!((config.log.file, config.log.stdout), (None, true));
+    assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
+    assert_eq!(config.ffmpeg.recording.pre_input[..2], ["-loglevel", "error"]);
+    assert_eq!(config.ffmpeg.rtmp.post_input.last().map(String::as_str), Some("flv"));
+    assert_eq!(config.chrome.path, None);
+    assert!(!config.hooks_configured);
+}
+
+#[test]
+fn a_value_may_be_spelled_in_other_ways() {
+    let config = with("recorder.max_limit: \"12\"\nrecorder.debug: yes\nrecorder.width: 1280.0");
+    assert_eq!((config.recorder.max_limit, config.recorder.debug, config.recorder.width), (12, true, 1280));
+    assert_eq!(config.log.level, LogLevel::Debug, "raised by recorder.debug");
+    assert_eq!(with("recorder.transcoding_cpu_limit_both_mode: 0").recorder.transcoding_cpu_limit, None);
+    assert_eq!(with("recorder.transcoding_cpu_limit_both_mode: 75%").recorder.transcoding_cpu_limit, Some(0.75));
+    for (spelled, seconds) in [("1h30m", 5400), ("90s", 90), ("45", 45), ("\"2h\"", 7200)] {
+        let config = with(&format!("recorder.post_processing_timeout: {spelled}"));
+        assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(seconds), "{spelled}");
+    }
+    assert_eq!(with("recorder.custom_chrome_path: /opt/chrome").chrome.path, Some(PathBuf::from("/opt/chrome")));
+    assert_eq!(with("log_settings.log_level: panic").log.level, LogLevel::Error);
+    assert_eq!(with("log_settings.max_backups: 0").log.max_backups, usize::MAX);
+    assert_eq!(
+        with("ffmpeg_settings.rtmp: {pre_input: \"\", post_input: \"-f 'a b'\"}").ffmpeg.rtmp.post_input,
+        ["-f", "a b"]
+    );
+    assert!(!with("hooks.post_recording: []").hooks_configured);
+    assert!(with("hooks.post_recording: [./a.sh]").hooks_configured);
+}
+
+#[test]
+fn the_log_goes_where_log_output_says() {
+    let outputs = |more: &str| {
+        let config = with(&format!("log_settings.log_file: a.log\n{more}"));
+        (config.log.file.is_some(), config.log.stdout)
+    };
+    assert_eq!(outputs(""), (true, true));
+    assert_eq!(outputs("log_settings.log_output: file"), (true, false));
+    assert_eq!(outputs("log_settings.log_output: stdout"), (false, true));
+    assert_eq!(outputs("log_settings.log_output: console"), (false, true));
+}
+
+#[test]
+fn many_problems_are_reported_at_once() {
+    insta::assert_snapshot!(problems(
+        "
+recorder:
+  id: node.01
+  mode: recorder
+  max_limit: ten
+  debug: maybe
+  width: 1921
+  xvfb_dpi: [96]
+  transcoding_cpu_limit_both_mode: 180
+  max_limit: 5
+  post_processing_timeout: soon
+  post_processing_scripts: ./a.sh
+  copy_to_path:
+    sub_path: ../elsewhere
+log_settings: verbose
+ffmpeg_settings:
+  recording:
+    post_input: \"-vf 'crop\"
+    pre_input: {loglevel: error}
+chrome_settings:
+  flags:
+    - name: \"--\"
+    - value: 1
+plugNmeet_info:
+  host: meet.example.com
+  api_key:
+  api_secret: [correct, horse]
+  join_host: ftp://meet.example.com/?access_token=
+nats_info:
+  nats_urls:
+    - http://127.0.0.1:4222
+    - nats://user:battery@nats:port
+    - 7: x
+  recorder:
+    recorder_info_kv: pnm.info
+hooks:
+  post_recording:
+    pool_size: many
+    scripts:
+      - is_one_shot: perhaps
+"
+    ));
+}
+
+#[test]
+fn everything_that_is_missing_is_named() {
+    insta::assert_snapshot!(problems("recorder:\n  max_limit: 5\nnats_info:\n  nats_urls: []\n"));
+    insta::assert_snapshot!(problems("# nothing yet\n"));
+    insta::assert_snapshot!(problems("- recorder\n"));
+}
+
+#[test]
+fn a_syntax_error_has_its_line() {
+    insta::assert_snapshot!(problems("recorder:\n  id: node_01\n mode: both\n"));
+    insta::assert_snapshot!(problems("recorder:\n\tid: node_01\n"));
+}
+
+#[test]
+fn placeholders_of_the_reference_sample_are_noticed() {
+    let text = REFERENCE
+        .replace("https://meet.example.com/\n", "PLUG_N_MEET_SERVER_DOMAIN\n")
+        .replace("api_key: plugnmeet", "api_key: PLUG_N_MEET_API_KEY")
+        .replace("api_secret: 0123456789", "api_secret: PLUG_N_MEET_SECRET");
+    insta::assert_snapshot!(problems(&text));
+}
+
+#[test]
+fn unknown_keys_are_warned_about_with_the_nearest_known_one() {
+    let text = more_of(
+        "recorder.max_limt: 5\nrecorder.main_path: /x\nlog_settings.colour: red\nlog_settings.log_output: syslog",
+    ) + "max_limit: 5\nplugnmeet_info: {}\nredis_info:\n  host: localhost\n";
+    let (_, warnings) = config::parse(&text, "config.yaml").unwrap();
+    let misspelt = problems(&text.replace("plugNmeet_info:", "plugNmeet:"));
+    assert!(misspelt.contains("plugNmeet: unknown key, ignored; did you mean `plugNmeet_info`?"), "{misspelt}");
+    let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn no_problem_repeats_a_secret() {
+    for secret in
+        ["[hunter2hunter2]", "{k: hunter2hunter2}", "\"hunter2hunter2\\n\"", "\"hunter2hunter2\": x", "*hunter2hunter2"]
+    {
+        let text = REQUIRED.replace("change-me-to-the-api-secret-of-the-server", secret) + "recorder:\n";
+        let said = problems(&text);
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    for url in ["nats://u:hunter2hunter2@h:x", "hunter2hunter2@", "ws://hunter2hunter2@h", "nats://h/hunter2hunter2"] {
+        let said = problems(&REQUIRED.replace("nats://127.0.0.1:4222", url));
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let config = with("");
+    assert!(!format!("{config:?}").contains("change-me"));
+    let text = REQUIRED.replace("nats://127.0.0.1:4222", "nats://u:hunter2@h:4222");
+    let (config, _) = config::parse(&text, "config.yaml").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(config.secrets()[1..], ["u:hunter2", "hunter2"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_way_out() {
+    let error = Config::load(Path::new("/nowhere/config.yaml")).unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }));
+    insta::assert_snapshot!(error.to_string());
+}
+
+#[test]
+fn a_damaged_file_is_told_about_and_never_a_panic() {
+    let lines: Vec<&str> = REFERENCE.lines().collect();
+    for damaged in 0..lines.len() {
+        for other in [
+            "",
+            "  ",
+            "- x",
+            "\t",
+            "'",
+            "a: b: c",
+            "? [",
+            "!!int x",
+            "&a *a",
+            "<<: 1",
+            "\u{0}",
+            "key: {a: [1, {b: .nan}]}",
+        ] {
+            let mut text = lines.clone();
+            text[damaged] = other;
+            if let Err(problems) = config::parse(&text.join("\n"), "config.yaml") {
+                assert!(!problems.list.is_empty(), "line {} as {other:?}", damaged + 1);
+            }
+        }
+    }
+    for end in REFERENCE.char_indices().map(|(end, _)| end) {
+        let _ = config::parse(&REFERENCE[..end], "config.yaml");
+    }
+}
