@@ -1,1 +1,6 @@
 //! Every integration test, in one binary.
+
+mod delivery;
+mod fleet;
+mod logs;
+mod nats_server;
