@@ -4,3 +4,4 @@ mod delivery;
 mod fleet;
 mod logs;
 mod nats_server;
+mod tls;
