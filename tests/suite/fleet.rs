@@ -308,7 +308,7 @@ async fn a_wait_for_jobs_that_is_cancelled_takes_none_with_it() {
     make_queue(&server.client("").await, Duration::from_secs(600)).await;
     let nats = connect(&[url(&server)]).await;
     let mut jobs = nats.jobs(&never()).await.unwrap();
-    for round in 0..20u64 {
+    for round in 0..30u64 {
         // The job arrives about when the wait ends: before, meanwhile or after.
         let cancel = never();
         let waiting = async {
@@ -322,7 +322,10 @@ async fn a_wait_for_jobs_that_is_cancelled_takes_none_with_it() {
         let ending = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             tokio::join!(async { nats.publish_job(&id, Bytes::from("x")).await.unwrap() }, async {
-                tokio::time::sleep(Duration::from_micros(round * 100)).await;
+                let publishing = Instant::now();
+                while publishing.elapsed() < Duration::from_micros(round * 40) {
+                    tokio::task::yield_now().await;
+                }
                 cancel.cancel();
             });
         };
