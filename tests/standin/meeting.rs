@@ -88,6 +88,8 @@ pub struct Presence {
     pub open: usize,
     /// How often `#main-area` has been shown.
     pub joins: usize,
+    /// How often beeps have begun: the first one comes half a second later. Chrome may take seconds to open the sound card.
+    pub sounds: usize,
 }
 
 /// An open meeting. Clones are the same meeting.
@@ -175,6 +177,11 @@ impl Room {
         self.wait(limit, |presence| presence.joins >= joins).await
     }
 
+    /// Waits until the page has begun to beep `sounds` times.
+    pub async fn wait_for_sound(&self, sounds: usize, limit: Duration) -> anyhow::Result<()> {
+        self.wait(limit, |presence| presence.sounds >= sounds).await
+    }
+
     /// Waits until no page of the meeting is open.
     pub async fn wait_until_left(&self, limit: Duration) -> anyhow::Result<()> {
         self.wait(limit, |presence| presence.open == 0).await
@@ -203,6 +210,10 @@ impl Room {
 
     pub(super) fn joined(&self) {
         self.state.presence.send_modify(|presence| presence.joins += 1);
+    }
+
+    pub(super) fn sounding(&self) {
+        self.state.presence.send_modify(|presence| presence.sounds += 1);
     }
 
     /// Counts a page until the guard is dropped.

@@ -58,6 +58,7 @@ impl Web {
             .route("/", get(page))
             .route("/standin/events", get(events))
             .route("/standin/joined", post(joined))
+            .route("/standin/sounding", post(sounding))
             .route("/standin/webcam.webm", get(video))
             .route("/standin/stalled.webm", get(stalled_video))
             .route("/auth/recorder/notify", post(notify))
@@ -100,9 +101,17 @@ async fn page(State(site): State<Site>, parameters: Parameters, RawQuery(query):
 }
 
 async fn joined(State(site): State<Site>, parameters: Parameters) -> StatusCode {
-    match site.room(&parameters) {
+    tell(site.room(&parameters), Room::joined)
+}
+
+async fn sounding(State(site): State<Site>, parameters: Parameters) -> StatusCode {
+    tell(site.room(&parameters), Room::sounding)
+}
+
+fn tell(room: Option<Room>, what: impl FnOnce(&Room)) -> StatusCode {
+    match room {
         Some(room) => {
-            room.joined();
+            what(&room);
             StatusCode::NO_CONTENT
         }
         None => StatusCode::NOT_FOUND,
