@@ -9,3 +9,5 @@ mod measure;
 #[path = "standin.rs"]
 mod standin_itself;
 mod config;
+mod scripts;
+mod transcode;
