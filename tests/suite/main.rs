@@ -14,3 +14,6 @@ mod fleet;
 mod logs;
 mod nats_server;
 mod tls;
+mod config;
+mod scripts;
+mod transcode;
