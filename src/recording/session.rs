@@ -317,10 +317,7 @@ mod tests {
             Event::Stored(Ok(())),
         ];
         let (_, effects) = run(Kind::Recording, events);
-        assert!(effects.ends_with(&[
-            Effect::TellEnded(Err("Chrome ended (signal 9)".into())),
-            Effect::PublishJob
-        ]));
+        assert!(effects.ends_with(&[Effect::TellEnded(Err("Chrome ended (signal 9)".into())), Effect::PublishJob]));
     }
 
     #[test]
@@ -341,10 +338,7 @@ mod tests {
     fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
         let (session, effects) = run(Kind::Recording, vec![Event::Stop(None), Event::OpenFailed(None)]);
         assert_eq!(session.state(), State::Ended);
-        assert_eq!(
-            effects,
-            [Effect::OpenRig, Effect::CancelOpening, Effect::FreePlace, Effect::TellEnded(Ok(()))]
-        );
+        assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreePlace, Effect::TellEnded(Ok(()))]);
         // The opening was faster than its cancellation: what flowed is kept.
         let (session, effects) = run(Kind::Recording, vec![Event::Stop(None), Event::Opened]);
         assert_eq!(session.state(), State::Stopping(Step::Finishing));

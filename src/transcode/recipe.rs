@@ -9,13 +9,10 @@ use crate::config::FfmpegOptions;
 /// none), and in a time base of that rate frames that lie closer together are lost (tried: 158 of 212, where it
 /// guessed 5 a second). 90 kHz is exact for milliseconds and for MP4's usual time bases.
 const VARIABLE_RATE: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000"];
-/// The rate that is written into the stream where the guess is higher: it decides the H.264 level, and players refuse
-/// the levels of 1000 frames a second.
-const HIGHEST_RATE: [&str; 2] = ["-fpsmax", "60"];
-/// Where an operator sets one of these, the frame times are theirs.
-const RATE_OPTIONS: [&str; 5] = ["-r", "-fps_mode", "-vsync", "-enc_time_base", "-vn"];
+/// Where an operator sets one of these, the frame times are theirs. (ffmpeg 7 refuses `-r` and `-fpsmax` beside `vfr`.)
+const RATE_OPTIONS: [&str; 6] = ["-r", "-fpsmax", "-fps_mode", "-vsync", "-enc_time_base", "-vn"];
 /// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
-const VIDEO_IN_MP4: [&str; 5] = ["h264", "hevc", "av1", "vp9", "mpeg4"];
+const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
 const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
 
 /// ffmpeg's options on both sides of its input.
@@ -39,7 +36,6 @@ impl Recipe {
         let mut post_input = Vec::new();
         if !has(&RATE_OPTIONS) && !copies {
             post_input.extend(owned(&VARIABLE_RATE));
-            post_input.extend(owned(&HIGHEST_RATE));
         }
         let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
         post_input.extend(theirs);
@@ -55,7 +51,6 @@ impl Recipe {
             Some(codec) if VIDEO_IN_MP4.contains(&codec) => post_input.extend(owned(&["-c:v", "copy"])),
             Some(_) => {
                 post_input.extend(owned(&VARIABLE_RATE));
-                post_input.extend(owned(&HIGHEST_RATE));
                 post_input.extend(owned(&["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"]));
             }
             None => {}
@@ -117,9 +112,17 @@ mod tests {
     fn frames_keep_their_times_unless_the_operator_sets_the_rate() {
         let times = |post_input| Recipe::convert(&options(post_input)).post_input.contains(&"1:90000".to_owned());
         assert!(times("-c:v libx264 -preset veryfast") && times("") && times("-c:a copy"));
-        for set in
-            ["-r 25", "-r:v 25", "-fps_mode cfr", "-vsync 1", "-enc_time_base:v 1:30", "-c:v copy", "-c copy", "-vn"]
-        {
+        for set in [
+            "-r 25",
+            "-r:v 25",
+            "-fpsmax 30",
+            "-fps_mode cfr",
+            "-vsync 1",
+            "-enc_time_base:v 1:30",
+            "-c:v copy",
+            "-c copy",
+            "-vn",
+        ] {
             assert!(!times(set), "{set}");
         }
     }

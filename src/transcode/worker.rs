@@ -21,8 +21,7 @@ use crate::storage::files;
 /// How often a job in work says so: well within `AckWait` (10 min, PROTOCOL 1), even if some get lost.
 const IN_PROGRESS: Duration = Duration::from_secs(60);
 /// Waits between the attempts to settle a job in the queue. Its own redelivery is the last resort.
-const SETTLE_AGAIN: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(30)];
+const SETTLE_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 
 /// Works until `cancel`. `cpu` is the load of all processors, 0…1.
 pub async fn run(

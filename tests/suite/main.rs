@@ -9,3 +9,11 @@ mod measure;
 mod config;
 #[path = "standin.rs"]
 mod standin_itself;
+mod delivery;
+mod fleet;
+mod logs;
+mod nats_server;
+mod tls;
+mod config;
+mod scripts;
+mod transcode;

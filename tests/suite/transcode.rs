@@ -1,0 +1,478 @@
+//! Transcoding jobs with the real ffmpeg: raw files as this program, a reference recorder and a crash leave them.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use plugnmeet_recorder::config::FfmpegOptions;
+use plugnmeet_recorder::delivery::notifier::Delivered;
+use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
+use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
+use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::request::RecordingInfo;
+use plugnmeet_recorder::transcode::job::{self, Settings, Verdict};
+use plugnmeet_recorder::transcode::media::{self, StreamKind};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::measure::{self, MediaInfo};
+
+/// The reference's own default.
+const REFERENCE_OPTIONS: &str = "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast -movflags faststart -y -c:a aac -af highpass=f=200,lowpass=f=4000,afftdn";
+/// Frames of [`raw_like_ours`]: one a second for 6 s, then 25 a second for 4 s.
+const FRAMES: u64 = 106;
+
+fn ffmpeg(line: &str, output: &Path) {
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y"])
+        .args(line.split_whitespace())
+        .arg(format!("file:{}", output.display()))
+        .status()
+        .unwrap();
+    assert!(status.success(), "ffmpeg {line}");
+}
+
+const MOVING: &str = "-f lavfi -i testsrc2=s=320x180:r=25:d=10 -f lavfi -i sine=d=10:r=48000 -vf select='if(lt(t,6),not(mod(n,25)),1)',settb=1/1000 -fps_mode passthrough -enc_time_base 1:1000 -c:v libx264 -preset ultrafast -bf 0 -g 25";
+
+/// 10 s as this program records: H.264 of a variable frame rate and PCM in Matroska.
+fn raw_like_ours(path: &Path) {
+    ffmpeg(&format!("{MOVING} -c:a pcm_s16le -ac 2 -f matroska"), path);
+}
+
+/// 10 s as a reference recorder leaves them: a constant rate and AAC in fragmented MP4.
+fn raw_like_the_reference(path: &Path) {
+    ffmpeg(
+        "-f lavfi -i testsrc2=s=320x180:r=30:d=10 -f lavfi -i sine=d=10:r=48000 -c:v libx264 -preset ultrafast -bf 0 -g 30 -c:a aac -movflags frag_keyframe+empty_moov+default_base_moof -f mp4",
+        path,
+    );
+}
+
+fn truncate(path: &Path, share: f64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share"
+    )]
+    file.set_len((file.metadata().unwrap().len() as f64 * share) as u64).unwrap();
+}
+
+/// A node with its `main_path`, and all it told the server.
+struct Node {
+    dir: tempfile::TempDir,
+    settings: Settings,
+    told: Arc<Mutex<Vec<Event>>>,
+    cancel: CancellationToken,
+}
+
+impl Node {
+    fn new(convert: bool) -> Self {
+        Self::with_options(convert, REFERENCE_OPTIONS)
+    }
+
+    fn with_options(convert: bool, post_input: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let settings = Settings {
+            recorder_id: RecorderId::parse("node_02").unwrap(),
+            main_path: dir.path().join("main"),
+            temporary_dir: dir.path().join("tmp"),
+            convert,
+            ffmpeg: FfmpegOptions { pre_input: words("-loglevel error"), post_input: words(post_input) },
+            scripts: Vec::new(),
+            script_timeout: Duration::from_secs(20),
+            cpu_limit: None,
+        };
+        fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
+        Self { dir, settings, told: Arc::default(), cancel: CancellationToken::new() }
+    }
+
+    fn room(&self) -> PathBuf {
+        self.settings.main_path.join("node_01/room01")
+    }
+
+    fn mp4(&self) -> PathBuf {
+        self.room().join("rec-1.mp4")
+    }
+
+    async fn run(&self, job: &Job, delivered: u64) -> Verdict {
+        let told = Arc::clone(&self.told);
+        let tell = move |notice: Notice| {
+            assert_eq!(notice.info.recording_id.as_str(), "rec-1");
+            told.lock().unwrap().push(notice.event);
+            let (delivered, receiver) = oneshot::channel();
+            delivered.send(Delivered::Taken).unwrap();
+            receiver
+        };
+        let work = job::run(job, delivered, &self.settings, &tell, &self.cancel);
+        tokio::time::timeout(Duration::from_secs(120), work).await.unwrap()
+    }
+
+    fn told(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    /// What the server is told of a job that went well.
+    fn assert_told_success(&self) {
+        let size = fs::metadata(self.mp4()).unwrap().len();
+        let proceeded = Event::Proceeded { file_path: "node_01/room01/rec-1.mp4".into(), file_size: size, variant: 1 };
+        assert_eq!(self.told(), [proceeded, Event::Finished(Ok(()))]);
+    }
+
+    /// Nothing unfinished is left in the room's directory.
+    fn assert_holds(&self, expected: &[&str]) {
+        let mut names: Vec<_> =
+            fs::read_dir(self.room()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, expected);
+    }
+}
+
+fn job_for(dir: &Path, raw_name: &str) -> Job {
+    Job {
+        info: RecordingInfo {
+            room_table_id: 852,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::parse("RM_1").unwrap(),
+            recording_id: RecordingId::parse("rec-1").unwrap(),
+        },
+        recorder_id: RecorderId::parse("node_01").unwrap(),
+        work: Work::PostRecording { dir: dir.to_owned(), file_name: RawFileName::parse(raw_name).unwrap(), variant: 1 },
+    }
+}
+
+fn remove(raw: &Path) -> Verdict {
+    Verdict::Done { remove: Some(raw.to_owned()) }
+}
+
+/// Names of an MP4's top-level boxes, in order (ISO/IEC 14496-12, 4.2).
+fn boxes(path: &Path) -> Vec<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    let (mut at, mut names) = (0, Vec::new());
+    while at + 8 <= bytes.len() {
+        names.push(String::from_utf8_lossy(&bytes[at + 4..at + 8]).into_owned());
+        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        assert!(size >= 8, "{names:?}");
+        at += size;
+    }
+    names
+}
+
+fn assert_plays_at_once(path: &Path) {
+    let boxes = boxes(path);
+    let at = |name: &str| boxes.iter().position(|found| found == name);
+    assert!(at("moov").unwrap() < at("mdat").unwrap(), "{boxes:?}");
+}
+
+fn assert_mp4(path: &Path, seconds: f64) -> MediaInfo {
+    let made = measure::probe(path).unwrap();
+    assert!((made.duration - seconds).abs() < 0.3, "{made:?}");
+    assert_eq!(made.video().unwrap().codec, "h264");
+    assert_eq!((made.video().unwrap().width, made.video().unwrap().height), (320, 180));
+    assert_eq!(made.audio().unwrap().codec, "aac");
+    made
+}
+
+/// Times of the frames in seconds, in order.
+fn frame_times(path: &Path) -> Vec<f64> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let mut times: Vec<f64> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| line.trim_end_matches(',').parse().unwrap())
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+#[tokio::test]
+async fn a_raw_file_becomes_an_mp4_with_the_frames_own_times() {
+    let node = Node::new(true);
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    let times = frame_times(&raw);
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+    let made = assert_mp4(&node.mp4(), 10.0);
+    assert_eq!(made.video().unwrap().packets, FRAMES);
+    for (made, raw) in frame_times(&node.mp4()).iter().zip(times) {
+        assert!((made - raw).abs() < 0.002, "{made} {raw}");
+    }
+    assert_plays_at_once(&node.mp4());
+    node.assert_told_success();
+    node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn an_operator_who_sets_the_frame_rate_gets_it() {
+    let node = Node::with_options(true, "-c:v libx264 -preset ultrafast -r 10 -c:a aac");
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+    let frames = assert_mp4(&node.mp4(), 10.0).video().unwrap().packets;
+    assert!((99..=102).contains(&frames), "{frames}");
+}
+
+#[tokio::test]
+async fn a_remux_keeps_every_frame_and_plays_at_once() {
+    let node = Node::new(false);
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+    assert_eq!(assert_mp4(&node.mp4(), 10.0).video().unwrap().packets, FRAMES);
+    assert_plays_at_once(&node.mp4());
+    node.assert_told_success();
+}
+
+#[tokio::test]
+async fn raw_files_of_a_reference_recorder_are_taken_even_when_cut_off() {
+    for (convert, share) in [(true, 1.0), (true, 0.7), (false, 1.0), (false, 0.7)] {
+        let node = Node::new(convert);
+        let raw = node.room().join("rec-1_raw.mp4");
+        raw_like_the_reference(&raw);
+        truncate(&raw, share);
+        let there = media::measure(&raw).await.unwrap().duration.as_secs_f64();
+        assert!(there > 5.0 && (share > 0.9 || there < 9.9), "{there}");
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mp4"), 1).await, remove(&raw));
+        assert_mp4(&node.mp4(), there);
+        assert!(!boxes(&node.mp4()).contains(&"moof".to_owned()));
+        node.assert_told_success();
+    }
+}
+
+#[tokio::test]
+async fn a_matroska_file_that_was_cut_off_is_measured_by_what_is_there() {
+    for convert in [true, false] {
+        let node = Node::new(convert);
+        let raw = node.room().join("rec-1_raw.mkv");
+        raw_like_ours(&raw);
+        truncate(&raw, 0.7);
+        // The header still tells of all of it.
+        assert!((media::probe(&raw).await.unwrap().duration.as_secs_f64() - 10.0).abs() < 0.1);
+        let there = media::measure(&raw).await.unwrap().duration.as_secs_f64();
+        assert!(there > 5.0 && there < 9.0, "{there}");
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+        assert_mp4(&node.mp4(), there);
+    }
+}
+
+#[tokio::test]
+async fn the_duration_of_a_killed_writers_file_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = dir.path().join("killed.mkv");
+    let mut writer = Command::new("ffmpeg")
+        .args("-v error -nostdin -re -f lavfi -i testsrc2=s=320x180:r=25 -re -f lavfi -i sine=r=48000 -c:v libx264 -preset ultrafast -g 25 -c:a pcm_s16le -flush_packets 1 -f matroska".split(' '))
+        .arg(&killed)
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let media = media::verify_raw(&killed).await.unwrap();
+    let seconds = media.duration.as_secs_f64();
+    assert!((2.0..5.0).contains(&seconds), "{seconds}");
+    assert_eq!(media.video().map(|video| (video.width, video.height)), Some((320, 180)));
+    assert_eq!(media.audio().map(|audio| (audio.kind, audio.codec.as_str())), Some((StreamKind::Audio, "pcm_s16le")));
+}
+
+#[tokio::test]
+async fn a_raw_file_is_verified_before_anyone_is_told_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    fs::write(file("empty.mkv"), "").unwrap();
+    fs::write(file("garbage.mkv"), b"\x1a\x45\xdf\xa3 no matroska at all".repeat(100)).unwrap();
+    ffmpeg("-f lavfi -i sine=d=1 -c:a pcm_s16le -f matroska", &file("-i mute:picture.mkv"));
+    ffmpeg("-f lavfi -i testsrc2=s=64x64:d=1 -c:v libx264 -f matroska", &file("silent.mkv"));
+    let refused = async |name: &str| media::verify_raw(&file(name)).await.unwrap_err().to_string();
+    assert!(refused("empty.mkv").await.contains("empty.mkv"));
+    assert!(refused("garbage.mkv").await.contains("cannot be read as media"));
+    assert!(refused("missing.mkv").await.contains("No such file"));
+    assert!(refused("-i mute:picture.mkv").await.contains("no picture"));
+    assert!(refused("silent.mkv").await.contains("no sound"));
+}
+
+#[tokio::test]
+async fn no_file_makes_ffmpeg_open_another() {
+    let node = Node::new(true);
+    raw_like_ours(&node.room().join("other.mkv"));
+    let raw = node.room().join("rec-1_raw.mkv");
+    for list in ["#EXTM3U\n#EXTINF:10,\nother.mkv\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile other.mkv\n"] {
+        fs::write(&raw, list).unwrap();
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
+        let [Event::Finished(Err(_))] = node.told()[..] else { panic!() };
+    }
+    node.assert_holds(&["other.mkv", "rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn names_with_spaces_quotes_and_colons_are_only_names() {
+    let mut node = Node::new(false);
+    node.settings.main_path = node.dir.path().join("-main: it's \"1\"");
+    let room = node.settings.main_path.join("a b/room01");
+    fs::create_dir_all(&room).unwrap();
+    let name = "concat:it's %d a 'raw' — file|\"x\".mkv";
+    raw_like_ours(&room.join(name));
+    // As a node names it that sees main_path elsewhere.
+    let verdict = node.run(&job_for(Path::new("/mnt/a b/room01/"), name), 1).await;
+    assert_eq!(verdict, remove(&room.join(name)));
+    assert_mp4(&room.join("rec-1.mp4"), 10.0);
+    let Event::Proceeded { file_path, .. } = &node.told()[0] else { panic!() };
+    assert_eq!(file_path, "a b/room01/rec-1.mp4");
+}
+
+#[tokio::test]
+async fn a_missing_raw_file_is_tried_again_and_then_told_with_the_path() {
+    let node = Node::new(true);
+    let job = job_for(&node.room(), "rec-1_raw.mkv");
+    for delivered in [1, 2] {
+        assert_eq!(node.run(&job, delivered).await, Verdict::Again(Duration::from_secs(30)));
+        assert_eq!(node.told(), []);
+    }
+    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
+    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+    assert!(cause.contains("rec-1_raw.mkv") && cause.contains(node.room().to_str().unwrap()), "{cause}");
+}
+
+#[tokio::test]
+async fn nothing_outside_main_path_is_read() {
+    let node = Node::new(true);
+    let secret = node.dir.path().join("secret");
+    fs::create_dir(&secret).unwrap();
+    raw_like_ours(&secret.join("rec-1_raw.mkv"));
+    std::os::unix::fs::symlink(&secret, node.settings.main_path.join("link")).unwrap();
+    for dir in [secret.clone(), node.settings.main_path.join("link")] {
+        assert_eq!(node.run(&job_for(&dir, "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
+        let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+        assert!(cause.contains("symbolic link") || cause.contains("no such directory"), "{cause}");
+    }
+    assert_eq!(fs::read_dir(&secret).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn garbage_fails_with_a_cause_and_is_kept() {
+    let node = Node::new(true);
+    let raw = node.room().join("rec-1_raw.mkv");
+    fs::write(&raw, "this is no recording\n".repeat(1000)).unwrap();
+    let job = job_for(&node.room(), "rec-1_raw.mkv");
+    assert_eq!(node.run(&job, 1).await, Verdict::Again(Duration::from_secs(30)));
+    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
+    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+    assert!(cause.contains("Invalid data found"), "{cause}");
+    node.assert_holds(&["rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn what_ffmpeg_refuses_is_told_in_its_words() {
+    let node = Node::with_options(true, "-c:v no_such_codec");
+    raw_like_ours(&node.room().join("rec-1_raw.mkv"));
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
+    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+    assert!(cause.contains("Unknown encoder 'no_such_codec'"), "{cause}");
+    node.assert_holds(&["rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_the_whole_recording_is_refused() {
+    let node = Node::with_options(true, "-c:v libx264 -preset ultrafast -c:a aac -t 3");
+    raw_like_ours(&node.room().join("rec-1_raw.mkv"));
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
+    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+    assert!(cause.contains("the result lasts 3"), "{cause}");
+    node.assert_holds(&["rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn a_job_that_comes_again_is_only_announced_again() {
+    let node = Node::new(false);
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    let job = job_for(&node.room(), "rec-1_raw.mkv");
+    node.run(&job, 1).await;
+    node.assert_told_success();
+    let made = fs::metadata(node.mp4()).unwrap().modified().unwrap();
+    // Before the raw file was removed, and after.
+    assert_eq!(node.run(&job, 2).await, remove(&raw));
+    node.assert_told_success();
+    fs::remove_file(&raw).unwrap();
+    assert_eq!(node.run(&job, 3).await, Verdict::Done { remove: None });
+    node.assert_told_success();
+    assert_eq!(fs::metadata(node.mp4()).unwrap().modified().unwrap(), made);
+}
+
+#[tokio::test]
+async fn a_half_written_result_of_another_transcoder_is_replaced() {
+    let node = Node::new(false);
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    fs::write(node.mp4(), "half").unwrap();
+    // And what a killed worker of this node left.
+    fs::write(node.room().join(".rec-1.mp4.node_02.part"), "stale").unwrap();
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 2).await, remove(&raw));
+    assert_mp4(&node.mp4(), 10.0);
+    node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn a_merge_is_left_to_those_who_can() {
+    let node = Node::new(true);
+    let mut job = job_for(&node.room(), "x");
+    job.work = Work::Merge { paths: vec!["a.mp4".into()] };
+    assert_eq!(node.run(&job, 2).await, Verdict::Again(Duration::from_secs(30)));
+    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
+    assert_eq!(node.told(), [Event::Finished(Err("merge jobs are not supported by this version".into()))]);
+}
+
+#[tokio::test]
+async fn a_shutdown_leaves_no_half_result_and_hands_the_job_back() {
+    let node = Node::with_options(true, "-c:v libx264 -preset placebo -c:a aac");
+    let raw = node.room().join("rec-1_raw.mkv");
+    ffmpeg(
+        "-f lavfi -i testsrc2=s=1280x720:r=25:d=30 -f lavfi -i sine=d=30 -c:v libx264 -preset ultrafast -c:a pcm_s16le -f matroska",
+        &raw,
+    );
+    let part = node.room().join(".rec-1.mp4.node_02.part");
+    let cancel = node.cancel.clone();
+    let stop = async {
+        while !part.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cancel.cancel();
+    };
+    let job = job_for(&node.room(), "rec-1_raw.mkv");
+    let (verdict, ()) = tokio::join!(node.run(&job, 1), stop);
+    assert_eq!(verdict, Verdict::Again(Duration::from_secs(1)));
+    assert_eq!(node.told(), []);
+    node.assert_holds(&["rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn scripts_run_between_the_two_notices_and_cannot_undo_the_recording() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut node = Node::new(false);
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    let (script, seen) = (node.dir.path().join("keep.sh"), node.dir.path().join("seen"));
+    fs::write(&script, format!("#!/bin/sh\nprintf '%s' \"$1\" >'{}'\nexit 3\n", seen.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    node.settings.scripts = vec![script];
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+    node.assert_told_success();
+    let argument: serde_json::Value = serde_json::from_str(&fs::read_to_string(seen).unwrap()).unwrap();
+    let size = fs::metadata(node.mp4()).unwrap().len();
+    assert_eq!(
+        argument,
+        serde_json::json!({
+            "recording_id": "rec-1", "room_table_id": 852, "room_id": "room01", "room_sid": "RM_1",
+            "file_name": "rec-1.mp4", "file_path": node.mp4(), "recorder_id": "node_01",
+            "file_size": plugnmeet_recorder::scripts::post_processing::megabytes(size),
+        })
+    );
+}
