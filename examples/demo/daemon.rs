@@ -89,6 +89,8 @@ fn configuration(standin: &Standin, id: &str, main_path: &Path) -> String {
   id: "{id}"
   mode: both
   max_limit: 2
+  # A machine that is busy otherwise should not make the demo wait.
+  transcoding_cpu_limit_both_mode: 0
   copy_to_path:
     main_path: "{main_path}"
     sub_path: "{id}"

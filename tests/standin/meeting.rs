@@ -160,12 +160,18 @@ impl Room {
         *self.state.error.lock().unwrap() = None;
     }
 
-    /// The page leaves by itself (`window.close()`).
+    /// The page closes itself (`window.close()`). Chrome lets it only where the page is the first that its window has shown, as it is when
+    /// the URL was on the command line; else use [`Self::leave_page`], or close it through `DevTools`.
     pub fn close_page(&self) {
         self.order(json!({ "do": "close" }));
     }
 
-    /// The page loads itself anew.
+    /// The page goes elsewhere (`about:blank`).
+    pub fn leave_page(&self) {
+        self.order(json!({ "do": "leave" }));
+    }
+
+    /// The page loads itself anew, and waits to be joined again.
     pub fn reload_page(&self) {
         self.order(json!({ "do": "reload" }));
     }

@@ -7,13 +7,13 @@ mod standin;
 mod measure;
 
 mod config;
-#[path = "standin.rs"]
-mod standin_itself;
+mod config;
 mod delivery;
 mod fleet;
 mod logs;
 mod nats_server;
-mod tls;
-mod config;
 mod scripts;
+#[path = "standin.rs"]
+mod standin_itself;
+mod tls;
 mod transcode;
