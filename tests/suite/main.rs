@@ -1,19 +1,17 @@
 //! Every integration test, in one binary.
 
+#[path = "../measure/mod.rs"]
+mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
 
-#[path = "../measure/mod.rs"]
-mod measure;
-
 mod config;
-#[path = "standin.rs"]
-mod standin_itself;
 mod delivery;
 mod fleet;
 mod logs;
 mod nats_server;
-mod tls;
-mod config;
 mod scripts;
+#[path = "standin.rs"]
+mod standin_itself;
+mod tls;
 mod transcode;
