@@ -5,13 +5,18 @@ mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
 
+mod broadcast;
 mod config;
 mod delivery;
 mod fleet;
 mod logs;
 mod nats_server;
+mod node;
+mod recorder;
+mod recording;
 mod scripts;
 #[path = "standin.rs"]
 mod standin_itself;
 mod tls;
 mod transcode;
+mod wire;
