@@ -32,7 +32,8 @@ impl AudioServer {
         let failed = |why: String| PartError::new(PART, why);
         let socket = dir.join("sound.socket");
         let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2");
-        let listen = format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
+        let listen =
+            format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
         let mut spec = process::Spec::new("pulseaudio", "pulseaudio")
             .args(["-n", "--daemonize=no", "--use-pid-file=no", "--fail=yes", "--exit-idle-time=-1", "--realtime=no"])
             .args(["--high-priority=no", "--disallow-exit", "--log-target=stderr", "--log-level=warning"])

@@ -14,6 +14,7 @@ pub mod matroska;
 pub mod page;
 pub mod picture;
 pub mod rig;
+pub mod sandbox;
 pub mod screen;
 pub mod screenshot;
 pub mod sound;

@@ -72,8 +72,9 @@ pub trait Rig: Sized + Send + 'static {
     /// Resolves when a part has failed or the meeting has ended, with the cause. Cancel-safe.
     fn broken(&mut self) -> impl Future<Output = String> + Send;
 
-    /// Ends the capture and has the encoder write its end; it is reaped when this returns.
-    fn finish(&mut self) -> impl Future<Output = Result<Summary, String>> + Send;
+    /// Ends the capture and has the encoder write its end; it is reaped when this returns. What was done is known
+    /// even where the encoder did not end well.
+    fn finish(&mut self) -> impl Future<Output = (Summary, Result<(), String>)> + Send;
 
     /// Closes everything, in reverse order.
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -150,9 +151,9 @@ impl Rig for LiveRig {
         self.cause.clone().unwrap_or_default()
     }
 
-    async fn finish(&mut self) -> Result<Summary, String> {
-        let Some(mut encoder) = self.encoder.take() else { return Err("there is no encoder".to_owned()) };
+    async fn finish(&mut self) -> (Summary, Result<(), String>) {
         let mut summary = Summary::default();
+        let Some(mut encoder) = self.encoder.take() else { return (summary, Err("there is no encoder".to_owned())) };
         if let Some(Capture { screen, sound, writer, counters, started }) = self.capture.take() {
             summary.duration = started.elapsed();
             let writer = async move {
@@ -172,7 +173,7 @@ impl Rig for LiveRig {
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         summary.bytes = encoder.progress().bytes;
-        outcome.map(|()| summary).map_err(|error| error.to_string())
+        (summary, outcome.map_err(|error| error.to_string()))
     }
 
     async fn close(mut self) {

@@ -74,7 +74,7 @@ impl Nats {
                     return Ok(Self::over(client, config));
                 }
                 Err(why) if reminder.due(Instant::now()) => {
-                    error!(servers = %addresses, %why, "no connection to NATS, trying on: {}", advice(why.kind()));
+                    error!(servers = %addresses, %why, "no connection to NATS, trying on: {}", advice(kind(&why)));
                 }
                 Err(why) => debug!(servers = %addresses, %why, "still no connection to NATS"),
             }
@@ -127,6 +127,14 @@ fn reconnect_wait(attempts: usize, servers: usize) -> Duration {
         Ok(0) => SHORTEST_RECONNECT_WAIT,
         Ok(late) => FIRST_WAIT.saturating_mul(2u32.saturating_pow(late - 1)).min(LONGEST_RECONNECT_WAIT),
         Err(_) => LONGEST_RECONNECT_WAIT,
+    }
+}
+
+/// The kind of a failure; the client counts a certificate that was refused as plain I/O.
+fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
+    match why.kind() {
+        ConnectErrorKind::Io if why.to_string().contains("certificate") => ConnectErrorKind::Tls,
+        kind => kind,
     }
 }
 

@@ -141,6 +141,8 @@ enum Pulled {
     Job(JobMessage),
     /// The queue stayed empty.
     Nothing,
+    /// The connection was made anew: to be asked again at once.
+    Forgotten,
     /// The queue cannot be asked now; why.
     Away(String),
     Cancelled,
@@ -156,6 +158,7 @@ impl Jobs {
             let why = match self.pull(cancel).await {
                 Pulled::Job(job) => return Some(job),
                 Pulled::Cancelled => return None,
+                Pulled::Forgotten => continue,
                 // An empty answer that did not take its time would make this loop spin.
                 Pulled::Nothing if asked_at.elapsed() < PULL_HEARTBEAT => "it ends requests at once".to_owned(),
                 Pulled::Nothing => {
@@ -180,6 +183,8 @@ impl Jobs {
             () = self.nats.connected() => {}
             () = cancel.cancelled() => return Pulled::Cancelled,
         }
+        let nats = self.nats.clone();
+        let mut reconnected = std::pin::pin!(nats.reconnected());
         let asked = tokio::select! {
             asked = tokio::time::timeout(ANSWER_DEADLINE, self.ask()) => asked,
             () = cancel.cancelled() => return Pulled::Cancelled,
@@ -194,20 +199,22 @@ impl Jobs {
                 biased;
                 () = cancel.cancelled() => {
                     if let Some(job) = self.late(answers).await {
-                        // Nobody is there to do it; without this it would wait for `AckWait`.
+                        // Nobody is there to do it; without this it would wait for AckWait.
                         if let Err(why) = job.nak(Duration::ZERO).await {
                             warn!(%why, "a job that came while stopping could not be handed back; it is after AckWait");
                         }
                     }
                     return Pulled::Cancelled;
                 }
-                answer = tokio::time::timeout(2 * PULL_HEARTBEAT + Duration::from_secs(1), answers.next()) => answer,
+                answer = tokio::time::timeout(2 * PULL_HEARTBEAT + Duration::from_secs(1), answers.next()) => answer.ok(),
+                // A server that was restarted knows nothing of the request.
+                () = &mut reconnected => {
+                    return self.late(answers).await.map_or(Pulled::Forgotten, Pulled::Job);
+                }
             };
-            let Ok(answer) = answer else {
-                return match self.late(answers).await {
-                    Some(job) => Pulled::Job(job),
-                    None => Pulled::Away("it has fallen silent".to_owned()),
-                };
+            let Some(answer) = answer else {
+                let silent = || Pulled::Away("it has fallen silent".to_owned());
+                return self.late(answers).await.map_or_else(silent, Pulled::Job);
             };
             let Some(answer) = answer else {
                 return Pulled::Away("the NATS client has ended".to_owned());

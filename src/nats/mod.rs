@@ -87,11 +87,13 @@ impl Nats {
         }
     }
 
-    /// Waits until the connection is made another time.
-    pub async fn reconnected(&self) {
+    /// Waits until the connection is made another time, counted from this call on.
+    pub fn reconnected(&self) -> impl Future<Output = ()> + Send + '_ {
         let before = self.connects();
-        while self.connects() == before || !self.is_connected() {
-            tokio::time::sleep(STATE_POLL).await;
+        async move {
+            while self.connects() == before || !self.is_connected() {
+                tokio::time::sleep(STATE_POLL).await;
+            }
         }
     }
 

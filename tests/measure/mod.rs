@@ -29,22 +29,12 @@ impl Crop {
 
     /// Without its outermost pixels, which scaling and chroma subsampling mix with what is beside.
     pub const fn inner(self, margin: u32) -> Self {
-        Self::new(
-            self.x + margin,
-            self.y + margin,
-            self.w - 2 * margin,
-            self.h - 2 * margin,
-        )
+        Self::new(self.x + margin, self.y + margin, self.w - 2 * margin, self.h - 2 * margin)
     }
 
     /// The same part of a picture that is `width` wide, given for one that is 1920 wide.
     pub const fn at_width(self, width: u32) -> Self {
-        Self::new(
-            self.x * width / 1920,
-            self.y * width / 1920,
-            self.w * width / 1920,
-            self.h * width / 1920,
-        )
+        Self::new(self.x * width / 1920, self.y * width / 1920, self.w * width / 1920, self.h * width / 1920)
     }
 
     fn filter(self) -> String {
@@ -97,27 +87,14 @@ impl MediaInfo {
     }
 
     fn stream(&self, kind: &str) -> anyhow::Result<&MediaStream> {
-        self.streams
-            .iter()
-            .find(|stream| stream.kind == kind)
-            .with_context(|| format!("no {kind} stream"))
+        self.streams.iter().find(|stream| stream.kind == kind).with_context(|| format!("no {kind} stream"))
     }
 }
 
 /// Opens the file as a player would.
 pub fn probe(path: &Path) -> anyhow::Result<MediaInfo> {
     let json = run("ffprobe", path, |command| {
-        command
-            .args([
-                "-v",
-                "error",
-                "-count_packets",
-                "-show_streams",
-                "-show_format",
-                "-of",
-                "json",
-            ])
-            .arg(path);
+        command.args(["-v", "error", "-count_packets", "-show_streams", "-show_format", "-of", "json"]).arg(path);
     })?;
     let found: Value = serde_json::from_slice(&json.stdout)?;
     let format = &found["format"];
@@ -165,36 +142,22 @@ fn number<T: std::str::FromStr>(value: &Value) -> Option<T> {
 
 /// Seconds of `00:00:15.023000000`.
 fn clock(text: &str) -> Option<f64> {
-    text.split(':').try_fold(0.0, |sum, part| {
-        Some(sum * 60.0 + part.parse::<f64>().ok()?)
-    })
+    text.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))
 }
 
 /// Runs ffmpeg on one file; `set` adds everything after the input.
-fn ffmpeg<I: AsRef<OsStr>>(
-    path: &Path,
-    arguments: impl IntoIterator<Item = I>,
-) -> anyhow::Result<Vec<u8>> {
+fn ffmpeg<I: AsRef<OsStr>>(path: &Path, arguments: impl IntoIterator<Item = I>) -> anyhow::Result<Vec<u8>> {
     let output = run("ffmpeg", path, |command| {
-        command
-            .args(["-v", "error", "-nostdin", "-y", "-copyts", "-i"])
-            .arg(path)
-            .args(arguments);
+        command.args(["-v", "error", "-nostdin", "-y", "-copyts", "-i"]).arg(path).args(arguments);
     })?;
     Ok(output.stdout)
 }
 
-fn run(
-    program: &str,
-    path: &Path,
-    set: impl FnOnce(&mut Command),
-) -> anyhow::Result<std::process::Output> {
+fn run(program: &str, path: &Path, set: impl FnOnce(&mut Command)) -> anyhow::Result<std::process::Output> {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
     set(&mut command);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {program}"))?;
+    let output = command.output().with_context(|| format!("cannot run {program}"))?;
     ensure!(
         output.status.success(),
         "{program} on {}: {}\n{}",

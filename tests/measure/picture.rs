@@ -26,32 +26,13 @@ pub fn flashes(path: &Path, crop: Crop) -> anyhow::Result<Vec<f64>> {
 
 /// Timestamp (seconds) and mean luma (0–255) of the area, for every frame there is.
 pub fn luma(path: &Path, crop: Crop) -> anyhow::Result<Vec<(f64, f64)>> {
-    let filter = format!(
-        "{},signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-",
-        crop.filter()
-    );
-    let printed = ffmpeg(
-        path,
-        [
-            "-an",
-            "-vf",
-            &filter,
-            "-fps_mode",
-            "passthrough",
-            "-f",
-            "null",
-            "/dev/null",
-        ],
-    )?;
+    let filter = format!("{},signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-", crop.filter());
+    let printed = ffmpeg(path, ["-an", "-vf", &filter, "-fps_mode", "passthrough", "-f", "null", "/dev/null"])?;
     let mut frames = Vec::new();
     let mut at = None;
     for line in String::from_utf8(printed)?.lines() {
         if let Some((_, time)) = line.split_once("pts_time:") {
-            at = Some(
-                time.trim()
-                    .parse::<f64>()
-                    .with_context(|| line.to_owned())?,
-            );
+            at = Some(time.trim().parse::<f64>().with_context(|| line.to_owned())?);
         } else if let Some(luma) = line.strip_prefix("lavfi.signalstats.YAVG=") {
             frames.push((at.take().with_context(|| line.to_owned())?, luma.parse()?));
         }
@@ -62,24 +43,13 @@ pub fn luma(path: &Path, crop: Crop) -> anyhow::Result<Vec<(f64, f64)>> {
 
 /// The mean colour of the area in the frame that is on the screen `at` seconds from the start.
 pub fn mean_colour(path: &Path, at: f64, crop: Crop) -> anyhow::Result<[u8; 3]> {
-    let pixels = shown_at(
-        path,
-        at,
-        &format!("{},format=rgb24", crop.filter()),
-        &["-f", "rawvideo", "-"],
-    )?;
+    let pixels = shown_at(path, at, &format!("{},format=rgb24", crop.filter()), &["-f", "rawvideo", "-"])?;
     let size = (crop.w * crop.h * 3) as usize;
-    ensure!(
-        pixels.len() >= size,
-        "nothing is shown at {at} s of {}",
-        path.display()
-    );
+    ensure!(pixels.len() >= size, "nothing is shown at {at} s of {}", path.display());
     let frame = &pixels[pixels.len() - pixels.len() % size - size..][..size];
     let mut sums = [0u64; 3];
     for pixel in frame.chunks_exact(3) {
-        sums.iter_mut()
-            .zip(pixel)
-            .for_each(|(sum, value)| *sum += u64::from(*value));
+        sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += u64::from(*value));
     }
     Ok(sums.map(|sum| u8::try_from(sum / (size as u64 / 3)).expect("a mean of bytes")))
 }
@@ -105,21 +75,10 @@ fn shown_at(path: &Path, at: f64, filter: &str, output: &[&str]) -> anyhow::Resu
 pub fn movement(path: &Path, crop: Crop) -> anyhow::Result<f64> {
     let filter = format!("fps=5,{},format=gray", crop.filter());
     let bytes = ffmpeg(path, ["-an", "-vf", &filter, "-f", "rawvideo", "-"])?;
-    let frames: Vec<&[u8]> = bytes
-        .chunks_exact((crop.w * crop.h) as usize)
-        .skip(5)
-        .collect();
-    ensure!(
-        frames.len() >= 3,
-        "{} is too short to see movement",
-        path.display()
-    );
+    let frames: Vec<&[u8]> = bytes.chunks_exact((crop.w * crop.h) as usize).skip(5).collect();
+    ensure!(frames.len() >= 3, "{} is too short to see movement", path.display());
     let changes = frames.windows(2).map(|pair| {
-        let sum: u64 = pair[0]
-            .iter()
-            .zip(pair[1])
-            .map(|(a, b)| u64::from(a.abs_diff(*b)))
-            .sum();
+        let sum: u64 = pair[0].iter().zip(pair[1]).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         sum as f64 / f64::from(crop.w * crop.h)
     });
     Ok(changes.fold(f64::INFINITY, f64::min))

@@ -19,18 +19,10 @@ pub struct Sync {
 /// Puts every beep with the flash nearest to it.
 pub fn pair(beeps: &[f64], flashes: &[f64], expected: usize) -> Sync {
     let offsets = beeps.iter().filter_map(|beep| {
-        let offset = flashes
-            .iter()
-            .map(|flash| beep - flash)
-            .min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
+        let offset = flashes.iter().map(|flash| beep - flash).min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
         (offset.abs() <= REACH).then_some(offset * 1000.0)
     });
-    Sync {
-        offsets: offsets.collect(),
-        beeps: beeps.len(),
-        flashes: flashes.len(),
-        expected,
-    }
+    Sync { offsets: offsets.collect(), beeps: beeps.len(), flashes: flashes.len(), expected }
 }
 
 impl Sync {
@@ -41,11 +33,7 @@ impl Sync {
 
     /// The offset furthest from zero, in milliseconds.
     pub fn worst(&self) -> f64 {
-        self.offsets
-            .iter()
-            .copied()
-            .max_by(|a, b| a.abs().total_cmp(&b.abs()))
-            .unwrap_or(f64::NAN)
+        self.offsets.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(f64::NAN)
     }
 
     /// Share of the expected beeps that were found, 0 to 1.

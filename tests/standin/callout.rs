@@ -44,12 +44,7 @@ pub struct Callout {
 impl Callout {
     pub fn new(deployment: Deployment) -> Arc<Self> {
         let (count, _) = watch::channel(0);
-        Arc::new(Self {
-            deployment,
-            issuer: KeyPair::new_account(),
-            seen: Mutex::default(),
-            count,
-        })
+        Arc::new(Self { deployment, issuer: KeyPair::new_account(), seen: Mutex::default(), count })
     }
 
     /// The public key that nats-server expects the answers from.
@@ -86,20 +81,11 @@ impl Callout {
     }
 
     fn answer(&self, message: &Message) -> anyhow::Result<(async_nats::Subject, String)> {
-        let reply = message
-            .reply
-            .clone()
-            .context("a callout without reply subject")?;
+        let reply = message.reply.clone().context("a callout without reply subject")?;
         let request = claims(std::str::from_utf8(&message.payload)?)?;
-        let user = request["nats"]["user_nkey"]
-            .as_str()
-            .context("a callout without user_nkey")?;
-        let server = request["nats"]["server_id"]["id"]
-            .as_str()
-            .context("a callout without server id")?;
-        let token = request["nats"]["connect_opts"]["auth_token"]
-            .as_str()
-            .unwrap_or_default();
+        let user = request["nats"]["user_nkey"].as_str().context("a callout without user_nkey")?;
+        let server = request["nats"]["server_id"]["id"].as_str().context("a callout without server id")?;
+        let token = request["nats"]["connect_opts"]["auth_token"].as_str().unwrap_or_default();
 
         let verdict = self.judge(token);
         let mut response = json!({ "type": "authorization_response", "version": 2 });
@@ -110,9 +96,8 @@ impl Callout {
                     "pub": { "allow": self.deployment.may_publish() },
                     "sub": { "allow": self.deployment.may_subscribe() },
                 });
-                response["jwt"] = self
-                    .sign(&json!({ "sub": user, "aud": ACCOUNT, "name": id, "nats": rights }))?
-                    .into();
+                response["jwt"] =
+                    self.sign(&json!({ "sub": user, "aud": ACCOUNT, "name": id, "nats": rights }))?.into();
             }
             Err(error) => response["error"] = format!("{error:#}").into(),
         }
@@ -122,10 +107,7 @@ impl Callout {
             refused: verdict.err().map(|error| format!("{error:#}")),
         });
         self.count.send_modify(|count| *count += 1);
-        Ok((
-            reply,
-            self.sign(&json!({ "sub": user, "aud": server, "nats": response }))?,
-        ))
+        Ok((reply, self.sign(&json!({ "sub": user, "aud": server, "nats": response }))?))
     }
 
     /// The recorder id that a token proves.
@@ -133,45 +115,22 @@ impl Callout {
         let (signed, signature) = token.rsplit_once('.').context("the token is no JWT")?;
         let mut mac = Hmac::<Sha256>::new_from_slice(self.deployment.api_secret.as_bytes())?;
         mac.update(signed.as_bytes());
-        mac.verify_slice(&BASE64.decode(signature)?)
-            .context("the token's signature is wrong")?;
-        let header: Value =
-            serde_json::from_slice(&BASE64.decode(signed.split('.').next().unwrap_or_default())?)?;
-        ensure!(
-            header["alg"] == "HS256",
-            "the token's alg is {}",
-            header["alg"]
-        );
+        mac.verify_slice(&BASE64.decode(signature)?).context("the token's signature is wrong")?;
+        let header: Value = serde_json::from_slice(&BASE64.decode(signed.split('.').next().unwrap_or_default())?)?;
+        ensure!(header["alg"] == "HS256", "the token's alg is {}", header["alg"]);
 
         let claims = claims(token)?;
-        ensure!(
-            claims["iss"] == self.deployment.api_key.as_str(),
-            "the token's iss is {}",
-            claims["iss"]
-        );
-        ensure!(
-            claims["name"] == AUTH_NAME,
-            "the token's name is {}",
-            claims["name"]
-        );
-        ensure!(
-            claims["sub"] == claims["user_id"],
-            "the token's sub and user_id differ"
-        );
-        let id = claims["sub"]
-            .as_str()
-            .filter(|id| !id.is_empty())
-            .context("the token has no sub")?;
+        ensure!(claims["iss"] == self.deployment.api_key.as_str(), "the token's iss is {}", claims["iss"]);
+        ensure!(claims["name"] == AUTH_NAME, "the token's name is {}", claims["name"]);
+        ensure!(claims["sub"] == claims["user_id"], "the token's sub and user_id differ");
+        let id = claims["sub"].as_str().filter(|id| !id.is_empty()).context("the token has no sub")?;
         let (Some(from), Some(until)) = (claims["nbf"].as_i64(), claims["exp"].as_i64()) else {
             bail!("the token has no nbf or no exp");
         };
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
         ensure!(from <= now, "the token is not valid yet");
         ensure!(until > now, "the token has expired");
-        ensure!(
-            until - from <= TOKEN_SECONDS,
-            "the token lives longer than {TOKEN_SECONDS} s"
-        );
+        ensure!(until - from <= TOKEN_SECONDS, "the token lives longer than {TOKEN_SECONDS} s");
         Ok(id.to_owned())
     }
 
@@ -183,11 +142,7 @@ impl Callout {
         claims["iat"] = now.into();
         claims["jti"] = hex::encode(Sha256::digest(claims.to_string())).into();
         let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
-        let signed = format!(
-            "{}.{}",
-            BASE64.encode(header.to_string()),
-            BASE64.encode(claims.to_string())
-        );
+        let signed = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
         let signature = self.issuer.sign(signed.as_bytes())?;
         Ok(format!("{signed}.{}", BASE64.encode(signature)))
     }

@@ -15,17 +15,11 @@ pub struct Child {
 impl Child {
     /// Starts `program` through util-linux's `setpriv`, which asks for SIGKILL on the parent's death and then becomes the program:
     /// that covers a test run that is itself killed, without `unsafe` here. The kernel watches the *thread* that spawned.
-    pub fn spawn(
-        name: &'static str,
-        program: &str,
-        set: impl FnOnce(&mut Command),
-    ) -> anyhow::Result<Self> {
+    pub fn spawn(name: &'static str, program: &str, set: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", program]);
         set(&mut command);
-        let process = command
-            .spawn()
-            .with_context(|| format!("cannot start {name} ({program}) through setpriv"))?;
+        let process = command.spawn().with_context(|| format!("cannot start {name} ({program}) through setpriv"))?;
         Ok(Self { name, process })
     }
 
@@ -35,9 +29,7 @@ impl Child {
 
     /// `None` while it runs.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        self.process
-            .try_wait()
-            .with_context(|| format!("cannot wait for {}", self.name))
+        self.process.try_wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -61,9 +53,7 @@ impl Child {
     /// SIGKILL.
     pub fn kill(mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::KILL);
-        self.process
-            .wait()
-            .with_context(|| format!("cannot wait for {}", self.name))
+        self.process.wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
     fn pid(&self) -> Pid {

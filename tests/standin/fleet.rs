@@ -13,9 +13,7 @@ use async_nats::jetstream::{self, Context, kv};
 use async_nats::{Client, Request};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use plugnmeet_recorder::protocol::messages::{
-    CommonResponse, PlugNmeetToRecorder, RecordingTasks, TranscodingTask,
-};
+use plugnmeet_recorder::protocol::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, TranscodingTask};
 use prost::Message;
 use tokio::sync::watch;
 
@@ -44,8 +42,7 @@ impl Announcement {
         if u128::from(silent) > ping_timeout.as_millis() {
             return None;
         }
-        let load = self.current_progress.unwrap_or(0) as f64
-            / self.max_limit.filter(|limit| *limit > 0)? as f64;
+        let load = self.current_progress.unwrap_or(0) as f64 / self.max_limit.filter(|limit| *limit > 0)? as f64;
         let cores = self.total_cores.filter(|cores| *cores > 0)? as f64;
         Some((0.6 * load + 0.4 * self.cpu_score.unwrap_or(0.0)) * 2.0 / cores)
     }
@@ -98,10 +95,7 @@ impl Fleet {
             let published = published.clone();
             async move {
                 while let Some(job) = jobs.next().await {
-                    let message_id = job
-                        .headers
-                        .as_ref()
-                        .and_then(|headers| headers.get("Nats-Msg-Id"));
+                    let message_id = job.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id"));
                     published.lock().unwrap().push(PublishedJob {
                         task: TranscodingTask::decode(job.payload).ok(),
                         message_id: message_id.map(ToString::to_string),
@@ -112,13 +106,7 @@ impl Fleet {
             }
         });
         let jetstream = jetstream::new(client.clone());
-        Ok(Self {
-            deployment,
-            client,
-            jetstream,
-            published,
-            published_count,
-        })
+        Ok(Self { deployment, client, jetstream, published, published_count })
     }
 
     /// Makes bucket, stream and consumer, as the server does when it comes up; again is no harm.
@@ -170,10 +158,7 @@ impl Fleet {
 
     /// Writes a key, as another node would.
     pub async fn put(&self, key: &str, value: &str) -> anyhow::Result<()> {
-        self.bucket()
-            .await?
-            .put(key, Bytes::copy_from_slice(value.as_bytes()))
-            .await?;
+        self.bucket().await?.put(key, Bytes::copy_from_slice(value.as_bytes())).await?;
         Ok(())
     }
 
@@ -187,10 +172,7 @@ impl Fleet {
         let bucket = self.bucket().await?;
         let mut all = BTreeMap::<String, Announcement>::new();
         for key in self.keys().await? {
-            let Some((id, field)) = key
-                .strip_prefix("recorder_")
-                .and_then(|key| key.rsplit_once("-FIELD_"))
-            else {
+            let Some((id, field)) = key.strip_prefix("recorder_").and_then(|key| key.rsplit_once("-FIELD_")) else {
                 continue;
             };
             let Some(value) = bucket.get(&key).await? else {
@@ -231,18 +213,8 @@ impl Fleet {
             .with_context(|| format!("{recorder_id} was not selectable within {limit:?}"))?
     }
 
-    pub async fn start_recording(
-        &self,
-        room: &Room,
-        recording_id: &str,
-        recorder_id: &str,
-    ) -> anyhow::Result<Reply> {
-        let request = self.message(
-            RecordingTasks::StartRecording,
-            room,
-            recording_id,
-            recorder_id,
-        );
+    pub async fn start_recording(&self, room: &Room, recording_id: &str, recorder_id: &str) -> anyhow::Result<Reply> {
+        let request = self.message(RecordingTasks::StartRecording, room, recording_id, recorder_id);
         self.request(&request).await
     }
 
@@ -259,14 +231,8 @@ impl Fleet {
     }
 
     /// `task` is one of the three stops; the server names no recorder in them.
-    pub async fn stop(
-        &self,
-        task: RecordingTasks,
-        room: &Room,
-        recording_id: &str,
-    ) -> anyhow::Result<Reply> {
-        self.request(&self.message(task, room, recording_id, ""))
-            .await
+    pub async fn stop(&self, task: RecordingTasks, room: &Room, recording_id: &str) -> anyhow::Result<Reply> {
+        self.request(&self.message(task, room, recording_id, "")).await
     }
 
     /// A request as the server fills it in, to be changed by a test.
@@ -297,27 +263,12 @@ impl Fleet {
     /// Anything on the channel.
     pub async fn raw_request(&self, bytes: impl Into<Bytes>) -> anyhow::Result<Reply> {
         let sent = Instant::now();
-        let request = Request::new()
-            .payload(bytes.into())
-            .timeout(Some(ANSWER_LIMIT));
-        let answer = self
-            .client
-            .send_request(self.deployment.channel.clone(), request)
-            .await;
+        let request = Request::new().payload(bytes.into()).timeout(Some(ANSWER_LIMIT));
+        let answer = self.client.send_request(self.deployment.channel.clone(), request).await;
         let took = sent.elapsed();
         let response = match answer {
-            Ok(answer) => Some(
-                CommonResponse::decode(answer.payload)
-                    .context("the answer is no CommonResponse")?,
-            ),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    RequestErrorKind::TimedOut | RequestErrorKind::NoResponders
-                ) =>
-            {
-                None
-            }
+            Ok(answer) => Some(CommonResponse::decode(answer.payload).context("the answer is no CommonResponse")?),
+            Err(error) if matches!(error.kind(), RequestErrorKind::TimedOut | RequestErrorKind::NoResponders) => None,
             Err(error) => return Err(error.into()),
         };
         Ok(Reply { response, took })
@@ -325,10 +276,7 @@ impl Fleet {
 
     /// Anything into the work queue.
     pub async fn publish_job(&self, bytes: impl Into<Bytes>) -> anyhow::Result<()> {
-        self.jetstream
-            .publish(self.deployment.jobs.clone(), bytes.into())
-            .await?
-            .await?;
+        self.jetstream.publish(self.deployment.jobs.clone(), bytes.into()).await?.await?;
         Ok(())
     }
 
@@ -338,20 +286,14 @@ impl Fleet {
     }
 
     /// Waits for the job of a recording to be published.
-    pub async fn wait_for_job(
-        &self,
-        recording_id: &str,
-        limit: Duration,
-    ) -> anyhow::Result<TranscodingTask> {
+    pub async fn wait_for_job(&self, recording_id: &str, limit: Duration) -> anyhow::Result<TranscodingTask> {
         let mut count = self.published_count.clone();
         let wait = async {
             loop {
                 count.borrow_and_update();
                 let jobs = self.published_jobs();
-                if let Some(task) = jobs
-                    .into_iter()
-                    .filter_map(|job| job.task)
-                    .find(|task| task.recording_id == recording_id)
+                if let Some(task) =
+                    jobs.into_iter().filter_map(|job| job.task).find(|task| task.recording_id == recording_id)
                 {
                     return anyhow::Ok(task);
                 }
@@ -379,10 +321,7 @@ impl Fleet {
 
     pub async fn queue(&self) -> anyhow::Result<QueueState> {
         let stream = self.stream().await?;
-        let consumer: PullConsumer = stream
-            .get_consumer(CONSUMER)
-            .await
-            .map_err(anyhow::Error::from_boxed)?;
+        let consumer: PullConsumer = stream.get_consumer(CONSUMER).await.map_err(anyhow::Error::from_boxed)?;
         let info = consumer.get_info().await?;
         Ok(QueueState {
             messages: stream.get_info().await?.state.messages,
@@ -393,30 +332,16 @@ impl Fleet {
     }
 
     async fn bucket(&self) -> anyhow::Result<kv::Store> {
-        self.jetstream
-            .get_key_value(&self.deployment.bucket)
-            .await
-            .context("no bucket")
+        self.jetstream.get_key_value(&self.deployment.bucket).await.context("no bucket")
     }
 
     async fn stream(&self) -> anyhow::Result<Stream> {
-        self.jetstream
-            .get_stream(&self.deployment.jobs)
-            .await
-            .context("no stream")
+        self.jetstream.get_stream(&self.deployment.jobs).await.context("no stream")
     }
 }
 
 /// The lowest cost wins; of equals, the first by id.
-pub fn cheapest(
-    recorders: &BTreeMap<String, Announcement>,
-    now: u64,
-    ping_timeout: Duration,
-) -> Option<String> {
-    let costs = recorders
-        .iter()
-        .filter_map(|(id, one)| Some((id, one.cost(now, ping_timeout)?)));
-    costs
-        .min_by(|(_, a), (_, b)| a.total_cmp(b))
-        .map(|(id, _)| id.clone())
+pub fn cheapest(recorders: &BTreeMap<String, Announcement>, now: u64, ping_timeout: Duration) -> Option<String> {
+    let costs = recorders.iter().filter_map(|(id, one)| Some((id, one.cost(now, ping_timeout)?)));
+    costs.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(id, _)| id.clone())
 }

@@ -61,14 +61,7 @@ impl Default for Meeting {
     fn default() -> Self {
         Self {
             colour: [40, 90, 200],
-            slides: vec![
-                [180, 40, 40],
-                [40, 150, 60],
-                [50, 70, 190],
-                [200, 160, 30],
-                [130, 50, 160],
-                [30, 150, 160],
-            ],
+            slides: vec![[180, 40, 40], [40, 150, 60], [50, 70, 190], [200, 160, 30], [130, 50, 160], [30, 150, 160]],
             slide_every: Some(Duration::from_secs(1)),
             webcams: 3,
             webcams_stall: false,
@@ -95,6 +88,8 @@ pub struct Presence {
     pub open: usize,
     /// How often `#main-area` has been shown.
     pub joins: usize,
+    /// How often beeps have begun: the first one comes half a second later. Chrome may take seconds to open the sound card.
+    pub sounds: usize,
 }
 
 /// An open meeting. Clones are the same meeting.
@@ -133,10 +128,7 @@ impl Room {
             table_id: 100 + n,
             id: format!("room-{n:02}"),
             sid: format!("SID-room{n:02}"),
-            token: format!(
-                "eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}",
-                unlike_any_other(n)
-            ),
+            token: format!("eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}", unlike_any_other(n)),
             state: Arc::new(state),
         }
     }
@@ -185,26 +177,21 @@ impl Room {
         self.wait(limit, |presence| presence.joins >= joins).await
     }
 
+    /// Waits until the page has begun to beep `sounds` times.
+    pub async fn wait_for_sound(&self, sounds: usize, limit: Duration) -> anyhow::Result<()> {
+        self.wait(limit, |presence| presence.sounds >= sounds).await
+    }
+
     /// Waits until no page of the meeting is open.
     pub async fn wait_until_left(&self, limit: Duration) -> anyhow::Result<()> {
         self.wait(limit, |presence| presence.open == 0).await
     }
 
-    async fn wait(
-        &self,
-        limit: Duration,
-        reached: impl Fn(&Presence) -> bool,
-    ) -> anyhow::Result<()> {
+    async fn wait(&self, limit: Duration, reached: impl Fn(&Presence) -> bool) -> anyhow::Result<()> {
         let mut presence = self.state.presence.subscribe();
         tokio::time::timeout(limit, presence.wait_for(|now| reached(now)))
             .await
-            .with_context(|| {
-                format!(
-                    "after {limit:?} the page of {} is still at {:?}",
-                    self.id,
-                    self.presence()
-                )
-            })??;
+            .with_context(|| format!("after {limit:?} the page of {} is still at {:?}", self.id, self.presence()))??;
         Ok(())
     }
 
@@ -218,23 +205,20 @@ impl Room {
     }
 
     pub(super) fn visited(&self, query: &str) {
-        self.state.visits.lock().unwrap().push(Visit {
-            query: query.to_owned(),
-            at: Instant::now(),
-        });
+        self.state.visits.lock().unwrap().push(Visit { query: query.to_owned(), at: Instant::now() });
     }
 
     pub(super) fn joined(&self) {
-        self.state
-            .presence
-            .send_modify(|presence| presence.joins += 1);
+        self.state.presence.send_modify(|presence| presence.joins += 1);
+    }
+
+    pub(super) fn sounding(&self) {
+        self.state.presence.send_modify(|presence| presence.sounds += 1);
     }
 
     /// Counts a page until the guard is dropped.
     pub(super) fn arrive(&self) -> Seat {
-        self.state
-            .presence
-            .send_modify(|presence| presence.open += 1);
+        self.state.presence.send_modify(|presence| presence.open += 1);
         Seat(self.clone())
     }
 
@@ -271,9 +255,6 @@ pub(super) struct Seat(Room);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0
-            .state
-            .presence
-            .send_modify(|presence| presence.open -= 1);
+        self.0.state.presence.send_modify(|presence| presence.open -= 1);
     }
 }

@@ -117,8 +117,7 @@ impl Standin {
 
         let url = nats.url();
         let serve = {
-            let (deployment, callout, notices) =
-                (deployment.clone(), callout.clone(), notices.clone());
+            let (deployment, callout, notices) = (deployment.clone(), callout.clone(), notices.clone());
             async move {
                 let callout_link = Link::callout(&url).await?;
                 callout.serve(callout_link.client.clone()).await?;
@@ -132,17 +131,7 @@ impl Standin {
         if deployment.provisioned {
             fleet.provision().await?;
         }
-        Ok(Self {
-            deployment,
-            fleet,
-            notices,
-            web,
-            nats,
-            callout,
-            links: links.into(),
-            _runtime: runtime,
-            dir,
-        })
+        Ok(Self { deployment, fleet, notices, web, nats, callout, links: links.into(), _runtime: runtime, dir })
     }
 
     /// `plugNmeet_info.host`
@@ -171,20 +160,11 @@ impl Standin {
     }
 
     /// Waits until `count` tokens have been seen.
-    pub async fn wait_for_tokens(
-        &self,
-        count: usize,
-        limit: Duration,
-    ) -> anyhow::Result<Vec<SeenToken>> {
+    pub async fn wait_for_tokens(&self, count: usize, limit: Duration) -> anyhow::Result<Vec<SeenToken>> {
         let mut seen = self.callout.count();
         tokio::time::timeout(limit, seen.wait_for(|seen| *seen >= count))
             .await
-            .with_context(|| {
-                format!(
-                    "{} tokens seen within {limit:?}, not {count}",
-                    self.tokens().len()
-                )
-            })??;
+            .with_context(|| format!("{} tokens seen within {limit:?}, not {count}", self.tokens().len()))??;
         Ok(self.tokens())
     }
 

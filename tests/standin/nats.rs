@@ -50,12 +50,7 @@ authorization {{
             store = dir.join("jetstream").display()
         );
         std::fs::write(dir.join("nats.conf"), config)?;
-        let mut server = Self {
-            program,
-            dir: dir.to_owned(),
-            port: 0,
-            process: Mutex::new(None),
-        };
+        let mut server = Self { program, dir: dir.to_owned(), port: 0, process: Mutex::new(None) };
         let id = server.spawn(-1)?;
         server.port = server.wait_for_ports(id).await?;
         Ok(server)
@@ -96,11 +91,7 @@ authorization {{
 
     /// Every subject that a client was refused, as nats-server logged it.
     pub fn violations(&self) -> Vec<String> {
-        self.log()
-            .lines()
-            .filter(|line| line.contains("Violation"))
-            .map(str::to_owned)
-            .collect()
+        self.log().lines().filter(|line| line.contains("Violation")).map(str::to_owned).collect()
     }
 
     fn log_path(&self) -> PathBuf {
@@ -109,10 +100,7 @@ authorization {{
 
     /// `port` −1 lets the server choose one, so that no other process can take it in between.
     fn spawn(&self, port: i32) -> anyhow::Result<u32> {
-        let program = self
-            .program
-            .to_str()
-            .context("the path of nats-server is no text")?;
+        let program = self.program.to_str().context("the path of nats-server is no text")?;
         let child = Child::spawn("nats-server", program, |command| {
             command
                 .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
@@ -136,10 +124,7 @@ authorization {{
         let file = self.dir.join(format!("nats-server_{id}.ports"));
         let end = Instant::now() + START_LIMIT;
         loop {
-            if let Some(port) = std::fs::read(&file)
-                .ok()
-                .and_then(|bytes| client_port(&bytes))
-            {
+            if let Some(port) = std::fs::read(&file).ok().and_then(|bytes| client_port(&bytes)) {
                 return Ok(port);
             }
             let ended = match self.process.lock().unwrap().as_mut() {
@@ -147,10 +132,7 @@ authorization {{
                 None => bail!("nats-server was stopped while it started"),
             };
             if ended.is_some() || Instant::now() > end {
-                bail!(
-                    "nats-server did not start ({ended:?}); its log:\n{}",
-                    self.log()
-                );
+                bail!("nats-server did not start ({ended:?}); its log:\n{}", self.log());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -69,19 +69,12 @@ pub struct Notices {
 
 impl Notices {
     pub(super) fn new(deployment: Deployment) -> Arc<Self> {
-        Arc::new(Self {
-            deployment,
-            log: Mutex::default(),
-            changed: watch::channel(0).0,
-        })
+        Arc::new(Self { deployment, log: Mutex::default(), changed: watch::channel(0).0 })
     }
 
     /// What was taken for a recording, in order of arrival.
     pub fn of(&self, recording_id: &str) -> Vec<Notice> {
-        self.attempts(recording_id)
-            .into_iter()
-            .filter(Notice::taken)
-            .collect()
+        self.attempts(recording_id).into_iter().filter(Notice::taken).collect()
     }
 
     /// The tasks of [`Self::of`].
@@ -91,10 +84,7 @@ impl Notices {
 
     /// Also what was not taken.
     pub fn attempts(&self, recording_id: &str) -> Vec<Notice> {
-        self.all()
-            .into_iter()
-            .filter(|notice| notice.message.recording_id == recording_id)
-            .collect()
+        self.all().into_iter().filter(|notice| notice.message.recording_id == recording_id).collect()
     }
 
     /// Every rightly signed notice of any recording.
@@ -109,11 +99,7 @@ impl Notices {
 
     /// The next `count` notices get `mood`, whatever the mood is otherwise.
     pub fn next(&self, count: usize, mood: Mood) {
-        self.log
-            .lock()
-            .unwrap()
-            .planned
-            .extend(std::iter::repeat_n(mood, count));
+        self.log.lock().unwrap().planned.extend(std::iter::repeat_n(mood, count));
     }
 
     /// From now on, until changed again.
@@ -124,22 +110,15 @@ impl Notices {
     }
 
     /// Waits until the notice has been taken; it may have been already.
-    pub async fn wait_for(
-        &self,
-        task: RecordingTasks,
-        recording_id: &str,
-        limit: Duration,
-    ) -> anyhow::Result<Notice> {
-        let found = self
-            .wait_until(limit, || {
-                self.of(recording_id)
-                    .into_iter()
-                    .find(|notice| notice.task() == task)
-            })
-            .await;
+    pub async fn wait_for(&self, task: RecordingTasks, recording_id: &str, limit: Duration) -> anyhow::Result<Notice> {
+        let found =
+            self.wait_until(limit, || self.of(recording_id).into_iter().find(|notice| notice.task() == task)).await;
         found.with_context(|| {
             let seen: Vec<_> = self.attempts(recording_id).iter().map(|one| (one.task(), one.answered)).collect();
-            format!("no {task:?} of {recording_id} within {limit:?}; there were {seen:?}, and refused: {:?}", self.refused())
+            format!(
+                "no {task:?} of {recording_id} within {limit:?}; there were {seen:?}, and refused: {:?}",
+                self.refused()
+            )
         })
     }
 
@@ -163,11 +142,7 @@ impl Notices {
         let message = match self.check(headers, body) {
             Ok(message) => message,
             Err((status, reason)) => {
-                let refused = Refused {
-                    status: status.as_u16(),
-                    reason,
-                    at: Instant::now(),
-                };
+                let refused = Refused { status: status.as_u16(), reason, at: Instant::now() };
                 self.log.lock().unwrap().refused.push(refused);
                 self.changed.send_modify(|version| *version += 1);
                 return status;
@@ -181,44 +156,26 @@ impl Notices {
                 Mood::Answer(status) => Some(status),
                 Mood::Hang => None,
             };
-            log.notices.push(Notice {
-                message,
-                at: Instant::now(),
-                answered,
-            });
+            log.notices.push(Notice { message, at: Instant::now(), answered });
             mood
         };
         self.changed.send_modify(|version| *version += 1);
         match mood {
             Mood::Take => StatusCode::OK,
-            Mood::Answer(status) => {
-                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Mood::Answer(status) => StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Mood::Hang => std::future::pending().await,
         }
     }
 
-    fn check(
-        &self,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<RecorderToPlugNmeet, (StatusCode, String)> {
-        let header = |name| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-        };
+    fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<RecorderToPlugNmeet, (StatusCode, String)> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let unauthorized = |reason: String| (StatusCode::UNAUTHORIZED, reason);
         if header("api-key") != self.deployment.api_key {
             return Err(unauthorized(format!("API-KEY is {:?}", header("api-key"))));
         }
         // The server compares text, so upper-case hex would be refused as well.
         if header("hash-signature") != self.signature(body) {
-            return Err(unauthorized(format!(
-                "HASH-SIGNATURE is {:?}",
-                header("hash-signature")
-            )));
+            return Err(unauthorized(format!("HASH-SIGNATURE is {:?}", header("hash-signature"))));
         }
         let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
         if header("content-type") != "application/protobuf" {

@@ -46,20 +46,10 @@ impl RtmpReceiver {
         let end = Instant::now() + Duration::from_secs(10);
         while !listens(port)? {
             let ended = child.ended()?;
-            ensure!(
-                ended.is_none() && Instant::now() < end,
-                "the RTMP receiver does not listen: {}",
-                read(&log)
-            );
+            ensure!(ended.is_none() && Instant::now() < end, "the RTMP receiver does not listen: {}", read(&log));
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(Self {
-            child,
-            port,
-            key,
-            file,
-            log,
-        })
+        Ok(Self { child, port, key, file, log })
     }
 
     /// What START_RTMP names.
@@ -137,8 +127,7 @@ fn read(path: &Path) -> String {
 }
 
 fn listens(port: u16) -> anyhow::Result<bool> {
-    let table =
-        std::fs::read_to_string("/proc/net/tcp").context("cannot read the table of sockets")?;
+    let table = std::fs::read_to_string("/proc/net/tcp").context("cannot read the table of sockets")?;
     let local = format!("0100007F:{port:04X}");
     Ok(table.lines().any(|line| {
         let mut fields = line.split_whitespace().skip(1);

@@ -44,11 +44,7 @@ struct Site {
 
 impl Site {
     fn room(&self, parameters: &Parameters) -> Option<Room> {
-        self.rooms
-            .lock()
-            .unwrap()
-            .get(parameters.get("access_token")?)
-            .cloned()
+        self.rooms.lock().unwrap().get(parameters.get("access_token")?).cloned()
     }
 }
 
@@ -57,14 +53,12 @@ impl Web {
         // Made before the first page asks for it, so that no join has to wait for an encoder.
         tokio::task::spawn_blocking(webcam).await??;
         let rooms = Rooms::default();
-        let site = Site {
-            rooms: rooms.clone(),
-            notices,
-        };
+        let site = Site { rooms: rooms.clone(), notices };
         let router = Router::new()
             .route("/", get(page))
             .route("/standin/events", get(events))
             .route("/standin/joined", post(joined))
+            .route("/standin/sounding", post(sounding))
             .route("/standin/webcam.webm", get(video))
             .route("/standin/stalled.webm", get(stalled_video))
             .route("/auth/recorder/notify", post(notify))
@@ -82,10 +76,7 @@ impl Web {
 
     pub fn open(&self, meeting: Meeting) -> Room {
         let room = Room::open(meeting);
-        self.rooms
-            .lock()
-            .unwrap()
-            .insert(room.token.clone(), room.clone());
+        self.rooms.lock().unwrap().insert(room.token.clone(), room.clone());
         room
     }
 }
@@ -96,11 +87,7 @@ impl Drop for Web {
     }
 }
 
-async fn page(
-    State(site): State<Site>,
-    parameters: Parameters,
-    RawQuery(query): RawQuery,
-) -> Html<String> {
+async fn page(State(site): State<Site>, parameters: Parameters, RawQuery(query): RawQuery) -> Html<String> {
     let meeting = match site.room(&parameters) {
         Some(room) => {
             room.visited(&query.unwrap_or_default());
@@ -114,9 +101,17 @@ async fn page(
 }
 
 async fn joined(State(site): State<Site>, parameters: Parameters) -> StatusCode {
-    match site.room(&parameters) {
+    tell(site.room(&parameters), Room::joined)
+}
+
+async fn sounding(State(site): State<Site>, parameters: Parameters) -> StatusCode {
+    tell(site.room(&parameters), Room::sounding)
+}
+
+fn tell(room: Option<Room>, what: impl FnOnce(&Room)) -> StatusCode {
+    match room {
         Some(room) => {
-            room.joined();
+            what(&room);
             StatusCode::NO_CONTENT
         }
         None => StatusCode::NOT_FOUND,
@@ -156,27 +151,13 @@ async fn video(headers: HeaderMap) -> Response {
             return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response();
         }
     };
-    let range = headers
-        .get(header::RANGE)
-        .and_then(|range| byte_range(range.to_str().ok()?, bytes.len()));
-    let common = [
-        (header::CONTENT_TYPE, "video/webm"),
-        (header::ACCEPT_RANGES, "bytes"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
+    let range = headers.get(header::RANGE).and_then(|range| byte_range(range.to_str().ok()?, bytes.len()));
+    let common =
+        [(header::CONTENT_TYPE, "video/webm"), (header::ACCEPT_RANGES, "bytes"), (header::CACHE_CONTROL, "no-store")];
     match range {
         Some((from, to)) => {
-            let extent = [(
-                header::CONTENT_RANGE,
-                format!("bytes {from}-{to}/{}", bytes.len()),
-            )];
-            (
-                StatusCode::PARTIAL_CONTENT,
-                common,
-                extent,
-                bytes.slice(from..=to),
-            )
-                .into_response()
+            let extent = [(header::CONTENT_RANGE, format!("bytes {from}-{to}/{}", bytes.len()))];
+            (StatusCode::PARTIAL_CONTENT, common, extent, bytes.slice(from..=to)).into_response()
         }
         None => (common, bytes).into_response(),
     }
@@ -192,11 +173,7 @@ async fn stalled_video() -> Response {
 fn byte_range(range: &str, length: usize) -> Option<(usize, usize)> {
     let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
     let (from, last) = (from.parse().ok()?, length.checked_sub(1)?);
-    let to = if to.is_empty() {
-        last
-    } else {
-        to.parse::<usize>().ok()?.min(last)
-    };
+    let to = if to.is_empty() { last } else { to.parse::<usize>().ok()?.min(last) };
     (from <= to).then_some((from, to))
 }
 
@@ -207,49 +184,15 @@ fn webcam() -> anyhow::Result<Bytes> {
         return Ok(clip.clone());
     }
     // A file, not a pipe: only then does ffmpeg write duration and cues, which looping needs.
-    let file = tempfile::Builder::new()
-        .prefix("pnm-webcam-")
-        .suffix(".webm")
-        .tempfile()?;
+    let file = tempfile::Builder::new().prefix("pnm-webcam-").suffix(".webm").tempfile()?;
     let output = Command::new("ffmpeg")
-        .args([
-            "-v",
-            "error",
-            "-nostdin",
-            "-y",
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc2=size=320x180:rate=25:duration=6",
-        ])
-        .args([
-            "-vf",
-            "scroll=horizontal=0.004:vertical=0.003",
-            "-pix_fmt",
-            "yuv420p",
-        ])
-        .args([
-            "-c:v",
-            "libvpx",
-            "-deadline",
-            "realtime",
-            "-cpu-used",
-            "8",
-            "-b:v",
-            "400k",
-            "-g",
-            "50",
-            "-f",
-            "webm",
-        ])
+        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=6"])
+        .args(["-vf", "scroll=horizontal=0.004:vertical=0.003", "-pix_fmt", "yuv420p"])
+        .args(["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "400k", "-g", "50", "-f", "webm"])
         .arg(file.path())
         .output()
         .context("cannot run ffmpeg")?;
-    ensure!(
-        output.status.success(),
-        "ffmpeg made no webcam video: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "ffmpeg made no webcam video: {}", String::from_utf8_lossy(&output.stderr));
     let clip = Bytes::from(std::fs::read(file.path())?);
     Ok(CLIP.get_or_init(|| clip).clone())
 }

@@ -257,3 +257,33 @@ fn a_file_that_cannot_be_read_is_named_with_the_way_out() {
     assert!(matches!(error, ConfigError::Unreadable { .. }));
     insta::assert_snapshot!(error.to_string());
 }
+
+#[test]
+fn a_damaged_file_is_told_about_and_never_a_panic() {
+    let lines: Vec<&str> = REFERENCE.lines().collect();
+    for damaged in 0..lines.len() {
+        for other in [
+            "",
+            "  ",
+            "- x",
+            "\t",
+            "'",
+            "a: b: c",
+            "? [",
+            "!!int x",
+            "&a *a",
+            "<<: 1",
+            "\u{0}",
+            "key: {a: [1, {b: .nan}]}",
+        ] {
+            let mut text = lines.clone();
+            text[damaged] = other;
+            if let Err(problems) = config::parse(&text.join("\n"), "config.yaml") {
+                assert!(!problems.list.is_empty(), "line {} as {other:?}", damaged + 1);
+            }
+        }
+    }
+    for end in REFERENCE.char_indices().map(|(end, _)| end) {
+        let _ = config::parse(&REFERENCE[..end], "config.yaml");
+    }
+}

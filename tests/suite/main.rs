@@ -1,13 +1,17 @@
 //! Every integration test, in one binary.
 
+#[path = "../measure/mod.rs"]
+mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
 
-#[path = "../measure/mod.rs"]
-mod measure;
-
+mod config;
+mod delivery;
+mod fleet;
+mod logs;
+mod nats_server;
+mod scripts;
 #[path = "standin.rs"]
 mod standin_itself;
-mod config;
-mod scripts;
+mod tls;
 mod transcode;

@@ -25,13 +25,7 @@ use crate::standin::{CONSUMER, Deployment, Meeting, Standin};
 const SOON: Duration = Duration::from_secs(10);
 
 fn now() -> i64 {
-    i64::try_from(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs(),
-    )
-    .unwrap()
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
 fn claims(deployment: &Deployment) -> Value {
@@ -39,11 +33,7 @@ fn claims(deployment: &Deployment) -> Value {
 }
 
 fn token(claims: &Value, secret: &str) -> String {
-    let signed = format!(
-        "{}.{}",
-        BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#),
-        BASE64.encode(claims.to_string())
-    );
+    let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#), BASE64.encode(claims.to_string()));
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(signed.as_bytes());
     format!("{signed}.{}", BASE64.encode(mac.finalize().into_bytes()))
@@ -57,11 +47,7 @@ async fn recorder(standin: &Standin) -> Client {
         auth.token = Some(token(&claims(&deployment), &deployment.api_secret));
         std::future::ready(Ok(auth))
     });
-    options
-        .reconnect_delay_callback(|_| Duration::from_millis(100))
-        .connect(standin.nats_url())
-        .await
-        .unwrap()
+    options.reconnect_delay_callback(|_| Duration::from_millis(100)).connect(standin.nats_url()).await.unwrap()
 }
 
 #[tokio::test]
@@ -69,59 +55,19 @@ async fn a_recorder_may_do_all_that_the_contract_lists() {
     let standin = Standin::start(Deployment::default()).await.unwrap();
     let client = recorder(&standin).await;
     let jetstream = jetstream::new(client.clone());
-    let Deployment {
-        bucket,
-        jobs,
-        channel,
-        ..
-    } = standin.deployment.clone();
+    let Deployment { bucket, jobs, channel, .. } = standin.deployment.clone();
 
     let store = jetstream.get_key_value(&bucket).await.unwrap();
-    store
-        .put("recorder_node-1-FIELD_0", "10".into())
-        .await
-        .unwrap();
-    assert_eq!(
-        store.get("recorder_node-1-FIELD_0").await.unwrap().unwrap(),
-        "10"
-    );
-    assert_eq!(
-        standin
-            .fleet
-            .announcement("node-1")
-            .await
-            .unwrap()
-            .unwrap()
-            .max_limit,
-        Some(10)
-    );
+    store.put("recorder_node-1-FIELD_0", "10".into()).await.unwrap();
+    assert_eq!(store.get("recorder_node-1-FIELD_0").await.unwrap().unwrap(), "10");
+    assert_eq!(standin.fleet.announcement("node-1").await.unwrap().unwrap().max_limit, Some(10));
     store.purge("recorder_node-1-FIELD_0").await.unwrap();
     assert!(standin.fleet.keys().await.unwrap().is_empty());
 
-    jetstream
-        .publish(jobs.clone(), "a job".into())
-        .await
-        .unwrap()
-        .await
-        .unwrap();
-    assert_eq!(
-        standin.fleet.queued_jobs().await.unwrap(),
-        [(1, "a job".into())]
-    );
-    let consumer: PullConsumer = jetstream
-        .get_consumer_from_stream(CONSUMER, &jobs)
-        .await
-        .unwrap();
-    let job = consumer
-        .fetch()
-        .max_messages(1)
-        .messages()
-        .await
-        .unwrap()
-        .next()
-        .await
-        .unwrap()
-        .unwrap();
+    jetstream.publish(jobs.clone(), "a job".into()).await.unwrap().await.unwrap();
+    assert_eq!(standin.fleet.queued_jobs().await.unwrap(), [(1, "a job".into())]);
+    let consumer: PullConsumer = jetstream.get_consumer_from_stream(CONSUMER, &jobs).await.unwrap();
+    let job = consumer.fetch().max_messages(1).messages().await.unwrap().next().await.unwrap().unwrap();
     assert_eq!(standin.fleet.queue().await.unwrap().ack_pending, 1);
     job.double_ack().await.unwrap();
     assert_eq!(standin.fleet.queue().await.unwrap().messages, 0);
@@ -135,18 +81,11 @@ async fn a_recorder_may_do_all_that_the_contract_lists() {
             msg: "success".to_owned(),
             status_code: StatusCode::Success.into(),
         };
-        client
-            .publish(request.reply.unwrap(), response.encode_to_vec().into())
-            .await
-            .unwrap();
+        client.publish(request.reply.unwrap(), response.encode_to_vec().into()).await.unwrap();
         client.flush().await.unwrap();
     });
     let room = standin.meeting(Meeting::default());
-    let reply = standin
-        .fleet
-        .start_recording(&room, "rec-1", "node-1")
-        .await
-        .unwrap();
+    let reply = standin.fleet.start_recording(&room, "rec-1", "node-1").await.unwrap();
     assert!(reply.response.unwrap().status);
     answer.await.unwrap();
     assert_eq!(standin.violations(), Vec::<String>::new());
@@ -156,19 +95,13 @@ async fn a_recorder_may_do_all_that_the_contract_lists() {
 async fn what_the_contract_does_not_list_is_refused_and_noticed() {
     let standin = Standin::start(Deployment::default()).await.unwrap();
     let client = recorder(&standin).await;
-    let refused = [
-        format!("$JS.API.STREAM.INFO.{}", standin.deployment.jobs),
-        "elsewhere".to_owned(),
-    ];
+    let refused = [format!("$JS.API.STREAM.INFO.{}", standin.deployment.jobs), "elsewhere".to_owned()];
     for subject in &refused {
         client.publish(subject.clone(), "".into()).await.unwrap();
     }
     let _kept = client.subscribe("elsewhere.too").await.unwrap();
     // The server handles a connection's messages in order: once this is answered, it has seen the others.
-    let store = jetstream::new(client)
-        .get_key_value(&standin.deployment.bucket)
-        .await
-        .unwrap();
+    let store = jetstream::new(client).get_key_value(&standin.deployment.bucket).await.unwrap();
     store.put("k", "v".into()).await.unwrap();
     let violations = standin.violations().join("\n");
     assert_eq!(violations.lines().count(), 3, "{violations}");
@@ -203,29 +136,19 @@ async fn only_a_fresh_token_of_this_deployment_gets_in() {
         ("longer", with("exp", (now() + 3600).into())),
     ];
     for (reason, token) in &wrong {
-        let refused = ConnectOptions::with_token(token.clone())
-            .connect(standin.nats_url())
-            .await;
+        let refused = ConnectOptions::with_token(token.clone()).connect(standin.nats_url()).await;
         assert!(refused.is_err(), "{reason}");
         let seen = standin.tokens();
         let seen = seen.last().unwrap().refused.clone().unwrap();
         assert!(seen.contains(reason), "{reason}: {seen}");
     }
-    ConnectOptions::with_token(token(&right, secret))
-        .connect(standin.nats_url())
-        .await
-        .unwrap();
+    ConnectOptions::with_token(token(&right, secret)).connect(standin.nats_url()).await.unwrap();
     assert_eq!(standin.tokens().last().unwrap().refused, None);
 }
 
 #[tokio::test]
 async fn nats_comes_back_on_its_port_with_what_it_stored() {
-    let standin = Standin::start(Deployment {
-        provisioned: false,
-        ..Deployment::default()
-    })
-    .await
-    .unwrap();
+    let standin = Standin::start(Deployment { provisioned: false, ..Deployment::default() }).await.unwrap();
     assert!(standin.fleet.queue().await.is_err());
     standin.fleet.provision().await.unwrap();
     let client = recorder(&standin).await;
@@ -235,18 +158,13 @@ async fn nats_comes_back_on_its_port_with_what_it_stored() {
     standin.start_nats().await.unwrap();
     standin.wait_for_tokens(before + 1, SOON).await.unwrap();
     assert_eq!(standin.fleet.queue().await.unwrap().messages, 1);
-    let store = jetstream::new(client)
-        .get_key_value(&standin.deployment.bucket)
-        .await
-        .unwrap();
+    let store = jetstream::new(client).get_key_value(&standin.deployment.bucket).await.unwrap();
     store.put("k", "v".into()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_notice_is_taken_only_if_it_is_signed() {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
+    rustls::crypto::ring::default_provider().install_default().ok();
     let standin = Standin::start(Deployment::default()).await.unwrap();
     let http = reqwest::Client::new();
     let body = RecorderToPlugNmeet {
@@ -261,16 +179,8 @@ async fn a_notice_is_taken_only_if_it_is_signed() {
         let request = http
             .post(format!("{}/auth/recorder/notify", standin.host()))
             .header("API-KEY", &standin.deployment.api_key);
-        let request = request
-            .header("HASH-SIGNATURE", signature)
-            .header("Content-Type", "application/protobuf");
-        request
-            .body(body.clone())
-            .send()
-            .await
-            .unwrap()
-            .status()
-            .as_u16()
+        let request = request.header("HASH-SIGNATURE", signature).header("Content-Type", "application/protobuf");
+        request.body(body.clone()).send().await.unwrap().status().as_u16()
     };
     assert_eq!(post(&signature.to_uppercase()).await, 401);
     assert_eq!(standin.notices.refused().len(), 1);
@@ -278,34 +188,19 @@ async fn a_notice_is_taken_only_if_it_is_signed() {
     assert_eq!(post(&signature).await, 500);
     assert!(standin.notices.of("rec-1").is_empty());
     assert_eq!(post(&signature).await, 200);
-    standin
-        .notices
-        .wait_for(RecordingTasks::EndRecording, "rec-1", SOON)
-        .await
-        .unwrap();
+    standin.notices.wait_for(RecordingTasks::EndRecording, "rec-1", SOON).await.unwrap();
     assert_eq!(standin.notices.attempts("rec-1").len(), 2);
 }
 
 #[tokio::test]
 async fn an_unknown_token_gets_the_error_page() {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
+    rustls::crypto::ring::default_provider().install_default().ok();
     let standin = Standin::start(Deployment::default()).await.unwrap();
     let room = standin.meeting(Meeting::default());
     let get = async |query: &str| {
-        reqwest::get(format!("{}/?access_token={query}", standin.host()))
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
+        reqwest::get(format!("{}/?access_token={query}", standin.host())).await.unwrap().text().await.unwrap()
     };
-    assert!(
-        get("nobody's")
-            .await
-            .contains("The access token is not valid or expired")
-    );
+    assert!(get("nobody's").await.contains("The access token is not valid or expired"));
     let page = get(&format!("{}&custom_design=%7B%7D", room.token)).await;
     assert!(page.contains(&room.id) && !page.contains("not valid"));
     assert!(room.visits()[0].query.ends_with("&custom_design=%7B%7D"));
@@ -324,40 +219,17 @@ fn the_cheapest_recorder_that_is_alive_is_selected() {
     };
     let now = 1_000_000;
     let pick = |fleet: &[(&str, Announcement)]| {
-        let fleet: BTreeMap<_, _> = fleet
-            .iter()
-            .map(|(id, one)| ((*id).to_owned(), one.clone()))
-            .collect();
+        let fleet: BTreeMap<_, _> = fleet.iter().map(|(id, one)| ((*id).to_owned(), one.clone())).collect();
         cheapest(&fleet, now, PING_TIMEOUT)
     };
-    assert_eq!(
-        one(1, 10, 0.5, 4, now).cost(now, PING_TIMEOUT),
-        Some((0.6 * 0.1 + 0.4 * 0.5) * 0.5)
-    );
+    assert_eq!(one(1, 10, 0.5, 4, now).cost(now, PING_TIMEOUT), Some((0.6 * 0.1 + 0.4 * 0.5) * 0.5));
     // A full node is still chosen if it is cheaper: that is what the server does.
+    assert_eq!(pick(&[("busy", one(10, 10, 0.0, 64, now)), ("idle", one(0, 10, 0.5, 2, now))]).unwrap(), "busy");
     assert_eq!(
-        pick(&[
-            ("busy", one(10, 10, 0.0, 64, now)),
-            ("idle", one(0, 10, 0.5, 2, now))
-        ])
-        .unwrap(),
-        "busy"
-    );
-    assert_eq!(
-        pick(&[
-            ("silent", one(0, 10, 0.0, 64, now - 8_001)),
-            ("loaded", one(9, 10, 0.9, 2, now - 8_000))
-        ])
-        .unwrap(),
+        pick(&[("silent", one(0, 10, 0.0, 64, now - 8_001)), ("loaded", one(9, 10, 0.9, 2, now - 8_000))]).unwrap(),
         "loaded"
     );
-    assert_eq!(
-        pick(&[
-            ("out", one(0, 10, 0.0, 64, 0)),
-            ("half", Announcement::default())
-        ]),
-        None
-    );
+    assert_eq!(pick(&[("out", one(0, 10, 0.0, 64, 0)), ("half", Announcement::default())]), None);
 }
 
 #[tokio::test]
@@ -378,30 +250,14 @@ async fn the_rtmp_receiver_writes_down_what_it_is_sent() {
             "-i",
             "sine=duration=2",
         ])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-c:a",
-            "aac",
-            "-f",
-            "flv",
-            &receiver.url(),
-        ])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-f", "flv", &receiver.url()])
         .spawn()
         .unwrap();
     receiver.wait_for_bytes(10_000, SOON).await.unwrap();
     receiver.wait_until_over(SOON).await.unwrap();
     sender.wait().unwrap();
     let info = probe(receiver.file()).unwrap();
-    assert_eq!(
-        (
-            info.video().unwrap().codec.as_str(),
-            info.audio().unwrap().codec.as_str()
-        ),
-        ("h264", "aac")
-    );
+    assert_eq!((info.video().unwrap().codec.as_str(), info.audio().unwrap().codec.as_str()), ("h264", "aac"));
 }
 
 /// Six seconds with a flash at each half second and a beep 40 ms later, in the left third of a moving picture.
@@ -450,12 +306,7 @@ fn sync_is_measured_to_a_few_milliseconds_also_at_a_variable_frame_rate() {
         "bt709",
     ];
     let clips = [
-        clip(
-            dir.path(),
-            "constant.mp4",
-            "null",
-            &[&tagged[..], &["-c:a", "aac"]].concat(),
-        ),
+        clip(dir.path(), "constant.mp4", "null", &[&tagged[..], &["-c:a", "aac"]].concat()),
         // Frames only where something changes, and one each second: what a damage-driven recorder writes.
         clip(
             dir.path(),
@@ -473,22 +324,14 @@ fn sync_is_measured_to_a_few_milliseconds_also_at_a_variable_frame_rate() {
             dir.path(),
             "late.mkv",
             "select='gte(t,1.2)'",
-            &[
-                &tagged[..],
-                &["-c:a", "pcm_s16le", "-copyts", "-output_ts_offset", "3.3"],
-            ]
-            .concat(),
+            &[&tagged[..], &["-c:a", "pcm_s16le", "-copyts", "-output_ts_offset", "3.3"]].concat(),
         ),
     ];
     for clip in &clips {
         let flashes = picture::flashes(clip, Crop::new(20, 20, 160, 320)).unwrap();
         let beeps = sound::beeps(clip, 1000.0).unwrap();
         let sync = sync::pair(&beeps, &flashes, 6);
-        assert!(
-            (sync.mean() - 40.0).abs() < 3.0 && (sync.worst() - 40.0).abs() < 3.0,
-            "{}: {sync}",
-            clip.display()
-        );
+        assert!((sync.mean() - 40.0).abs() < 3.0 && (sync.worst() - 40.0).abs() < 3.0, "{}: {sync}", clip.display());
         assert_eq!(sync.beeps, 6, "{}: {beeps:?}", clip.display());
         assert_eq!(sound::beeps(clip, 1700.0).unwrap(), Vec::<f64>::new());
         let blue = picture::mean_colour(
@@ -497,13 +340,7 @@ fn sync_is_measured_to_a_few_milliseconds_also_at_a_variable_frame_rate() {
             Crop::new(240, 20, 160, 320),
         )
         .unwrap();
-        assert!(
-            blue.iter()
-                .zip([0x28, 0x60, 0xc8])
-                .all(|(a, b)| a.abs_diff(b) < 6),
-            "{}: {blue:?}",
-            clip.display()
-        );
+        assert!(blue.iter().zip([0x28, 0x60, 0xc8]).all(|(a, b)| a.abs_diff(b) < 6), "{}: {blue:?}", clip.display());
         assert!(picture::movement(clip, Crop::new(240, 20, 160, 320)).unwrap() < 0.5);
     }
     let sheet = dir.path().join("sheet.png");

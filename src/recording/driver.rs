@@ -1,0 +1,270 @@
+//! Owns one recording or broadcast: turns what happens into events for its [`Session`] and carries out the effects.
+
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::raw_file::RawFile;
+use super::session::{Effect, Event, Session, State};
+use crate::capture::rig::{OpenError, Rig, Summary};
+use crate::delivery::jobs::JobPublisher;
+use crate::delivery::notifier::{Delivered, Notifier};
+use crate::fleet::permits::Permit;
+use crate::protocol::ids::RecorderId;
+use crate::protocol::job::{Job, Work};
+use crate::protocol::notice::{self, Notice, Outcome};
+use crate::protocol::request::{Kind, RecordingInfo};
+use crate::telemetry::redact;
+
+/// How often the session is told that time has passed.
+const TICK: Duration = Duration::from_secs(1);
+/// The job follows the notice of the end, so that the server hears of the MP4 last; but it does not wait for ever for
+/// a server that is away.
+const TOLD_LIMIT: Duration = Duration::from_secs(60);
+
+/// What every recording needs of the rest of the program.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub recorder: RecorderId,
+    pub notifier: Notifier,
+    pub publisher: JobPublisher,
+}
+
+/// One recording or broadcast that was taken on.
+pub struct Task<R: Rig> {
+    pub kind: Kind,
+    pub info: RecordingInfo,
+    pub rig: R::Spec,
+    /// `None` for a broadcast.
+    pub raw: Option<RawFile>,
+    /// Its place in the node, given back when the rig is closed.
+    pub permit: Permit,
+    /// Asks for the end: the server (`None`), or the program with its reason.
+    pub stops: mpsc::Receiver<Option<String>>,
+}
+
+/// What a piece of work ends in: the rig, if it had that in hand, and the news.
+type Done<R> = (Option<R>, Event);
+
+/// Carries out effects; at most one piece of work at a time.
+struct Driver<R: Rig> {
+    kind: Kind,
+    info: RecordingInfo,
+    surroundings: Surroundings,
+    raw: Option<RawFile>,
+    permit: Option<Permit>,
+    to_open: Option<R::Spec>,
+    opening: CancellationToken,
+    rig: Option<R>,
+    work: Option<BoxFuture<'static, Done<R>>>,
+    /// Resolves when the server knows of the end.
+    end_told: Option<oneshot::Receiver<Delivered>>,
+    /// What the rig did, for the last line of the log.
+    summary: std::sync::Arc<std::sync::Mutex<Summary>>,
+}
+
+/// Runs a recording to its end.
+pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
+    let Task { kind, info, rig, raw, permit, mut stops } = task;
+    let began = Instant::now();
+    let mut driver = Driver::<R> {
+        kind,
+        info,
+        surroundings,
+        raw,
+        permit: Some(permit),
+        to_open: Some(rig),
+        opening: CancellationToken::new(),
+        rig: None,
+        work: None,
+        end_told: None,
+        summary: std::sync::Arc::default(),
+    };
+    let (mut session, effects) = Session::begin(kind, Duration::ZERO);
+    for effect in effects {
+        driver.carry_out(effect);
+    }
+    let mut tick = tokio::time::interval(TICK);
+    while session.state() != State::Ended {
+        let capturing = session.state() == State::Capturing;
+        let event = tokio::select! {
+            Some(reason) = stops.recv() => Event::Stop(reason),
+            (rig, event) = done(driver.work.as_mut()) => {
+                driver.work = None;
+                driver.rig = rig;
+                event
+            }
+            cause = broken(driver.rig.as_mut()), if capturing => Event::Broke(cause),
+            _ = tick.tick() => Event::Tick,
+        };
+        note(&event);
+        for effect in session.on(began.elapsed(), event) {
+            driver.carry_out(effect);
+        }
+    }
+    driver.say_goodbye().await;
+}
+
+/// Waits for the piece of work in hand.
+async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R> {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn broken<R: Rig>(rig: Option<&mut R>) -> String {
+    match rig {
+        Some(rig) => rig.broken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an operator reads of an event.
+fn note(event: &Event) {
+    match event {
+        Event::Stop(None) => tracing::info!("the server asks to stop"),
+        Event::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
+        Event::Broke(cause) => tracing::error!(cause, "the capture broke off; what was recorded is kept"),
+        Event::OpenFailed(Some(cause)) => tracing::error!(cause, "the meeting cannot be recorded"),
+        Event::OpenFailed(None) => tracing::info!("stopped before the meeting was reached"),
+        Event::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
+        Event::Stored(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
+        Event::Published(Err(cause)) => {
+            tracing::error!(cause, "the transcoding job is not in the work queue; the raw file is in its place");
+        }
+        Event::Opened
+        | Event::Finished(Ok(()))
+        | Event::Closed
+        | Event::Stored(Ok(()))
+        | Event::Published(Ok(()))
+        | Event::Tick => {}
+    }
+}
+
+impl<R: Rig> Driver<R> {
+    fn carry_out(&mut self, effect: Effect) {
+        tracing::debug!(?effect, "next");
+        match effect {
+            Effect::OpenRig => self.open(),
+            Effect::CancelOpening => self.opening.cancel(),
+            Effect::FinishEncoder => self.finish(),
+            Effect::CloseRig => self.close(),
+            Effect::Store => self.store(),
+            Effect::PublishJob => self.publish(),
+            Effect::TellStarted => {
+                tracing::info!("started");
+                self.tell(notice::Event::Started(self.kind));
+            }
+            Effect::TellEnded(outcome) => {
+                // A cause may quote a child's words, and those an address with its secret.
+                let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
+                self.end_told = Some(self.tell(notice::Event::Ended(self.kind, outcome)));
+            }
+            Effect::GiveUp(why) => {
+                tracing::error!(why, "giving up on it and going on");
+                self.work = None;
+                self.rig = None;
+            }
+            Effect::FreePlace => self.permit = None,
+        }
+    }
+
+    fn tell(&self, event: notice::Event) -> oneshot::Receiver<Delivered> {
+        self.surroundings.notifier.tell(Notice { info: self.info.clone(), event })
+    }
+
+    fn open(&mut self) {
+        let Some(spec) = self.to_open.take() else { return };
+        let cancel = self.opening.clone();
+        self.work = Some(
+            async move {
+                match R::open(spec, cancel).await {
+                    Ok(rig) => (Some(rig), Event::Opened),
+                    Err(OpenError::Cancelled) => (None, Event::OpenFailed(None)),
+                    Err(OpenError::Failed(cause)) => (None, Event::OpenFailed(Some(cause))),
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    fn finish(&mut self) {
+        let Some(mut rig) = self.rig.take() else { return };
+        let summary = std::sync::Arc::clone(&self.summary);
+        self.work = Some(
+            async move {
+                let (done, result) = rig.finish().await;
+                *summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = done;
+                (Some(rig), Event::Finished(result))
+            }
+            .boxed(),
+        );
+    }
+
+    fn close(&mut self) {
+        let Some(rig) = self.rig.take() else { return };
+        self.work = Some(
+            async move {
+                rig.close().await;
+                (None, Event::Closed)
+            }
+            .boxed(),
+        );
+    }
+
+    fn store(&mut self) {
+        let raw = self.raw.clone();
+        self.work = Some(
+            async move {
+                let result = match raw {
+                    Some(raw) => raw.store().await.map(|_| ()),
+                    None => Err("a broadcast has no raw file".to_owned()),
+                };
+                (None, Event::Stored(result))
+            }
+            .boxed(),
+        );
+    }
+
+    fn publish(&mut self) {
+        let Some(raw) = &self.raw else { return };
+        let job = Job {
+            info: self.info.clone(),
+            recorder_id: self.surroundings.recorder.clone(),
+            work: Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 },
+        };
+        let publisher = self.surroundings.publisher.clone();
+        let told = self.end_told.take();
+        self.work = Some(
+            async move {
+                if let Some(told) = told {
+                    // Delivered, given up or late: the job goes out in any case.
+                    let _ = tokio::time::timeout(TOLD_LIMIT, told).await;
+                }
+                let result = publisher.publish(&job).await.map_err(|error| error.to_string());
+                (None, Event::Published(result))
+            }
+            .boxed(),
+        );
+    }
+
+    async fn say_goodbye(self) {
+        if let Some(raw) = &self.raw {
+            raw.tidy().await;
+        }
+        let done = *self.summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tracing::info!(
+            duration_s = done.duration.as_secs_f32(),
+            frames = done.frames_sent,
+            frames_dropped = done.frames_dropped,
+            silence_filled_ms = done.silence_filled_ms,
+            sound_skipped_ms = done.sound_skipped_ms,
+            bytes = done.bytes,
+            "ended"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! How a start request and the configuration make a rig and a raw file.
+
+use std::path::PathBuf;
+
+use crate::capture::encoder::Target;
+use crate::capture::rig::{LiveRig, RigSpec};
+use crate::config::Config;
+use crate::protocol::ids::InvalidName;
+use crate::protocol::request::{Output, Start};
+use crate::recording::raw_file::RawFile;
+use crate::recording::service::Plan;
+
+/// The real rig, as configured.
+#[derive(Clone, Debug)]
+pub struct Rigs {
+    config: Config,
+    sandbox: bool,
+}
+
+impl Rigs {
+    /// `sandbox`: whether Chrome's can be used here.
+    #[must_use]
+    pub fn new(config: Config, sandbox: bool) -> Self {
+        Self { config, sandbox }
+    }
+
+    /// The meeting page (PROTOCOL 4); the token goes in as it is, with whatever follows it.
+    fn url(&self, start: &Start) -> String {
+        let token = start.access_token.expose();
+        match &self.config.server.join_host {
+            Some(join_host) => format!("{join_host}{token}"),
+            None => format!("{}/?access_token={token}", self.config.server.host),
+        }
+    }
+
+    /// Beside the logs, or beside the raw files where there is no log file.
+    fn screenshot(&self, start: &Start) -> PathBuf {
+        let log_dir = self.config.log.file.as_deref().and_then(std::path::Path::parent);
+        let dir = log_dir.unwrap_or(&self.config.recorder.temporary_dir);
+        dir.join(format!("{}-{}.png", start.info.recording_id, start.kind().as_str()))
+    }
+}
+
+impl Plan<LiveRig> for Rigs {
+    fn rig(&self, start: &Start, raw: Option<&RawFile>) -> RigSpec {
+        let (target, ffmpeg) = match (&start.output, raw) {
+            (Output::Rtmp(url), _) => (Target::Rtmp(url.clone()), &self.config.ffmpeg.rtmp),
+            (Output::File, raw) => {
+                (Target::File(raw.map(|raw| raw.growing.clone()).unwrap_or_default()), &self.config.ffmpeg.recording)
+            }
+        };
+        RigSpec {
+            url: self.url(start),
+            target,
+            ffmpeg: ffmpeg.clone(),
+            chrome: self.config.chrome.clone(),
+            sandbox: self.sandbox,
+            size: (self.config.recorder.width, self.config.recorder.height),
+            dpi: self.config.recorder.dpi,
+            screenshot: self.screenshot(start),
+        }
+    }
+
+    fn raw_file(&self, start: &Start) -> Result<RawFile, InvalidName> {
+        let recorder = &self.config.recorder;
+        RawFile::new(
+            &recorder.temporary_dir,
+            &recorder.main_path,
+            &recorder.sub_path,
+            &start.info.recording_id,
+            &start.info.room_id,
+        )
+    }
+}

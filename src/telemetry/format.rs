@@ -1,0 +1,145 @@
+//! How one event becomes one line: text for people, JSON for machines. Both carry the fields of all spans around the
+//! event, so that every line of a recording names it.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::is_own;
+
+/// `2026-08-01T10:00:00.042Z  INFO recording{recording_id=… room_id=… task=…}: message key=value`; an event of a library
+/// also names it.
+#[derive(Debug)]
+pub(super) struct Text;
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "{} {:>5} ", now(), event.metadata().level())?;
+        for span in ctx.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+            write!(writer, "{}", span.name())?;
+            let extensions = span.extensions();
+            if let Some(fields) = extensions.get::<FormattedFields<N>>().filter(|fields| !fields.is_empty()) {
+                write!(writer, "{{{fields}}}")?;
+            }
+            write!(writer, ": ")?;
+        }
+        if !is_own(event.metadata().target()) {
+            write!(writer, "[{}] ", event.metadata().target())?;
+        }
+        ctx.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// One flat object: `timestamp`, `level`, `message`, then the fields of the spans and of the event, then `target`; so
+/// that `jq 'select(.recording_id == "…")'` finds a recording. An inner field of the same name wins.
+#[derive(Debug)]
+pub(super) struct Json;
+
+impl<S> FormatEvent<S, JsonFields> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, JsonFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut object = Object(vec![
+            ("timestamp".to_owned(), now().to_string().into()),
+            ("level".to_owned(), level(*event.metadata().level()).into()),
+            ("message".to_owned(), "".into()),
+            ("target".to_owned(), event.metadata().target().into()),
+        ]);
+        for span in ctx.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+            let extensions = span.extensions();
+            let Some(fields) = extensions.get::<FormattedFields<JsonFields>>() else { continue };
+            if let Ok(fields) = serde_json::from_str::<serde_json::Map<String, Value>>(fields) {
+                fields.into_iter().for_each(|(name, value)| object.put(&name, value));
+            }
+        }
+        event.record(&mut object);
+        writeln!(writer, "{object}")
+    }
+}
+
+/// UTC to the millisecond (RFC 3339).
+fn now() -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_millis(SystemTime::now())
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::TRACE => "trace",
+        Level::DEBUG => "debug",
+        Level::INFO => "info",
+        Level::WARN => "warn",
+        Level::ERROR => "error",
+    }
+}
+
+/// A JSON object whose members stay in the order in which they were put in.
+struct Object(Vec<(String, Value)>);
+
+impl Object {
+    fn put(&mut self, name: &str, value: Value) {
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        // A field may be called like what every line has; it must not take its place.
+        let name = if matches!(name, "timestamp" | "level" | "target") { format!("{name}_") } else { name.to_owned() };
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            write!(f, "{before}{}:{value}", Value::from(name.as_str()))?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl Visit for Object {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field.name(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field.name(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field.name(), value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field.name(), value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field.name(), value.into());
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.put(field.name(), value.to_string().into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field.name(), format!("{value:?}").into());
+    }
+}

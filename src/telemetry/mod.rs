@@ -1,0 +1,130 @@
+//! What the program tells about itself: `tracing` events as lines of text or JSON, to standard output and a log file.
+//!
+//! A line may leave the program only through `sink`, which masks secrets ([`redact`]).
+
+mod format;
+pub mod redact;
+mod rotate;
+mod sink;
+
+use anyhow::Context as _;
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterFn, Targets};
+use tracing_subscriber::fmt::format::{DefaultFields, JsonFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{Layer, Registry, fmt};
+
+use crate::config::{LogConfig, LogFormat, LogLevel};
+use rotate::{Limits, RotatingFile};
+use sink::Sink;
+
+/// The targets of this program's own events and spans begin with it.
+const OWN: &str = "plugnmeet_recorder";
+
+/// Libraries that say too much, and the level above which they are heard unless everything is asked for.
+const DAMPED: [(&str, LevelFilter); 9] = [
+    // It reports each message of a newer Chrome that it does not know.
+    ("chromiumoxide", LevelFilter::ERROR),
+    ("async_nats", LevelFilter::WARN),
+    ("h2", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+    ("hyper_util", LevelFilter::WARN),
+    ("reqwest", LevelFilter::WARN),
+    ("rustls", LevelFilter::WARN),
+    ("tokio_tungstenite", LevelFilter::WARN),
+    ("tungstenite", LevelFilter::WARN),
+];
+
+/// Keeps the log open. Dropped at the very end, it makes sure that every line is on the disk.
+#[derive(Debug)]
+#[must_use = "the log is only sure to be on the disk once the guard was dropped"]
+pub struct Guard {
+    sink: Sink,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.sink.sync();
+    }
+}
+
+/// Opens the log for the whole process, and from then on also logs panics. `debug` (`recorder.debug`) lets the
+/// libraries have their say as well.
+///
+/// # Errors
+/// Where the log file or its directory cannot be made or opened, or where this was called before.
+pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<Guard> {
+    let file = config
+        .file
+        .as_deref()
+        .map(|path| {
+            let limits = Limits { size: config.max_size, backups: config.max_backups, age: config.max_age };
+            RotatingFile::open(path, limits).with_context(|| format!("cannot open the log file {}", path.display()))
+        })
+        .transpose()?;
+    let stdout = config.stdout.then(|| Box::new(std::io::stdout()) as _);
+    let sink = Sink::new(stdout, file);
+    tracing::subscriber::set_global_default(subscriber(config, debug, sink.clone()))
+        .context("the log was opened before")?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Guard { sink })
+}
+
+fn subscriber(config: &LogConfig, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
+    let layer = fmt::layer().with_ansi(false).with_writer(sink);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(format::Text).boxed(),
+        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(format::Json).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter(config.level, debug)))
+}
+
+fn filter(level: LogLevel, debug: bool) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    let level = match level {
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+    };
+    let level = if debug { level.max(LevelFilter::DEBUG) } else { level };
+    let damped = DAMPED.map(|(target, damped)| (target, if debug { level } else { level.min(damped) }));
+    let targets = Targets::new().with_default(level).with_targets(damped);
+    FilterFn::new(move |metadata| {
+        // A span of ours is no line of its own; it names the recording in the lines of whatever level.
+        (metadata.is_span() && is_own(metadata.target())) || targets.would_enable(metadata.target(), metadata.level())
+    })
+}
+
+fn is_own(target: &str) -> bool {
+    target.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// A panic as a line of the log, with the span it happened in.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    if Sink::is_writing() {
+        // The log itself broke: this thread holds it, and would wait for itself for ever.
+        let text = format!("plugnmeet-recorder: panic while logging: {message} ({location})");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", redact::scrub(&text)).as_bytes());
+        return;
+    }
+    let current = std::thread::current();
+    let thread = current.name().unwrap_or("unnamed");
+    let backtrace = std::backtrace::Backtrace::capture();
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        tracing::error!(thread, location, %backtrace, "panic: {message}");
+    } else {
+        tracing::error!(thread, location, "panic: {message}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

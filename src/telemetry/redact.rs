@@ -1,0 +1,349 @@
+//! Keeps secrets out of everything that is logged. It works on finished lines, so it does not matter which program or
+//! library a secret came from.
+//!
+//! Two nets: texts that were registered as secrets while they are in use, and shapes that are secrets wherever they
+//! come up: JSON web tokens, `access_token=…`, user and password in a URL, the stream key of an RTMP URL.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{PoisonError, RwLock};
+
+/// What stands in place of a secret.
+const MASK: &str = "[redacted]";
+
+/// A shorter text is not registered, in bytes: it would mask half the log, and is no secret.
+const SHORTEST: usize = 6;
+
+static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
+
+/// Keeps a secret out of the log as long as it lives.
+#[derive(Debug)]
+#[must_use = "the secret is masked only while the registration lives"]
+pub struct Registration {
+    forms: Vec<String>,
+}
+
+/// Masks `secret` in every line from now on, also where it stands escaped (JSON, Rust's `{:?}`) or URL-encoded. The same
+/// secret may be registered several times. One of less than 6 bytes is not masked.
+pub fn register(secret: &str) -> Registration {
+    let forms = if secret.len() < SHORTEST { Vec::new() } else { forms_of(secret) };
+    if !forms.is_empty() {
+        REGISTRY.write().unwrap_or_else(PoisonError::into_inner).add(&forms);
+    }
+    Registration { forms }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.forms.is_empty() {
+            REGISTRY.write().unwrap_or_else(PoisonError::into_inner).remove(&self.forms);
+        }
+    }
+}
+
+/// `text` with every secret masked. Costs one pass over the text, and no allocation where there is none.
+pub fn scrub(text: &str) -> Cow<'_, str> {
+    let mut secrets = Vec::new();
+    REGISTRY.read().unwrap_or_else(PoisonError::into_inner).find(text, &mut secrets);
+    find_web_tokens(text, &mut secrets);
+    find_access_tokens(text, &mut secrets);
+    find_in_urls(text, &mut secrets);
+    if secrets.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(mask(text, secrets)) }
+}
+
+fn mask(text: &str, mut secrets: Vec<Range<usize>>) -> String {
+    secrets.sort_by_key(|secret| secret.start);
+    let mut clean = String::with_capacity(text.len());
+    let mut done = 0;
+    for secret in secrets {
+        // Secrets that touch or overlap become one mask.
+        if secret.start > done || done == 0 {
+            clean.push_str(&text[done..secret.start]);
+            clean.push_str(MASK);
+        }
+        done = done.max(secret.end);
+    }
+    clean.push_str(&text[done..]);
+    clean
+}
+
+/// The ways in which a secret is written in a log: as it is, in a URL, and in quotes, which may be quoted once more
+/// where a line of JSON holds a text that was quoted already.
+fn forms_of(secret: &str) -> Vec<String> {
+    let mut forms = vec![
+        secret.to_owned(),
+        in_json(secret),
+        in_json(&in_json(secret)),
+        secret.escape_debug().to_string(),
+        in_json(&secret.escape_debug().to_string()),
+        url::form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+    ];
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+/// `text` as it stands between the quotes of a JSON string.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
+}
+
+/// The registered secrets, and an index that rules out nearly every place of a line with one look.
+#[derive(Debug)]
+struct Registry {
+    /// How many registrations hold each text.
+    counts: BTreeMap<String, usize>,
+    /// One bit for each pair of bytes with which a text begins; empty where nothing is registered.
+    starts: Vec<u64>,
+}
+
+impl Registry {
+    const fn new() -> Self {
+        Self { counts: BTreeMap::new(), starts: Vec::new() }
+    }
+
+    fn add(&mut self, forms: &[String]) {
+        for form in forms {
+            *self.counts.entry(form.clone()).or_insert(0) += 1;
+        }
+        self.index();
+    }
+
+    fn remove(&mut self, forms: &[String]) {
+        for form in forms {
+            if let Some(count) = self.counts.get_mut(form) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(form);
+                }
+            }
+        }
+        self.index();
+    }
+
+    fn index(&mut self) {
+        self.starts.clear();
+        if !self.counts.is_empty() {
+            self.starts.resize(usize::from(u16::MAX).div_ceil(64), 0);
+        }
+        for form in self.counts.keys() {
+            if let Some((word, bit)) = place(form.as_bytes()) {
+                self.starts[word] |= bit;
+            }
+        }
+    }
+
+    fn find(&self, text: &str, secrets: &mut Vec<Range<usize>>) {
+        if self.starts.is_empty() {
+            return;
+        }
+        for (at, pair) in text.as_bytes().windows(2).enumerate() {
+            if place(pair).is_none_or(|(word, bit)| self.starts[word] & bit == 0) {
+                continue;
+            }
+            let rest = &text.as_bytes()[at..];
+            let longest = self.counts.keys().filter(|form| rest.starts_with(form.as_bytes())).map(String::len).max();
+            secrets.extend(longest.map(|len| at..at + len));
+        }
+    }
+}
+
+/// Where the bit of a text's first two bytes is.
+fn place(text: &[u8]) -> Option<(usize, u64)> {
+    let [first, second, ..] = text else { return None };
+    let pair = u16::from_be_bytes([*first, *second]);
+    Some((usize::from(pair / 64), 1 << (pair % 64)))
+}
+
+/// JSON web tokens (RFC 7519): `eyJ` is how base64url writes `{"`. One whose signature was cut off is masked too.
+fn find_web_tokens(text: &str, secrets: &mut Vec<Range<usize>>) {
+    // No header or payload of a token is shorter; `eyJ` in a word is.
+    const PART: usize = 8;
+    if !text.contains("eyJ") {
+        return;
+    }
+    let bytes = text.as_bytes();
+    let part =
+        |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
+    let mut from = 0;
+    while let Some(found) = text[from..].find("eyJ") {
+        let start = from + found;
+        let header = start + part(start);
+        from = header;
+        if header - start < PART || bytes.get(header) != Some(&b'.') {
+            continue;
+        }
+        let payload = header + 1 + part(header + 1);
+        if payload - header <= PART {
+            continue;
+        }
+        let end = if bytes.get(payload) == Some(&b'.') { payload + 1 + part(payload + 1) } else { payload };
+        secrets.push(start..end);
+        from = end;
+    }
+}
+
+/// The value of `access_token=…` up to the next parameter, also URL-encoded and as a JSON member.
+fn find_access_tokens(text: &str, secrets: &mut Vec<Range<usize>>) {
+    const NAME: &str = "access_token";
+    if !text.contains(NAME) {
+        return;
+    }
+    for (at, _) in text.match_indices(NAME) {
+        let rest = &text[at + NAME.len()..];
+        let quoted = rest.trim_start_matches(['"', '\'', '\\']);
+        let value = if let Some(value) = quoted.strip_prefix('=').or_else(|| quoted.strip_prefix("%3D")) {
+            value
+        } else if let Some(value) = quoted.strip_prefix(':').filter(|_| quoted.len() < rest.len()) {
+            value.trim_start()
+        } else {
+            continue;
+        };
+        let value = value.trim_start_matches(['"', '\'', '\\']);
+        let len = value.find(|c: char| c.is_whitespace() || "&\"'\\<>".contains(c)).unwrap_or(value.len());
+        let start = text.len() - value.len();
+        if len > 0 {
+            secrets.push(start..start + len);
+        }
+    }
+}
+
+/// User and password (or a token) of any URL, and the stream key of an RTMP one.
+fn find_in_urls(text: &str, secrets: &mut Vec<Range<usize>>) {
+    if !text.contains("://") {
+        return;
+    }
+    for (at, separator) in text.match_indices("://") {
+        let start = at + separator.len();
+        let rest = &text[start..];
+        let end = rest.find(|c: char| c.is_whitespace() || "\"'\\<>".contains(c)).unwrap_or(rest.len());
+        let url = &rest[..end];
+        let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
+        if let Some(userinfo) = url[..authority].rfind('@').filter(|len| *len > 0) {
+            secrets.push(start..start + userinfo);
+        }
+        if text[..at].ends_with("rtmp") || text[..at].ends_with("rtmps") {
+            let path = url.find('?').unwrap_or(url.len());
+            // rtmp://host/application/key: everything behind the last slash, unless that is the application.
+            if let Some(key) = url[..path].rfind('/').filter(|slash| *slash > authority && slash + 1 < url.len()) {
+                secrets.push(start + key + 1..start + url.len());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_secret_is_masked_until_its_last_registration_ends() {
+        let line = "signed with open-sesame-1 and again open-sesame-1";
+        let first = register("open-sesame-1");
+        let second = register("open-sesame-1");
+        assert_eq!(scrub(line), "signed with [redacted] and again [redacted]");
+        drop(first);
+        assert_eq!(scrub(line), "signed with [redacted] and again [redacted]");
+        drop(second);
+        assert!(matches!(scrub(line), Cow::Borrowed(same) if same == line));
+    }
+
+    #[test]
+    fn other_spellings_of_a_secret_are_masked() {
+        let secret = "p\"ss wörd/&\\2";
+        let _registration = register(secret);
+        let json = serde_json::json!({ "k": secret }).to_string();
+        let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for line in [format!("x {secret} y"), json, format!("{secret:?}"), format!("?k={encoded}&z=1")] {
+            let clean = scrub(&line);
+            assert!(clean.contains(MASK) && !clean.contains("rd/") && !clean.contains("rd%2F"), "{clean}");
+        }
+    }
+
+    #[test]
+    fn the_longest_secret_wins_and_overlapping_ones_leave_nothing() {
+        let _registrations = [register("alpha-beta"), register("alpha-beta-gamma"), register("gamma-delta")];
+        assert_eq!(scrub("<alpha-beta-gamma-delta>"), "<[redacted]>");
+        assert_eq!(scrub("alpha-beta-gamm"), "[redacted]-gamm");
+        assert_eq!(scrub("alpha-betaalpha-beta"), "[redacted]");
+    }
+
+    #[test]
+    fn a_short_secret_is_not_registered() {
+        let _registration = register("five5");
+        assert_eq!(scrub("five5 words"), "five5 words");
+    }
+
+    #[test]
+    fn web_tokens_are_masked_wherever_they_stand() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2RlXzAxIn0.c2lnbmF0dXJlLV8";
+        assert_eq!(scrub(&format!("Bearer {token}, done")), "Bearer [redacted], done");
+        assert_eq!(scrub(&format!("cut {}", &token[..50])), "cut [redacted]");
+        for harmless in ["heyJude", "eyJ", "eyJ.x", "eyJabc.def", "monkeyJungle.eyJ"] {
+            assert_eq!(scrub(harmless), harmless);
+        }
+    }
+
+    #[test]
+    fn access_tokens_are_masked_up_to_the_next_parameter() {
+        for (line, clean) in [
+            ("GET /?access_token=abc&custom=1 ok", "GET /?access_token=[redacted]&custom=1 ok"),
+            ("url=\"http://h/?access_token=abc\"", "url=\"http://h/?access_token=[redacted]\""),
+            ("access_token%3Dabc", "access_token%3D[redacted]"),
+            ("access_token=\"abc\"", "access_token=\"[redacted]\""),
+            ("{\"access_token\":\"abc\"}", "{\"access_token\":\"[redacted]\"}"),
+            ("{\\\"access_token\\\": \\\"abc\\\"}", "{\\\"access_token\\\": \\\"[redacted]\\\"}"),
+            ("access_token is empty", "access_token is empty"),
+            ("access_token: empty", "access_token: empty"),
+            ("no access_token=", "no access_token="),
+        ] {
+            assert_eq!(scrub(line), clean);
+        }
+    }
+
+    #[test]
+    fn passwords_and_stream_keys_in_urls_are_masked() {
+        for (line, clean) in [
+            ("to nats://user:pass@h:4222.", "to nats://[redacted]@h:4222."),
+            ("tls://token@h,nats://h2", "tls://[redacted]@h,nats://h2"),
+            ("http://h/a@b", "http://h/a@b"),
+            ("rtmp://h:1935/live/k3y?x=1: refused", "rtmp://h:1935/live/[redacted] refused"),
+            ("'rtmps://h/app/inst/k3y'", "'rtmps://h/app/inst/[redacted]'"),
+            ("rtmp://h/live", "rtmp://h/live"),
+            ("https://h/a/b", "https://h/a/b"),
+        ] {
+            assert_eq!(scrub(line), clean);
+        }
+    }
+
+    #[test]
+    fn many_threads_may_register_and_scrub_at_once() {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let secret = format!("secret-{thread}-{round}");
+                        let registration = register(&secret);
+                        assert_eq!(scrub(&format!("a {secret} b")), "a [redacted] b");
+                        drop(registration);
+                        assert_eq!(scrub("nothing to hide"), "nothing to hide");
+                    }
+                });
+            }
+        });
+    }
+
+    /// Hundreds of secrets and a long line must not be felt: this is run for every line of the log.
+    #[test]
+    fn a_line_without_secrets_is_cheap() {
+        let _registrations: Vec<_> = (0..200).map(|n| register(&format!("eyJsecret-number-{n}"))).collect();
+        let line = "2026-08-01T10:00:00.000Z  INFO recording{recording_id=a}: a key of the keyboard ".repeat(4);
+        let begun = std::time::Instant::now();
+        for _ in 0..1000 {
+            assert!(matches!(scrub(&line), Cow::Borrowed(_)));
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_millis(500), "{:?} for 1000 lines", begun.elapsed());
+    }
+}

@@ -1,0 +1,206 @@
+//! The log as a whole: what comes out at the end for what goes in.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::*;
+
+/// Standard output for a test.
+#[derive(Clone, Default)]
+struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    fn lines(&self) -> Vec<String> {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn config(format: LogFormat, level: LogLevel) -> LogConfig {
+    LogConfig {
+        file: None,
+        stdout: true,
+        max_size: 4096,
+        max_backups: 1000,
+        max_age: Duration::from_secs(3600),
+        level,
+        format,
+    }
+}
+
+/// The lines of what `log` logs.
+fn logged(config: &LogConfig, debug: bool, log: impl FnOnce()) -> Vec<String> {
+    let capture = Capture::default();
+    let sink = Sink::new(Some(Box::new(capture.clone())), None);
+    tracing::subscriber::with_default(subscriber(config, debug, sink), log);
+    capture.lines()
+}
+
+fn recording_span() -> tracing::Span {
+    tracing::info_span!("recording", recording_id = %"rec-1", room_id = %"room-1", task = "recording")
+}
+
+#[test]
+fn a_line_of_text_names_time_level_recording_and_message() {
+    let lines = logged(&config(LogFormat::Text, LogLevel::Info), false, || {
+        let _span = recording_span().entered();
+        tracing::warn!(dropped = 3, "the encoder is slow");
+        tracing::debug!("not asked for");
+    });
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let (time, rest) = lines[0].split_once(' ').unwrap();
+    assert!(humantime::parse_rfc3339(time).is_ok() && time.len() == "2026-08-01T10:00:00.042Z".len(), "{time}");
+    let expected =
+        " WARN recording{recording_id=rec-1 room_id=room-1 task=\"recording\"}: the encoder is slow dropped=3";
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn a_line_of_json_has_the_recording_at_the_top_level() {
+    let lines = logged(&config(LogFormat::Json, LogLevel::Info), false, || {
+        let _span = recording_span().entered();
+        let _inner = tracing::info_span!("part", part = 2, task = "inner", level = "x").entered();
+        tracing::info!(size = 1.5, ok = true, error = %"no \"disk\"\n", task = "event", "done");
+    });
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(line["recording_id"], "rec-1");
+    assert_eq!(line["room_id"], "room-1");
+    assert_eq!(line["task"], "event", "the innermost wins");
+    assert_eq!((&line["level"], &line["level_"]), (&"info".into(), &"x".into()));
+    assert_eq!((&line["part"], &line["size"], &line["ok"]), (&2.into(), &1.5.into(), &true.into()));
+    assert_eq!((&line["message"], &line["error"]), (&"done".into(), &"no \"disk\"\n".into()));
+    assert!(lines[0].starts_with("{\"timestamp\":\""), "{}", lines[0]);
+}
+
+#[test]
+fn the_recording_is_named_whatever_the_level() {
+    for (level, format) in [(LogLevel::Error, LogFormat::Text), (LogLevel::Warn, LogFormat::Json)] {
+        let lines = logged(&config(format, level), false, || {
+            let _span = recording_span().entered();
+            tracing::error!("it broke");
+        });
+        assert!(lines[0].contains("rec-1"), "{lines:?}");
+    }
+}
+
+#[test]
+fn libraries_are_quiet_unless_debug() {
+    let speak = || {
+        tracing::warn!(target: "chromiumoxide::handler", "unknown message");
+        tracing::info!(target: "async_nats", "connected");
+        tracing::warn!(target: "async_nats", "slow consumer");
+        tracing::debug!(target: "hyper::client", "pooled");
+        tracing::info!(target: "some_library", "hello");
+    };
+    let quiet = logged(&config(LogFormat::Text, LogLevel::Info), false, speak);
+    assert_eq!(quiet.len(), 2, "{quiet:?}");
+    assert!(quiet[0].ends_with(" WARN [async_nats] slow consumer"), "{quiet:?}");
+    assert_eq!(logged(&config(LogFormat::Text, LogLevel::Info), true, speak).len(), 5);
+    assert_eq!(logged(&config(LogFormat::Text, LogLevel::Error), false, speak).len(), 0);
+}
+
+#[test]
+fn no_secret_gets_out_in_either_format() {
+    let secret = "p\"ss-wörd-of-the-server";
+    let _registration = redact::register(secret);
+    for format in [LogFormat::Text, LogFormat::Json] {
+        let lines = logged(&config(format, LogLevel::Info), false, || {
+            let _span =
+                tracing::info_span!("recording", url = "http://h/?access_token=abcdef&x=1", key = secret).entered();
+            tracing::info!(field = secret, debug = ?Some(secret), "with {secret} and nats://me:too@h");
+        });
+        assert_eq!(lines.len(), 1);
+        for word in ["wörd", "abcdef", "me:too"] {
+            assert!(!lines[0].contains(word), "{word} in {}", lines[0]);
+        }
+        assert!(lines[0].contains("&x=1"), "{}", lines[0]);
+        if format == LogFormat::Json {
+            serde_json::from_str::<serde_json::Value>(&lines[0]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_event_is_one_line() {
+    let lines = logged(&config(LogFormat::Text, LogLevel::Info), false, || {
+        tracing::info!("first\n2026-08-01T10:00:00.042Z ERROR forged\r");
+    });
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("first\\n2026"), "{lines:?}");
+}
+
+#[test]
+fn a_panic_is_logged_without_its_secrets() {
+    let _registration = redact::register("panic-secret-77");
+    let lines = logged(&config(LogFormat::Text, LogLevel::Info), false, || {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let _span = recording_span().entered();
+        let result = std::panic::catch_unwind(|| panic!("lost panic-secret-77"));
+        std::panic::set_hook(before);
+        assert!(result.is_err());
+    });
+    let line = lines.iter().find(|line| line.contains("panic:")).unwrap();
+    assert!(line.contains("ERROR recording{recording_id=rec-1") && line.contains("panic: lost [redacted]"), "{line}");
+    assert!(line.contains("src/telemetry/tests.rs"), "{line}");
+}
+
+fn file_config(path: &Path) -> (LogConfig, RotatingFile) {
+    let config = LogConfig { file: Some(PathBuf::from(path)), ..config(LogFormat::Json, LogLevel::Info) };
+    let limits = Limits { size: config.max_size, backups: config.max_backups, age: config.max_age };
+    let file = RotatingFile::open(path, limits).unwrap();
+    (config, file)
+}
+
+#[test]
+fn many_threads_lose_and_mix_no_line_over_many_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, file) = file_config(&directory.path().join("a.log"));
+    let capture = Capture::default();
+    let sink = Sink::new(Some(Box::new(capture.clone())), Some(file));
+    let dispatch = tracing::Dispatch::new(subscriber(&config, false, sink));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let dispatch = dispatch.clone();
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    for number in 0..250 {
+                        tracing::info!(thread, number, "a line");
+                    }
+                });
+            });
+        }
+    });
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 10, "{} files", files.len());
+    let text: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(text.lines().collect::<Vec<_>>(), capture.lines(), "file and standard output tell the same");
+    let mut seen: Vec<(u64, u64)> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| (line["thread"].as_u64().unwrap(), line["number"].as_u64().unwrap()))
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..4).flat_map(|thread| (0..250).map(move |number| (thread, number))).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_named() {
+    let config =
+        LogConfig { file: Some(PathBuf::from("/dev/null/recorder.log")), ..config(LogFormat::Text, LogLevel::Info) };
+    let error = format!("{:#}", init(&config, false).unwrap_err());
+    assert!(error.starts_with("cannot open the log file /dev/null/recorder.log: "), "{error}");
+}

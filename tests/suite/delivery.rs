@@ -1,0 +1,285 @@
+//! Notices, against a real HTTP server.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use plugnmeet_recorder::delivery::notifier::{Delivered, Notifier};
+use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
+use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
+use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
+use plugnmeet_recorder::protocol::signature::hash_signature;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::logs::Logs;
+use crate::nats_server::{API_SECRET, free_port, server_config};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A plugNmeet server whose answers the test gives, request by request.
+struct Server {
+    port: u16,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
+struct Incoming {
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+    answer: oneshot::Sender<Response>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        Self::start_at(0).await
+    }
+
+    async fn start_at(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, incoming) = mpsc::channel(16);
+        let app = Router::new().fallback(handle).with_state(sender);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { port, incoming }
+    }
+
+    fn host(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    async fn next(&mut self) -> Incoming {
+        timeout(LONG, self.incoming.recv()).await.expect("no request comes").unwrap()
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.incoming.try_recv().is_err()
+    }
+}
+
+async fn handle(State(sender): State<mpsc::Sender<Incoming>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let (answer, answered) = oneshot::channel();
+    let path = parts.uri.path().to_owned();
+    sender.send(Incoming { path, headers: parts.headers, body, answer }).await.unwrap();
+    answered.await.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
+}
+
+impl Incoming {
+    fn message(&self) -> RecorderToPlugNmeet {
+        RecorderToPlugNmeet::decode(self.body.clone()).unwrap()
+    }
+
+    fn task(&self) -> RecordingTasks {
+        self.message().task()
+    }
+
+    fn answer(self, status: u16) {
+        self.answer.send(StatusCode::from_u16(status).unwrap().into_response()).ok();
+    }
+}
+
+fn notifier(host: &str) -> Notifier {
+    Notifier::new(&server_config(host), &RecorderId::parse("node_01").unwrap()).unwrap()
+}
+
+fn notice(recording: &str, event: Event) -> Notice {
+    let info = RecordingInfo {
+        room_table_id: 5,
+        room_id: RoomId::parse("room01").unwrap(),
+        room_sid: RoomSid::parse("RM_1").unwrap(),
+        recording_id: RecordingId::parse(recording).unwrap(),
+    };
+    Notice { info, event }
+}
+
+fn started() -> Event {
+    Event::Started(Kind::Recording)
+}
+
+fn ended() -> Event {
+    Event::Ended(Kind::Recording, Err("the page has crashed".to_owned()))
+}
+
+fn finished() -> Event {
+    Event::Finished(Ok(()))
+}
+
+#[tokio::test]
+async fn a_notice_is_signed_and_says_what_happened() {
+    let mut server = Server::start().await;
+    let notifier = notifier(&server.host());
+    let told = notifier.tell(notice("rec-1", ended()));
+    let request = server.next().await;
+    assert_eq!(request.path, "/auth/recorder/notify");
+    assert_eq!(request.headers["api-key"], "keyOfTheApi");
+    assert_eq!(request.headers["hash-signature"], hash_signature(API_SECRET, &request.body));
+    assert_eq!(request.headers["content-type"], "application/protobuf");
+    let message = request.message();
+    assert_eq!((message.from.as_str(), message.recorder_id.as_str()), ("recorder", "node_01"));
+    assert_eq!(
+        (message.task(), message.status, message.msg.as_str()),
+        (RecordingTasks::EndRecording, false, "the page has crashed")
+    );
+    request.answer(200);
+    assert_eq!(told.await, Ok(Delivered::Taken));
+    assert!(server.is_quiet(), "once");
+}
+
+#[tokio::test]
+async fn order_is_kept_through_failures_and_recordings_are_independent() {
+    let logs = Logs::capture();
+    let mut server = Server::start().await;
+    let notifier = notifier(&server.host());
+    let one = [started(), ended(), finished()].map(|event| notifier.tell(notice("rec-1", event)));
+
+    for status in [500, 503, 302] {
+        let request = server.next().await;
+        assert_eq!(request.task(), RecordingTasks::StartRecording, "the first one is in the way until it is taken");
+        request.answer(status);
+    }
+    let stuck = server.next().await;
+    assert_eq!(stuck.task(), RecordingTasks::StartRecording);
+    // It is still unanswered, yet another recording's notice passes.
+    let other = notifier.clone().tell(notice("rec-2", started()));
+    let request = server.next().await;
+    assert_eq!(request.message().recording_id, "rec-2");
+    request.answer(200);
+    assert_eq!(other.await, Ok(Delivered::Taken));
+
+    stuck.answer(200);
+    for task in [RecordingTasks::EndRecording, RecordingTasks::RecordingTranscodingFinished] {
+        let request = server.next().await;
+        assert_eq!(request.task(), task);
+        request.answer(200);
+    }
+    for told in one {
+        assert_eq!(told.await, Ok(Delivered::Taken));
+    }
+    assert_eq!(logs.lines("trying on").len(), 1, "not at every try");
+    assert_eq!(logs.lines("taken the notice at last").len(), 1);
+    let log = logs.text();
+    for secret in [API_SECRET, "keyOfTheApi"] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_room_and_wrong_key_are_final_and_hold_nothing_up() {
+    let logs = Logs::capture();
+    let mut server = Server::start().await;
+    let notifier = notifier(&server.host());
+    let told = [started(), ended(), finished()].map(|event| notifier.tell(notice("rec-1", event)));
+    for status in [404, 401, 200] {
+        server.next().await.answer(status);
+    }
+    let [first, second, third] = told;
+    assert!(matches!(first.await, Ok(Delivered::GivenUp(why)) if why.contains("404")));
+    assert!(matches!(second.await, Ok(Delivered::GivenUp(why)) if why.contains("api_secret")));
+    assert_eq!(third.await, Ok(Delivered::Taken));
+    assert!(server.is_quiet());
+    let lines = logs.lines("given up");
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line.contains("ERROR") && line.contains("rec-1")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_first_gets_it_later() {
+    let port = free_port();
+    let notifier = notifier(&format!("http://127.0.0.1:{port}"));
+    let logs = Logs::capture();
+    let told = notifier.tell(notice("rec-1", started()));
+    while logs.lines("onnection refused").is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut server = Server::start_at(port).await;
+    server.next().await.answer(200);
+    assert_eq!(told.await, Ok(Delivered::Taken));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_asked_again() {
+    let mut server = Server::start().await;
+    let notifier = notifier(&server.host());
+    let told = notifier.tell(notice("rec-1", started()));
+    let hanging = server.next().await;
+    let asked = Instant::now();
+    let again = server.next().await;
+    assert!(asked.elapsed() > Duration::from_secs(8), "{:?}", asked.elapsed());
+    again.answer(200);
+    assert_eq!(told.await, Ok(Delivered::Taken));
+    hanging.answer(200);
+}
+
+#[tokio::test]
+async fn key_and_signature_never_go_to_another_host() {
+    let (mut server, mut other) = (Server::start().await, Server::start().await);
+    let notifier = notifier(&server.host());
+    let told = notifier.tell(notice("rec-1", started()));
+    let redirect = |to: String| (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response();
+    server.next().await.answer.send(redirect(format!("{}/x", other.host()))).ok();
+    // Within the host it is followed, whole.
+    server.next().await.answer.send(redirect("/moved".to_owned())).ok();
+    let request = server.next().await;
+    assert_eq!(request.path, "/moved");
+    assert_eq!(request.headers["hash-signature"], hash_signature(API_SECRET, &request.body));
+    request.answer(200);
+    assert_eq!(told.await, Ok(Delivered::Taken));
+    assert!(other.is_quiet());
+}
+
+#[tokio::test]
+async fn what_is_queued_at_the_end_has_its_grace() {
+    let mut server = Server::start().await;
+    let notifier = notifier(&server.host());
+    let told = [started(), ended()].map(|event| notifier.tell(notice("rec-1", event)));
+    // Three failures: the next try would be 2 s away.
+    for _ in 0..3 {
+        server.next().await.answer(500);
+    }
+    let answering = async {
+        for _ in 0..2 {
+            server.next().await.answer(200);
+        }
+    };
+    let begun = Instant::now();
+    tokio::join!(notifier.shutdown(LONG), answering);
+    assert!(begun.elapsed() < Duration::from_secs(1), "the end is not waited for: {:?}", begun.elapsed());
+    for told in told {
+        assert_eq!(told.await, Ok(Delivered::Taken));
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_after_the_grace_is_named() {
+    let logs = Logs::capture();
+    let notifier = notifier(&format!("http://127.0.0.1:{}", free_port()));
+    let told = [
+        notifier.tell(notice("rec-1", started())),
+        notifier.tell(notice("rec-1", ended())),
+        notifier.tell(notice("rec-2", finished())),
+    ];
+    let begun = Instant::now();
+    notifier.shutdown(Duration::from_millis(700)).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    for told in told {
+        let Ok(Delivered::GivenUp(why)) = told.await else { panic!() };
+        assert!(why.contains("the program ended first"), "{why}");
+    }
+    let lines = logs.lines("given up");
+    assert_eq!(lines.len(), 3);
+    for (recording, what) in
+        [("rec-1", "StartRecording"), ("rec-1", "the page has crashed"), ("rec-2", "RecordingTranscodingFinished")]
+    {
+        assert!(lines.iter().any(|line| line.contains(recording) && line.contains(what)), "{what}: {lines:?}");
+    }
+    // And whoever comes later still is answered.
+    assert!(matches!(notifier.tell(notice("rec-3", started())).await, Ok(Delivered::GivenUp(_))));
+}
