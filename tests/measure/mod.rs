@@ -1,6 +1,12 @@
 //! What is really in a media file: streams, colours, movement, beeps and flashes. Measured by ffprobe and ffmpeg, on the file's own
 //! timestamps (`-copyts`), so that a variable frame rate and a stream that starts late are seen as a player would show them.
 #![allow(dead_code, reason = "the suite and the demo each use a part")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of frames and samples are far from the limits"
+)]
 
 use std::ffi::OsStr;
 use std::path::Path;

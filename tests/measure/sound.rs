@@ -83,7 +83,7 @@ fn onsets(amplitudes: &[f64]) -> Vec<f64> {
 fn a_tone_is_found_where_it_sets_in_and_at_its_own_pitch_only() {
     let samples: Vec<f32> = (0..96_000)
         .map(|n| {
-            let at = n as f64 / RATE;
+            let at = f64::from(n) / RATE;
             let on = (0.5003..0.6).contains(&at) || (1.5003..1.6).contains(&at);
             if on { (0.5 * (TAU * 1000.0 * at).sin()) as f32 } else { 0.0 }
         })

@@ -25,6 +25,13 @@ pub fn pair(beeps: &[f64], flashes: &[f64], expected: usize) -> Sync {
     Sync { offsets: offsets.collect(), beeps: beeps.len(), flashes: flashes.len(), expected }
 }
 
+/// How many beeps a film of `duration` seconds should have, given that they come once a second from the first one that was found.
+/// Chrome may take seconds to open the sound card, so the start of the film says nothing.
+pub fn expected(beeps: &[f64], duration: f64) -> usize {
+    // One that sets in with the last tenth of a second need not be there.
+    beeps.first().map_or(duration as usize, |first| (duration - first - 0.1).max(0.0) as usize + 1)
+}
+
 impl Sync {
     /// Milliseconds; NaN without a pair.
     pub fn mean(&self) -> f64 {

@@ -72,7 +72,7 @@ impl Callout {
                         let _ = client.publish(reply, answer.into()).await;
                     }
                     Err(error) => {
-                        eprintln!("stand-in: an auth callout could not be answered: {error:#}")
+                        eprintln!("stand-in: an auth callout could not be answered: {error:#}");
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! A process of the stand-in: dies when its owner is dropped, and with the test process even if that is killed.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child as Process, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ impl Child {
     pub fn spawn(name: &'static str, program: &str, set: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", program]);
+        // Ctrl-C in a terminal goes to the whole group; who ends this child, and when, is for its owner to say.
+        command.process_group(0);
         set(&mut command);
         let process = command.spawn().with_context(|| format!("cannot start {name} ({program}) through setpriv"))?;
         Ok(Self { name, process })
@@ -38,7 +41,7 @@ impl Child {
     }
 
     /// SIGTERM, then SIGKILL once `grace` is over.
-    pub fn stop(mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
+    pub fn stop(&mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM);
         let end = Instant::now() + grace;
         while Instant::now() < end {
@@ -51,7 +54,7 @@ impl Child {
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) -> anyhow::Result<ExitStatus> {
+    pub fn kill(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::KILL);
         self.process.wait().with_context(|| format!("cannot wait for {}", self.name))
     }

@@ -27,11 +27,11 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(8);
 /// What a recorder has in the bucket; `None` where it has not written the field, or no number.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Announcement {
-    pub max_limit: Option<u64>,
+    pub max_limit: Option<u32>,
     /// Unix milliseconds.
     pub last_ping: Option<u64>,
-    pub total_cores: Option<u64>,
-    pub current_progress: Option<u64>,
+    pub total_cores: Option<u32>,
+    pub current_progress: Option<u32>,
     pub cpu_score: Option<f64>,
 }
 
@@ -42,8 +42,9 @@ impl Announcement {
         if u128::from(silent) > ping_timeout.as_millis() {
             return None;
         }
-        let load = self.current_progress.unwrap_or(0) as f64 / self.max_limit.filter(|limit| *limit > 0)? as f64;
-        let cores = self.total_cores.filter(|cores| *cores > 0)? as f64;
+        let most = f64::from(self.max_limit.filter(|limit| *limit > 0)?);
+        let load = f64::from(self.current_progress.unwrap_or(0)) / most;
+        let cores = f64::from(self.total_cores.filter(|cores| *cores > 0)?);
         Some((0.6 * load + 0.4 * self.cpu_score.unwrap_or(0.0)) * 2.0 / cores)
     }
 }
@@ -208,13 +209,13 @@ impl Fleet {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(limit, wait)
+        tokio::time::timeout(limit, Box::pin(wait))
             .await
             .with_context(|| format!("{recorder_id} was not selectable within {limit:?}"))?
     }
 
     pub async fn start_recording(&self, room: &Room, recording_id: &str, recorder_id: &str) -> anyhow::Result<Reply> {
-        let request = self.message(RecordingTasks::StartRecording, room, recording_id, recorder_id);
+        let request = room.request(RecordingTasks::StartRecording, recording_id, recorder_id);
         self.request(&request).await
     }
 
@@ -225,35 +226,14 @@ impl Fleet {
         recorder_id: &str,
         rtmp_url: &str,
     ) -> anyhow::Result<Reply> {
-        let mut request = self.message(RecordingTasks::StartRtmp, room, recording_id, recorder_id);
+        let mut request = room.request(RecordingTasks::StartRtmp, recording_id, recorder_id);
         request.rtmp_url = Some(rtmp_url.to_owned());
         self.request(&request).await
     }
 
     /// `task` is one of the three stops; the server names no recorder in them.
     pub async fn stop(&self, task: RecordingTasks, room: &Room, recording_id: &str) -> anyhow::Result<Reply> {
-        self.request(&self.message(task, room, recording_id, "")).await
-    }
-
-    /// A request as the server fills it in, to be changed by a test.
-    pub fn message(
-        &self,
-        task: RecordingTasks,
-        room: &Room,
-        recording_id: &str,
-        recorder_id: &str,
-    ) -> PlugNmeetToRecorder {
-        PlugNmeetToRecorder {
-            from: "plugnmeet".to_owned(),
-            task: task.into(),
-            room_table_id: room.table_id,
-            room_id: room.id.clone(),
-            room_sid: room.sid.clone(),
-            recording_id: recording_id.to_owned(),
-            recorder_id: recorder_id.to_owned(),
-            access_token: room.token.clone(),
-            rtmp_url: None,
-        }
+        self.request(&room.request(task, recording_id, "")).await
     }
 
     pub async fn request(&self, request: &PlugNmeetToRecorder) -> anyhow::Result<Reply> {

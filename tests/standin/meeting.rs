@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
+use plugnmeet_recorder::protocol::messages::{PlugNmeetToRecorder, RecordingTasks};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
@@ -130,6 +131,21 @@ impl Room {
             sid: format!("SID-room{n:02}"),
             token: format!("eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}", unlike_any_other(n)),
             state: Arc::new(state),
+        }
+    }
+
+    /// A request about this room as the server fills it in; a test may change it and send it with [`super::Fleet::request`].
+    pub fn request(&self, task: RecordingTasks, recording_id: &str, recorder_id: &str) -> PlugNmeetToRecorder {
+        PlugNmeetToRecorder {
+            from: "plugnmeet".to_owned(),
+            task: task.into(),
+            room_table_id: self.table_id,
+            room_id: self.id.clone(),
+            room_sid: self.sid.clone(),
+            recording_id: recording_id.to_owned(),
+            recorder_id: recorder_id.to_owned(),
+            access_token: self.token.clone(),
+            rtmp_url: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! It runs on threads of its own, so that a test may block while it measures a file. Whoever includes it includes `measure` beside it.
 #![allow(dead_code, reason = "the suite and the demo each use a part")]
+#![allow(clippy::missing_panics_doc, reason = "a lock is poisoned only by a panic of another test's thread")]
 
 use std::ops::Deref;
 use std::path::Path;

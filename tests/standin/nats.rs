@@ -70,7 +70,7 @@ authorization {{
     /// SIGTERM; what was stored stays.
     pub fn stop(&self) -> anyhow::Result<()> {
         let process = self.process.lock().unwrap().take();
-        if let Some(process) = process {
+        if let Some(mut process) = process {
             process.stop(Duration::from_secs(5))?;
         }
         Ok(())
@@ -79,7 +79,7 @@ authorization {{
     /// SIGKILL, as when the host goes.
     pub fn kill(&self) -> anyhow::Result<()> {
         let process = self.process.lock().unwrap().take();
-        if let Some(process) = process {
+        if let Some(mut process) = process {
             process.kill()?;
         }
         Ok(())

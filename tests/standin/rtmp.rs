@@ -52,7 +52,7 @@ impl RtmpReceiver {
         Ok(Self { child, port, key, file, log })
     }
 
-    /// What START_RTMP names.
+    /// What `START_RTMP` names.
     pub fn url(&self) -> String {
         format!("rtmp://127.0.0.1:{}/live/{}", self.port, self.key)
     }
@@ -116,7 +116,7 @@ impl RtmpReceiver {
     }
 
     /// The far end goes away; the file stays.
-    pub fn kill(self) -> anyhow::Result<PathBuf> {
+    pub fn kill(mut self) -> anyhow::Result<PathBuf> {
         self.child.kill()?;
         Ok(self.file)
     }
