@@ -109,10 +109,6 @@ impl Recorder {
         self.child.signal(signal);
     }
 
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     pub fn log_dir(&self) -> PathBuf {
         self.dir.path().join("logs")
     }
