@@ -97,6 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "the very number that goes onto the wire")]
     fn sizes_are_megabytes_with_two_decimals() {
         assert_eq!(megabytes(12_344_999), 12.34);
         assert_eq!(megabytes(12_345_001), 12.35);

@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn what_takes_too_long_is_given_up_and_the_file_still_kept() {
         let (mut session, _) = run(Kind::Recording, vec![Event::Opened, Event::Stop(None)]);
-        assert_eq!(session.on(at(2) + FINISHING_LIMIT - at(1), Event::Tick), []);
+        assert_eq!(session.on(at(1) + FINISHING_LIMIT, Event::Tick), []);
         let effects = session.on(at(2) + FINISHING_LIMIT, Event::Tick);
         assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreePlace, Effect::Store]), "{effects:?}");
     }

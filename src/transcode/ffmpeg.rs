@@ -16,14 +16,14 @@ use crate::process::{self, Child, Exit, SpawnError, Spec};
 
 /// An ffmpeg whose result has not grown, changed or got further for so long is stuck (on a share that is gone).
 const STALLED: Duration = Duration::from_secs(120);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often in that time it is looked at.
+const LOOKS: u32 = 24;
 /// For an ffmpeg that is not wanted any more; what it wrote is thrown away.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// For an ffmpeg that has closed its progress, which it does last, to be gone: its files may still be written back.
 const END_GRACE: Duration = STALLED;
 /// Lines and characters of ffmpeg's complaints that make a cause.
-const CAUSE_LINES: usize = 3;
+const CAUSE_LINES: usize = 4;
 const CAUSE_CHARS: usize = 400;
 /// Clock ticks in `/proc/PID/stat`: `USER_HZ`, 100 on every architecture this runs on (proc(5), time(7)).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -77,10 +77,20 @@ impl Drop for Part {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(recipe: &Recipe, raw: &Path, part: &Path, cancel: &CancellationToken) -> Result<Ran, RunError> {
+    watch(recipe, raw, part, cancel, STALLED).await
+}
+
+async fn watch(
+    recipe: &Recipe,
+    raw: &Path,
+    part: &Path,
+    cancel: &CancellationToken,
+    patience: Duration,
+) -> Result<Ran, RunError> {
     let started = Instant::now();
     let mut child = process::spawn(&command(recipe, raw, part)).await?;
     let mut progress = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-    let mut pulse = Pulse::new(part);
+    let mut pulse = Pulse::new(part, patience);
     loop {
         tokio::select! {
             line = next_line(&mut progress) => match line {
@@ -88,7 +98,7 @@ pub async fn run(recipe: &Recipe, raw: &Path, part: &Path, cancel: &Cancellation
                 None => break,
             },
             () = tokio::time::sleep_until(pulse.look_at) => {
-                if pulse.is_stalled() {
+                if pulse.is_stalled().await {
                     child.stop(Signal::TERM, STOP_GRACE).await;
                     return Err(RunError::Stalled);
                 }
@@ -143,13 +153,14 @@ struct Pulse<'a> {
     out_time: Option<String>,
     file: Option<(u64, SystemTime)>,
     last_change: Instant,
+    patience: Duration,
     look_at: tokio::time::Instant,
 }
 
 impl<'a> Pulse<'a> {
-    fn new(part: &'a Path) -> Self {
-        let look_at = tokio::time::Instant::now() + LOOK;
-        Self { part, out_time: None, file: None, last_change: Instant::now(), look_at }
+    fn new(part: &'a Path, patience: Duration) -> Self {
+        let look_at = tokio::time::Instant::now() + patience / LOOKS;
+        Self { part, out_time: None, file: None, last_change: Instant::now(), patience, look_at }
     }
 
     fn progress(&mut self, line: &str) {
@@ -162,14 +173,17 @@ impl<'a> Pulse<'a> {
     }
 
     /// Looks at the file: while its index is moved to the front, no progress is reported.
-    fn is_stalled(&mut self) -> bool {
-        self.look_at = tokio::time::Instant::now() + LOOK;
-        let file = fs::metadata(self.part).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
-        if file != self.file {
+    async fn is_stalled(&mut self) -> bool {
+        // On a share that is gone the look itself may hang.
+        let every = self.patience / LOOKS;
+        let look = tokio::time::timeout(every, tokio::fs::metadata(self.part)).await;
+        self.look_at = tokio::time::Instant::now() + every;
+        let file = look.ok().and_then(Result::ok).and_then(|file| Some((file.len(), file.modified().ok()?)));
+        if file.is_some() && file != self.file {
             self.file = file;
             self.last_change = Instant::now();
         }
-        self.last_change.elapsed() > STALLED
+        self.last_change.elapsed() > self.patience
     }
 }
 
@@ -187,8 +201,10 @@ pub(super) fn condense(lines: &[String]) -> Option<String> {
     let mut said: Vec<String> = Vec::new();
     for line in lines {
         let line = without_address(line.trim());
-        // ffmpeg's last word, which says nothing.
-        if !line.is_empty() && line != "Conversion failed!" && !said.contains(&line) {
+        // ffmpeg's last words, which say nothing.
+        let empty =
+            line.is_empty() || line == "Conversion failed!" || line.starts_with("Error opening output file file:");
+        if !empty && !said.contains(&line) {
             said.push(line);
         }
     }
@@ -222,7 +238,7 @@ mod tests {
             "Conversion failed!",
         ];
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        assert_eq!(condense(&lines).unwrap(), "[mov,mp4] moov atom not found; two; three");
+        assert_eq!(condense(&lines[1..]).unwrap(), "[mov,mp4] moov atom not found; two; three");
         assert_eq!(condense(&[]), None);
         assert_eq!(condense(&["x".repeat(5000)]).unwrap().len(), CAUSE_CHARS);
     }
@@ -231,6 +247,19 @@ mod tests {
     fn our_own_cpu_time_is_known() {
         assert!(cpu_time(std::process::id()).is_some());
         assert_eq!(cpu_time(u32::MAX), None);
+    }
+
+    #[tokio::test]
+    async fn an_ffmpeg_that_gets_nowhere_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (raw, part) = (dir.path().join("raw"), dir.path().join("part"));
+        // Opening it for reading waits for a writer, who never comes.
+        rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default());
+        let never = CancellationToken::new();
+        let run = watch(&recipe, &raw, &part, &never, Duration::from_millis(500));
+        let error = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap_err();
+        assert!(matches!(error, RunError::Stalled), "{error}");
     }
 
     #[test]

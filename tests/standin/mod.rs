@@ -3,6 +3,12 @@
 //!
 //! It runs on threads of its own, so that a test may block while it measures a file. Whoever includes it includes `measure` beside it.
 #![allow(dead_code, reason = "the suite and the demo each use a part")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds, samples and pixels of short films are far from any limit"
+)]
 #![allow(clippy::missing_panics_doc, reason = "a lock is poisoned only by a panic of another test's thread")]
 
 use std::ops::Deref;

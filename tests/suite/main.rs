@@ -1,19 +1,22 @@
 //! Every integration test, in one binary.
 
+#[path = "../measure/mod.rs"]
+mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
 
-#[path = "../measure/mod.rs"]
-mod measure;
-
-mod config;
+mod broadcast;
 mod config;
 mod delivery;
 mod fleet;
 mod logs;
 mod nats_server;
+mod node;
+mod recorder;
+mod recording;
 mod scripts;
 #[path = "standin.rs"]
 mod standin_itself;
 mod tls;
 mod transcode;
+mod wire;

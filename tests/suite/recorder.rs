@@ -1,0 +1,198 @@
+//! The real program, as an operator runs it: a configuration file, a process, a log, a signal at the end.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::standin::Standin;
+use crate::standin::child::Child;
+
+/// The longest anything of a recording may take here; these machines are shared.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Two Chromes fill a small machine: the tests that start any take turns.
+static CHROMES: Semaphore = Semaphore::const_new(1);
+
+pub async fn turn() -> SemaphorePermit<'static> {
+    CHROMES.acquire().await.unwrap()
+}
+
+/// What differs from one test's configuration to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Lines of the `recorder` section, each with two spaces before it.
+    pub recorder: String,
+    /// Further sections.
+    pub sections: String,
+    /// Instead of the stand-in's.
+    pub nats_url: Option<String>,
+    /// Instead of the test's.
+    pub path: Option<String>,
+    pub main_path: Option<PathBuf>,
+    pub mode: Option<&'static str>,
+}
+
+/// A running recorder and everything it may write to.
+pub struct Recorder {
+    pub id: String,
+    /// `recorder.copy_to_path.main_path`
+    pub main_path: PathBuf,
+    /// `recorder.temporary_dir`
+    pub temporary_dir: PathBuf,
+    child: Child,
+    dir: TempDir,
+}
+
+impl Recorder {
+    /// Starts it, without waiting for anything.
+    pub fn spawn(standin: &Standin, id: &str, setup: &Setup) -> Self {
+        let dir = tempfile::Builder::new().prefix("pnm-test-").tempdir().unwrap();
+        let main_path = setup.main_path.clone().unwrap_or_else(|| dir.path().join("recordings"));
+        let temporary_dir = dir.path().join("temporary");
+        for made in ["tmp", "temporary"] {
+            std::fs::create_dir_all(dir.path().join(made)).unwrap();
+        }
+        let config = dir.path().join("config.yaml");
+        let deployment = &standin.deployment;
+        // No limit on the processors: the machine that runs the tests may be busy with others.
+        let text = format!(
+            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
+             sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
+             api_key: {key}\n  api_secret: {secret}\nnats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
+             recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{sections}",
+            mode = setup.mode.unwrap_or("both"),
+            temporary = temporary_dir.display(),
+            main = main_path.display(),
+            recorder = setup.recorder,
+            log = dir.path().join("logs/recorder.log").display(),
+            host = standin.host(),
+            key = deployment.api_key,
+            secret = deployment.api_secret,
+            nats = setup.nats_url.clone().unwrap_or_else(|| standin.nats_url()),
+            channel = deployment.channel,
+            bucket = deployment.bucket,
+            jobs = deployment.jobs,
+            sections = setup.sections,
+        );
+        std::fs::write(&config, text).unwrap();
+        let output = std::fs::File::create(dir.path().join("output")).unwrap();
+        let child = Child::spawn("the recorder", env!("CARGO_BIN_EXE_plugnmeet-recorder"), |command| {
+            command.arg("--config").arg(&config).current_dir(dir.path()).env("TMPDIR", dir.path().join("tmp"));
+            command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+            if let Some(path) = &setup.path {
+                // setpriv, which starts it, must still be found.
+                command.env("PATH", path);
+            }
+        })
+        .unwrap();
+        Self { id: id.to_owned(), main_path, temporary_dir, child, dir }
+    }
+
+    /// Starts it and waits until the server would choose it.
+    pub async fn start(standin: &Standin, id: &str, setup: &Setup) -> Self {
+        let recorder = Self::spawn(standin, id, setup);
+        if let Err(error) = standin.fleet.wait_selectable(id, SOON).await {
+            panic!("{error:#}\n{}", recorder.log());
+        }
+        recorder
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.child.signal(signal);
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.path().join("logs")
+    }
+
+    /// The log file, with what went to the console before there was one.
+    pub fn log(&self) -> String {
+        let read = |path: &str| std::fs::read_to_string(self.dir.path().join(path)).unwrap_or_default();
+        let log = read("logs/recorder.log");
+        if log.is_empty() { read("output") } else { log }
+    }
+
+    /// Waits until the log says this.
+    pub async fn wait_for_log(&self, text: &str) {
+        let end = Instant::now() + SOON;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < end, "the log never says {text:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn wait_for_end(&mut self) -> ExitStatus {
+        let end = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.ended().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The children of the daemon by name, with their pids.
+    pub fn children(&self, name: &str) -> Vec<u32> {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap_or_default();
+        // Children belong to the thread that started them.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let all = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+            .chain([children])
+            .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
+        let is = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+        let mut found: Vec<u32> = all.filter(is).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// SIGTERM; it must end well, leave no process, no runtime directory and no secret in its log. The log is returned.
+    pub fn stop(self, secrets: &[&str]) -> String {
+        let Self { child, dir, temporary_dir, .. } = self;
+        let log_file = dir.path().join("logs/recorder.log");
+        let status = child.stop(SOON).unwrap();
+        let log = std::fs::read_to_string(&log_file).unwrap_or_default();
+        assert!(status.success(), "on SIGTERM it ended with {status}:\n{log}");
+        let left = processes_of(dir.path());
+        assert!(left.is_empty(), "left running: {left:?}\n{log}");
+        let files = |dir: &Path| -> Vec<PathBuf> {
+            std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        assert_eq!(files(&dir.path().join("tmp")), [] as [PathBuf; 0], "runtime files left behind:\n{log}");
+        assert_eq!(files(&temporary_dir), [] as [PathBuf; 0], "temporary files left behind:\n{log}");
+        let output = std::fs::read_to_string(dir.path().join("output")).unwrap_or_default();
+        for secret in secrets {
+            assert!(!log.contains(secret) && !output.contains(secret), "a secret is in the log: {secret}\n{log}");
+        }
+        log
+    }
+}
+
+/// Command lines of all processes that name a path of this test.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let dir = dir.to_str().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(dir))
+        .collect()
+}
+
+/// Every command line of the machine, for the check that none holds a secret.
+pub fn command_lines() -> String {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned() + "\n").collect()
+}

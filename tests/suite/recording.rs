@@ -1,0 +1,287 @@
+//! Recordings from end to end: real Chrome, Xvfb, PulseAudio, ffmpeg and nats-server, the real binary, the stand-in.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::measure::{self, picture, sound, sync};
+use crate::recorder::{Recorder, SOON, Setup, command_lines, turn};
+use crate::standin::meeting::area;
+use crate::standin::{Deployment, Meeting, Room, Standin};
+
+const STARTED: RecordingTasks = RecordingTasks::StartRecording;
+const ENDED: RecordingTasks = RecordingTasks::EndRecording;
+const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
+const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
+
+async fn standin() -> Standin {
+    Standin::start(Deployment::default()).await.unwrap()
+}
+
+/// Has `recorder` record the room; media flows when this returns.
+async fn record(standin: &Standin, recorder: &Recorder, room: &Room, recording_id: &str) {
+    let reply = standin.fleet.start_recording(room, recording_id, &recorder.id).await.unwrap();
+    let response = reply.response.unwrap_or_else(|| panic!("no answer:\n{}", recorder.log()));
+    assert!(response.status, "{}", response.msg);
+    // The answer says that the work was taken, not that Chrome has joined.
+    assert_eq!(room.presence().joins, 0);
+    wait_for(standin, recorder, STARTED, recording_id).await;
+}
+
+async fn stop(standin: &Standin, room: &Room, recording_id: &str) {
+    let reply = standin.fleet.stop(RecordingTasks::StopRecording, room, recording_id).await.unwrap();
+    assert!(reply.response.unwrap().status);
+}
+
+/// Waits for a notice and returns its `(status, msg)`.
+async fn wait_for(standin: &Standin, recorder: &Recorder, task: RecordingTasks, recording_id: &str) -> (bool, String) {
+    match standin.notices.wait_for(task, recording_id, SOON).await {
+        Ok(notice) => (notice.message.status, notice.message.msg),
+        Err(error) => panic!("{error:#}\n{}", recorder.log()),
+    }
+}
+
+/// Where the MP4 is, by what the server was told.
+fn mp4(standin: &Standin, recorder: &Recorder, recording_id: &str) -> PathBuf {
+    let proceeded = standin.notices.of(recording_id).into_iter().find(|notice| notice.task() == PROCEEDED).unwrap();
+    recorder.main_path.join(proceeded.message.file_path)
+}
+
+fn close_to(found: [u8; 3], wanted: [u8; 3], tolerance: u8) -> bool {
+    found.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) <= tolerance)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let script = standin.dir().join("keep argument.sh");
+    std::fs::write(&script, "#!/bin/sh\nprintf '%s' \"$1\" > \"$0.json\"\necho kept\n").unwrap();
+    make_executable(&script);
+    let setup =
+        Setup { recorder: format!("  post_processing_scripts:\n    - \"{}\"\n", script.display()), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    let room = standin.meeting(Meeting { webcams: 2, ..Meeting::default() });
+    let id = "RM_first-1700133937567";
+
+    record(&standin, &recorder, &room, id).await;
+    let began = Instant::now();
+    assert_eq!(standin.fleet.announcement("node_01").await.unwrap().unwrap().current_progress, Some(1));
+    let again = standin.fleet.start_recording(&room, id, "node_01").await.unwrap().response.unwrap();
+    assert_eq!((again.status, again.msg.as_str()), (false, "this request in progress"));
+    assert!(!command_lines().contains(&room.token), "the access token is on a command line");
+    room.wait_for_sound(1, SOON).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    stop(&standin, &room, id).await;
+    let lasted = began.elapsed().as_secs_f64();
+
+    assert_eq!(wait_for(&standin, &recorder, ENDED, id).await, (true, "success".into()));
+    assert_eq!(wait_for(&standin, &recorder, FINISHED, id).await, (true, "success".into()));
+    assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED]);
+    room.wait_until_left(SOON).await.unwrap();
+
+    let mp4 = mp4(&standin, &recorder, id);
+    assert_eq!(mp4, recorder.main_path.join(format!("node_01/{}/{id}.mp4", room.id)));
+    let info = measure::probe(&mp4).unwrap();
+    let video = info.video().unwrap();
+    assert_eq!((video.codec.as_str(), video.width, video.height), ("h264", 1920, 1080));
+    assert_eq!(video.color_space.as_deref(), Some("bt709"));
+    assert_eq!(info.audio().unwrap().codec, "aac");
+    // The notice of the start comes a moment after the first frame.
+    assert!((info.duration - lasted).abs() < 1.0 + 0.5, "{} s of {lasted} s", info.duration);
+
+    let proceeded = standin.notices.of(id).into_iter().find(|notice| notice.task() == PROCEEDED).unwrap().message;
+    assert_eq!(proceeded.recording_variant, Some(0));
+    #[expect(clippy::cast_precision_loss, reason = "MB with two decimals")]
+    let megabytes = info.size as f64 / 1e6;
+    assert!((f64::from(proceeded.file_size) - megabytes).abs() < 0.006, "{} {megabytes}", proceeded.file_size);
+
+    // The picture: the room's own colour, slides that change, webcams that move, nothing of the join dialog.
+    let colour = picture::mean_colour(&mp4, 0.05, area::ROOM_COLOUR.inner(8)).unwrap();
+    assert!(close_to(colour, Meeting::default().colour, 6), "{colour:?}");
+    let slides = Meeting::default().slides;
+    let seen: std::collections::BTreeSet<usize> = (1..10)
+        .filter_map(|second| {
+            let colour = picture::mean_colour(&mp4, f64::from(second), area::SLIDE_COLOUR.inner(8)).unwrap();
+            slides.iter().position(|slide| close_to(colour, *slide, 8))
+        })
+        .collect();
+    assert!(seen.len() >= 4, "{seen:?}");
+    for webcam in 0..2 {
+        let movement = picture::movement(&mp4, area::webcam(webcam)).unwrap();
+        assert!(movement > 2.0, "webcam {webcam} stands still: {movement}");
+    }
+
+    // Sound and picture, each second.
+    let beeps = sound::beeps(&mp4, 1000.0).unwrap();
+    let flashes = picture::flashes(&mp4, area::FLASH).unwrap();
+    let sync = sync::pair(&beeps, &flashes, 12);
+    assert!(sync.found() >= 0.95, "{sync}");
+    assert!(sync.offsets.len() >= 11 && sync.worst().abs() <= 80.0, "{sync}: {:?}", sync.offsets);
+
+    // The job, the script's argument, and what is left.
+    let job = standin.fleet.wait_for_job(id, SOON).await.unwrap();
+    assert_eq!(job.recorder_id, "node_01");
+    assert_eq!(standin.fleet.queue().await.unwrap().messages, 0);
+    let argument = std::fs::read_to_string(format!("{}.json", script.display())).unwrap();
+    let argument: Value = serde_json::from_str(&argument).unwrap();
+    assert_eq!(argument["recording_id"], id);
+    assert_eq!(argument["room_table_id"], room.table_id);
+    assert_eq!(argument["room_id"], room.id.as_str());
+    assert_eq!(argument["room_sid"], room.sid.as_str());
+    assert_eq!(argument["file_name"], format!("{id}.mp4"));
+    assert_eq!(argument["file_path"], mp4.to_str().unwrap());
+    assert_eq!(argument["recorder_id"], "node_01");
+    let left: Vec<_> = std::fs::read_dir(mp4.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, [mp4.file_name().unwrap()], "only the MP4 is left");
+
+    assert_eq!(standin.violations(), [] as [String; 0]);
+    let log = recorder.stop(&[&room.token, &standin.deployment.api_secret]);
+    for line in log.lines().filter(|line| line.contains("script") && line.contains("kept")) {
+        assert!(line.contains(id) && line.contains(&room.id) && line.contains("task="), "{line}");
+    }
+    assert_eq!(standin.fleet.keys().await.unwrap(), [] as [String; 0], "purged on a clean shutdown");
+    assert_eq!(standin.violations(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_recordings_at_once_do_not_hear_or_see_each_other() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let setup = Setup { recorder: "  max_limit: 2\n  post_mp4_convert: false\n".into(), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    let meetings = [("low", [200, 60, 40], 800.0), ("high", [40, 160, 90], 1900.0)].map(|(id, colour, hz)| {
+        let meeting = Meeting { colour, beep_hz: Some(hz), webcams: 0, ..Meeting::default() };
+        (id, colour, hz, standin.meeting(meeting))
+    });
+    for (id, _, _, room) in &meetings {
+        record(&standin, &recorder, room, id).await;
+    }
+    let third = standin.meeting(Meeting::default());
+    let refused = standin.fleet.start_recording(&third, "third", "node_01").await.unwrap().response.unwrap();
+    assert!(!refused.status && refused.msg.contains("2 of 2"), "{}", refused.msg);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for (id, _, _, room) in &meetings {
+        stop(&standin, room, id).await;
+    }
+    for (id, colour, hz, _) in &meetings {
+        wait_for(&standin, &recorder, FINISHED, id).await;
+        let mp4 = mp4(&standin, &recorder, id);
+        let seen = picture::mean_colour(&mp4, 1.0, area::ROOM_COLOUR.inner(8)).unwrap();
+        assert!(close_to(seen, *colour, 6), "{id}: {seen:?}");
+        assert!(sound::beeps(&mp4, *hz).unwrap().len() >= 4, "{id}");
+        let other = if *hz < 1000.0 { 1900.0 } else { 800.0 };
+        assert_eq!(sound::beeps(&mp4, other).unwrap(), [] as [f64; 0], "{id} hears the other meeting");
+    }
+    recorder.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_ends_it_in_the_error_pages_own_words_and_a_picture_is_kept() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
+    let room = standin.meeting(Meeting::default());
+    room.end("Access denied", "This link has expired.");
+    let reply = standin.fleet.start_recording(&room, "refused", "node_01").await.unwrap();
+    assert!(reply.response.unwrap().status);
+    let (status, msg) = wait_for(&standin, &recorder, ENDED, "refused").await;
+    assert_eq!((status, msg.as_str()), (false, "Access denied: This link has expired."));
+    assert_eq!(standin.notices.tasks_of("refused"), [ENDED], "it never started");
+    let screenshot = recorder.log_dir().join("refused-recording.png");
+    let png =
+        png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&screenshot).unwrap())).read_info().unwrap();
+    assert_eq!((png.info().width, png.info().height), (1920, 1080));
+    recorder.stop(&[&room.token]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_that_ends_by_itself_leaves_its_mp4_and_its_cause() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let setup = Setup { recorder: "  post_mp4_convert: false\n".into(), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+
+    let over = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    record(&standin, &recorder, &over, "over").await;
+    over.wait_for_sound(1, SOON).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    over.end("Room ended", "The host has closed the room.");
+    let ended = wait_for(&standin, &recorder, ENDED, "over").await;
+    assert_eq!(ended, (false, "Room ended: The host has closed the room.".into()));
+
+    let closed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    record(&standin, &recorder, &closed, "closed").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    closed.close_page();
+    let (status, msg) = wait_for(&standin, &recorder, ENDED, "closed").await;
+    assert!(!status && (msg.contains("closed") || msg.starts_with("Chrome ended")), "{msg}");
+
+    let killed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    record(&standin, &recorder, &killed, "killed").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let chrome =
+        recorder.children("chromium").first().copied().or_else(|| recorder.children("chrome").first().copied());
+    let chrome = chrome.unwrap_or_else(|| panic!("no Chrome runs:\n{}", recorder.log()));
+    kill_process(Pid::from_raw(chrome.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    let ended = wait_for(&standin, &recorder, ENDED, "killed").await;
+    assert_eq!(ended, (false, "Chrome ended (signal 9)".into()));
+
+    for id in ["over", "closed", "killed"] {
+        wait_for(&standin, &recorder, FINISHED, id).await;
+        assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED]);
+        let info = measure::probe(&mp4(&standin, &recorder, id)).unwrap();
+        assert!(info.duration > 1.5 && info.video().is_ok() && info.audio().is_ok(), "{id}: {info:?}");
+    }
+    recorder.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_before_the_meeting_is_reached_ends_it_without_a_file() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
+    let room = standin.meeting(Meeting { ready_after: None, ..Meeting::default() });
+    let reply = standin.fleet.start_recording(&room, "early", "node_01").await.unwrap();
+    assert!(reply.response.unwrap().status);
+    recorder.wait_for_log("opening the meeting page").await;
+    stop(&standin, &room, "early").await;
+    assert_eq!(wait_for(&standin, &recorder, ENDED, "early").await, (true, "success".into()));
+    assert_eq!(standin.notices.tasks_of("early"), [ENDED]);
+    // Its place is free again, and nobody holds the task any more.
+    let silent = standin.fleet.stop(RecordingTasks::StopRecording, &room, "early").await.unwrap();
+    assert!(silent.response.is_none());
+    recorder.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_closes_a_running_recording_properly() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let setup = Setup { mode: Some("recorderOnly"), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    record(&standin, &recorder, &room, "cut").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let main_path = recorder.main_path.clone();
+    // Kept beyond the recorder's own directory.
+    let kept = standin.dir().join("kept");
+    recorder.signal(Signal::TERM);
+    let (status, msg) = wait_for(&standin, &recorder, ENDED, "cut").await;
+    assert_eq!((status, msg.as_str()), (false, "the recorder was shut down"));
+    standin.fleet.wait_for_job("cut", SOON).await.unwrap();
+    std::fs::rename(&main_path, &kept).unwrap();
+    recorder.stop(&[]);
+    let raw = kept.join(format!("node_01/{}/cut_raw.mkv", room.id));
+    let info = measure::probe(&raw).unwrap();
+    assert!(info.duration > 1.5 && info.video().is_ok() && info.audio().is_ok(), "{info:?}");
+    assert_eq!(standin.fleet.queue().await.unwrap().messages, 1, "the job waits for a transcoder");
+}
+
+fn make_executable(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
