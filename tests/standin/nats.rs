@@ -202,7 +202,7 @@ fn find_program() -> anyhow::Result<PathBuf> {
         None => PathBuf::from("nats-server"),
     };
     let wanted = format!(
-        "nats-server {}.{} or newer is needed (auth callout); set PNM_NATS_SERVER or run `make tools`",
+        "nats-server {}.{} or newer is needed (auth callout); set PNM_NATS_SERVER or run tools/install-deps",
         OLDEST.0, OLDEST.1
     );
     let output = Command::new(&program)
