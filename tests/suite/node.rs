@@ -116,7 +116,7 @@ async fn hostile_requests_are_refused_with_a_reason_and_leave_the_node_working()
     let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
     let room = standin.meeting(Meeting::default());
     let start = |change: &dyn Fn(&mut plugnmeet_recorder::protocol::messages::PlugNmeetToRecorder)| {
-        let mut message = standin.fleet.message(RecordingTasks::StartRecording, &room, "RM_1-1", "node_01");
+        let mut message = room.request(RecordingTasks::StartRecording, "RM_1-1", "node_01");
         change(&mut message);
         message
     };

@@ -159,7 +159,7 @@ impl Recorder {
 
     /// SIGTERM; it must end well, leave no process, no runtime directory and no secret in its log. The log is returned.
     pub fn stop(self, secrets: &[&str]) -> String {
-        let Self { child, dir, temporary_dir, .. } = self;
+        let Self { mut child, dir, temporary_dir, .. } = self;
         let log_file = dir.path().join("logs/recorder.log");
         let status = child.stop(SOON).unwrap();
         let log = std::fs::read_to_string(&log_file).unwrap_or_default();
