@@ -29,9 +29,9 @@ pub fn pair(beeps: &[f64], flashes: &[f64], expected: usize) -> Sync {
 /// Chrome may take seconds to open the sound card, so the start of the film says nothing.
 pub fn expected(beeps: &[f64], duration: f64) -> usize {
     let (Some(first), Some(last)) = (beeps.first(), beeps.last()) else { return duration as usize };
-    // One that sets in within the last tenth need not be there, but may.
-    let end = (duration - 0.1).max(*last);
-    (end - first + 0.01) as usize + 1
+    // One that sets in within the last tenth need not be there, but may; a beep may be some milliseconds off its second.
+    let must = (duration - 0.1 - first).max(0.0) as usize;
+    must.max((last - first).round() as usize) + 1
 }
 
 impl Sync {
