@@ -224,7 +224,8 @@ fn log_lines(
                 tracing::Level::ERROR => tracing::error!(child = name, pid, "{text}"),
                 tracing::Level::WARN => tracing::warn!(child = name, pid, "{text}"),
                 tracing::Level::INFO => tracing::info!(child = name, pid, "{text}"),
-                _ => tracing::debug!(child = name, pid, "{text}"),
+                tracing::Level::DEBUG => tracing::debug!(child = name, pid, "{text}"),
+                tracing::Level::TRACE => tracing::trace!(child = name, pid, "{text}"),
             }
         }
     };

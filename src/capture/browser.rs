@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::PartError;
-use super::page::{self, PageState, Step};
+use super::page::{self, PageState, Presence, Step};
 use crate::config::{ChromeConfig, ChromeFlag};
 use crate::process::{self, Child};
 
@@ -30,8 +30,10 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const JOIN_POLL: Duration = Duration::from_millis(100);
 /// …and in it.
 const WATCH_POLL: Duration = Duration::from_secs(1);
-/// A page that has not answered for this long is taken for dead; on an overloaded host answers take seconds.
+/// What Chrome may take to answer a message, at most.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// What a look at the page may take; it comes again.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running Chrome with one page.
 #[derive(Debug)]
@@ -42,7 +44,9 @@ pub struct Browser {
     _handler: AbortOnDropHandle<()>,
     /// Why the page ended, once it has.
     ended: watch::Receiver<Option<String>>,
-    _watch: AbortOnDropHandle<()>,
+    /// Watches the page's life, and once it is in the meeting what it shows.
+    watches: Vec<AbortOnDropHandle<()>>,
+    found: watch::Sender<Option<String>>,
 }
 
 /// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
@@ -154,20 +158,18 @@ impl Browser {
         for (key, value) in env {
             spec = spec.env(key, value);
         }
-        spec.log_level = tracing::Level::DEBUG;
+        // It has much to say that is of no concern here: a missing session bus, above all.
+        spec.log_level = tracing::Level::TRACE;
         let mut child = process::spawn(&spec).await.map_err(|error| failed(&error))?;
         let result = tokio::select! {
-            steered = tokio::time::timeout(START_LIMIT, steer(&profile)) => match steered {
-                Ok(steered) => steered.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("cannot be steered {} s after its start", START_LIMIT.as_secs())),
-            },
+            steered = steer_within(START_LIMIT, &profile) => steered,
             exit = child.wait() => Err(format!("ended at its start ({exit})")),
         };
         match result {
             Ok((connection, page, handler)) => {
-                let (sender, ended) = watch::channel(None);
-                let watch = tokio::spawn(watch_page(page.clone(), sender));
-                Ok(Self { child, connection, page, _handler: handler, ended, _watch: AbortOnDropHandle::new(watch) })
+                let (found, ended) = watch::channel(None);
+                let watch = AbortOnDropHandle::new(tokio::spawn(watch_life(page.clone(), found.clone())));
+                Ok(Self { child, connection, page, _handler: handler, ended, watches: vec![watch], found })
             }
             Err(why) => {
                 child.stop(Signal::KILL, Duration::from_secs(1)).await;
@@ -208,6 +210,8 @@ impl Browser {
                     if painted.await.is_none() {
                         tracing::debug!("the page does not say that it has painted");
                     }
+                    let watch = tokio::spawn(watch_meeting(page, self.found.clone()));
+                    self.watches.push(AbortOnDropHandle::new(watch));
                     return Ok(());
                 }
                 Step::Join => {
@@ -249,6 +253,23 @@ impl Browser {
 }
 
 type Steered = (chromiumoxide::Browser, Page, AbortOnDropHandle<()>);
+
+/// [`steer`], again and again: at its start Chrome may exchange its first page for another while it is taken over.
+async fn steer_within(limit: Duration, profile: &Path) -> Result<Steered, String> {
+    let began = Instant::now();
+    let mut why = "it does not say where it listens".to_owned();
+    loop {
+        match tokio::time::timeout(limit.saturating_sub(began.elapsed()), steer(profile)).await {
+            Ok(Ok(steered)) => return Ok(steered),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "Chrome cannot be steered yet");
+                why = error.to_string();
+            }
+            Err(_) => return Err(format!("cannot be steered {} s after its start: {why}", limit.as_secs())),
+        }
+        tokio::time::sleep(JOIN_POLL).await;
+    }
+}
 
 /// Connects to the Chrome whose profile this is, and takes over its first page.
 async fn steer(profile: &Path) -> Result<Steered, CdpError> {
@@ -301,7 +322,7 @@ async fn navigate(page: Page, url: String, started: Instant) -> Option<String> {
 }
 
 async fn inspect(page: &Page) -> Option<PageState> {
-    evaluate(page, page::INSPECT, Duration::from_secs(5)).await
+    evaluate(page, page::INSPECT, LOOK_LIMIT).await
 }
 
 /// The value of an expression in the page, `None` where it does not answer in time or cannot.
@@ -313,8 +334,8 @@ async fn evaluate<T: serde::de::DeserializeOwned>(page: &Page, expression: &str,
     serde_json::from_value(answer.result.result.value.unwrap_or_default()).ok()
 }
 
-/// Looks after the page until it ends, and says why.
-async fn watch_page(page: Page, ended: watch::Sender<Option<String>>) {
+/// Waits for the page to crash or to be closed.
+async fn watch_life(page: Page, found: watch::Sender<Option<String>>) {
     let crashed = async {
         match page.event_listener::<inspector::EventTargetCrashed>().await {
             Ok(mut events) => events.next().await.map(|_| "the meeting page crashed"),
@@ -333,26 +354,22 @@ async fn watch_page(page: Page, ended: watch::Sender<Option<String>>) {
             Some(reason) if reason != "target_closed" => format!("the meeting page was lost ({reason})"),
             _ => "the meeting page was closed".to_owned(),
         },
-        cause = look(&page) => cause,
     };
-    ended.send_replace(Some(cause));
+    found.send_replace(Some(cause));
 }
 
-/// Looks at the page once a second for its error page, and whether it still answers.
-async fn look(page: &Page) -> String {
-    let mut answered = Instant::now();
-    loop {
+/// Looks at the page once a second for as long as it is in the meeting.
+async fn watch_meeting(page: Page, found: watch::Sender<Option<String>>) {
+    let began = Instant::now();
+    let mut presence = Presence::begin(Duration::ZERO);
+    let cause = loop {
         tokio::time::sleep(WATCH_POLL).await;
-        match inspect(page).await {
-            Some(PageState { error: Some(text), .. }) => return page::error_cause(&text),
-            Some(_) => answered = Instant::now(),
-            // While a page loads it has no answer either; `join` has its own limit for that.
-            None if answered.elapsed() > ANSWER_LIMIT + page::JOIN_LIMIT => {
-                return format!("the meeting page has not answered for {} s", answered.elapsed().as_secs());
-            }
-            None => {}
+        let state = inspect(&page).await;
+        if let Some(cause) = presence.look(began.elapsed(), state.as_ref()) {
+            break cause;
         }
-    }
+    };
+    found.send_replace(Some(cause));
 }
 
 #[cfg(test)]

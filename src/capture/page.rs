@@ -8,6 +8,10 @@ use serde::Deserialize;
 pub const JOIN_LIMIT: Duration = Duration::from_secs(30);
 /// The longest that is waited for the meeting's video elements once the meeting is on.
 pub const VIDEO_LIMIT: Duration = Duration::from_secs(3);
+/// A page that has not answered for this long is taken for dead; on an overloaded host an answer may take seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// A meeting that has not been on the page for this long was left: the page was reloaded or went elsewhere.
+const AWAY_LIMIT: Duration = Duration::from_secs(10);
 /// The longest cause taken from a page, in characters.
 const CAUSE_LIMIT: usize = 300;
 
@@ -94,6 +98,41 @@ fn missing(state: &PageState, joined: bool) -> &'static str {
     }
 }
 
+/// Whether a page that is in the meeting still is.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence {
+    /// When the page last answered, and when it last showed the meeting; any monotonic clock.
+    answered: Duration,
+    seen: Duration,
+}
+
+impl Presence {
+    /// The meeting is on at `now`.
+    #[must_use]
+    pub fn begin(now: Duration) -> Self {
+        Self { answered: now, seen: now }
+    }
+
+    /// Takes what the page shows at `now` (`None`: it did not answer). The cause, once the meeting is over for it.
+    pub fn look(&mut self, now: Duration, state: Option<&PageState>) -> Option<String> {
+        if let Some(state) = state {
+            self.answered = now;
+            if let Some(text) = &state.error {
+                return Some(error_cause(text));
+            }
+            if state.main {
+                self.seen = now;
+            }
+        }
+        let silent = now.saturating_sub(self.answered);
+        if silent >= ANSWER_LIMIT {
+            return Some(format!("the meeting page has not answered for {} s", silent.as_secs()));
+        }
+        let away = self.answered.saturating_sub(self.seen);
+        (away >= AWAY_LIMIT).then(|| format!("the page left the meeting (no #main-area for {} s)", away.as_secs()))
+    }
+}
+
 /// The error page's own words: its heading, a colon, its text.
 #[must_use]
 pub fn error_cause(text: &str) -> String {
@@ -153,6 +192,24 @@ mod tests {
         );
         assert_eq!(error_cause(""), "the meeting shows an error page without text");
         assert_eq!(error_cause(&"x".repeat(5_000)).len(), CAUSE_LIMIT);
+    }
+
+    #[test]
+    fn a_page_that_left_the_meeting_or_fell_silent_is_noticed() {
+        let at = Duration::from_secs;
+        let meeting = PageState { main: true, ..state() };
+        let mut presence = Presence::begin(at(0));
+        assert_eq!(presence.look(at(5), Some(&meeting)), None);
+        // A short absence is a reconnect, and a late answer an overloaded host.
+        assert_eq!(presence.look(at(14), Some(&state())), None);
+        assert_eq!(presence.look(at(15), Some(&meeting)), None);
+        assert_eq!(presence.look(at(40), None), None);
+        assert_eq!(presence.look(at(44), None), None);
+        assert!(presence.look(at(45), None).is_some_and(|cause| cause.contains("has not answered for 30 s")));
+        let mut presence = Presence::begin(at(0));
+        assert!(presence.look(at(10), Some(&state())).is_some_and(|cause| cause.contains("left the meeting")));
+        let refused = PageState { error: Some("Room ended\nBye".into()), ..meeting };
+        assert_eq!(Presence::begin(at(0)).look(at(1), Some(&refused)), Some("Room ended: Bye".into()));
     }
 
     #[test]

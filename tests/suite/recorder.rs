@@ -1,10 +1,11 @@
 //! The real program, as an operator runs it: a configuration file, a process, a log, a signal at the end.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -155,6 +156,47 @@ impl Recorder {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// Closes the meeting page of the one recording that runs, through Chrome's own HTTP interface.
+    pub fn close_page(&self) {
+        let profiles = std::fs::read_dir(self.dir.path().join("tmp")).unwrap().flatten();
+        let port = profiles
+            .filter_map(|dir| std::fs::read_to_string(dir.path().join("chrome/DevToolsActivePort")).ok())
+            .find_map(|text| text.lines().next().map(str::to_owned))
+            .expect("a Chrome that runs");
+        let ask = |path: &str| {
+            let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+            stream
+                .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+                .unwrap();
+            let mut answer = String::new();
+            // The connection may be reset once everything is said.
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        };
+        let list = ask("/json/list");
+        let pages: serde_json::Value =
+            serde_json::from_str(&list[list.find('[').unwrap()..=list.rfind(']').unwrap()]).unwrap();
+        let page = pages.as_array().unwrap().iter().find(|page| page["type"] == "page").unwrap();
+        ask(&format!("/json/close/{}", page["id"].as_str().unwrap()));
+    }
+
+    /// Kills the process that paints the meeting page of the one recording that runs.
+    pub fn crash_page(&self) {
+        let dir = self.dir.path().to_str().unwrap();
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut killed = 0;
+        for process in processes {
+            let Ok(pid) = process.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            if line.contains("--type=renderer") && line.contains(dir) {
+                kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+                killed += 1;
+            }
+        }
+        assert!(killed > 0, "no page runs:\n{}", self.log());
     }
 
     /// SIGTERM; it must end well, leave no process, no runtime directory and no secret in its log. The log is returned.

@@ -216,9 +216,23 @@ async fn a_meeting_that_ends_by_itself_leaves_its_mp4_and_its_cause() {
     let closed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
     record(&standin, &recorder, &closed, "closed").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    closed.close_page();
+    recorder.close_page();
     let (status, msg) = wait_for(&standin, &recorder, ENDED, "closed").await;
-    assert!(!status && (msg.contains("closed") || msg.starts_with("Chrome ended")), "{msg}");
+    assert!(!status && (msg == "the meeting page was closed" || msg.starts_with("Chrome ended")), "{msg}");
+
+    let crashed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    record(&standin, &recorder, &crashed, "crashed").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    recorder.crash_page();
+    let ended = wait_for(&standin, &recorder, ENDED, "crashed").await;
+    assert_eq!(ended, (false, "the meeting page crashed".into()));
+    assert!(recorder.log_dir().join("crashed-recording.png").exists());
+
+    let left = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    record(&standin, &recorder, &left, "left").await;
+    left.leave_page();
+    let (status, msg) = wait_for(&standin, &recorder, ENDED, "left").await;
+    assert!(!status && msg.starts_with("the page left the meeting"), "{msg}");
 
     let killed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
     record(&standin, &recorder, &killed, "killed").await;
@@ -230,7 +244,7 @@ async fn a_meeting_that_ends_by_itself_leaves_its_mp4_and_its_cause() {
     let ended = wait_for(&standin, &recorder, ENDED, "killed").await;
     assert_eq!(ended, (false, "Chrome ended (signal 9)".into()));
 
-    for id in ["over", "closed", "killed"] {
+    for id in ["over", "closed", "crashed", "left", "killed"] {
         wait_for(&standin, &recorder, FINISHED, id).await;
         assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED]);
         let info = measure::probe(&mp4(&standin, &recorder, id)).unwrap();
