@@ -31,7 +31,9 @@ impl AudioServer {
     pub async fn start(dir: &Path) -> Result<Self, PartError> {
         let failed = |why: String| PartError::new(PART, why);
         let socket = dir.join("sound.socket");
-        let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2");
+        // Without `norewinds` (PulseAudio 15) the sink renders its first two seconds at once and stands still for as long:
+        // connecting takes that time, Chrome's sound clock stops, and the ages of what is heard are wrong meanwhile.
+        let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2 norewinds=1");
         let listen =
             format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
         let mut spec = process::Spec::new("pulseaudio", "pulseaudio")

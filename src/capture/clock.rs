@@ -3,15 +3,20 @@
 //! The sound server delivers samples that follow each other without gaps and now and then says how old they are. That
 //! age jitters by some milliseconds, so it is not used as it is: samples are stamped by counting them, and the count
 //! is compared with the ages over a window. Where the two drift apart, silence is put in or samples are left out, so
-//! that sound and picture stay together however long a recording runs.
+//! that sound and picture stay together however long a recording runs. (They do drift: PulseAudio's null sink, which
+//! cuts the length of each block to whole microseconds, runs some 100 ppm fast: 20 ms in 200 s, measured.)
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Comparisons that are looked at together; with chunks of 20 ms, about a second.
+/// Comparisons that are looked at together; with chunks of 10 to 20 ms, half a second to a second.
 const WINDOW: usize = 50;
-/// Counting and age may differ by this much before it is corrected: half of what the eye and ear notice.
-const TOLERANCE_MS: i64 = 20;
+/// Counting and age may differ by this much before it is corrected…
+const TOLERANCE_MS: i64 = 4;
+/// …and drift is corrected by this much at a time, too little to be heard.
+const STEP_MS: i64 = 1;
+/// A difference beyond this did not come of drift and is corrected as a whole.
+const DRIFT_MS: i64 = 40;
 /// A jump of this size is a gap (a stalled server, a suspended sink) and is corrected at once.
 const JUMP_MS: i64 = 150;
 
@@ -32,6 +37,8 @@ pub struct SoundClock {
     written: u64,
     /// How far the count was behind the age, in samples, for the latest chunks.
     errors: VecDeque<i64>,
+    /// Samples still to be left out: a chunk may be shorter than the correction.
+    owed: u64,
     /// Silence put in and samples left out since the start, in samples.
     filled: u64,
     skipped: u64,
@@ -41,12 +48,15 @@ impl SoundClock {
     /// `rate`: samples a second. The first sample written is that of time zero.
     #[must_use]
     pub fn new(rate: u32) -> Self {
-        Self { rate, written: 0, errors: VecDeque::with_capacity(WINDOW), filled: 0, skipped: 0 }
+        Self { rate, written: 0, errors: VecDeque::with_capacity(WINDOW), owed: 0, filled: 0, skipped: 0 }
     }
 
     /// A chunk of `len` samples is there, the first of which was heard at `heard` (since the start; negative before).
     /// The caller writes what the answer says, from [`Self::position`] on.
     pub fn chunk(&mut self, heard_us: i64, len: u64) -> Correction {
+        if self.owed > 0 {
+            return self.leave_out(self.owed, len);
+        }
         let rate = i64::from(self.rate);
         let due = heard_us * rate / 1_000_000;
         let error = due - i64::try_from(self.written).unwrap_or(i64::MAX);
@@ -58,8 +68,11 @@ impl SoundClock {
         let correction = if self.written == 0 || error.abs() > samples(JUMP_MS) {
             error
         } else if self.errors.len() == WINDOW {
-            let median = median(&self.errors);
-            if median.abs() > samples(TOLERANCE_MS) { median } else { 0 }
+            match median(&self.errors) {
+                error if error.abs() > samples(DRIFT_MS) => error,
+                error if error.abs() > samples(TOLERANCE_MS) => samples(STEP_MS) * error.signum(),
+                _ => 0,
+            }
         } else {
             0
         };
@@ -75,11 +88,18 @@ impl SoundClock {
             self.written += by + len;
             Correction::Silence(by)
         } else {
-            let by = by.min(len);
-            self.skipped += if self.written == 0 { 0 } else { by };
-            self.written += len - by;
-            Correction::Skip(by)
+            self.leave_out(by, len)
         }
+    }
+
+    /// Leaves out up to `by` samples of a chunk, and the rest of the following ones.
+    fn leave_out(&mut self, by: u64, len: u64) -> Correction {
+        let now = by.min(len);
+        self.owed = by - now;
+        // Before the first chunk there is nothing to mend: what is left out came before the stream's beginning.
+        self.skipped += if self.written == 0 { 0 } else { now };
+        self.written += len - now;
+        Correction::Skip(now)
     }
 
     /// No chunk has come for long: how much silence to write so that the sound reaches `until`.
@@ -88,6 +108,7 @@ impl SoundClock {
         let by = due.saturating_sub(self.written);
         self.written += by;
         self.filled += by;
+        self.owed = 0;
         self.errors.clear();
         by
     }
@@ -149,20 +170,35 @@ mod tests {
     #[test]
     fn jitter_of_the_age_is_not_followed() {
         let mut clock = SoundClock::new(RATE);
-        let corrections = feed(&mut clock, 0..5_000, |i| if i == 0 { 0 } else { (i * 7_919 % 30_000) - 15_000 });
+        let corrections = feed(&mut clock, 0..5_000, |i| if i == 0 { 0 } else { (i * 7_919 % 6_000) - 3_000 });
         assert_eq!(corrections, []);
         assert_eq!(clock.position(), Duration::from_secs(100));
     }
 
     #[test]
-    fn drift_is_corrected_before_it_is_noticed() {
-        // A sound card that runs 200 ppm slow: 12 ms a minute.
+    fn drift_is_corrected_in_steps_too_small_to_be_heard() {
+        // A sound card that runs 200 ppm slow or fast: 12 ms a minute.
+        for ppm in [200, -200] {
+            let mut clock = SoundClock::new(RATE);
+            let chunks = 30 * 60 * 50;
+            let corrections = feed(&mut clock, 0..chunks, |i| i * 20_000 * ppm / 1_000_000);
+            assert!(corrections.len() > 300, "{}", corrections.len());
+            let step = u64::try_from(STEP_MS).unwrap() * 48;
+            let small = |c: &Correction| matches!(c, Correction::Silence(n) | Correction::Skip(n) if *n == step);
+            assert!(corrections.iter().all(small));
+            let due = Duration::from_micros(u64::try_from(chunks * (20_000 + 20_000 * ppm / 1_000_000)).unwrap());
+            assert!(due.abs_diff(clock.position()) < Duration::from_millis(6), "{:?}", clock.position());
+        }
+    }
+
+    #[test]
+    fn a_correction_longer_than_a_chunk_goes_on_in_the_next() {
         let mut clock = SoundClock::new(RATE);
-        let chunks = 30 * 60 * 50;
-        let corrections = feed(&mut clock, 0..chunks, |i| i * 4);
-        assert!(!corrections.is_empty());
-        let due = Duration::from_micros(u64::try_from(chunks * 20_004).unwrap());
-        assert!(due.abs_diff(clock.position()) < Duration::from_millis(25), "{:?}", clock.position());
+        feed(&mut clock, 0..100, |_| 0);
+        // Half a second too much, in chunks of 20 ms.
+        let corrections = feed(&mut clock, 100..200, |_| -500_000);
+        assert_eq!(corrections, [Correction::Skip(CHUNK); 25]);
+        assert_eq!(clock.skipped(), Duration::from_millis(500));
     }
 
     #[test]

@@ -90,17 +90,17 @@ pub struct LiveRig {
     audio: Option<AudioServer>,
     browser: Option<Browser>,
     encoder: Option<Encoder>,
+    sound: Option<Sound>,
     capture: Option<Capture>,
     failed: (mpsc::UnboundedSender<PartError>, mpsc::UnboundedReceiver<PartError>),
     /// Known before the screenshot is taken, which may be interrupted.
     cause: Option<String>,
 }
 
-/// The three threads between the display and ffmpeg.
+/// What flows into ffmpeg, besides the sound.
 #[derive(Debug)]
 struct Capture {
     screen: Screen,
-    sound: Sound,
     writer: std::thread::JoinHandle<()>,
     counters: std::sync::Arc<Counters>,
     started: Instant,
@@ -125,6 +125,7 @@ impl Rig for LiveRig {
             audio: None,
             browser: None,
             encoder: None,
+            sound: None,
             capture: None,
             failed: mpsc::unbounded_channel(),
             cause: None,
@@ -154,12 +155,18 @@ impl Rig for LiveRig {
     async fn finish(&mut self) -> (Summary, Result<(), String>) {
         let mut summary = Summary::default();
         let Some(mut encoder) = self.encoder.take() else { return (summary, Err("there is no encoder".to_owned())) };
-        if let Some(Capture { screen, sound, writer, counters, started }) = self.capture.take() {
+        let sound = self.sound.take();
+        let sound = async move {
+            if let Some(sound) = sound {
+                sound.stop().await;
+            }
+        };
+        if let Some(Capture { screen, writer, counters, started }) = self.capture.take() {
             summary.duration = started.elapsed();
             let writer = async move {
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;
             };
-            let mut stopping = std::pin::pin!(futures::future::join3(screen.stop(), sound.stop(), writer));
+            let mut stopping = std::pin::pin!(futures::future::join3(screen.stop(), sound, writer));
             if tokio::time::timeout(FINISH_LIMIT, &mut stopping).await.is_err() {
                 tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
                 encoder.kill();
@@ -183,6 +190,9 @@ impl Rig for LiveRig {
                 encoder.kill();
             }
             let _ = self.finish().await;
+        }
+        if let Some(sound) = self.sound.take() {
+            sound.stop().await;
         }
         if let Some(browser) = self.browser.take() {
             browser.stop().await;
@@ -214,10 +224,18 @@ impl LiveRig {
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
         screen::rest_pointer(display.address()).map_err(cause)?;
 
+        let report = |failed: &mpsc::UnboundedSender<PartError>| {
+            let failed = failed.clone();
+            move |error| {
+                // Nobody listens any more once the rig is gone.
+                let _ = failed.send(error);
+            }
+        };
+        self.sound = Some(Sound::start(audio.address(), report(&self.failed.0)).map_err(cause)?);
+
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
         let address = display.address().clone();
-        let server = audio.address();
         let browser =
             Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
@@ -237,24 +255,12 @@ impl LiveRig {
             Target::File(_) => Pace::Changes { framerate: capture.framerate },
             Target::Rtmp(_) => Pace::Constant { framerate: capture.framerate },
         };
-        let report = |failed: &mpsc::UnboundedSender<PartError>| {
-            let failed = failed.clone();
-            move |error| {
-                // Nobody listens any more once the rig is gone.
-                let _ = failed.send(error);
-            }
-        };
         let started = Instant::now();
-        let sound = Sound::start(server, started, sender.clone(), report(&self.failed.0)).map_err(cause)?;
+        if let Some(sound) = &self.sound {
+            sound.feed(started, sender.clone());
+        }
         let screen = Screen::start(&address, self.spec_size, pace, started, sender, report(&self.failed.0));
-        let screen = match screen {
-            Ok(screen) => screen,
-            Err(error) => {
-                sound.stop().await;
-                return Err(error.to_string());
-            }
-        };
-        self.capture = Some(Capture { screen, sound, writer, counters, started });
+        self.capture = Some(Capture { screen: screen.map_err(cause)?, writer, counters, started });
         tokio::select! {
             () = first_frame => {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");

@@ -1,7 +1,10 @@
 //! The sound of a meeting: reads the monitor of the null sink, stamps it on the picture's clock, sends it.
+//!
+//! It listens from the moment the sound server is there, long before the meeting is recorded: connecting takes some
+//! hundred milliseconds on a busy host, and for about a second after it the ages that the server tells are not right.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use libpulse_binding::context::{self, Context, FlagSet as ContextFlags};
@@ -39,27 +42,29 @@ const WAKE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Sound {
     thread: std::thread::JoinHandle<()>,
-    stop: Arc<AtomicBool>,
+    control: Arc<Control>,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Control {
+    stop: AtomicBool,
+    /// Where the sound goes and when its time begins; until then it is listened to and let go.
+    feed: OnceLock<(Instant, Sender)>,
 }
 
 impl Sound {
-    /// Starts to capture; sound is stamped with the time since `epoch`. `ended` is called when the thread ends by
-    /// itself.
+    /// Starts to listen. `ended` is called when the thread ends by itself.
     ///
     /// # Errors
     /// Where no thread can be started; what fails later comes through `ended`.
-    pub fn start(
-        server: String,
-        epoch: Instant,
-        sender: Sender,
-        ended: impl FnOnce(PartError) + Send + 'static,
-    ) -> Result<Self, PartError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+    pub fn start(server: String, ended: impl FnOnce(PartError) + Send + 'static) -> Result<Self, PartError> {
+        let control = Arc::new(Control::default());
+        let told = Arc::clone(&control);
         let span = tracing::Span::current();
         let run = move || {
             let _in_span = span.entered();
-            if let Err(why) = capture(&server, epoch, &sender, &stopped) {
+            if let Err(why) = capture(&server, &told) {
                 ended(PartError::new(PART, why));
             }
         };
@@ -67,14 +72,21 @@ impl Sound {
             .name("sound".to_owned())
             .spawn(run)
             .map_err(|error| PartError::new(PART, error))?;
-        Ok(Self { thread, stop })
+        Ok(Self { thread, control })
+    }
+
+    /// From now on, sound goes to `sender`, stamped with the time since `epoch`.
+    pub fn feed(&self, epoch: Instant, sender: Sender) {
+        // A second call changes nothing: the stream has one beginning.
+        let _ = self.control.feed.set((epoch, sender));
     }
 
     /// Ends the capture; what was heard is sent when this returns.
     pub async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.control.stop.store(true, Ordering::Relaxed);
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        // The last one that could send is gone with `control`.
     }
 }
 
@@ -85,21 +97,31 @@ struct Monitor {
     mainloop: Mainloop,
 }
 
-fn capture(server: &str, epoch: Instant, sender: &Sender, stop: &AtomicBool) -> Result<(), String> {
+fn capture(server: &str, control: &Control) -> Result<(), String> {
     let mut monitor = Monitor::connect(server)?;
+    let feed = loop {
+        if control.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if let Some(feed) = control.feed.get() {
+            break feed;
+        }
+        monitor.iterate()?;
+        monitor.read()?;
+    };
+    let (epoch, sender) = feed;
     let mut clock = SoundClock::new(SAMPLE_RATE);
     let mut last_chunk = epoch.elapsed();
-    while !stop.load(Ordering::Relaxed) {
+    while !control.stop.load(Ordering::Relaxed) {
         monitor.iterate()?;
-        while let Some((samples, age_us)) = monitor.read()? {
-            last_chunk = epoch.elapsed();
-            let heard_us = i64::try_from(last_chunk.as_micros()).unwrap_or(i64::MAX).saturating_sub(age_us);
+        let now = epoch.elapsed();
+        if let Some((samples, age_us)) = monitor.read()? {
+            last_chunk = now;
+            let heard_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_sub(age_us);
             if send(&mut clock, heard_us, samples, sender) == Err(Closed) {
                 return Ok(());
             }
-        }
-        let now = epoch.elapsed();
-        if now.saturating_sub(last_chunk) > MISSING {
+        } else if now.saturating_sub(last_chunk) > MISSING {
             let at = clock.position();
             let silence = clock.fill(now.saturating_sub(FILL_BEHIND));
             if send_silence(at, silence, sender) == Err(Closed) {
@@ -212,8 +234,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// The next chunk that is there, and how long ago its first sample was (to be) heard, in microseconds. The age is
-    /// negative where the sink has rendered ahead of its own clock.
+    /// All that is there, and how long ago its first sample was (to be) heard, in microseconds. The age is negative
+    /// where the sink has rendered ahead of its own clock.
     fn read(&mut self) -> Result<Option<(Vec<u8>, i64)>, String> {
         // Before the first timing update there is no age to be had; the server's chunks wait until then.
         let age_us = match self.stream.get_latency() {
@@ -222,13 +244,16 @@ impl Monitor {
             Ok(Latency::None) => 0,
             Err(_) => return Ok(None),
         };
-        let samples = match self.stream.peek().map_err(said)? {
-            PeekResult::Empty => return Ok(None),
-            PeekResult::Hole(len) => vec![0; len],
-            PeekResult::Data(data) => data.to_vec(),
-        };
-        self.stream.discard().map_err(said)?;
-        Ok(Some((samples, age_us)))
+        let mut samples = Vec::new();
+        loop {
+            match self.stream.peek().map_err(said)? {
+                PeekResult::Empty => break,
+                PeekResult::Hole(len) => samples.resize(samples.len() + len, 0),
+                PeekResult::Data(data) => samples.extend_from_slice(data),
+            }
+            self.stream.discard().map_err(said)?;
+        }
+        Ok((!samples.is_empty()).then_some((samples, age_us)))
     }
 }
 

@@ -167,6 +167,8 @@ impl Recorder {
             .expect("a Chrome that runs");
         let ask = |path: &str| {
             let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+            // Chrome keeps the connection open; what it has to say it says at once.
+            stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
             stream
                 .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
                 .unwrap();
