@@ -151,7 +151,8 @@ impl Browser {
         let profile = dir.join("chrome");
         let mut spec = process::Spec::new("chrome", program)
             .args(arguments(&config.flags, size, &profile, sandbox))
-            // Crash reports and caches go where the rest goes, and go away with it.
+            // Crash reports, caches and sockets go where the rest goes, and go away with it.
+            .env("TMPDIR", dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);

@@ -100,13 +100,13 @@ fn libraries_are_quiet_unless_debug() {
     let speak = || {
         tracing::warn!(target: "chromiumoxide::handler", "unknown message");
         tracing::info!(target: "async_nats", "connected");
-        tracing::warn!(target: "async_nats", "slow consumer");
+        tracing::warn!(target: "rustls", "slow consumer");
         tracing::debug!(target: "hyper::client", "pooled");
         tracing::info!(target: "some_library", "hello");
     };
     let quiet = logged(&config(LogFormat::Text, LogLevel::Info), false, speak);
     assert_eq!(quiet.len(), 2, "{quiet:?}");
-    assert!(quiet[0].ends_with(" WARN [async_nats] slow consumer"), "{quiet:?}");
+    assert!(quiet[0].ends_with(" WARN [rustls] slow consumer"), "{quiet:?}");
     assert_eq!(logged(&config(LogFormat::Text, LogLevel::Info), true, speak).len(), 5);
     assert_eq!(logged(&config(LogFormat::Text, LogLevel::Error), false, speak).len(), 0);
 }

@@ -142,20 +142,10 @@ impl Recorder {
         }
     }
 
-    /// The children of the daemon by name, with their pids.
+    /// The daemon's own children of this name.
     pub fn children(&self, name: &str) -> Vec<u32> {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap_or_default();
-        // Children belong to the thread that started them.
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
-        let all = threads
-            .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
-            .chain([children])
-            .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
         let is = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-        let mut found: Vec<u32> = all.filter(is).collect();
-        found.sort_unstable();
-        found.dedup();
-        found
+        parents().into_iter().filter(|(_, parent)| *parent == self.pid()).map(|(pid, _)| pid).filter(is).collect()
     }
 
     /// Closes the meeting page of the one recording that runs, through Chrome's own HTTP interface.
@@ -186,15 +176,11 @@ impl Recorder {
 
     /// Kills the process that paints the meeting page of the one recording that runs.
     pub fn crash_page(&self) {
-        let dir = self.dir.path().to_str().unwrap();
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
         let mut killed = 0;
-        for process in processes {
-            let Ok(pid) = process.file_name().to_string_lossy().parse::<i32>() else { continue };
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line);
-            if line.contains("--type=renderer") && line.contains(dir) {
-                kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        for pid in descendants(self.pid()) {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains("--type=renderer") {
+                kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
                 killed += 1;
             }
         }
@@ -221,6 +207,29 @@ impl Recorder {
         }
         log
     }
+}
+
+/// Every process and its parent.
+fn parents() -> Vec<(u32, u32)> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let stats = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    // `pid (name) state parent …`, and the name may hold anything.
+    let parse = |stat: String| {
+        let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        Some((stat.split(' ').next()?.parse().ok()?, parent))
+    };
+    stats.filter_map(parse).collect()
+}
+
+fn descendants(of: u32) -> Vec<u32> {
+    let parents = parents();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// Command lines of all processes that name a path of this test.
