@@ -1,6 +1,8 @@
 //! Telling the fleet that this node is there and how busy it is (PROTOCOL 2).
 //!
-//!     waiting for the bucket → registered ⇄ outage → purged
+//! ```text
+//! waiting for the bucket → registered ⇄ outage → purged
+//! ```
 //!
 //! All five fields are written at first, after every reconnect, after every failure, when the bucket turns out to be a
 //! new one, and every 30 s: another node with the same id may have purged them.

@@ -199,6 +199,20 @@ async fn a_refused_token_ends_it_in_the_error_pages_own_words_and_a_picture_is_k
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_never_gets_ready_is_given_up_with_what_it_lacks() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
+    let room = standin.meeting(Meeting { ready_after: None, ..Meeting::default() });
+    let reply = standin.fleet.start_recording(&room, "never", "node_01").await.unwrap();
+    assert!(reply.response.unwrap().status);
+    let (status, msg) = wait_for(&standin, &recorder, ENDED, "never").await;
+    assert!(!status && msg.contains("not ready after 30 s") && msg.contains("stayed disabled"), "{msg}");
+    assert!(recorder.log_dir().join("never-recording.png").exists());
+    recorder.stop(&[&room.token]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_meeting_that_ends_by_itself_leaves_its_mp4_and_its_cause() {
     let _turn = turn().await;
     let standin = standin().await;
