@@ -316,7 +316,12 @@ impl Child {
         if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
             return exit;
         }
-        tracing::warn!(child = self.name, pid = self.pid, grace_s = grace.as_secs_f32(), "still running, killing it");
+        tracing::warn!(
+            child = self.name,
+            pid = self.pid,
+            grace_s = crate::telemetry::seconds(grace),
+            "still running, killing it"
+        );
         self.signal(Signal::KILL);
         self.wait().await
     }

@@ -258,7 +258,7 @@ impl<R: Rig> Driver<R> {
         }
         let done = *self.summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tracing::info!(
-            duration_s = done.duration.as_secs_f32(),
+            duration_s = crate::telemetry::seconds(done.duration),
             frames = done.frames_sent,
             frames_dropped = done.frames_dropped,
             silence_filled_ms = done.silence_filled_ms,

@@ -60,7 +60,7 @@ impl RawFile {
         let placed = files::place(&self.growing, &to, Existing::Refuse)
             .await
             .map_err(|error| format!("the raw file cannot be put into its place: {error}"))?;
-        tracing::info!(raw = %to.display(), bytes, duration_s = media.duration.as_secs_f32(), ?placed, "raw file in place");
+        tracing::info!(raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(media.duration), ?placed, "raw file in place");
         Ok(Stored { bytes, duration: media.duration })
     }
 

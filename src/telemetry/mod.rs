@@ -102,6 +102,12 @@ fn is_own(target: &str) -> bool {
     target.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
+/// Seconds with two decimals, for a field of a line.
+#[must_use]
+pub fn seconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 100.0).round() / 100.0
+}
+
 /// A panic as a line of the log, with the span it happened in.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let payload = panic.payload();

@@ -27,6 +27,7 @@ use crate::protocol::job::{Job, Work};
 use crate::protocol::notice::{Event, Notice};
 use crate::scripts::post_processing::{self, Payload, Summary};
 use crate::storage::files::{self, Existing};
+use crate::telemetry::seconds;
 
 /// How often the queue hands a job out (PROTOCOL 1: `MaxDeliver`).
 pub const MAX_DELIVER: u64 = 3;
@@ -207,7 +208,7 @@ impl Attempt<'_> {
 
     async fn transcode(&self, how: &'static str, make: Make) -> Result<Made, Failure> {
         let Make { paths, raw, recipe, replaces } = make;
-        tracing::info!(how, raw = %paths.raw.display(), raw_s = raw.duration.as_secs_f32(), "transcoding");
+        tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
         if let Some(why) = &replaces {
             tracing::warn!(mp4 = %paths.mp4.display(), why, "a file of the result's name is no result, replacing it");
         }
@@ -254,9 +255,9 @@ async fn check(part: &Path, mut expected: verify::Expected, raw: &Path) -> Resul
         expected.duration = media::measure(raw).await.map_err(cause)?.duration;
         compared = verify::compare(&made, &expected);
         tracing::warn!(
-            header_s = header.as_secs_f32(),
-            packets_s = expected.duration.as_secs_f32(),
-            mp4_s = made.duration.as_secs_f32(),
+            header_s = seconds(header),
+            packets_s = seconds(expected.duration),
+            mp4_s = seconds(made.duration),
             "the raw file does not last as long as it says"
         );
     }
