@@ -39,6 +39,8 @@ impl Daemon {
         let written = std::fs::File::create(&log)?;
         let process = Child::spawn("the recorder", binary.to_str().context("its path is no text")?, |command| {
             command.arg("--config").arg(&config).current_dir(standin.dir());
+            // What it would leave behind if it were killed goes away with the stand-in.
+            command.env("TMPDIR", standin.dir());
             command.stdin(Stdio::null()).stdout(written.try_clone().expect("a file can be duplicated")).stderr(written);
         })?;
         let meter = Meter::start(process.id());
