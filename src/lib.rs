@@ -65,7 +65,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let tasks = TaskTracker::new();
     let (load, loads) = watch::channel(0.0);
-    tasks.spawn(load::measure(load, shutdown.clone()));
+    let failed = CancellationToken::new();
+    vital(&tasks, &shutdown, &failed, "load", load::measure(load, shutdown.clone()));
     if mode.records() {
         let permits = Permits::new(config.recorder.max_limit);
         let requests = nats.requests().await?;
@@ -80,14 +81,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         let publisher = JobPublisher::new(nats.clone(), shutdown.clone(), DELIVERY_GRACE);
         let surroundings = Surroundings { recorder: recorder.clone(), notifier: notifier.clone(), publisher };
         let rigs = Arc::new(Rigs::new(config.clone(), chrome_sandbox(&config).await));
-        tasks.spawn(Service::<LiveRig>::new(surroundings, permits, rigs).run(requests, shutdown.clone()));
+        let service = Service::<LiveRig>::new(surroundings, permits, rigs);
+        vital(&tasks, &shutdown, &failed, "requests", service.run(requests, shutdown.clone()));
         // Listening first, announcing second: no request is missed.
-        tasks.spawn(heartbeat.run(shutdown.clone()));
+        vital(&tasks, &shutdown, &failed, "heartbeat", heartbeat.run(shutdown.clone()));
     }
     if mode.transcodes() {
         let (nats, notifier, cancel) = (nats.clone(), notifier.clone(), shutdown.clone());
         let settings = transcode::job::Settings::from(&config);
-        tasks.spawn(async move {
+        vital(&tasks, &shutdown, &failed, "transcoder", async move {
             if let Some(jobs) = nats.jobs(&cancel).await {
                 worker::run(jobs, notifier, settings, loads, cancel).await;
             }
@@ -96,8 +98,34 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.close();
     tasks.wait().await;
     notifier.shutdown(DELIVERY_GRACE).await;
+    anyhow::ensure!(!failed.is_cancelled(), "stopped because a part of the node has ended by itself");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Runs a part that the node cannot do without: should it end before the node does, so does the node.
+fn vital(
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+    failed: &CancellationToken,
+    name: &'static str,
+    part: impl Future<Output = ()> + Send + 'static,
+) {
+    let (shutdown, failed) = (shutdown.clone(), failed.clone());
+    tasks.spawn(async move {
+        // In a task of its own, so that a panic ends here.
+        let ended = tokio::spawn(part).await;
+        if shutdown.is_cancelled() && ended.is_ok() {
+            return;
+        }
+        tracing::error!(
+            part = name,
+            ?ended,
+            "a part of the node has ended by itself: shutting down; restart the recorder"
+        );
+        failed.cancel();
+        shutdown.cancel();
+    });
 }
 
 /// Names everything the host lacks, and what of the configuration is not heeded.

@@ -59,6 +59,9 @@ fn missing(name: &str, package: &str) -> Option<Fault> {
 
 /// Tries to make the directory and a file in it.
 fn unwritable(key: &str, dir: &Path) -> Option<Fault> {
+    if !dir.exists() {
+        tracing::warn!(key, dir = %dir.display(), "the directory is not there and is made; should it have been mounted?");
+    }
     let tried =
         std::fs::create_dir_all(dir).and_then(|()| tempfile::Builder::new().prefix(".writable-").tempfile_in(dir));
     let error = tried.err()?;

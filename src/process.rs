@@ -283,8 +283,9 @@ impl Child {
             ExitStatus::from_raw(-1)
         });
         let exit = Exit(status);
-        self.exit = Some(exit);
+        // The group outlives its leader while anything of it runs, and its number is not given away as long.
         self.signal(Signal::KILL);
+        self.exit = Some(exit);
         for reader in self.readers.drain(..) {
             let abort = reader.abort_handle();
             // A grandchild outside the group may hold the pipe open; it must not hold us.
@@ -295,8 +296,11 @@ impl Child {
         exit
     }
 
-    /// Sends `signal` to the whole process group.
+    /// Sends `signal` to the whole process group, unless the child has been waited for.
     pub fn signal(&self, signal: Signal) {
+        if self.exit.is_some() {
+            return;
+        }
         if let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             // A group that is gone needs no signal.
             let _ = rustix::process::kill_process_group(group, signal);
@@ -305,9 +309,7 @@ impl Child {
 
     /// Sends `signal`, waits up to `grace` for the end, then kills. Reaped when this returns.
     pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Exit {
-        if self.exit.is_none() {
-            self.signal(signal);
-        }
+        self.signal(signal);
         self.end_within(grace).await
     }
 
@@ -329,9 +331,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.exit.is_none() {
-            self.signal(Signal::KILL);
-        }
+        self.signal(Signal::KILL);
     }
 }
 

@@ -11,7 +11,7 @@ pub const VIDEO_LIMIT: Duration = Duration::from_secs(3);
 /// A page that has not answered for this long is taken for dead; on an overloaded host an answer may take seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// A meeting that has not been on the page for this long was left: the page was reloaded or went elsewhere.
-const AWAY_LIMIT: Duration = Duration::from_secs(10);
+const AWAY_LIMIT: Duration = Duration::from_secs(20);
 /// The longest cause taken from a page, in characters.
 const CAUSE_LIMIT: usize = 300;
 
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(presence.look(at(44), None), None);
         assert!(presence.look(at(45), None).is_some_and(|cause| cause.contains("has not answered for 30 s")));
         let mut presence = Presence::begin(at(0));
-        assert!(presence.look(at(10), Some(&state())).is_some_and(|cause| cause.contains("left the meeting")));
+        assert!(presence.look(at(20), Some(&state())).is_some_and(|cause| cause.contains("left the meeting")));
         let refused = PageState { error: Some("Room ended\nBye".into()), ..meeting };
         assert_eq!(Presence::begin(at(0)).look(at(1), Some(&refused)), Some("Room ended: Bye".into()));
     }

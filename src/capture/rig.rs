@@ -23,6 +23,8 @@ use crate::config::{ChromeConfig, FfmpegOptions};
 
 /// The longest from the meeting being on to the first encoded frame; a broadcast's far end must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
+/// What the X server may take to answer.
+const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
 /// What ffmpeg may take to write its end once its input is closed.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
@@ -85,7 +87,6 @@ pub trait Rig: Sized + Send + 'static {
 pub struct LiveRig {
     spec_size: (u32, u32),
     screenshot: PathBuf,
-    dir: TempDir,
     display: Option<Display>,
     audio: Option<AudioServer>,
     browser: Option<Browser>,
@@ -95,6 +96,8 @@ pub struct LiveRig {
     failed: (mpsc::UnboundedSender<PartError>, mpsc::UnboundedReceiver<PartError>),
     /// Known before the screenshot is taken, which may be interrupted.
     cause: Option<String>,
+    /// Last: where the rig is dropped instead of closed, it goes after those who write into it.
+    dir: TempDir,
 }
 
 /// What flows into ffmpeg, besides the sound.
@@ -211,6 +214,17 @@ impl Rig for LiveRig {
     }
 }
 
+/// Does something that waits for the X server's answers, on a thread that may wait.
+async fn on_display<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PartError> + Send + 'static,
+) -> Result<T, PartError> {
+    match tokio::time::timeout(DISPLAY_LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => Err(PartError::new("Xvfb", error)),
+        Err(_) => Err(PartError::new("Xvfb", format!("does not answer within {} s", DISPLAY_LIMIT.as_secs()))),
+    }
+}
+
 impl LiveRig {
     async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), String> {
         let cause = |error: PartError| error.to_string();
@@ -222,7 +236,9 @@ impl LiveRig {
         let (display, audio) =
             (display.map(|display| self.display.insert(display)), audio.map(|audio| self.audio.insert(audio)));
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
-        screen::rest_pointer(display.address()).map_err(cause)?;
+        let address = display.address().clone();
+        let pointed = address.clone();
+        on_display(move || screen::rest_pointer(&pointed)).await.map_err(cause)?;
 
         let report = |failed: &mpsc::UnboundedSender<PartError>| {
             let failed = failed.clone();
@@ -235,7 +251,6 @@ impl LiveRig {
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
-        let address = display.address().clone();
         let browser =
             Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
@@ -259,7 +274,8 @@ impl LiveRig {
         if let Some(sound) = &self.sound {
             sound.feed(started, sender.clone());
         }
-        let screen = Screen::start(&address, self.spec_size, pace, started, sender, report(&self.failed.0));
+        let (size, ended) = (self.spec_size, report(&self.failed.0));
+        let screen = on_display(move || Screen::start(&address, size, pace, started, sender, ended)).await;
         self.capture = Some(Capture { screen: screen.map_err(cause)?, writer, counters, started });
         tokio::select! {
             () = first_frame => {

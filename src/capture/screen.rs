@@ -252,12 +252,14 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             changed |= source.changed()?;
             let now = epoch.elapsed();
             let due = pace.next(last, changed);
-            if now < due {
-                if source.wait(stop, due.saturating_sub(now))? {
-                    break;
-                }
+            // Also where the next frame is overdue: a busy host must not miss the end.
+            if source.wait(stop, due.saturating_sub(now))? {
+                break;
+            }
+            if epoch.elapsed() < due {
                 continue;
             }
+            let now = epoch.elapsed();
             if changed {
                 let boxes = source.take_changes()?;
                 source.fetch(&boxes, &mut picture)?;

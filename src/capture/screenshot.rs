@@ -1,7 +1,8 @@
 //! A picture of a display for the operator, as a PNG.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::BufWriter;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat};
@@ -29,7 +30,9 @@ pub fn write(address: &Address, (width, height): (u32, u32), path: &Path) -> Res
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|error| failed(&error))?;
     }
-    let file = File::create(path).map_err(|error| failed(&error))?;
+    // It may show what only the room should see.
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).to_owned();
+    let file = options.open(path).map_err(|error| failed(&error))?;
     let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.write_header().and_then(|mut png| png.write_image_data(&rgb)).map_err(|error| failed(&error))

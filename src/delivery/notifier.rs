@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, Span, debug, error, info, warn};
 
 use crate::backoff::{Backoff, Reminder};
 use crate::config::ServerConfig;
@@ -61,6 +61,8 @@ struct Shared {
 #[derive(Debug)]
 struct Waiting {
     notice: Notice,
+    /// Of whoever queued it: the lines about the notice belong to its recording.
+    span: Span,
     told: oneshot::Sender<Delivered>,
 }
 
@@ -85,7 +87,7 @@ impl Notifier {
     pub fn tell(&self, notice: Notice) -> oneshot::Receiver<Delivered> {
         let (told, receiver) = oneshot::channel();
         let recording = notice.info.recording_id.clone();
-        let waiting = Waiting { notice, told };
+        let waiting = Waiting { notice, span: Span::current(), told };
         let mut queues = self.shared.queues();
         if let Some(queue) = queues.get_mut(&recording) {
             if queue.len() >= MOST_OF_A_RECORDING {
@@ -129,11 +131,12 @@ impl Shared {
 
     /// The notice is lost to the server: its last trace is this line.
     fn give_up(&self, waiting: Waiting, why: String) {
-        let Waiting { notice, told } = waiting;
+        let Waiting { notice, span, told } = waiting;
+        let _in_span = span.entered();
         error!(
             recording_id = %notice.info.recording_id,
             room_id = %notice.info.room_id,
-            task = ?notice.event.task(),
+            notice = ?notice.event.task(),
             msg = notice.to_message(&self.recorder).msg,
             %why,
             "the notice could not be delivered and is given up"
@@ -144,7 +147,7 @@ impl Shared {
     /// Tries until the server has taken the notice or never will, or the program has ended.
     async fn deliver(&self, notice: &Notice) -> Delivered {
         let info = &notice.info;
-        let (recording_id, room_id, task) = (&info.recording_id, &info.room_id, notice.event.task());
+        let (recording_id, room_id, kind) = (&info.recording_id, &info.room_id, notice.event.task());
         let body = Bytes::from(notice.to_message(&self.recorder).encode_to_vec());
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut reminder = Reminder::default();
@@ -159,16 +162,16 @@ impl Shared {
             match answer {
                 Answer::Taken => {
                     if reminder.over() {
-                        info!(%recording_id, %room_id, ?task, "the server has taken the notice at last");
+                        info!(%recording_id, %room_id, notice = ?kind, "the server has taken the notice at last");
                     } else {
-                        debug!(%recording_id, %room_id, ?task, "the server has taken the notice");
+                        debug!(%recording_id, %room_id, notice = ?kind, "the server has taken the notice");
                     }
                     return Delivered::Taken;
                 }
                 Answer::Final(why) => return Delivered::GivenUp(why),
                 Answer::Again(why) => {
                     if reminder.due(Instant::now()) {
-                        warn!(%recording_id, %room_id, ?task, %why, "the server has not taken the notice; trying on");
+                        warn!(%recording_id, %room_id, notice = ?kind, %why, "the server has not taken the notice; trying on");
                     }
                     last = why;
                 }
@@ -188,7 +191,7 @@ impl Shared {
 
 async fn work_off(shared: Arc<Shared>, recording: RecordingId) {
     while let Some(waiting) = shared.next(&recording) {
-        match shared.deliver(&waiting.notice).await {
+        match shared.deliver(&waiting.notice).instrument(waiting.span.clone()).await {
             // Whoever queued it need not listen.
             Delivered::Taken => drop(waiting.told.send(Delivered::Taken)),
             Delivered::GivenUp(why) => shared.give_up(waiting, why),

@@ -123,6 +123,14 @@ impl RecorderId {
         Ok(Self(text.to_owned()))
     }
 
+    /// Another node's id, which is only ever repeated: whatever could be an id of anything here is taken.
+    ///
+    /// # Errors
+    /// As for the other ids of this module.
+    pub fn of_another_node(text: &str) -> Result<Self, InvalidName> {
+        check("recorder id", text).map(|()| Self(text.to_owned()))
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -150,7 +158,8 @@ impl AccessToken {
     pub const MAX_LEN: usize = 16 * 1024;
 
     /// # Errors
-    /// Where the token is empty, too long, or holds a byte that cannot stand in a URL's query (RFC 3986).
+    /// Where the token is empty, too long, or holds a byte that ends a URL's query or is no printable ASCII. (More than
+    /// RFC 3986 allows: Chrome escapes the rest, and what follows the token may not have been escaped by its sender.)
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "access_token";
         if text.is_empty() {
@@ -159,7 +168,7 @@ impl AccessToken {
         if text.len() > Self::MAX_LEN {
             return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
         }
-        let query = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?%".contains(c);
+        let query = |c: char| c.is_ascii_graphic() && c != '#';
         if let Some((at, _)) = text.char_indices().find(|(_, c)| !query(*c)) {
             let why = format!("byte {at} cannot stand in a URL's query");
             return Err(InvalidName::Other { field: FIELD, why });
@@ -216,6 +225,9 @@ impl RtmpUrl {
         if url.path().trim_matches('/').is_empty() {
             return Err(other("it names no application (rtmp://host/application/key)"));
         }
+        if !url.path().trim_start_matches('/').contains('/') && (url.query().is_some() || url.fragment().is_some()) {
+            return Err(other("it has parameters but no stream key (rtmp://host/application/key?parameters)"));
+        }
         Ok(Self(url))
     }
 
@@ -233,12 +245,14 @@ impl RtmpUrl {
         path.rsplit_once('/').map_or(path, |(application, _)| application)
     }
 
-    /// The stream key (RTMP's play path) with its query, or `None` where the URL names only an application. A secret.
+    /// The stream key (RTMP's play path) with all that follows it, or `None` where the URL names only an application.
+    /// A secret.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         let (_, key) = self.0.path().trim_start_matches('/').rsplit_once('/')?;
         let query = self.0.query().map(|query| format!("?{query}")).unwrap_or_default();
-        Some(format!("{key}{query}")).filter(|key| !key.is_empty())
+        let fragment = self.0.fragment().map(|fragment| format!("#{fragment}")).unwrap_or_default();
+        Some(format!("{key}{query}{fragment}")).filter(|key| !key.is_empty())
     }
 }
 
@@ -282,7 +296,7 @@ mod tests {
         let token = AccessToken::parse("eyJ.a.b&custom_design=%7B%7D").unwrap();
         assert_eq!(token.expose(), "eyJ.a.b&custom_design=%7B%7D");
         assert_eq!(format!("{token:?}"), "[redacted]");
-        for bad in ["", "a b", "a#b", "a\"b", "a\nb", "a<b"] {
+        for bad in ["", "a b", "a#b", "a\nb", "a\0b", "ä"] {
             assert!(AccessToken::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -294,6 +308,7 @@ mod tests {
         assert_eq!(url.application(), "app/instance");
         assert_eq!(url.key().as_deref(), Some("s3cret?x=1"));
         assert_eq!(format!("{url:?}"), "rtmp://live.example.com:1936/[redacted]");
+        assert_eq!(RtmpUrl::parse("rtmp://h/live/a#b").unwrap().key().as_deref(), Some("a#b"));
         assert_eq!(RtmpUrl::parse("rtmps://h/live").unwrap().key(), None);
         assert_eq!(RtmpUrl::parse("rtmps://h/live").unwrap().application(), "live");
     }
@@ -310,6 +325,7 @@ mod tests {
             "-i",
             "rtmp://u:p@h/a/b",
             "rtmp://h/a b",
+            "rtmp://h/live?key=x",
         ] {
             assert!(RtmpUrl::parse(bad).is_err(), "{bad}");
         }

@@ -97,7 +97,7 @@ impl Job {
                 room_sid: RoomSid::parse(&task.room_sid)?,
                 recording_id: RecordingId::parse(&task.recording_id)?,
             },
-            recorder_id: RecorderId::parse(&task.recorder_id)?,
+            recorder_id: RecorderId::of_another_node(&task.recorder_id)?,
             work,
         })
     }

@@ -22,6 +22,8 @@ use crate::telemetry::redact;
 
 /// Why the program's own end ends a recording.
 const SHUT_DOWN: &str = "the recorder was shut down";
+/// Why a start ends whose answer never reached the server.
+const UNANSWERED: &str = "the server could not be told that the recording was taken on";
 
 /// How a rig and a raw file are made for a start.
 pub trait Plan<R: Rig>: Send + Sync + 'static {
@@ -75,8 +77,14 @@ impl<R: Rig> Service<R> {
     }
 
     async fn answer(&mut self, message: &RequestMessage) {
+        let mut begun = None;
         let response = match request::read(message.payload(), &self.surroundings.recorder) {
-            Ok(Some(request)) => self.decide(request),
+            Ok(Some(request)) => {
+                if let Request::Start(start) = &request {
+                    begun = Some((start.info.room_table_id, start.kind()));
+                }
+                self.decide(request)
+            }
             Ok(None) => None,
             Err(error) => {
                 let bytes = message.payload().len();
@@ -87,6 +95,11 @@ impl<R: Rig> Service<R> {
         let Some(response) = response else { return };
         if let Err(error) = message.reply(response.encode_to_vec().into()).await {
             tracing::warn!(%error, "a request could not be answered");
+            // The server has told its user that it failed: what was begun for it would be recorded for nobody.
+            let stop = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
+            if let Some(stop) = stop {
+                let _ = stop.try_send(Some(UNANSWERED.to_owned()));
+            }
         }
     }
 
@@ -124,6 +137,12 @@ impl<R: Rig> Service<R> {
         };
         let raw = match kind {
             Kind::Recording => match self.plan.raw_file(start) {
+                // ffmpeg would overwrite it: one that is being stored, or was kept because it could not be.
+                Ok(raw) if raw.growing.exists() => {
+                    let path = raw.growing.display();
+                    tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
+                    return refuse(StatusCode::Conflict, "a raw file of this recording is still there".to_owned());
+                }
                 Ok(raw) => Some(raw),
                 Err(error) => return refuse(StatusCode::InvalidParameters, error.to_string()),
             },
@@ -166,7 +185,10 @@ fn secrets(start: &Start) -> Vec<redact::Registration> {
     let bare = token.split('&').next().unwrap_or(token);
     let mut secrets = vec![redact::register(token), redact::register(bare)];
     if let request::Output::Rtmp(url) = &start.output {
-        secrets.extend(url.key().as_deref().map(redact::register));
+        // The key alone, and with the parameters that may follow it.
+        let key = url.key().unwrap_or_default();
+        let bare = key.split(['?', '#']).next().unwrap_or_default();
+        secrets.extend([redact::register(&key), redact::register(bare)]);
     }
     secrets
 }

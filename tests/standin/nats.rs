@@ -33,7 +33,7 @@ pub struct NatsServer {
 impl NatsServer {
     /// Starts it with its files in `dir`; `issuer` is the public account key that signs the callout's answers.
     pub async fn start(dir: &Path, issuer: &str) -> anyhow::Result<Self> {
-        let program = find_program()?;
+        let program = binary()?;
         let config = format!(
             r#"server_name: "stand-in"
 jetstream {{ store_dir: "{store}" }}
@@ -194,7 +194,8 @@ impl Link {
     }
 }
 
-fn find_program() -> anyhow::Result<PathBuf> {
+/// The nats-server that tests and demo run: `PNM_NATS_SERVER`, else the one `tools/install-deps` fetched, else that on `PATH`.
+pub fn binary() -> anyhow::Result<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/nats-server");
     let program = match std::env::var_os("PNM_NATS_SERVER") {
         Some(path) => PathBuf::from(path),

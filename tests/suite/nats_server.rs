@@ -166,10 +166,5 @@ pub fn free_port() -> u16 {
 }
 
 fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("NATS_SERVER") {
-        return path.into();
-    }
-    // Debian puts it where only root's PATH looks.
-    let debian = PathBuf::from("/usr/sbin/nats-server");
-    if debian.exists() { debian } else { "nats-server".into() }
+    crate::standin::nats::binary().unwrap()
 }
