@@ -31,6 +31,10 @@ pub fn check(config: &Config) -> Vec<Fault> {
             ),
         }));
     }
+    if !recorder.main_path.exists() {
+        let dir = recorder.main_path.display();
+        tracing::warn!(%dir, "recorder.copy_to_path.main_path is not there and is made; should it have been mounted?");
+    }
     let sub_dir = recorder.main_path.join(&recorder.sub_path);
     faults.extend(unwritable("recorder.copy_to_path.main_path", &recorder.main_path));
     if sub_dir != recorder.main_path {
@@ -59,9 +63,6 @@ fn missing(name: &str, package: &str) -> Option<Fault> {
 
 /// Tries to make the directory and a file in it.
 fn unwritable(key: &str, dir: &Path) -> Option<Fault> {
-    if !dir.exists() {
-        tracing::warn!(key, dir = %dir.display(), "the directory is not there and is made; should it have been mounted?");
-    }
     let tried =
         std::fs::create_dir_all(dir).and_then(|()| tempfile::Builder::new().prefix(".writable-").tempfile_in(dir));
     let error = tried.err()?;

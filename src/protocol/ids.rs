@@ -116,10 +116,11 @@ impl RecorderId {
     /// Where `text` is empty, longer than [`MAX_LEN`], or holds anything but letters, digits, `-` and `_`.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "recorder id";
-        check(FIELD, text)?;
-        if let Some((at, found)) = text.char_indices().find(|(_, c)| matches!(c, '.' | ':')) {
+        let narrow = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if let Some((at, found)) = text.char_indices().find(|(_, c)| !narrow(*c)) {
             return Err(InvalidName::Character { field: FIELD, found, at, allowed: "letters, digits, '-' and '_'" });
         }
+        check(FIELD, text)?;
         Ok(Self(text.to_owned()))
     }
 

@@ -90,8 +90,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     assert_eq!((video.codec.as_str(), video.width, video.height), ("h264", 1920, 1080));
     assert_eq!(video.color_space.as_deref(), Some("bt709"));
     assert_eq!(info.audio().unwrap().codec, "aac");
-    // The notice of the start comes a moment after the first frame.
-    assert!((info.duration - lasted).abs() < 1.0 + 0.5, "{} s of {lasted} s", info.duration);
+    assert!((info.duration - lasted).abs() < 1.0, "{} s of {lasted} s", info.duration);
 
     let proceeded = standin.notices.of(id).into_iter().find(|notice| notice.task() == PROCEEDED).unwrap().message;
     assert_eq!(proceeded.recording_variant, Some(0));
