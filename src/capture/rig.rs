@@ -158,14 +158,14 @@ impl Rig for LiveRig {
     async fn finish(&mut self) -> (Summary, Result<(), String>) {
         let mut summary = Summary::default();
         let Some(mut encoder) = self.encoder.take() else { return (summary, Err("there is no encoder".to_owned())) };
-        let sound = self.sound.take();
-        let sound = async move {
-            if let Some(sound) = sound {
-                sound.stop().await;
-            }
-        };
         if let Some(Capture { screen, writer, counters, started }) = self.capture.take() {
             summary.duration = started.elapsed();
+            let sound = self.sound.take();
+            let sound = async move {
+                if let Some(sound) = sound {
+                    sound.stop().await;
+                }
+            };
             let writer = async move {
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;
             };

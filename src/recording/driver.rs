@@ -46,8 +46,20 @@ pub struct Task<R: Rig> {
     pub stops: mpsc::Receiver<Option<String>>,
 }
 
-/// What a piece of work ends in: the rig, if it had that in hand, and the news.
-type Done<R> = (Option<R>, Event);
+/// What a piece of work ends in.
+struct Done<R> {
+    event: Event,
+    /// Given back by work that had it in hand and did not end it.
+    rig: Option<R>,
+    /// What the rig did, once its encoder has ended.
+    summary: Option<Summary>,
+}
+
+impl<R> From<Event> for Done<R> {
+    fn from(event: Event) -> Self {
+        Self { event, rig: None, summary: None }
+    }
+}
 
 /// Carries out effects; at most one piece of work at a time.
 struct Driver<R: Rig> {
@@ -62,8 +74,8 @@ struct Driver<R: Rig> {
     work: Option<BoxFuture<'static, Done<R>>>,
     /// Resolves when the server knows of the end.
     end_told: Option<oneshot::Receiver<Delivered>>,
-    /// What the rig did, for the last line of the log.
-    summary: std::sync::Arc<std::sync::Mutex<Summary>>,
+    /// For the last line of the log.
+    summary: Summary,
 }
 
 /// Runs a recording to its end.
@@ -81,7 +93,7 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         rig: None,
         work: None,
         end_told: None,
-        summary: std::sync::Arc::default(),
+        summary: Summary::default(),
     };
     let (mut session, effects) = Session::begin(kind, Duration::ZERO);
     for effect in effects {
@@ -92,11 +104,7 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         let capturing = session.state() == State::Capturing;
         let event = tokio::select! {
             Some(reason) = stops.recv() => Event::Stop(reason),
-            (rig, event) = done(driver.work.as_mut()) => {
-                driver.work = None;
-                driver.rig = rig;
-                event
-            }
+            done = done(driver.work.as_mut()) => driver.take_back(done),
             cause = broken(driver.rig.as_mut()), if capturing => Event::Broke(cause),
             _ = tick.tick() => Event::Tick,
         };
@@ -177,57 +185,55 @@ impl<R: Rig> Driver<R> {
         self.surroundings.notifier.tell(Notice { info: self.info.clone(), event })
     }
 
+    fn begin(&mut self, work: impl Future<Output = Done<R>> + Send + 'static) {
+        self.work = Some(work.boxed());
+    }
+
+    /// Ends the piece of work in hand; its news.
+    fn take_back(&mut self, done: Done<R>) -> Event {
+        self.work = None;
+        self.rig = done.rig;
+        self.summary = done.summary.unwrap_or(self.summary);
+        done.event
+    }
+
     fn open(&mut self) {
         let Some(spec) = self.to_open.take() else { return };
         let cancel = self.opening.clone();
-        self.work = Some(
-            async move {
-                match R::open(spec, cancel).await {
-                    Ok(rig) => (Some(rig), Event::Opened),
-                    Err(OpenError::Cancelled) => (None, Event::OpenFailed(None)),
-                    Err(OpenError::Failed(cause)) => (None, Event::OpenFailed(Some(cause))),
-                }
+        self.begin(async move {
+            match R::open(spec, cancel).await {
+                Ok(rig) => Done { rig: Some(rig), ..Event::Opened.into() },
+                Err(OpenError::Cancelled) => Event::OpenFailed(None).into(),
+                Err(OpenError::Failed(cause)) => Event::OpenFailed(Some(cause)).into(),
             }
-            .boxed(),
-        );
+        });
     }
 
     fn finish(&mut self) {
         let Some(mut rig) = self.rig.take() else { return };
-        let summary = std::sync::Arc::clone(&self.summary);
-        self.work = Some(
-            async move {
-                let (done, result) = rig.finish().await;
-                *summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = done;
-                (Some(rig), Event::Finished(result))
-            }
-            .boxed(),
-        );
+        self.begin(async move {
+            let (summary, result) = rig.finish().await;
+            Done { event: Event::Finished(result), rig: Some(rig), summary: Some(summary) }
+        });
     }
 
     fn close(&mut self) {
         let Some(rig) = self.rig.take() else { return };
-        self.work = Some(
-            async move {
-                rig.close().await;
-                (None, Event::Closed)
-            }
-            .boxed(),
-        );
+        self.begin(async move {
+            rig.close().await;
+            Event::Closed.into()
+        });
     }
 
     fn store(&mut self) {
         let raw = self.raw.clone();
-        self.work = Some(
-            async move {
-                let result = match raw {
-                    Some(raw) => raw.store().await.map(|_| ()),
-                    None => Err("a broadcast has no raw file".to_owned()),
-                };
-                (None, Event::Stored(result))
-            }
-            .boxed(),
-        );
+        self.begin(async move {
+            let result = match raw {
+                Some(raw) => raw.store().await.map(|_| ()),
+                None => Err("a broadcast has no raw file".to_owned()),
+            };
+            Event::Stored(result).into()
+        });
     }
 
     fn publish(&mut self) {
@@ -239,24 +245,20 @@ impl<R: Rig> Driver<R> {
         };
         let publisher = self.surroundings.publisher.clone();
         let told = self.end_told.take();
-        self.work = Some(
-            async move {
-                if let Some(told) = told {
-                    // Delivered, given up or late: the job goes out in any case.
-                    let _ = tokio::time::timeout(TOLD_LIMIT, told).await;
-                }
-                let result = publisher.publish(&job).await.map_err(|error| error.to_string());
-                (None, Event::Published(result))
+        self.begin(async move {
+            if let Some(told) = told {
+                // Delivered, given up or late: the job goes out in any case.
+                let _ = tokio::time::timeout(TOLD_LIMIT, told).await;
             }
-            .boxed(),
-        );
+            Event::Published(publisher.publish(&job).await.map_err(|error| error.to_string())).into()
+        });
     }
 
     async fn say_goodbye(self) {
         if let Some(raw) = &self.raw {
             raw.tidy().await;
         }
-        let done = *self.summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let done = self.summary;
         tracing::info!(
             duration_s = crate::telemetry::seconds(done.duration),
             frames = done.frames_sent,

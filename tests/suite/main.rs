@@ -8,6 +8,7 @@ mod standin;
 mod broadcast;
 mod config;
 mod delivery;
+mod driver;
 mod fleet;
 mod logs;
 mod nats_server;

@@ -158,6 +158,21 @@ async fn hostile_requests_are_refused_with_a_reason_and_leave_the_node_working()
     recorder.stop(&[&room.token]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_file_that_was_kept_is_not_overwritten() {
+    let standin = standin().await;
+    let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
+    let room = standin.meeting(Meeting::default());
+    let kept = recorder.temporary_dir.join("again_raw.mkv");
+    std::fs::write(&kept, "what was recorded before").unwrap();
+    let response = standin.fleet.start_recording(&room, "again", "node_01").await.unwrap().response.unwrap();
+    assert!(!response.status && response.status_code() == StatusCode::Conflict, "{response:?}");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "what was recorded before");
+    assert_eq!(standin.fleet.announcement("node_01").await.unwrap().unwrap().current_progress, Some(0));
+    std::fs::remove_file(&kept).unwrap();
+    recorder.stop(&[&room.token]);
+}
+
 fn job(dir: &Path, id: &str, file_name: &str) -> Vec<u8> {
     TranscodingTask {
         recording_id: id.into(),
