@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::cost::Meter;
+use crate::measure::cost::Meter;
 use crate::standin::Standin;
 use crate::standin::child::Child;
 

@@ -10,15 +10,14 @@ use anyhow::{Context, bail, ensure};
 use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
 use tokio::signal::unix::{SignalKind, signal};
 
-mod cost;
 mod daemon;
 #[path = "../../tests/measure/mod.rs"]
 mod measure;
 #[path = "../../tests/standin/mod.rs"]
 mod standin;
 
-use cost::Cost;
 use daemon::Daemon;
+use measure::cost::Cost;
 use measure::{MediaInfo, picture, probe, sound, sync};
 use standin::meeting::area;
 use standin::{Deployment, Meeting, Room, Standin};

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
+pub mod cost;
 pub mod picture;
 pub mod sound;
 pub mod sync;

@@ -35,9 +35,24 @@ pub mod area {
 
 pub type Rgb = [u8; 3];
 
+/// What fills the page once the meeting is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Slides, webcams, the room's colour and the flash, as in [`area`].
+    Meeting,
+    /// A video of 30 frames a second that fills the page: somebody shares a film.
+    Film,
+    /// Each colour in a column of its own, from left to right, over the whole height.
+    Patches(Vec<Rgb>),
+    /// The whole page in one of two colours, which change places after each hold; `None`: with every frame of Chrome.
+    Alternation { colours: [Rgb; 2], hold: Option<Duration> },
+}
+
 /// What the page of a meeting shows, plays and does.
 #[derive(Debug, Clone)]
 pub struct Meeting {
+    /// All that is not the stage's own is left out of the page where it is not [`Stage::Meeting`], but for the beep.
+    pub stage: Stage,
     /// In [`area::ROOM_COLOUR`].
     pub colour: Rgb,
     /// The slides' colours; shown in turn, for ever.
@@ -61,6 +76,7 @@ pub struct Meeting {
 impl Default for Meeting {
     fn default() -> Self {
         Self {
+            stage: Stage::Meeting,
             colour: [40, 90, 200],
             slides: vec![[180, 40, 40], [40, 150, 60], [50, 70, 190], [200, 160, 30], [130, 50, 160], [30, 150, 160]],
             slide_every: Some(Duration::from_secs(1)),
@@ -251,6 +267,16 @@ impl Room {
         let error = self.state.error.lock().unwrap();
         json!({
             "token": self.token,
+            "stage": match &meeting.stage {
+                Stage::Meeting => json!({ "kind": "meeting" }),
+                Stage::Film => json!({ "kind": "film", "source": "/standin/film.webm" }),
+                Stage::Patches(colours) => json!({ "kind": "patches", "colours": colours.iter().map(css).collect::<Vec<_>>() }),
+                Stage::Alternation { colours, hold } => json!({
+                    "kind": "alternation",
+                    "colours": colours.iter().map(css).collect::<Vec<_>>(),
+                    "hold": hold.map(|hold| hold.as_millis()),
+                }),
+            },
             "title": self.id,
             "colour": css(&meeting.colour),
             "slides": meeting.slides.iter().map(css).collect::<Vec<_>>(),

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 
-use super::meeting::{Meeting, Room};
+use super::meeting::{Meeting, Room, Stage};
 use super::notices::Notices;
 
 const PAGE: &str = include_str!("page.html");
@@ -51,7 +51,7 @@ impl Site {
 impl Web {
     pub async fn start(notices: Arc<Notices>) -> anyhow::Result<Self> {
         // Made before the first page asks for it, so that no join has to wait for an encoder.
-        tokio::task::spawn_blocking(webcam).await??;
+        tokio::task::spawn_blocking(|| WEBCAM.bytes()).await??;
         let rooms = Rooms::default();
         let site = Site { rooms: rooms.clone(), notices };
         let router = Router::new()
@@ -60,6 +60,7 @@ impl Web {
             .route("/standin/joined", post(joined))
             .route("/standin/sounding", post(sounding))
             .route("/standin/webcam.webm", get(video))
+            .route("/standin/film.webm", get(full_screen_video))
             .route("/standin/stalled.webm", get(stalled_video))
             .route("/auth/recorder/notify", post(notify))
             .layer(DefaultBodyLimit::max(1 << 20))
@@ -75,6 +76,10 @@ impl Web {
     }
 
     pub fn open(&self, meeting: Meeting) -> Room {
+        if meeting.stage == Stage::Film {
+            // Made before the page asks for it; where that fails, the page's request says so.
+            let _ = FILM.bytes();
+        }
         let room = Room::open(meeting);
         self.rooms.lock().unwrap().insert(room.token.clone(), room.clone());
         room
@@ -143,9 +148,20 @@ async fn notify(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> St
     site.notices.receive(&headers, &body).await
 }
 
-/// With byte ranges: Chrome loops a video only if it can seek in it.
 async fn video(headers: HeaderMap) -> Response {
-    let bytes = match webcam() {
+    served(&WEBCAM, &headers)
+}
+
+async fn full_screen_video(headers: HeaderMap) -> Response {
+    match tokio::task::spawn_blocking(move || served(&FILM, &headers)).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// With byte ranges: Chrome loops a video only if it can seek in it.
+fn served(clip: &Clip, headers: &HeaderMap) -> Response {
+    let bytes = match clip.bytes() {
         Ok(bytes) => bytes,
         Err(error) => {
             return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response();
@@ -177,22 +193,48 @@ fn byte_range(range: &str, length: usize) -> Option<(usize, usize)> {
     (from <= to).then_some((from, to))
 }
 
-/// What a participant's camera would send: VP8, 320×180 at 25 fps, moving everywhere. Made once per process.
-fn webcam() -> anyhow::Result<Bytes> {
-    static CLIP: OnceLock<Bytes> = OnceLock::new();
-    if let Some(clip) = CLIP.get() {
-        return Ok(clip.clone());
+/// A VP8 video that ffmpeg draws; made once per process.
+struct Clip {
+    /// Pixels, frames a second, seconds.
+    source: &'static str,
+    /// Moves what the source leaves still.
+    filter: &'static str,
+    bit_rate: &'static str,
+    made: OnceLock<Bytes>,
+}
+
+/// What a participant's camera would send, moving everywhere.
+static WEBCAM: Clip = Clip {
+    source: "testsrc2=size=320x180:rate=25:duration=6",
+    filter: "scroll=horizontal=0.004:vertical=0.003",
+    bit_rate: "400k",
+    made: OnceLock::new(),
+};
+
+/// A film that somebody shares, moving everywhere.
+static FILM: Clip = Clip {
+    source: "testsrc2=size=1920x1080:rate=30:duration=4",
+    filter: "scroll=horizontal=0.002:vertical=0.001",
+    bit_rate: "4000k",
+    made: OnceLock::new(),
+};
+
+impl Clip {
+    fn bytes(&self) -> anyhow::Result<Bytes> {
+        if let Some(made) = self.made.get() {
+            return Ok(made.clone());
+        }
+        // A file, not a pipe: only then does ffmpeg write duration and cues, which looping needs.
+        let file = tempfile::Builder::new().prefix("pnm-clip-").suffix(".webm").tempfile()?;
+        let output = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", self.source, "-vf", self.filter])
+            .args(["-pix_fmt", "yuv420p", "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8"])
+            .args(["-b:v", self.bit_rate, "-g", "50", "-f", "webm"])
+            .arg(file.path())
+            .output()
+            .context("cannot run ffmpeg")?;
+        ensure!(output.status.success(), "ffmpeg made no video: {}", String::from_utf8_lossy(&output.stderr));
+        let made = Bytes::from(std::fs::read(file.path())?);
+        Ok(self.made.get_or_init(|| made).clone())
     }
-    // A file, not a pipe: only then does ffmpeg write duration and cues, which looping needs.
-    let file = tempfile::Builder::new().prefix("pnm-webcam-").suffix(".webm").tempfile()?;
-    let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=6"])
-        .args(["-vf", "scroll=horizontal=0.004:vertical=0.003", "-pix_fmt", "yuv420p"])
-        .args(["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "400k", "-g", "50", "-f", "webm"])
-        .arg(file.path())
-        .output()
-        .context("cannot run ffmpeg")?;
-    ensure!(output.status.success(), "ffmpeg made no webcam video: {}", String::from_utf8_lossy(&output.stderr));
-    let clip = Bytes::from(std::fs::read(file.path())?);
-    Ok(CLIP.get_or_init(|| clip).clone())
 }
