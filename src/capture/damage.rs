@@ -26,6 +26,12 @@ impl Box {
         Self { x, y, width: right - x, height: bottom - y }
     }
 
+    /// Whether all of `other` lies in it.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.joined(other) == self
+    }
+
     fn overlaps(self, other: Self) -> bool {
         self.x < other.x + other.width
             && other.x < self.x + self.width

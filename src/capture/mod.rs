@@ -13,6 +13,7 @@ pub mod encoder;
 pub mod matroska;
 pub mod page;
 pub mod picture;
+pub mod pool;
 pub mod rig;
 pub mod sandbox;
 pub mod screen;

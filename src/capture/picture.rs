@@ -1,38 +1,76 @@
-//! The picture that stays: one I420 frame of the whole screen, brought up to date box by box.
+//! An I420 frame of the whole screen, brought up to date box by box.
 //!
 //! BT.709, limited range, as the stream's header says.
 
+use memmap2::MmapMut;
 use yuv::{
     BufferStoreMut, YuvConversionMode, YuvError, YuvPlanarImageMut, YuvRange, YuvStandardMatrix, bgra_to_yuv420,
 };
 
 use super::damage::Box;
 
+/// There is no memory for a picture.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no memory for a picture of {width}x{height}: {why}")]
+pub struct OutOfMemory {
+    width: u32,
+    height: u32,
+    why: String,
+}
+
 /// An I420 frame: a luma plane and two chroma planes at half the size each way.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Picture {
     width: usize,
     height: usize,
     /// Luma, then the two chroma planes. Each has a row more than it shows: the converter wants whole rows, and the
     /// last row of a box that does not begin at the left edge would end behind the plane.
-    planes: [Vec<u8>; 3],
+    ///
+    /// Pages of its own, because they are lent to a pipe (`stream.rs`): unmapped, they live on until they are read,
+    /// where an allocator would hand them out again.
+    memory: MmapMut,
 }
 
 impl Picture {
     /// A black picture; both sides are even.
-    #[must_use]
-    pub fn black(width: u32, height: u32) -> Self {
-        let (width, height) = (width as usize, height as usize);
-        let chroma = vec![128; width / 2 * (height / 2 + 1)];
-        Self { width, height, planes: [vec![16; width * (height + 1)], chroma.clone(), chroma] }
+    ///
+    /// # Errors
+    /// Where there is no memory for it.
+    pub fn black(width: u32, height: u32) -> Result<Self, OutOfMemory> {
+        let out_of_memory = |why: &dyn std::fmt::Display| OutOfMemory { width, height, why: why.to_string() };
+        let (w, h) = (width as usize, height as usize);
+        let memory =
+            MmapMut::map_anon(w * (h + 1) + 2 * (w / 2 * (h / 2 + 1))).map_err(|error| out_of_memory(&error))?;
+        let mut picture = Self { width: w, height: h, memory };
+        let [luma, u, v] = picture.padded_planes();
+        luma.fill(16);
+        u.fill(128);
+        v.fill(128);
+        Ok(picture)
     }
 
-    /// Appends the frame as it is sent: the three planes, one after the other, without padding.
-    pub fn append_to(&self, out: &mut Vec<u8>) {
-        let pixels = self.width * self.height;
-        for (plane, len) in self.planes.iter().zip([pixels, pixels / 4, pixels / 4]) {
-            out.extend_from_slice(&plane[..len]);
-        }
+    /// The frame as it is sent: the three planes, to be written one after the other.
+    #[must_use]
+    pub fn planes(&self) -> [&[u8]; 3] {
+        let (luma, half, pixels) = (self.width * (self.height + 1), self.padded_chroma(), self.width * self.height);
+        [(0, pixels), (luma, pixels / 4), (luma + half, pixels / 4)]
+            .map(|(start, len)| self.memory.get(start..start + len).unwrap_or_default())
+    }
+
+    /// Bytes of a chroma plane with its row more.
+    fn padded_chroma(&self) -> usize {
+        self.width / 2 * (self.height / 2 + 1)
+    }
+
+    fn padded_planes(&mut self) -> [&mut [u8]; 3] {
+        let half = self.padded_chroma();
+        let (luma, chroma) = self.memory.split_at_mut(self.width * (self.height + 1));
+        let (u, v) = chroma.split_at_mut(half);
+        [luma, u, v]
+    }
+
+    fn holds(&self, at: Box) -> bool {
+        (at.x + at.width) as usize <= self.width && (at.y + at.height) as usize <= self.height
     }
 
     /// Converts one box of BGRX pixels (4 bytes each, rows without padding) into its place.
@@ -40,16 +78,16 @@ impl Picture {
     /// # Errors
     /// Where `bgrx` holds fewer pixels than the box or the box does not lie within the picture.
     pub fn update(&mut self, at: Box, bgrx: &[u8]) -> Result<(), YuvError> {
-        let (x, y) = (at.x as usize, at.y as usize);
-        if x + at.width as usize > self.width || y + at.height as usize > self.height {
+        if !self.holds(at) {
             return Err(YuvError::PointerOverflow);
         }
-        let [luma, u, v] = &mut self.planes;
-        let half = self.width / 2;
+        let (width, half) = (self.width, self.width / 2);
+        let (x, y) = (at.x as usize, at.y as usize);
         let chroma_start = y / 2 * half + x / 2;
+        let [luma, u, v] = self.padded_planes();
         let mut part = YuvPlanarImageMut {
-            y_plane: BufferStoreMut::Borrowed(luma.get_mut(y * self.width + x..).unwrap_or_default()),
-            y_stride: at_most_u32(self.width),
+            y_plane: BufferStoreMut::Borrowed(luma.get_mut(y * width + x..).unwrap_or_default()),
+            y_stride: at_most_u32(width),
             u_plane: BufferStoreMut::Borrowed(u.get_mut(chroma_start..).unwrap_or_default()),
             u_stride: at_most_u32(half),
             v_plane: BufferStoreMut::Borrowed(v.get_mut(chroma_start..).unwrap_or_default()),
@@ -59,6 +97,20 @@ impl Picture {
         };
         let mode = YuvConversionMode::Balanced;
         bgra_to_yuv420(&mut part, bgrx, at.width * 4, YuvRange::Limited, YuvStandardMatrix::Bt709, mode)
+    }
+
+    /// Takes one box over from a picture of the same size; what lies outside either is left out.
+    pub fn copy(&mut self, at: Box, from: &Self) {
+        let shapes = [self.width, self.width / 2, self.width / 2].into_iter().zip([1, 2, 2]);
+        for ((to, from), (stride, shrink)) in self.padded_planes().into_iter().zip(from.planes()).zip(shapes) {
+            let [x, y, width, height] = [at.x, at.y, at.width, at.height].map(|v| v as usize / shrink);
+            for row in y..y + height {
+                let row = row * stride + x..row * stride + x + width;
+                if let (Some(to), Some(from)) = (to.get_mut(row.clone()), from.get(row)) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
     }
 }
 
@@ -77,7 +129,7 @@ mod tests {
 
     fn pixel(picture: &Picture, x: usize, y: usize) -> [u8; 3] {
         let chroma = y / 2 * (picture.width / 2) + x / 2;
-        [picture.planes[0][y * picture.width + x], picture.planes[1][chroma], picture.planes[2][chroma]]
+        [picture.planes()[0][y * picture.width + x], picture.planes()[1][chroma], picture.planes()[2][chroma]]
     }
 
     #[test]
@@ -92,7 +144,7 @@ mod tests {
             ([0, 0, 255], [32, 240, 118]),
             ([128, 128, 128], [126, 128, 128]),
         ] {
-            let mut picture = Picture::black(16, 2);
+            let mut picture = Picture::black(16, 2).unwrap();
             picture.update(at, &solid(at, rgb)).unwrap();
             let found = pixel(&picture, 7, 1);
             assert!(found.iter().zip(yuv).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 1), "{rgb:?}: {found:?} {yuv:?}");
@@ -107,7 +159,7 @@ mod tests {
             Box { x: 10, y: 20, width: 54, height: 12 },
             Box { x: 0, y: 0, width: 64, height: 32 },
         ] {
-            let mut picture = Picture::black(64, 32);
+            let mut picture = Picture::black(64, 32).unwrap();
             picture.update(at, &solid(at, [255, 255, 255])).unwrap();
             for y in 0..32u32 {
                 for x in 0..64u32 {
@@ -121,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_box_beyond_the_picture_is_an_error() {
-        let mut picture = Picture::black(16, 16);
+        let mut picture = Picture::black(16, 16).unwrap();
         let at = Box { x: 8, y: 8, width: 16, height: 16 };
         assert!(picture.update(at, &solid(at, [1, 2, 3])).is_err());
     }

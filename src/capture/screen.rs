@@ -4,6 +4,7 @@
 //! region, MIT-SHM hands over pixels through memory that both sides see.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use memmap2::Mmap;
@@ -14,14 +15,15 @@ use x11rb::protocol::Event;
 use x11rb::protocol::damage::{self, ConnectionExt as _, ReportLevel};
 use x11rb::protocol::shm::{self, ConnectionExt as _};
 use x11rb::protocol::xfixes::{self, ConnectionExt as _};
-use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat, Window};
+use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat, Rectangle, Window};
 use x11rb::rust_connection::RustConnection;
 
 use super::PartError;
 use super::damage::{Box, boxes};
 use super::display::Address;
-use super::picture::Picture;
-use super::stream::{Closed, Sender};
+use super::picture::{OutOfMemory, Picture};
+use super::pool::Pool;
+use super::stream::{Closed, PICTURES, Sender};
 
 const PART: &str = "picture";
 /// A still picture is repeated this often, so that the file never lacks its last second.
@@ -44,6 +46,13 @@ impl Pace {
     pub fn framerate(self) -> u32 {
         let (Self::Changes { framerate } | Self::Constant { framerate }) = self;
         framerate
+    }
+
+    /// How many frames had their time between `due` and `now` without being sent.
+    #[must_use]
+    fn missed(self, due: Duration, now: Duration) -> u64 {
+        let interval = Duration::from_secs(1) / self.framerate().max(1);
+        u64::try_from(now.saturating_sub(due).as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
     /// When the next frame is due, given when the last one was and whether anything changed since.
@@ -136,6 +145,8 @@ enum SourceError {
     Memory(#[from] std::io::Error),
     #[error("a box of the screen could not be converted: {0}")]
     Convert(#[from] yuv::YuvError),
+    #[error(transparent)]
+    Pictures(#[from] OutOfMemory),
 }
 
 /// A display's changes and pixels.
@@ -184,36 +195,55 @@ impl Source {
         Ok(changed)
     }
 
-    /// What has changed since the last call.
-    fn take_changes(&self) -> Result<Vec<Box>, SourceError> {
-        self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
-        let region = self.connection.xfixes_fetch_region(self.region)?.reply()?;
-        let rectangles: Vec<_> = region
-            .rectangles
-            .iter()
-            .map(|r| (i32::from(r.x), i32::from(r.y), u32::from(r.width), u32::from(r.height)))
-            .collect();
-        Ok(boxes(&rectangles, self.width, self.height))
+    /// Brings `pool` up to date with what has changed since the last call, or with all of the screen: one instant of it,
+    /// because the server paints nothing meanwhile. Whether anything is new.
+    fn take(&self, pool: &mut Pool, all: bool) -> Result<bool, SourceError> {
+        self.connection.grab_server()?;
+        let taken = self.take_grabbed(pool, all);
+        // Where taking failed, the connection is of no use any more, and the server forgets the grab with it.
+        self.connection.flush()?;
+        taken
     }
 
-    /// Brings `picture` up to date in these boxes. All requests go out before the first reply is awaited.
-    fn fetch(&self, boxes: &[Box], picture: &mut Picture) -> Result<(), SourceError> {
-        let mut offset = 0;
-        let mut requests = Vec::with_capacity(boxes.len());
-        for at in boxes {
+    fn take_grabbed(&self, pool: &mut Pool, all: bool) -> Result<bool, SourceError> {
+        self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
+        let changed = self.connection.xfixes_fetch_region(self.region)?.reply()?;
+        let changed = if all { vec![self.all()] } else { self.boxes(&changed.rectangles) };
+        let fetch = |at: &Box, offset: u32| {
             let [x, y] = [at.x, at.y].map(|v| i16::try_from(v).unwrap_or(i16::MAX));
             let [w, h] = [at.width, at.height].map(|v| u16::try_from(v).unwrap_or(u16::MAX));
             let format = ImageFormat::Z_PIXMAP.into();
-            let cookie = self.connection.shm_get_image(self.root, x, y, w, h, !0, format, self.segment, offset)?;
-            requests.push((*at, offset as usize, cookie));
+            self.connection.shm_get_image(self.root, x, y, w, h, !0, format, self.segment, offset)
+        };
+        // All requests go out before the first reply is awaited.
+        let mut offset = 0;
+        let mut fetched = Vec::with_capacity(changed.len());
+        for at in &changed {
+            fetched.push((offset as usize, fetch(at, offset)?));
             offset += at.width * at.height * u32::try_from(PIXEL).unwrap_or(4);
         }
-        for (at, offset, cookie) in requests {
-            cookie.reply()?;
-            let len = at.width as usize * at.height as usize * PIXEL;
-            picture.update(at, self.memory.get(offset..offset + len).unwrap_or_default())?;
+        self.connection.ungrab_server()?;
+        self.connection.flush()?;
+        let draw = |picture: &mut Picture| {
+            for (at, (offset, cookie)) in changed.iter().zip(fetched) {
+                cookie.reply()?;
+                let len = at.width as usize * at.height as usize * PIXEL;
+                picture.update(*at, self.memory.get(offset..offset + len).unwrap_or_default())?;
+            }
+            Ok::<_, SourceError>(())
+        };
+        if let Some(drawn) = pool.draw(&changed, draw) {
+            drawn?;
         }
-        Ok(())
+        Ok(!changed.is_empty())
+    }
+
+    fn boxes(&self, rectangles: &[Rectangle]) -> Vec<Box> {
+        let rectangles: Vec<_> = rectangles
+            .iter()
+            .map(|r| (i32::from(r.x), i32::from(r.y), u32::from(r.width), u32::from(r.height)))
+            .collect();
+        boxes(&rectangles, self.width, self.height)
     }
 
     /// Waits until the display says something, `stop` is written to, or `timeout` is over.
@@ -240,41 +270,50 @@ fn map(file: &OwnedFd) -> std::io::Result<Mmap> {
 }
 
 fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &OwnedFd) -> Result<(), PartError> {
-    let mut picture = Picture::black(source.width, source.height);
-    let mut run = || -> Result<(), SourceError> {
+    let run = || -> Result<(), SourceError> {
+        let mut pool = Pool::new(PICTURES, source.width, source.height)?;
+        let send = |pool: &Pool, at: Duration| match pool.current() {
+            Some(picture) => sender.picture(at, picture),
+            None => Ok(false),
+        };
         let mut last = epoch.elapsed();
-        source.fetch(&[source.all()], &mut picture)?;
-        if sender.picture(last, &picture) == Err(Closed) {
+        source.take(&mut pool, true)?;
+        if send(&pool, last) == Err(Closed) {
             return Ok(());
         }
-        let mut changed = false;
+        // Since when there is something new to be sent.
+        let mut changed: Option<Duration> = None;
         loop {
-            changed |= source.changed()?;
-            let now = epoch.elapsed();
-            let due = pace.next(last, changed);
+            if source.changed()? && changed.is_none() {
+                changed = Some(epoch.elapsed());
+            }
+            let due = pace.next(last, changed.is_some());
             // Also where the next frame is overdue: a busy host must not miss the end.
-            if source.wait(stop, due.saturating_sub(now))? {
+            if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
                 break;
             }
-            if epoch.elapsed() < due {
+            let now = epoch.elapsed();
+            if now < due {
                 continue;
             }
-            let now = epoch.elapsed();
-            if changed {
-                let boxes = source.take_changes()?;
-                source.fetch(&boxes, &mut picture)?;
-                changed = false;
-            }
-            match sender.picture(now, &picture) {
-                // A dropped frame's content goes out with the next one: the picture holds it.
-                Ok(true) => {}
-                Ok(false) => changed = true,
-                Err(Closed) => return Ok(()),
-            }
             last = paced(pace, due, now);
+            if let Some(since) = changed {
+                let late = pace.missed(due.max(since), now);
+                sender.counters().frames_late.fetch_add(late, Ordering::Relaxed);
+                // What has changed stays with the server until there is a place for it.
+                if !(sender.has_room() && pool.has_free()) {
+                    sender.dropped();
+                    continue;
+                }
+                source.take(&mut pool, false)?;
+                changed = None;
+            }
+            if send(&pool, now) == Err(Closed) {
+                return Ok(());
+            }
         }
         // The picture as it was at the end, so that the file is as long as the meeting.
-        let _ = sender.picture(epoch.elapsed(), &picture);
+        let _ = send(&pool, epoch.elapsed());
         Ok(())
     };
     run().map_err(|error| PartError::new(PART, error))

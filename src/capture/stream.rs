@@ -1,15 +1,18 @@
 //! The one bounded queue between capture and encoder, and the thread that writes it into ffmpeg's standard input.
 //!
-//! When ffmpeg cannot keep up, frames are dropped (and counted) because no free buffer is left for them; sound waits
-//! in the queue, behind it in the sound server, and what overflows there becomes a gap that the clock fills with
-//! silence. Memory is bounded either way.
+//! When ffmpeg cannot keep up, frames are dropped (and counted) because too many wait already; sound waits in the
+//! queue, behind it in the sound server, and what overflows there becomes a gap that the clock fills with silence.
+//! Memory is bounded either way.
+//!
+//! Pictures are not copied into the pipe: their pages are lent to it (`vmsplice`), and are held until they are read.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{IoSlice, Write as _};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,9 +20,12 @@ use super::PartError;
 use super::matroska::{self, Tracks};
 use super::picture::Picture;
 
-/// Frames that may wait for ffmpeg: one being written, one next, one being filled.
-const FRAME_BUFFERS: usize = 3;
-/// Chunks of sound that may wait: 30 s at 20 ms each.
+/// Frames that may wait for ffmpeg: one being written, one next.
+const FRAMES_WAITING: usize = 2;
+/// Pictures that a recording needs so that one is always free while ffmpeg keeps up: those that wait, one whose last
+/// part is in the pipe, one to draw in.
+pub const PICTURES: usize = FRAMES_WAITING + 2;
+/// Chunks of sound that may wait: a minute at 40 ms each.
 const QUEUE_LEN: usize = 1_500;
 /// What the pipe holds, in bytes (`/proc/sys/fs/pipe-max-size` allows this to everybody): a third of a frame.
 const PIPE_LEN: usize = 1 << 20;
@@ -28,7 +34,10 @@ const PIPE_LEN: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Counters {
     pub frames_sent: AtomicU64,
+    /// Changes of the picture that were due and did not go out in their time, because ffmpeg was behind.
     pub frames_dropped: AtomicU64,
+    /// The same, because the capture itself came too late: the machine is overloaded.
+    pub frames_late: AtomicU64,
     /// Silence put in where sound was missing, in milliseconds.
     pub silence_filled_ms: AtomicU64,
     /// Sound left out to stay in step, in milliseconds.
@@ -39,13 +48,14 @@ pub struct Counters {
 #[derive(Clone, Debug)]
 pub struct Sender {
     queue: SyncSender<Item>,
-    free: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Frames in the queue and in the writer's hand.
+    waiting: Arc<AtomicUsize>,
     counters: Arc<Counters>,
 }
 
 #[derive(Debug)]
 enum Item {
-    Picture { at: Duration, planes: Vec<u8> },
+    Picture { at: Duration, picture: Arc<Picture> },
     Sound { at: Duration, samples: Vec<u8> },
 }
 
@@ -64,15 +74,14 @@ pub fn start(pipe: OwnedFd, tracks: Tracks) -> Result<(Sender, Arc<Counters>, Jo
         tracing::debug!(%error, "the pipe to ffmpeg stays at its default size");
     }
     let (queue, items) = sync_channel(QUEUE_LEN);
-    let free = (0..FRAME_BUFFERS).map(|_| Vec::with_capacity(tracks.frame_len())).collect();
-    let free = Arc::new(Mutex::new(free));
+    let waiting = Arc::new(AtomicUsize::new(0));
     let counters = Arc::new(Counters::default());
-    let sender = Sender { queue, free: Arc::clone(&free), counters: Arc::clone(&counters) };
+    let sender = Sender { queue, waiting: Arc::clone(&waiting), counters: Arc::clone(&counters) };
     let span = tracing::Span::current();
     let run = move || {
         let _in_span = span.entered();
         // A closed pipe is how an ended ffmpeg shows; whoever watches the child knows why it ended.
-        if let Err(error) = write(&mut File::from(pipe), &tracks, &items, &free) {
+        if let Err(error) = write(Pipe::new(pipe), &tracks, &items, &waiting) {
             tracing::debug!(%error, "the stream into ffmpeg ended");
         }
     };
@@ -81,20 +90,30 @@ pub fn start(pipe: OwnedFd, tracks: Tracks) -> Result<(Sender, Arc<Counters>, Jo
 }
 
 impl Sender {
-    /// Sends a copy of the picture as it was at `at` (since the start). `Ok(false)`: dropped, ffmpeg is behind.
+    /// Whether another frame would be taken now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) < FRAMES_WAITING
+    }
+
+    /// Sends the picture as it was at `at` (since the start). `Ok(false)`: dropped, ffmpeg is behind.
     ///
     /// # Errors
     /// [`Closed`] when nobody reads any more.
-    pub fn picture(&self, at: Duration, picture: &Picture) -> Result<bool, Closed> {
-        let Some(mut planes) = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
-            self.counters.frames_dropped.fetch_add(1, Ordering::Relaxed);
+    pub fn picture(&self, at: Duration, picture: Arc<Picture>) -> Result<bool, Closed> {
+        if !self.has_room() {
+            self.dropped();
             return Ok(false);
-        };
-        planes.clear();
-        picture.append_to(&mut planes);
-        self.queue.send(Item::Picture { at, planes }).map_err(|_| Closed)?;
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.queue.send(Item::Picture { at, picture }).map_err(|_| Closed)?;
         self.counters.frames_sent.fetch_add(1, Ordering::Relaxed);
         Ok(true)
+    }
+
+    /// A frame was due and could not be made, because ffmpeg is behind.
+    pub fn dropped(&self) {
+        self.counters.frames_dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sends interleaved 16-bit samples, the first of which is of `at`. Waits while the queue is full.
@@ -111,34 +130,109 @@ impl Sender {
     }
 }
 
-fn write(pipe: &mut File, tracks: &Tracks, items: &Receiver<Item>, free: &Mutex<Vec<Vec<u8>>>) -> std::io::Result<()> {
+fn write(mut pipe: Pipe, tracks: &Tracks, items: &Receiver<Item>, waiting: &AtomicUsize) -> std::io::Result<()> {
     let mut stream = matroska::Stream::default();
-    pipe.write_all(&matroska::header(tracks))?;
+    pipe.copy([&matroska::header(tracks), &[]])?;
     while let Ok(item) = items.recv() {
         match item {
-            Item::Picture { at, planes } => {
-                write_both(pipe, &stream.picture(at, planes.len()), &planes)?;
-                free.lock().unwrap_or_else(PoisonError::into_inner).push(planes);
+            Item::Picture { at, picture } => {
+                let written = pipe.picture(&stream.picture(at, tracks.frame_len()), picture);
+                waiting.fetch_sub(1, Ordering::AcqRel);
+                written?;
             }
-            Item::Sound { at, samples } => write_both(pipe, &stream.sound(at, samples.len()), &samples)?,
+            Item::Sound { at, samples } => pipe.copy([&stream.sound(at, samples.len()), &samples])?,
         }
+        pipe.release();
     }
     Ok(())
 }
 
-/// Writes head and payload without joining them in memory first.
-fn write_both(pipe: &mut File, head: &[u8], payload: &[u8]) -> std::io::Result<()> {
-    let mut slices = [IoSlice::new(head), IoSlice::new(payload)];
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        match pipe.write_vectored(rest) {
-            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// The writing end of the pipe into ffmpeg.
+struct Pipe {
+    file: File,
+    /// Bytes written so far.
+    written: u64,
+    /// Pictures of which the pipe may still hold pages, and what had been written when the last of them went in.
+    lent: VecDeque<(u64, Arc<Picture>)>,
+    /// Some sandboxes do not know `vmsplice`.
+    can_lend: bool,
+}
+
+impl Pipe {
+    fn new(pipe: OwnedFd) -> Self {
+        Self { file: File::from(pipe), written: 0, lent: VecDeque::with_capacity(PICTURES), can_lend: true }
+    }
+
+    /// Writes slices without joining them in memory first.
+    fn copy<const N: usize>(&mut self, slices: [&[u8]; N]) -> std::io::Result<()> {
+        let mut slices = slices.map(IoSlice::new);
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match self.file.write_vectored(rest) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.written += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a block of one picture, whose pages stay its own.
+    fn picture(&mut self, head: &[u8], picture: Arc<Picture>) -> std::io::Result<()> {
+        self.copy([head])?;
+        let mut rest = picture.planes();
+        while self.can_lend && rest.iter().any(|plane| !plane.is_empty()) {
+            match lend(&self.file, rest) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(lent) => {
+                    self.written += lent as u64;
+                    rest = after(rest, lent);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error @ rustix::io::Errno::PIPE) => return Err(error.into()),
+                Err(error) => {
+                    tracing::debug!(%error, "pages cannot be lent to the pipe, copying");
+                    self.can_lend = false;
+                }
+            }
+        }
+        self.copy(rest)?;
+        self.lent.push_back((self.written, picture));
+        Ok(())
+    }
+
+    /// Lets go of pictures that have been read.
+    fn release(&mut self) {
+        // A pipe that cannot be asked is one that is closed; its pages are nobody's concern any more.
+        let unread = if self.lent.is_empty() { 0 } else { rustix::io::ioctl_fionread(&self.file).unwrap_or(0) };
+        let read = self.written.saturating_sub(unread);
+        while self.lent.front().is_some_and(|(end, _)| *end <= read) {
+            self.lent.pop_front();
         }
     }
-    Ok(())
+}
+
+/// Puts pages into the pipe; how many bytes of them.
+#[expect(unsafe_code, reason = "the kernel reads these pages after the call has returned")]
+fn lend(pipe: &File, planes: [&[u8]; 3]) -> rustix::io::Result<usize> {
+    let slices = planes.map(rustix::pipe::IoSliceRaw::from_slice);
+    // SAFETY: the pages are read until the pipe is read to this point. Until then the caller holds the picture, which
+    // nobody changes while it is held; should it be dropped first, it is unmapped and the pipe keeps the pages.
+    unsafe { rustix::pipe::vmsplice(pipe, &slices, rustix::pipe::SpliceFlags::empty()) }
+}
+
+/// What is left of the planes after `len` bytes of them.
+fn after(planes: [&[u8]; 3], mut len: usize) -> [&[u8]; 3] {
+    planes.map(|plane| {
+        let (done, rest) = plane.split_at(len.min(plane.len()));
+        len -= done.len();
+        rest
+    })
 }
 
 #[cfg(test)]
@@ -148,15 +242,21 @@ mod tests {
 
     const TRACKS: Tracks = Tracks { width: 64, height: 32, framerate: 30, sample_rate: 48_000, channels: 2 };
 
+    const FULL: Tracks = Tracks { width: 1920, height: 1080, ..TRACKS };
+
+    fn black(tracks: &Tracks) -> Arc<Picture> {
+        Arc::new(Picture::black(tracks.width, tracks.height).unwrap())
+    }
+
     #[test]
     fn a_reader_that_stalls_costs_frames_but_no_sound_and_no_memory() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let tracks = Tracks { width: 1920, height: 1080, ..TRACKS };
-        let (sender, counters, thread) = start(writer.into(), tracks).unwrap();
-        let picture = Picture::black(1920, 1080);
-        // One frame is larger than the pipe, so the writer blocks in the first and holds its buffer.
-        let taken = (0..100).filter(|i| sender.picture(Duration::from_millis(i * 33), &picture).unwrap()).count();
-        assert_eq!(taken, FRAME_BUFFERS);
+        let (sender, counters, thread) = start(writer.into(), FULL).unwrap();
+        let picture = black(&FULL);
+        // One frame is larger than the pipe, so the writer blocks in the first and holds it.
+        let at = |i: u64| Duration::from_millis(i * 33);
+        let taken = (0..100).filter(|i| sender.picture(at(*i), Arc::clone(&picture)).unwrap()).count();
+        assert_eq!(taken, FRAMES_WAITING);
         for i in 0..100u64 {
             sender.sound(Duration::from_millis(i * 20), vec![7; 960 * 4]).unwrap();
         }
@@ -164,10 +264,53 @@ mod tests {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
         thread.join().unwrap();
-        let payload = FRAME_BUFFERS * tracks.frame_len() + 100 * 960 * 4;
+        let payload = FRAMES_WAITING * FULL.frame_len() + 100 * 960 * 4;
         assert!(bytes.len() > payload && bytes.len() < payload + 4_000, "{} of {payload}", bytes.len());
-        assert_eq!(counters.frames_sent.load(Ordering::Relaxed), FRAME_BUFFERS as u64);
-        assert_eq!(counters.frames_dropped.load(Ordering::Relaxed), 100 - FRAME_BUFFERS as u64);
+        assert_eq!(counters.frames_sent.load(Ordering::Relaxed), FRAMES_WAITING as u64);
+        assert_eq!(counters.frames_dropped.load(Ordering::Relaxed), 100 - FRAMES_WAITING as u64);
+        assert_eq!(Arc::strong_count(&picture), 1, "nothing holds it any more");
+    }
+
+    #[test]
+    fn a_picture_is_held_until_its_last_byte_is_read() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut pipe = Pipe::new(writer.into());
+        // Small enough for the pipe: nobody has read a byte of it when the call returns.
+        let picture = black(&TRACKS);
+        pipe.picture(b"head", Arc::clone(&picture)).unwrap();
+        pipe.release();
+        assert_eq!(Arc::strong_count(&picture), 2);
+        let mut all = vec![0; 4 + TRACKS.frame_len()];
+        reader.read_exact(&mut all[1..]).unwrap();
+        pipe.release();
+        assert_eq!(Arc::strong_count(&picture), 2, "one byte is left");
+        reader.read_exact(&mut all[..1]).unwrap();
+        pipe.release();
+        assert_eq!(Arc::strong_count(&picture), 1);
+        pipe.copy([b"next"]).unwrap();
+        reader.read_exact(&mut all[..4]).unwrap();
+        assert_eq!(&all[..4], b"next");
+    }
+
+    #[test]
+    fn lent_and_copied_pictures_are_the_same_bytes() {
+        let at = crate::capture::damage::Box { x: 10, y: 4, width: 20, height: 6 };
+        let mut picture = Picture::black(64, 32).unwrap();
+        picture.update(at, &[9, 99, 199, 0].repeat(120)).unwrap();
+        let picture = Arc::new(picture);
+        let read = |can_lend| {
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            let mut pipe = Pipe { can_lend, ..Pipe::new(writer.into()) };
+            pipe.picture(b"head", Arc::clone(&picture)).unwrap();
+            assert_eq!((pipe.can_lend, pipe.written), (can_lend, 4 + 64 * 32 * 3 / 2));
+            drop(pipe);
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let copied = read(false);
+        assert_eq!(copied, [b"head".as_slice(), &picture.planes().concat()].concat());
+        assert_eq!(read(true), copied);
     }
 
     #[test]
@@ -177,6 +320,6 @@ mod tests {
         drop(reader);
         while sender.sound(Duration::ZERO, vec![0; 4]).is_ok() {}
         thread.join().unwrap();
-        assert_eq!(sender.picture(Duration::ZERO, &Picture::black(64, 32)), Err(Closed));
+        assert_eq!(sender.picture(Duration::ZERO, black(&TRACKS)), Err(Closed));
     }
 }

@@ -1,0 +1,141 @@
+//! One pipeline on one scene for some seconds: what it cost, by program.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::measure::cost::Meter;
+use crate::scene::Scene;
+use crate::standin::Standin;
+use crate::worker::{Pipeline, Said};
+
+/// Chrome's start and the join, on a machine that may be full.
+const START_LIMIT: Duration = Duration::from_secs(90);
+const END_LIMIT: Duration = Duration::from_secs(60);
+/// From the first frame on, until everything runs as it goes on.
+pub const SETTLE: Duration = Duration::from_secs(3);
+
+/// Processor seconds of one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds measured.
+    pub seconds: f64,
+    /// Everything but Chrome and the page server, by program; `recorder` is our own capture side.
+    pub parts: BTreeMap<String, f64>,
+    pub chrome: f64,
+}
+
+impl Cost {
+    pub fn total(&self) -> f64 {
+        self.parts.values().sum()
+    }
+
+    pub fn without_pulseaudio(&self) -> f64 {
+        self.parts.iter().filter(|(name, _)| *name != "pulseaudio").map(|(_, seconds)| seconds).sum()
+    }
+}
+
+/// A recording that runs in a process of its own.
+pub struct Recording {
+    process: Child,
+    stdin: ChildStdin,
+    said: Lines<BufReader<ChildStdout>>,
+    pipeline: Pipeline,
+    pub file: PathBuf,
+}
+
+impl Recording {
+    /// Starts it; media flows when this returns.
+    pub async fn start(standin: &Standin, scene: Scene, pipeline: Pipeline, name: &str) -> anyhow::Result<Self> {
+        let room = standin.meeting(scene.meeting());
+        let file = standin.dir().join(format!("{name}.mkv"));
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["worker", "--pipeline", pipeline.name(), "--url"])
+            .arg(format!("{}/?access_token={}", standin.host(), room.token))
+            .arg("--file")
+            .arg(&file)
+            .env("TMPDIR", standin.dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut process = command.spawn()?;
+        let stdin = process.stdin.take().context("no standard input")?;
+        let said = BufReader::new(process.stdout.take().context("no standard output")?).lines();
+        let mut recording = Self { process, stdin, said, pipeline, file };
+        match tokio::time::timeout(START_LIMIT, recording.hear()).await.context("it does not start")?? {
+            Said::Recording => Ok(recording),
+            Said::Done { .. } => bail!("it ended at its start"),
+        }
+    }
+
+    async fn hear(&mut self) -> anyhow::Result<Said> {
+        let line = self.said.next_line().await?;
+        let line = line.with_context(|| format!("the {} pipeline ended unasked", self.pipeline.name()))?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Follows what it costs from now on.
+    pub fn meter(&self) -> Meter {
+        Meter::start(self.process.id().unwrap_or_default())
+    }
+
+    /// Ends it; the file is whole when this returns.
+    pub async fn stop(mut self) -> anyhow::Result<Said> {
+        drop(self.stdin);
+        let ended = async {
+            let line = self.said.next_line().await?.with_context(|| format!("{} ended badly", self.pipeline.name()))?;
+            self.process.wait().await?;
+            anyhow::Ok(serde_json::from_str(&line)?)
+        };
+        tokio::time::timeout(END_LIMIT, ended).await.context("it does not end")?
+    }
+}
+
+/// Measures one run; its file is at the second part of the answer until the stand-in goes.
+pub async fn measure(
+    standin: &Standin,
+    scene: Scene,
+    pipeline: Pipeline,
+    seconds: u32,
+) -> anyhow::Result<(Cost, PathBuf)> {
+    let recording = Recording::start(standin, scene, pipeline, &format!("{}-{scene:?}", pipeline.name())).await?;
+    tokio::time::sleep(SETTLE).await;
+    let began = Instant::now();
+    let mut meter = recording.meter();
+    tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+    let cost = meter.read();
+    let seconds = began.elapsed().as_secs_f64();
+    let file = recording.file.clone();
+    recording.stop().await?;
+    Ok((by_program(&cost, pipeline, seconds), file))
+}
+
+/// The worker of a foreign pipeline is this benchmark and not part of it.
+fn by_program(cost: &crate::measure::cost::Cost, pipeline: Pipeline, seconds: f64) -> Cost {
+    let mut parts = BTreeMap::new();
+    for (name, seconds) in &cost.parts {
+        let name = match name.as_str() {
+            "bench" if pipeline == Pipeline::Ours => "recorder",
+            "bench" => continue,
+            name => name,
+        };
+        *parts.entry(name.to_owned()).or_default() += seconds;
+    }
+    Cost { seconds, parts, chrome: cost.browser }
+}
+
+/// Whether the machine has what the pipeline needs.
+pub fn is_there(pipeline: Pipeline) -> bool {
+    let program = Path::new(match pipeline {
+        Pipeline::Reference | Pipeline::Ours => "ffmpeg",
+        Pipeline::Egress => "gst-launch-1.0",
+    });
+    plugnmeet_recorder::process::find_program(program).is_some()
+}

@@ -1,0 +1,212 @@
+//! One recording in a process of its own, so that what it costs can be told from what the page server costs: it opens the page,
+//! records until its standard input says or ends, and says what came of it.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use plugnmeet_recorder::capture::audio_server::AudioServer;
+use plugnmeet_recorder::capture::browser::Browser;
+use plugnmeet_recorder::capture::display::Display;
+use plugnmeet_recorder::capture::encoder::Target;
+use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec};
+use plugnmeet_recorder::capture::{sandbox, screen};
+use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions};
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// Pixels.
+const SIZE: (u32, u32) = (1920, 1080);
+/// What the reference records with unless its operator says otherwise; its sound is copied as it is.
+const PRE_INPUT: &str = "-loglevel error -thread_queue_size 512 -draw_mouse 0 -threads 1";
+const POST_INPUT: &str = "-c:v libx264 -bf 0 -x264-params keyint=120:scenecut=0 -preset ultrafast -crf 23 -c:a copy -flush_packets 1 -tune zerolatency";
+/// Once it is asked to end.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pipeline {
+    /// What the reference recorder runs: ffmpeg grabs 30 full frames a second.
+    Reference,
+    /// This project's.
+    Ours,
+    /// What `LiveKit` egress runs: `GStreamer` grabs 30 full frames a second.
+    Egress,
+}
+
+impl Pipeline {
+    pub const ALL: [Self; 3] = [Self::Reference, Self::Ours, Self::Egress];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Ours => "ours",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// What is said on standard output, one line each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Said {
+    /// Media flows.
+    Recording,
+    /// It is over; frames that are in the file, and frames that should be but had to be left out (only ours knows).
+    Done { frames_dropped: u64, frames_late: u64, silence_filled_ms: u64 },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[arg(long)]
+    pub pipeline: Pipeline,
+    #[arg(long)]
+    pub url: String,
+    /// Where the recording goes.
+    #[arg(long)]
+    pub file: PathBuf,
+}
+
+pub async fn work(options: &Options) -> anyhow::Result<()> {
+    match options.pipeline {
+        Pipeline::Ours => ours(options).await,
+        Pipeline::Reference => grabber(options, reference).await,
+        Pipeline::Egress => grabber(options, egress).await,
+    }
+}
+
+fn say(what: &Said) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(what)?);
+    Ok(())
+}
+
+/// Until the parent says so, or is gone.
+async fn until_asked() {
+    let (asked, wait) = tokio::sync::oneshot::channel();
+    // A thread that nobody waits for: it may outlive what it was started for.
+    std::thread::spawn(move || {
+        // An error is an end, too.
+        let _ = std::io::stdin().read(&mut [0]);
+        let _ = asked.send(());
+    });
+    let _ = wait.await;
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Chrome as the recorder starts it, for every pipeline.
+const CHROME: ChromeConfig = ChromeConfig { path: None, flags: Vec::new() };
+
+async fn ours(options: &Options) -> anyhow::Result<()> {
+    let spec = RigSpec {
+        url: options.url.clone(),
+        target: Target::File(options.file.clone()),
+        ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
+        chrome: CHROME,
+        sandbox: sandbox::check().await.is_ok(),
+        size: SIZE,
+        dpi: 96,
+        screenshot: options.file.with_extension("png"),
+    };
+    let mut rig = LiveRig::open(spec, CancellationToken::new()).await.map_err(|error| match error {
+        OpenError::Cancelled => anyhow!("cancelled"),
+        OpenError::Failed(why) => anyhow!(why),
+    })?;
+    say(&Said::Recording)?;
+    let broken = tokio::select! {
+        () = until_asked() => None,
+        cause = rig.broken() => Some(cause),
+    };
+    let (summary, result) = rig.finish().await;
+    rig.close().await;
+    if let Some(cause) = broken {
+        bail!("the capture broke off: {cause}");
+    }
+    result.map_err(|why| anyhow!(why))?;
+    say(&Said::Done {
+        frames_dropped: summary.frames_dropped,
+        frames_late: 0,
+        silence_filled_ms: summary.silence_filled_ms,
+    })
+}
+
+/// A pipeline that is one program beside the same display, sound server and browser.
+async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> anyhow::Result<()> {
+    let dir = tempfile::Builder::new().prefix("pnm-").tempdir()?;
+    let display = Display::start(dir.path(), SIZE.0, SIZE.1, 96).await?;
+    let audio = AudioServer::start(dir.path()).await?;
+    let address = display.address().clone();
+    tokio::task::spawn_blocking(move || screen::rest_pointer(&address)).await??;
+    let mut env = display.env().to_vec();
+    env.push(("PULSE_SERVER", audio.address()));
+    let mut browser = Browser::start(&CHROME, SIZE, &env, sandbox::check().await.is_ok(), dir.path()).await?;
+    browser.join(&options.url).await.map_err(|why| anyhow!(why))?;
+
+    let number = &display.env()[0].1;
+    let mut command = start(number, &options.file);
+    command.envs(env).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut grabber = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    // It has no better way to say that media flows.
+    while std::fs::metadata(&options.file).map_or(0, |file| file.len()) == 0 {
+        ensure!(grabber.try_wait()?.is_none(), "the grabber ended at its start");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    say(&Said::Recording)?;
+    until_asked().await;
+    finish(&mut grabber).await?;
+    browser.stop().await;
+    audio.stop().await;
+    display.stop().await;
+    dir.close()?;
+    say(&Said::Done { frames_dropped: 0, frames_late: 0, silence_filled_ms: 0 })
+}
+
+/// SIGINT is what both programs end well on.
+async fn finish(grabber: &mut Child) -> anyhow::Result<()> {
+    if let Some(pid) = grabber.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?)) {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    }
+    tokio::time::timeout(END_LIMIT, grabber.wait()).await.context("the grabber does not end")??;
+    Ok(())
+}
+
+fn reference(display: &str, file: &Path) -> Command {
+    let mut command = Command::new("ffmpeg");
+    command
+        .args(["-hide_banner", "-nostdin", "-nostats"])
+        .args(words(PRE_INPUT))
+        .args(["-video_size", &format!("{}x{}", SIZE.0, SIZE.1), "-framerate", "30", "-f", "x11grab", "-i"])
+        .arg(display)
+        .args(["-thread_queue_size", "512", "-f", "pulse", "-i", "meeting.monitor"])
+        .args(words(POST_INPUT))
+        .args(["-f", "matroska", "-y"])
+        .arg(file);
+    command
+}
+
+fn egress(display: &str, file: &Path) -> Command {
+    let mut command = Command::new("gst-launch-1.0");
+    command
+        .args(["-q", "-e", "ximagesrc", "use-damage=false", "show-pointer=false"])
+        .arg(format!("display-name={display}"))
+        .args(["!", "video/x-raw,framerate=30/1", "!", "queue", "!", "videoconvert", "!", "queue"])
+        .args(["!", "x264enc", "speed-preset=veryfast", "bitrate=4500", "key-int-max=120", "!", "queue", "!", "mux."])
+        .args([
+            "pulsesrc",
+            "device=meeting.monitor",
+            "!",
+            "queue",
+            "!",
+            "mux.",
+            "matroskamux",
+            "name=mux",
+            "!",
+            "filesink",
+        ])
+        .arg(format!("location={}", file.display()));
+    command
+}
