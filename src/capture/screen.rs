@@ -244,7 +244,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
     let mut run = || -> Result<(), SourceError> {
         let mut last = epoch.elapsed();
         source.fetch(&[source.all()], &mut picture)?;
-        if sender.picture(last, &picture) == Err(Closed) {
+        if send(sender, last, &picture, true) == Err(Closed) {
             return Ok(());
         }
         let mut changed = false;
@@ -260,12 +260,13 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                 continue;
             }
             let now = epoch.elapsed();
+            let is_new = changed;
             if changed {
                 let boxes = source.take_changes()?;
                 source.fetch(&boxes, &mut picture)?;
                 changed = false;
             }
-            match sender.picture(now, &picture) {
+            match send(sender, now, &picture, is_new) {
                 // A dropped frame's content goes out with the next one: the picture holds it.
                 Ok(true) => {}
                 Ok(false) => changed = true,
@@ -274,10 +275,19 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             last = paced(pace, due, now);
         }
         // The picture as it was at the end, so that the file is as long as the meeting.
-        let _ = sender.picture(epoch.elapsed(), &picture);
+        let _ = send(sender, epoch.elapsed(), &picture, changed);
         Ok(())
     };
     run().map_err(|error| PartError::new(PART, error))
+}
+
+/// Sends a frame, and notes what it shows where it is not dropped.
+fn send(sender: &Sender, at: Duration, picture: &Picture, is_new: bool) -> Result<bool, Closed> {
+    let sent = sender.picture(at, picture)?;
+    if sent {
+        sender.counters().picture().shown(at, is_new, || picture.is_black());
+    }
+    Ok(sent)
 }
 
 /// From when the next interval counts. A constant pace keeps to its grid, unless it has fallen more than a frame behind.

@@ -129,8 +129,7 @@ fn capture(server: &str, control: &Control) -> Result<(), String> {
             }
         }
         let counters = sender.counters();
-        counters.silence_filled_ms.store(millis(clock.filled()), Ordering::Relaxed);
-        counters.sound_skipped_ms.store(millis(clock.skipped()), Ordering::Relaxed);
+        *counters.corrections() = clock.corrections();
     }
     Ok(())
 }
@@ -168,10 +167,6 @@ fn send_silence(mut at: Duration, mut count: u64, sender: &Sender) -> Result<(),
 /// How long `count` samples last.
 fn length(count: u64) -> Duration {
     Duration::from_nanos(count.saturating_mul(1_000_000_000) / u64::from(SAMPLE_RATE))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Monitor {

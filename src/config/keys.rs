@@ -12,6 +12,7 @@ pub const KEYS: &[&str] = &[
     "recorder.height",
     "recorder.xvfb_dpi",
     "recorder.temporary_dir",
+    "recorder.state_dir",
     "recorder.copy_to_path.main_path",
     "recorder.copy_to_path.sub_path",
     "recorder.post_processing_scripts",

@@ -141,6 +141,8 @@ pub struct RecorderConfig {
     pub dpi: u32,
     /// Where raw files grow until they are whole.
     pub temporary_dir: PathBuf,
+    /// What this node has to remember: only it looks in there.
+    pub state_dir: PathBuf,
     /// The root of all recordings, shared with the server.
     pub main_path: PathBuf,
     /// This node's directory in `main_path`: relative, without `..`; may be empty.

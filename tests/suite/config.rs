@@ -106,6 +106,7 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.recorder.max_limit, 10);
     assert_eq!((config.recorder.width, config.recorder.height, config.recorder.dpi), (1920, 1080, 96));
     assert_eq!(config.recorder.temporary_dir, Path::new("../recording_files/.in-progress"));
+    assert_eq!(config.recorder.state_dir, Path::new("../recording_files/.state-node_01"));
     assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(3600));
     assert_eq!((config.log.file, config.log.stdout), (None, true));
     assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
@@ -125,6 +126,14 @@ fn a_value_may_be_spelled_in_other_ways() {
     for (spelled, seconds) in [("1h30m", 5400), ("90s", 90), ("45", 45), ("\"2h\"", 7200)] {
         let config = with(&format!("recorder.post_processing_timeout: {spelled}"));
         assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(seconds), "{spelled}");
+    }
+    for (dirs, state) in [
+        ("recorder.temporary_dir: /var/tmp/recordings", "/var/tmp/.state-node_01"),
+        ("recorder.temporary_dir: recordings", ".state-node_01"),
+        ("recorder.temporary_dir: /", "/.state-node_01"),
+        ("recorder.temporary_dir: /a/b\nrecorder.state_dir: /c/d", "/c/d"),
+    ] {
+        assert_eq!(with(dirs).recorder.state_dir, Path::new(state), "{dirs}");
     }
     assert_eq!(with("recorder.custom_chrome_path: /opt/chrome").chrome.path, Some(PathBuf::from("/opt/chrome")));
     assert_eq!(with("log_settings.log_level: panic").log.level, LogLevel::Error);

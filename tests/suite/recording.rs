@@ -59,7 +59,11 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     let _turn = turn().await;
     let standin = standin().await;
     let script = standin.dir().join("keep argument.sh");
-    std::fs::write(&script, "#!/bin/sh\nprintf '%s' \"$1\" > \"$0.json\"\necho kept\n").unwrap();
+    std::fs::write(
+        &script,
+        "#!/bin/sh\nprintf '%s' \"$1\" > \"$0.json\"\ncp \"$PNM_SUMMARY\" \"$0.summary\"\necho kept\n",
+    )
+    .unwrap();
     make_executable(&script);
     let setup =
         Setup { recorder: format!("  post_processing_scripts:\n    - \"{}\"\n", script.display()), ..Setup::default() };
@@ -134,6 +138,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     assert_eq!(argument["file_name"], format!("{id}.mp4"));
     assert_eq!(argument["file_path"], mp4.to_str().unwrap());
     assert_eq!(argument["recorder_id"], "node_01");
+    assert_summary(&recorder, &format!("{}.summary", script.display()), id, lasted);
     let left: Vec<_> = std::fs::read_dir(mp4.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, [mp4.file_name().unwrap()], "only the MP4 is left");
 
@@ -144,6 +149,27 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     }
     assert_eq!(standin.fleet.keys().await.unwrap(), [] as [String; 0], "purged on a clean shutdown");
     assert_eq!(standin.violations(), [] as [String; 0]);
+}
+
+/// What is kept of the recording, and was handed to the script, is what was there to be seen and heard.
+fn assert_summary(recorder: &Recorder, handed: &str, id: &str, lasted: f64) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let state = recorder.temporary_dir.parent().unwrap().join(".state-node_01");
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    let kept = std::fs::read_to_string(state.join(format!("summaries/{id}.json"))).unwrap();
+    assert_eq!(std::fs::read_to_string(handed).unwrap(), kept);
+    let summary: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!((&summary["recording_id"], &summary["outcome"]), (&id.into(), &"success".into()), "{kept}");
+    let number = |key: &str| summary[key].as_f64().unwrap_or_else(|| panic!("{key}: {kept}"));
+    assert!((number("duration_s") - lasted).abs() < 1.0, "{lasted}: {kept}");
+    assert!(number("frames_sent") > 5.0 * lasted && number("bytes") > 100_000.0, "{kept}");
+    // Webcams move and a slide a second: the picture never stands still for long and is never black.
+    assert!(number("longest_freeze_s") < 3.0 && number("black_share") < 0.05, "{kept}");
+    // A tenth of a second of a sine at half of full scale, each second, and nothing between.
+    assert!((0.8..0.98).contains(&number("silence_share")), "{kept}");
+    assert!((0.7..lasted / 2.0).contains(&number("longest_silence_s")), "{kept}");
+    assert!((number("peak_dbfs") + 6.02).abs() < 0.5, "{kept}");
+    assert!((-26.0..-15.0).contains(&number("mean_dbfs")), "{kept}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
