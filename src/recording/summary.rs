@@ -134,12 +134,21 @@ impl Summary {
             let mut text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
             text.push(b'\n');
             let to = path.clone();
-            tokio::task::spawn_blocking(move || files::write(&to, &text)).await.map_err(std::io::Error::other)?
+            on_disk(move || files::write(&to, &text)).await
         };
         if let Err(error) = written.await {
-            tracing::warn!(path = %path.display(), %error, "the recording's summary cannot be written");
+            not_written(&path, &error);
         }
     }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) {
+    tracing::warn!(path = %path.display(), %error, "the recording's summary cannot be written");
+}
+
+/// Runs what waits for a disk where it may wait.
+async fn on_disk(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
 /// The summaries that this node keeps.
@@ -162,13 +171,15 @@ impl Summaries {
 
     /// Keeps one, and removes those that are older than a month.
     pub async fn keep(&self, summary: &Summary, recording: &RecordingId) {
-        let dir = self.dir.clone();
-        let prepare = move || files::create_private_dir(&dir).and_then(|()| remove_older(&dir, SystemTime::now()));
-        if let Err(error) = tokio::task::spawn_blocking(prepare).await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
-        {
-            tracing::warn!(dir = %self.dir.display(), %error, "older summaries cannot be looked through");
+        let (path, dir) = (self.path(recording), self.dir.clone());
+        if let Err(error) = on_disk(move || files::create_private_dir(&dir)).await {
+            return not_written(&path, &error);
         }
-        summary.write(self.path(recording)).await;
+        summary.write(path).await;
+        let dir = self.dir.clone();
+        if let Err(error) = on_disk(move || remove_older(&dir, SystemTime::now())).await {
+            tracing::warn!(dir = %self.dir.display(), %error, "older summaries cannot be removed");
+        }
     }
 }
 
