@@ -18,6 +18,7 @@ pub mod rig;
 pub mod sandbox;
 pub mod screen;
 pub mod screenshot;
+pub mod silence;
 pub mod sound;
 pub mod stream;
 pub mod watch;

@@ -42,6 +42,8 @@ pub struct RigSpec {
     /// Pixels, unless `pre_input` says otherwise.
     pub size: (u32, u32),
     pub dpi: u32,
+    /// After how long it is said that a recording is silent although the page plays sound. `None`: never.
+    pub silence_warning: Option<Duration>,
     /// Where a picture of the page is kept when it fails.
     pub screenshot: PathBuf,
 }
@@ -254,7 +256,7 @@ impl LiveRig {
                 let _ = failed.send(error);
             }
         };
-        self.sound = Some(Sound::start(audio.address(), report(&self.failed.0)).map_err(cause)?);
+        self.sound = Some(Sound::start(audio.address(), spec.silence_warning, report(&self.failed.0)).map_err(cause)?);
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));

@@ -17,6 +17,7 @@ pub const KEYS: &[&str] = &[
     "recorder.copy_to_path.sub_path",
     "recorder.post_processing_scripts",
     "recorder.post_processing_timeout",
+    "recorder.silence_warning",
     "recorder.custom_chrome_path",
     "log_settings.log_file",
     "log_settings.maxsize",

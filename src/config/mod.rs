@@ -151,6 +151,8 @@ pub struct RecorderConfig {
     pub post_processing_scripts: Vec<PathBuf>,
     /// The longest any one of them may run.
     pub post_processing_timeout: Duration,
+    /// After how long it is said that a recording is silent although its page plays sound. `None`: never.
+    pub silence_warning: Option<Duration>,
 }
 
 /// `log_settings`.

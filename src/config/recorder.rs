@@ -18,6 +18,10 @@ const IN_PROGRESS: &str = ".in-progress";
 /// nodes may share that directory.
 const STATE: &str = ".state-";
 
+/// How long a recording may be silent unless set, and the longest that can be set.
+const SILENCE_WARNING: Duration = Duration::from_secs(60);
+const SILENCE_WARNING_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The longest a script may run unless set, and the longest that can be set.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -34,6 +38,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
     let temporary_dir = section.field("temporary_dir").and_then(|field| path(&field));
     let temporary_dir = temporary_dir.unwrap_or_else(|| in_progress(main_path.as_deref(), &sub_path));
     let state_dir = section.field("state_dir").and_then(|field| path(&field));
+    let silence_warning = section.duration("silence_warning", Duration::ZERO..=SILENCE_WARNING_MAX, SILENCE_WARNING);
     let cpu_limit = section.percent("transcoding_cpu_limit_both_mode", 80.0);
 
     let config = RecorderConfig {
@@ -55,6 +60,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
             Duration::from_secs(1)..=SCRIPT_TIMEOUT_MAX,
             SCRIPT_TIMEOUT,
         ),
+        silence_warning: (!silence_warning.is_zero()).then_some(silence_warning),
         // Last, so that a missing id does not hide the problems of the rest.
         state_dir: match (state_dir, &id) {
             (Some(dir), _) => dir,

@@ -108,6 +108,7 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.recorder.temporary_dir, Path::new("../recording_files/.in-progress"));
     assert_eq!(config.recorder.state_dir, Path::new("../recording_files/.state-node_01"));
     assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(3600));
+    assert_eq!(config.recorder.silence_warning, Some(Duration::from_secs(60)));
     assert_eq!((config.log.file, config.log.stdout), (None, true));
     assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
     assert_eq!(config.ffmpeg.recording.pre_input[..2], ["-loglevel", "error"]);
@@ -126,6 +127,10 @@ fn a_value_may_be_spelled_in_other_ways() {
     for (spelled, seconds) in [("1h30m", 5400), ("90s", 90), ("45", 45), ("\"2h\"", 7200)] {
         let config = with(&format!("recorder.post_processing_timeout: {spelled}"));
         assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(seconds), "{spelled}");
+    }
+    for (spelled, seconds) in [("0", None), ("0s", None), ("2s", Some(2)), ("5m", Some(300))] {
+        let config = with(&format!("recorder.silence_warning: {spelled}"));
+        assert_eq!(config.recorder.silence_warning, seconds.map(Duration::from_secs), "{spelled}");
     }
     for (dirs, state) in [
         ("recorder.temporary_dir: /var/tmp/recordings", "/var/tmp/.state-node_01"),
