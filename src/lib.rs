@@ -38,6 +38,7 @@ use fleet::permits::Permits;
 use nats::{ConnectError, Nats};
 use recording::driver::Surroundings;
 use recording::service::Service;
+use recording::summary::Summaries;
 use rigs::Rigs;
 use transcode::worker;
 
@@ -79,7 +80,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             load: loads.clone(),
         };
         let publisher = JobPublisher::new(nats.clone(), shutdown.clone(), DELIVERY_GRACE);
-        let surroundings = Surroundings { recorder: recorder.clone(), notifier: notifier.clone(), publisher };
+        let summaries = Summaries::new(&config.recorder.state_dir);
+        let surroundings =
+            Surroundings { recorder: recorder.clone(), notifier: notifier.clone(), publisher, summaries };
         let rigs = Arc::new(Rigs::new(config.clone(), chrome_sandbox(&config).await));
         let service = Service::<LiveRig>::new(surroundings, permits, rigs);
         vital(&tasks, &shutdown, &failed, "requests", service.run(requests, shutdown.clone()));

@@ -6,6 +6,7 @@ use crate::capture::browser;
 use crate::config::{Config, Mode};
 use crate::process;
 use crate::scripts::post_processing;
+use crate::storage::files;
 
 /// Something the node cannot work without.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub fn check(config: &Config) -> Vec<Fault> {
         faults.extend(unwritable("recorder.copy_to_path.sub_path", &sub_dir));
     }
     faults.extend(unwritable("recorder.temporary_dir", &recorder.temporary_dir));
+    // Where it cannot be made, the next line says so with the cause.
+    let _ = files::create_private_dir(&recorder.state_dir);
+    faults.extend(unwritable("recorder.state_dir", &recorder.state_dir));
     if recorder.mode.transcodes() {
         let problems = post_processing::check(&recorder.post_processing_scripts);
         faults.extend(problems.iter().map(|problem| Fault(problem.to_string())));

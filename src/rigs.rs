@@ -57,6 +57,7 @@ impl Plan<LiveRig> for Rigs {
             sandbox: self.sandbox,
             size: (self.config.recorder.width, self.config.recorder.height),
             dpi: self.config.recorder.dpi,
+            silence_warning: self.config.recorder.silence_warning,
             screenshot: self.screenshot(start),
         }
     }

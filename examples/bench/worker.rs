@@ -55,7 +55,7 @@ pub enum Said {
     /// Media flows.
     Recording,
     /// It is over; frames that are in the file, and frames that should be but had to be left out (only ours knows).
-    Done { frames_dropped: u64, frames_late: u64, silence_filled_ms: u64 },
+    Done { frames_dropped: u64, frames_late: u64, gaps_ms: u64 },
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,6 +110,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
         sandbox: sandbox::check().await.is_ok(),
         size: SIZE,
         dpi: 96,
+        silence_warning: None,
         screenshot: options.file.with_extension("png"),
     };
     let mut rig = LiveRig::open(spec, CancellationToken::new()).await.map_err(|error| match error {
@@ -129,8 +130,8 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
     result.map_err(|why| anyhow!(why))?;
     say(&Said::Done {
         frames_dropped: summary.frames_dropped,
-        frames_late: 0,
-        silence_filled_ms: summary.silence_filled_ms,
+        frames_late: summary.frames_late,
+        gaps_ms: summary.corrections.gaps_ms,
     })
 }
 
@@ -162,7 +163,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     audio.stop().await;
     display.stop().await;
     dir.close()?;
-    say(&Said::Done { frames_dropped: 0, frames_late: 0, silence_filled_ms: 0 })
+    say(&Said::Done { frames_dropped: 0, frames_late: 0, gaps_ms: 0 })
 }
 
 /// SIGINT is what both programs end well on.

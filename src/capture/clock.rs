@@ -30,6 +30,19 @@ pub enum Correction {
     Skip(u64),
 }
 
+/// What was done since the start to keep sound and picture together. The stream's beginning does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Corrections {
+    /// Times at which sound was missing, and how much silence stands in for it, in milliseconds.
+    pub gaps: u64,
+    pub gaps_ms: u64,
+    /// Times at which the two had drifted apart or sound came twice, and what was put in and left out for it, in
+    /// milliseconds.
+    pub offsets: u64,
+    pub put_in_ms: u64,
+    pub left_out_ms: u64,
+}
+
 /// Counts the samples of one recording.
 #[derive(Clone, Debug)]
 pub struct SoundClock {
@@ -42,18 +55,37 @@ pub struct SoundClock {
     /// Silence put in and samples left out since the start, in samples.
     filled: u64,
     skipped: u64,
+    /// Of what was put in, in samples: what stands in for missing sound.
+    in_gaps: u64,
+    /// Gaps, and corrections that are none.
+    gaps: u64,
+    offsets: u64,
+    /// No chunk has come since silence was last written in its place: what is written now is of the same gap.
+    in_gap: bool,
 }
 
 impl SoundClock {
     /// `rate`: samples a second. The first sample written is that of time zero.
     #[must_use]
     pub fn new(rate: u32) -> Self {
-        Self { rate, written: 0, errors: VecDeque::with_capacity(WINDOW), owed: 0, filled: 0, skipped: 0 }
+        Self {
+            rate,
+            written: 0,
+            errors: VecDeque::with_capacity(WINDOW),
+            owed: 0,
+            filled: 0,
+            skipped: 0,
+            in_gaps: 0,
+            gaps: 0,
+            offsets: 0,
+            in_gap: false,
+        }
     }
 
     /// A chunk of `len` samples is there, the first of which was heard at `heard` (since the start; negative before).
     /// The caller writes what the answer says, from [`Self::position`] on.
     pub fn chunk(&mut self, heard_us: i64, len: u64) -> Correction {
+        self.in_gap = false;
         if self.owed > 0 {
             return self.leave_out(self.owed, len);
         }
@@ -82,6 +114,12 @@ impl SoundClock {
         }
         self.errors.clear();
         let by = correction.unsigned_abs();
+        if self.written > 0 && correction > samples(DRIFT_MS) {
+            self.gaps += 1;
+            self.in_gaps += by;
+        } else if self.written > 0 {
+            self.offsets += 1;
+        }
         if correction > 0 {
             // Before the first chunk there is nothing to mend: the silence is only the stream's beginning.
             self.filled += if self.written == 0 { 0 } else { by };
@@ -108,6 +146,9 @@ impl SoundClock {
         let by = due.saturating_sub(self.written);
         self.written += by;
         self.filled += by;
+        self.in_gaps += by;
+        self.gaps += u64::from(by > 0 && !self.in_gap);
+        self.in_gap |= by > 0;
         self.owed = 0;
         self.errors.clear();
         by
@@ -121,16 +162,17 @@ impl SoundClock {
         Duration::from_secs(whole) + Duration::from_nanos(rest * 1_000_000_000 / u64::from(self.rate))
     }
 
-    /// Silence put in since the start.
+    /// What was done since the start.
     #[must_use]
-    pub fn filled(&self) -> Duration {
-        Duration::from_millis(self.filled * 1000 / u64::from(self.rate))
-    }
-
-    /// Sound left out since the start.
-    #[must_use]
-    pub fn skipped(&self) -> Duration {
-        Duration::from_millis(self.skipped * 1000 / u64::from(self.rate))
+    pub fn corrections(&self) -> Corrections {
+        let ms = |samples: u64| samples * 1000 / u64::from(self.rate);
+        Corrections {
+            gaps: self.gaps,
+            gaps_ms: ms(self.in_gaps),
+            offsets: self.offsets,
+            put_in_ms: ms(self.filled - self.in_gaps),
+            left_out_ms: ms(self.skipped),
+        }
     }
 }
 
@@ -164,7 +206,7 @@ mod tests {
         let mut clock = SoundClock::new(RATE);
         assert_eq!(clock.chunk(-5_000, CHUNK), Correction::Skip(240));
         assert_eq!(clock.position(), Duration::from_millis(15));
-        assert_eq!((clock.filled(), clock.skipped()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(clock.corrections(), Corrections::default());
     }
 
     #[test]
@@ -186,6 +228,9 @@ mod tests {
             let step = u64::try_from(STEP_MS).unwrap() * 48;
             let small = |c: &Correction| matches!(c, Correction::Silence(n) | Correction::Skip(n) if *n == step);
             assert!(corrections.iter().all(small));
+            let (count, done) = (corrections.len() as u64, clock.corrections());
+            let (put_in_ms, left_out_ms) = if ppm > 0 { (count, 0) } else { (0, count) };
+            assert_eq!(done, Corrections { offsets: count, put_in_ms, left_out_ms, ..Corrections::default() });
             let due = Duration::from_micros(u64::try_from(chunks * (20_000 + 20_000 * ppm / 1_000_000)).unwrap());
             assert!(due.abs_diff(clock.position()) < Duration::from_millis(6), "{:?}", clock.position());
         }
@@ -198,7 +243,7 @@ mod tests {
         // Half a second too much, in chunks of 20 ms.
         let corrections = feed(&mut clock, 100..200, |_| -500_000);
         assert_eq!(corrections, [Correction::Skip(CHUNK); 25]);
-        assert_eq!(clock.skipped(), Duration::from_millis(500));
+        assert_eq!(clock.corrections(), Corrections { offsets: 1, left_out_ms: 500, ..Corrections::default() });
     }
 
     #[test]
@@ -207,7 +252,7 @@ mod tests {
         assert_eq!(feed(&mut clock, 0..100, |_| 0), []);
         let corrections = feed(&mut clock, 100..400, |_| 2_000_000);
         assert_eq!(corrections, [Correction::Silence(96_000)]);
-        assert_eq!(clock.filled(), Duration::from_secs(2));
+        assert_eq!(clock.corrections(), Corrections { gaps: 1, gaps_ms: 2000, ..Corrections::default() });
     }
 
     #[test]
@@ -217,6 +262,9 @@ mod tests {
         assert_eq!(clock.fill(Duration::from_secs(3)), 96_000);
         assert_eq!(clock.fill(Duration::from_secs(2)), 0);
         assert_eq!(clock.position(), Duration::from_secs(3));
+        // As it goes on, it is the same gap.
+        assert_eq!(clock.fill(Duration::from_secs(4)), 48_000);
+        assert_eq!(clock.corrections(), Corrections { gaps: 1, gaps_ms: 3000, ..Corrections::default() });
         // The server comes back and delivers what it had kept: it is left out, it was replaced by silence.
         assert!(matches!(clock.chunk(1_000_000, CHUNK), Correction::Skip(CHUNK)));
     }

@@ -2,8 +2,9 @@
 //!
 //! In the order the media walks: [`browser`] paints on a [`display`] and plays into an [`audio_server`]; [`screen`] and
 //! [`sound`] take both from there, stamped by one [`clock`], through the one bounded queue of [`stream`] into the
-//! [`encoder`]. [`rig`] opens and closes them all, in order.
+//! [`encoder`]. [`rig`] opens and closes them all, in order. [`watch`] sees what a recording is like meanwhile.
 
+pub mod alarm;
 pub mod audio_server;
 pub mod browser;
 pub mod clock;
@@ -18,8 +19,10 @@ pub mod rig;
 pub mod sandbox;
 pub mod screen;
 pub mod screenshot;
+pub mod silence;
 pub mod sound;
 pub mod stream;
+pub mod watch;
 
 /// A part of the rig failed; the text is for the operator and, as the cause, for the user.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::PartError;
 use super::audio_server::{AudioServer, SAMPLE_RATE};
 use super::browser::Browser;
+use super::clock::Corrections;
 use super::display::Display;
 use super::encoder::{CaptureOptions, Encoder, Target};
 use super::matroska::Tracks;
@@ -19,6 +20,7 @@ use super::screen::{self, Pace, Screen};
 use super::screenshot;
 use super::sound::{self, Sound};
 use super::stream::{self, Counters};
+use super::watch::{PictureReport, SoundReport};
 use crate::config::{ChromeConfig, FfmpegOptions};
 
 /// The longest from the meeting being on to the first encoded frame; a broadcast's far end must answer within it.
@@ -40,6 +42,8 @@ pub struct RigSpec {
     /// Pixels, unless `pre_input` says otherwise.
     pub size: (u32, u32),
     pub dpi: u32,
+    /// After how long it is said that a recording is silent although the page plays sound. `None`: never.
+    pub silence_warning: Option<Duration>,
     /// Where a picture of the page is kept when it fails.
     pub screenshot: PathBuf,
 }
@@ -51,15 +55,19 @@ pub enum OpenError {
     Failed(String),
 }
 
-/// What a rig did in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a rig did in its life, and what it saw and heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// From the first frame to the last.
     pub duration: Duration,
     pub frames_sent: u64,
     pub frames_dropped: u64,
-    pub silence_filled_ms: u64,
-    pub sound_skipped_ms: u64,
+    pub frames_late: u64,
+    pub picture: PictureReport,
+    pub sound: SoundReport,
+    pub corrections: Corrections,
+    /// Captures, one after the other, that the recording is made of.
+    pub parts: u32,
     /// What ffmpeg put out, in bytes.
     pub bytes: u64,
 }
@@ -178,8 +186,11 @@ impl Rig for LiveRig {
             let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
             summary.frames_sent = get(&counters.frames_sent);
             summary.frames_dropped = get(&counters.frames_dropped);
-            summary.silence_filled_ms = get(&counters.silence_filled_ms);
-            summary.sound_skipped_ms = get(&counters.sound_skipped_ms);
+            summary.frames_late = get(&counters.frames_late);
+            summary.picture = counters.picture().report();
+            summary.sound = counters.sound().report();
+            summary.corrections = *counters.corrections();
+            summary.parts = 1;
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         summary.bytes = encoder.progress().bytes;
@@ -247,7 +258,7 @@ impl LiveRig {
                 let _ = failed.send(error);
             }
         };
-        self.sound = Some(Sound::start(audio.address(), report(&self.failed.0)).map_err(cause)?);
+        self.sound = Some(Sound::start(audio.address(), spec.silence_warning, report(&self.failed.0)).map_err(cause)?);
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));

@@ -4,6 +4,7 @@
 //! region, MIT-SHM hands over pixels through memory that both sides see.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -272,13 +273,9 @@ fn map(file: &OwnedFd) -> std::io::Result<Mmap> {
 fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &OwnedFd) -> Result<(), PartError> {
     let run = || -> Result<(), SourceError> {
         let mut pool = Pool::new(PICTURES, source.width, source.height)?;
-        let send = |pool: &Pool, at: Duration| match pool.current() {
-            Some(picture) => sender.picture(at, picture),
-            None => Ok(false),
-        };
         let mut last = epoch.elapsed();
         source.take(&mut pool, true)?;
-        if send(&pool, last) == Err(Closed) {
+        if send(sender, last, &pool, true) == Err(Closed) {
             return Ok(());
         }
         // Since when there is something new to be sent.
@@ -297,6 +294,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                 continue;
             }
             last = paced(pace, due, now);
+            let is_new = changed.is_some();
             if let Some(since) = changed {
                 let late = pace.missed(due.max(since), now);
                 sender.counters().frames_late.fetch_add(late, Ordering::Relaxed);
@@ -308,15 +306,25 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                 source.take(&mut pool, false)?;
                 changed = None;
             }
-            if send(&pool, now) == Err(Closed) {
+            if send(sender, now, &pool, is_new) == Err(Closed) {
                 return Ok(());
             }
         }
         // The picture as it was at the end, so that the file is as long as the meeting.
-        let _ = send(&pool, epoch.elapsed());
+        let _ = send(sender, epoch.elapsed(), &pool, false);
         Ok(())
     };
     run().map_err(|error| PartError::new(PART, error))
+}
+
+/// Sends a frame, and notes what it shows where it is not dropped.
+fn send(sender: &Sender, at: Duration, pool: &Pool, is_new: bool) -> Result<bool, Closed> {
+    let Some(picture) = pool.current() else { return Ok(false) };
+    let sent = sender.picture(at, Arc::clone(&picture))?;
+    if sent {
+        sender.counters().picture().shown(at, is_new, || picture.is_black());
+    }
+    Ok(sent)
 }
 
 /// From when the next interval counts. A constant pace keeps to its grid, unless it has fallen more than a frame behind.

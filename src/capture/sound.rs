@@ -18,6 +18,7 @@ use libpulse_binding::time::MicroSeconds;
 use super::PartError;
 use super::audio_server::{MONITOR, SAMPLE_RATE};
 use super::clock::{Correction, SoundClock};
+use super::silence::SilenceWarning;
 use super::stream::{Closed, Sender};
 
 const PART: &str = "sound";
@@ -54,17 +55,22 @@ struct Control {
 }
 
 impl Sound {
-    /// Starts to listen. `ended` is called when the thread ends by itself.
+    /// Starts to listen. `ended` is called when the thread ends by itself. `silence_warning`: after how long a silence
+    /// is looked into.
     ///
     /// # Errors
     /// Where no thread can be started; what fails later comes through `ended`.
-    pub fn start(server: String, ended: impl FnOnce(PartError) + Send + 'static) -> Result<Self, PartError> {
+    pub fn start(
+        server: String,
+        silence_warning: Option<Duration>,
+        ended: impl FnOnce(PartError) + Send + 'static,
+    ) -> Result<Self, PartError> {
         let control = Arc::new(Control::default());
         let told = Arc::clone(&control);
         let span = tracing::Span::current();
         let run = move || {
             let _in_span = span.entered();
-            if let Err(why) = capture(&server, &told) {
+            if let Err(why) = capture(&server, silence_warning, &told) {
                 ended(PartError::new(PART, why));
             }
         };
@@ -97,7 +103,7 @@ struct Monitor {
     mainloop: Mainloop,
 }
 
-fn capture(server: &str, control: &Control) -> Result<(), String> {
+fn capture(server: &str, silence_warning: Option<Duration>, control: &Control) -> Result<(), String> {
     let mut monitor = Monitor::connect(server)?;
     let feed = loop {
         if control.stop.load(Ordering::Relaxed) {
@@ -111,6 +117,7 @@ fn capture(server: &str, control: &Control) -> Result<(), String> {
     };
     let (epoch, sender) = feed;
     let mut clock = SoundClock::new(SAMPLE_RATE);
+    let mut silence_warning = silence_warning.map(SilenceWarning::new);
     let mut last_chunk = epoch.elapsed();
     while !control.stop.load(Ordering::Relaxed) {
         monitor.iterate()?;
@@ -129,8 +136,11 @@ fn capture(server: &str, control: &Control) -> Result<(), String> {
             }
         }
         let counters = sender.counters();
-        counters.silence_filled_ms.store(millis(clock.filled()), Ordering::Relaxed);
-        counters.sound_skipped_ms.store(millis(clock.skipped()), Ordering::Relaxed);
+        *counters.corrections() = clock.corrections();
+        if let Some(warning) = &mut silence_warning {
+            let silent = counters.sound().silent_for();
+            warning.look(now, silent, &monitor.context);
+        }
     }
     Ok(())
 }
@@ -168,10 +178,6 @@ fn send_silence(mut at: Duration, mut count: u64, sender: &Sender) -> Result<(),
 /// How long `count` samples last.
 fn length(count: u64) -> Duration {
     Duration::from_nanos(count.saturating_mul(1_000_000_000) / u64::from(SAMPLE_RATE))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Monitor {

@@ -10,15 +10,17 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{IoSlice, Write as _};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::PartError;
+use super::clock::Corrections;
 use super::matroska::{self, Tracks};
 use super::picture::Picture;
+use super::watch::{PictureWatch, SoundWatch};
 
 /// Frames that may wait for ffmpeg: one being written, one next.
 const FRAMES_WAITING: usize = 2;
@@ -31,17 +33,44 @@ const QUEUE_LEN: usize = 1_500;
 const PIPE_LEN: usize = 1 << 20;
 
 /// What happened to the stream so far; read while it runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     pub frames_sent: AtomicU64,
     /// Changes of the picture that were due and did not go out in their time, because ffmpeg was behind.
     pub frames_dropped: AtomicU64,
     /// The same, because the capture itself came too late: the machine is overloaded.
     pub frames_late: AtomicU64,
-    /// Silence put in where sound was missing, in milliseconds.
-    pub silence_filled_ms: AtomicU64,
-    /// Sound left out to stay in step, in milliseconds.
-    pub sound_skipped_ms: AtomicU64,
+    corrections: Mutex<Corrections>,
+    sound: Mutex<SoundWatch>,
+    picture: Mutex<PictureWatch>,
+}
+
+impl Counters {
+    fn new(sample_rate: u32) -> Self {
+        Self {
+            frames_sent: AtomicU64::new(0),
+            frames_dropped: AtomicU64::new(0),
+            frames_late: AtomicU64::new(0),
+            corrections: Mutex::default(),
+            sound: Mutex::new(SoundWatch::new(sample_rate)),
+            picture: Mutex::default(),
+        }
+    }
+
+    /// What was done to keep sound and picture together.
+    pub fn corrections(&self) -> MutexGuard<'_, Corrections> {
+        self.corrections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the sound is like; it is fed with all that is sent.
+    pub fn sound(&self) -> MutexGuard<'_, SoundWatch> {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the picture is like; who sends a frame knows what is new in it.
+    pub fn picture(&self) -> MutexGuard<'_, PictureWatch> {
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One end of the queue; clones feed the same stream. The stream ends when the last one is dropped.
@@ -75,7 +104,7 @@ pub fn start(pipe: OwnedFd, tracks: Tracks) -> Result<(Sender, Arc<Counters>, Jo
     }
     let (queue, items) = sync_channel(QUEUE_LEN);
     let waiting = Arc::new(AtomicUsize::new(0));
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::new(tracks.sample_rate));
     let sender = Sender { queue, waiting: Arc::clone(&waiting), counters: Arc::clone(&counters) };
     let span = tracing::Span::current();
     let run = move || {
@@ -121,6 +150,7 @@ impl Sender {
     /// # Errors
     /// [`Closed`] when nobody reads any more.
     pub fn sound(&self, at: Duration, samples: Vec<u8>) -> Result<(), Closed> {
+        self.counters.sound().heard(&samples);
         self.queue.send(Item::Sound { at, samples }).map_err(|_| Closed)
     }
 

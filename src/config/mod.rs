@@ -141,6 +141,8 @@ pub struct RecorderConfig {
     pub dpi: u32,
     /// Where raw files grow until they are whole.
     pub temporary_dir: PathBuf,
+    /// What this node has to remember: only it looks in there.
+    pub state_dir: PathBuf,
     /// The root of all recordings, shared with the server.
     pub main_path: PathBuf,
     /// This node's directory in `main_path`: relative, without `..`; may be empty.
@@ -149,6 +151,8 @@ pub struct RecorderConfig {
     pub post_processing_scripts: Vec<PathBuf>,
     /// The longest any one of them may run.
     pub post_processing_timeout: Duration,
+    /// After how long it is said that a recording is silent although its page plays sound. `None`: never.
+    pub silence_warning: Option<Duration>,
 }
 
 /// `log_settings`.

@@ -14,6 +14,14 @@ const MODES: [(&str, Mode); 3] =
 /// one is a rename.
 const IN_PROGRESS: &str = ".in-progress";
 
+/// What this node remembers goes where the raw files grow unless `state_dir` says otherwise, under this name and its id:
+/// nodes may share that directory.
+const STATE: &str = ".state-";
+
+/// How long a recording may be silent unless set, and the longest that can be set.
+const SILENCE_WARNING: Duration = Duration::from_secs(60);
+const SILENCE_WARNING_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The longest a script may run unless set, and the longest that can be set.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -28,6 +36,9 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
         .and_then(|field| path(&field));
     let sub_path = paths.field("sub_path").and_then(|field| read_sub_path(&field)).unwrap_or_default();
     let temporary_dir = section.field("temporary_dir").and_then(|field| path(&field));
+    let temporary_dir = temporary_dir.unwrap_or_else(|| in_progress(main_path.as_deref(), &sub_path));
+    let state_dir = section.field("state_dir").and_then(|field| path(&field));
+    let silence_warning = section.duration("silence_warning", Duration::ZERO..=SILENCE_WARNING_MAX, SILENCE_WARNING);
     let cpu_limit = section.percent("transcoding_cpu_limit_both_mode", 80.0);
 
     let config = RecorderConfig {
@@ -49,9 +60,14 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
             Duration::from_secs(1)..=SCRIPT_TIMEOUT_MAX,
             SCRIPT_TIMEOUT,
         ),
+        silence_warning: (!silence_warning.is_zero()).then_some(silence_warning),
         // Last, so that a missing id does not hide the problems of the rest.
+        state_dir: match (state_dir, &id) {
+            (Some(dir), _) => dir,
+            (None, id) => state(&temporary_dir, id.as_ref()?),
+        },
         id: id?,
-        temporary_dir: temporary_dir.unwrap_or_else(|| in_progress(main_path.as_deref(), &sub_path)),
+        temporary_dir,
         main_path: main_path?,
         sub_path,
     };
@@ -66,6 +82,10 @@ fn read_id(section: &Section<'_>) -> Option<RecorderId> {
 
 fn in_progress(main_path: Option<&Path>, sub_path: &Path) -> PathBuf {
     main_path.unwrap_or(Path::new("")).join(sub_path).join(IN_PROGRESS)
+}
+
+fn state(temporary_dir: &Path, id: &RecorderId) -> PathBuf {
+    temporary_dir.join(format!("{STATE}{id}"))
 }
 
 /// A path as it is written: a relative one is relative to the working directory, as for the reference.

@@ -34,11 +34,22 @@ pub enum Work {
     Merge { paths: Vec<PathBuf> },
 }
 
+/// What follows the recording id in the name of a raw file of this program.
+const RAW_SUFFIX: &str = "_raw.mkv";
+
 /// A plain file name: no directory, not hidden, not an option to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFileName(String);
 
 impl RawFileName {
+    /// The raw file of a recording of this program.
+    ///
+    /// # Errors
+    /// Never for an id that was parsed; the name's own check is repeated, not skipped.
+    pub fn of(recording: &RecordingId) -> Result<Self, InvalidName> {
+        Self::parse(&format!("{recording}{RAW_SUFFIX}"))
+    }
+
     /// # Errors
     /// Where `text` is empty, longer than 255 bytes, or could be read as anything but a file in the given directory.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
@@ -61,6 +72,13 @@ impl RawFileName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name of the summary beside the raw file, which goes with it. `None` where this program has not named the raw
+    /// file, and so has put no summary there.
+    #[must_use]
+    pub fn summary(&self) -> Option<String> {
+        self.0.strip_suffix(RAW_SUFFIX).map(|id| format!("{id}_raw.json"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Owns one recording or broadcast: turns what happens into events for its [`Session`] and carries out the effects.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::raw_file::RawFile;
 use super::session::{Effect, Event, Session, State};
-use crate::capture::rig::{OpenError, Rig, Summary};
+use super::summary::{Summaries, Summary, Times};
+use crate::capture::rig::{self, OpenError, Rig};
 use crate::delivery::jobs::JobPublisher;
 use crate::delivery::notifier::{Delivered, Notifier};
 use crate::fleet::permits::Permit;
@@ -31,6 +32,7 @@ pub struct Surroundings {
     pub recorder: RecorderId,
     pub notifier: Notifier,
     pub publisher: JobPublisher,
+    pub summaries: Summaries,
 }
 
 /// One recording or broadcast that was taken on.
@@ -52,7 +54,7 @@ struct Done<R> {
     /// Given back by work that had it in hand and did not end it.
     rig: Option<R>,
     /// What the rig did, once its encoder has ended.
-    summary: Option<Summary>,
+    summary: Option<rig::Summary>,
 }
 
 impl<R> From<Event> for Done<R> {
@@ -74,8 +76,14 @@ struct Driver<R: Rig> {
     work: Option<BoxFuture<'static, Done<R>>>,
     /// Resolves when the server knows of the end.
     end_told: Option<oneshot::Receiver<Delivered>>,
-    /// For the last line of the log.
-    summary: Summary,
+    /// What the rig did, once it has ended.
+    done: rig::Summary,
+    started: Option<SystemTime>,
+    ended: Option<SystemTime>,
+    /// What the server is told.
+    outcome: Outcome,
+    /// The summary is on its way to the disk with the job.
+    summarised: bool,
 }
 
 /// Runs a recording to its end.
@@ -93,7 +101,11 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         rig: None,
         work: None,
         end_told: None,
-        summary: Summary::default(),
+        done: rig::Summary::default(),
+        started: None,
+        ended: None,
+        outcome: Ok(()),
+        summarised: false,
     };
     let (mut session, effects) = Session::begin(kind, Duration::ZERO);
     for effect in effects {
@@ -165,11 +177,13 @@ impl<R: Rig> Driver<R> {
             Effect::PublishJob => self.publish(),
             Effect::TellStarted => {
                 tracing::info!("started");
+                self.started = Some(SystemTime::now());
                 self.tell(notice::Event::Started(self.kind));
             }
             Effect::TellEnded(outcome) => {
                 // A cause may quote a child's words, and those an address with its secret.
                 let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
+                self.outcome.clone_from(&outcome);
                 self.end_told = Some(self.tell(notice::Event::Ended(self.kind, outcome)));
             }
             Effect::GiveUp(why) => {
@@ -193,7 +207,10 @@ impl<R: Rig> Driver<R> {
     fn take_back(&mut self, done: Done<R>) -> Event {
         self.work = None;
         self.rig = done.rig;
-        self.summary = done.summary.unwrap_or(self.summary);
+        if let Some(summary) = done.summary {
+            self.done = summary;
+            self.ended = Some(SystemTime::now());
+        }
         done.event
     }
 
@@ -245,7 +262,15 @@ impl<R: Rig> Driver<R> {
         };
         let publisher = self.surroundings.publisher.clone();
         let told = self.end_told.take();
+        let (summary, beside) = (self.summary(), raw.summary());
+        let (summaries, recording) = (self.surroundings.summaries.clone(), self.info.recording_id.clone());
+        self.summarised = true;
         self.begin(async move {
+            // Before the job: scripts are to find it.
+            if let Some(beside) = beside {
+                summary.write(beside).await;
+            }
+            summaries.keep(&summary, &recording).await;
             if let Some(told) = told {
                 // Delivered, given up or late: the job goes out in any case.
                 let _ = tokio::time::timeout(TOLD_LIMIT, told).await;
@@ -254,19 +279,19 @@ impl<R: Rig> Driver<R> {
         });
     }
 
+    fn summary(&self) -> Summary {
+        let times = Times { started: self.started, ended: self.ended.unwrap_or_else(SystemTime::now) };
+        Summary::new(self.kind, &self.info, &self.surroundings.recorder, times, &self.outcome, &self.done)
+    }
+
     async fn say_goodbye(self) {
         if let Some(raw) = &self.raw {
             raw.tidy().await;
         }
-        let done = self.summary;
-        tracing::info!(
-            duration_s = crate::telemetry::seconds(done.duration),
-            frames = done.frames_sent,
-            frames_dropped = done.frames_dropped,
-            silence_filled_ms = done.silence_filled_ms,
-            sound_skipped_ms = done.sound_skipped_ms,
-            bytes = done.bytes,
-            "ended"
-        );
+        let summary = self.summary();
+        if !self.summarised {
+            self.surroundings.summaries.keep(&summary, &self.info.recording_id).await;
+        }
+        summary.log();
     }
 }

@@ -37,9 +37,15 @@ impl RawFile {
         recording: &RecordingId,
         room: &RoomId,
     ) -> Result<Self, crate::protocol::ids::InvalidName> {
-        let name = RawFileName::parse(&format!("{recording}_raw.mkv"))?;
+        let name = RawFileName::of(recording)?;
         let growing = absolute(temporary_dir).join(name.as_str());
         Ok(Self { growing, dir: absolute(&main_path.join(sub_path)).join(room.as_str()), name })
+    }
+
+    /// Where the summary goes, beside the raw file in its final place.
+    #[must_use]
+    pub fn summary(&self) -> Option<PathBuf> {
+        self.name.summary().map(|name| self.dir.join(name))
     }
 
     /// Verifies the file and puts it into its final place.

@@ -1,5 +1,5 @@
 //! `recorder.post_processing_scripts` (PROTOCOL 7): after a successful transcode each program of the list is run, in
-//! order, with one argument, a JSON object. A program that fails is an error in the log and in the summary; it does
+//! order, with one argument, a JSON object, and the path of the recording's summary in the environment. A program that fails is an error in the log and in the summary; it does
 //! not keep the others from running, nor does it undo the recording.
 //!
 //! No shell stands in between. What a program leaves running in its process group when it ends is ended with it.
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::process::{self, Exit, Spec};
 
+/// The variable with the path of the recording's summary, where there is one.
+pub const SUMMARY_VARIABLE: &str = "PNM_SUMMARY";
 /// Between the request to end and the kill.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -73,8 +75,15 @@ impl Summary {
     }
 }
 
-/// Runs the list. `limit` is for each program. Failures are logged here.
-pub async fn run(scripts: &[PathBuf], payload: &Payload, limit: Duration, cancel: &CancellationToken) -> Summary {
+/// Runs the list. `recording`: the file of the recording's own summary, where there is one. `limit` is for each program.
+/// Failures are logged here.
+pub async fn run(
+    scripts: &[PathBuf],
+    payload: &Payload,
+    recording: Option<&Path>,
+    limit: Duration,
+    cancel: &CancellationToken,
+) -> Summary {
     let mut summary = Summary::default();
     for script in scripts {
         if cancel.is_cancelled() {
@@ -83,7 +92,7 @@ pub async fn run(scripts: &[PathBuf], payload: &Payload, limit: Duration, cancel
             continue;
         }
         let started = Instant::now();
-        let ended = run_one(script, payload, limit, cancel).await;
+        let ended = run_one(script, payload, recording, limit, cancel).await;
         let seconds = started.elapsed().as_secs_f32();
         match ended {
             Ok(()) => {
@@ -102,12 +111,15 @@ pub async fn run(scripts: &[PathBuf], payload: &Payload, limit: Duration, cancel
 async fn run_one(
     script: &Path,
     payload: &Payload,
+    recording: Option<&Path>,
     limit: Duration,
     cancel: &CancellationToken,
 ) -> Result<(), ScriptError> {
     let argument = serde_json::to_string(payload)?;
     let name = script.file_name().unwrap_or(script.as_os_str()).to_string_lossy();
-    let mut child = process::spawn(&Spec::new(name, script).args([argument])).await?;
+    let mut spec = Spec::new(name, script).args([argument]);
+    spec.env.extend(recording.map(|path| (SUMMARY_VARIABLE.into(), path.into())));
+    let mut child = process::spawn(&spec).await?;
     tokio::select! {
         exit = child.wait() => {
             return if exit.success() { Ok(()) } else { Err(ScriptError::Failed(exit)) };

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
@@ -178,6 +179,39 @@ fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
     }
 }
 
+/// Writes a small file, whole or not at all: under a hidden name → fsync → rename → fsync of the directory. What had
+/// the name before is replaced.
+///
+/// # Errors
+/// Where the directory is not there or the disk fails; what had the name is still there then.
+pub fn write(to: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A name of its own for each try: two writers of one file each write a whole one.
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(to.file_name().unwrap_or_default());
+    let mut file = tempfile::Builder::new()
+        .prefix(&hidden)
+        // As any new file: others may have to read it, where the umask lets them.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent(to))?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(to).map_err(|error| error.error)?;
+    fsync_dir(parent(to))
+}
+
+/// Makes a directory that only this user may look into, unless it is there; those above it as usual.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(parent(dir))?;
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        // Its rights are its owner's choice.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
 /// Makes the entries of a directory safe on disk: what was renamed into it or removed from it stays so.
 ///
 /// # Errors
@@ -326,6 +360,22 @@ mod tests {
             place_blocking(&path, &path, existing).unwrap();
             assert_eq!(read(&path), "media");
         }
+    }
+
+    #[test]
+    fn a_small_file_is_written_whole_and_replaces_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/state");
+        create_private_dir(&state).unwrap();
+        create_private_dir(&state).unwrap();
+        assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        for text in ["first", "second, longer"] {
+            write(&state.join("it.json"), text.as_bytes()).unwrap();
+            assert_eq!(read(&state.join("it.json")), text);
+        }
+        assert_eq!(names(&state), ["it.json"]);
+        assert!(write(&state.join("none/it.json"), b"x").is_err());
+        assert!(create_private_dir(&state.join("it.json")).is_err());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::verify::{self, Mismatch};
 use crate::config::{Config, FfmpegOptions, Mode};
 use crate::delivery::notifier::Delivered;
 use crate::protocol::ids::RecorderId;
-use crate::protocol::job::{Job, Work};
+use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::notice::{Event, Notice};
 use crate::scripts::post_processing::{self, Payload, Summary};
 use crate::storage::files::{self, Existing};
@@ -237,8 +237,18 @@ impl Attempt<'_> {
             file_size: post_processing::megabytes(made.size),
             recorder_id: self.job.recorder_id.to_string(),
         };
-        post_processing::run(&self.settings.scripts, &payload, self.settings.script_timeout, self.cancel).await
+        let summary = summary_of(&made.paths.raw);
+        let Settings { scripts, script_timeout, .. } = self.settings;
+        post_processing::run(scripts, &payload, summary.as_deref(), *script_timeout, self.cancel).await
     }
+}
+
+/// The summary that the recording node has put beside the raw file `raw`, whose directory is known to lie in `main_path`.
+pub(super) fn summary_of(raw: &Path) -> Option<PathBuf> {
+    let name = RawFileName::parse(raw.file_name()?.to_str()?).ok()?.summary()?;
+    let path = raw.with_file_name(name);
+    // A link could lead anywhere.
+    std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
 }
 
 fn cause(error: impl std::fmt::Display) -> Failure {

@@ -215,11 +215,15 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     }
 }
 
-/// The last step: the result is safe and known, so its raw file may go.
+/// The last step: the result is safe and known, so its raw file may go, and the summary beside it.
 async fn remove_raw(raw: PathBuf) {
     let path = raw.clone();
     let remove = move || {
+        let summary = job::summary_of(&raw);
         std::fs::remove_file(&raw)?;
+        if let Some(summary) = summary {
+            std::fs::remove_file(&summary)?;
+        }
         raw.parent().map_or(Ok(()), files::fsync_dir)
     };
     match tokio::task::spawn_blocking(remove).await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
@@ -246,6 +250,20 @@ mod tests {
         assert_eq!(kept, [b"other".to_vec(), b"\xff\xfe\0".to_vec()]);
         // Nowhere to keep it: logged, and on with the next.
         set_aside(Path::new("/proc/no-such"), b"x", "test").await;
+    }
+
+    #[tokio::test]
+    async fn a_raw_file_goes_with_its_summary_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut names = ["a.json", "a_raw.json", "a_raw.mkv", "b_raw.json", "b_raw.mp4"];
+        for name in names {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        remove_raw(dir.path().join("a_raw.mkv")).await;
+        remove_raw(dir.path().join("b_raw.mp4")).await;
+        names.sort_unstable();
+        let left: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
+        assert_eq!(left, ["a.json", "b_raw.json"]);
     }
 
     #[tokio::test]

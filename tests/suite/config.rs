@@ -106,7 +106,9 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.recorder.max_limit, 10);
     assert_eq!((config.recorder.width, config.recorder.height, config.recorder.dpi), (1920, 1080, 96));
     assert_eq!(config.recorder.temporary_dir, Path::new("../recording_files/.in-progress"));
+    assert_eq!(config.recorder.state_dir, Path::new("../recording_files/.in-progress/.state-node_01"));
     assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(3600));
+    assert_eq!(config.recorder.silence_warning, Some(Duration::from_secs(60)));
     assert_eq!((config.log.file, config.log.stdout), (None, true));
     assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
     assert_eq!(config.ffmpeg.recording.pre_input[..2], ["-loglevel", "error"]);
@@ -125,6 +127,18 @@ fn a_value_may_be_spelled_in_other_ways() {
     for (spelled, seconds) in [("1h30m", 5400), ("90s", 90), ("45", 45), ("\"2h\"", 7200)] {
         let config = with(&format!("recorder.post_processing_timeout: {spelled}"));
         assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(seconds), "{spelled}");
+    }
+    for (spelled, seconds) in [("0", None), ("0s", None), ("2s", Some(2)), ("5m", Some(300))] {
+        let config = with(&format!("recorder.silence_warning: {spelled}"));
+        assert_eq!(config.recorder.silence_warning, seconds.map(Duration::from_secs), "{spelled}");
+    }
+    for (dirs, state) in [
+        ("recorder.temporary_dir: /var/tmp/recordings", "/var/tmp/recordings/.state-node_01"),
+        ("recorder.temporary_dir: recordings", "recordings/.state-node_01"),
+        ("recorder.temporary_dir: /", "/.state-node_01"),
+        ("recorder.temporary_dir: /a/b\nrecorder.state_dir: /c/d", "/c/d"),
+    ] {
+        assert_eq!(with(dirs).recorder.state_dir, Path::new(state), "{dirs}");
     }
     assert_eq!(with("recorder.custom_chrome_path: /opt/chrome").chrome.path, Some(PathBuf::from("/opt/chrome")));
     assert_eq!(with("log_settings.log_level: panic").log.level, LogLevel::Error);

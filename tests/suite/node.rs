@@ -41,7 +41,10 @@ async fn what_the_host_lacks_is_named_at_the_start_all_in_one_go() {
     let setup = Setup {
         path: Some(bare.display().to_string()),
         main_path: Some(plain_file.join("below")),
-        recorder: format!("  post_processing_scripts:\n    - /no/such/script.sh\n    - {}\n", plain_file.display()),
+        recorder: format!(
+            "  state_dir: {0}/state\n  post_processing_scripts:\n    - /no/such/script.sh\n    - {0}\n",
+            plain_file.display()
+        ),
         ..Setup::default()
     };
     let log = fails(&standin, &setup, 1).await;
@@ -52,6 +55,7 @@ async fn what_the_host_lacks_is_named_at_the_start_all_in_one_go() {
         "pulseaudio is missing (not on PATH): apt-get install pulseaudio",
         "apt-get install chromium",
         "recorder.copy_to_path.main_path: cannot write to",
+        "recorder.state_dir: cannot write to",
         "/no/such/script.sh: there is no such file",
         "plain.txt: it is not executable (chmod +x it)",
     ] {

@@ -59,7 +59,11 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     let _turn = turn().await;
     let standin = standin().await;
     let script = standin.dir().join("keep argument.sh");
-    std::fs::write(&script, "#!/bin/sh\nprintf '%s' \"$1\" > \"$0.json\"\necho kept\n").unwrap();
+    std::fs::write(
+        &script,
+        "#!/bin/sh\nprintf '%s' \"$1\" > \"$0.json\"\ncp \"$PNM_SUMMARY\" \"$0.summary\"\necho kept\n",
+    )
+    .unwrap();
     make_executable(&script);
     let setup =
         Setup { recorder: format!("  post_processing_scripts:\n    - \"{}\"\n", script.display()), ..Setup::default() };
@@ -134,6 +138,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     assert_eq!(argument["file_name"], format!("{id}.mp4"));
     assert_eq!(argument["file_path"], mp4.to_str().unwrap());
     assert_eq!(argument["recorder_id"], "node_01");
+    assert_summary(&recorder, &format!("{}.summary", script.display()), id, lasted);
     let left: Vec<_> = std::fs::read_dir(mp4.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, [mp4.file_name().unwrap()], "only the MP4 is left");
 
@@ -146,11 +151,41 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     assert_eq!(standin.violations(), [] as [String; 0]);
 }
 
+/// What is kept of the recording, and was handed to the script, is what was there to be seen and heard.
+fn assert_summary(recorder: &Recorder, handed: &str, id: &str, lasted: f64) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let state = recorder.temporary_dir.parent().unwrap().join(".state-node_01");
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    let kept = std::fs::read_to_string(state.join(format!("summaries/{id}.json"))).unwrap();
+    assert_eq!(std::fs::read_to_string(handed).unwrap(), kept);
+    let summary: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!((&summary["recording_id"], &summary["outcome"]), (&id.into(), &"success".into()), "{kept}");
+    let number = |key: &str| summary[key].as_f64().unwrap_or_else(|| panic!("{key}: {kept}"));
+    assert!((number("duration_s") - lasted).abs() < 1.0, "{lasted}: {kept}");
+    assert!(number("frames_sent") > 5.0 * lasted && number("bytes") > 100_000.0, "{kept}");
+    // Webcams move and a slide a second: the picture never stands still for long and is never black.
+    assert!(number("longest_freeze_s") < 3.0 && number("black_share") < 0.05, "{kept}");
+    // A tenth of a second of a sine at half of full scale, each second, and nothing between.
+    assert!((0.8..0.98).contains(&number("silence_share")), "{kept}");
+    assert!((0.7..lasted / 2.0).contains(&number("longest_silence_s")), "{kept}");
+    assert!((number("peak_dbfs") + 6.02).abs() < 0.5, "{kept}");
+    assert!((-26.0..-15.0).contains(&number("mean_dbfs")), "{kept}");
+}
+
+/// The lines of one recording that say this.
+fn lines_of(log: &str, id: &str, text: &str) -> usize {
+    let of = format!("recording_id={id} ");
+    log.lines().filter(|line| line.contains(&of) && line.contains(text)).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_recordings_at_once_do_not_hear_or_see_each_other() {
     let _turn = turn().await;
     let standin = standin().await;
-    let setup = Setup { recorder: "  max_limit: 2\n  post_mp4_convert: false\n".into(), ..Setup::default() };
+    let setup = Setup {
+        recorder: "  max_limit: 2\n  post_mp4_convert: false\n  silence_warning: 2s\n".into(),
+        ..Setup::default()
+    };
     let recorder = Recorder::start(&standin, "node_01", &setup).await;
     let meetings = [("low", [200, 60, 40], 800.0), ("high", [40, 160, 90], 1900.0)].map(|(id, colour, hz)| {
         let meeting = Meeting { colour, beep_hz: Some(hz), webcams: 0, ..Meeting::default() };
@@ -162,7 +197,30 @@ async fn two_recordings_at_once_do_not_hear_or_see_each_other() {
     let third = standin.meeting(Meeting::default());
     let refused = standin.fleet.start_recording(&third, "third", "node_01").await.unwrap().response.unwrap();
     assert!(!refused.status && refused.msg.contains("2 of 2"), "{}", refused.msg);
+    for (_, _, _, room) in &meetings {
+        room.wait_for_sound(1, SOON).await.unwrap();
+    }
     tokio::time::sleep(Duration::from_secs(5)).await;
+
+    // One falls silent, though its page goes on playing. (Both may have been, before their first beep.)
+    let (warning, back) = ("silent although the page plays sound", "there is sound again");
+    let before = recorder.log();
+    let wait_for_line = async |text: &str| {
+        let end = Instant::now() + SOON;
+        while lines_of(&recorder.log(), "low", text) == lines_of(&before, "low", text) {
+            assert!(Instant::now() < end, "{text}:\n{}", recorder.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    meetings[0].3.mute(true);
+    wait_for_line(warning).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    meetings[0].3.mute(false);
+    wait_for_line(back).await;
+    let log = recorder.log();
+    assert_eq!(lines_of(&log, "low", warning), lines_of(&before, "low", warning) + 1, "once for a silence:\n{log}");
+    assert_eq!(lines_of(&log, "high", warning), lines_of(&before, "high", warning), "{log}");
+
     for (id, _, _, room) in &meetings {
         stop(&standin, room, id).await;
     }
@@ -288,9 +346,10 @@ async fn a_stop_before_the_meeting_is_reached_ends_it_without_a_file() {
 async fn a_shutdown_closes_a_running_recording_properly() {
     let _turn = turn().await;
     let standin = standin().await;
-    let setup = Setup { mode: Some("recorderOnly"), ..Setup::default() };
+    // A page that plays nothing may be silent for longer than this.
+    let setup = Setup { mode: Some("recorderOnly"), recorder: "  silence_warning: 1s\n".into(), ..Setup::default() };
     let recorder = Recorder::start(&standin, "node_01", &setup).await;
-    let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    let room = standin.meeting(Meeting { webcams: 0, beep_hz: None, ..Meeting::default() });
     record(&standin, &recorder, &room, "cut").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let main_path = recorder.main_path.clone();
@@ -301,7 +360,8 @@ async fn a_shutdown_closes_a_running_recording_properly() {
     assert_eq!((status, msg.as_str()), (false, "the recorder was shut down"));
     standin.fleet.wait_for_job("cut", SOON).await.unwrap();
     std::fs::rename(&main_path, &kept).unwrap();
-    recorder.stop(&[]);
+    let log = recorder.stop(&[]);
+    assert!(log.contains("silence_share=1") && !log.contains("silent although"), "{log}");
     let raw = kept.join(format!("node_01/{}/cut_raw.mkv", room.id));
     let info = measure::probe(&raw).unwrap();
     assert!(info.duration > 1.5 && info.video().is_ok() && info.audio().is_ok(), "{info:?}");

@@ -34,7 +34,7 @@ fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 async fn run(scripts: &[PathBuf], limit: Duration) -> Summary {
-    post_processing::run(scripts, &payload("/srv/a b/RM_1-17.mp4"), limit, &CancellationToken::new()).await
+    post_processing::run(scripts, &payload("/srv/a b/RM_1-17.mp4"), None, limit, &CancellationToken::new()).await
 }
 
 fn read(path: &Path) -> String {
@@ -79,6 +79,20 @@ async fn a_script_gets_one_argument_and_an_empty_stdin() {
         r#""file_name":"RM_1-17.mp4","file_path":"/srv/a b/RM_1-17.mp4","file_size":12.34,"recorder_id":"node_01"}"#
     );
     assert_eq!(read(&out), format!("1|{argument}|"));
+}
+
+#[tokio::test]
+async fn a_script_is_told_where_the_summary_is_if_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let text = format!("#!/bin/sh\nprintf '%s' \"${{PNM_SUMMARY-unset}}\" >'{}'\n", out.display());
+    let scripts = [script(dir.path(), "x.sh", &text)];
+    let summary = dir.path().join("RM_1-17 a_raw.json");
+    for (summary, told) in [(Some(&*summary), summary.to_str().unwrap()), (None, "unset")] {
+        let payload = payload("/srv/x.mp4");
+        post_processing::run(&scripts, &payload, summary, LIMIT, &CancellationToken::new()).await;
+        assert_eq!(read(&out), told);
+    }
 }
 
 #[tokio::test]
@@ -131,7 +145,7 @@ async fn a_shutdown_ends_the_script_and_runs_no_other() {
         cancel.cancel();
     };
     let payload = payload("/srv/x.mp4");
-    let (summary, ()) = tokio::join!(post_processing::run(&scripts, &payload, LIMIT, &cancel), stop);
+    let (summary, ()) = tokio::join!(post_processing::run(&scripts, &payload, None, LIMIT, &cancel), stop);
     assert!(matches!(summary.failed[0].1, ScriptError::Stopped(_)), "{summary:?}");
     assert_eq!(summary.not_run, [scripts[1].clone()]);
     assert!(!summary.is_complete() && !never.exists());
@@ -209,7 +223,8 @@ async fn the_uploading_sample_puts_the_mp4_and_fails_where_it_is_refused() {
         upload("nowhere.sh", "gopher://host/"),
     ];
     let payload = Payload { file_name: "RM_1-17 a&b.mp4".into(), ..payload(&mp4) };
-    let summary = post_processing::run(&scripts, &payload, Duration::from_secs(60), &CancellationToken::new()).await;
+    let summary =
+        post_processing::run(&scripts, &payload, None, Duration::from_secs(60), &CancellationToken::new()).await;
     server.abort();
     assert_eq!((summary.succeeded, summary.failed.len()), (1, 2), "{summary:?}");
     let uploads = uploads.lock().unwrap();

@@ -1,0 +1,230 @@
+//! What a recording or broadcast came to, as JSON: kept on this node for a month, and handed to the scripts beside the
+//! raw file.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::capture::rig;
+use crate::protocol::ids::{RecorderId, RecordingId};
+use crate::protocol::notice::Outcome;
+use crate::protocol::request::{Kind, RecordingInfo};
+use crate::storage::files;
+
+/// The directory in `state_dir`.
+const DIR: &str = "summaries";
+/// An operator looks for the cause of a bad recording within days; a month of them takes a few MB.
+const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The file, key by key. Units are in the names; levels are `null` where there was only digital silence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub recording_id: String,
+    pub room_table_id: i64,
+    pub room_id: String,
+    pub room_sid: String,
+    pub recorder_id: String,
+    /// `recording` or `broadcast`.
+    pub kind: &'static str,
+    /// When media flowed, RFC 3339; `null` where none ever did.
+    pub started_at: Option<String>,
+    /// When the capture had ended, RFC 3339.
+    pub ended_at: String,
+    /// `success`, or `failed` for the cause.
+    pub outcome: &'static str,
+    pub cause: Option<String>,
+    pub duration_s: f64,
+    pub parts: u32,
+    pub bytes: u64,
+    pub frames_sent: u64,
+    pub frames_dropped: u64,
+    /// Left out because the capture itself came too late.
+    pub frames_late: u64,
+    pub longest_freeze_s: f64,
+    /// Of the duration, 0…1.
+    pub black_share: f64,
+    /// Of the sound, 0…1.
+    pub silence_share: f64,
+    pub longest_silence_s: f64,
+    pub peak_dbfs: Option<f64>,
+    pub mean_dbfs: Option<f64>,
+    /// Times at which sound was missing, and the silence that stands in for it.
+    pub sound_gaps: u64,
+    pub sound_gaps_ms: u64,
+    /// Times at which sound was put back in step with the picture, and what was put in and left out for it.
+    pub offset_corrections: u64,
+    pub offset_put_in_ms: u64,
+    pub offset_left_out_ms: u64,
+}
+
+/// When a recording began to capture and when it had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    pub started: Option<SystemTime>,
+    pub ended: SystemTime,
+}
+
+impl Summary {
+    /// `outcome` is what the server is told, without secrets.
+    #[must_use]
+    pub fn new(
+        kind: Kind,
+        info: &RecordingInfo,
+        recorder: &RecorderId,
+        times: Times,
+        outcome: &Outcome,
+        done: &rig::Summary,
+    ) -> Self {
+        let time = |at| humantime::format_rfc3339_millis(at).to_string();
+        let (picture, sound, corrections) = (done.picture, done.sound, done.corrections);
+        Self {
+            recording_id: info.recording_id.to_string(),
+            room_table_id: info.room_table_id,
+            room_id: info.room_id.to_string(),
+            room_sid: info.room_sid.as_str().to_owned(),
+            recorder_id: recorder.to_string(),
+            kind: kind.as_str(),
+            started_at: times.started.map(time),
+            ended_at: time(times.ended),
+            outcome: if outcome.is_ok() { "success" } else { "failed" },
+            cause: outcome.clone().err(),
+            duration_s: seconds(done.duration),
+            parts: done.parts,
+            bytes: done.bytes,
+            frames_sent: done.frames_sent,
+            frames_dropped: done.frames_dropped,
+            frames_late: done.frames_late,
+            longest_freeze_s: seconds(picture.longest_freeze),
+            black_share: rounded(picture.black_share, 1e4),
+            silence_share: rounded(sound.silence_share, 1e4),
+            longest_silence_s: seconds(sound.longest_silence),
+            peak_dbfs: sound.peak_dbfs.map(|level| rounded(level, 1e2)),
+            mean_dbfs: sound.mean_dbfs.map(|level| rounded(level, 1e2)),
+            sound_gaps: corrections.gaps,
+            sound_gaps_ms: corrections.gaps_ms,
+            offset_corrections: corrections.offsets,
+            offset_put_in_ms: corrections.put_in_ms,
+            offset_left_out_ms: corrections.left_out_ms,
+        }
+    }
+
+    /// The last line of a recording in the log.
+    pub fn log(&self) {
+        tracing::info!(
+            outcome = self.outcome,
+            duration_s = self.duration_s,
+            frames = self.frames_sent,
+            frames_dropped = self.frames_dropped,
+            frames_late = self.frames_late,
+            longest_freeze_s = self.longest_freeze_s,
+            black_share = self.black_share,
+            silence_share = self.silence_share,
+            longest_silence_s = self.longest_silence_s,
+            peak_dbfs = self.peak_dbfs,
+            mean_dbfs = self.mean_dbfs,
+            sound_gaps = self.sound_gaps,
+            sound_gaps_ms = self.sound_gaps_ms,
+            offset_corrections = self.offset_corrections,
+            parts = self.parts,
+            bytes = self.bytes,
+            "ended"
+        );
+    }
+
+    /// Writes it to `path`, whole or not at all. A failure is only warned of: the recording is worth more.
+    pub async fn write(&self, path: PathBuf) {
+        let written = async {
+            let mut text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
+            text.push(b'\n');
+            let to = path.clone();
+            on_disk(move || files::write(&to, &text)).await
+        };
+        if let Err(error) = written.await {
+            not_written(&path, &error);
+        }
+    }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) {
+    tracing::warn!(path = %path.display(), %error, "the recording's summary cannot be written");
+}
+
+/// Runs what waits for a disk where it may wait.
+async fn on_disk(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+/// The summaries that this node keeps.
+#[derive(Clone, Debug)]
+pub struct Summaries {
+    dir: PathBuf,
+}
+
+impl Summaries {
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        Self { dir: state_dir.join(DIR) }
+    }
+
+    /// Where the summary of a recording or broadcast is kept.
+    #[must_use]
+    pub fn path(&self, recording: &RecordingId) -> PathBuf {
+        self.dir.join(format!("{recording}.json"))
+    }
+
+    /// Keeps one, and removes those that are older than a month.
+    pub async fn keep(&self, summary: &Summary, recording: &RecordingId) {
+        let (path, dir) = (self.path(recording), self.dir.clone());
+        if let Err(error) = on_disk(move || files::create_private_dir(&dir)).await {
+            return not_written(&path, &error);
+        }
+        summary.write(path).await;
+        let dir = self.dir.clone();
+        if let Err(error) = on_disk(move || remove_older(&dir, SystemTime::now())).await {
+            tracing::warn!(dir = %self.dir.display(), %error, "older summaries cannot be removed");
+        }
+    }
+}
+
+/// Removes the files of `dir` that were written more than [`KEPT_FOR`] before `now`.
+fn remove_older(dir: &Path, now: SystemTime) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+        if metadata.is_file() && age > KEPT_FOR {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// With milliseconds: a freeze of a fraction of a second is one.
+fn seconds(duration: Duration) -> f64 {
+    rounded(duration.as_secs_f64(), 1e3)
+}
+
+/// With as many decimals as `unit` has zeros.
+fn rounded(value: f64, unit: f64) -> f64 {
+    (value * unit).round() / unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_older_than_a_month_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        for (name, days) in [("old.json", 31), ("young.json", 29), ("new.json", 0)] {
+            let file = std::fs::File::create(dir.path().join(name)).unwrap();
+            file.set_modified(now - Duration::from_secs(days * 24 * 3600)).unwrap();
+        }
+        remove_older(dir.path(), now).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["new.json", "young.json"]);
+    }
+}
