@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build ci fmt clippy clean-out rust
+.PHONY: help demo test build bench bench-density bench-sync ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 help: ## Show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: rust ## Install what is missing, build, and record a short meeting of a stand-in server into an MP4
 	tools/install-deps
@@ -19,6 +19,19 @@ test: rust ## Install what is missing and run every test, those with a real brow
 build: rust ## Build the release binary, target/release/plugnmeet-recorder
 	tools/install-deps
 	cargo build --release --locked
+
+bench: rust ## Measure what a recording costs, beside the alternatives; half an hour, on a machine that does nothing else
+	tools/install-deps
+	cargo run --release --locked --example bench -- cost --out bench
+
+bench-density: rust ## Measure how many recordings at once this machine holds, ours and the reference's
+	tools/install-deps
+	cargo run --release --locked --example bench -- density --out bench
+
+bench-sync: rust ## Measure whether sound and picture are in step: many starts, then half an hour in one go
+	tools/install-deps
+	cargo run --release --locked --example bench -- sync
+	cargo run --release --locked --example bench -- sync --rounds 1 --seconds 1800 --pipeline ours
 
 ci: rust ## Run everything that a change must pass
 	.ci/run

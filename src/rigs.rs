@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::capture::encoder::Target;
+use crate::capture::encoder_options::Target;
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::config::Config;
 use crate::protocol::ids::InvalidName;

@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::measure::cost::Meter;
 use crate::scene::Scene;
-use crate::standin::Standin;
-use crate::worker::{Pipeline, Said};
+use crate::standin::{Meeting, Standin};
+use crate::worker::{Done, Pipeline, Said};
 
 /// Chrome's start and the join, on a machine that may be full.
 const START_LIMIT: Duration = Duration::from_secs(90);
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// From the first frame on, until everything runs as it goes on.
-pub const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Processor seconds of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,13 +47,13 @@ pub struct Recording {
     stdin: ChildStdin,
     said: Lines<BufReader<ChildStdout>>,
     pipeline: Pipeline,
-    pub file: PathBuf,
+    file: PathBuf,
 }
 
 impl Recording {
     /// Starts it; media flows when this returns.
-    pub async fn start(standin: &Standin, scene: Scene, pipeline: Pipeline, name: &str) -> anyhow::Result<Self> {
-        let room = standin.meeting(scene.meeting());
+    pub async fn start(standin: &Standin, meeting: Meeting, pipeline: Pipeline, name: &str) -> anyhow::Result<Self> {
+        let room = standin.meeting(meeting);
         let file = standin.dir().join(format!("{name}.mkv"));
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -71,7 +71,7 @@ impl Recording {
         let mut recording = Self { process, stdin, said, pipeline, file };
         match tokio::time::timeout(START_LIMIT, recording.hear()).await.context("it does not start")?? {
             Said::Recording => Ok(recording),
-            Said::Done { .. } => bail!("it ended at its start"),
+            Said::Done(_) => bail!("it ended at its start"),
         }
     }
 
@@ -86,35 +86,42 @@ impl Recording {
         Meter::start(self.process.id().unwrap_or_default())
     }
 
+    /// What it has done so far.
+    pub async fn so_far(&mut self) -> anyhow::Result<Done> {
+        self.stdin.write_all(b"\n").await?;
+        match tokio::time::timeout(END_LIMIT, self.hear()).await.context("it does not answer")?? {
+            Said::Done(done) => Ok(done),
+            Said::Recording => bail!("it answered something else"),
+        }
+    }
+
     /// Ends it; the file is whole when this returns.
-    pub async fn stop(mut self) -> anyhow::Result<Said> {
+    pub async fn stop(mut self) -> anyhow::Result<PathBuf> {
         drop(self.stdin);
         let ended = async {
-            let line = self.said.next_line().await?.with_context(|| format!("{} ended badly", self.pipeline.name()))?;
+            let line = self.said.next_line().await?;
+            line.with_context(|| format!("the {} pipeline ended badly", self.pipeline.name()))?;
             self.process.wait().await?;
-            anyhow::Ok(serde_json::from_str(&line)?)
+            anyhow::Ok(self.file)
         };
         tokio::time::timeout(END_LIMIT, ended).await.context("it does not end")?
     }
 }
 
-/// Measures one run; its file is at the second part of the answer until the stand-in goes.
-pub async fn measure(
-    standin: &Standin,
-    scene: Scene,
-    pipeline: Pipeline,
-    seconds: u32,
-) -> anyhow::Result<(Cost, PathBuf)> {
-    let recording = Recording::start(standin, scene, pipeline, &format!("{}-{scene:?}", pipeline.name())).await?;
+/// Measures one run.
+pub async fn measure(standin: &Standin, scene: Scene, pipeline: Pipeline, seconds: u32) -> anyhow::Result<Cost> {
+    let recording = Recording::start(standin, scene.meeting(), pipeline, "measured").await?;
     tokio::time::sleep(SETTLE).await;
     let began = Instant::now();
     let mut meter = recording.meter();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
     let cost = meter.read();
     let seconds = began.elapsed().as_secs_f64();
-    let file = recording.file.clone();
-    recording.stop().await?;
-    Ok((by_program(&cost, pipeline, seconds), file))
+    let file = recording.stop().await?;
+    let media = crate::measure::probe(&file)?;
+    ensure!(media.video()?.packets > 0 && media.audio()?.packets > 0, "there is nothing in its file");
+    std::fs::remove_file(&file)?;
+    Ok(by_program(&cost, pipeline, seconds))
 }
 
 /// The worker of a foreign pipeline is this benchmark and not part of it.

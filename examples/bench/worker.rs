@@ -1,7 +1,6 @@
 //! One recording in a process of its own, so that what it costs can be told from what the page server costs: it opens the page,
 //! records until its standard input says or ends, and says what came of it.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,12 +9,13 @@ use anyhow::{Context, anyhow, bail, ensure};
 use plugnmeet_recorder::capture::audio_server::AudioServer;
 use plugnmeet_recorder::capture::browser::Browser;
 use plugnmeet_recorder::capture::display::Display;
-use plugnmeet_recorder::capture::encoder::Target;
-use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec};
+use plugnmeet_recorder::capture::encoder_options::Target;
+use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec, Summary};
 use plugnmeet_recorder::capture::{sandbox, screen};
-use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions};
+use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Pixels.
@@ -50,12 +50,30 @@ impl Pipeline {
 }
 
 /// What is said on standard output, one line each.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Said {
     /// Media flows.
     Recording,
-    /// It is over; frames that are in the file, and frames that should be but had to be left out (only ours knows).
-    Done { frames_dropped: u64, frames_late: u64, gaps_ms: u64 },
+    /// What has been done so far: once for each line on standard input, and at the end.
+    Done(Done),
+}
+
+/// Frames that went out, and frames that should have; only ours knows.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Done {
+    pub frames_sent: u64,
+    pub frames_lost: u64,
+    pub sound_gaps_ms: u64,
+}
+
+impl From<Summary> for Done {
+    fn from(summary: Summary) -> Self {
+        Self {
+            frames_sent: summary.frames_sent,
+            frames_lost: summary.frames_dropped + summary.frames_late,
+            sound_gaps_ms: summary.corrections.gaps_ms,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,31 +100,37 @@ fn say(what: &Said) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until the parent says so, or is gone.
-async fn until_asked() {
-    let (asked, wait) = tokio::sync::oneshot::channel();
+/// The lines on standard input; it ends when the parent says so, or is gone.
+fn questions() -> mpsc::Receiver<()> {
+    let (ask, asked) = mpsc::channel(1);
     // A thread that nobody waits for: it may outlive what it was started for.
     std::thread::spawn(move || {
-        // An error is an end, too.
-        let _ = std::io::stdin().read(&mut [0]);
-        let _ = asked.send(());
+        for line in std::io::stdin().lines() {
+            if line.is_err() || ask.blocking_send(()).is_err() {
+                return;
+            }
+        }
     });
-    let _ = wait.await;
+    asked
 }
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Chrome as the recorder starts it, for every pipeline.
-const CHROME: ChromeConfig = ChromeConfig { path: None, flags: Vec::new() };
+/// Chrome as the recorder starts it; for the others without the one flag that makes its sound cheaper, which they do not
+/// set.
+fn chrome(pipeline: Pipeline) -> ChromeConfig {
+    let plain = ChromeFlag { name: "audio-buffer-size".to_owned(), value: Some("false".to_owned()) };
+    ChromeConfig { path: None, flags: if pipeline == Pipeline::Ours { Vec::new() } else { vec![plain] } }
+}
 
 async fn ours(options: &Options) -> anyhow::Result<()> {
     let spec = RigSpec {
         url: options.url.clone(),
         target: Target::File(options.file.clone()),
         ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
-        chrome: CHROME,
+        chrome: chrome(options.pipeline),
         sandbox: sandbox::check().await.is_ok(),
         size: SIZE,
         dpi: 96,
@@ -118,9 +142,15 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
         OpenError::Failed(why) => anyhow!(why),
     })?;
     say(&Said::Recording)?;
-    let broken = tokio::select! {
-        () = until_asked() => None,
-        cause = rig.broken() => Some(cause),
+    let mut questions = questions();
+    let broken = loop {
+        tokio::select! {
+            question = questions.recv() => match question {
+                Some(()) => say(&Said::Done(rig.so_far().into()))?,
+                None => break None,
+            },
+            cause = rig.broken() => break Some(cause),
+        }
     };
     let (summary, result) = rig.finish().await;
     rig.close().await;
@@ -128,11 +158,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
         bail!("the capture broke off: {cause}");
     }
     result.map_err(|why| anyhow!(why))?;
-    say(&Said::Done {
-        frames_dropped: summary.frames_dropped,
-        frames_late: summary.frames_late,
-        gaps_ms: summary.corrections.gaps_ms,
-    })
+    say(&Said::Done(summary.into()))
 }
 
 /// A pipeline that is one program beside the same display, sound server and browser.
@@ -144,7 +170,8 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     tokio::task::spawn_blocking(move || screen::rest_pointer(&address)).await??;
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
-    let mut browser = Browser::start(&CHROME, SIZE, &env, sandbox::check().await.is_ok(), dir.path()).await?;
+    let mut browser =
+        Browser::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), dir.path()).await?;
     browser.join(&options.url).await.map_err(|why| anyhow!(why))?;
 
     let number = &display.env()[0].1;
@@ -157,13 +184,16 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     say(&Said::Recording)?;
-    until_asked().await;
+    let mut questions = questions();
+    while questions.recv().await.is_some() {
+        say(&Said::Done(Done::default()))?;
+    }
     finish(&mut grabber).await?;
     browser.stop().await;
     audio.stop().await;
     display.stop().await;
     dir.close()?;
-    say(&Said::Done { frames_dropped: 0, frames_late: 0, gaps_ms: 0 })
+    say(&Said::Done(Done::default()))
 }
 
 /// SIGINT is what both programs end well on.

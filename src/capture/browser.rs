@@ -51,6 +51,8 @@ pub struct Browser {
 
 /// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
 const FLAGS: &[(&str, &str)] = &[
+    // Samples: 43 ms at a time instead of 11, which halves what sound costs Chrome, PulseAudio and us.
+    ("audio-buffer-size", "2048"),
     ("autoplay-policy", "no-user-gesture-required"),
     ("deny-permission-prompts", ""),
     ("disable-background-networking", ""),

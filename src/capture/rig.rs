@@ -2,7 +2,7 @@
 //! encoder, stream, screen and sound.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -14,9 +14,11 @@ use super::audio_server::{AudioServer, SAMPLE_RATE};
 use super::browser::Browser;
 use super::clock::Corrections;
 use super::display::Display;
-use super::encoder::{CaptureOptions, Encoder, Target};
+use super::encoder::Encoder;
+use super::encoder_options::{CaptureOptions, Target};
 use super::matroska::Tracks;
-use super::screen::{self, Pace, Screen};
+use super::pace::Pace;
+use super::screen::{self, Screen};
 use super::screenshot;
 use super::sound::{self, Sound};
 use super::stream::{self, Counters};
@@ -167,7 +169,7 @@ impl Rig for LiveRig {
         let mut summary = Summary::default();
         let Some(mut encoder) = self.encoder.take() else { return (summary, Err("there is no encoder".to_owned())) };
         if let Some(Capture { screen, writer, counters, started }) = self.capture.take() {
-            summary.duration = started.elapsed();
+            let duration = started.elapsed();
             let sound = self.sound.take();
             let sound = async move {
                 if let Some(sound) = sound {
@@ -183,14 +185,7 @@ impl Rig for LiveRig {
                 encoder.kill();
                 stopping.await;
             }
-            let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-            summary.frames_sent = get(&counters.frames_sent);
-            summary.frames_dropped = get(&counters.frames_dropped);
-            summary.frames_late = get(&counters.frames_late);
-            summary.picture = counters.picture().report();
-            summary.sound = counters.sound().report();
-            summary.corrections = *counters.corrections();
-            summary.parts = 1;
+            summary = summed_up(&counters, duration);
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         summary.bytes = encoder.progress().bytes;
@@ -236,7 +231,32 @@ async fn on_display<T: Send + 'static>(
     }
 }
 
+/// What has been done in this time.
+fn summed_up(counters: &Counters, duration: Duration) -> Summary {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Summary {
+        duration,
+        frames_sent: get(&counters.frames_sent),
+        frames_dropped: get(&counters.frames_dropped),
+        frames_late: get(&counters.frames_late),
+        picture: counters.picture().report(),
+        sound: counters.sound().report(),
+        corrections: *counters.corrections(),
+        parts: 1,
+        bytes: 0,
+    }
+}
+
 impl LiveRig {
+    /// What has been done so far, while it goes on.
+    #[must_use]
+    pub fn so_far(&self) -> Summary {
+        let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
+        let capture = self.capture.as_ref();
+        let summary = capture.map(|capture| summed_up(&capture.counters, capture.started.elapsed()));
+        Summary { bytes, ..summary.unwrap_or_default() }
+    }
+
     async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), String> {
         let cause = |error: PartError| error.to_string();
         let begun = Instant::now();
@@ -271,8 +291,9 @@ impl LiveRig {
         }
 
         let ready = Instant::now();
-        let (encoder, stdin) =
-            Encoder::start(capture, &spec.ffmpeg, &spec.target, self.dir.path()).await.map_err(cause)?;
+        let (encoder, stdin) = Encoder::start(capture, self.spec_size, &spec.ffmpeg, &spec.target, self.dir.path())
+            .await
+            .map_err(cause)?;
         let first_frame = self.encoder.insert(encoder).first_frame();
         let tracks =
             Tracks { width, height, framerate: capture.framerate, sample_rate: SAMPLE_RATE, channels: sound::CHANNELS };

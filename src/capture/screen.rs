@@ -22,50 +22,14 @@ use x11rb::rust_connection::RustConnection;
 use super::PartError;
 use super::damage::{Box, boxes};
 use super::display::Address;
+use super::pace::{Pace, Pacer};
 use super::picture::{OutOfMemory, Picture};
 use super::pool::Pool;
 use super::stream::{Closed, PICTURES, Sender};
 
 const PART: &str = "picture";
-/// A still picture is repeated this often, so that the file never lacks its last second.
-const STILL_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a pixel at depth 24 in `ZPixmap` format.
 const PIXEL: usize = 4;
-
-/// When frames are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// When something changed, at most this many a second, at least one a second.
-    Changes { framerate: u32 },
-    /// This many a second, whatever happens.
-    Constant { framerate: u32 },
-}
-
-impl Pace {
-    /// The most frames a second.
-    #[must_use]
-    pub fn framerate(self) -> u32 {
-        let (Self::Changes { framerate } | Self::Constant { framerate }) = self;
-        framerate
-    }
-
-    /// How many frames had their time between `due` and `now` without being sent.
-    #[must_use]
-    fn missed(self, due: Duration, now: Duration) -> u64 {
-        let interval = Duration::from_secs(1) / self.framerate().max(1);
-        u64::try_from(now.saturating_sub(due).as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
-    }
-
-    /// When the next frame is due, given when the last one was and whether anything changed since.
-    #[must_use]
-    fn next(self, last: Duration, changed: bool) -> Duration {
-        let interval = Duration::from_secs(1) / self.framerate().max(1);
-        match self {
-            Self::Changes { .. } if !changed => last + STILL_INTERVAL,
-            Self::Changes { .. } | Self::Constant { .. } => last + interval,
-        }
-    }
-}
 
 /// A thread that captures a display.
 #[derive(Debug)]
@@ -273,9 +237,10 @@ fn map(file: &OwnedFd) -> std::io::Result<Mmap> {
 fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &OwnedFd) -> Result<(), PartError> {
     let run = || -> Result<(), SourceError> {
         let mut pool = Pool::new(PICTURES, source.width, source.height)?;
-        let mut last = epoch.elapsed();
+        let first = epoch.elapsed();
+        let mut pacer = Pacer::begin(pace, first);
         source.take(&mut pool, true)?;
-        if send(sender, last, &pool, true) == Err(Closed) {
+        if send(sender, first, &pool, true) == Err(Closed) {
             return Ok(());
         }
         // Since when there is something new to be sent.
@@ -284,7 +249,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             if source.changed()? && changed.is_none() {
                 changed = Some(epoch.elapsed());
             }
-            let due = pace.next(last, changed.is_some());
+            let due = pacer.due(changed.is_some());
             // Also where the next frame is overdue: a busy host must not miss the end.
             if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
                 break;
@@ -293,10 +258,10 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             if now < due {
                 continue;
             }
-            last = paced(pace, due, now);
+            pacer.passed(now);
             let is_new = changed.is_some();
             if let Some(since) = changed {
-                let late = pace.missed(due.max(since), now);
+                let late = pacer.missed(due.max(since), now);
                 sender.counters().frames_late.fetch_add(late, Ordering::Relaxed);
                 // What has changed stays with the server until there is a place for it.
                 if !(sender.has_room() && pool.has_free()) {
@@ -325,34 +290,4 @@ fn send(sender: &Sender, at: Duration, pool: &Pool, is_new: bool) -> Result<bool
         sender.counters().picture().shown(at, is_new, || picture.is_black());
     }
     Ok(sent)
-}
-
-/// From when the next interval counts. A constant pace keeps to its grid, unless it has fallen more than a frame behind.
-fn paced(pace: Pace, due: Duration, now: Duration) -> Duration {
-    match pace {
-        Pace::Constant { framerate } if now.saturating_sub(due) < Duration::from_secs(1) / framerate.max(1) => due,
-        Pace::Constant { .. } | Pace::Changes { .. } => now,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_still_picture_is_sent_once_a_second_and_a_changed_one_at_the_next_slot() {
-        let pace = Pace::Changes { framerate: 25 };
-        let last = Duration::from_secs(10);
-        assert_eq!(pace.next(last, false), Duration::from_secs(11));
-        assert_eq!(pace.next(last, true), Duration::from_millis(10_040));
-    }
-
-    #[test]
-    fn a_constant_pace_keeps_to_its_grid() {
-        let pace = Pace::Constant { framerate: 25 };
-        let ms = Duration::from_millis;
-        assert_eq!(pace.next(ms(0), false), ms(40));
-        assert_eq!(paced(pace, ms(40), ms(47)), ms(40));
-        assert_eq!(paced(pace, ms(40), ms(95)), ms(95));
-    }
 }

@@ -27,7 +27,7 @@ pub const CHANNELS: u8 = 2;
 /// Bytes of one sample of all channels: 16 bits each.
 const FRAME: usize = 2 * CHANNELS as usize;
 /// How much sound the server gathers before it hands it over: fewer wake-ups against a later notice of a gap.
-const FRAGMENT: Duration = Duration::from_millis(20);
+const FRAGMENT: Duration = Duration::from_millis(50);
 /// How much the server keeps for us while we are not reading (ffmpeg stalled): then it drops the oldest.
 const SERVER_BUFFER: Duration = Duration::from_secs(10);
 /// Without a chunk for this long, silence is written in its place…

@@ -27,7 +27,7 @@ const FRAMES_WAITING: usize = 2;
 /// Pictures that a recording needs so that one is always free while ffmpeg keeps up: those that wait, one whose last
 /// part is in the pipe, one to draw in.
 pub const PICTURES: usize = FRAMES_WAITING + 2;
-/// Chunks of sound that may wait: a minute at 40 ms each.
+/// Chunks of sound that may wait: more than a minute at 50 ms each.
 const QUEUE_LEN: usize = 1_500;
 /// What the pipe holds, in bytes (`/proc/sys/fs/pipe-max-size` allows this to everybody): a third of a frame.
 const PIPE_LEN: usize = 1 << 20;

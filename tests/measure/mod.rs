@@ -114,6 +114,16 @@ pub fn probe(path: &Path) -> anyhow::Result<MediaInfo> {
     })
 }
 
+/// The timestamps (seconds) of all frames, in order.
+pub fn frame_times(path: &Path) -> anyhow::Result<Vec<f64>> {
+    let listed = run("ffprobe", path, |command| {
+        command.args(["-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0"]);
+        command.arg(path);
+    })?;
+    let times = String::from_utf8(listed.stdout)?;
+    Ok(times.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect())
+}
+
 fn stream(found: &Value) -> MediaStream {
     MediaStream {
         kind: text(&found["codec_type"]).unwrap_or_default(),
