@@ -81,6 +81,12 @@ impl Recording {
         Ok(serde_json::from_str(&line)?)
     }
 
+    /// Memory of our own capture side that is in use, in MiB.
+    pub fn resident_mib(&self) -> anyhow::Result<f64> {
+        let id = self.process.id().context("it has ended")?;
+        Ok(resident(id)? / 1024.0)
+    }
+
     /// Follows what it costs from now on.
     pub fn meter(&self) -> Meter {
         Meter::start(self.process.id().unwrap_or_default())
@@ -122,6 +128,13 @@ pub async fn measure(standin: &Standin, scene: Scene, pipeline: Pipeline, second
     ensure!(media.video()?.packets > 0 && media.audio()?.packets > 0, "there is nothing in its file");
     std::fs::remove_file(&file)?;
     Ok(by_program(&cost, pipeline, seconds))
+}
+
+/// `VmRSS` of a process, in KiB: proc(5).
+fn resident(pid: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// The worker of a foreign pipeline is this benchmark and not part of it.

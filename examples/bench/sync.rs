@@ -12,6 +12,8 @@ use crate::worker::Pipeline;
 
 /// The pitch of the page's beep.
 const BEEP_HZ: f64 = 1000.0;
+/// When memory is looked at first.
+const SETTLED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -40,7 +42,11 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         for pipeline in pipelines.iter().filter(|pipeline| run::is_there(**pipeline)) {
             let meeting = Meeting { webcams: 1, ..Meeting::default() };
             let recording = Recording::start(&standin, meeting, *pipeline, pipeline.name()).await?;
-            tokio::time::sleep(Duration::from_secs(options.seconds.into())).await;
+            let rest = Duration::from_secs(options.seconds.into()).saturating_sub(SETTLED);
+            tokio::time::sleep(SETTLED).await;
+            let memory = recording.resident_mib()?;
+            tokio::time::sleep(rest).await;
+            let later = recording.resident_mib()?;
             let file = recording.stop().await?;
             if let Some(keep) = &options.keep {
                 std::fs::create_dir_all(keep)?;
@@ -48,6 +54,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             }
             let found = measure(&file)?;
             println!("{round:3}  {:9}  {found}", pipeline.name());
+            if *pipeline == Pipeline::Ours {
+                println!("     memory of the capture side {memory:.1} MiB after 10 s, {later:.1} MiB at the end");
+            }
             if options.seconds <= 20 {
                 println!("     {:.0?}", found.offsets);
             }
