@@ -12,6 +12,7 @@ pub mod damage;
 pub mod display;
 pub mod encoder;
 pub mod encoder_options;
+pub mod losses;
 pub mod matroska;
 pub mod pace;
 pub mod page;

@@ -22,10 +22,11 @@ use x11rb::rust_connection::RustConnection;
 use super::PartError;
 use super::damage::{Box, boxes};
 use super::display::Address;
+use super::losses::{Frames, Losses, News};
 use super::pace::{Pace, Pacer};
 use super::picture::{OutOfMemory, Picture};
 use super::pool::Pool;
-use super::stream::{Closed, PICTURES, Sender};
+use super::stream::{Closed, Counters, PICTURES, Sender};
 
 const PART: &str = "picture";
 /// Bytes of a pixel at depth 24 in `ZPixmap` format.
@@ -245,6 +246,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
         }
         // Since when there is something new to be sent.
         let mut changed: Option<Duration> = None;
+        let mut losses = Losses::default();
         loop {
             if source.changed()? && changed.is_none() {
                 changed = Some(epoch.elapsed());
@@ -259,6 +261,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                 continue;
             }
             pacer.passed(now);
+            tell(&mut losses, now, sender.counters());
             let is_new = changed.is_some();
             if let Some(since) = changed {
                 let late = pacer.missed(due.max(since), now);
@@ -280,6 +283,23 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
         Ok(())
     };
     run().map_err(|error| PartError::new(PART, error))
+}
+
+/// Says so where frames are lost.
+fn tell(losses: &mut Losses, now: Duration, counters: &Counters) {
+    let [sent, dropped, late] = [&counters.frames_sent, &counters.frames_dropped, &counters.frames_late]
+        .map(|counter| counter.load(Ordering::Relaxed));
+    match losses.look(now, Frames { sent, dropped, late }) {
+        Some(News::Losing { due, dropped, late }) => tracing::warn!(
+            due,
+            dropped,
+            late,
+            "frames are being lost: ffmpeg cannot keep up (dropped) or the machine is overloaded (late); the picture jerks, \
+             the sound is whole. Fewer recordings at once (max_limit), a faster -preset or a smaller picture would help"
+        ),
+        Some(News::Over) => tracing::info!("no frames are being lost any more"),
+        None => {}
+    }
 }
 
 /// Sends a frame, and notes what it shows where it is not dropped.

@@ -231,6 +231,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "capture/alarm.rs",
         "capture/clock.rs",
         "capture/damage.rs",
+        "capture/losses.rs",
         "capture/matroska.rs",
         "capture/encoder_options.rs",
         "capture/pace.rs",
