@@ -95,6 +95,15 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             let windows = fill(options, scene, pipeline).await?;
             let recordings = windows.iter().take_while(|window| window.holds()).map(|window| window.recordings).last();
             let recordings = recordings.unwrap_or(0);
+            for window in &windows {
+                println!(
+                    "  {:2} at once: {:4.1} % idle, {:5.2} % of the frames lost, {} beeps lost",
+                    window.recordings,
+                    window.idle * 100.0,
+                    window.frames_lost * 100.0,
+                    window.beeps_lost
+                );
+            }
             println!("  holds {recordings}");
             found.push(Found { scene: scene.name(), pipeline: pipeline.name(), recordings, windows });
         }
@@ -136,12 +145,6 @@ async fn fill(options: &Options, scene: Scene, pipeline: Pipeline) -> anyhow::Re
         running.push(Running { recording, began: Instant::now() });
         tokio::time::sleep(SETTLE).await;
         let window = watch(&mut running, options.seconds).await?;
-        println!(
-            "  {:2} at once: {:4.1} % idle, {:.2} % of the frames lost",
-            window.recordings,
-            window.idle * 100.0,
-            window.frames_lost * 100.0
-        );
         full = if window.idle < IDLE_LIMIT || window.frames_lost >= LOST_LIMIT { full + 1 } else { 0 };
         windows.push(window);
     }
