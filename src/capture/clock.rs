@@ -85,7 +85,8 @@ impl SoundClock {
     /// A chunk of `len` samples is there, the first of which was heard at `heard` (since the start; negative before).
     /// The caller writes what the answer says, from [`Self::position`] on.
     pub fn chunk(&mut self, heard_us: i64, len: u64) -> Correction {
-        self.in_gap = false;
+        // What follows silence that stood in for sound still belongs to that gap.
+        let in_gap = std::mem::take(&mut self.in_gap);
         if self.owed > 0 {
             return self.leave_out(self.owed, len);
         }
@@ -115,7 +116,7 @@ impl SoundClock {
         self.errors.clear();
         let by = correction.unsigned_abs();
         if self.written > 0 && correction > samples(DRIFT_MS) {
-            self.gaps += 1;
+            self.gaps += u64::from(!in_gap);
             self.in_gaps += by;
         } else if self.written > 0 {
             self.offsets += 1;
