@@ -11,6 +11,7 @@ mod delivery;
 mod driver;
 mod fleet;
 mod logs;
+mod matroska;
 mod nats_server;
 mod node;
 mod recorder;
