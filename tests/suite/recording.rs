@@ -154,7 +154,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
 /// What is kept of the recording, and was handed to the script, is what was there to be seen and heard.
 fn assert_summary(recorder: &Recorder, handed: &str, id: &str, lasted: f64) {
     use std::os::unix::fs::PermissionsExt as _;
-    let state = recorder.temporary_dir.parent().unwrap().join(".state-node_01");
+    let state = recorder.state_dir();
     assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
     let kept = std::fs::read_to_string(state.join(format!("summaries/{id}.json"))).unwrap();
     assert_eq!(std::fs::read_to_string(handed).unwrap(), kept);
