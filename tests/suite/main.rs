@@ -6,6 +6,7 @@ mod measure;
 mod standin;
 
 mod broadcast;
+mod capture;
 mod config;
 mod delivery;
 mod driver;
@@ -16,6 +17,7 @@ mod nats_server;
 mod node;
 mod recorder;
 mod recording;
+mod rig;
 mod scripts;
 #[path = "standin.rs"]
 mod standin_itself;

@@ -229,7 +229,8 @@ fn parents() -> Vec<(u32, u32)> {
     stats.filter_map(parse).collect()
 }
 
-fn descendants(of: u32) -> Vec<u32> {
+/// Every process that this one has started, directly or not.
+pub fn descendants(of: u32) -> Vec<u32> {
     let parents = parents();
     let mut found = vec![of];
     let mut next = 0;
@@ -241,7 +242,7 @@ fn descendants(of: u32) -> Vec<u32> {
 }
 
 /// Command lines of all processes that name a path of this test.
-fn processes_of(dir: &Path) -> Vec<String> {
+pub fn processes_of(dir: &Path) -> Vec<String> {
     let dir = dir.to_str().unwrap();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
