@@ -10,6 +10,7 @@ mod capture;
 mod config;
 mod delivery;
 mod driver;
+mod endurance;
 mod fleet;
 mod logs;
 mod matroska;
