@@ -179,7 +179,8 @@ async fn watch(running: &mut [Running], seconds: u32) -> anyhow::Result<Window> 
 /// What the file of one recording has in each window since it began.
 fn look_into(file: &Path, file_began: Instant, pipeline: Pipeline, windows: &mut [Window]) -> anyhow::Result<()> {
     let beeps = sound::beeps(file, 1000.0)?;
-    let frames = if pipeline == Pipeline::Reference { crate::measure::frame_times(file)? } else { Vec::new() };
+    let packets = crate::measure::packets(file)?;
+    let frames: Vec<f64> = packets.iter().filter(|packet| packet.is_video).map(|packet| packet.at).collect();
     for window in windows.iter_mut().filter(|window| window.began > file_began) {
         let at = |instant: Instant| instant.duration_since(file_began).as_secs_f64();
         let (from, to) = (at(window.began) + MARGIN, at(window.ended) - MARGIN);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::measure::cost::Meter;
+use crate::measure::cost::{Meter, resident};
 use crate::scene::Scene;
 use crate::standin::{Meeting, Standin};
 use crate::worker::{Done, Pipeline, Said};
@@ -81,10 +81,9 @@ impl Recording {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Memory of our own capture side that is in use, in MiB.
-    pub fn resident_mib(&self) -> anyhow::Result<f64> {
-        let id = self.process.id().context("it has ended")?;
-        Ok(resident(id)? / 1024.0)
+    /// Memory of our own capture side that is in use, in bytes.
+    pub fn resident(&self) -> u64 {
+        self.process.id().map_or(0, resident)
     }
 
     /// Follows what it costs from now on.
@@ -128,13 +127,6 @@ pub async fn measure(standin: &Standin, scene: Scene, pipeline: Pipeline, second
     ensure!(media.video()?.packets > 0 && media.audio()?.packets > 0, "there is nothing in its file");
     std::fs::remove_file(&file)?;
     Ok(by_program(&cost, pipeline, seconds))
-}
-
-/// `VmRSS` of a process, in KiB: proc(5).
-fn resident(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// The worker of a foreign pipeline is this benchmark and not part of it.

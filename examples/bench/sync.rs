@@ -44,9 +44,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             let recording = Recording::start(&standin, meeting, *pipeline, pipeline.name()).await?;
             let rest = Duration::from_secs(options.seconds.into()).saturating_sub(SETTLED);
             tokio::time::sleep(SETTLED).await;
-            let memory = recording.resident_mib()?;
+            let memory = recording.resident();
             tokio::time::sleep(rest).await;
-            let later = recording.resident_mib()?;
+            let later = recording.resident();
             let file = recording.stop().await?;
             if let Some(keep) = &options.keep {
                 std::fs::create_dir_all(keep)?;
@@ -55,7 +55,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             let found = measure(&file)?;
             println!("{round:3}  {:9}  {found}", pipeline.name());
             if *pipeline == Pipeline::Ours {
-                println!("     memory of the capture side {memory:.1} MiB after 10 s, {later:.1} MiB at the end");
+                let [memory, later] = [memory, later].map(|bytes| bytes >> 20);
+                println!("     memory of the capture side {memory} MiB after 10 s, {later} MiB at the end");
             }
             if options.seconds <= 20 {
                 println!("     {:.0?}", found.offsets);

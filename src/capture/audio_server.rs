@@ -36,10 +36,16 @@ impl AudioServer {
         let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2 norewinds=1");
         let listen =
             format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
+        // Clients take the server's own rate, not the sink's, for theirs: at its default of 44,100 Hz Chrome would render at
+        // that, and all it plays be resampled.
+        let config = dir.join("daemon.conf");
+        std::fs::write(&config, format!("default-sample-rate = {SAMPLE_RATE}\n"))
+            .map_err(|error| failed(format!("{}: {error}", config.display())))?;
         let mut spec = process::Spec::new("pulseaudio", "pulseaudio")
             .args(["-n", "--daemonize=no", "--use-pid-file=no", "--fail=yes", "--exit-idle-time=-1", "--realtime=no"])
             .args(["--high-priority=no", "--disallow-exit", "--log-target=stderr", "--log-level=warning"])
             .args(["-L", &sink, "-L", &listen])
+            .env("PULSE_CONFIG", &config)
             .env("HOME", dir)
             .env("XDG_RUNTIME_DIR", dir)
             .env("XDG_CONFIG_HOME", dir)
@@ -83,5 +89,22 @@ impl AudioServer {
     /// Ends the server.
     pub async fn stop(mut self) {
         self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_are_told_the_rate_of_the_sink() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = AudioServer::start(dir.path()).await.unwrap();
+        // It comes with the server: Debian's package depends on it.
+        let mut pactl = tokio::process::Command::new("pactl");
+        let said = pactl.arg("info").env("PULSE_SERVER", server.address()).env("LC_ALL", "C").output().await.unwrap();
+        server.stop().await;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains("Default Sample Specification: s16le 2ch 48000Hz"), "{said}");
     }
 }

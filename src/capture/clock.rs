@@ -85,7 +85,8 @@ impl SoundClock {
     /// A chunk of `len` samples is there, the first of which was heard at `heard` (since the start; negative before).
     /// The caller writes what the answer says, from [`Self::position`] on.
     pub fn chunk(&mut self, heard_us: i64, len: u64) -> Correction {
-        self.in_gap = false;
+        // What follows silence that stood in for sound still belongs to that gap.
+        let in_gap = std::mem::take(&mut self.in_gap);
         if self.owed > 0 {
             return self.leave_out(self.owed, len);
         }
@@ -115,7 +116,7 @@ impl SoundClock {
         self.errors.clear();
         let by = correction.unsigned_abs();
         if self.written > 0 && correction > samples(DRIFT_MS) {
-            self.gaps += 1;
+            self.gaps += u64::from(!in_gap);
             self.in_gaps += by;
         } else if self.written > 0 {
             self.offsets += 1;
@@ -267,5 +268,150 @@ mod tests {
         assert_eq!(clock.corrections(), Corrections { gaps: 1, gaps_ms: 3000, ..Corrections::default() });
         // The server comes back and delivers what it had kept: it is left out, it was replaced by silence.
         assert!(matches!(clock.chunk(1_000_000, CHUNK), Correction::Skip(CHUNK)));
+    }
+
+    /// A sound server that plays without an end, the thread of `sound.rs` before it, and what that writes.
+    struct World {
+        clock: SoundClock,
+        /// The sample of the source at each place that was written; `None`: silence.
+        written: Vec<Option<u64>>,
+        /// The next sample of the source.
+        next: u64,
+        /// How much later than at its place a sample of the source is heard, in samples: what a gap leaves behind.
+        shift: u64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { clock: SoundClock::new(RATE), written: Vec::new(), next: 0, shift: 0 }
+        }
+
+        /// When the next sample of the source is heard, in samples since the start.
+        fn due(&self) -> u64 {
+            self.next + self.shift
+        }
+
+        /// A chunk whose age is told wrong by `error_ms`; as `send` of `sound.rs`.
+        fn chunk(&mut self, len: u64, error_ms: i64) {
+            let heard_us = i64::try_from(self.due() * 1_000_000 / u64::from(RATE)).unwrap() + error_ms * 1000;
+            let mut samples = self.next..self.next + len;
+            self.next += len;
+            assert_eq!(self.clock.position(), length(self.written.len()));
+            match self.clock.chunk(heard_us, len) {
+                Correction::None => {}
+                Correction::Silence(count) => self.silence(count),
+                Correction::Skip(count) => samples.start += count,
+            }
+            self.written.extend(samples.map(Some));
+        }
+
+        /// That many seconds of sound in chunks of 20 ms.
+        fn play(&mut self, seconds: u64) {
+            (0..seconds * 50).for_each(|_| self.chunk(CHUNK, 0));
+        }
+
+        /// Nothing comes until then (in ms); from 700 ms on, silence is put in up to 400 ms ago.
+        fn hear_nothing_until(&mut self, end_ms: u64) {
+            let since_ms = self.due() * 1000 / u64::from(RATE);
+            for now_ms in (since_ms + 700..=end_ms).step_by(100) {
+                let count = self.clock.fill(Duration::from_millis(now_ms - 400));
+                self.silence(count);
+            }
+        }
+
+        fn silence(&mut self, count: u64) {
+            self.written.extend((0..count).map(|_| None));
+        }
+
+        /// How far what is written has come is how far the source has; no sample of it is written twice or before an
+        /// earlier one. Returned are the seconds whose beep, of 100 ms, is not there in full within 5 ms of its time;
+        /// `moved` tells when that is, in samples, of a beep that sets in at the one given.
+        fn beeps_lost(&self, moved: impl Fn(u64) -> u64) -> Vec<u64> {
+            let (position, due) = (self.clock.position(), length(usize::try_from(self.due()).unwrap()));
+            assert!(position.abs_diff(due) < Duration::from_millis(5), "written {position:?}, heard {due:?}");
+            let played: Vec<u64> = self.written.iter().flatten().copied().collect();
+            assert!(played.is_sorted_by(|a, b| a < b), "a sample was written twice or out of order");
+            let second = u64::from(RATE);
+            let place = |sample: u64| self.written.iter().position(|written| *written == Some(sample));
+            let is_lost = |beep: &u64| {
+                let onset = beep * second;
+                let Some(at) = place(onset) else { return true };
+                let whole = self.written[at..].iter().take(4_800).copied().eq((onset..onset + 4_800).map(Some));
+                !whole || (at as u64).abs_diff(moved(onset)) > second / 200
+            };
+            (1..self.next / second).filter(is_lost).collect()
+        }
+    }
+
+    fn length(samples: usize) -> Duration {
+        Duration::from_nanos(samples as u64 % 48_000 * 1_000_000_000 / 48_000)
+            + Duration::from_secs(samples as u64 / 48_000)
+    }
+
+    const NOTHING_LOST: [u64; 0] = [];
+
+    #[test]
+    fn an_age_that_is_wrong_once_changes_nothing() {
+        for error_ms in [80, -80, 140, -140] {
+            let mut world = World::new();
+            world.play(5);
+            world.chunk(CHUNK, error_ms);
+            world.play(10);
+            assert_eq!(world.beeps_lost(|onset| onset), NOTHING_LOST);
+            assert_eq!(world.clock.corrections(), Corrections::default());
+        }
+    }
+
+    #[test]
+    fn sound_that_comes_later_from_now_on_is_put_back_in_its_place_by_one_silence() {
+        // The smaller jump is believed after half a second: here, before the next beep.
+        for jump_ms in [60, 500] {
+            let mut world = World::new();
+            world.play(5);
+            (0..15).for_each(|_| world.chunk(CHUNK, 0));
+            let from = world.next;
+            world.shift = jump_ms * 48;
+            world.play(20);
+            let moved = |onset| if onset < from { onset } else { onset + jump_ms * 48 };
+            assert_eq!(world.beeps_lost(moved), NOTHING_LOST, "{jump_ms} ms");
+            let expected = Corrections { gaps: 1, gaps_ms: jump_ms, ..Corrections::default() };
+            assert_eq!(world.clock.corrections(), expected);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_for_two_seconds_loses_nothing_of_what_was_kept_for_it() {
+        let mut world = World::new();
+        world.play(5);
+        world.chunk(2 * u64::from(RATE), 0);
+        world.play(10);
+        assert_eq!(world.beeps_lost(|onset| onset), NOTHING_LOST);
+        assert_eq!(world.clock.corrections(), Corrections::default());
+    }
+
+    #[test]
+    fn a_server_that_stands_still_and_then_delivers_all_at_once_loses_what_silence_stood_in_for() {
+        let mut world = World::new();
+        world.play(5);
+        world.hear_nothing_until(7_000);
+        // At 7.0 s silence is written up to 6.6 s: of what comes now, only the rest has a place.
+        world.chunk(2 * u64::from(RATE), 0);
+        world.play(10);
+        assert_eq!(world.beeps_lost(|onset| onset), [5, 6]);
+        let expected = Corrections { gaps: 1, gaps_ms: 1_600, offsets: 1, left_out_ms: 1_600, put_in_ms: 0 };
+        assert_eq!(world.clock.corrections(), expected);
+    }
+
+    #[test]
+    fn a_sink_that_is_suspended_for_five_seconds_is_one_gap_and_then_everything_is_in_its_place() {
+        let mut world = World::new();
+        world.play(5);
+        world.hear_nothing_until(10_000);
+        // What was not played is not lost: it is heard five seconds later.
+        world.shift = 5 * u64::from(RATE);
+        world.play(10);
+        let from = 5 * u64::from(RATE);
+        assert_eq!(world.beeps_lost(|onset| if onset < from { onset } else { onset + from }), NOTHING_LOST);
+        assert_eq!(world.clock.corrections(), Corrections { gaps: 1, gaps_ms: 5_000, ..Corrections::default() });
     }
 }

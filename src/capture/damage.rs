@@ -97,6 +97,53 @@ mod tests {
         assert_eq!(boxes(&[(0, 0, 10, 10), (12, 0, 10, 10)], 1920, 1080).len(), 1);
     }
 
+    #[test]
+    fn no_more_is_fetched_than_what_changed_and_what_joining_is_worth() {
+        /// What it is, what the server says, boxes, pixels.
+        type Case = (&'static str, Vec<(i32, i32, u32, u32)>, usize, u64);
+        let tile = |n: i32| (1560, 20 + 200 * n, 320, 180);
+        let word = |line: i32, n: i32| (100 + 90 * n, 100 + 40 * line, 82, 24);
+        // The server says a region as bands, from top to bottom.
+        let cases: [Case; 11] = [
+            ("nothing", vec![], 0, 0),
+            ("a cursor that blinks", vec![(401, 301, 1, 17)], 1, 2 * 18),
+            ("one webcam", vec![tile(0)], 1, 320 * 180),
+            // The 20 rows between two tiles are fewer pixels than a box costs, so all four become one.
+            ("four webcams", (0..4).map(tile).collect(), 1, 320 * (4 * 180 + 3 * 20)),
+            ("the first and the last webcam", vec![tile(0), tile(3)], 2, 2 * 320 * 180),
+            (
+                "a slide and a webcam",
+                vec![(20, 20, 1480, 180), tile(0), (20, 200, 1480, 860)],
+                2,
+                1480 * 1040 + 320 * 180,
+            ),
+            // The 8 columns between two words are nothing.
+            ("a line of text", (0..10).map(|n| word(0, n)).collect(), 1, (9 * 90 + 82) * 24),
+            // The first word finds the one below it before its own line, hence three lines with what is between them;
+            // lines as such stay apart.
+            (
+                "a page of text",
+                (0..12).flat_map(|line| (0..10).map(move |n| word(line, n))).collect(),
+                10,
+                (9 * 90 + 82) * (9 * 24 + (2 * 40 + 24)),
+            ),
+            (
+                "windows that overlap, as bands",
+                vec![(100, 100, 400, 200), (100, 300, 600, 200), (300, 500, 400, 200)],
+                3,
+                (400 + 600 + 400) * 200,
+            ),
+            // No pixel may be in two boxes: the corners that did not change come along.
+            ("windows that overlap, as they are", vec![(100, 100, 400, 400), (300, 300, 400, 400)], 1, 600 * 600),
+            ("all, said in pieces", vec![(0, 0, 1920, 540), (5, 5, 9, 9), (0, 540, 1920, 540)], 1, 1920 * 1080),
+        ];
+        for (case, changed, count, pixels) in cases {
+            let found = boxes(&changed, 1920, 1080);
+            let area: u64 = found.iter().map(|found| found.area()).sum();
+            assert_eq!((found.len(), area), (count, pixels), "{case}: {found:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_changed_pixel_is_in_exactly_one_box(

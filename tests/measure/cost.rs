@@ -99,6 +99,13 @@ impl Meter {
     }
 }
 
+/// The memory of a process that is in RAM, in bytes (`VmRSS`); 0 if it has ended.
+pub fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|kib| kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 fn part(name: &str) -> Part {
     if name.contains("chrom") { Part::Browser } else { Part::Capture }
 }

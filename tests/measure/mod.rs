@@ -55,7 +55,7 @@ impl Crop {
 pub struct MediaInfo {
     /// ffprobe's `format_name`, a comma-separated list.
     pub format: String,
-    /// Seconds.
+    /// Seconds; where the file does not say, because it was never ended: up to its last packet.
     pub duration: f64,
     /// Bytes.
     pub size: u64,
@@ -108,20 +108,53 @@ pub fn probe(path: &Path) -> anyhow::Result<MediaInfo> {
     let streams = found["streams"].as_array().context("no streams")?;
     Ok(MediaInfo {
         format: text(&format["format_name"]).unwrap_or_default(),
-        duration: number(&format["duration"]).context("no duration")?,
+        duration: match number(&format["duration"]) {
+            Some(duration) => duration,
+            None => packets(path)?.iter().map(|packet| packet.at).fold(0.0, f64::max),
+        },
         size: number(&format["size"]).unwrap_or_default(),
         streams: streams.iter().map(stream).collect(),
     })
 }
 
-/// The timestamps (seconds) of all frames, in order.
-pub fn frame_times(path: &Path) -> anyhow::Result<Vec<f64>> {
-    let listed = run("ffprobe", path, |command| {
-        command.args(["-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0"]);
-        command.arg(path);
+/// One packet as it lies in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Packet {
+    pub is_video: bool,
+    /// Seconds.
+    pub at: f64,
+    /// Where in the file it is said to be, in bytes: for Matroska, where its block begins.
+    pub pos: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Every packet of a file, also of one that was cut off.
+pub fn packets(path: &Path) -> anyhow::Result<Vec<Packet>> {
+    let json = run("ffprobe", path, |command| {
+        let entries = "packet=codec_type,pts_time,pos,size";
+        command.args(["-v", "error", "-show_packets", "-show_entries", entries, "-of", "json"]).arg(path);
     })?;
-    let times = String::from_utf8(listed.stdout)?;
-    Ok(times.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect())
+    let found: Value = serde_json::from_slice(&json.stdout)?;
+    let packet = |packet: &Value| {
+        Some(Packet {
+            is_video: packet["codec_type"] == "video",
+            at: number(&packet["pts_time"])?,
+            pos: number(&packet["pos"])?,
+            size: number(&packet["size"])?,
+        })
+    };
+    let packets = found["packets"].as_array().context("no packets")?.iter();
+    packets.map(|one| packet(one).with_context(|| format!("a packet without time or place: {one}"))).collect()
+}
+
+/// Decodes all of the file. What the decoders said is returned, but for the end of a file that was cut off.
+pub fn decode(path: &Path) -> anyhow::Result<Vec<String>> {
+    let output = run("ffprobe", path, |command| {
+        command.args(["-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames"]).arg(path);
+    })?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok(said.lines().filter(|line| !line.contains("File ended prematurely")).map(str::to_owned).collect())
 }
 
 fn stream(found: &Value) -> MediaStream {

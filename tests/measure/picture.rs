@@ -61,6 +61,50 @@ pub fn save_frame(path: &Path, at: f64, png: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How like a picture (a PNG of the whole screen) the frame is that is shown at `at`, within the area: structural similarity of red,
+/// green and blue, 1 where they are the same.
+pub fn ssim(path: &Path, at: f64, png: &Path, crop: Crop) -> anyhow::Result<f64> {
+    let frame = tempfile::Builder::new().prefix("pnm-frame-").suffix(".png").tempfile()?;
+    save_frame(path, at, frame.path())?;
+    let crop = crop.filter();
+    let filter = format!("[0:v]{crop},format=gbrp[a];[1:v]{crop},format=gbrp[b];[a][b]ssim=stats_file=-");
+    let png = png.to_str().context("the path is no text")?;
+    let said = ffmpeg(frame.path(), ["-i", png, "-lavfi", &filter, "-f", "null", "/dev/null"])?;
+    let said = String::from_utf8(said)?;
+    let all = said.split_whitespace().find_map(|word| word.strip_prefix("All:")).with_context(|| said.clone())?;
+    Ok(all.parse()?)
+}
+
+/// Frames of a film that should show nothing but one of two colours at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mixture {
+    /// How many frames are wholly in the one and in the other colour.
+    pub whole: [usize; 2],
+    /// Which frames are neither, counted from 0.
+    pub mixed: Vec<usize>,
+}
+
+/// Looks at all of the area in every frame, in 64×36 blocks: a frame is whole where each is of the same of the two colours.
+pub fn mixed_frames(path: &Path, crop: Crop, colours: [[u8; 3]; 2]) -> anyhow::Result<Mixture> {
+    const BLOCKS: usize = 64 * 36;
+    /// What the encoder may change in a channel of a block.
+    const TOLERANCE: u8 = 8;
+    // Without these flags the mean of a block is off by up to 6.
+    let filter = format!("{},scale=64:36:flags=area+accurate_rnd+full_chroma_int,format=rgb24", crop.filter());
+    let bytes = ffmpeg(path, ["-an", "-vf", &filter, "-fps_mode", "passthrough", "-f", "rawvideo", "-"])?;
+    let mut mixture = Mixture { whole: [0; 2], mixed: Vec::new() };
+    for (n, frame) in bytes.chunks_exact(BLOCKS * 3).enumerate() {
+        let is = |colour: &[u8; 3]| {
+            frame.chunks_exact(3).all(|block| block.iter().zip(colour).all(|(a, b)| a.abs_diff(*b) <= TOLERANCE))
+        };
+        match colours.iter().position(is) {
+            Some(which) => mixture.whole[which] += 1,
+            None => mixture.mixed.push(n),
+        }
+    }
+    Ok(mixture)
+}
+
 /// Every frame up to `at` from a little before; the last one is what is shown.
 fn shown_at(path: &Path, at: f64, filter: &str, output: &[&str]) -> anyhow::Result<Vec<u8>> {
     let from = (at - LONGEST_FRAME).max(0.0);

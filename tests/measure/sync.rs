@@ -5,10 +5,15 @@ use std::fmt;
 /// Beep and flash belong together if they are not further apart than this (seconds); they come once a second.
 const REACH: f64 = 0.45;
 
+/// Beeps come whole seconds apart; where they are further off than this (seconds), the sound did not go on as it was.
+const STUMBLE: f64 = 0.005;
+
 /// Beeps against flashes.
 #[derive(Debug, Clone)]
 pub struct Sync {
-    /// Beep minus flash in milliseconds, in order: positive where the sound is late.
+    /// When each beep that has its flash set in (seconds), in order.
+    pub times: Vec<f64>,
+    /// Beep minus flash in milliseconds, for each of them: positive where the sound is late.
     pub offsets: Vec<f64>,
     pub beeps: usize,
     pub flashes: usize,
@@ -18,11 +23,12 @@ pub struct Sync {
 
 /// Puts every beep with the flash nearest to it.
 pub fn pair(beeps: &[f64], flashes: &[f64], expected: usize) -> Sync {
-    let offsets = beeps.iter().filter_map(|beep| {
+    let pairs = beeps.iter().filter_map(|beep| {
         let offset = flashes.iter().map(|flash| beep - flash).min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
-        (offset.abs() <= REACH).then_some(offset * 1000.0)
+        (offset.abs() <= REACH).then_some((*beep, offset * 1000.0))
     });
-    Sync { offsets: offsets.collect(), beeps: beeps.len(), flashes: flashes.len(), expected }
+    let (times, offsets) = pairs.unzip();
+    Sync { times, offsets, beeps: beeps.len(), flashes: flashes.len(), expected }
 }
 
 /// How many beeps a film of `duration` seconds should have, given that they come once a second from the first one that was found.
@@ -45,6 +51,59 @@ impl Sync {
         self.offsets.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(f64::NAN)
     }
 
+    /// The offset, in milliseconds, that only a fifth of the pairs exceed; NaN without a pair. A flash is seen with the next frame, so
+    /// this is nearer to the truth than the mean is, and it is the same whether the page's frames and the recorder's keep step or not.
+    pub fn late(&self) -> f64 {
+        let mut sorted = self.offsets.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len() * 4 / 5).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The largest distance of an offset from the mean of them all, in milliseconds.
+    pub fn spread(&self) -> f64 {
+        let mean = self.mean();
+        self.offsets.iter().map(|offset| (offset - mean).abs()).fold(0.0, f64::max)
+    }
+
+    /// How the offset changes with time, in milliseconds a minute; NaN for less than two spans of ten beeps.
+    ///
+    /// A flash is seen with the next frame: each offset is too early by a part of a frame's time, and that part moves up
+    /// and down over many seconds as the page's frames and the recorder's pass each other. So it is the latest offset of
+    /// each span that counts. And where a player of sound stumbles, it is late from then on, by a step that is no
+    /// drift: only spans without a stumble between them are compared. Of all these slopes it is the median (Theil–Sen).
+    pub fn drift(&self) -> f64 {
+        const SPAN: usize = 10;
+        let points: Vec<(f64, f64)> = self.times.iter().copied().zip(self.offsets.iter().copied()).collect();
+        let stumbles = |a: &(f64, f64), b: &(f64, f64)| ((b.0 - a.0) - (b.0 - a.0).round()).abs() > STUMBLE;
+        let mut slopes = Vec::new();
+        for smooth in points.chunk_by(|a, b| !stumbles(a, b)) {
+            let latest = |span: &[(f64, f64)]| {
+                let offset = span.iter().map(|(_, offset)| *offset).fold(f64::NEG_INFINITY, f64::max);
+                (span.iter().map(|(at, _)| at).sum::<f64>() / span.len() as f64, offset)
+            };
+            let spans: Vec<(f64, f64)> = smooth.chunks_exact(SPAN).map(latest).collect();
+            for (n, (at, offset)) in spans.iter().enumerate() {
+                slopes.extend(spans[n + 1..].iter().map(|(a, o)| (o - offset) / (a - at) * 60.0));
+            }
+        }
+        slopes.sort_unstable_by(f64::total_cmp);
+        slopes.get(slopes.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Share of the offsets that are at most `limit` milliseconds from their mean, 0 to 1.
+    pub fn within_of_mean(&self, limit: f64) -> f64 {
+        let mean = self.mean();
+        let near = self.offsets.iter().filter(|offset| (**offset - mean).abs() <= limit).count();
+        near as f64 / self.offsets.len().max(1) as f64
+    }
+
+    /// Those of its pairs whose beep lies in this part of the film (seconds).
+    pub fn within(&self, part: std::ops::Range<f64>) -> Self {
+        let pairs = self.times.iter().zip(&self.offsets).filter(|(at, _)| part.contains(at));
+        let (times, offsets) = pairs.map(|(at, offset)| (*at, *offset)).unzip();
+        Self { times, offsets, ..self.clone() }
+    }
+
     /// Share of the expected beeps that were found, 0 to 1.
     pub fn found(&self) -> f64 {
         (self.beeps as f64 / self.expected.max(1) as f64).min(1.0)
@@ -55,13 +114,39 @@ impl fmt::Display for Sync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "beep − flash: mean {:+.1} ms, worst {:+.1} ms over {} pairs; beeps found {}/{}, flashes {}",
+            "beep − flash: mean {:+.1} ms, worst {:+.1} ms, {:+.1} ms a minute over {} pairs; beeps found {}/{}, flashes {}",
             self.mean(),
             self.worst(),
+            self.drift(),
             self.offsets.len(),
             self.beeps,
             self.expected,
             self.flashes
         )
     }
+}
+
+#[test]
+fn drift_is_found_beneath_frames_that_wait_and_players_that_stumble() {
+    // A hundred ppm, under a sawtooth of a frame's time that repeats itself every seven seconds.
+    let film = |per_minute: f64, stumble: f64| {
+        let late = |n: u32| if n > 70 { stumble } else { 0.0 };
+        let beeps: Vec<f64> = (0..120).map(|n| f64::from(n) + late(n)).collect();
+        let waits = |n: u32| f64::from(n % 7) * 0.033 / 7.0;
+        let flashes: Vec<f64> = (0..120).map(|n| f64::from(n) * (1.0 - per_minute / 60_000.0) + waits(n)).collect();
+        pair(&beeps, &flashes, 120)
+    };
+    for per_minute in [6.0, 0.0, -6.0] {
+        for stumble in [0.0, 0.012, -0.02, 0.04] {
+            let sync = film(per_minute, stumble);
+            assert!((sync.drift() - per_minute).abs() < 0.5, "{per_minute} {stumble}: {sync}");
+        }
+    }
+    let sync = film(0.0, 0.0);
+    assert_eq!((sync.within(0.0..60.0).offsets.len(), sync.within(60.0..60.0).offsets.len()), (60, 0));
+    assert!(sync.within(0.0..19.0).drift().is_nan());
+    assert!(
+        (sync.within_of_mean(10.0) - 5.0 / 7.0).abs() < 0.02 && sync.within_of_mean(sync.spread()) > 0.99,
+        "{sync}"
+    );
 }

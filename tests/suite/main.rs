@@ -6,15 +6,19 @@ mod measure;
 mod standin;
 
 mod broadcast;
+mod capture;
 mod config;
 mod delivery;
 mod driver;
+mod endurance;
 mod fleet;
 mod logs;
+mod matroska;
 mod nats_server;
 mod node;
 mod recorder;
 mod recording;
+mod rig;
 mod scripts;
 #[path = "standin.rs"]
 mod standin_itself;

@@ -110,6 +110,11 @@ impl Recorder {
         self.child.signal(signal);
     }
 
+    /// What `recorder.state_dir` is unless it is set.
+    pub fn state_dir(&self) -> PathBuf {
+        self.temporary_dir.join(format!(".state-{}", self.id))
+    }
+
     pub fn log_dir(&self) -> PathBuf {
         self.dir.path().join("logs")
     }
@@ -189,6 +194,7 @@ impl Recorder {
 
     /// SIGTERM; it must end well, leave no process, no runtime directory and no secret in its log. The log is returned.
     pub fn stop(self, secrets: &[&str]) -> String {
+        let state_dir = self.state_dir();
         let Self { mut child, dir, temporary_dir, .. } = self;
         let log_file = dir.path().join("logs/recorder.log");
         let status = child.stop(SOON).unwrap();
@@ -200,7 +206,9 @@ impl Recorder {
             std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
         };
         assert_eq!(files(&dir.path().join("tmp")), [] as [PathBuf; 0], "runtime files left behind:\n{log}");
-        assert_eq!(files(&temporary_dir), [] as [PathBuf; 0], "temporary files left behind:\n{log}");
+        let mut temporary = files(&temporary_dir);
+        temporary.retain(|path| *path != state_dir);
+        assert_eq!(temporary, [] as [PathBuf; 0], "temporary files left behind:\n{log}");
         let output = std::fs::read_to_string(dir.path().join("output")).unwrap_or_default();
         for secret in secrets {
             assert!(!log.contains(secret) && !output.contains(secret), "a secret is in the log: {secret}\n{log}");
@@ -221,7 +229,8 @@ fn parents() -> Vec<(u32, u32)> {
     stats.filter_map(parse).collect()
 }
 
-fn descendants(of: u32) -> Vec<u32> {
+/// Every process that this one has started, directly or not.
+pub fn descendants(of: u32) -> Vec<u32> {
     let parents = parents();
     let mut found = vec![of];
     let mut next = 0;
@@ -233,7 +242,7 @@ fn descendants(of: u32) -> Vec<u32> {
 }
 
 /// Command lines of all processes that name a path of this test.
-fn processes_of(dir: &Path) -> Vec<String> {
+pub fn processes_of(dir: &Path) -> Vec<String> {
     let dir = dir.to_str().unwrap();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes

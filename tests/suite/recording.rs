@@ -13,16 +13,16 @@ use crate::standin::meeting::area;
 use crate::standin::{Deployment, Meeting, Room, Standin};
 
 const STARTED: RecordingTasks = RecordingTasks::StartRecording;
-const ENDED: RecordingTasks = RecordingTasks::EndRecording;
+pub const ENDED: RecordingTasks = RecordingTasks::EndRecording;
 const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
 const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
 
-async fn standin() -> Standin {
+pub async fn standin() -> Standin {
     Standin::start(Deployment::default()).await.unwrap()
 }
 
 /// Has `recorder` record the room; media flows when this returns.
-async fn record(standin: &Standin, recorder: &Recorder, room: &Room, recording_id: &str) {
+pub async fn record(standin: &Standin, recorder: &Recorder, room: &Room, recording_id: &str) {
     let reply = standin.fleet.start_recording(room, recording_id, &recorder.id).await.unwrap();
     let response = reply.response.unwrap_or_else(|| panic!("no answer:\n{}", recorder.log()));
     assert!(response.status, "{}", response.msg);
@@ -31,13 +31,18 @@ async fn record(standin: &Standin, recorder: &Recorder, room: &Room, recording_i
     wait_for(standin, recorder, STARTED, recording_id).await;
 }
 
-async fn stop(standin: &Standin, room: &Room, recording_id: &str) {
+pub async fn stop(standin: &Standin, room: &Room, recording_id: &str) {
     let reply = standin.fleet.stop(RecordingTasks::StopRecording, room, recording_id).await.unwrap();
     assert!(reply.response.unwrap().status);
 }
 
 /// Waits for a notice and returns its `(status, msg)`.
-async fn wait_for(standin: &Standin, recorder: &Recorder, task: RecordingTasks, recording_id: &str) -> (bool, String) {
+pub async fn wait_for(
+    standin: &Standin,
+    recorder: &Recorder,
+    task: RecordingTasks,
+    recording_id: &str,
+) -> (bool, String) {
     match standin.notices.wait_for(task, recording_id, SOON).await {
         Ok(notice) => (notice.message.status, notice.message.msg),
         Err(error) => panic!("{error:#}\n{}", recorder.log()),
@@ -154,7 +159,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
 /// What is kept of the recording, and was handed to the script, is what was there to be seen and heard.
 fn assert_summary(recorder: &Recorder, handed: &str, id: &str, lasted: f64) {
     use std::os::unix::fs::PermissionsExt as _;
-    let state = recorder.temporary_dir.parent().unwrap().join(".state-node_01");
+    let state = recorder.state_dir();
     assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
     let kept = std::fs::read_to_string(state.join(format!("summaries/{id}.json"))).unwrap();
     assert_eq!(std::fs::read_to_string(handed).unwrap(), kept);

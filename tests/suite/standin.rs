@@ -348,3 +348,49 @@ fn sync_is_measured_to_a_few_milliseconds_also_at_a_variable_frame_rate() {
     picture::contact_sheet(&clips[1], &sheet).unwrap();
     assert!(sheet.metadata().unwrap().len() > 1000);
 }
+
+/// Ten frames of one colour with a box of another in the sixth.
+fn torn(dir: &Path, name: &str, drawn: &str) -> PathBuf {
+    let path = dir.join(name);
+    let filter =
+        format!("drawbox={drawn}:color=0x1e3cc8:t=fill:enable='eq(n,5)',scale=out_color_matrix=bt709:out_range=tv");
+    let done = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", "color=0xdc2828:size=1920x1080:rate=10:duration=1"])
+        .args(["-vf", &filter, "-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_range", "tv"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast"])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(done.success());
+    path
+}
+
+#[test]
+fn a_frame_of_two_colours_is_told_from_a_whole_one_wherever_it_is_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = Crop::new(0, 0, 1920, 1080);
+    let colours = [[0xdc, 0x28, 0x28], [0x1e, 0x3c, 0xc8]];
+    let found = |drawn: &str| {
+        picture::mixed_frames(&torn(dir.path(), "torn.mkv", &format!("{drawn}:replace=0")), page, colours)
+    };
+    for drawn in ["y=540:w=1920:h=540", "y=1076:w=1920:h=4", "x=1000:y=500:w=16:h=16"] {
+        let mixture = found(drawn).unwrap();
+        assert_eq!((mixture.whole, mixture.mixed), ([9, 0], vec![5]), "{drawn}");
+        std::fs::remove_file(dir.path().join("torn.mkv")).unwrap();
+    }
+    let mixture = found("w=1920:h=1080").unwrap();
+    assert_eq!((mixture.whole, mixture.mixed), ([9, 1], vec![]));
+}
+
+#[test]
+fn a_picture_is_like_itself_and_less_like_one_with_a_text_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let film = torn(dir.path(), "film.mkv", "x=300:y=300:w=60:h=60");
+    let (plain, boxed) = (dir.path().join("plain.png"), dir.path().join("boxed.png"));
+    picture::save_frame(&film, 0.0, &plain).unwrap();
+    picture::save_frame(&film, 0.5, &boxed).unwrap();
+    let area = Crop::new(200, 200, 400, 400);
+    let ssim = |at: f64, png: &Path| picture::ssim(&film, at, png, area).unwrap();
+    assert!((ssim(0.5, &boxed) - 1.0).abs() < 1e-6);
+    assert!(ssim(0.5, &plain) < 0.99, "{}", ssim(0.5, &plain));
+}

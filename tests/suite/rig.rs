@@ -1,0 +1,131 @@
+//! A rig of this very process that records a page of the stand-in: for what needs no daemon around it.
+
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use plugnmeet_recorder::capture::encoder_options::Target;
+use plugnmeet_recorder::capture::rig::{LiveRig, Rig as _, RigSpec, Summary};
+use plugnmeet_recorder::capture::sandbox;
+use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio_util::sync::CancellationToken;
+
+use crate::recorder::{SOON, descendants, processes_of, turn};
+use crate::standin::{Meeting, Standin};
+
+/// The default of the configuration.
+const PRE_INPUT: &str = "-loglevel error -thread_queue_size 512 -draw_mouse 0 -threads 1";
+const POST_INPUT: &str = "-c:v libx264 -bf 0 -x264-params keyint=120:scenecut=0 -preset ultrafast -crf 23 -c:a copy -flush_packets 1 -tune zerolatency";
+const SIZE: (u32, u32) = (1920, 1080);
+
+/// A rig that is open.
+pub struct Live {
+    pub rig: LiveRig,
+    /// It grows.
+    pub raw: PathBuf,
+    /// When the rig said that media flows.
+    pub opened: Instant,
+    /// The number of its display, and the file with the cookie, which lies in the rig's own directory.
+    display: (u32, PathBuf),
+}
+
+/// A recording that is over.
+pub struct Recorded {
+    pub raw: PathBuf,
+    pub summary: Summary,
+    pub outcome: Result<(), String>,
+}
+
+/// Records a meeting into the stand-in's directory for as long as `during` takes. It waits for its turn itself, and
+/// whatever becomes of `during`, the rig is closed, and leaves neither a process nor a file.
+pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnce(&mut Live)) -> Recorded {
+    let _turn = turn().await;
+    let room = standin.meeting(meeting);
+    let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+    let spec = RigSpec {
+        url: format!("{}/?access_token={}", standin.host(), room.token),
+        target: Target::File(raw.clone()),
+        ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
+        chrome: ChromeConfig { path: None, flags: Vec::new() },
+        sandbox: sandbox::check().await.is_ok(),
+        size: SIZE,
+        dpi: 96,
+        silence_warning: None,
+        screenshot: standin.dir().join("failed.png"),
+    };
+    let rig = LiveRig::open(spec, CancellationToken::new()).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
+    let opened = Instant::now();
+    let display = display();
+    let dir = display.1.parent().unwrap().to_owned();
+    let mut live = Live { rig, raw, opened, display };
+    let went = AssertUnwindSafe(during(&mut live)).catch_unwind().await;
+    let Live { mut rig, raw, .. } = live;
+    let (summary, outcome) = rig.finish().await;
+    rig.close().await;
+    if let Err(panic) = went {
+        std::panic::resume_unwind(panic);
+    }
+    assert!(!dir.exists(), "{} was left behind", dir.display());
+    assert_eq!(processes_of(&dir), [] as [String; 0], "left running");
+    Recorded { raw, summary, outcome }
+}
+
+fn command_line(pid: u32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// The number of the one display that this process has started, and the file with its cookie.
+fn display() -> (u32, PathBuf) {
+    for pid in descendants(std::process::id()) {
+        let words = command_line(pid);
+        let Some(auth) = words.iter().position(|word| word == "-auth") else { continue };
+        // The number was the server's own choice; it shows in the socket that it listens on.
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let sockets: Vec<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+        let number = std::fs::read_to_string("/proc/net/unix").unwrap().lines().find_map(|line| {
+            let mut fields = line.split_whitespace().skip(6);
+            let socket = format!("socket:[{}]", fields.next()?);
+            let number = fields.next()?.strip_prefix("/tmp/.X11-unix/X")?.parse().ok()?;
+            sockets.iter().any(|open| open.as_os_str() == socket.as_str()).then_some(number)
+        });
+        if let Some(number) = number {
+            return (number, PathBuf::from(&words[auth + 1]));
+        }
+    }
+    panic!("no display runs");
+}
+
+impl Live {
+    /// What the display shows, as ffmpeg's grabber sees it: nothing of the recorder is involved.
+    pub fn screenshot(&self, png: &Path) {
+        let (number, cookie) = &self.display;
+        let taken = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-y", "-f", "x11grab", "-draw_mouse", "0"])
+            .args(["-video_size", &format!("{}x{}", SIZE.0, SIZE.1), "-i", &format!(":{number}")])
+            .args(["-frames:v", "1", "-update", "1"])
+            .arg(png)
+            .env("XAUTHORITY", cookie)
+            .status()
+            .unwrap();
+        assert!(taken.success(), "{taken}");
+    }
+
+    /// Kills the ffmpeg that writes the raw file, and waits until the rig has noticed; its cause.
+    pub async fn kill_ffmpeg(&mut self) -> String {
+        let raw = self.raw.to_str().unwrap();
+        let writes = |pid: &u32| command_line(*pid).iter().any(|word| word == raw);
+        let ffmpeg = descendants(std::process::id()).into_iter().find(writes).expect("an ffmpeg that writes");
+        kill_process(Pid::from_raw(ffmpeg.cast_signed()).unwrap(), Signal::KILL).unwrap();
+        tokio::time::timeout(SOON, self.rig.broken()).await.expect("the rig notices that its ffmpeg is gone")
+    }
+}
+
+/// Lets the recording go on for a while: what it holds is measured in time.
+pub async fn go_on(seconds: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+}
