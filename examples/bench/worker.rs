@@ -11,7 +11,7 @@ use plugnmeet_recorder::capture::browser::Browser;
 use plugnmeet_recorder::capture::display::Display;
 use plugnmeet_recorder::capture::encoder_options::Target;
 use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec, Summary};
-use plugnmeet_recorder::capture::{sandbox, screen};
+use plugnmeet_recorder::capture::{sandbox, window};
 use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -167,7 +167,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     let display = Display::start(dir.path(), SIZE.0, SIZE.1, 96).await?;
     let audio = AudioServer::start(dir.path()).await?;
     let address = display.address().clone();
-    tokio::task::spawn_blocking(move || screen::rest_pointer(&address)).await??;
+    tokio::task::spawn_blocking(move || window::rest_pointer(&address)).await??;
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
     let mut browser =

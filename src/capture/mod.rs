@@ -26,6 +26,7 @@ pub mod silence;
 pub mod sound;
 pub mod stream;
 pub mod watch;
+pub mod window;
 
 /// A part of the rig failed; the text is for the operator and, as the cause, for the user.
 #[derive(Debug, Clone, thiserror::Error)]

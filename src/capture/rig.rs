@@ -18,11 +18,12 @@ use super::encoder::Encoder;
 use super::encoder_options::{CaptureOptions, Target};
 use super::matroska::Tracks;
 use super::pace::Pace;
-use super::screen::{self, Screen};
+use super::screen::Screen;
 use super::screenshot;
 use super::sound::{self, Sound};
 use super::stream::{self, Counters};
 use super::watch::{PictureReport, SoundReport};
+use super::window;
 use crate::config::{ChromeConfig, FfmpegOptions};
 
 /// The longest from the meeting being on to the first encoded frame; a broadcast's far end must answer within it.
@@ -269,7 +270,7 @@ impl LiveRig {
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
         let address = display.address().clone();
         let pointed = address.clone();
-        on_display(move || screen::rest_pointer(&pointed)).await.map_err(cause)?;
+        on_display(move || window::rest_pointer(&pointed)).await.map_err(cause)?;
 
         let report = |failed: &mpsc::UnboundedSender<PartError>| {
             let failed = failed.clone();
@@ -285,7 +286,10 @@ impl LiveRig {
         let browser =
             Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
-        if let Err(cause) = self.browser.insert(browser).join(&spec.url).await {
+        let browser = self.browser.insert(browser);
+        let (shown, size) = (address.clone(), self.spec_size);
+        on_display(move || window::cover(&shown, size)).await.map_err(cause)?;
+        if let Err(cause) = browser.join(&spec.url).await {
             self.keep_screenshot().await;
             return Err(cause);
         }

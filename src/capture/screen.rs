@@ -82,17 +82,6 @@ impl Screen {
     }
 }
 
-/// Moves the pointer to the top left corner, where it causes no hover effect (PROTOCOL 4).
-///
-/// # Errors
-/// Where the display is gone.
-pub fn rest_pointer(address: &Address) -> Result<(), PartError> {
-    let connection = address.connect()?;
-    let root = root(&connection);
-    let warp = || -> Result<(), ReplyError> { connection.warp_pointer(x11rb::NONE, root, 0, 0, 0, 0, 0, 0)?.check() };
-    warp().map_err(|error| PartError::new(PART, error))
-}
-
 pub(super) fn root(connection: &RustConnection) -> Window {
     // Xvfb is started with exactly one screen.
     connection.setup().roots.first().map_or(x11rb::NONE, |screen| screen.root)

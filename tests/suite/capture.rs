@@ -13,10 +13,6 @@ const COLOUR_TOLERANCE: u8 = 3;
 /// Structural similarity of the recorded slide with the slide on the screen.
 const LEAST_SSIM: f64 = 0.98;
 
-/// Without its edge: a Chrome that has no window manager makes its window a pixel smaller than the screen, and leaves
-/// the last column and the last row black.
-const ALL_OF_THE_PAGE: Crop = area::PAGE.inner(4);
-
 /// A page of nothing but its stage, without a sound.
 fn stage(stage: Stage) -> Meeting {
     Meeting { stage, webcams: 0, beep_hz: None, ..Meeting::default() }
@@ -83,7 +79,7 @@ async fn a_change_of_the_whole_page_is_never_recorded_in_part() {
     let standin = standin().await;
     let slow = Stage::Alternation { colours, hold: Some(Duration::from_millis(200)) };
     let recorded = record(&standin, stage(slow), async |_| go_on(8.0).await).await;
-    let found = picture::mixed_frames(&recorded.raw, ALL_OF_THE_PAGE, colours).unwrap();
+    let found = picture::mixed_frames(&recorded.raw, area::PAGE, colours).unwrap();
     println!("every 200 ms: {found:?}");
     assert_eq!(found.mixed, [] as [usize; 0], "{found:?}");
     assert!(found.whole.iter().all(|whole| *whole >= 15), "{found:?}");
@@ -95,7 +91,7 @@ async fn a_page_that_changes_with_every_frame_is_recorded_in_whole_frames_but_fo
     let standin = standin().await;
     let fast = Stage::Alternation { colours, hold: None };
     let recorded = record(&standin, stage(fast), async |_| go_on(10.0).await).await;
-    let found = picture::mixed_frames(&recorded.raw, ALL_OF_THE_PAGE, colours).unwrap();
+    let found = picture::mixed_frames(&recorded.raw, area::PAGE, colours).unwrap();
     println!("every frame: {:?} whole, mixed {:?}", found.whole, found.mixed);
     let frames = found.whole[0] + found.whole[1] + found.mixed.len();
     assert!(frames >= 100 && found.mixed.len() * 100 <= frames, "{found:?}");
