@@ -17,7 +17,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds of each run.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 15)]
     seconds: u32,
     /// All of them where none is named.
     #[arg(long)]

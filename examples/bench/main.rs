@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 mod chart;
 mod cost;
@@ -38,11 +39,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Worker(options) => Box::pin(worker::work(&options)).await,
-        Command::Cost(options) => Box::pin(cost::run(&options)).await,
-        Command::Density(options) => Box::pin(density::run(&options)).await,
-        Command::Sync(options) => Box::pin(sync::run(&options)).await,
+    // What is dropped here takes its processes and files with it.
+    let result = tokio::select! {
+        result = run(Cli::parse().command) => result,
+        signal = interrupted() => Err(anyhow::anyhow!(signal)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,5 +51,24 @@ async fn main() -> ExitCode {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Worker(options) => Box::pin(worker::work(&options)).await,
+        Command::Cost(options) => Box::pin(cost::run(&options)).await,
+        Command::Density(options) => Box::pin(density::run(&options)).await,
+        Command::Sync(options) => Box::pin(sync::run(&options)).await,
+    }
+}
+
+/// Ctrl-C goes to the workers as well; they end as they do when this one is gone.
+async fn interrupted() -> &'static str {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return std::future::pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => "interrupted",
+        _ = terminate.recv() => "terminated",
     }
 }

@@ -63,6 +63,8 @@ pub enum Said {
 pub struct Done {
     pub frames_sent: u64,
     pub frames_lost: u64,
+    /// Of those, the ones that the capture itself was too late for.
+    pub frames_late: u64,
     pub sound_gaps_ms: u64,
 }
 
@@ -71,6 +73,7 @@ impl From<Summary> for Done {
         Self {
             frames_sent: summary.frames_sent,
             frames_lost: summary.frames_dropped + summary.frames_late,
+            frames_late: summary.frames_late,
             sound_gaps_ms: summary.corrections.gaps_ms,
         }
     }
@@ -172,6 +175,9 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     env.push(("PULSE_SERVER", audio.address()));
     let mut browser =
         Browser::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), dir.path()).await?;
+    // The same pixels for all: a window of Chrome's own size would be scaled.
+    let address = display.address().clone();
+    tokio::task::spawn_blocking(move || window::cover(&address, SIZE)).await??;
     browser.join(&options.url).await.map_err(|why| anyhow!(why))?;
 
     let number = &display.env()[0].1;

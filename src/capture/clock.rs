@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Comparisons that are looked at together; with chunks of 10 to 20 ms, half a second to a second.
+/// Comparisons that are looked at together; with chunks of 50 ms, two and a half seconds.
 const WINDOW: usize = 50;
 /// Counting and age may differ by this much before it is corrected…
 const TOLERANCE_MS: i64 = 4;

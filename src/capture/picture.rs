@@ -44,16 +44,26 @@ impl Picture {
     /// # Errors
     /// Where there is no memory for it.
     pub fn black(width: u32, height: u32) -> Result<Self, OutOfMemory> {
-        let out_of_memory = |why: &dyn std::fmt::Display| OutOfMemory { width, height, why: why.to_string() };
-        let (w, h) = (width as usize, height as usize);
-        let memory =
-            MmapMut::map_anon(w * (h + 1) + 2 * (w / 2 * (h / 2 + 1))).map_err(|error| out_of_memory(&error))?;
-        let mut picture = Self { width: w, height: h, memory };
+        let mut picture = Self::untouched(width, height)?;
         let [luma, u, v] = picture.padded_planes();
         luma.fill(16);
         u.fill(128);
         v.fill(128);
         Ok(picture)
+    }
+
+    /// A picture of nothing in particular, which takes no memory until it is drawn in; both sides are even.
+    ///
+    /// # Errors
+    /// Where there is no address space for it.
+    pub fn untouched(width: u32, height: u32) -> Result<Self, OutOfMemory> {
+        let (w, h) = (width as usize, height as usize);
+        let memory = MmapMut::map_anon(w * (h + 1) + 2 * (w / 2 * (h / 2 + 1))).map_err(|error| OutOfMemory {
+            width,
+            height,
+            why: error.to_string(),
+        })?;
+        Ok(Self { width: w, height: h, memory })
     }
 
     /// The frame as it is sent: the three planes, to be written one after the other.

@@ -27,14 +27,18 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// `len` black pictures.
+    /// A black picture, and memory for so many in all, which is not used until it is needed.
     ///
     /// # Errors
     /// Where there is no memory for them.
     pub fn new(len: usize, width: u32, height: u32) -> Result<Self, OutOfMemory> {
-        let slot = |_| Ok(Slot { picture: Arc::new(Picture::black(width, height)?), stale: Vec::new() });
+        let all = Box { x: 0, y: 0, width, height };
+        let slot = |n| match n {
+            0 => Ok(Slot { picture: Arc::new(Picture::black(width, height)?), stale: Vec::new() }),
+            _ => Ok(Slot { picture: Arc::new(Picture::untouched(width, height)?), stale: vec![all] }),
+        };
         let slots = (0..len).map(slot).collect::<Result<_, _>>()?;
-        Ok(Self { slots, current: 0, all: Box { x: 0, y: 0, width, height } })
+        Ok(Self { slots, current: 0, all })
     }
 
     /// The picture as it is now, `None` only in a pool of none. It stays as it is for as long as this is held.

@@ -22,8 +22,9 @@ use super::matroska::{self, Tracks};
 use super::picture::Picture;
 use super::watch::{PictureWatch, SoundWatch};
 
-/// Frames that may wait for ffmpeg: one being written, one next.
-const FRAMES_WAITING: usize = 2;
+/// Frames that may wait for ffmpeg, one of them being written: a fifth of a second at 30 a second, which is what a full
+/// machine makes it wait now and then. Their memory is touched only when they are needed.
+const FRAMES_WAITING: usize = 6;
 /// Pictures that a recording needs so that one is always free while ffmpeg keeps up: those that wait, one whose last
 /// part is in the pipe, one to draw in.
 pub const PICTURES: usize = FRAMES_WAITING + 2;

@@ -112,17 +112,12 @@ impl Sync {
 
 impl fmt::Display for Sync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "beep − flash: mean {:+.1} ms, worst {:+.1} ms, {:+.1} ms a minute over {} pairs; beeps found {}/{}, flashes {}",
-            self.mean(),
-            self.worst(),
-            self.drift(),
-            self.offsets.len(),
-            self.beeps,
-            self.expected,
-            self.flashes
-        )
+        write!(f, "beep − flash: mean {:+.1} ms, worst {:+.1} ms", self.mean(), self.worst())?;
+        if self.drift().is_finite() {
+            write!(f, ", {:+.1} ms a minute", self.drift())?;
+        }
+        let (pairs, beeps, expected) = (self.offsets.len(), self.beeps, self.expected);
+        write!(f, " over {pairs} pairs; beeps found {beeps}/{expected}, flashes {}", self.flashes)
     }
 }
 

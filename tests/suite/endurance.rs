@@ -18,7 +18,7 @@ use crate::standin::{Meeting, Room, Standin};
 
 const MIB: u64 = 1 << 20;
 /// Beep against flash on average, in milliseconds either way…
-const MEAN_LIMIT: f64 = 40.0;
+const MEAN_LIMIT: f64 = 20.0;
 /// …nearly each of them against that average…
 const SPREAD_LIMIT: f64 = 40.0;
 /// …and how it may change, in milliseconds a minute. PulseAudio's null sink alone would make 6 of it; the clock lets the
