@@ -14,7 +14,7 @@ const LEFT: f64 = 170.0;
 const RIGHT: f64 = 190.0;
 const BAR: f64 = 18.0;
 const GAP: f64 = 16.0;
-const TOP: f64 = 62.0;
+const TOP: f64 = 78.0;
 
 /// Readable on white and on black: the background is its own.
 fn colour(name: &str) -> &'static str {
@@ -25,7 +25,8 @@ fn colour(name: &str) -> &'static str {
     }
 }
 
-pub fn svg(title: &str, subtitle: &str, groups: &[Group]) -> String {
+/// `machine`: what it was measured on.
+pub fn svg(title: &str, subtitle: &str, machine: &str, groups: &[Group]) -> String {
     let highest = groups.iter().flat_map(|group| &group.bars).map(|(_, value, _)| *value).fold(f64::EPSILON, f64::max);
     let rows: f64 = groups.iter().map(|group| BAR * count(group.bars.len()) + GAP).sum();
     let height = TOP + rows + 8.0;
@@ -33,9 +34,11 @@ pub fn svg(title: &str, subtitle: &str, groups: &[Group]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text x=\"16\" y=\"24\" font-size=\"16\" font-weight=\"bold\" fill=\"#1f2328\">{}</text>\n\
-         <text x=\"16\" y=\"43\" fill=\"#59636e\">{}</text>\n",
+         <text x=\"16\" y=\"43\" fill=\"#59636e\">{}</text>\n\
+         <text x=\"16\" y=\"59\" fill=\"#59636e\">{}</text>\n",
         escaped(title),
-        escaped(subtitle)
+        escaped(subtitle),
+        escaped(machine)
     );
     let mut y = TOP;
     for group in groups {

@@ -199,6 +199,6 @@ fn chart(runs: &Runs, ratios: &[Ratio], machine: &Machine) -> String {
             None => groups.push(Group { label: scene.name().to_owned(), bars: vec![bar] }),
         }
     }
-    let subtitle = format!("percent of one processor, 1920×1080, up to 30 fps; {}", machine.line());
-    chart::svg("What a recording costs besides Chrome", &subtitle, &groups)
+    let subtitle = "percent of one processor, at 1920×1080 and up to 30 frames a second";
+    chart::svg("What a recording costs besides Chrome", subtitle, &machine.line(), &groups)
 }

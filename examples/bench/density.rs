@@ -224,6 +224,6 @@ fn chart(found: &[Found], machine: &Machine) -> String {
             .collect(),
     };
     let groups: Vec<Group> = found.chunks(2).map(group).collect();
-    let subtitle = format!("recordings at once with whole sound and less than 1 % of frames lost; {}", machine.line());
-    chart::svg("How many recordings one machine holds", &subtitle, &groups)
+    let subtitle = "recordings at once, each with whole sound and less than 1 % of its frames lost";
+    chart::svg("How many recordings one machine holds", subtitle, &machine.line(), &groups)
 }
