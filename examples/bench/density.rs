@@ -14,7 +14,7 @@ use crate::cost::write_json;
 use crate::machine::Machine;
 use crate::measure::sound;
 use crate::run::Recording;
-use crate::scene::Scene;
+use crate::scene::{BEEP_HZ, Scene};
 use crate::standin::{Deployment, Standin};
 use crate::worker::Pipeline;
 
@@ -178,7 +178,7 @@ async fn watch(running: &mut [Running], seconds: u32) -> anyhow::Result<Window> 
 
 /// What the file of one recording has in each window since it began.
 fn look_into(file: &Path, file_began: Instant, pipeline: Pipeline, windows: &mut [Window]) -> anyhow::Result<()> {
-    let beeps = sound::beeps(file, 1000.0)?;
+    let beeps = sound::beeps(file, BEEP_HZ)?;
     let packets = crate::measure::packets(file)?;
     let frames: Vec<f64> = packets.iter().filter(|packet| packet.is_video).map(|packet| packet.at).collect();
     for window in windows.iter_mut().filter(|window| window.began > file_began) {

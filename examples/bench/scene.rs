@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::standin::Meeting;
 use crate::standin::meeting::Stage;
 
+/// The pitch of the beep of every page here.
+pub const BEEP_HZ: f64 = 1000.0;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scene {
     /// Slides, one change a second.
@@ -38,7 +41,8 @@ impl Scene {
             Self::FourWebcams => 4,
         };
         let stage = if self == Self::Film { Stage::Film } else { Stage::Meeting };
-        Meeting { stage, webcams, flash: false, slide_every: Some(Duration::from_secs(1)), ..Meeting::default() }
+        let (beep_hz, slide_every) = (Some(BEEP_HZ), Some(Duration::from_secs(1)));
+        Meeting { stage, webcams, beep_hz, slide_every, flash: false, ..Meeting::default() }
     }
 
     /// The least that the reference pipeline must cost over what ours costs: with PulseAudio on both sides, and without.

@@ -6,12 +6,11 @@ use std::time::Duration;
 use crate::measure::sync::Sync;
 use crate::measure::{picture, probe, sound, sync};
 use crate::run::{self, Recording};
+use crate::scene::BEEP_HZ;
 use crate::standin::meeting::area;
 use crate::standin::{Deployment, Meeting, Standin};
 use crate::worker::Pipeline;
 
-/// The pitch of the page's beep.
-const BEEP_HZ: f64 = 1000.0;
 /// When memory is looked at first.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -40,7 +39,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     );
     for round in 1..=options.rounds {
         for pipeline in pipelines.iter().filter(|pipeline| run::is_there(**pipeline)) {
-            let meeting = Meeting { webcams: 1, ..Meeting::default() };
+            let meeting = Meeting { webcams: 1, beep_hz: Some(BEEP_HZ), ..Meeting::default() };
             let recording = Recording::start(&standin, meeting, *pipeline, pipeline.name()).await?;
             let rest = Duration::from_secs(options.seconds.into()).saturating_sub(SETTLED);
             tokio::time::sleep(SETTLED).await;

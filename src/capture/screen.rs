@@ -152,15 +152,10 @@ impl Source {
 
     /// Brings `pool` up to date with what has changed since the last call, or with all of the screen: one instant of it,
     /// because the server paints nothing meanwhile. Whether anything is new.
+    ///
+    /// Where it fails, the connection is of no use any more, and the server forgets the grab with it.
     fn take(&self, pool: &mut Pool, all: bool) -> Result<bool, SourceError> {
         self.connection.grab_server()?;
-        let taken = self.take_grabbed(pool, all);
-        // Where taking failed, the connection is of no use any more, and the server forgets the grab with it.
-        self.connection.flush()?;
-        taken
-    }
-
-    fn take_grabbed(&self, pool: &mut Pool, all: bool) -> Result<bool, SourceError> {
         self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
         let changed = self.connection.xfixes_fetch_region(self.region)?.reply()?;
         let changed = if all { vec![self.all()] } else { self.boxes(&changed.rectangles) };
@@ -251,7 +246,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             }
             pacer.passed(now);
             tell(&mut losses, now, sender.counters());
-            let is_new = changed.is_some();
+            let mut is_new = false;
             if let Some(since) = changed {
                 let late = pacer.missed(due.max(since), now);
                 sender.counters().frames_late.fetch_add(late, Ordering::Relaxed);
@@ -260,7 +255,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                     sender.dropped();
                     continue;
                 }
-                source.take(&mut pool, false)?;
+                is_new = source.take(&mut pool, false)?;
                 changed = None;
             }
             if send(sender, now, &pool, is_new) == Err(Closed) {

@@ -163,7 +163,7 @@ impl Sender {
 
 fn write(mut pipe: Pipe, tracks: &Tracks, items: &Receiver<Item>, waiting: &AtomicUsize) -> std::io::Result<()> {
     let mut stream = matroska::Stream::default();
-    pipe.copy([&matroska::header(tracks), &[]])?;
+    pipe.copy([&matroska::header(tracks)])?;
     while let Ok(item) = items.recv() {
         match item {
             Item::Picture { at, picture } => {
@@ -198,6 +198,7 @@ impl Pipe {
     fn copy<const N: usize>(&mut self, slices: [&[u8]; N]) -> std::io::Result<()> {
         let mut slices = slices.map(IoSlice::new);
         let mut rest = &mut slices[..];
+        // Leaves out the empty ones in front, of which nothing could be written.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             match self.file.write_vectored(rest) {

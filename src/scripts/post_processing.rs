@@ -1,6 +1,7 @@
 //! `recorder.post_processing_scripts` (PROTOCOL 7): after a successful transcode each program of the list is run, in
-//! order, with one argument, a JSON object, and the path of the recording's summary in the environment. A program that fails is an error in the log and in the summary; it does
-//! not keep the others from running, nor does it undo the recording.
+//! order, with one argument, a JSON object, and the path of the recording's summary in the environment. A program that
+//! fails is an error in the log and in the summary; it does not keep the others from running, nor does it undo the
+//! recording.
 //!
 //! No shell stands in between. What a program leaves running in its process group when it ends is ended with it.
 

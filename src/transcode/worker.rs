@@ -221,8 +221,10 @@ async fn remove_raw(raw: PathBuf) {
     let remove = move || {
         let summary = job::summary_of(&raw);
         std::fs::remove_file(&raw)?;
-        if let Some(summary) = summary {
-            std::fs::remove_file(&summary)?;
+        if let Some(summary) = summary
+            && let Err(error) = std::fs::remove_file(&summary)
+        {
+            tracing::warn!(summary = %summary.display(), %error, "the summary beside the raw file could not be removed");
         }
         raw.parent().map_or(Ok(()), files::fsync_dir)
     };

@@ -128,7 +128,8 @@ async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_me
     assert!(summary["frames_dropped"].as_u64().unwrap() > 0, "{summary}");
     assert_eq!(summary["sound_gaps"], 0, "{summary}");
     assert!(grown <= 40 * MIB, "{grown} bytes");
-    recorder.stop(&[]);
+    let log = recorder.stop(&[]);
+    assert!(log.contains("frames are being lost"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

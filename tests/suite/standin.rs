@@ -261,6 +261,12 @@ async fn the_rtmp_receiver_writes_down_what_it_is_sent() {
     assert_eq!((info.video().unwrap().codec.as_str(), info.audio().unwrap().codec.as_str()), ("h264", "aac"));
 }
 
+/// Has ffmpeg make a file.
+fn draw(path: &Path, arguments: &[&str]) {
+    let done = Command::new("ffmpeg").args(["-v", "error", "-nostdin"]).args(arguments).arg(path).status().unwrap();
+    assert!(done.success());
+}
+
 /// Six seconds with a flash at each half second and a beep 40 ms later, in the left third of a moving picture.
 fn clip(dir: &Path, name: &str, select: &str, output: &[&str]) -> PathBuf {
     let path = dir.join(name);
@@ -269,27 +275,8 @@ fn clip(dir: &Path, name: &str, select: &str, output: &[&str]) -> PathBuf {
          drawbox=x=220:w=200:h=360:color=0x2860c8:t=fill,{select}"
     );
     let beeps = "aevalsrc='if(between(mod(t,1),0.54,0.64),0.4*sin(2*PI*1000*t),0)+0.001*sin(2*PI*50*t)':s=48000:d=6";
-    let done = Command::new("ffmpeg")
-        .args([
-            "-v",
-            "error",
-            "-nostdin",
-            "-f",
-            "lavfi",
-            "-i",
-            &picture,
-            "-f",
-            "lavfi",
-            "-i",
-            beeps,
-            "-fps_mode",
-            "vfr",
-        ])
-        .args(output)
-        .arg(&path)
-        .status()
-        .unwrap();
-    assert!(done.success());
+    let inputs = ["-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", beeps, "-fps_mode", "vfr"];
+    draw(&path, &[inputs.as_slice(), output].concat());
     path
 }
 
@@ -354,14 +341,10 @@ fn torn(dir: &Path, name: &str, drawn: &str) -> PathBuf {
     let path = dir.join(name);
     let filter =
         format!("drawbox={drawn}:color=0x1e3cc8:t=fill:enable='eq(n,5)',scale=out_color_matrix=bt709:out_range=tv");
-    let done = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", "color=0xdc2828:size=1920x1080:rate=10:duration=1"])
-        .args(["-vf", &filter, "-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_range", "tv"])
-        .args(["-c:v", "libx264", "-preset", "ultrafast"])
-        .arg(&path)
-        .status()
-        .unwrap();
-    assert!(done.success());
+    let page = "color=0xdc2828:size=1920x1080:rate=10:duration=1";
+    let tags = ["-pix_fmt", "yuv420p", "-colorspace", "bt709", "-color_range", "tv"];
+    let encoder = ["-c:v", "libx264", "-preset", "ultrafast"];
+    draw(&path, &[["-f", "lavfi", "-i", page, "-vf", &filter].as_slice(), &tags, &encoder].concat());
     path
 }
 
