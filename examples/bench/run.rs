@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::measure::cost::{Meter, resident};
 use crate::scene::Scene;
-use crate::standin::{Meeting, Standin};
+use crate::standin::{Meeting, Room, Standin};
 use crate::worker::{Done, Pipeline, Said};
 
 /// Chrome's start and the join, on a machine that may be full.
@@ -48,9 +48,15 @@ pub struct Recording {
     said: Lines<BufReader<ChildStdout>>,
     pipeline: Pipeline,
     file: PathBuf,
+    room: Room,
 }
 
 impl Recording {
+    /// What its page said of each flash.
+    pub fn flashes(&self) -> Vec<(f64, f64)> {
+        self.room.flashes()
+    }
+
     /// Starts it; media flows when this returns.
     pub async fn start(standin: &Standin, meeting: Meeting, pipeline: Pipeline, name: &str) -> anyhow::Result<Self> {
         let room = standin.meeting(meeting);
@@ -68,7 +74,7 @@ impl Recording {
         let mut process = command.spawn()?;
         let stdin = process.stdin.take().context("no standard input")?;
         let said = BufReader::new(process.stdout.take().context("no standard output")?).lines();
-        let mut recording = Self { process, stdin, said, pipeline, file };
+        let mut recording = Self { process, stdin, said, pipeline, file, room };
         match tokio::time::timeout(START_LIMIT, recording.hear()).await.context("it does not start")?? {
             Said::Recording => Ok(recording),
             Said::Done(_) => bail!("it ended at its start"),

@@ -46,6 +46,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             let memory = recording.resident();
             tokio::time::sleep(rest).await;
             let later = recording.resident();
+            let shown = recording.flashes();
             let file = recording.stop().await?;
             if let Some(keep) = &options.keep {
                 std::fs::create_dir_all(keep)?;
@@ -53,6 +54,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             }
             let found = measure(&file)?;
             println!("{round:3}  {:9}  {found}", pipeline.name());
+            println!("                without Chrome's own share {}", found.without_page(&shown));
             if *pipeline == Pipeline::Ours {
                 let [memory, later] = [memory, later].map(|bytes| bytes >> 20);
                 println!("     memory of the capture side {memory} MiB after 10 s, {later} MiB at the end");

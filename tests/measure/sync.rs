@@ -59,6 +59,24 @@ impl Sync {
         sorted.get(sorted.len() * 4 / 5).copied().unwrap_or(f64::NAN)
     }
 
+    /// The same without the page's own share: what the recorder put between them. A busy machine lets Chrome show a flash
+    /// later than it should, and Chrome says when it did. `shown`: when each flash was on the screen, in seconds by
+    /// any clock, and how much later its beep was, in milliseconds. Pairs of which nothing is known are left out.
+    pub fn without_page(&self, shown: &[(f64, f64)]) -> Self {
+        let flashes: Vec<f64> = self.times.iter().zip(&self.offsets).map(|(at, offset)| at - offset / 1000.0).collect();
+        let near = |flash: f64, shift: f64| {
+            shown.iter().find(|(at, _)| (at + shift - flash).abs() < REACH).map(|(_, offset)| *offset)
+        };
+        // The shift between the clocks is the one by which most flashes find each other.
+        let shifts = flashes.iter().take(1).flat_map(|flash| shown.iter().map(move |(at, _)| flash - at));
+        let found = |shift: &f64| flashes.iter().filter(|flash| near(**flash, *shift).is_some()).count();
+        let shift = shifts.max_by_key(found).unwrap_or(0.0);
+        let pairs = self.times.iter().zip(&self.offsets).zip(&flashes);
+        let (times, offsets) =
+            pairs.filter_map(|((at, offset), flash)| Some((*at, offset - near(*flash, shift)?))).unzip();
+        Self { times, offsets, ..self.clone() }
+    }
+
     /// The largest distance of an offset from the mean of them all, in milliseconds.
     pub fn spread(&self) -> f64 {
         let mean = self.mean();
@@ -119,6 +137,21 @@ impl fmt::Display for Sync {
         let (pairs, beeps, expected) = (self.offsets.len(), self.beeps, self.expected);
         write!(f, " over {pairs} pairs; beeps found {beeps}/{expected}, flashes {}", self.flashes)
     }
+}
+
+#[test]
+fn what_the_page_did_is_told_from_what_the_recorder_did() {
+    let page = |n: u32| if n % 3 == 0 { -16.0 } else { 2.0 };
+    let beeps: Vec<f64> = (0..20).map(f64::from).collect();
+    let flashes: Vec<f64> = (0..20).map(|n| f64::from(n) - (page(n) + 5.0) / 1000.0).collect();
+    // The page's clock is another one, its first flashes came before the film, and one of its reports is missing.
+    let shown: Vec<_> =
+        (0..23).filter(|n| *n != 9).map(|n| (f64::from(n) + 70.0, if n < 3 { 0.0 } else { page(n - 3) })).collect();
+    let sync = pair(&beeps, &flashes, 20);
+    let own = sync.without_page(&shown);
+    assert_eq!(own.offsets.len(), 19, "{own}");
+    assert!(own.offsets.iter().all(|offset| (offset - 5.0).abs() < 1e-6), "{:?}", own.offsets);
+    assert!(sync.without_page(&[]).offsets.is_empty());
 }
 
 #[test]

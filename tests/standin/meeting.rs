@@ -109,6 +109,15 @@ pub struct Presence {
     pub sounds: usize,
 }
 
+/// A flash as Chrome says that it was shown.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+pub struct Flash {
+    /// When it was on the screen, in seconds since the page was loaded.
+    pub shown: f64,
+    /// When its beep left the output, minus that, in milliseconds: positive where the sound is late.
+    pub offset: f64,
+}
+
 /// An open meeting. Clones are the same meeting.
 #[derive(Clone)]
 pub struct Room {
@@ -125,6 +134,7 @@ struct State {
     /// Heading and text of the error page, once there is one.
     error: Mutex<Option<(String, String)>>,
     visits: Mutex<Vec<Visit>>,
+    flashes: Mutex<Vec<Flash>>,
     presence: watch::Sender<Presence>,
     orders: broadcast::Sender<Value>,
 }
@@ -138,6 +148,7 @@ impl Room {
             meeting,
             error: Mutex::default(),
             visits: Mutex::default(),
+            flashes: Mutex::default(),
             presence: watch::channel(Presence::default()).0,
             orders: broadcast::channel(64).0,
         };
@@ -206,6 +217,12 @@ impl Room {
         self.state.visits.lock().unwrap().clone()
     }
 
+    /// When each flash so far was on the screen, in seconds since the page was loaded, and how much later its beep left the output, in
+    /// milliseconds.
+    pub fn flashes(&self) -> Vec<(f64, f64)> {
+        self.state.flashes.lock().unwrap().iter().map(|flash| (flash.shown, flash.offset)).collect()
+    }
+
     pub fn presence(&self) -> Presence {
         self.state.presence.borrow().clone()
     }
@@ -248,6 +265,10 @@ impl Room {
 
     pub(super) fn joined(&self) {
         self.state.presence.send_modify(|presence| presence.joins += 1);
+    }
+
+    pub(super) fn flashed(&self, flash: Flash) {
+        self.state.flashes.lock().unwrap().push(flash);
     }
 
     pub(super) fn sounding(&self) {
