@@ -141,7 +141,7 @@ impl fmt::Display for Sync {
 
 #[test]
 fn what_the_page_did_is_told_from_what_the_recorder_did() {
-    let page = |n: u32| if n % 3 == 0 { -16.0 } else { 2.0 };
+    let page = |n: u32| if n.is_multiple_of(3) { -16.0 } else { 2.0 };
     let beeps: Vec<f64> = (0..20).map(f64::from).collect();
     let flashes: Vec<f64> = (0..20).map(|n| f64::from(n) - (page(n) + 5.0) / 1000.0).collect();
     // The page's clock is another one, its first flashes came before the film, and one of its reports is missing.
