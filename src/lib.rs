@@ -30,105 +30,172 @@ use tokio_util::task::TaskTracker;
 use capture::rig::LiveRig;
 use capture::{browser, sandbox};
 use config::Config;
-use delivery::jobs::JobPublisher;
-use delivery::notifier::Notifier;
+use delivery::courier::Courier;
+use delivery::outbox::Outbox;
 use fleet::heartbeat::Heartbeat;
 use fleet::load;
 use fleet::permits::Permits;
 use nats::{ConnectError, Nats};
 use recording::driver::Surroundings;
+use recording::journal::Journal;
 use recording::service::Service;
+use recording::session::Limits;
 use recording::summary::Summaries;
 use rigs::Rigs;
+use storage::lock::StateLock;
 use transcode::worker;
 
-/// What is still to be told or published when everything else has ended gets this much longer.
+/// What is still to be told or published when everything else has ended gets this much longer; the rest waits in the outbox.
 const DELIVERY_GRACE: Duration = Duration::from_secs(10);
+
+/// How the node is told to end.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Take nothing on any more; what runs goes on.
+    pub drain: CancellationToken,
+    /// End what runs, properly. Implies the other.
+    pub end: CancellationToken,
+}
+
+impl Shutdown {
+    /// Ends all of it.
+    pub fn end_now(&self) {
+        self.drain.cancel();
+        self.end.cancel();
+    }
+}
 
 /// Runs the node until `shutdown`; back when recordings are closed, jobs handed back and the server told.
 ///
 /// # Errors
 /// Where the host lacks something the node needs, or the configuration turns out to be unusable.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(telemetry::redact::register).collect();
     let recorder = config.recorder.id.clone();
     let mode = config.recorder.mode;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), id = %recorder, mode = mode.as_str(), pid = std::process::id(), "starting");
     tls::provide_crypto();
     check_host(&config)?;
+    let _lock = StateLock::take(&config.recorder.state_dir)?;
 
-    let notifier = Notifier::new(&config.server, &recorder)?;
-    let nats = match Nats::connect(&config.nats, &config.server, &recorder, &shutdown).await {
+    let courier = Courier::new(&config.server, &recorder, Outbox::open(&config.recorder.state_dir)?)?;
+    courier.outbox().sweep().await;
+    // Before there is NATS: the server may be told without it.
+    courier.take_up();
+    let nats = match Nats::connect(&config.nats, &config.server, &recorder, &shutdown.drain).await {
         Ok(nats) => nats,
-        Err(ConnectError::Cancelled) => return Ok(()),
+        Err(ConnectError::Cancelled) => {
+            courier.shutdown(DELIVERY_GRACE).await;
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
+    courier.connect(nats.clone());
 
-    let tasks = TaskTracker::new();
-    let (load, loads) = watch::channel(0.0);
-    let failed = CancellationToken::new();
-    vital(&tasks, &shutdown, &failed, "load", load::measure(load, shutdown.clone()));
-    if mode.records() {
-        let permits = Permits::new(config.recorder.max_limit);
-        let requests = nats.requests().await?;
-        let heartbeat = Heartbeat {
-            nats: nats.clone(),
-            recorder: recorder.clone(),
-            max_limit: config.recorder.max_limit,
-            total_cores: load::total_cores(),
-            progress: permits.running(),
-            load: loads.clone(),
-        };
-        let publisher = JobPublisher::new(nats.clone(), shutdown.clone(), DELIVERY_GRACE);
-        let summaries = Summaries::new(&config.recorder.state_dir);
-        let surroundings =
-            Surroundings { recorder: recorder.clone(), notifier: notifier.clone(), publisher, summaries };
-        let rigs = Arc::new(Rigs::new(config.clone(), chrome_sandbox(&config).await));
-        let service = Service::<LiveRig>::new(surroundings, permits, rigs);
-        vital(&tasks, &shutdown, &failed, "requests", service.run(requests, shutdown.clone()));
-        // Listening first, announcing second: no request is missed.
-        vital(&tasks, &shutdown, &failed, "heartbeat", heartbeat.run(shutdown.clone()));
-    }
-    if mode.transcodes() {
-        let (nats, notifier, cancel) = (nats.clone(), notifier.clone(), shutdown.clone());
-        let settings = transcode::job::Settings::from(&config);
-        vital(&tasks, &shutdown, &failed, "transcoder", async move {
-            if let Some(jobs) = nats.jobs(&cancel).await {
-                worker::run(jobs, notifier, settings, loads, cancel).await;
-            }
-        });
-    }
-    tasks.close();
-    tasks.wait().await;
-    notifier.shutdown(DELIVERY_GRACE).await;
-    anyhow::ensure!(!failed.is_cancelled(), "stopped because a part of the node has ended by itself");
+    let node = Node { config, shutdown, nats, courier, tasks: TaskTracker::new(), failed: CancellationToken::new() };
+    node.start().await?;
+    node.tasks.close();
+    node.tasks.wait().await;
+    node.courier.shutdown(DELIVERY_GRACE).await;
+    anyhow::ensure!(!node.failed.is_cancelled(), "stopped because a part of the node has ended by itself");
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Runs a part that the node cannot do without: should it end before the node does, so does the node.
-fn vital(
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-    failed: &CancellationToken,
-    name: &'static str,
-    part: impl Future<Output = ()> + Send + 'static,
-) {
-    let (shutdown, failed) = (shutdown.clone(), failed.clone());
-    tasks.spawn(async move {
-        // In a task of its own, so that a panic ends here.
-        let ended = tokio::spawn(part).await;
-        if shutdown.is_cancelled() && ended.is_ok() {
-            return;
+/// What the parts of a node share.
+struct Node {
+    config: Config,
+    shutdown: Shutdown,
+    nats: Nats,
+    courier: Courier,
+    tasks: TaskTracker,
+    failed: CancellationToken,
+}
+
+impl Node {
+    /// Starts every part that the mode asks for.
+    async fn start(&self) -> anyhow::Result<()> {
+        let Shutdown { drain, end } = self.shutdown.clone();
+        let (load, loads) = watch::channel(0.0);
+        self.vital("load", load::measure(load, end.clone()));
+        self.start_recording(&loads).await?;
+        if self.config.recorder.mode.transcodes() {
+            let (nats, courier) = (self.nats.clone(), self.courier.clone());
+            let settings = transcode::job::Settings::from(&self.config);
+            self.vital("transcoder", async move {
+                if let Some(jobs) = nats.jobs(&drain).await {
+                    worker::run(jobs, courier, settings, loads, drain, end).await;
+                }
+            });
         }
-        tracing::error!(
-            part = name,
-            ?ended,
-            "a part of the node has ended by itself: shutting down; restart the recorder"
-        );
-        failed.cancel();
-        shutdown.cancel();
-    });
+        Ok(())
+    }
+
+    /// Takes up what an earlier run has left, also where nothing is recorded any more; then takes requests.
+    async fn start_recording(&self, loads: &watch::Receiver<f64>) -> anyhow::Result<()> {
+        let Config { recorder, .. } = &self.config;
+        let (id, records) = (recorder.id.clone(), recorder.mode.records());
+        let Shutdown { drain, end } = self.shutdown.clone();
+        let permits = Permits::new(recorder.max_limit);
+        let surroundings = Surroundings {
+            recorder: id.clone(),
+            courier: self.courier.clone(),
+            summaries: Summaries::new(&recorder.state_dir),
+            limits: Limits::default(),
+        };
+        let sandbox = records && chrome_sandbox(&self.config).await;
+        let rigs = Arc::new(Rigs::new(self.config.clone(), sandbox));
+        let journal = Journal::new(&recorder.state_dir);
+        let progress = permits.running();
+        let mut service = Service::<LiveRig>::new(surroundings, permits, rigs, journal);
+        service.recover(records).await;
+        if !records {
+            self.tasks.spawn(async move {
+                drain.cancelled().await;
+                service.finish().await;
+                end.cancel();
+            });
+            return Ok(());
+        }
+        let requests = self.nats.requests().await?;
+        let heartbeat = Heartbeat {
+            nats: self.nats.clone(),
+            recorder: id,
+            max_limit: recorder.max_limit,
+            total_cores: load::total_cores(),
+            progress,
+            load: loads.clone(),
+            draining: false,
+        };
+        let (draining, ended) = (drain.clone(), end.clone());
+        self.vital("requests", async move {
+            service.run(requests, draining, ended.clone()).await;
+            // The last recording is over: nothing keeps the rest of the node.
+            ended.cancel();
+        });
+        // Listening first, announcing second: no request is missed.
+        self.vital("heartbeat", heartbeat.run(drain, end));
+        Ok(())
+    }
+
+    /// Runs a part that the node cannot do without: should it end before the node does, so does the node.
+    fn vital(&self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        let (shutdown, failed) = (self.shutdown.clone(), self.failed.clone());
+        self.tasks.spawn(async move {
+            // In a task of its own, so that a panic ends here.
+            let ended = tokio::spawn(part).await;
+            if shutdown.drain.is_cancelled() && ended.is_ok() {
+                return;
+            }
+            tracing::error!(
+                part = name,
+                ?ended,
+                "a part of the node has ended by itself: shutting down; restart the recorder"
+            );
+            failed.cancel();
+            shutdown.end_now();
+        });
+    }
 }
 
 /// Names everything the host lacks, and what of the configuration is not heeded.

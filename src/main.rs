@@ -1,14 +1,14 @@
-//! Command line → configuration → [`plugnmeet_recorder::run`]; exit codes.
+//! Command line → configuration → [`plugnmeet_recorder::run`]; signals; exit codes.
 //!
 //! 0: stopped as asked; 1: cannot run (the log says why); 2: wrong usage or configuration.
 
 use std::process::ExitCode;
 
+use plugnmeet_recorder::Shutdown;
 use plugnmeet_recorder::cli::Cli;
 use plugnmeet_recorder::config::Config;
 use plugnmeet_recorder::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// Wrong usage or configuration; a service manager should not try again.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -47,25 +47,32 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let shutdown = CancellationToken::new();
+        let shutdown = Shutdown::default();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(on_signals(terminate, interrupt, shutdown.clone()));
         plugnmeet_recorder::run(config, shutdown).await
     })
 }
 
-/// The first signal shuts down; later ones are only acknowledged, since every recording is being closed already.
-async fn on_signals(mut terminate: Signal, mut interrupt: Signal, shutdown: CancellationToken) {
+/// The first SIGTERM drains: recordings go on to their end. A second one, or SIGINT, closes them now. Later ones are only
+/// acknowledged.
+async fn on_signals(mut terminate: Signal, mut interrupt: Signal, shutdown: Shutdown) {
     loop {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let (name, end) = tokio::select! {
+            _ = terminate.recv() => ("SIGTERM", shutdown.drain.is_cancelled()),
+            _ = interrupt.recv() => ("SIGINT", true),
         };
-        if shutdown.is_cancelled() {
+        if shutdown.end.is_cancelled() {
             tracing::info!(signal = name, "already shutting down");
+        } else if end {
+            tracing::info!(signal = name, "shutting down: recordings are closed now");
+            shutdown.end_now();
         } else {
-            tracing::info!(signal = name, "shutting down");
-            shutdown.cancel();
+            tracing::info!(
+                signal = name,
+                "draining: nothing new is taken on; a second signal closes running recordings now"
+            );
+            shutdown.drain.cancel();
         }
     }
 }

@@ -1,12 +1,12 @@
 //! How a start request and the configuration make a rig and a raw file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::capture::encoder_options::Target;
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::config::Config;
 use crate::protocol::ids::InvalidName;
-use crate::protocol::request::{Output, Start};
+use crate::protocol::request::{Output, RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
 use crate::recording::service::Plan;
 
@@ -35,19 +35,17 @@ impl Rigs {
 
     /// Beside the logs, or beside the raw files where there is no log file.
     fn screenshot(&self, start: &Start) -> PathBuf {
-        let log_dir = self.config.log.file.as_deref().and_then(std::path::Path::parent);
+        let log_dir = self.config.log.file.as_deref().and_then(Path::parent);
         let dir = log_dir.unwrap_or(&self.config.recorder.temporary_dir);
         dir.join(format!("{}-{}.png", start.info.recording_id, start.kind().as_str()))
     }
 }
 
 impl Plan<LiveRig> for Rigs {
-    fn rig(&self, start: &Start, raw: Option<&RawFile>) -> RigSpec {
-        let (target, ffmpeg) = match (&start.output, raw) {
-            (Output::Rtmp(url), _) => (Target::Rtmp(url.clone()), &self.config.ffmpeg.rtmp),
-            (Output::File, raw) => {
-                (Target::File(raw.map(|raw| raw.growing.clone()).unwrap_or_default()), &self.config.ffmpeg.recording)
-            }
+    fn rig(&self, start: &Start, part: Option<&Path>) -> RigSpec {
+        let (target, ffmpeg) = match &start.output {
+            Output::Rtmp(url) => (Target::Rtmp(url.clone()), &self.config.ffmpeg.rtmp),
+            Output::File => (Target::File(part.map(Path::to_owned).unwrap_or_default()), &self.config.ffmpeg.recording),
         };
         RigSpec {
             url: self.url(start),
@@ -62,14 +60,14 @@ impl Plan<LiveRig> for Rigs {
         }
     }
 
-    fn raw_file(&self, start: &Start) -> Result<RawFile, InvalidName> {
+    fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName> {
         let recorder = &self.config.recorder;
         RawFile::new(
             &recorder.temporary_dir,
             &recorder.main_path,
             &recorder.sub_path,
-            &start.info.recording_id,
-            &start.info.room_id,
+            &info.recording_id,
+            &info.room_id,
         )
     }
 }

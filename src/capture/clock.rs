@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Comparisons that are looked at together; with chunks of 50 ms, two and a half seconds.
 const WINDOW: usize = 50;
 /// Counting and age may differ by this much before it is corrected…
@@ -31,7 +33,7 @@ pub enum Correction {
 }
 
 /// What was done since the start to keep sound and picture together. The stream's beginning does not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Corrections {
     /// Times at which sound was missing, and how much silence stands in for it, in milliseconds.
     pub gaps: u64,
@@ -41,6 +43,16 @@ pub struct Corrections {
     pub offsets: u64,
     pub put_in_ms: u64,
     pub left_out_ms: u64,
+}
+
+impl std::ops::AddAssign for Corrections {
+    fn add_assign(&mut self, other: Self) {
+        self.gaps += other.gaps;
+        self.gaps_ms += other.gaps_ms;
+        self.offsets += other.offsets;
+        self.put_in_ms += other.put_in_ms;
+        self.left_out_ms += other.left_out_ms;
+    }
 }
 
 /// Counts the samples of one recording.

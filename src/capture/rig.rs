@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -55,11 +56,21 @@ pub struct RigSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     Cancelled,
+    /// The meeting does not let it in, or is over.
+    Over(String),
     Failed(String),
 }
 
+/// A capture that does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Break {
+    pub cause: String,
+    /// The meeting has ended for the recorder: joining again is of no use.
+    pub over: bool,
+}
+
 /// What a rig did in its life, and what it saw and heard.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// From the first frame to the last.
     pub duration: Duration,
@@ -83,7 +94,10 @@ pub trait Rig: Sized + Send + 'static {
     fn open(spec: Self::Spec, cancel: CancellationToken) -> impl Future<Output = Result<Self, OpenError>> + Send;
 
     /// Resolves when a part has failed or the meeting has ended, with the cause. Cancel-safe.
-    fn broken(&mut self) -> impl Future<Output = String> + Send;
+    fn broken(&mut self) -> impl Future<Output = Break> + Send;
+
+    /// For how long now there was neither sound nor movement.
+    fn idle(&self) -> Duration;
 
     /// Ends the capture and has the encoder write its end; it is reaped when this returns. What was done is known
     /// even where the encoder did not end well.
@@ -158,12 +172,16 @@ impl Rig for LiveRig {
         }
     }
 
-    async fn broken(&mut self) -> String {
+    async fn broken(&mut self) -> Break {
         if self.cause.is_none() {
             self.cause = Some(self.part_failed().await);
             self.keep_screenshot().await;
         }
-        self.cause.clone().unwrap_or_default()
+        Break { cause: self.cause.clone().unwrap_or_default(), over: false }
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::ZERO
     }
 
     async fn finish(&mut self) -> (Summary, Result<(), String>) {
@@ -318,7 +336,7 @@ impl LiveRig {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
                 Ok(())
             }
-            cause = self.broken() => Err(cause),
+            broken = self.broken() => Err(broken.cause),
             () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
                 Err(format!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs()))
             }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Sound is looked at in pieces of this length: a pause between two words is none, a click of one sample does not
 /// end a silence of minutes unseen.
 const LOOK: Duration = Duration::from_millis(20);
@@ -15,7 +17,7 @@ const FULL_SCALE: f64 = 32_768.0;
 const CHANNELS: u32 = 2;
 
 /// What was heard in a recording's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SoundReport {
     /// Of all sound, 0…1. Silence that was put in counts.
     pub silence_share: f64,
@@ -149,7 +151,7 @@ fn share(part: Duration, whole: Duration) -> f64 {
 }
 
 /// What was seen in a recording's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PictureReport {
     /// The longest time without any change.
     pub longest_freeze: Duration,

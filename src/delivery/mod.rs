@@ -1,5 +1,5 @@
 //! What must reach others: notices to the server, jobs to the work queue.
 
-pub mod jobs;
-pub mod notifier;
+pub mod courier;
+pub mod outbox;
 mod post;

@@ -69,6 +69,16 @@ impl Admission {
         Ok(())
     }
 
+    /// Takes a task on that the node has had before it was started again: whatever its limit is now. False where one of its
+    /// kind runs for the room.
+    pub fn hold(&mut self, room_table_id: i64, kind: Kind, recording: RecordingId) -> bool {
+        let free = !self.tasks.contains_key(&(room_table_id, kind));
+        if free {
+            self.tasks.insert((room_table_id, kind), recording);
+        }
+        free
+    }
+
     /// The task has ended; its place is free. Which recording it was, or `None` where it was not held.
     pub fn release(&mut self, room_table_id: i64, kind: Kind) -> Option<RecordingId> {
         self.tasks.remove(&(room_table_id, kind))
@@ -119,6 +129,10 @@ mod tests {
         assert_eq!(admission.admit(1, Kind::Recording, id("a")), Err(Refusal::InProgress));
         assert_eq!(admission.holds(1, Kind::Recording), Some(&id("a")));
         assert_eq!(admission.holds(1, Kind::Broadcast), None);
+        // What was here before a restart is here again, though the node is full and drains.
+        assert!(admission.hold(8, Kind::Recording, id("d")) && admission.hold(9, Kind::Recording, id("e")));
+        assert!(!admission.hold(8, Kind::Recording, id("f")));
+        assert_eq!(admission.running(), 3);
     }
 
     #[derive(Clone, Debug)]

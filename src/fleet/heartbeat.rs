@@ -39,6 +39,8 @@ pub struct Heartbeat {
     pub progress: watch::Receiver<usize>,
     /// Share of the processors in use, 0…1.
     pub load: watch::Receiver<f64>,
+    /// Nothing is taken on any more.
+    pub draining: bool,
 }
 
 /// What the bucket holds of this node, as far as is known.
@@ -54,9 +56,9 @@ struct Registered {
 }
 
 impl Heartbeat {
-    /// Announces this node until cancelled, through outages; then takes it back.
-    pub async fn run(mut self, cancel: CancellationToken) {
-        let Some(bucket) = self.nats.bucket(&cancel).await else { return };
+    /// Announces this node until `end`, through outages; then takes it back. From `drain` on the server does not choose it.
+    pub async fn run(mut self, drain: CancellationToken, end: CancellationToken) {
+        let Some(bucket) = self.nats.bucket(&drain).await else { return };
         let mut registered: Option<Registered> = None;
         let mut announced_before = false;
         let mut outage = false;
@@ -71,11 +73,15 @@ impl Heartbeat {
             };
             let tick = tokio::select! {
                 biased;
-                () = cancel.cancelled() => break,
+                () = end.cancelled() => break,
+                () = drain.cancelled(), if !self.draining => {
+                    self.draining = true;
+                    true
+                }
                 _ = ticks.tick() => true,
                 () = progressed => false,
             };
-            // Not awaited together with `cancel`: what was begun is in the bucket or not before the purge begins.
+            // Not awaited together with `end`: what was begun is in the bucket or not before the purge begins.
             let told = match registered.take() {
                 Some(old) if tick => self.ping(&bucket, old).await,
                 Some(old) => self.tell_progress(&bucket, old).await,
@@ -111,7 +117,7 @@ impl Heartbeat {
         for field in REGISTRATION {
             let value = match field {
                 Field::MaxLimit => self.max_limit.to_string(),
-                Field::LastPing => unix_milliseconds(),
+                Field::LastPing => self.ping_value(),
                 Field::TotalCores => self.total_cores.to_string(),
                 Field::CurrentProgress => progress.to_string(),
                 Field::CpuScore => score.clone(),
@@ -126,7 +132,7 @@ impl Heartbeat {
         if registered.connects != self.nats.connects() || registered.at.elapsed() >= REGISTER_INTERVAL {
             return self.register(bucket).await;
         }
-        let revision = bucket.put(&Field::LastPing.key(&self.recorder), unix_milliseconds()).await?;
+        let revision = bucket.put(&Field::LastPing.key(&self.recorder), self.ping_value()).await?;
         if revision < registered.revision {
             return self.register(bucket).await;
         }
@@ -137,6 +143,12 @@ impl Heartbeat {
             registered.score = score;
         }
         self.tell_progress(bucket, registered).await
+    }
+
+    /// A node that takes nothing on says that it was last there long ago: the server does not choose it then, but still knows of
+    /// what runs on it.
+    fn ping_value(&self) -> String {
+        if self.draining { "0".to_owned() } else { unix_milliseconds() }
     }
 
     async fn tell_progress(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {

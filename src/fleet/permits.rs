@@ -49,6 +49,15 @@ impl Permits {
         Ok(Permit { places: Arc::clone(&self.places), room_table_id, kind })
     }
 
+    /// Takes a task on that this node has had already, full or not. `None` where one of its kind runs for the room.
+    pub fn hold(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Option<Permit> {
+        let mut admission = self.places.lock();
+        admission.hold(room_table_id, kind, recording).then(|| {
+            self.places.running.send_replace(admission.running());
+            Permit { places: Arc::clone(&self.places), room_table_id, kind }
+        })
+    }
+
     /// The recording of this task, where this node holds it.
     #[must_use]
     pub fn holds(&self, room_table_id: i64, kind: Kind) -> Option<RecordingId> {

@@ -1,49 +1,52 @@
-//! Owns one recording or broadcast: turns what happens into events for its [`Session`] and carries out the effects.
+//! Owns one recording or broadcast: turns what happens into events for its [`Session`] and carries out the effects, each
+//! noted in the journal before or behind it as "The on-disk protocol" (ARCHITECTURE) says.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::journal::{Entry, Stage, Stop};
 use super::raw_file::RawFile;
-use super::session::{Effect, Event, Session, State};
-use super::summary::{Summaries, Summary, Times};
+use super::service::Plan;
+use super::session::{Effect, Event, Left, Limits, Mend, OpenFailure, Session, State};
+use super::summary::{self, Summaries, Summary, Times};
 use crate::capture::rig::{self, OpenError, Rig};
-use crate::delivery::jobs::JobPublisher;
-use crate::delivery::notifier::{Delivered, Notifier};
+use crate::delivery::courier::{Courier, Message};
 use crate::fleet::permits::Permit;
 use crate::protocol::ids::RecorderId;
 use crate::protocol::job::{Job, Work};
 use crate::protocol::notice::{self, Notice, Outcome};
-use crate::protocol::request::{Kind, RecordingInfo};
+use crate::protocol::request::Start;
 use crate::telemetry::redact;
 
 /// How often the session is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
-/// The job follows the notice of the end, so that the server hears of the MP4 last; but it does not wait for ever for
-/// a server that is away.
-const TOLD_LIMIT: Duration = Duration::from_secs(60);
 
 /// What every recording needs of the rest of the program.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     pub recorder: RecorderId,
-    pub notifier: Notifier,
-    pub publisher: JobPublisher,
+    pub courier: Courier,
     pub summaries: Summaries,
+    pub limits: Limits,
 }
 
-/// One recording or broadcast that was taken on.
+/// One recording or broadcast that was taken on, by this run of the program or an earlier one.
 pub struct Task<R: Rig> {
-    pub kind: Kind,
-    pub info: RecordingInfo,
-    pub rig: R::Spec,
+    pub start: Start,
+    /// Makes its rigs.
+    pub plan: Arc<dyn Plan<R>>,
     /// `None` for a broadcast.
     pub raw: Option<RawFile>,
-    /// Its place in the node, given back when the rig is closed.
-    pub permit: Permit,
+    pub entry: Entry,
+    /// `None`: it begins.
+    pub left: Option<Left>,
+    /// Its place in the node, given back when its last rig is closed. `None`: it needs none.
+    pub permit: Option<Permit>,
     /// Asks for the end: the server (`None`), or the program with its reason.
     pub stops: mpsc::Receiver<Option<String>>,
 }
@@ -53,79 +56,77 @@ struct Done<R> {
     event: Event,
     /// Given back by work that had it in hand and did not end it.
     rig: Option<R>,
-    /// What the rig did, once its encoder has ended.
-    summary: Option<rig::Summary>,
 }
 
 impl<R> From<Event> for Done<R> {
     fn from(event: Event) -> Self {
-        Self { event, rig: None, summary: None }
+        Self { event, rig: None }
     }
 }
 
 /// Carries out effects; at most one piece of work at a time.
 struct Driver<R: Rig> {
-    kind: Kind,
-    info: RecordingInfo,
+    start: Start,
+    plan: Arc<dyn Plan<R>>,
     surroundings: Surroundings,
     raw: Option<RawFile>,
+    entry: Entry,
     permit: Option<Permit>,
-    to_open: Option<R::Spec>,
     opening: CancellationToken,
     rig: Option<R>,
     work: Option<BoxFuture<'static, Done<R>>>,
-    /// Resolves when the server knows of the end.
-    end_told: Option<oneshot::Receiver<Delivered>>,
-    /// What the rig did, once it has ended.
-    done: rig::Summary,
-    started: Option<SystemTime>,
+    /// Why the latest part ended, if not as it should.
+    broke: Option<String>,
     ended: Option<SystemTime>,
-    /// What the server is told.
-    outcome: Outcome,
-    /// The summary is on its way to the disk with the job.
-    summarised: bool,
 }
 
 /// Runs a recording to its end.
 pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
-    let Task { kind, info, rig, raw, permit, mut stops } = task;
+    let Task { start, plan, raw, entry, left, permit, mut stops } = task;
+    let (kind, limits) = (start.kind(), surroundings.limits);
     let began = Instant::now();
     let mut driver = Driver::<R> {
-        kind,
-        info,
+        start,
+        plan,
         surroundings,
         raw,
-        permit: Some(permit),
-        to_open: Some(rig),
+        entry,
+        permit,
         opening: CancellationToken::new(),
         rig: None,
         work: None,
-        end_told: None,
-        done: rig::Summary::default(),
-        started: None,
+        broke: None,
         ended: None,
-        outcome: Ok(()),
-        summarised: false,
     };
-    let (mut session, effects) = Session::begin(kind, Duration::ZERO);
+    let (mut session, effects) = match left {
+        None => Session::begin(kind, limits, Duration::ZERO),
+        Some(left) => Session::recover(left, limits, Duration::ZERO),
+    };
     for effect in effects {
-        driver.carry_out(effect);
+        driver.carry_out(effect).await;
     }
     let mut tick = tokio::time::interval(TICK);
     while session.state() != State::Ended {
         let capturing = session.state() == State::Capturing;
+        let idle = driver.rig.as_ref().filter(|_| capturing).map_or(Duration::ZERO, R::idle);
         let event = tokio::select! {
             Some(reason) = stops.recv() => Event::Stop(reason),
             done = done(driver.work.as_mut()) => driver.take_back(done),
-            cause = broken(driver.rig.as_mut()), if capturing => Event::Broke(cause),
-            _ = tick.tick() => Event::Tick,
+            broken = broken(driver.rig.as_mut()), if capturing => {
+                driver.broke = Some(broken.cause.clone());
+                Event::Broke { cause: broken.cause, over: broken.over }
+            }
+            _ = tick.tick() => Event::Tick { idle },
         };
         note(&event);
         for effect in session.on(began.elapsed(), event) {
-            driver.carry_out(effect);
+            driver.carry_out(effect).await;
+        }
+        if let State::Mending(Mend::Waiting { until }) = session.state() {
+            let wait = until.saturating_sub(began.elapsed());
+            tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before the meeting is joined again");
         }
     }
-    driver.say_goodbye().await;
 }
 
 /// Waits for the piece of work in hand.
@@ -136,7 +137,7 @@ async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R>
     }
 }
 
-async fn broken<R: Rig>(rig: Option<&mut R>) -> String {
+async fn broken<R: Rig>(rig: Option<&mut R>) -> rig::Break {
     match rig {
         Some(rig) => rig.broken().await,
         None => std::future::pending().await,
@@ -148,44 +149,41 @@ fn note(event: &Event) {
     match event {
         Event::Stop(None) => tracing::info!("the server asks to stop"),
         Event::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
-        Event::Broke(cause) => tracing::error!(cause, "the capture broke off; what was recorded is kept"),
-        Event::OpenFailed(Some(cause)) => tracing::error!(cause, "the meeting cannot be recorded"),
-        Event::OpenFailed(None) => tracing::info!("stopped before the meeting was reached"),
+        Event::Broke { cause, over: true } => tracing::warn!(cause, "the meeting is over for the recorder"),
+        Event::Broke { cause, over: false } => {
+            tracing::error!(cause, "the capture broke off; what was recorded is kept");
+        }
+        Event::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Over(cause)) => {
+            tracing::error!(cause, "the meeting cannot be recorded");
+        }
+        Event::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
         Event::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
         Event::Stored(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
-        Event::Published(Err(cause)) => {
-            tracing::error!(cause, "the transcoding job is not in the work queue; the raw file is in its place");
-        }
         Event::Opened
         | Event::Finished(Ok(()))
         | Event::Closed
         | Event::Stored(Ok(()))
-        | Event::Published(Ok(()))
-        | Event::Tick => {}
+        | Event::Delivered
+        | Event::Tick { .. } => {}
     }
 }
 
 impl<R: Rig> Driver<R> {
-    fn carry_out(&mut self, effect: Effect) {
+    async fn carry_out(&mut self, effect: Effect) {
         tracing::debug!(?effect, "next");
         match effect {
-            Effect::OpenRig => self.open(),
+            Effect::OpenRig => self.open().await,
             Effect::CancelOpening => self.opening.cancel(),
             Effect::FinishEncoder => self.finish(),
             Effect::CloseRig => self.close(),
-            Effect::Store => self.store(),
-            Effect::PublishJob => self.publish(),
+            Effect::Store { cause } => self.store(cause).await,
             Effect::TellStarted => {
                 tracing::info!("started");
-                self.started = Some(SystemTime::now());
-                self.tell(notice::Event::Started(self.kind));
+                let event = notice::Event::Started(self.start.kind());
+                // Whether the server has it does not matter here: the outbox sees to it.
+                drop(self.surroundings.courier.send(self.notice(event)).await);
             }
-            Effect::TellEnded(outcome) => {
-                // A cause may quote a child's words, and those an address with its secret.
-                let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
-                self.outcome.clone_from(&outcome);
-                self.end_told = Some(self.tell(notice::Event::Ended(self.kind, outcome)));
-            }
+            Effect::Deliver { outcome, job } => self.deliver(outcome, job),
             Effect::GiveUp(why) => {
                 tracing::error!(why, "giving up on it and going on");
                 self.work = None;
@@ -195,8 +193,8 @@ impl<R: Rig> Driver<R> {
         }
     }
 
-    fn tell(&self, event: notice::Event) -> oneshot::Receiver<Delivered> {
-        self.surroundings.notifier.tell(Notice { info: self.info.clone(), event })
+    fn notice(&self, event: notice::Event) -> Notice {
+        Notice { info: self.start.info.clone(), event }
     }
 
     fn begin(&mut self, work: impl Future<Output = Done<R>> + Send + 'static) {
@@ -207,30 +205,48 @@ impl<R: Rig> Driver<R> {
     fn take_back(&mut self, done: Done<R>) -> Event {
         self.work = None;
         self.rig = done.rig;
-        if let Some(summary) = done.summary {
-            self.done = summary;
-            self.ended = Some(SystemTime::now());
-        }
         done.event
     }
 
-    fn open(&mut self) {
-        let Some(spec) = self.to_open.take() else { return };
-        let cancel = self.opening.clone();
+    async fn open(&mut self) {
+        // The name is on disk before the file is.
+        let part = match self.raw.clone() {
+            Some(raw) => {
+                let names = raw.clone();
+                let n = self.entry.add_part(move |n| names.part_name(n)).await;
+                if n > 1 {
+                    tracing::info!(part = n, "joining the meeting again, as its next part");
+                }
+                Some(raw.part(&raw.part_name(n)))
+            }
+            None => None,
+        };
+        let spec = self.plan.rig(&self.start, part.as_deref());
+        self.opening = CancellationToken::new();
+        let (cancel, entry) = (self.opening.clone(), self.entry.clone());
+        self.broke = None;
         self.begin(async move {
-            match R::open(spec, cancel).await {
-                Ok(rig) => Done { rig: Some(rig), ..Event::Opened.into() },
-                Err(OpenError::Cancelled) => Event::OpenFailed(None).into(),
-                Err(OpenError::Failed(cause)) => Event::OpenFailed(Some(cause)).into(),
+            let opened = R::open(spec, cancel).await;
+            if opened.is_ok() {
+                entry.part_began().await;
+            }
+            match opened {
+                Ok(rig) => Done { rig: Some(rig), event: Event::Opened },
+                Err(OpenError::Cancelled) => Event::OpenFailed(OpenFailure::Cancelled).into(),
+                Err(OpenError::Over(cause)) => Event::OpenFailed(OpenFailure::Over(cause)).into(),
+                Err(OpenError::Failed(cause)) => Event::OpenFailed(OpenFailure::Failed(cause)).into(),
             }
         });
     }
 
     fn finish(&mut self) {
         let Some(mut rig) = self.rig.take() else { return };
+        let (entry, broke) = (self.entry.clone(), self.broke.take());
+        self.ended = Some(SystemTime::now());
         self.begin(async move {
-            let (summary, result) = rig.finish().await;
-            Done { event: Event::Finished(result), rig: Some(rig), summary: Some(summary) }
+            let (done, result) = rig.finish().await;
+            entry.part_ended(broke.or_else(|| result.clone().err()), done).await;
+            Done { event: Event::Finished(result), rig: Some(rig) }
         });
     }
 
@@ -242,56 +258,93 @@ impl<R: Rig> Driver<R> {
         });
     }
 
-    fn store(&mut self) {
-        let raw = self.raw.clone();
+    /// Parts → one whole in its place.
+    async fn store(&mut self, cause: Option<String>) {
+        // Whatever comes now, the meeting is not joined again.
+        let reason = scrubbed(cause);
+        self.entry.update(move |record| record.stop = Some(Stop { reason })).await;
+        let (raw, entry) = (self.raw.clone(), self.entry.clone());
         self.begin(async move {
-            let result = match raw {
-                Some(raw) => raw.store().await.map(|_| ()),
-                None => Err("a broadcast has no raw file".to_owned()),
-            };
-            Event::Stored(result).into()
+            let record = entry.record();
+            if record.stage == Stage::Stored {
+                return Event::Stored(Ok(())).into();
+            }
+            let Some(raw) = raw else { return Event::Stored(Err("a broadcast has no raw file".to_owned())).into() };
+            let result = raw.store(&record.files()).await;
+            if let Ok(stored) = &result {
+                let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+                let lengths_ms = stored.lengths.iter().map(|length| length.map(millis)).collect();
+                let stored = move |record: &mut super::journal::Record| {
+                    record.stage = Stage::Stored;
+                    record.lengths_ms = lengths_ms;
+                };
+                entry.update(stored).await;
+            }
+            Event::Stored(result.map(drop)).into()
         });
     }
 
-    fn publish(&mut self) {
-        let Some(raw) = &self.raw else { return };
-        let job = Job {
-            info: self.info.clone(),
-            recorder_id: self.surroundings.recorder.clone(),
-            work: Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 },
-        };
-        let publisher = self.surroundings.publisher.clone();
-        let told = self.end_told.take();
-        let (summary, beside) = (self.summary(), raw.summary());
-        let (summaries, recording) = (self.surroundings.summaries.clone(), self.info.recording_id.clone());
-        self.summarised = true;
+    /// Summary, letters, and then what is left of it here goes.
+    fn deliver(&mut self, outcome: Outcome, job: bool) {
+        // A cause may quote a child's words, and those an address with its secret.
+        let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
+        let kind = self.start.kind();
+        let record = self.entry.record();
+        let summary = self.summary(&outcome);
+        let mut letters: Vec<Message> = vec![self.notice(notice::Event::Ended(kind, outcome)).into()];
+        let raw = self.raw.clone();
+        if let Some(raw) = raw.as_ref().filter(|_| job) {
+            letters.push(Message::Job(Job {
+                info: self.start.info.clone(),
+                recorder_id: self.surroundings.recorder.clone(),
+                work: Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 },
+            }));
+        }
+        let beside = raw.as_ref().filter(|_| job).and_then(RawFile::summary);
+        let (surroundings, entry, id) =
+            (self.surroundings.clone(), self.entry.clone(), self.start.info.recording_id.clone());
         self.begin(async move {
             // Before the job: scripts are to find it.
             if let Some(beside) = beside {
                 summary.write(beside).await;
             }
-            summaries.keep(&summary, &recording).await;
-            if let Some(told) = told {
-                // Delivered, given up or late: the job goes out in any case.
-                let _ = tokio::time::timeout(TOLD_LIMIT, told).await;
-            }
-            Event::Published(publisher.publish(&job).await.map_err(|error| error.to_string())).into()
+            surroundings.summaries.keep(&summary, &id).await;
+            surroundings.courier.send_all(letters).await;
+            tidy(raw.as_ref(), &entry, &record.files(), job).await;
+            summary.log();
+            Event::Delivered.into()
         });
     }
 
-    fn summary(&self) -> Summary {
-        let times = Times { started: self.started, ended: self.ended.unwrap_or_else(SystemTime::now) };
-        Summary::new(self.kind, &self.info, &self.surroundings.recorder, times, &self.outcome, &self.done)
+    fn summary(&self, outcome: &Outcome) -> Summary {
+        let record = self.entry.record();
+        let wall = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
+        // The last part may have been another run's.
+        let ended = self.ended.or_else(|| {
+            let ends = record.parts.iter().filter_map(|part| part.ended.as_ref());
+            ends.map(|end| wall(end.at)).max()
+        });
+        let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
+        let done = summary::together(&record.parts, &record.lengths());
+        let (start, recorder) = (&self.start, &self.surroundings.recorder);
+        Summary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps())
     }
+}
 
-    async fn say_goodbye(self) {
-        if let Some(raw) = &self.raw {
-            raw.tidy().await;
-        }
-        let summary = self.summary();
-        if !self.summarised {
-            self.surroundings.summaries.keep(&summary, &self.info.recording_id).await;
-        }
-        summary.log();
+/// The last step of a recording: its parts go, and then its record; what could not be delivered stays.
+pub(super) async fn tidy(raw: Option<&RawFile>, entry: &Entry, parts: &[String], delivered: bool) {
+    let kept = match raw {
+        Some(raw) => raw.tidy(parts, delivered).await,
+        None => false,
+    };
+    if kept {
+        entry.update(|record| record.stage = Stage::Failed).await;
+    } else {
+        entry.remove().await;
     }
+}
+
+/// What is written down of a cause.
+fn scrubbed(cause: Option<String>) -> Option<String> {
+    cause.map(|cause| redact::scrub(&cause).into_owned())
 }

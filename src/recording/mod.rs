@@ -1,10 +1,14 @@
-//! Live recordings and broadcasts: what the server asks for, from the request to the job in the work queue.
+//! Live recordings and broadcasts: what the server asks for, from the request to the job in the outbox.
 //!
 //! [`service`] answers the requests and starts a [`driver`] for each that is taken on; the driver asks the [`session`]
-//! what to do about everything that happens, and does it; [`raw_file`] is what is left at the end, and a [`summary`].
+//! what to do about everything that happens, and does it. The [`journal`] remembers how far it is, so that [`recovery`]
+//! knows how to go on after a crash. [`raw_file`] is what is left at the end, made of the parts by [`join`], and a [`summary`].
 
 pub mod driver;
+pub mod join;
+pub mod journal;
 pub mod raw_file;
+pub mod recovery;
 pub mod service;
 pub mod session;
 pub mod summary;

@@ -1,32 +1,42 @@
-//! The raw file of one recording: where it grows, what makes it whole, where it goes.
+//! The raw file of one recording: the parts it grows in, what makes it one whole, where it goes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::protocol::ids::{RecordingId, RoomId};
+use tokio_util::sync::CancellationToken;
+
+use super::join;
+use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::storage::files::{self, Existing};
-use crate::transcode::media;
+use crate::transcode::media::{self, ProbeError};
+
+/// A part that cannot be read and is smaller than this (bytes) was killed before it held anything: a header, the first
+/// picture's beginning.
+const NOTHING: u64 = 64 << 10;
+/// Two lengths of the same recording may differ by this much, or by half a percent.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// Where one raw file grows and where it goes.
 #[derive(Clone, Debug)]
 pub struct RawFile {
-    /// In the temporary directory.
-    pub growing: PathBuf,
+    temporary_dir: PathBuf,
     /// The final directory, which the job names.
     pub dir: PathBuf,
     pub name: RawFileName,
 }
 
 /// A raw file in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub bytes: u64,
     pub duration: Duration,
+    /// How long each part lasts, as measured; `None` for one that holds nothing.
+    pub lengths: Vec<Option<Duration>>,
 }
 
 impl RawFile {
-    /// `<temporary_dir>/<recording_id>_raw.mkv`, bound for `<main_path>/<sub_path>/<room_id>/`.
+    /// Parts grow in `temporary_dir`; the whole goes to `<main_path>/<sub_path>/<room_id>/<recording_id>_raw.mkv`.
     ///
     /// # Errors
     /// Never for ids that were parsed; the name's own check is repeated, not skipped.
@@ -36,10 +46,34 @@ impl RawFile {
         sub_path: &Path,
         recording: &RecordingId,
         room: &RoomId,
-    ) -> Result<Self, crate::protocol::ids::InvalidName> {
+    ) -> Result<Self, InvalidName> {
         let name = RawFileName::of(recording)?;
-        let growing = absolute(temporary_dir).join(name.as_str());
-        Ok(Self { growing, dir: absolute(&main_path.join(sub_path)).join(room.as_str()), name })
+        let dir = absolute(&main_path.join(sub_path)).join(room.as_str());
+        Ok(Self { temporary_dir: absolute(temporary_dir), dir, name })
+    }
+
+    /// The name of the n-th part, counted from 1: `<recording_id>_raw.part1.mkv`.
+    #[must_use]
+    pub fn part_name(&self, n: usize) -> String {
+        let whole = self.name.as_str();
+        format!("{}.part{n}.mkv", whole.strip_suffix(".mkv").unwrap_or(whole))
+    }
+
+    /// Where a part of this name grows.
+    #[must_use]
+    pub fn part(&self, name: &str) -> PathBuf {
+        self.temporary_dir.join(name)
+    }
+
+    /// Where parts become one.
+    fn joined(&self) -> PathBuf {
+        self.temporary_dir.join(self.name.as_str())
+    }
+
+    /// A file of an earlier recording with this id that was kept, where there is one: it must not be written over.
+    #[must_use]
+    pub fn kept(&self) -> Option<PathBuf> {
+        [self.joined(), self.part(&self.part_name(1))].into_iter().find(|path| path.exists())
     }
 
     /// Where the summary goes, beside the raw file in its final place.
@@ -48,45 +82,123 @@ impl RawFile {
         self.name.summary().map(|name| self.dir.join(name))
     }
 
-    /// Verifies the file and puts it into its final place.
+    /// Makes one whole of the parts with these names and puts it into its final place. May be done again: a whole that is
+    /// there already and lasts as long as the parts is taken for theirs. The parts themselves stay, unless there is but
+    /// one, which is moved.
     ///
     /// # Errors
-    /// Where it is missing, empty, cannot be read as a recording or cannot be moved: why. It stays where it is then.
-    pub async fn store(&self) -> Result<Stored, String> {
-        let bytes = match tokio::fs::metadata(&self.growing).await {
-            Ok(metadata) => metadata.len(),
-            Err(error) => return Err(format!("there is no raw file: {error}")),
-        };
-        if bytes == 0 {
-            return Err("the raw file is empty".to_owned());
-        }
-        let media =
-            media::verify_raw(&self.growing).await.map_err(|error| format!("the raw file is unusable: {error}"))?;
+    /// Where there is nothing that can be read as a recording, or it cannot be joined or moved: why. All parts are still
+    /// there then.
+    pub async fn store(&self, parts: &[String]) -> Result<Stored, String> {
         let to = self.dir.join(self.name.as_str());
-        let placed = files::place(&self.growing, &to, Existing::Refuse)
+        let mut why = "there is no raw file: nothing was captured".to_owned();
+        let (mut lengths, mut readable) = (Vec::new(), Vec::new());
+        let mut moved = true;
+        for name in parts {
+            let path = self.part(name);
+            moved &= !path.exists();
+            let length = match self.look(&path).await {
+                Ok(length) => Some(length),
+                Err(error) => {
+                    tracing::debug!(part = %path.display(), why = error, "this part is not in the recording");
+                    why = error;
+                    None
+                }
+            };
+            lengths.push(length);
+            if length.is_some() {
+                readable.push(path);
+            }
+        }
+        let expected: Duration = lengths.iter().flatten().sum();
+        if let Some(stored) = in_place(&to, (!moved).then_some(expected), &lengths).await? {
+            return Ok(stored);
+        }
+        let whole = match &readable[..] {
+            [] => return Err(why),
+            [part] => part.clone(),
+            parts => {
+                let whole = self.joined();
+                join::join(parts, &whole, &CancellationToken::new())
+                    .await
+                    .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
+                whole
+            }
+        };
+        let placed = files::place(&whole, &to, Existing::Refuse)
             .await
             .map_err(|error| format!("the raw file cannot be put into its place: {error}"))?;
-        tracing::info!(raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(media.duration), ?placed, "raw file in place");
-        Ok(Stored { bytes, duration: media.duration })
+        let bytes = tokio::fs::metadata(&to).await.map_err(|error| error.to_string())?.len();
+        tracing::info!(
+            raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(expected), parts = readable.len(), ?placed,
+            "raw file in place"
+        );
+        Ok(Stored { bytes, duration: expected, lengths })
     }
 
-    /// What is still in the temporary directory when a recording has ended: an empty file is removed, anything else is
-    /// kept and pointed out.
-    pub async fn tidy(&self) {
-        match tokio::fs::metadata(&self.growing).await {
-            Ok(metadata) if metadata.len() == 0 => {
-                if let Err(error) = tokio::fs::remove_file(&self.growing).await {
-                    tracing::warn!(path = %self.growing.display(), %error, "the empty raw file cannot be removed");
-                }
-            }
-            Ok(metadata) => tracing::error!(
-                path = %self.growing.display(),
-                bytes = metadata.len(),
-                "the raw file was not delivered and is kept; look at it with ffprobe, and move it by hand if it is of use"
-            ),
-            Err(_) => {}
+    /// How long a part lasts, or why it holds nothing.
+    async fn look(&self, part: &Path) -> Result<Duration, String> {
+        match tokio::fs::metadata(part).await {
+            Ok(metadata) if metadata.len() == 0 => return Err("the raw file is empty".to_owned()),
+            Ok(_) => {}
+            Err(error) => return Err(format!("there is no raw file: {error}")),
         }
+        let media = media::verify_raw(part).await.map_err(|error| format!("the raw file is unusable: {error}"))?;
+        Ok(media.duration)
     }
+
+    /// Removes the parts with these names: they are in the whole (`delivered`), or hold nothing. What may be of use is kept
+    /// and pointed out; whether there was any.
+    pub async fn tidy(&self, parts: &[String], delivered: bool) -> bool {
+        let mut kept = false;
+        let joined = self.name.as_str().to_owned();
+        for name in parts.iter().chain([&joined]) {
+            let path = self.part(name);
+            let Ok(metadata) = tokio::fs::metadata(&path).await else { continue };
+            // What was joined can be joined again.
+            let goes = *name == joined || metadata.len() == 0 || {
+                match media::verify_raw(&path).await {
+                    Ok(_) => delivered,
+                    Err(ProbeError::Empty(_)) => true,
+                    Err(_) => metadata.len() < NOTHING,
+                }
+            };
+            if !goes {
+                kept = true;
+                tracing::error!(
+                    path = %path.display(),
+                    bytes = metadata.len(),
+                    "this part of the recording was not delivered and is kept; look at it with ffprobe, and move it by hand if it is of use"
+                );
+            } else if let Err(error) = tokio::fs::remove_file(&path).await {
+                tracing::warn!(path = %path.display(), %error, "a part of the recording cannot be removed");
+            }
+        }
+        kept
+    }
+}
+
+/// The whole, where it is in its place already. `expected`: how long the parts last together; `None` where no part is left to
+/// compare it with: the only one was moved.
+async fn in_place(
+    to: &Path,
+    expected: Option<Duration>,
+    lengths: &[Option<Duration>],
+) -> Result<Option<Stored>, String> {
+    let Ok(metadata) = tokio::fs::metadata(to).await else { return Ok(None) };
+    let there = media::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
+    let lengths = match expected {
+        None => vec![Some(there.duration)],
+        Some(expected) if there.duration.abs_diff(expected) <= SLACK.max(expected.mul_f64(0.005)) => lengths.to_vec(),
+        Some(expected) => {
+            let (found, wanted) = (crate::telemetry::seconds(there.duration), crate::telemetry::seconds(expected));
+            return Err(format!(
+                "{} is there already and lasts {found} s, not {wanted} s; move it away, and start the recorder again",
+                to.display()
+            ));
+        }
+    };
+    Ok(Some(Stored { bytes: metadata.len(), duration: there.duration, lengths }))
 }
 
 /// A job may be read by a process with another working directory.

@@ -1,4 +1,4 @@
-//! Answers the server's requests (PROTOCOL 3). Nothing slow is on this path: a start is taken on or refused, answered,
+//! Answers the server's requests (PROTOCOL 3). Nothing slow is on this path: a start is taken on or refused, noted, answered,
 //! and only then begun.
 
 use std::collections::HashMap;
@@ -8,29 +8,38 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::driver::{self, Surroundings, Task};
+use super::journal::{Entry, Journal, Stop};
 use super::raw_file::RawFile;
+use super::recovery::{self, Step};
+use super::session::Left;
 use crate::capture::rig::Rig;
-use crate::fleet::permits::Permits;
+use crate::delivery::outbox::Key;
+use crate::fleet::permits::{Permit, Permits};
 use crate::nats::{RequestMessage, Requests};
 use crate::protocol::ids::InvalidName;
 use crate::protocol::messages::{CommonResponse, StatusCode};
-use crate::protocol::request::{self, Kind, Request, Start};
+use crate::protocol::notice::{Event, Notice};
+use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
 use crate::telemetry::redact;
 
 /// Why the program's own end ends a recording.
 const SHUT_DOWN: &str = "the recorder was shut down";
 /// Why a start ends whose answer never reached the server.
 const UNANSWERED: &str = "the server could not be told that the recording was taken on";
+/// What a recording that begins may have left in the outbox from an earlier life of its id.
+const OF_A_RECORDING: &[Key] = &[Key::Started, Key::Ended, Key::Job, Key::Proceeded, Key::Finished];
+const OF_A_BROADCAST: &[Key] = &[Key::BroadcastStarted, Key::BroadcastEnded];
 
 /// How a rig and a raw file are made for a start.
 pub trait Plan<R: Rig>: Send + Sync + 'static {
-    fn rig(&self, start: &Start, raw: Option<&RawFile>) -> R::Spec;
+    /// `part`: the file that is written, of a recording.
+    fn rig(&self, start: &Start, part: Option<&std::path::Path>) -> R::Spec;
     /// # Errors
     /// Where the ids make no file name.
-    fn raw_file(&self, start: &Start) -> Result<RawFile, InvalidName>;
+    fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName>;
 }
 
 /// Takes requests until it is cancelled, and sees every recording to its end.
@@ -38,21 +47,115 @@ pub struct Service<R: Rig> {
     surroundings: Surroundings,
     permits: Permits,
     plan: Arc<dyn Plan<R>>,
+    journal: Journal,
     tasks: TaskTracker,
-    /// Those that run, by room and kind, and how to stop them.
-    running: HashMap<(i64, Kind), mpsc::Sender<Option<String>>>,
+    /// Those that run, by room and kind.
+    running: HashMap<(i64, Kind), Running>,
+}
+
+/// How one that runs is stopped.
+struct Running {
+    stop: mpsc::Sender<Option<String>>,
+    entry: Entry,
 }
 
 impl<R: Rig> Service<R> {
-    pub fn new(surroundings: Surroundings, permits: Permits, plan: Arc<dyn Plan<R>>) -> Self {
-        Self { surroundings, permits, plan, tasks: TaskTracker::new(), running: HashMap::new() }
+    pub fn new(surroundings: Surroundings, permits: Permits, plan: Arc<dyn Plan<R>>, journal: Journal) -> Self {
+        Self { surroundings, permits, plan, journal, tasks: TaskTracker::new(), running: HashMap::new() }
     }
 
-    /// Returns when, after `cancel`, the last recording has ended.
-    pub async fn run(mut self, mut requests: Requests, cancel: CancellationToken) {
+    /// Takes up what an earlier run of the program has left behind: recordings go on or are finished. `records`: whether this
+    /// node takes on any.
+    pub async fn recover(&mut self, records: bool) {
+        for kind in [Kind::Recording, Kind::Broadcast] {
+            for entry in self.journal.left(kind) {
+                let info = match entry.record().info() {
+                    Ok(info) => info,
+                    Err(why) => {
+                        tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
+                        continue;
+                    }
+                };
+                let span = span(kind, &info);
+                self.take_up(kind, info, entry, records).instrument(span).await;
+            }
+        }
+    }
+
+    async fn take_up(&mut self, kind: Kind, info: RecordingInfo, entry: Entry, records: bool) {
+        let ended = match kind {
+            Kind::Recording => Key::Ended,
+            Kind::Broadcast => Key::BroadcastEnded,
+        };
+        let courier = &self.surroundings.courier;
+        let told = courier.outbox().state(&info.recording_id, ended).is_some();
+        let raw = (kind == Kind::Recording).then(|| self.plan.raw_file(&info).ok()).flatten();
+        let files = entry.record().files();
+        match recovery::plan(kind, &entry.record(), told, records) {
+            Step::Recover(left) => self.go_on(left, raw, entry).await,
+            Step::TellEnded(cause) => {
+                tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
+                let notice = Notice { info, event: Event::Ended(kind, Err(cause)) };
+                courier.send_all(vec![notice.into()]).await;
+                driver::tidy(None, &entry, &[], true).await;
+            }
+            Step::Tidy { delivered } => driver::tidy(raw.as_ref(), &entry, &files, delivered).await,
+            Step::Leave => {
+                let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));
+                if kept == Some(true) {
+                    tracing::warn!(
+                        parts = ?files,
+                        "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
+                    );
+                } else {
+                    entry.remove().await;
+                }
+            }
+        }
+    }
+
+    /// A recording of an earlier run goes on, or is finished.
+    async fn go_on(&mut self, left: Left, raw: Option<RawFile>, entry: Entry) {
+        let start = match entry.record().start() {
+            Ok(start) => start,
+            Err(why) => {
+                tracing::error!(why, "the record of an earlier run cannot be used; it is left as it is");
+                return;
+            }
+        };
+        let permit = match &left {
+            Left::Running => {
+                tracing::warn!(
+                    "an earlier run of the recorder has left this recording behind: joining the meeting again"
+                );
+                self.permits.hold(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
+            }
+            Left::Stopped(_) => {
+                tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");
+                None
+            }
+        };
+        let secrets = secrets(&start);
+        self.spawn(start, raw, entry, Some(left), permit, secrets);
+    }
+
+    /// Returns when the last recording has ended: after `drain` nothing is taken on any more, after `end` what still runs
+    /// is ended too.
+    pub async fn run(mut self, mut requests: Requests, drain: CancellationToken, end: CancellationToken) {
+        let mut draining = false;
         loop {
             let message = tokio::select! {
-                () = cancel.cancelled() => break,
+                () = end.cancelled() => break,
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    self.permits.drain();
+                    self.tasks.close();
+                    if !self.tasks.is_empty() {
+                        tracing::info!(recordings = self.tasks.len(), "draining: running recordings go on, nothing new is taken on");
+                    }
+                    continue;
+                }
+                () = self.tasks.wait(), if draining => break,
                 message = requests.next() => message,
             };
             let Some(message) = message else {
@@ -62,9 +165,9 @@ impl<R: Rig> Service<R> {
             self.answer(&message).await;
         }
         self.permits.drain();
-        for stop in self.running.values() {
+        for running in self.running.values() {
             // A closed or full channel belongs to one that is ending already.
-            let _ = stop.try_send(Some(SHUT_DOWN.to_owned()));
+            let _ = running.stop.try_send(Some(SHUT_DOWN.to_owned()));
         }
         self.tasks.close();
         if !self.tasks.is_empty() {
@@ -76,6 +179,12 @@ impl<R: Rig> Service<R> {
         self.tasks.wait().await;
     }
 
+    /// Returns when what was taken up has ended; for a node that takes no requests.
+    pub async fn finish(self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     async fn answer(&mut self, message: &RequestMessage) {
         let mut begun = None;
         let response = match request::read(message.payload(), &self.surroundings.recorder) {
@@ -83,7 +192,7 @@ impl<R: Rig> Service<R> {
                 if let Request::Start(start) = &request {
                     begun = Some((start.info.room_table_id, start.kind()));
                 }
-                self.decide(request)
+                self.decide(request).await
             }
             Ok(None) => None,
             Err(error) => {
@@ -96,19 +205,22 @@ impl<R: Rig> Service<R> {
         if let Err(error) = message.reply(response.encode_to_vec().into()).await {
             tracing::warn!(%error, "a request could not be answered");
             // The server has told its user that it failed: what was begun for it would be recorded for nobody.
-            let stop = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
-            if let Some(stop) = stop {
-                let _ = stop.try_send(Some(UNANSWERED.to_owned()));
+            let begun = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
+            if let Some(running) = begun {
+                let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
             }
         }
     }
 
     /// What to answer, if this node is the one to answer; what was taken on has begun.
-    fn decide(&mut self, request: Request) -> Option<CommonResponse> {
-        self.running.retain(|_, stop| !stop.is_closed());
+    async fn decide(&mut self, request: Request) -> Option<CommonResponse> {
+        self.running.retain(|_, running| !running.stop.is_closed());
         match request {
-            Request::Start(start) => Some(self.start(&start)),
-            Request::Stop { room_table_id, kinds } => self.stop(room_table_id, kinds),
+            Request::Start(start) => {
+                let span = span(start.kind(), &start.info);
+                Some(self.start(*start).instrument(span).await)
+            }
+            Request::Stop { room_table_id, kinds } => self.stop(room_table_id, kinds).await,
             Request::Invalid(reason) => {
                 tracing::warn!(%reason, "a start request was refused");
                 Some(request::refused(StatusCode::InvalidParameters, reason.to_string()))
@@ -116,17 +228,10 @@ impl<R: Rig> Service<R> {
         }
     }
 
-    fn start(&mut self, start: &Start) -> CommonResponse {
-        let (kind, info) = (start.kind(), &start.info);
+    async fn start(&mut self, start: Start) -> CommonResponse {
+        let (kind, info) = (start.kind(), start.info.clone());
         // Registered before the first line that could hold them.
-        let secrets = secrets(start);
-        let span = tracing::info_span!(
-            "recording",
-            recording_id = %info.recording_id,
-            room_id = %info.room_id,
-            task = kind.as_str()
-        );
-        let _in_span = span.enter();
+        let secrets = secrets(&start);
         let refuse = |code, reason: String| {
             tracing::warn!(reason, "refused");
             request::refused(code, reason)
@@ -135,47 +240,83 @@ impl<R: Rig> Service<R> {
             Ok(permit) => permit,
             Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
         };
+        // One whose place is free already, while its file is on its way.
+        if self.journal.holds(kind, &info.recording_id) {
+            return refuse(StatusCode::Conflict, "an earlier recording with this id is not finished yet".to_owned());
+        }
         let raw = match kind {
-            Kind::Recording => match self.plan.raw_file(start) {
-                // ffmpeg would overwrite it: one that is being stored, or was kept because it could not be.
-                Ok(raw) if raw.growing.exists() => {
-                    let path = raw.growing.display();
+            Kind::Recording => match self.plan.raw_file(&info).map(|raw| (raw.kept(), raw)) {
+                // It would be written over: one that was kept because it could not be delivered.
+                Ok((Some(path), _)) => {
+                    let path = path.display();
                     tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
                     return refuse(StatusCode::Conflict, "a raw file of this recording is still there".to_owned());
                 }
-                Ok(raw) => Some(raw),
+                Ok((None, raw)) => Some(raw),
                 Err(error) => return refuse(StatusCode::InvalidParameters, error.to_string()),
             },
             Kind::Broadcast => None,
         };
-        let (stop, stops) = mpsc::channel(4);
-        self.running.insert((info.room_table_id, kind), stop);
+        let of_this = match kind {
+            Kind::Recording => OF_A_RECORDING,
+            Kind::Broadcast => OF_A_BROADCAST,
+        };
+        self.surroundings.courier.outbox().forget(&info.recording_id, of_this).await;
+        let entry = self.journal.begin(&start).await;
         tracing::info!(room_table_id = info.room_table_id, "taken on");
-        let rig = self.plan.rig(start, raw.as_ref());
-        let task = Task::<R> { kind, info: info.clone(), rig, raw, permit, stops };
+        self.spawn(start, raw, entry, None, Some(permit), secrets);
+        request::accepted()
+    }
+
+    /// Within the recording's span.
+    fn spawn(
+        &mut self,
+        start: Start,
+        raw: Option<RawFile>,
+        entry: Entry,
+        left: Option<Left>,
+        permit: Option<Permit>,
+        secrets: Vec<redact::Registration>,
+    ) {
+        let (stop, stops) = mpsc::channel(4);
+        self.running.insert((start.info.room_table_id, start.kind()), Running { stop, entry: entry.clone() });
+        let task = Task::<R> { start, plan: Arc::clone(&self.plan), raw, entry, left, permit, stops };
         let run = driver::run(task, self.surroundings.clone());
         let run = async move {
             run.await;
             drop(secrets);
         };
-        self.tasks.spawn(run.instrument(span.clone()));
-        request::accepted()
+        self.tasks.spawn(run.instrument(Span::current()));
     }
 
-    fn stop(&self, room_table_id: i64, kinds: &[Kind]) -> Option<CommonResponse> {
+    async fn stop(&self, room_table_id: i64, kinds: &[Kind]) -> Option<CommonResponse> {
         let mut held = false;
         for kind in kinds {
-            let Some(stop) = self.running.get(&(room_table_id, *kind)) else { continue };
+            let Some(running) = self.running.get(&(room_table_id, *kind)) else { continue };
             // A recording whose rig is closed has given its place back: it is over for the server.
             if self.permits.holds(room_table_id, *kind).is_none() {
                 continue;
             }
             held = true;
+            // On disk before it is answered: after a crash it would be joined again else.
+            let stop = |record: &mut super::journal::Record| {
+                record.stop.get_or_insert(Stop { reason: None });
+            };
+            running.entry.update(stop).await;
             // Full: it was told several times already.
-            let _ = stop.try_send(None);
+            let _ = running.stop.try_send(None);
         }
         held.then(request::accepted)
     }
+}
+
+fn span(kind: Kind, info: &RecordingInfo) -> Span {
+    tracing::info_span!(
+        "recording",
+        recording_id = %info.recording_id,
+        room_id = %info.room_id,
+        task = kind.as_str()
+    )
 }
 
 /// Keeps what came with a start out of the log for as long as it lasts.

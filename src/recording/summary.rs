@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::journal::{Gap, Part};
 use crate::capture::rig;
+use crate::capture::watch::{PictureReport, SoundReport};
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
-use crate::storage::files;
+use crate::storage::files::{self, on_disk};
 
 /// The directory in `state_dir`.
 const DIR: &str = "summaries";
@@ -35,7 +37,10 @@ pub struct Summary {
     pub outcome: &'static str,
     pub cause: Option<String>,
     pub duration_s: f64,
+    /// Captures, one after the other, that the recording is made of.
     pub parts: u32,
+    /// Where capture is missing between two of them.
+    pub gaps: Vec<Gap>,
     pub bytes: u64,
     pub frames_sent: u64,
     pub frames_dropped: u64,
@@ -58,6 +63,46 @@ pub struct Summary {
     pub offset_left_out_ms: u64,
 }
 
+/// What several parts did, as one. `lengths`: how long each lasts, where that is known better than from its own account:
+/// of a part with which the program died, nothing else is known.
+#[must_use]
+pub fn together(parts: &[Part], lengths: &[Option<Duration>]) -> rig::Summary {
+    let mut all = rig::Summary::default();
+    let (mut black, mut silent, mut heard, mut energy) = (0.0, 0.0, 0.0, 0.0);
+    for (n, part) in parts.iter().enumerate() {
+        let done = part.ended.as_ref().map(|end| end.done).unwrap_or_default();
+        let length = lengths.get(n).copied().flatten();
+        if !lengths.is_empty() && length.is_none() {
+            continue;
+        }
+        let duration = length.unwrap_or(done.duration);
+        all.parts += 1;
+        all.duration += duration;
+        all.frames_sent += done.frames_sent;
+        all.frames_dropped += done.frames_dropped;
+        all.frames_late += done.frames_late;
+        all.bytes += done.bytes;
+        all.picture.longest_freeze = all.picture.longest_freeze.max(done.picture.longest_freeze);
+        all.sound.longest_silence = all.sound.longest_silence.max(done.sound.longest_silence);
+        all.sound.peak_dbfs = [all.sound.peak_dbfs, done.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
+        all.corrections += done.corrections;
+        // Shares and levels are those of the parts that told of any.
+        if part.ended.is_some() {
+            let seconds = duration.as_secs_f64();
+            heard += seconds;
+            black += done.picture.black_share * seconds;
+            silent += done.sound.silence_share * seconds;
+            energy += done.sound.mean_dbfs.map_or(0.0, |level| 10f64.powf(level / 10.0)) * seconds;
+        }
+    }
+    if heard > 0.0 {
+        all.picture = PictureReport { black_share: black / heard, ..all.picture };
+        let mean_dbfs = (energy > 0.0).then(|| 10.0 * (energy / heard).log10());
+        all.sound = SoundReport { silence_share: silent / heard, mean_dbfs, ..all.sound };
+    }
+    all
+}
+
 /// When a recording began to capture and when it had ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
@@ -75,6 +120,7 @@ impl Summary {
         times: Times,
         outcome: &Outcome,
         done: &rig::Summary,
+        gaps: Vec<Gap>,
     ) -> Self {
         let time = |at| humantime::format_rfc3339_millis(at).to_string();
         let (picture, sound, corrections) = (done.picture, done.sound, done.corrections);
@@ -91,6 +137,7 @@ impl Summary {
             cause: outcome.clone().err(),
             duration_s: seconds(done.duration),
             parts: done.parts,
+            gaps,
             bytes: done.bytes,
             frames_sent: done.frames_sent,
             frames_dropped: done.frames_dropped,
@@ -127,6 +174,7 @@ impl Summary {
             sound_gaps_ms = self.sound_gaps_ms,
             offset_corrections = self.offset_corrections,
             parts = self.parts,
+            gaps_s = rounded(self.gaps.iter().map(|gap| gap.length_s).sum(), 1e3),
             bytes = self.bytes,
             "ended"
         );
@@ -148,11 +196,6 @@ impl Summary {
 
 fn not_written(path: &Path, error: &std::io::Error) {
     tracing::warn!(path = %path.display(), %error, "the recording's summary cannot be written");
-}
-
-/// Runs what waits for a disk where it may wait.
-async fn on_disk(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
 /// The summaries that this node keeps.

@@ -185,18 +185,86 @@ fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
 /// # Errors
 /// Where the directory is not there or the disk fails; what had the name is still there then.
 pub fn write(to: &Path, bytes: &[u8]) -> io::Result<()> {
+    // As any new file: others may have to read it, where the umask lets them.
+    write_with(to, bytes, 0o666)
+}
+
+/// [`write`], for this user's eyes only.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_private(to: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with(to, bytes, 0o600)
+}
+
+fn write_with(to: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // A name of its own for each try: two writers of one file each write a whole one.
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(to.file_name().unwrap_or_default());
     let mut file = tempfile::Builder::new()
         .prefix(&hidden)
-        // As any new file: others may have to read it, where the umask lets them.
-        .permissions(fs::Permissions::from_mode(0o666))
+        .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(parent(to))?;
     io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
     file.persist(to).map_err(|error| error.error)?;
     fsync_dir(parent(to))
+}
+
+/// Removes a file, for good; one that is not there is no error.
+///
+/// # Errors
+/// Where it cannot be removed or the disk fails.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => fsync_dir(parent(path)),
+    }
+}
+
+/// The small files of a directory that end in `.json`, by their names without it. What an interrupted [`write`] has left
+/// is removed; a directory that is not there has none.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn records(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        match name.strip_suffix(".json") {
+            Some(id) if !name.starts_with('.') => found.push((id.to_owned(), path)),
+            // Half written when the power went; the whole one is still there under its own name.
+            None if name.starts_with('.') && name.contains(".json") => drop(fs::remove_file(&path)),
+            _ => {}
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Keeps a record that cannot be read under another name, and says so: it is nobody's any more, but may be looked at.
+pub fn put_aside(path: &Path, why: &str) {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unreadable");
+    let kept = PathBuf::from(name);
+    match fs::rename(path, &kept) {
+        Ok(()) => tracing::error!(kept = %kept.display(), why, "a record cannot be read and is put aside"),
+        Err(error) => tracing::error!(path = %path.display(), why, %error, "a record cannot be read, nor put aside"),
+    }
+}
+
+/// Does what waits for a disk on a thread that may wait.
+///
+/// # Errors
+/// Those of `work`, and where the runtime is ending.
+pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Makes a directory that only this user may look into, unless it is there; those above it as usual.

@@ -1,3 +1,4 @@
-//! What lies on disk: moving whole files without ever losing one.
+//! What lies on disk: whole files without ever losing one, and whose the state directory is.
 
 pub mod files;
+pub mod lock;

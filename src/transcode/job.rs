@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Each step may be repeated: a job that is handed out again goes on where its files say it was. What has no trace in
-//! a file, the notices and scripts, then happens again: told twice is better than never.
+//! a file, the scripts, then happens again. What the server is told goes into the outbox, which remembers it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::ffmpeg::{self, Part, Ran};
@@ -21,8 +22,9 @@ use super::media::{self, Media};
 use super::plan::{self, Make, Paths, Plan, Rules};
 use super::verify::{self, Mismatch};
 use crate::config::{Config, FfmpegOptions, Mode};
-use crate::delivery::notifier::Delivered;
-use crate::protocol::ids::RecorderId;
+use crate::delivery::courier::Courier;
+use crate::delivery::outbox::Key;
+use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::notice::{Event, Notice};
 use crate::scripts::post_processing::{self, Payload, Summary};
@@ -35,11 +37,6 @@ pub const MAX_DELIVER: u64 = 3;
 const RETRY: Duration = Duration::from_secs(30);
 /// After a shutdown nothing is wrong with the job: the next node may take it at once.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// How long an acknowledgement waits for the server to have been told.
-const TOLD: Duration = Duration::from_secs(60);
-/// The same while shutting down.
-const TOLD_STOPPING: Duration = Duration::from_secs(5);
-
 /// What a worker has to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -75,8 +72,26 @@ impl From<&Config> for Settings {
     }
 }
 
-/// How a notice leaves: [`crate::delivery::notifier::Notifier::tell`].
-pub type Tell = dyn Fn(Notice) -> oneshot::Receiver<Delivered> + Send + Sync;
+/// How the server is told.
+pub trait Tell: Send + Sync {
+    /// A new result was made: what the server was told of an earlier one is told anew.
+    fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()>;
+
+    /// Resolves when it is certain that the server will be told; a notice that this node has told already is not told again.
+    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()>;
+}
+
+impl Tell for Courier {
+    fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
+        let (courier, recording) = (self.clone(), recording.clone());
+        async move { courier.outbox().forget(&recording, &[Key::Proceeded, Key::Finished]).await }.boxed()
+    }
+
+    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
+        let courier = self.clone();
+        async move { drop(courier.send(notice).await) }.boxed()
+    }
+}
 
 /// What is to become of the job in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,22 +114,22 @@ pub(super) enum Failure {
 }
 
 /// Does what the job asks for and tells the server. `delivered` counts the deliveries of this job, this one included.
-pub async fn run(job: &Job, delivered: u64, settings: &Settings, tell: &Tell, cancel: &CancellationToken) -> Verdict {
+pub async fn run(
+    job: &Job,
+    delivered: u64,
+    settings: &Settings,
+    tell: &dyn Tell,
+    cancel: &CancellationToken,
+) -> Verdict {
     let attempt = Attempt { job, last: delivered >= MAX_DELIVER, settings, tell, cancel };
     match attempt.run().await {
         Ok(verdict) => verdict,
-        Err(failure) => fail(job, delivered, failure, tell, cancel).await,
+        Err(failure) => fail(job, delivered, failure, tell).await,
     }
 }
 
 /// The verdict on an attempt without a result.
-pub(super) async fn fail(
-    job: &Job,
-    delivered: u64,
-    failure: Failure,
-    tell: &Tell,
-    cancel: &CancellationToken,
-) -> Verdict {
+pub(super) async fn fail(job: &Job, delivered: u64, failure: Failure, tell: &dyn Tell) -> Verdict {
     let last = delivered >= MAX_DELIVER;
     let (cause, delay) = match failure {
         Failure::Stopped if !last => {
@@ -129,8 +144,7 @@ pub(super) async fn fail(
         return Verdict::Again(delay);
     }
     tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
-    let told = tell(Notice { info: job.info.clone(), event: Event::Finished(Err(cause)) });
-    await_told(vec![told], cancel).await;
+    tell.tell(Notice { info: job.info.clone(), event: Event::Finished(Err(cause)) }).await;
     Verdict::GivenUp
 }
 
@@ -150,7 +164,7 @@ struct Attempt<'a> {
     job: &'a Job,
     last: bool,
     settings: &'a Settings,
-    tell: &'a Tell,
+    tell: &'a dyn Tell,
     cancel: &'a CancellationToken,
 }
 
@@ -162,25 +176,26 @@ impl Attempt<'_> {
             return Err(Failure::Cause("merge jobs are not supported by this version".to_owned()));
         };
         let made = self.make(dir, file_name.as_str()).await?;
-        let proceeded =
-            Event::Proceeded { file_path: made.paths.file_path.clone(), file_size: made.size, variant: *variant };
-        let proceeded = self.told(proceeded);
+        if made.ran.is_some() {
+            self.tell.anew(&self.job.info.recording_id).await;
+        }
+        self.told(Event::Proceeded {
+            file_path: made.paths.file_path.clone(),
+            file_size: made.size,
+            variant: *variant,
+        })
+        .await;
         let scripts = self.run_scripts(&made).await;
         if !scripts.is_complete() && !self.last {
             return Err(Failure::Stopped);
         }
-        let finished = self.told(Event::Finished(Ok(())));
+        self.told(Event::Finished(Ok(()))).await;
         summarise(&made, &scripts, started.elapsed());
-        let told = await_told(vec![proceeded, finished], self.cancel).await;
-        if !told && self.cancel.is_cancelled() && !self.last {
-            // The next node finds the result and tells it.
-            return Err(Failure::Stopped);
-        }
         Ok(Verdict::Done { remove: made.remove_raw.then_some(made.paths.raw) })
     }
 
-    fn told(&self, event: Event) -> oneshot::Receiver<Delivered> {
-        (self.tell)(Notice { info: self.job.info.clone(), event })
+    async fn told(&self, event: Event) {
+        self.tell.tell(Notice { info: self.job.info.clone(), event }).await;
     }
 
     /// `work`, unless the program is told to stop first: then it is dropped, and its children with it.
@@ -198,6 +213,8 @@ impl Attempt<'_> {
         match plan::plan(id, &facts, Rules { recorder_id, convert: *convert, options: ffmpeg }) {
             Plan::AlreadyDone { paths, media, size, remove_raw } => {
                 tracing::info!(mp4 = %paths.mp4.display(), remove_raw, "the MP4 is there already, announcing it");
+                // Of an attempt with which this node was killed; another one has done the job meanwhile.
+                drop(Part::new(paths.part.clone()));
                 Ok(Made { paths, media, size, remove_raw, ran: None })
             }
             Plan::MissingInput { cause } => Err(Failure::Cause(cause)),
@@ -273,37 +290,6 @@ async fn check(part: &Path, mut expected: verify::Expected, raw: &Path) -> Resul
     }
     compared.map_err(cause)?;
     Ok(made)
-}
-
-/// Waits until the notices are delivered or refused for good. False where that is not so in time.
-async fn await_told(notices: Vec<oneshot::Receiver<Delivered>>, cancel: &CancellationToken) -> bool {
-    let all = async {
-        let mut told = true;
-        for notice in notices {
-            match notice.await {
-                Ok(Delivered::Taken) => {}
-                Ok(Delivered::GivenUp(reason)) => {
-                    tracing::warn!(reason, "the server was not told");
-                    told = false;
-                }
-                Err(_) => told = false,
-            }
-        }
-        told
-    };
-    let deadline = async {
-        tokio::select! {
-            () = tokio::time::sleep(TOLD) => {}
-            () = async { cancel.cancelled().await; tokio::time::sleep(TOLD_STOPPING).await } => {}
-        }
-    };
-    tokio::select! {
-        told = all => told,
-        () = deadline => {
-            tracing::warn!("the server has not taken the news yet; going on without waiting any longer");
-            false
-        }
-    }
 }
 
 /// The one line about the whole job.

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::job::{self, Failure, Settings, Tell, Verdict};
-use crate::delivery::notifier::Notifier;
+use super::job::{self, Failure, Settings, Verdict};
+use crate::delivery::courier::Courier;
 use crate::nats::{JobMessage, Jobs, NatsError};
 use crate::protocol::job::Job;
 use crate::storage::files;
@@ -23,20 +23,18 @@ const IN_PROGRESS: Duration = Duration::from_secs(60);
 /// Waits between the attempts to settle a job in the queue. Its own redelivery is the last resort.
 const SETTLE_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 
-/// Works until `cancel`. `cpu` is the load of all processors, 0…1.
+/// Works until `drain`, after which no job is taken; the one in hand goes on until `end` and is then handed back. `cpu` is
+/// the load of all processors, 0…1.
 pub async fn run(
     mut jobs: Jobs,
-    notifier: Notifier,
+    courier: Courier,
     settings: Settings,
     mut cpu: watch::Receiver<f64>,
-    cancel: CancellationToken,
+    drain: CancellationToken,
+    end: CancellationToken,
 ) {
-    let worker = Worker {
-        settings: Arc::new(settings),
-        tell: Arc::new(move |notice| notifier.tell(notice)),
-        cancel: cancel.clone(),
-    };
-    while let Some(message) = next(&mut jobs, worker.settings.cpu_limit, &mut cpu, &cancel).await {
+    let worker = Worker { settings: Arc::new(settings), courier, cancel: end };
+    while let Some(message) = next(&mut jobs, worker.settings.cpu_limit, &mut cpu, &drain).await {
         worker.handle(message).await;
     }
 }
@@ -102,7 +100,7 @@ async fn above(cpu: &mut watch::Receiver<f64>, limit: Option<f64>) {
 
 struct Worker {
     settings: Arc<Settings>,
-    tell: Arc<Tell>,
+    courier: Courier,
     cancel: CancellationToken,
 }
 
@@ -133,9 +131,9 @@ impl Worker {
 
     /// Works on the job in a task of its own, so that a panic ends only that, while the queue hears that it lives.
     async fn attempt(&self, job: Job, delivered: u64, message: &JobMessage) -> Verdict {
-        let (settings, tell, cancel) = (Arc::clone(&self.settings), Arc::clone(&self.tell), self.cancel.clone());
+        let (settings, tell, cancel) = (Arc::clone(&self.settings), self.courier.clone(), self.cancel.clone());
         let info = job.clone();
-        let work = async move { job::run(&job, delivered, &settings, &*tell, &cancel).await };
+        let work = async move { job::run(&job, delivered, &settings, &tell, &cancel).await };
         let mut task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
         let ended = loop {
             tokio::select! {
@@ -151,7 +149,7 @@ impl Worker {
             Ok(verdict) => verdict,
             Err(error) => {
                 let failure = Failure::Cause(format!("internal error: {error}"));
-                job::fail(&info, delivered, failure, &*self.tell, &self.cancel).await
+                job::fail(&info, delivered, failure, &self.courier).await
             }
         }
     }

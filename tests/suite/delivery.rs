@@ -7,7 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use plugnmeet_recorder::delivery::notifier::{Delivered, Notifier};
+use plugnmeet_recorder::delivery::courier::{Courier, Delivered};
+use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
@@ -86,8 +87,21 @@ impl Incoming {
     }
 }
 
-fn notifier(host: &str) -> Notifier {
-    Notifier::new(&server_config(host), &RecorderId::parse("node_01").unwrap()).unwrap()
+fn courier(host: &str) -> Courier {
+    courier_with(host, Outbox::in_memory())
+}
+
+fn courier_with(host: &str, outbox: Outbox) -> Courier {
+    Courier::new(&server_config(host), &RecorderId::parse("node_01").unwrap(), outbox).unwrap()
+}
+
+/// All of one recording.
+async fn send<const N: usize>(courier: &Courier, events: [Event; N]) -> Vec<oneshot::Receiver<Delivered>> {
+    let mut told = Vec::new();
+    for event in events {
+        told.push(courier.send(notice("rec-1", event)).await);
+    }
+    told
 }
 
 fn notice(recording: &str, event: Event) -> Notice {
@@ -115,8 +129,8 @@ fn finished() -> Event {
 #[tokio::test]
 async fn a_notice_is_signed_and_says_what_happened() {
     let mut server = Server::start().await;
-    let notifier = notifier(&server.host());
-    let told = notifier.tell(notice("rec-1", ended()));
+    let courier = courier(&server.host());
+    let told = courier.send(notice("rec-1", ended())).await;
     let request = server.next().await;
     assert_eq!(request.path, "/auth/recorder/notify");
     assert_eq!(request.headers["api-key"], "keyOfTheApi");
@@ -137,8 +151,8 @@ async fn a_notice_is_signed_and_says_what_happened() {
 async fn order_is_kept_through_failures_and_recordings_are_independent() {
     let logs = Logs::capture();
     let mut server = Server::start().await;
-    let notifier = notifier(&server.host());
-    let one = [started(), ended(), finished()].map(|event| notifier.tell(notice("rec-1", event)));
+    let courier = courier(&server.host());
+    let one = send(&courier, [started(), ended(), finished()]).await;
 
     for status in [500, 503, 302] {
         let request = server.next().await;
@@ -148,7 +162,7 @@ async fn order_is_kept_through_failures_and_recordings_are_independent() {
     let stuck = server.next().await;
     assert_eq!(stuck.task(), RecordingTasks::StartRecording);
     // It is still unanswered, yet another recording's notice passes.
-    let other = notifier.clone().tell(notice("rec-2", started()));
+    let other = courier.clone().send(notice("rec-2", started())).await;
     let request = server.next().await;
     assert_eq!(request.message().recording_id, "rec-2");
     request.answer(200);
@@ -175,14 +189,14 @@ async fn order_is_kept_through_failures_and_recordings_are_independent() {
 async fn unknown_room_and_wrong_key_are_final_and_hold_nothing_up() {
     let logs = Logs::capture();
     let mut server = Server::start().await;
-    let notifier = notifier(&server.host());
-    let told = [started(), ended(), finished()].map(|event| notifier.tell(notice("rec-1", event)));
+    let courier = courier(&server.host());
+    let told = send(&courier, [started(), ended(), finished()]).await;
     for status in [404, 401, 200] {
         server.next().await.answer(status);
     }
-    let [first, second, third] = told;
-    assert!(matches!(first.await, Ok(Delivered::GivenUp(why)) if why.contains("404")));
-    assert!(matches!(second.await, Ok(Delivered::GivenUp(why)) if why.contains("api_secret")));
+    let [first, second, third]: [_; 3] = told.try_into().unwrap();
+    assert!(matches!(first.await, Ok(Delivered::Refused(why)) if why.contains("404")));
+    assert!(matches!(second.await, Ok(Delivered::Refused(why)) if why.contains("api_secret")));
     assert_eq!(third.await, Ok(Delivered::Taken));
     assert!(server.is_quiet());
     let lines = logs.lines("given up");
@@ -193,9 +207,9 @@ async fn unknown_room_and_wrong_key_are_final_and_hold_nothing_up() {
 #[tokio::test]
 async fn a_server_that_is_down_at_first_gets_it_later() {
     let port = free_port();
-    let notifier = notifier(&format!("http://127.0.0.1:{port}"));
+    let courier = courier(&format!("http://127.0.0.1:{port}"));
     let logs = Logs::capture();
-    let told = notifier.tell(notice("rec-1", started()));
+    let told = courier.send(notice("rec-1", started())).await;
     while logs.lines("onnection refused").is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -207,8 +221,8 @@ async fn a_server_that_is_down_at_first_gets_it_later() {
 #[tokio::test]
 async fn a_server_that_hangs_is_asked_again() {
     let mut server = Server::start().await;
-    let notifier = notifier(&server.host());
-    let told = notifier.tell(notice("rec-1", started()));
+    let courier = courier(&server.host());
+    let told = courier.send(notice("rec-1", started())).await;
     let hanging = server.next().await;
     let asked = Instant::now();
     let again = server.next().await;
@@ -221,8 +235,8 @@ async fn a_server_that_hangs_is_asked_again() {
 #[tokio::test]
 async fn key_and_signature_never_go_to_another_host() {
     let (mut server, mut other) = (Server::start().await, Server::start().await);
-    let notifier = notifier(&server.host());
-    let told = notifier.tell(notice("rec-1", started()));
+    let courier = courier(&server.host());
+    let told = courier.send(notice("rec-1", started())).await;
     let redirect = |to: String| (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response();
     server.next().await.answer.send(redirect(format!("{}/x", other.host()))).ok();
     // Within the host it is followed, whole.
@@ -238,8 +252,8 @@ async fn key_and_signature_never_go_to_another_host() {
 #[tokio::test]
 async fn what_is_queued_at_the_end_has_its_grace() {
     let mut server = Server::start().await;
-    let notifier = notifier(&server.host());
-    let told = [started(), ended()].map(|event| notifier.tell(notice("rec-1", event)));
+    let courier = courier(&server.host());
+    let told = send(&courier, [started(), ended()]).await;
     // Three failures: the next try would be 2 s away.
     for _ in 0..3 {
         server.next().await.answer(500);
@@ -250,7 +264,7 @@ async fn what_is_queued_at_the_end_has_its_grace() {
         }
     };
     let begun = Instant::now();
-    tokio::join!(notifier.shutdown(LONG), answering);
+    tokio::join!(courier.shutdown(LONG), answering);
     assert!(begun.elapsed() < Duration::from_secs(1), "the end is not waited for: {:?}", begun.elapsed());
     for told in told {
         assert_eq!(told.await, Ok(Delivered::Taken));
@@ -258,28 +272,48 @@ async fn what_is_queued_at_the_end_has_its_grace() {
 }
 
 #[tokio::test]
-async fn what_is_left_after_the_grace_is_named() {
+async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
     let logs = Logs::capture();
-    let notifier = notifier(&format!("http://127.0.0.1:{}", free_port()));
-    let told = [
-        notifier.tell(notice("rec-1", started())),
-        notifier.tell(notice("rec-1", ended())),
-        notifier.tell(notice("rec-2", finished())),
-    ];
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let host = format!("http://127.0.0.1:{port}");
+    let courier = courier_with(&host, Outbox::open(dir.path()).unwrap());
+    let mut told = send(&courier, [started(), ended()]).await;
+    told.push(courier.send(notice("rec-2", finished())).await);
     let begun = Instant::now();
-    notifier.shutdown(Duration::from_millis(700)).await;
+    courier.shutdown(Duration::from_millis(700)).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     for told in told {
-        let Ok(Delivered::GivenUp(why)) = told.await else { panic!() };
-        assert!(why.contains("the program ended first"), "{why}");
+        assert!(matches!(told.await, Ok(Delivered::Left(_))));
     }
-    let lines = logs.lines("given up");
+    let lines = logs.lines("for the next start");
     assert_eq!(lines.len(), 3);
     for (recording, what) in
         [("rec-1", "StartRecording"), ("rec-1", "the page has crashed"), ("rec-2", "RecordingTranscodingFinished")]
     {
         assert!(lines.iter().any(|line| line.contains(recording) && line.contains(what)), "{what}: {lines:?}");
     }
-    // And whoever comes later still is answered.
-    assert!(matches!(notifier.tell(notice("rec-3", started())).await, Ok(Delivered::GivenUp(_))));
+    drop(courier);
+
+    let mut server = Server::start_at(port).await;
+    let courier = courier_with(&host, Outbox::open(dir.path()).unwrap());
+    courier.take_up();
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        let request = server.next().await;
+        tasks.push((request.message().recording_id, request.task()));
+        request.answer(200);
+    }
+    // Recordings are independent of each other; in each, the order is kept.
+    tasks.sort_by(|a, b| a.0.cmp(&b.0));
+    let one = |task| ("rec-1".to_owned(), task);
+    let two = ("rec-2".to_owned(), RecordingTasks::RecordingTranscodingFinished);
+    assert_eq!(tasks, [one(RecordingTasks::StartRecording), one(RecordingTasks::EndRecording), two]);
+    courier.shutdown(LONG).await;
+
+    // What was told once is not told again, by whichever run.
+    let courier = courier_with(&host, Outbox::open(dir.path()).unwrap());
+    courier.take_up();
+    assert_eq!(courier.send(notice("rec-1", ended())).await.await, Ok(Delivered::Taken));
+    assert!(server.is_quiet());
 }

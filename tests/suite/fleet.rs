@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use plugnmeet_recorder::delivery::jobs::JobPublisher;
+use plugnmeet_recorder::delivery::courier::{Courier, Delivered, Message};
+use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::fleet::heartbeat::Heartbeat;
 use plugnmeet_recorder::nats::{ConnectError, Nats};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
@@ -75,9 +76,10 @@ fn beat(nats: &Nats) -> Beating {
         total_cores: 3,
         progress: progress.subscribe(),
         load: load.subscribe(),
+        draining: false,
     };
     let cancel = never();
-    Beating { progress, load, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }
+    Beating { progress, load, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(never(), cancel)) }
 }
 
 fn key(field: u8) -> String {
@@ -353,30 +355,27 @@ async fn jobs_are_fetched_and_published_through_outages() {
     let error = nats.publish_job("rec-1", Bytes::new()).await.unwrap_err();
     assert!(error.to_string().contains("not connected"), "{error}");
 
-    let shutdown = never();
-    let publisher = JobPublisher::new(nats.clone(), shutdown.clone(), Duration::from_secs(1));
-    let publishing = tokio::spawn({
-        let publisher = publisher.clone();
-        async move { publisher.publish(&job("rec-1")).await }
-    });
+    let me = RecorderId::parse("node_01").unwrap();
+    let courier = Courier::new(&server_config("http://127.0.0.1:1"), &me, Outbox::in_memory()).unwrap();
+    courier.connect(nats.clone());
+    let publishing = courier.send(Message::Job(job("rec-1"))).await;
     eventually("the line", async || logs.lines("not in the work queue yet").pop()).await;
     server.resume("").await;
-    timeout(LONG, publishing).await.unwrap().unwrap().unwrap();
+    assert_eq!(timeout(LONG, publishing).await.unwrap(), Ok(Delivered::Taken));
     // Published twice, stored once.
-    publisher.publish(&job("rec-1")).await.unwrap();
+    nats.publish_job("rec-1", Bytes::from(job("rec-1").encode())).await.unwrap();
     let (mut jobs, first) = timeout(Duration::from_secs(40), waiting).await.unwrap().unwrap();
     assert_eq!(Job::decode(first.payload()).unwrap(), job("rec-1"));
     first.ack().await.unwrap();
     assert!(timeout(Duration::from_secs(1), jobs.next(&never())).await.is_err(), "stored twice");
 
-    // With the stream gone, the job is kept until the grace is over.
+    // With the stream gone, the job is tried until the grace is over, and then left in the outbox.
     jetstream::new(server.client("").await).delete_stream(JOBS).await.unwrap();
-    shutdown.cancel();
-    let begun = Instant::now();
-    let error = timeout(LONG, publisher.publish(&job("rec-2"))).await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("there is no stream"), "{error}");
-    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert_eq!(logs.lines("could not be put into the work queue before the program ended").len(), 1);
+    let publishing = courier.send(Message::Job(job("rec-2"))).await;
+    timeout(LONG, courier.shutdown(Duration::from_secs(1))).await.unwrap();
+    let Ok(Delivered::Left(why)) = publishing.await else { panic!("where is it?") };
+    assert!(why.contains("there is no stream"), "{why}");
+    assert_eq!(logs.lines("in the outbox for the next start").len(), 1);
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ impl Live {
         let writes = |pid: &u32| command_line(*pid).iter().any(|word| word == raw);
         let ffmpeg = descendants(std::process::id()).into_iter().find(writes).expect("an ffmpeg that writes");
         kill_process(Pid::from_raw(ffmpeg.cast_signed()).unwrap(), Signal::KILL).unwrap();
-        tokio::time::timeout(SOON, self.rig.broken()).await.expect("the rig notices that its ffmpeg is gone")
+        tokio::time::timeout(SOON, self.rig.broken()).await.expect("the rig notices that its ffmpeg is gone").cause
     }
 }
 

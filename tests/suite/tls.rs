@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugnmeet_recorder::delivery::notifier::{Delivered, Notifier};
+use plugnmeet_recorder::delivery::courier::{Courier, Delivered};
+use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
@@ -110,10 +111,10 @@ async fn certificates_are_checked_against_the_roots_of_the_host() {
     assert!(refused.is_err(), "connected to a server that nobody vouches for");
     let lines = logs.lines("ERROR");
     assert!(lines.len() == 1 && lines[0].contains("ca-certificates"), "{lines:?}");
-    let notifier = Notifier::new(&plug, &me).unwrap();
-    let told = notifier.tell(notice());
-    notifier.shutdown(Duration::from_secs(1)).await;
-    let Ok(Delivered::GivenUp(why)) = told.await else { panic!("told a server that nobody vouches for") };
+    let courier = Courier::new(&plug, &me, Outbox::in_memory()).unwrap();
+    let told = courier.send(notice()).await;
+    courier.shutdown(Duration::from_secs(1)).await;
+    let Ok(Delivered::Left(why)) = told.await else { panic!("told a server that nobody vouches for") };
     assert!(why.contains("certificate"), "{why}");
 }
 
@@ -125,6 +126,7 @@ async fn in_the_other_process() {
     let cancel = CancellationToken::new();
     let nats = timeout(LONG, Nats::connect(&config, &plug, &me(), &cancel)).await.unwrap().unwrap();
     assert!(nats.is_connected());
-    let told = Notifier::new(&plug, &me()).unwrap().tell(notice());
+    let courier = Courier::new(&plug, &me(), Outbox::in_memory()).unwrap();
+    let told = courier.send(notice()).await;
     assert_eq!(timeout(LONG, told).await.unwrap(), Ok(Delivered::Taken));
 }

@@ -7,15 +7,14 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use plugnmeet_recorder::config::FfmpegOptions;
-use plugnmeet_recorder::delivery::notifier::Delivered;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
-use plugnmeet_recorder::transcode::job::{self, Settings, Verdict};
+use plugnmeet_recorder::transcode::job::{self, Settings, Tell, Verdict};
 use plugnmeet_recorder::transcode::media::{self, StreamKind};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::measure::{self, MediaInfo};
@@ -100,14 +99,7 @@ impl Node {
     }
 
     async fn run(&self, job: &Job, delivered: u64) -> Verdict {
-        let told = Arc::clone(&self.told);
-        let tell = move |notice: Notice| {
-            assert_eq!(notice.info.recording_id.as_str(), "rec-1");
-            told.lock().unwrap().push(notice.event);
-            let (delivered, receiver) = oneshot::channel();
-            delivered.send(Delivered::Taken).unwrap();
-            receiver
-        };
+        let tell = Told(Arc::clone(&self.told));
         let work = job::run(job, delivered, &self.settings, &tell, &self.cancel);
         tokio::time::timeout(Duration::from_secs(120), work).await.unwrap()
     }
@@ -129,6 +121,21 @@ impl Node {
             fs::read_dir(self.room()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, expected);
+    }
+}
+
+/// What is told, in order.
+struct Told(Arc<Mutex<Vec<Event>>>);
+
+impl Tell for Told {
+    fn anew(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
+        assert_eq!(notice.info.recording_id.as_str(), "rec-1");
+        self.0.lock().unwrap().push(notice.event);
+        Box::pin(std::future::ready(()))
     }
 }
 

@@ -1,0 +1,439 @@
+//! What others are to be told, on disk until they have confirmed it: one file per recording with its letters in order
+//! (ARCHITECTURE, "The on-disk protocol").
+//!
+//! A letter has a key, and a key is in a file once: adding what is there already, delivered or not, changes nothing, so
+//! whoever does not know whether he has done a step does it again. Delivered letters are therefore kept for a day.
+//!
+//! A disk that fails costs no delivery: the letters are in memory as well. Only a crash would lose them then.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::protocol::ids::RecordingId;
+use crate::protocol::notice::Event;
+use crate::protocol::request::Kind;
+use crate::storage::files;
+
+/// The directory in `state_dir`.
+pub const DIR: &str = "outbox";
+/// How long a letter that needs no more tries is remembered: longer than any job is handed out again.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+const VERSION: u32 = 1;
+
+/// What a letter is; each at most once per recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Key {
+    Started,
+    Ended,
+    BroadcastStarted,
+    BroadcastEnded,
+    /// The transcoding job.
+    Job,
+    Proceeded,
+    Finished,
+}
+
+impl Key {
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        match event {
+            Event::Started(Kind::Recording) => Self::Started,
+            Event::Started(Kind::Broadcast) => Self::BroadcastStarted,
+            Event::Ended(Kind::Recording, _) => Self::Ended,
+            Event::Ended(Kind::Broadcast, _) => Self::BroadcastEnded,
+            Event::Proceeded { .. } => Self::Proceeded,
+            Event::Finished(_) => Self::Finished,
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Ended => "ended",
+            Self::BroadcastStarted => "broadcast_started",
+            Self::BroadcastEnded => "broadcast_ended",
+            Self::Job => "job",
+            Self::Proceeded => "proceeded",
+            Self::Finished => "finished",
+        }
+    }
+}
+
+/// What became of a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum State {
+    Waiting,
+    /// Unix milliseconds.
+    Delivered {
+        at: u64,
+    },
+    /// The other side will never take it.
+    Refused {
+        at: u64,
+        why: String,
+    },
+}
+
+/// One thing that somebody is to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    pub key: Key,
+    /// In words, for whoever reads the file or the list.
+    pub about: String,
+    pub state: State,
+    /// Unix milliseconds.
+    pub added_at: u64,
+    /// Tries that failed.
+    #[serde(default)]
+    pub failures: u32,
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// Of the next try, Unix milliseconds, where one has failed.
+    #[serde(default)]
+    pub next_try: Option<u64>,
+    /// The bytes that are sent.
+    #[serde(with = "hex_bytes")]
+    pub body: Vec<u8>,
+}
+
+impl Letter {
+    #[must_use]
+    pub fn new(key: Key, about: String, body: Vec<u8>) -> Self {
+        Self {
+            key,
+            about,
+            state: State::Waiting,
+            added_at: unix_ms(),
+            failures: 0,
+            last_error: None,
+            next_try: None,
+            body,
+        }
+    }
+
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    /// When it came to its end, Unix milliseconds.
+    fn settled_at(&self) -> Option<u64> {
+        match self.state {
+            State::Waiting => None,
+            State::Delivered { at } | State::Refused { at, .. } => Some(at),
+        }
+    }
+}
+
+mod hex_bytes {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        hex::decode(String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// One recording's file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letters {
+    version: u32,
+    pub letters: Vec<Letter>,
+}
+
+impl Letters {
+    /// # Errors
+    /// Where the file cannot be read or is none of this version.
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        let letters: Self = serde_json::from_slice(&std::fs::read(path)?)?;
+        if letters.version != VERSION {
+            return Err(std::io::Error::other(format!("it is of version {}, not {VERSION}", letters.version)));
+        }
+        Ok(letters)
+    }
+
+    fn add(&mut self, letter: Letter) -> bool {
+        let new = self.letters.iter().all(|there| there.key != letter.key);
+        if new {
+            self.letters.push(letter);
+        }
+        new
+    }
+
+    fn get_mut(&mut self, key: Key) -> Option<&mut Letter> {
+        self.letters.iter_mut().find(|letter| letter.key == key)
+    }
+
+    /// Whether all of it is over, and has been for so long that nobody will ask for it again.
+    fn is_past(&self, now: u64) -> bool {
+        let remembered = u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX);
+        self.letters.iter().all(|letter| letter.settled_at().is_some_and(|at| now.saturating_sub(at) > remembered))
+    }
+}
+
+/// All files; clones share them.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// `None`: in memory only.
+    dir: Option<PathBuf>,
+    all: Mutex<BTreeMap<RecordingId, Letters>>,
+    /// Held while a file is written, so that files follow each other as their contents do. Not `all`: that is never held while
+    /// a disk is waited for.
+    writing: Mutex<()>,
+    changed: watch::Sender<()>,
+}
+
+impl Outbox {
+    /// Reads what is in `state_dir`. A file that cannot be read is put aside under another name, with an error line.
+    ///
+    /// # Errors
+    /// Where the directory cannot be made or read.
+    pub fn open(state_dir: &Path) -> std::io::Result<Self> {
+        let dir = state_dir.join(DIR);
+        files::create_private_dir(&dir)?;
+        let mut all = BTreeMap::new();
+        for (name, path) in files::records(&dir)? {
+            let read = RecordingId::parse(&name).map_err(|error| error.to_string());
+            match read.and_then(|id| Ok((id, Letters::read(&path).map_err(|error| error.to_string())?))) {
+                Ok((id, letters)) => drop(all.insert(id, letters)),
+                Err(why) => files::put_aside(&path, &why),
+            }
+        }
+        Ok(Self::with(Some(dir), all))
+    }
+
+    /// One that a crash empties.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::with(None, BTreeMap::new())
+    }
+
+    fn with(dir: Option<PathBuf>, all: BTreeMap<RecordingId, Letters>) -> Self {
+        let shared = Shared { dir, all: Mutex::new(all), writing: Mutex::default(), changed: watch::Sender::new(()) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Adds those whose keys are not there yet, all in one write. On disk when this returns.
+    pub async fn add(&self, id: &RecordingId, letters: Vec<Letter>) {
+        self.change(id, move |there| {
+            let mut changed = false;
+            for letter in letters {
+                changed |= there.add(letter);
+            }
+            changed
+        })
+        .await;
+    }
+
+    /// A recording begins: what is over of an earlier one with its id, or of its earlier job, is forgotten.
+    pub async fn forget(&self, id: &RecordingId, keys: &'static [Key]) {
+        self.change(id, move |there| {
+            let before = there.letters.len();
+            there.letters.retain(|letter| letter.is_waiting() || !keys.contains(&letter.key));
+            there.letters.len() != before
+        })
+        .await;
+    }
+
+    /// It is over for this letter.
+    pub async fn settle(&self, id: &RecordingId, key: Key, state: State) {
+        self.change(id, move |there| {
+            there.get_mut(key).is_some_and(|letter| {
+                letter.state = state;
+                letter.next_try = None;
+                true
+            })
+        })
+        .await;
+    }
+
+    /// A try has failed; the next one comes after `wait`.
+    pub async fn note_failure(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
+        self.change(id, move |there| {
+            there.get_mut(key).is_some_and(|letter| {
+                letter.failures = letter.failures.saturating_add(1);
+                letter.last_error = Some(why);
+                letter.next_try = Some(unix_ms() + u64::try_from(wait.as_millis()).unwrap_or(0));
+                true
+            })
+        })
+        .await;
+    }
+
+    /// The letters of a recording, in order.
+    #[must_use]
+    pub fn letters(&self, id: &RecordingId) -> Vec<Letter> {
+        self.shared.lock().get(id).map(|there| there.letters.clone()).unwrap_or_default()
+    }
+
+    /// The state of one letter; `None` where it was never added.
+    #[must_use]
+    pub fn state(&self, id: &RecordingId, key: Key) -> Option<State> {
+        let all = self.shared.lock();
+        all.get(id)?.letters.iter().find(|letter| letter.key == key).map(|letter| letter.state.clone())
+    }
+
+    /// The recordings that have a letter waiting.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<RecordingId> {
+        let all = self.shared.lock();
+        all.iter().filter(|(_, there)| there.letters.iter().any(Letter::is_waiting)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Removes the files of which all is over since a day.
+    pub async fn sweep(&self) {
+        let now = unix_ms();
+        let past: Vec<RecordingId> = {
+            let all = self.shared.lock();
+            all.iter().filter(|(_, there)| there.is_past(now)).map(|(id, _)| id.clone()).collect()
+        };
+        for id in past {
+            self.change(&id, |there| {
+                there.letters.clear();
+                true
+            })
+            .await;
+        }
+    }
+
+    /// Changes one recording's letters, in memory and then on disk. A failure of the disk is logged.
+    async fn change(&self, id: &RecordingId, change: impl FnOnce(&mut Letters) -> bool + Send + 'static) {
+        let (shared, owned) = (Arc::clone(&self.shared), id.clone());
+        let written = files::on_disk(move || {
+            let _writing = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let (changed, text) = shared.change(&owned, change)?;
+            let Some(dir) = shared.dir.as_ref().filter(|_| changed) else { return Ok(()) };
+            let path = dir.join(format!("{owned}.json"));
+            text.map_or_else(|| files::remove(&path), |text| files::write_private(&path, &text))
+        });
+        if let Err(error) = written.await {
+            tracing::error!(
+                recording_id = %id, %error,
+                "the outbox cannot be written: it is delivered from memory, but a crash would lose it; look at the disk of recorder.state_dir"
+            );
+        }
+        self.shared.changed.send_replace(());
+    }
+
+    /// Resolves when a letter no longer waits. Cancel-safe.
+    pub async fn settled(&self, id: &RecordingId, key: Key) {
+        let mut changed = self.shared.changed.subscribe();
+        while self.state(id, key) == Some(State::Waiting) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Whether anything changed, and what the file then holds: nothing where no letter is left.
+    fn change(
+        &self,
+        id: &RecordingId,
+        change: impl FnOnce(&mut Letters) -> bool,
+    ) -> std::io::Result<(bool, Option<Vec<u8>>)> {
+        let mut all = self.lock();
+        let there = all.entry(id.clone()).or_insert_with(|| Letters { version: VERSION, letters: Vec::new() });
+        let changed = change(there);
+        if there.letters.is_empty() {
+            all.remove(id);
+            return Ok((changed, None));
+        }
+        Ok((changed, Some(serde_json::to_vec_pretty(there)?)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RecordingId, Letters>> {
+        // Letters are whole at every point where a panic could be.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The wall clock, in milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> RecordingId {
+        RecordingId::parse(text).unwrap()
+    }
+
+    fn letter(key: Key, body: &str) -> Letter {
+        Letter::new(key, format!("about {body}"), body.into())
+    }
+
+    #[tokio::test]
+    async fn what_is_added_survives_and_a_key_is_there_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(&id("a"), vec![letter(Key::Started, "1"), letter(Key::Ended, "2")]).await;
+        outbox.add(&id("a"), vec![letter(Key::Ended, "other"), letter(Key::Job, "3")]).await;
+        outbox.settle(&id("a"), Key::Started, State::Delivered { at: unix_ms() }).await;
+        outbox.note_failure(&id("a"), Key::Ended, "refused".into(), Duration::from_secs(1)).await;
+        let again = Outbox::open(dir.path()).unwrap();
+        assert_eq!(again.letters(&id("a")), outbox.letters(&id("a")));
+        let letters = again.letters(&id("a"));
+        assert_eq!(letters.iter().map(|letter| letter.body.as_slice()).collect::<Vec<_>>(), [b"1", b"2", b"3"]);
+        assert!(!letters[0].is_waiting() && letters[1].is_waiting());
+        assert_eq!((letters[1].failures, letters[1].last_error.as_deref()), (1, Some("refused")));
+        // The start was told: a second telling of it changes nothing, even after a restart.
+        again.add(&id("a"), vec![letter(Key::Started, "again")]).await;
+        assert_eq!(again.letters(&id("a")).len(), 3);
+        assert_eq!(again.waiting(), [id("a")]);
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_forgotten_after_a_day_or_by_a_new_recording() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        let old = unix_ms() - 2 * 24 * 3600 * 1000;
+        for (name, at) in [("old", old), ("new", unix_ms())] {
+            outbox.add(&id(name), vec![letter(Key::Ended, "x")]).await;
+            outbox.settle(&id(name), Key::Ended, State::Delivered { at }).await;
+        }
+        outbox.add(&id("waits"), vec![letter(Key::Ended, "x")]).await;
+        outbox.sweep().await;
+        let names = || files::records(&dir.path().join(DIR)).unwrap().into_iter().map(|(name, _)| name);
+        assert_eq!(names().collect::<Vec<_>>(), ["new", "waits"]);
+        outbox.forget(&id("new"), &[Key::Ended]).await;
+        outbox.forget(&id("waits"), &[Key::Ended]).await;
+        assert_eq!(names().collect::<Vec<_>>(), ["waits"]);
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_put_aside_and_a_disk_that_fails_costs_no_letter() {
+        let dir = tempfile::tempdir().unwrap();
+        let box_dir = dir.path().join(DIR);
+        std::fs::create_dir(&box_dir).unwrap();
+        std::fs::write(box_dir.join("a.json"), "{").unwrap();
+        std::fs::write(box_dir.join(".b.jsonXYZ"), "half").unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        assert!(outbox.waiting().is_empty());
+        assert!(box_dir.join("a.json.unreadable").exists() && !box_dir.join(".b.jsonXYZ").exists());
+        std::fs::remove_dir_all(&box_dir).unwrap();
+        outbox.add(&id("c"), vec![letter(Key::Ended, "x")]).await;
+        assert_eq!(outbox.waiting(), [id("c")]);
+    }
+}

@@ -1,0 +1,418 @@
+//! One record per recording that was taken on and is not handed over yet: what the next start of the program needs to know
+//! if this one dies (ARCHITECTURE, "The on-disk protocol").
+//!
+//! A disk that fails costs no recording: the record is in memory as well. Only a crash would then lose it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::rig;
+use crate::delivery::outbox::unix_ms;
+use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
+use crate::storage::files::{self, on_disk};
+
+const VERSION: u32 = 1;
+
+/// The directory in `state_dir`.
+#[must_use]
+pub fn dir_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Recording => "recordings",
+        Kind::Broadcast => "broadcasts",
+    }
+}
+
+/// A file, key by key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    room_table_id: i64,
+    room_id: String,
+    room_sid: String,
+    recording_id: String,
+    /// A secret; empty for a broadcast, which is not joined again.
+    access_token: String,
+    /// Unix milliseconds.
+    pub taken_at: u64,
+    /// When media first flowed, Unix milliseconds.
+    pub began_at: Option<u64>,
+    pub parts: Vec<Part>,
+    /// The end was asked for.
+    pub stop: Option<Stop>,
+    pub stage: Stage,
+    /// How long each part lasts in the raw file that was made of them, in milliseconds; `None`: it is not in it.
+    #[serde(default)]
+    pub lengths_ms: Vec<Option<u64>>,
+}
+
+/// One capture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// In the temporary directory, without its path.
+    pub file: String,
+    /// When media flowed, Unix milliseconds. `None`: it never did, or is not noted.
+    pub began_at: Option<u64>,
+    /// `None` where the program died with it.
+    pub ended: Option<PartEnd>,
+}
+
+/// How a part ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartEnd {
+    /// Unix milliseconds.
+    pub at: u64,
+    /// `None`: as it should.
+    pub cause: Option<String>,
+    pub done: rig::Summary,
+}
+
+/// Why the end was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// `None`: the server wants it.
+    pub reason: Option<String>,
+}
+
+/// How far it is on its way to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Its parts are all there is of it.
+    Parts,
+    /// The raw file is whole and in its final place: parts may go.
+    Stored,
+    /// No raw file could be made; the server knows. What there is stays for the operator.
+    Failed,
+}
+
+impl Record {
+    #[must_use]
+    pub fn new(start: &Start) -> Self {
+        let info = &start.info;
+        Self {
+            version: VERSION,
+            room_table_id: info.room_table_id,
+            room_id: info.room_id.to_string(),
+            room_sid: info.room_sid.as_str().to_owned(),
+            recording_id: info.recording_id.to_string(),
+            access_token: match start.output {
+                Output::File => start.access_token.expose().to_owned(),
+                Output::Rtmp(_) => String::new(),
+            },
+            taken_at: unix_ms(),
+            began_at: None,
+            parts: Vec::new(),
+            stop: None,
+            stage: Stage::Parts,
+            lengths_ms: Vec::new(),
+        }
+    }
+
+    /// # Errors
+    /// Where it cannot be read or is none of this version: why.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        if record.version != VERSION {
+            return Err(format!("it is of version {}, not {VERSION}", record.version));
+        }
+        // A name that leads elsewhere would make a later step move or remove what is not ours.
+        match record.parts.iter().find(|part| part.file.contains('/') || part.file.starts_with('.')) {
+            Some(part) => Err(format!("{:?} is no name of a part", part.file)),
+            None => Ok(record),
+        }
+    }
+
+    /// # Errors
+    /// Where an id in it is none.
+    pub fn info(&self) -> Result<RecordingInfo, String> {
+        let info = || {
+            Ok::<_, crate::protocol::ids::InvalidName>(RecordingInfo {
+                room_table_id: self.room_table_id,
+                room_id: RoomId::parse(&self.room_id)?,
+                room_sid: RoomSid::parse(&self.room_sid)?,
+                recording_id: RecordingId::parse(&self.recording_id)?,
+            })
+        };
+        info().map_err(|error| error.to_string())
+    }
+
+    /// What the server had asked for, of a recording.
+    ///
+    /// # Errors
+    /// Where an id or the token in it is none.
+    pub fn start(&self) -> Result<Start, String> {
+        let access_token = AccessToken::parse(&self.access_token).map_err(|error| error.to_string())?;
+        Ok(Start { info: self.info()?, access_token, output: Output::File })
+    }
+
+    /// The names of the parts that are there or may be, in order.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        self.parts.iter().map(|part| part.file.clone()).collect()
+    }
+
+    /// Where capture is missing in the raw file.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
+        gaps(&self.parts, &self.lengths())
+    }
+
+    /// How long each part lasts in the raw file.
+    #[must_use]
+    pub fn lengths(&self) -> Vec<Option<Duration>> {
+        self.lengths_ms.iter().map(|length| length.map(Duration::from_millis)).collect()
+    }
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    state_dir: PathBuf,
+}
+
+impl Journal {
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        Self { state_dir: state_dir.to_owned() }
+    }
+
+    fn path(&self, kind: Kind, recording: &RecordingId) -> PathBuf {
+        self.state_dir.join(dir_of(kind)).join(format!("{recording}.json"))
+    }
+
+    /// Writes the record of what was taken on; on disk when this returns.
+    pub async fn begin(&self, start: &Start) -> Entry {
+        let path = self.path(start.kind(), &start.info.recording_id);
+        let dir = self.state_dir.join(dir_of(start.kind()));
+        let made = on_disk(move || files::create_private_dir(&dir)).await;
+        let entry = Entry::of(path, Record::new(start));
+        if let Err(error) = made {
+            entry.complain(&error);
+        }
+        entry.update(|_| {}).await;
+        entry
+    }
+
+    /// What earlier runs have left, oldest first. A record that cannot be read is put aside, with an error line.
+    #[must_use]
+    pub fn left(&self, kind: Kind) -> Vec<Entry> {
+        let dir = self.state_dir.join(dir_of(kind));
+        let records = files::records(&dir).unwrap_or_else(|error| {
+            tracing::error!(dir = %dir.display(), %error, "the records of unfinished recordings cannot be read");
+            Vec::new()
+        });
+        let mut left = Vec::new();
+        for (_, path) in records {
+            match Record::read(&path) {
+                Ok(record) => left.push(Entry::of(path, record)),
+                Err(why) => files::put_aside(&path, &why),
+            }
+        }
+        left.sort_by_key(|entry| entry.record().taken_at);
+        left
+    }
+
+    /// Whether there is a record of it.
+    #[must_use]
+    pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
+        self.path(kind, recording).exists()
+    }
+}
+
+/// The record of one recording; clones are the same.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    record: Mutex<Record>,
+    /// Held while the file is written: files follow each other as their contents do.
+    writing: Mutex<()>,
+}
+
+impl Entry {
+    fn of(path: PathBuf, record: Record) -> Self {
+        Self { shared: Arc::new(Shared { path, record: Mutex::new(record), writing: Mutex::default() }) }
+    }
+
+    /// What it says now.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes it; on disk when this returns. A failure of the disk is logged.
+    pub async fn update(&self, change: impl FnOnce(&mut Record) + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        let written = on_disk(move || {
+            let _writing = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = {
+                let mut record = shared.record.lock().unwrap_or_else(PoisonError::into_inner);
+                change(&mut record);
+                serde_json::to_vec_pretty(&*record)?
+            };
+            files::write_private(&shared.path, &text)
+        });
+        if let Err(error) = written.await {
+            self.complain(&error);
+        }
+    }
+
+    /// It is handed over: the last step.
+    pub async fn remove(&self) {
+        let path = self.shared.path.clone();
+        if let Err(error) = on_disk(move || files::remove(&path)).await {
+            tracing::error!(
+                path = %self.shared.path.display(), %error,
+                "the record of a recording that is over cannot be removed; the next start will find nothing left to do for it"
+            );
+        }
+    }
+
+    fn complain(&self, error: &std::io::Error) {
+        tracing::error!(
+            path = %self.shared.path.display(), %error,
+            "the recording's record cannot be written: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
+        );
+    }
+
+    /// A part is about to be opened: its number, counted from 1.
+    pub async fn add_part(&self, name: impl FnOnce(usize) -> String + Send + 'static) -> usize {
+        self.update(move |record| {
+            let part = Part { file: name(record.parts.len() + 1), began_at: None, ended: None };
+            record.parts.push(part);
+        })
+        .await;
+        self.record().parts.len()
+    }
+
+    /// Media flows into the latest part.
+    pub async fn part_began(&self) {
+        self.update(|record| {
+            let now = unix_ms();
+            record.began_at.get_or_insert(now);
+            if let Some(part) = record.parts.last_mut() {
+                part.began_at = Some(now);
+            }
+        })
+        .await;
+    }
+
+    /// The latest part has ended.
+    pub async fn part_ended(&self, cause: Option<String>, done: rig::Summary) {
+        self.update(move |record| {
+            if let Some(part) = record.parts.last_mut() {
+                part.ended = Some(PartEnd { at: unix_ms(), cause, done });
+            }
+        })
+        .await;
+    }
+}
+
+/// A time without capture, between two parts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Gap {
+    /// Where it lies in the recording, in seconds from its start.
+    pub at_s: f64,
+    /// How much of the meeting is missing there, in seconds, by the wall clock.
+    pub length_s: f64,
+    pub cause: String,
+}
+
+/// The gaps of a recording whose parts last so long (as measured; `None`: it is not in the recording).
+#[must_use]
+pub fn gaps(parts: &[Part], lengths: &[Option<Duration>]) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    let mut at = Duration::ZERO;
+    let mut before: Option<(&Part, Duration)> = None;
+    for (part, length) in parts.iter().zip(lengths) {
+        let Some(length) = length else { continue };
+        if let Some((last, lasted)) = before {
+            let over = last.began_at.map(|began| began + u64::try_from(lasted.as_millis()).unwrap_or(0));
+            let missing = part.began_at.zip(over).map_or(0, |(began, over)| began.saturating_sub(over));
+            let cause = match &last.ended {
+                Some(end) => end.cause.clone().unwrap_or_else(|| "the capture was ended".to_owned()),
+                None => "the recorder itself ended (killed, or the host went down)".to_owned(),
+            };
+            let seconds = |duration: Duration| (duration.as_secs_f64() * 1e3).round() / 1e3;
+            gaps.push(Gap { at_s: seconds(at), length_s: seconds(Duration::from_millis(missing)), cause });
+        }
+        at += *length;
+        before = Some((part, *length));
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Start {
+        Start {
+            info: RecordingInfo {
+                room_table_id: 7,
+                room_id: RoomId::parse("room01").unwrap(),
+                room_sid: RoomSid::default(),
+                recording_id: RecordingId::parse("rec.1").unwrap(),
+            },
+            access_token: AccessToken::parse("tok.en&x=1").unwrap(),
+            output: Output::File,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_survives_and_only_this_user_may_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::new(dir.path());
+        let entry = journal.begin(&start()).await;
+        assert_eq!(entry.add_part(|n| format!("rec.1_raw.part{n}.mkv")).await, 1);
+        entry.part_began().await;
+        entry.part_ended(Some("Chrome ended".into()), rig::Summary { frames_sent: 3, ..rig::Summary::default() }).await;
+        entry.clone().update(|record| record.stop = Some(Stop { reason: None })).await;
+        let left = journal.left(Kind::Recording);
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].record(), entry.record());
+        assert_eq!(left[0].record().start().unwrap(), start());
+        let path = dir.path().join("recordings/rec.1.json");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(journal.holds(Kind::Recording, &start().info.recording_id));
+        entry.remove().await;
+        assert!(journal.left(Kind::Recording).is_empty() && journal.left(Kind::Broadcast).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_none_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::new(dir.path());
+        let entry = journal.begin(&start()).await;
+        entry.add_part(|_| "../../etc/passwd".to_owned()).await;
+        assert!(journal.left(Kind::Recording).is_empty());
+        assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
+    }
+
+    #[test]
+    fn gaps_lie_between_the_parts_that_are_in_it() {
+        let part = |began_at, cause: Option<&str>| Part {
+            file: "x".into(),
+            began_at: Some(began_at),
+            ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), done: rig::Summary::default() }),
+        };
+        let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];
+        let seconds = |n| Some(Duration::from_secs(n));
+        let found = gaps(&parts, &[seconds(10), None, seconds(20), seconds(5)]);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].at_s, found[0].length_s, found[0].cause.as_str()), (10.0, 3.0, "Chrome ended"));
+        assert_eq!((found[1].at_s, found[1].length_s), (30.0, 6.0));
+        // A clock that was set back makes no negative gap.
+        assert_eq!(gaps(&[part(9_000, None), part(1_000, None)], &[seconds(1), seconds(1)])[0].length_s, 0.0);
+    }
+}

@@ -1,0 +1,83 @@
+//! What is to be done for a recording that an earlier run of the program has left behind: pure.
+
+use super::journal::{Record, Stage};
+use super::session::Left;
+use crate::protocol::request::Kind;
+
+/// Why a broadcast ends that a run of the program has left behind.
+pub const RESTARTED: &str = "the recorder was restarted";
+/// Why a recording is not joined again by a node that no longer records.
+pub const RECORDS_NO_MORE: &str = "the recorder was restarted and does not record any more";
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Its session goes on.
+    Recover(Left),
+    /// A broadcast: the server is told of its end.
+    TellEnded(String),
+    /// Others know all: what is left of it may go.
+    Tidy { delivered: bool },
+    /// Nothing could be made of it, which the server knows; the operator is to look at it.
+    Leave,
+}
+
+/// Decides. `told`: the notice of its end is in the outbox already, delivered or not; `records`: this node takes on recordings.
+#[must_use]
+pub fn plan(kind: Kind, record: &Record, told: bool, records: bool) -> Step {
+    match (kind, record.stage, told) {
+        (Kind::Broadcast, _, true) => Step::Tidy { delivered: true },
+        (Kind::Broadcast, _, false) => Step::TellEnded(RESTARTED.to_owned()),
+        (Kind::Recording, Stage::Failed, _) => Step::Leave,
+        (Kind::Recording, stage, true) => Step::Tidy { delivered: stage == Stage::Stored },
+        (Kind::Recording, _, false) => Step::Recover(match &record.stop {
+            Some(stop) => Left::Stopped(stop.reason.clone()),
+            None if record.stage == Stage::Stored => Left::Stopped(None),
+            None if !records => Left::Stopped(Some(RECORDS_NO_MORE.to_owned())),
+            None => Left::Running,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+    use crate::protocol::request::{Output, RecordingInfo, Start};
+    use crate::recording::journal::Stop;
+
+    fn record(stage: Stage, stop: Option<Option<&str>>) -> Record {
+        let info = RecordingInfo {
+            room_table_id: 7,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse("rec").unwrap(),
+        };
+        let access_token = AccessToken::parse("token").unwrap();
+        let mut record = Record::new(&Start { info, access_token, output: Output::File });
+        record.stage = stage;
+        record.stop = stop.map(|reason| Stop { reason: reason.map(str::to_owned) });
+        record
+    }
+
+    #[test]
+    fn each_state_of_a_record_has_its_step() {
+        let recover = Step::Recover;
+        for (stage, stop, told, records, wanted) in [
+            (Stage::Parts, None, false, true, recover(Left::Running)),
+            (Stage::Parts, None, false, false, recover(Left::Stopped(Some(RECORDS_NO_MORE.into())))),
+            (Stage::Parts, Some(None), false, true, recover(Left::Stopped(None))),
+            (Stage::Parts, Some(Some("over")), false, true, recover(Left::Stopped(Some("over".into())))),
+            (Stage::Stored, Some(None), false, true, recover(Left::Stopped(None))),
+            (Stage::Stored, Some(None), true, true, Step::Tidy { delivered: true }),
+            // The end was told, and with no job: no raw file was made, so nothing that could be one is removed.
+            (Stage::Parts, Some(None), true, true, Step::Tidy { delivered: false }),
+            (Stage::Failed, Some(None), true, true, Step::Leave),
+        ] {
+            assert_eq!(plan(Kind::Recording, &record(stage, stop), told, records), wanted, "{stage:?} {stop:?} {told}");
+        }
+        let broadcast = record(Stage::Parts, None);
+        assert_eq!(plan(Kind::Broadcast, &broadcast, false, true), Step::TellEnded(RESTARTED.into()));
+        assert_eq!(plan(Kind::Broadcast, &broadcast, true, true), Step::Tidy { delivered: true });
+    }
+}
