@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::capture::encoder_options::Target;
+use crate::capture::owner;
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::config::Config;
 use crate::protocol::ids::InvalidName;
@@ -57,6 +58,7 @@ impl Plan<LiveRig> for Rigs {
             dpi: self.config.recorder.dpi,
             silence_warning: self.config.recorder.silence_warning,
             screenshot: self.screenshot(start),
+            owner: owner::name(&self.config.recorder.state_dir),
         }
     }
 

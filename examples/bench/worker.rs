@@ -139,6 +139,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
         dpi: 96,
         silence_warning: None,
         screenshot: options.file.with_extension("png"),
+        owner: String::new(),
     };
     let mut rig = LiveRig::open(spec, CancellationToken::new()).await.map_err(|error| match error {
         OpenError::Cancelled => anyhow!("cancelled"),

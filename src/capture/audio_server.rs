@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::PartError;
+use super::owner;
 use crate::process::{self, Child};
 
 const PART: &str = "PulseAudio";
@@ -45,6 +46,7 @@ impl AudioServer {
             .args(["-n", "--daemonize=no", "--use-pid-file=no", "--fail=yes", "--exit-idle-time=-1", "--realtime=no"])
             .args(["--high-priority=no", "--disallow-exit", "--log-target=stderr", "--log-level=warning"])
             .args(["-L", &sink, "-L", &listen])
+            .env(owner::MARK, dir)
             .env("PULSE_CONFIG", &config)
             .env("HOME", dir)
             .env("XDG_RUNTIME_DIR", dir)

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::PartError;
+use super::owner;
 use super::page::{self, PageState, Presence, Step};
 use crate::config::{ChromeConfig, ChromeFlag};
 use crate::process::{self, Child};
@@ -150,11 +151,12 @@ impl Browser {
         let failed = |why: &dyn std::fmt::Display| PartError::new(PART, why);
         let program = find(config)
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
-        let profile = dir.join("chrome");
+        let profile = dir.join(owner::PROFILE);
         let mut spec = process::Spec::new("chrome", program)
             .args(arguments(&config.flags, size, &profile, sandbox))
             // Crash reports, caches and sockets go where the rest goes, and go away with it.
             .env("TMPDIR", dir)
+            .env(owner::MARK, dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);

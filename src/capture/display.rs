@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use super::PartError;
+use super::owner;
 use crate::process::{self, Child};
 
 const PART: &str = "Xvfb";
@@ -56,7 +57,8 @@ impl Display {
             .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-nocursor", "-dpi"])
             .args([dpi.to_string()])
             .args(["-screen", "0", &format!("{width}x{height}x24"), "-auth"])
-            .args([&auth_file]);
+            .args([&auth_file])
+            .env(owner::MARK, dir);
         spec.pipe_stdout = true;
         spec.log_level = tracing::Level::DEBUG;
         let mut child = process::spawn(&spec).await.map_err(|error| failed(error.to_string()))?;
@@ -86,6 +88,16 @@ impl Display {
         &self.address
     }
 
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.address.number
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     /// What a client needs in its environment.
     #[must_use]
     pub fn env(&self) -> [(&'static str, String); 2] {
@@ -111,12 +123,24 @@ impl Address {
     /// Where the server is gone or refuses.
     pub fn connect(&self) -> Result<RustConnection, PartError> {
         let failed = |why: String| PartError::new(PART, why);
-        let socket = UnixStream::connect(format!("/tmp/.X11-unix/X{}", self.number))
+        let socket = UnixStream::connect(socket(self.number))
             .map_err(|error| failed(format!("cannot reach display :{}: {error}", self.number)))?;
         let (stream, _) = DefaultStream::from_unix_stream(socket).map_err(|error| failed(error.to_string()))?;
         RustConnection::connect_to_stream_with_auth_info(stream, 0, COOKIE_PROTOCOL.to_vec(), self.cookie.to_vec())
             .map_err(|error| failed(format!("display :{} refuses the connection: {error}", self.number)))
     }
+}
+
+/// Where the server of this number listens.
+#[must_use]
+pub fn socket(number: u32) -> PathBuf {
+    format!("/tmp/.X11-unix/X{number}").into()
+}
+
+/// The lock of the server of this number. One that chose its number itself (`-displayfd`) has none.
+#[must_use]
+pub fn lock(number: u32) -> PathBuf {
+    format!("/tmp/.X{number}-lock").into()
 }
 
 /// Writes an Xauthority file (Xau's record: family, address, display number, protocol, data; big-endian lengths) that

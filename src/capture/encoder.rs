@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::PartError;
 use super::encoder_options::{CaptureOptions, Target, arguments};
+use super::owner;
 use crate::config::FfmpegOptions;
 use crate::process::{self, Child};
 use crate::protocol::ids::RtmpUrl;
@@ -80,7 +81,7 @@ impl Encoder {
             Target::File(_) => None,
             Target::Rtmp(url) => write_key(dir, url).map_err(|error| failed(&error))?,
         };
-        let mut spec = process::Spec::new(PART, "ffmpeg");
+        let mut spec = process::Spec::new(PART, "ffmpeg").env(owner::MARK, dir);
         for (name, value) in ALLOCATOR {
             spec = spec.env(*name, *value);
         }

@@ -2,7 +2,8 @@
 //!
 //! In the order the media walks: [`browser`] paints on a [`display`] and plays into an [`audio_server`]; [`screen`] and
 //! [`sound`] take both from there, stamped by one [`clock`], through the one bounded queue of [`stream`] into the
-//! [`encoder`]. [`rig`] opens and closes them all, in order. [`watch`] sees what a recording is like meanwhile.
+//! [`encoder`]. [`rig`] opens and closes them all, in order. [`watch`] sees what a recording is like meanwhile. [`leftovers`] removes what
+//! a killed daemon's rigs have left, by what [`owner`] wrote.
 
 pub mod alarm;
 pub mod audio_server;
@@ -12,8 +13,10 @@ pub mod damage;
 pub mod display;
 pub mod encoder;
 pub mod encoder_options;
+pub mod leftovers;
 pub mod losses;
 pub mod matroska;
+pub mod owner;
 pub mod pace;
 pub mod page;
 pub mod picture;

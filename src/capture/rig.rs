@@ -17,7 +17,9 @@ use super::clock::Corrections;
 use super::display::Display;
 use super::encoder::Encoder;
 use super::encoder_options::{CaptureOptions, Target};
+use super::leftovers::PREFIX;
 use super::matroska::Tracks;
+use super::owner::Claim;
 use super::pace::Pace;
 use super::screen::Screen;
 use super::screenshot;
@@ -50,6 +52,8 @@ pub struct RigSpec {
     pub silence_warning: Option<Duration>,
     /// Where a picture of the page is kept when it fails.
     pub screenshot: PathBuf,
+    /// Who may remove what is left of the rig if the daemon is killed: [`super::owner::name`].
+    pub owner: String,
 }
 
 /// Why a rig is not open.
@@ -121,6 +125,7 @@ pub struct LiveRig {
     failed: (mpsc::UnboundedSender<PartError>, mpsc::UnboundedReceiver<PartError>),
     /// Known before the screenshot is taken, which may be interrupted.
     cause: Option<String>,
+    claim: Claim,
     /// Last: where the rig is dropped instead of closed, it goes after those who write into it.
     dir: TempDir,
 }
@@ -142,12 +147,16 @@ impl Rig for LiveRig {
         let size = capture.size.unwrap_or(spec.size);
         // A short path: it holds sockets, whose paths may have 107 bytes. Only this user may enter.
         let dir = tempfile::Builder::new()
-            .prefix("pnm-")
+            .prefix(PREFIX)
             .tempdir()
             .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
+        let claim = Claim::stake(dir.path(), &spec.owner)
+            .await
+            .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
         let mut rig = Self {
             spec_size: size,
             screenshot: spec.screenshot.clone(),
+            claim,
             dir,
             display: None,
             audio: None,
@@ -286,6 +295,9 @@ impl LiveRig {
         let (display, audio) =
             (display.map(|display| self.display.insert(display)), audio.map(|audio| self.audio.insert(audio)));
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
+        if let Err(error) = self.claim.add(display).await {
+            tracing::warn!(%error, "the display is not noted: should the recorder be killed, its socket stays in /tmp/.X11-unix");
+        }
         let address = display.address().clone();
         let pointed = address.clone();
         on_display(move || window::rest_pointer(&pointed)).await.map_err(cause)?;

@@ -46,6 +46,8 @@ pub struct Recorder {
     pub temporary_dir: PathBuf,
     child: Child,
     dir: TempDir,
+    /// Instead of the test's.
+    path: Option<String>,
 }
 
 impl Recorder {
@@ -80,17 +82,20 @@ impl Recorder {
             sections = setup.sections,
         );
         std::fs::write(&config, text).unwrap();
-        let output = std::fs::File::create(dir.path().join("output")).unwrap();
-        let child = Child::spawn("the recorder", env!("CARGO_BIN_EXE_plugnmeet-recorder"), |command| {
-            command.arg("--config").arg(&config).current_dir(dir.path()).env("TMPDIR", dir.path().join("tmp"));
-            command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-            if let Some(path) = &setup.path {
-                // setpriv, which starts it, must still be found.
-                command.env("PATH", path);
-            }
-        })
-        .unwrap();
-        Self { id: id.to_owned(), main_path, temporary_dir, child, dir }
+        let child = launch(dir.path(), setup.path.as_deref());
+        Self { id: id.to_owned(), main_path, temporary_dir, child, dir, path: setup.path.clone() }
+    }
+
+    /// SIGKILL; it has ended when this returns. What it leaves behind stays, files and processes.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// Starts it once more with the same configuration and directories, without waiting for anything. The log goes on
+    /// where it was.
+    pub fn restart(&mut self) {
+        assert!(self.child.ended().unwrap().is_some(), "it still runs:\n{}", self.log());
+        self.child = launch(self.dir.path(), self.path.as_deref());
     }
 
     /// Starts it and waits until the server would choose it.
@@ -113,6 +118,11 @@ impl Recorder {
     /// What `recorder.state_dir` is unless it is set.
     pub fn state_dir(&self) -> PathBuf {
         self.temporary_dir.join(format!(".state-{}", self.id))
+    }
+
+    /// Its `TMPDIR`, where its rigs have their directories.
+    pub fn runtime_dir(&self) -> PathBuf {
+        self.dir.path().join("tmp")
     }
 
     pub fn log_dir(&self) -> PathBuf {
@@ -215,6 +225,20 @@ impl Recorder {
         }
         log
     }
+}
+
+/// Starts the program with the configuration that lies in `dir`.
+fn launch(dir: &Path, path: Option<&str>) -> Child {
+    let output = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("output")).unwrap();
+    Child::spawn("the recorder", env!("CARGO_BIN_EXE_plugnmeet-recorder"), |command| {
+        command.arg("--config").arg(dir.join("config.yaml")).current_dir(dir).env("TMPDIR", dir.join("tmp"));
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        if let Some(path) = path {
+            // setpriv, which starts it, must still be found.
+            command.env("PATH", path);
+        }
+    })
+    .unwrap()
 }
 
 /// Every process and its parent.

@@ -56,6 +56,7 @@ pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnc
         dpi: 96,
         silence_warning: None,
         screenshot: standin.dir().join("failed.png"),
+        owner: String::new(),
     };
     let rig = LiveRig::open(spec, CancellationToken::new()).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
     let opened = Instant::now();
