@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use capture::rig::LiveRig;
-use capture::{browser, sandbox};
+use capture::{browser, leftovers, owner, sandbox};
 use config::Config;
 use delivery::courier::Courier;
 use delivery::outbox::Outbox;
@@ -77,6 +77,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     tls::provide_crypto();
     check_host(&config)?;
     let _lock = StateLock::take(&config.recorder.state_dir)?;
+    // The lock is ours, so whatever bears our mark is of a run that is dead.
+    let swept = leftovers::sweep(&std::env::temp_dir(), &owner::name(&config.recorder.state_dir)).await;
+    if swept != leftovers::Swept::default() {
+        tracing::warn!(?swept, "an earlier run of the recorder was killed: removed what it has left");
+    }
 
     let courier = Courier::new(&config.server, &recorder, Outbox::open(&config.recorder.state_dir)?)?;
     courier.outbox().sweep().await;

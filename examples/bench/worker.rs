@@ -153,13 +153,13 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
                 Some(()) => say(&Said::Done(rig.so_far().into()))?,
                 None => break None,
             },
-            cause = rig.broken() => break Some(cause),
+            broken = rig.broken() => break Some(broken),
         }
     };
     let (summary, result) = rig.finish().await;
     rig.close().await;
-    if let Some(cause) = broken {
-        bail!("the capture broke off: {cause}");
+    if let Some(broken) = broken {
+        bail!("the capture broke off: {}", broken.cause);
     }
     result.map_err(|why| anyhow!(why))?;
     say(&Said::Done(summary.into()))

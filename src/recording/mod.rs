@@ -6,6 +6,7 @@
 
 pub mod driver;
 pub mod join;
+pub mod join_plan;
 pub mod journal;
 pub mod raw_file;
 pub mod recovery;

@@ -89,12 +89,12 @@ impl RawFile {
     /// # Errors
     /// Where there is nothing that can be read as a recording, or it cannot be joined or moved: why. All parts are still
     /// there then.
-    pub async fn store(&self, parts: &[String]) -> Result<Stored, String> {
+    pub async fn store(&self, names: &[String]) -> Result<Stored, String> {
         let to = self.dir.join(self.name.as_str());
         let mut why = "there is no raw file: nothing was captured".to_owned();
         let (mut lengths, mut readable) = (Vec::new(), Vec::new());
         let mut moved = true;
-        for name in parts {
+        for name in names {
             let path = self.part(name);
             moved &= !path.exists();
             let length = match self.look(&path).await {
@@ -119,9 +119,14 @@ impl RawFile {
             [part] => part.clone(),
             parts => {
                 let whole = self.joined();
-                join::join(parts, &whole, &CancellationToken::new())
+                let joined = join::join(parts, &whole, &CancellationToken::new())
                     .await
                     .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
+                // As they are in the whole.
+                for (name, length) in names.iter().zip(&mut lengths) {
+                    let part = joined.parts.iter().find(|part| part.path == self.part(name));
+                    *length = part.map(|part| part.duration);
+                }
                 whole
             }
         };

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::dice::Dice;
 use crate::measure::cost::resident;
 use crate::measure::sync::{self, Sync};
 use crate::measure::{self, picture, sound};
@@ -157,27 +158,6 @@ async fn sound_and_picture_are_in_step_for_two_minutes_in_bounded_memory() {
     assert!(own.drift().abs() < DRIFT_LIMIT, "{own}: {:.1?}", own.offsets);
     assert!(grown <= 60 * MIB, "{grown} bytes");
     recorder.stop(&[]);
-}
-
-/// Numbers that differ from run to run and are the same for the same seed (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    /// `PNM_SEED`, or the time.
-    fn new() -> (Self, u64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-        let given = std::env::var("PNM_SEED").ok().map(|seed| seed.parse().expect("PNM_SEED is a number"));
-        let seed = given.unwrap_or(u64::try_from(now).unwrap()).max(1);
-        (Self(seed), seed)
-    }
-
-    /// Below `limit`.
-    fn roll(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
-    }
 }
 
 /// The file opens, all of it can be decoded, and both its streams reach to `LOST_LIMIT` before `end` (seconds from

@@ -145,6 +145,20 @@ impl Recorder {
         }
     }
 
+    /// Waits until media has begun to flow so many times, in all its runs.
+    pub async fn wait_for_started(&self, times: usize) {
+        self.wait_until("media flows", || self.log().matches("media flows").count() >= times).await;
+    }
+
+    /// Waits until something is so.
+    pub async fn wait_until(&self, what: &str, so: impl Fn() -> bool) {
+        let end = Instant::now() + SOON;
+        while !so() {
+            assert!(Instant::now() < end, "never: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits for it to end by itself.
     pub async fn wait_for_end(&mut self) -> ExitStatus {
         let end = Instant::now() + SOON;
