@@ -4,6 +4,8 @@
 //! what to do about everything that happens, and does it; [`raw_file`] is what is left at the end, and a [`summary`].
 
 pub mod driver;
+pub mod join;
+pub mod join_plan;
 pub mod raw_file;
 pub mod service;
 pub mod session;

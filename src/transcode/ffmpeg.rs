@@ -63,6 +63,12 @@ impl Part {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// It is finished: it stays.
+    pub fn keep(mut self) {
+        // An empty path names no file that could be removed.
+        self.0 = PathBuf::new();
+    }
 }
 
 impl Drop for Part {
@@ -77,18 +83,20 @@ impl Drop for Part {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(recipe: &Recipe, raw: &Path, part: &Path, cancel: &CancellationToken) -> Result<Ran, RunError> {
-    watch(recipe, raw, part, cancel, STALLED).await
+    watch(&command(recipe, raw, part), part, cancel, STALLED).await
 }
 
-async fn watch(
-    recipe: &Recipe,
-    raw: &Path,
-    part: &Path,
-    cancel: &CancellationToken,
-    patience: Duration,
-) -> Result<Ran, RunError> {
+/// Runs an ffmpeg that began as [`spec`] and writes into `part`; the rest is as with [`run`].
+///
+/// # Errors
+/// See [`RunError`].
+pub(crate) async fn run_spec(spec: &Spec, part: &Path, cancel: &CancellationToken) -> Result<Ran, RunError> {
+    watch(spec, part, cancel, STALLED).await
+}
+
+async fn watch(spec: &Spec, part: &Path, cancel: &CancellationToken, patience: Duration) -> Result<Ran, RunError> {
     let started = Instant::now();
-    let mut child = process::spawn(&command(recipe, raw, part)).await?;
+    let mut child = process::spawn(spec).await?;
     let mut progress = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
     let mut pulse = Pulse::new(part, patience);
     loop {
@@ -128,18 +136,22 @@ async fn end(child: &mut Child, cancel: &CancellationToken) -> Result<Exit, RunE
     Err(RunError::Stopped)
 }
 
-fn command(recipe: &Recipe, raw: &Path, part: &Path) -> Spec {
+/// An ffmpeg that reports its progress; what it reads and writes is still to be said.
+pub(crate) fn spec() -> Spec {
     let ours = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "warning", "-progress", "pipe:1"];
-    let mut spec = Spec::new("ffmpeg", "ffmpeg")
-        .args(ours)
+    let mut spec = Spec::new("ffmpeg", "ffmpeg").args(ours);
+    spec.pipe_stdout = true;
+    spec
+}
+
+fn command(recipe: &Recipe, raw: &Path, part: &Path) -> Spec {
+    spec()
         .args(recipe.pre_input.iter())
         .args(FILES_ONLY)
         .args([OsString::from("-i"), file_url(raw)])
         .args(recipe.post_input.iter())
         .args(["-f", "mp4", "-y"])
-        .args([file_url(part)]);
-    spec.pipe_stdout = true;
-    spec
+        .args([file_url(part)])
 }
 
 /// The next line of the progress report; `None` at its end. Cancel-safe.
@@ -257,7 +269,8 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let recipe = Recipe::convert(&crate::config::FfmpegOptions::default());
         let never = CancellationToken::new();
-        let run = watch(&recipe, &raw, &part, &never, Duration::from_millis(500));
+        let spec = command(&recipe, &raw, &part);
+        let run = watch(&spec, &part, &never, Duration::from_millis(500));
         let error = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap_err();
         assert!(matches!(error, RunError::Stalled), "{error}");
     }
@@ -267,6 +280,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("part");
         fs::write(&path, "x").unwrap();
+        Part::new(path.clone()).keep();
+        assert!(path.exists());
         drop(Part::new(path.clone()));
         assert!(!path.exists());
         drop(Part::new(path));

@@ -19,12 +19,14 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: u64 = 4 << 20;
 /// What keeps a file's content from making ffmpeg or ffprobe open anything else: only the file protocol, and none of
 /// the formats that are lists of further files (HLS, concat, image sequences).
-pub(super) const FILES_ONLY: [&str; 4] = [
+pub(crate) const FILES_ONLY: [&str; 4] = [
     "-protocol_whitelist",
     "file",
     "-format_whitelist",
     "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpegts,mpeg,flv,avi,nut,ogg,asf",
 ];
+/// What is asked of the headers.
+const HEADERS: [&str; 6] = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
 /// For a child that was told to end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -37,7 +39,7 @@ pub struct Media {
 }
 
 /// One stream of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stream {
     pub kind: StreamKind,
     /// ffmpeg's name: `h264`, `pcm_s16le`; empty where it knows none.
@@ -45,13 +47,23 @@ pub struct Stream {
     /// Pixels; 0 where it is no picture.
     pub width: u32,
     pub height: u32,
+    /// ffmpeg's name of how pixels or samples lie in memory: `yuv420p`, `s16`; empty where it knows none.
+    pub format: String,
+    /// Samples a second, and channels; 0 where it is no sound.
+    pub sample_rate: u32,
+    pub channels: u32,
+    /// A hash of what a decoder must be told before the first packet (ffmpeg's "extradata"); empty where that is nothing.
+    pub setup: String,
+    /// How many packets there are; known only where they were read ([`measure`]).
+    pub packets: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamKind {
     /// A moving picture (a cover image is [`Self::Other`]).
     Video,
     Audio,
+    #[default]
     Other,
 }
 
@@ -93,7 +105,7 @@ pub async fn probe(path: &Path) -> Result<Media, ProbeError> {
     let (streams, duration) = headers(path).await?;
     let duration = match duration {
         Some(duration) => duration,
-        None => packets(path).await?,
+        None => packets(path).await?.0,
     };
     Ok(Media { duration, streams })
 }
@@ -104,8 +116,12 @@ pub async fn probe(path: &Path) -> Result<Media, ProbeError> {
 /// # Errors
 /// As [`probe`].
 pub async fn measure(path: &Path) -> Result<Media, ProbeError> {
-    let (streams, _) = headers(path).await?;
-    Ok(Media { duration: packets(path).await?, streams })
+    let (mut streams, _) = headers(path).await?;
+    let (duration, counts) = packets(path).await?;
+    for (index, stream) in streams.iter_mut().enumerate() {
+        stream.packets = Some(counts.get(index).copied().unwrap_or_default());
+    }
+    Ok(Media { duration, streams })
 }
 
 /// That a raw file can become a recording: it opens, has picture and sound, and lasts.
@@ -157,7 +173,7 @@ async fn give_up(mut child: Child, path: &Path) -> ProbeError {
 
 /// The streams, and the duration if the header knows it.
 async fn headers(path: &Path) -> Result<(Vec<Stream>, Option<Duration>), ProbeError> {
-    let mut child = process::spawn(&ffprobe(path, &["-show_format", "-show_streams", "-of", "json"])).await?;
+    let mut child = process::spawn(&ffprobe(path, &HEADERS)).await?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         let read = tokio::time::timeout(PROBE_DEADLINE, stdout.take(ANSWER_LIMIT).read_to_end(&mut answer)).await;
@@ -193,6 +209,13 @@ struct AnswerStream {
     width: u32,
     #[serde(default)]
     height: u32,
+    pix_fmt: Option<String>,
+    sample_fmt: Option<String>,
+    /// ffprobe writes it as a text.
+    sample_rate: Option<String>,
+    #[serde(default)]
+    channels: u32,
+    extradata_hash: Option<String>,
     #[serde(default)]
     disposition: Disposition,
 }
@@ -217,6 +240,11 @@ fn parse(answer: &[u8]) -> Result<(Vec<Stream>, Option<Duration>), serde_json::E
             codec: stream.codec_name.unwrap_or_default(),
             width: stream.width,
             height: stream.height,
+            format: stream.pix_fmt.or(stream.sample_fmt).unwrap_or_default(),
+            sample_rate: stream.sample_rate.and_then(|rate| rate.parse().ok()).unwrap_or_default(),
+            channels: stream.channels,
+            setup: stream.extradata_hash.unwrap_or_default(),
+            packets: None,
         })
         .collect();
     let duration = answer.format.duration.as_deref().and_then(|text| text.parse().ok()).and_then(lasting);
@@ -228,9 +256,9 @@ fn lasting(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
 }
 
-/// From the first packet's start to the last one's end.
-async fn packets(path: &Path) -> Result<Duration, ProbeError> {
-    let show = ["-show_entries", "packet=pts_time,dts_time,duration_time", "-of", "csv=p=0"];
+/// From the first packet's start to the last one's end, and how many packets each stream has.
+async fn packets(path: &Path) -> Result<(Duration, Vec<u64>), ProbeError> {
+    let show = ["-show_entries", "packet=stream_index,pts_time,dts_time,duration_time", "-of", "csv=p=0"];
     let mut child = process::spawn(&ffprobe(path, &show)).await?;
     let mut span = Span::default();
     if let Some(stdout) = child.stdout.take() {
@@ -247,29 +275,42 @@ async fn packets(path: &Path) -> Result<Duration, ProbeError> {
     let ended = finish(child, path).await;
     // A file that is cut off in the middle of a packet plays up to there all the same.
     match (span.seconds().and_then(lasting), ended) {
-        (Some(duration), _) => Ok(duration),
+        (Some(duration), _) => Ok((duration, span.counts)),
         (None, Err(error)) => Err(error),
         (None, Ok(())) => Err(ProbeError::Empty(path.to_owned())),
     }
 }
 
-/// The time that a file's packets cover, in seconds.
+/// More streams than any file has that is of use here; the packets of further ones are not counted.
+const STREAMS_LIMIT: usize = 64;
+
+/// The time that a file's packets cover, in seconds, and how many each stream has.
 #[derive(Default)]
-struct Span(Option<(f64, f64)>);
+struct Span {
+    time: Option<(f64, f64)>,
+    counts: Vec<u64>,
+}
 
 impl Span {
-    /// Takes a line `pts_time,dts_time,duration_time`, each a number or `N/A`.
+    /// Takes a line `stream_index,pts_time,dts_time,duration_time`, each a number or `N/A`.
     fn packet(&mut self, line: &str) {
+        let (stream, line) = line.split_once(',').unwrap_or((line, ""));
+        if let Some(stream) = stream.trim().parse::<usize>().ok().filter(|stream| *stream < STREAMS_LIMIT) {
+            if self.counts.len() <= stream {
+                self.counts.resize(stream + 1, 0);
+            }
+            self.counts[stream] += 1;
+        }
         let mut fields = line.trim().split(',').map(|field| field.parse::<f64>().ok().filter(|time| time.is_finite()));
         let (pts, dts, duration) = (fields.next().flatten(), fields.next().flatten(), fields.next().flatten());
         let Some(start) = pts.or(dts) else { return };
         let end = start + duration.unwrap_or(0.0).max(0.0);
-        let (first, last) = self.0.unwrap_or((start, end));
-        self.0 = Some((first.min(start), last.max(end)));
+        let (first, last) = self.time.unwrap_or((start, end));
+        self.time = Some((first.min(start), last.max(end)));
     }
 
     fn seconds(&self) -> Option<f64> {
-        self.0.map(|(first, last)| last - first)
+        self.time.map(|(first, last)| last - first)
     }
 }
 
@@ -279,8 +320,9 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_duration_is_understood() {
-        let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080},
-            {"codec_type":"audio","codec_name":"pcm_s16le"},
+        let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080,
+                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd"},
+            {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
             {"codec_type":"video","codec_name":"png","width":1,"height":1,"disposition":{"attached_pic":1}},
             {"codec_type":"data"}],"format":{"duration":"0.000000"}}"#;
         let (streams, duration) = parse(answer).unwrap();
@@ -288,6 +330,8 @@ mod tests {
         let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
         assert_eq!(kinds, [StreamKind::Video, StreamKind::Audio, StreamKind::Other, StreamKind::Other]);
         assert_eq!((streams[0].width, streams[0].height, streams[0].codec.as_str()), (1920, 1080, "h264"));
+        assert_eq!((streams[0].format.as_str(), streams[0].setup.as_str()), ("yuv420p", "SHA256:87dd"));
+        assert_eq!((streams[1].format.as_str(), streams[1].sample_rate, streams[1].channels), ("s16", 48_000, 2));
         assert!(parse(b"{}").unwrap().0.is_empty());
         assert!(parse(b"").is_err());
     }
@@ -303,12 +347,19 @@ mod tests {
     #[test]
     fn packets_span_from_the_first_start_to_the_last_end() {
         let mut span = Span::default();
-        for line in
-            ["N/A,N/A,N/A", "0.500000,0.4,0.040000", "1.0,N/A,1.000000", "N/A,1.5,N/A", "garbage", "", "inf,1,1"]
-        {
+        for line in [
+            "0,N/A,N/A,N/A",
+            "1,0.500000,0.4,0.040000",
+            "1,1.0,N/A,1.000000",
+            "3,N/A,1.5,N/A",
+            "garbage",
+            "",
+            "99,inf,1,1",
+        ] {
             span.packet(line);
         }
         assert_eq!(span.seconds(), Some(1.5));
+        assert_eq!(span.counts, [1, 2, 0, 1]);
         assert_eq!(Span::default().seconds(), None);
     }
 }

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn found(seconds: u64) -> Found {
-        let stream = |kind, codec: &str| Stream { kind, codec: codec.into(), width: 2, height: 2 };
+        let stream = |kind, codec: &str| Stream { kind, codec: codec.into(), width: 2, height: 2, ..Stream::default() };
         let streams = vec![stream(StreamKind::Video, "h264"), stream(StreamKind::Audio, "aac")];
         Found { size: 9, media: Ok(Media { duration: Duration::from_secs(seconds), streams }) }
     }

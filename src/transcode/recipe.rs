@@ -100,7 +100,8 @@ mod tests {
     }
 
     fn raw(video: Option<&str>, audio: Option<&str>) -> Media {
-        let stream = |kind, codec: &str| Stream { kind, codec: codec.to_owned(), width: 2, height: 2 };
+        let stream =
+            |kind, codec: &str| Stream { kind, codec: codec.to_owned(), width: 2, height: 2, ..Stream::default() };
         let streams = video.map(|codec| stream(StreamKind::Video, codec)).into_iter();
         Media {
             duration: Duration::from_secs(1),

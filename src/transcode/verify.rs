@@ -66,7 +66,8 @@ mod tests {
     use super::*;
 
     fn media(seconds: f64, kinds: &[StreamKind]) -> Media {
-        let stream = |kind: &StreamKind| Stream { kind: *kind, codec: "x".into(), width: 2, height: 2 };
+        let stream =
+            |kind: &StreamKind| Stream { kind: *kind, codec: "x".into(), width: 2, height: 2, ..Stream::default() };
         Media { duration: Duration::from_secs_f64(seconds), streams: kinds.iter().map(stream).collect() }
     }
 

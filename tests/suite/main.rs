@@ -12,6 +12,7 @@ mod delivery;
 mod driver;
 mod endurance;
 mod fleet;
+mod join;
 mod logs;
 mod matroska;
 mod nats_server;

@@ -227,6 +227,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "protocol/signature.rs",
         "protocol/token.rs",
         "fleet/admission.rs",
+        "recording/join_plan.rs",
         "recording/session.rs",
         "capture/alarm.rs",
         "capture/clock.rs",
