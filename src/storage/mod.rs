@@ -1,3 +1,4 @@
-//! What lies on disk: moving whole files without ever losing one.
+//! What lies on disk: moving whole files without ever losing one, and how much room is left for more.
 
 pub mod files;
+pub mod space;
