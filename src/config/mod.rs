@@ -11,6 +11,7 @@ mod nats;
 mod problem;
 mod reader;
 mod recorder;
+mod reserve;
 mod server;
 mod tree;
 
@@ -21,6 +22,7 @@ use crate::protocol::ids::RecorderId;
 
 pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
+pub use reserve::{InvalidReserve, Reserve};
 
 /// Everything an operator can set, checked. Each part of the program is handed only its own section.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +155,15 @@ pub struct RecorderConfig {
     pub post_processing_timeout: Duration,
     /// After how long it is said that a recording is silent although its page plays sound. `None`: never.
     pub silence_warning: Option<Duration>,
+    /// What must stay free on the file systems of the recordings.
+    pub min_free_space: Reserve,
+    /// How long running recordings may go on when the program is told to end. `None`: until they end by themselves;
+    /// zero: they are ended at once.
+    pub drain_timeout: Option<Duration>,
+    /// After how long a recording is ended; never zero. `None`: never.
+    pub max_duration: Option<Duration>,
+    /// After how long without sound and movement a recording is ended; never zero. `None`: never.
+    pub end_when_idle: Option<Duration>,
 }
 
 /// `log_settings`.

@@ -201,9 +201,7 @@ impl<'a> Section<'a> {
     /// `1h`, `1h30m`, `90s`, or a bare number of seconds.
     pub(super) fn duration(&self, key: &str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
         let Some(field) = self.field(key) else { return default };
-        let seconds = || field.number().and_then(|number| Duration::try_from_secs_f64(number).ok());
-        let spelled = || humantime::parse_duration(field.node.text()?.trim()).ok();
-        if let Some(duration) = seconds().or_else(spelled).filter(|duration| range.contains(duration)) {
+        if let Some(duration) = field.duration().filter(|duration| range.contains(duration)) {
             return duration;
         }
         field.refuse(&format!(
@@ -288,6 +286,13 @@ impl<'a> Field<'a> {
         let Value::List(nodes) = &self.node.value else { return None };
         let item = |(index, node)| Field { path: format!("{}[{index}]", self.path), node, report: self.report };
         Some(nodes.iter().enumerate().map(item).collect())
+    }
+
+    /// `1h`, `1h30m`, `90s`, or a bare number of seconds; `None` where it is none of these.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        let seconds = || self.number().and_then(|number| Duration::try_from_secs_f64(number).ok());
+        let spelled = || humantime::parse_duration(self.node.text()?.trim()).ok();
+        seconds().or_else(spelled)
     }
 
     /// A number, also one in quotes or with a percent sign.

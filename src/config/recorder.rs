@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::{Field, Section, shown};
-use super::{Mode, RecorderConfig};
+use super::{Mode, RecorderConfig, Reserve};
 use crate::protocol::ids::RecorderId;
 
 const MODES: [(&str, Mode); 3] =
@@ -21,6 +21,10 @@ const STATE: &str = ".state-";
 /// How long a recording may be silent unless set, and the longest that can be set.
 const SILENCE_WARNING: Duration = Duration::from_secs(60);
 const SILENCE_WARNING_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest waits that can be set: for recordings at a shutdown, for the end of a recording.
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const RECORDING_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The longest a script may run unless set, and the longest that can be set.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -61,6 +65,10 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
             SCRIPT_TIMEOUT,
         ),
         silence_warning: (!silence_warning.is_zero()).then_some(silence_warning),
+        min_free_space: section.field("min_free_space").and_then(|field| read_reserve(&field)).unwrap_or_default(),
+        drain_timeout: section.field("drain_timeout").and_then(|field| read_drain_timeout(&field)),
+        max_duration: read_limit(&section, "max_duration"),
+        end_when_idle: read_limit(&section, "end_when_idle"),
         // Last, so that a missing id does not hide the problems of the rest.
         state_dir: match (state_dir, &id) {
             (Some(dir), _) => dir,
@@ -78,6 +86,32 @@ fn read_id(section: &Section<'_>) -> Option<RecorderId> {
     let field = section.required("id", "a name of this node, unique among all recorders of the server, is required")?;
     let text = field.text("a text")?;
     RecorderId::parse(&text).map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
+}
+
+fn read_reserve(field: &Field<'_>) -> Option<Reserve> {
+    let text = field.text("a size")?;
+    text.parse().map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
+}
+
+/// `None` for the word `never`, and with a problem.
+fn read_drain_timeout(field: &Field<'_>) -> Option<Duration> {
+    if field.node.text().is_some_and(|text| text.trim().eq_ignore_ascii_case("never")) {
+        return None;
+    }
+    let duration = field.duration().filter(|duration| *duration <= DRAIN_TIMEOUT_MAX);
+    if duration.is_none() {
+        field.refuse(&format!(
+            "`never`, 0 (at once) or a duration like 90s, 1h or 1h30m up to {} is allowed (default never)",
+            humantime::format_duration(DRAIN_TIMEOUT_MAX)
+        ));
+    }
+    duration
+}
+
+/// A duration of which 0, the default, means that there is no limit.
+fn read_limit(section: &Section<'_>, key: &str) -> Option<Duration> {
+    let limit = section.duration(key, Duration::ZERO..=RECORDING_MAX, Duration::ZERO);
+    (!limit.is_zero()).then_some(limit)
 }
 
 fn in_progress(main_path: Option<&Path>, sub_path: &Path) -> PathBuf {

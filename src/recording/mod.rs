@@ -7,7 +7,10 @@
 pub mod driver;
 pub mod join;
 pub mod join_plan;
+<<<<<<< HEAD
 pub mod journal;
+=======
+>>>>>>> join
 pub mod raw_file;
 pub mod recovery;
 pub mod service;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugnmeet_recorder::config::{self, ChromeFlag, Config, ConfigError, KEYS, LogLevel, Mode};
+use plugnmeet_recorder::storage::space::Reserve;
 
 const REFERENCE: &str = include_str!("fixtures/reference_v2_3.yaml");
 const SAMPLE: &str = include_str!("../../config_sample.yaml");
@@ -109,6 +110,8 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.recorder.state_dir, Path::new("../recording_files/.in-progress/.state-node_01"));
     assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(3600));
     assert_eq!(config.recorder.silence_warning, Some(Duration::from_secs(60)));
+    assert_eq!((config.recorder.min_free_space, config.recorder.drain_timeout), (Reserve::Default, None));
+    assert_eq!((config.recorder.max_duration, config.recorder.end_when_idle), (None, None));
     assert_eq!((config.log.file, config.log.stdout), (None, true));
     assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
     assert_eq!(config.ffmpeg.recording.pre_input[..2], ["-loglevel", "error"]);
@@ -131,6 +134,25 @@ fn a_value_may_be_spelled_in_other_ways() {
     for (spelled, seconds) in [("0", None), ("0s", None), ("2s", Some(2)), ("5m", Some(300))] {
         let config = with(&format!("recorder.silence_warning: {spelled}"));
         assert_eq!(config.recorder.silence_warning, seconds.map(Duration::from_secs), "{spelled}");
+    }
+    for (spelled, reserve) in [
+        ("5GiB", Reserve::Size(5 << 30)),
+        ("500 MB", Reserve::Size(500_000_000)),
+        ("7.5%", Reserve::Percent(7.5)),
+        ("0", Reserve::Size(0)),
+        ("\"\"", Reserve::Default),
+    ] {
+        assert_eq!(with(&format!("recorder.min_free_space: {spelled}")).recorder.min_free_space, reserve, "{spelled}");
+    }
+    for (spelled, seconds) in [("never", None), ("Never", None), ("0", Some(0)), ("90s", Some(90)), ("2h", Some(7200))]
+    {
+        let config = with(&format!("recorder.drain_timeout: {spelled}"));
+        assert_eq!(config.recorder.drain_timeout, seconds.map(Duration::from_secs), "{spelled}");
+    }
+    for (spelled, seconds) in [("0", None), ("0s", None), ("8h", Some(28_800)), ("90", Some(90))] {
+        let config = with(&format!("recorder.max_duration: {spelled}\nrecorder.end_when_idle: {spelled}"));
+        let expected = seconds.map(Duration::from_secs);
+        assert_eq!((config.recorder.max_duration, config.recorder.end_when_idle), (expected, expected), "{spelled}");
     }
     for (dirs, state) in [
         ("recorder.temporary_dir: /var/tmp/recordings", "/var/tmp/recordings/.state-node_01"),
@@ -208,6 +230,17 @@ hooks:
       - is_one_shot: perhaps
 "
     ));
+}
+
+#[test]
+fn a_reserve_or_a_limit_that_cannot_be_meant_is_explained() {
+    insta::assert_snapshot!(problems(&more_of(
+        "recorder.min_free_space: 5000\nrecorder.drain_timeout: sometimes\nrecorder.max_duration: 1y\nrecorder.end_when_idle: -5m"
+    )));
+    for (spelled, said) in [("lots", "5GiB or 500MB"), ("120%", "from 0% to 90%"), ("[5GiB]", "a size is expected")] {
+        let found = problems(&more_of(&format!("recorder.min_free_space: {spelled}")));
+        assert!(found.contains("recorder.min_free_space") && found.contains(said), "{found}");
+    }
 }
 
 #[test]

@@ -50,10 +50,10 @@ impl Parts {
     fn record(&self, name: &str, film: &Film) -> PathBuf {
         let path = self.path(name);
         let ((width, height), seconds) = (film.size, film.seconds);
-        let pace = "select='if(lt(mod(t,1),0.4),not(mod(n,4)),1)',settb=1/1000";
+        let uneven = "select='if(lt(mod(t,1),0.4),not(mod(n,4)),1)',settb=1/1000";
         let picture = format!(
             "testsrc2=s={width}x{height}:r=25:d={seconds},drawbox=c=black:t=fill,\
-             drawbox=c=white:t=fill:enable='between(mod(t,1),0.479,0.679)',format=yuv420p,{pace}"
+             drawbox=c=white:t=fill:enable='between(mod(t,1),0.479,0.679)',format=yuv420p,{uneven}"
         );
         let mut page = Command::new("ffmpeg");
         page.args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", &picture]);
@@ -222,8 +222,8 @@ async fn parts_that_differ_are_joined_in_the_size_of_the_first_one() {
     let all = [&one, &large, &other, &blind, &last];
     let (into, joined) = parts.join(&all).await;
     assert_eq!((joined.how, joined.parts.len(), joined.left_out.len()), (How::Encoded, 5, 0));
-    let info = measure::probe(&into).unwrap();
-    let (video, audio) = (info.video().unwrap(), info.audio().unwrap());
+    let made = measure::probe(&into).unwrap();
+    let (video, audio) = (made.video().unwrap(), made.audio().unwrap());
     assert_eq!((video.codec.as_str(), video.width, video.height), ("h264", 640, 360));
     assert_eq!((audio.codec.as_str(), audio.sample_rate, audio.channels), ("pcm_s16le", 48_000, 2));
     assert_in_step(&into, &joined);
