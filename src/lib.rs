@@ -43,6 +43,7 @@ use recording::session::Limits;
 use recording::summary::Summaries;
 use rigs::Rigs;
 use storage::lock::StateLock;
+use storage::space::{self, Room, Verdict};
 use transcode::worker;
 
 /// What is still to be told or published when everything else has ended gets this much longer; the rest waits in the outbox.
@@ -123,6 +124,7 @@ impl Node {
         let Shutdown { drain, end } = self.shutdown.clone();
         let (load, loads) = watch::channel(0.0);
         self.vital("load", load::measure(load, end.clone()));
+        self.limit_drain();
         self.start_recording(&loads).await?;
         if self.config.recorder.mode.transcodes() {
             let (nats, courier) = (self.nats.clone(), self.courier.clone());
@@ -136,6 +138,52 @@ impl Node {
         Ok(())
     }
 
+    /// Ends what still runs when draining has taken too long.
+    fn limit_drain(&self) {
+        let Some(limit) = self.config.recorder.drain_timeout else { return };
+        let Shutdown { drain, end } = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            drain.cancelled().await;
+            if end.run_until_cancelled(tokio::time::sleep(limit)).await.is_some() {
+                tracing::info!(
+                    drain_timeout_s = limit.as_secs(),
+                    "recorder.drain_timeout is over: recordings are closed now"
+                );
+                end.cancel();
+            }
+        });
+    }
+
+    /// Whether there is room on the disks, looked at until the end.
+    fn watch_space(&self) -> watch::Receiver<Verdict> {
+        let recorder = &self.config.recorder;
+        let places = vec![
+            ("recorder.copy_to_path.main_path", recorder.main_path.clone()),
+            ("recorder.temporary_dir", recorder.temporary_dir.clone()),
+            ("recorder.state_dir", recorder.state_dir.clone()),
+        ];
+        let (sender, room) = watch::channel(Verdict::default());
+        self.tasks.spawn(space::watch(places, recorder.min_free_space, sender, self.shutdown.end.clone()));
+        room
+    }
+
+    /// Whether this node takes anything on: it neither drains nor lacks room.
+    fn takes_on(&self, mut room: watch::Receiver<Verdict>) -> watch::Receiver<bool> {
+        let (sender, takes_on) = watch::channel(true);
+        let drain = self.shutdown.drain.clone();
+        self.tasks.spawn(async move {
+            loop {
+                let open = !drain.is_cancelled() && room.borrow_and_update().room == Room::Enough;
+                sender.send_if_modified(|was| std::mem::replace(was, open) != open);
+                tokio::select! {
+                    changed = room.changed() => if changed.is_err() { return },
+                    () = drain.cancelled(), if !drain.is_cancelled() => {}
+                }
+            }
+        });
+        takes_on
+    }
+
     /// Takes up what an earlier run has left, also where nothing is recorded any more; then takes requests.
     async fn start_recording(&self, loads: &watch::Receiver<f64>) -> anyhow::Result<()> {
         let Config { recorder, .. } = &self.config;
@@ -146,13 +194,14 @@ impl Node {
             recorder: id.clone(),
             courier: self.courier.clone(),
             summaries: Summaries::new(&recorder.state_dir),
-            limits: Limits::default(),
+            limits: Limits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
         };
         let sandbox = records && chrome_sandbox(&self.config).await;
         let rigs = Arc::new(Rigs::new(self.config.clone(), sandbox));
         let journal = Journal::new(&recorder.state_dir);
         let progress = permits.running();
-        let mut service = Service::<LiveRig>::new(surroundings, permits, rigs, journal);
+        let room = self.watch_space();
+        let mut service = Service::<LiveRig>::new(surroundings, permits, rigs, journal, room.clone());
         service.recover(records).await;
         if !records {
             self.tasks.spawn(async move {
@@ -170,16 +219,16 @@ impl Node {
             total_cores: load::total_cores(),
             progress,
             load: loads.clone(),
-            draining: false,
+            takes_on: self.takes_on(room),
         };
-        let (draining, ended) = (drain.clone(), end.clone());
+        let ended = end.clone();
         self.vital("requests", async move {
-            service.run(requests, draining, ended.clone()).await;
+            service.run(requests, drain, ended.clone()).await;
             // The last recording is over: nothing keeps the rest of the node.
             ended.cancel();
         });
         // Listening first, announcing second: no request is missed.
-        self.vital("heartbeat", heartbeat.run(drain, end));
+        self.vital("heartbeat", heartbeat.run(end));
         Ok(())
     }
 

@@ -39,8 +39,8 @@ pub struct Heartbeat {
     pub progress: watch::Receiver<usize>,
     /// Share of the processors in use, 0…1.
     pub load: watch::Receiver<f64>,
-    /// Nothing is taken on any more.
-    pub draining: bool,
+    /// Whether this node takes anything on.
+    pub takes_on: watch::Receiver<bool>,
 }
 
 /// What the bucket holds of this node, as far as is known.
@@ -56,32 +56,23 @@ struct Registered {
 }
 
 impl Heartbeat {
-    /// Announces this node until `end`, through outages; then takes it back. From `drain` on the server does not choose it.
-    pub async fn run(mut self, drain: CancellationToken, end: CancellationToken) {
-        let Some(bucket) = self.nats.bucket(&drain).await else { return };
+    /// Announces this node until cancelled, through outages; then takes it back.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let Some(bucket) = self.nats.bucket(&cancel).await else { return };
         let mut registered: Option<Registered> = None;
         let mut announced_before = false;
         let mut outage = false;
         let mut ticks = tokio::time::interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // A sender that is gone changes nothing any more; the ticks go on.
-            let progressed = async {
-                if self.progress.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
             let tick = tokio::select! {
                 biased;
-                () = end.cancelled() => break,
-                () = drain.cancelled(), if !self.draining => {
-                    self.draining = true;
-                    true
-                }
+                () = cancel.cancelled() => break,
+                () = changed(&mut self.takes_on) => true,
                 _ = ticks.tick() => true,
-                () = progressed => false,
+                () = changed(&mut self.progress) => false,
             };
-            // Not awaited together with `end`: what was begun is in the bucket or not before the purge begins.
+            // Not awaited together with `cancel`: what was begun is in the bucket or not before the purge begins.
             let told = match registered.take() {
                 Some(old) if tick => self.ping(&bucket, old).await,
                 Some(old) => self.tell_progress(&bucket, old).await,
@@ -148,7 +139,7 @@ impl Heartbeat {
     /// A node that takes nothing on says that it was last there long ago: the server does not choose it then, but still knows of
     /// what runs on it.
     fn ping_value(&self) -> String {
-        if self.draining { "0".to_owned() } else { unix_milliseconds() }
+        if *self.takes_on.borrow() { unix_milliseconds() } else { "0".to_owned() }
     }
 
     async fn tell_progress(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {
@@ -178,6 +169,13 @@ impl Heartbeat {
             Ok(Err(why)) => warn!(%why, "this node could not leave the fleet; the server drops it when its pings stop"),
             Err(_) => warn!("leaving the fleet takes too long; the server drops this node when its pings stop"),
         }
+    }
+}
+
+/// Waits for a change. A sender that is gone changes nothing any more; the ticks go on.
+async fn changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -7,10 +7,7 @@
 pub mod driver;
 pub mod join;
 pub mod join_plan;
-<<<<<<< HEAD
 pub mod journal;
-=======
->>>>>>> join
 pub mod raw_file;
 pub mod recovery;
 pub mod service;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -23,6 +23,7 @@ use crate::protocol::ids::InvalidName;
 use crate::protocol::messages::{CommonResponse, StatusCode};
 use crate::protocol::notice::{Event, Notice};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
+use crate::storage::space::{Room, Verdict};
 use crate::telemetry::redact;
 
 /// Why the program's own end ends a recording.
@@ -48,6 +49,8 @@ pub struct Service<R: Rig> {
     permits: Permits,
     plan: Arc<dyn Plan<R>>,
     journal: Journal,
+    /// Whether there is room on the disks.
+    room: watch::Receiver<Verdict>,
     tasks: TaskTracker,
     /// Those that run, by room and kind.
     running: HashMap<(i64, Kind), Running>,
@@ -60,8 +63,14 @@ struct Running {
 }
 
 impl<R: Rig> Service<R> {
-    pub fn new(surroundings: Surroundings, permits: Permits, plan: Arc<dyn Plan<R>>, journal: Journal) -> Self {
-        Self { surroundings, permits, plan, journal, tasks: TaskTracker::new(), running: HashMap::new() }
+    pub fn new(
+        surroundings: Surroundings,
+        permits: Permits,
+        plan: Arc<dyn Plan<R>>,
+        journal: Journal,
+        room: watch::Receiver<Verdict>,
+    ) -> Self {
+        Self { surroundings, permits, plan, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }
     }
 
     /// Takes up what an earlier run of the program has left behind: recordings go on or are finished. `records`: whether this
@@ -156,6 +165,10 @@ impl<R: Rig> Service<R> {
                     continue;
                 }
                 () = self.tasks.wait(), if draining => break,
+                () = full(&mut self.room) => {
+                    self.stop_all(&self.room.borrow().reason.clone());
+                    continue;
+                }
                 message = requests.next() => message,
             };
             let Some(message) = message else {
@@ -165,10 +178,7 @@ impl<R: Rig> Service<R> {
             self.answer(&message).await;
         }
         self.permits.drain();
-        for running in self.running.values() {
-            // A closed or full channel belongs to one that is ending already.
-            let _ = running.stop.try_send(Some(SHUT_DOWN.to_owned()));
-        }
+        self.stop_all(SHUT_DOWN);
         self.tasks.close();
         if !self.tasks.is_empty() {
             tracing::info!(
@@ -183,6 +193,13 @@ impl<R: Rig> Service<R> {
     pub async fn finish(self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    fn stop_all(&self, why: &str) {
+        for running in self.running.values() {
+            // A closed or full channel belongs to one that is ending already.
+            let _ = running.stop.try_send(Some(why.to_owned()));
+        }
     }
 
     async fn answer(&mut self, message: &RequestMessage) {
@@ -240,6 +257,10 @@ impl<R: Rig> Service<R> {
             Ok(permit) => permit,
             Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
         };
+        let Verdict { room, reason } = self.room.borrow().clone();
+        if room != Room::Enough {
+            return refuse(StatusCode::Internal, format!("this recorder's disk is nearly full: {reason}"));
+        }
         // One whose place is free already, while its file is on its way.
         if self.journal.holds(kind, &info.recording_id) {
             return refuse(StatusCode::Conflict, "an earlier recording with this id is not finished yet".to_owned());
@@ -307,6 +328,19 @@ impl<R: Rig> Service<R> {
             let _ = running.stop.try_send(None);
         }
         held.then(request::accepted)
+    }
+}
+
+/// Resolves each time that the last room on a disk turns out to be gone.
+async fn full(room: &mut watch::Receiver<Verdict>) {
+    loop {
+        if room.changed().await.is_err() {
+            // Nobody looks any more: the node ends.
+            std::future::pending::<()>().await;
+        }
+        if room.borrow_and_update().room == Room::Full {
+            return;
+        }
     }
 }
 

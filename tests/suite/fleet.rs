@@ -63,12 +63,13 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
 struct Beating {
     progress: watch::Sender<usize>,
     load: watch::Sender<f64>,
+    takes_on: watch::Sender<bool>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 fn beat(nats: &Nats) -> Beating {
-    let (progress, load) = (watch::Sender::new(0), watch::Sender::new(0.25));
+    let (progress, load, takes_on) = (watch::Sender::new(0), watch::Sender::new(0.25), watch::Sender::new(true));
     let heartbeat = Heartbeat {
         nats: nats.clone(),
         recorder: me(),
@@ -76,10 +77,10 @@ fn beat(nats: &Nats) -> Beating {
         total_cores: 3,
         progress: progress.subscribe(),
         load: load.subscribe(),
-        draining: false,
+        takes_on: takes_on.subscribe(),
     };
     let cancel = never();
-    Beating { progress, load, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(never(), cancel)) }
+    Beating { progress, load, takes_on, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }
 }
 
 fn key(field: u8) -> String {

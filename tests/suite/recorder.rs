@@ -63,11 +63,13 @@ impl Recorder {
         let deployment = &standin.deployment;
         // No limit on the processors: the machine that runs the tests may be busy with others.
         let text = format!(
-            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
+            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
              sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
              api_key: {key}\n  api_secret: {secret}\nnats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
              recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{sections}",
             mode = setup.mode.unwrap_or("both"),
+            // Nor a reserve on its disk.
+            space = if setup.recorder.contains("min_free_space") { "" } else { "  min_free_space: 0\n" },
             temporary = temporary_dir.display(),
             main = main_path.display(),
             recorder = setup.recorder,
@@ -148,6 +150,15 @@ impl Recorder {
     /// Waits until media has begun to flow so many times, in all its runs.
     pub async fn wait_for_started(&self, times: usize) {
         self.wait_until("media flows", || self.log().matches("media flows").count() >= times).await;
+    }
+
+    /// Waits until the server would not choose it any more.
+    pub async fn wait_until_gone_from_choice(&self, standin: &Standin) {
+        let end = Instant::now() + SOON;
+        while standin.fleet.select().await.unwrap().as_deref() == Some(self.id.as_str()) {
+            assert!(Instant::now() < end, "it is still chosen:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until something is so.

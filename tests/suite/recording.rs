@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::measure::{self, picture, sound, sync};
@@ -280,7 +280,6 @@ async fn a_meeting_that_ends_by_itself_leaves_its_mp4_and_its_cause() {
     let standin = standin().await;
     let setup = Setup { recorder: "  post_mp4_convert: false\n".into(), ..Setup::default() };
     let recorder = Recorder::start(&standin, "node_01", &setup).await;
-
     let over = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
     record(&standin, &recorder, &over, "over").await;
     over.wait_for_sound(1, SOON).await.unwrap();
@@ -288,44 +287,12 @@ async fn a_meeting_that_ends_by_itself_leaves_its_mp4_and_its_cause() {
     over.end("Room ended", "The host has closed the room.");
     let ended = wait_for(&standin, &recorder, ENDED, "over").await;
     assert_eq!(ended, (false, "Room ended: The host has closed the room.".into()));
-
-    let closed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
-    record(&standin, &recorder, &closed, "closed").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    recorder.close_page();
-    let (status, msg) = wait_for(&standin, &recorder, ENDED, "closed").await;
-    assert!(!status && (msg == "the meeting page was closed" || msg.starts_with("Chrome ended")), "{msg}");
-
-    let crashed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
-    record(&standin, &recorder, &crashed, "crashed").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    recorder.crash_page();
-    let ended = wait_for(&standin, &recorder, ENDED, "crashed").await;
-    assert_eq!(ended, (false, "the meeting page crashed".into()));
-    assert!(recorder.log_dir().join("crashed-recording.png").exists());
-
-    let left = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
-    record(&standin, &recorder, &left, "left").await;
-    left.leave_page();
-    let (status, msg) = wait_for(&standin, &recorder, ENDED, "left").await;
-    assert!(!status && msg.starts_with("the page left the meeting"), "{msg}");
-
-    let killed = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
-    record(&standin, &recorder, &killed, "killed").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let chrome =
-        recorder.children("chromium").first().copied().or_else(|| recorder.children("chrome").first().copied());
-    let chrome = chrome.unwrap_or_else(|| panic!("no Chrome runs:\n{}", recorder.log()));
-    kill_process(Pid::from_raw(chrome.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    let ended = wait_for(&standin, &recorder, ENDED, "killed").await;
-    assert_eq!(ended, (false, "Chrome ended (signal 9)".into()));
-
-    for id in ["over", "closed", "crashed", "left", "killed"] {
-        wait_for(&standin, &recorder, FINISHED, id).await;
-        assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED]);
-        let info = measure::probe(&mp4(&standin, &recorder, id)).unwrap();
-        assert!(info.duration > 1.5 && info.video().is_ok() && info.audio().is_ok(), "{id}: {info:?}");
-    }
+    assert!(recorder.log_dir().join("over-recording.png").exists());
+    wait_for(&standin, &recorder, FINISHED, "over").await;
+    assert_eq!(standin.notices.tasks_of("over"), [STARTED, ENDED, PROCEEDED, FINISHED]);
+    let info = measure::probe(&mp4(&standin, &recorder, "over")).unwrap();
+    assert!(info.duration > 1.5 && info.video().is_ok() && info.audio().is_ok(), "{info:?}");
+    assert_eq!(over.presence().joins, 1, "a meeting that is over is not joined again");
     recorder.stop(&[]);
 }
 
@@ -360,7 +327,7 @@ async fn a_shutdown_closes_a_running_recording_properly() {
     let main_path = recorder.main_path.clone();
     // Kept beyond the recorder's own directory.
     let kept = standin.dir().join("kept");
-    recorder.signal(Signal::TERM);
+    recorder.signal(Signal::INT);
     let (status, msg) = wait_for(&standin, &recorder, ENDED, "cut").await;
     assert_eq!((status, msg.as_str()), (false, "the recorder was shut down"));
     standin.fleet.wait_for_job("cut", SOON).await.unwrap();
