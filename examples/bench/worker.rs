@@ -142,7 +142,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
     };
     let mut rig = LiveRig::open(spec, CancellationToken::new()).await.map_err(|error| match error {
         OpenError::Cancelled => anyhow!("cancelled"),
-        OpenError::Failed(why) => anyhow!(why),
+        OpenError::Over(why) | OpenError::Failed(why) => anyhow!(why),
     })?;
     say(&Said::Recording)?;
     let mut questions = questions();
@@ -152,7 +152,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
                 Some(()) => say(&Said::Done(rig.so_far().into()))?,
                 None => break None,
             },
-            cause = rig.broken() => break Some(cause),
+            found = rig.broken() => break Some(found.cause),
         }
     };
     let (summary, result) = rig.finish().await;
@@ -178,7 +178,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover(&address, SIZE)).await??;
-    browser.join(&options.url).await.map_err(|why| anyhow!(why))?;
+    browser.join(&options.url).await.map_err(|why| anyhow!(why.cause))?;
 
     let number = &display.env()[0].1;
     let mut command = start(number, &options.file);

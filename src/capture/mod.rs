@@ -5,6 +5,7 @@
 //! [`encoder`]. [`rig`] opens and closes them all, in order. [`watch`] sees what a recording is like meanwhile.
 
 pub mod alarm;
+pub mod attendance;
 pub mod audio_server;
 pub mod browser;
 pub mod clock;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::raw_file::RawFile;
 use super::session::{Effect, Event, Session, State};
 use super::summary::{Summaries, Summary, Times};
-use crate::capture::rig::{self, OpenError, Rig};
+use crate::capture::rig::{self, Break, OpenError, Rig};
 use crate::delivery::jobs::JobPublisher;
 use crate::delivery::notifier::{Delivered, Notifier};
 use crate::fleet::permits::Permit;
@@ -117,7 +117,7 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         let event = tokio::select! {
             Some(reason) = stops.recv() => Event::Stop(reason),
             done = done(driver.work.as_mut()) => driver.take_back(done),
-            cause = broken(driver.rig.as_mut()), if capturing => Event::Broke(cause),
+            found = broken(driver.rig.as_mut()), if capturing => Event::Broke(found.cause),
             _ = tick.tick() => Event::Tick,
         };
         note(&event);
@@ -136,7 +136,7 @@ async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R>
     }
 }
 
-async fn broken<R: Rig>(rig: Option<&mut R>) -> String {
+async fn broken<R: Rig>(rig: Option<&mut R>) -> Break {
     match rig {
         Some(rig) => rig.broken().await,
         None => std::future::pending().await,
@@ -221,7 +221,7 @@ impl<R: Rig> Driver<R> {
             match R::open(spec, cancel).await {
                 Ok(rig) => Done { rig: Some(rig), ..Event::Opened.into() },
                 Err(OpenError::Cancelled) => Event::OpenFailed(None).into(),
-                Err(OpenError::Failed(cause)) => Event::OpenFailed(Some(cause)).into(),
+                Err(OpenError::Over(cause) | OpenError::Failed(cause)) => Event::OpenFailed(Some(cause)).into(),
             }
         });
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use plugnmeet_recorder::capture::clock::Corrections;
-use plugnmeet_recorder::capture::rig::{OpenError, Rig, Summary};
+use plugnmeet_recorder::capture::rig::{Break, OpenError, Rig, Summary};
 use plugnmeet_recorder::capture::watch::{PictureReport, SoundReport};
 use plugnmeet_recorder::config::{NatsConfig, ServerConfig};
 use plugnmeet_recorder::delivery::jobs::JobPublisher;
@@ -44,11 +44,15 @@ impl Rig for PaperRig {
         Ok(Self(spec))
     }
 
-    async fn broken(&mut self) -> String {
+    async fn broken(&mut self) -> Break {
         match self.0.breaks {
-            Some(cause) => cause.to_owned(),
+            Some(cause) => Break { cause: cause.to_owned(), over: false },
             None => std::future::pending().await,
         }
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::ZERO
     }
 
     async fn finish(&mut self) -> (Summary, Result<(), String>) {
