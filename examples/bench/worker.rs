@@ -179,7 +179,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover(&address, SIZE)).await??;
-    browser.join(&options.url).await.map_err(|why| anyhow!(why))?;
+    browser.join(&options.url).await.map_err(|why| anyhow!(why.cause))?;
 
     let number = &display.env()[0].1;
     let mut command = start(number, &options.file);

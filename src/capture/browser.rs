@@ -18,36 +18,42 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::PartError;
-use super::owner;
-use super::page::{self, PageState, Presence, Step};
+use super::family::{Family, Process};
+use super::page::{self, Break, PageState, Step};
+use super::{PartError, attendance, owner};
 use crate::config::{ChromeConfig, ChromeFlag};
 use crate::process::{self, Child};
 
 const PART: &str = "Chrome";
 /// The longest a start may take; some 400 ms on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often the page is looked at on the way into the meeting…
+/// How often the page is looked at on the way into the meeting.
 const JOIN_POLL: Duration = Duration::from_millis(100);
-/// …and in it.
-const WATCH_POLL: Duration = Duration::from_secs(1);
 /// What Chrome may take to answer a message, at most.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// What a look at the page may take; it comes again.
+/// What Chrome may take to answer that it closes.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// What a killed Chrome may take to be gone; then it is killed again.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// What a look at the page may take on the way into the meeting; it comes again.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running Chrome with one page.
 #[derive(Debug)]
 pub struct Browser {
     child: Child,
+    /// `None` where `/proc` shows nothing.
+    family: Option<Family>,
+    /// Its processes when the meeting was reached: who they are cannot be told any more once Chrome has ended.
+    known: Vec<Process>,
     connection: chromiumoxide::Browser,
     page: Page,
     _handler: AbortOnDropHandle<()>,
     /// Why the page ended, once it has.
-    ended: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<Break>>,
     /// Watches the page's life, and once it is in the meeting what it shows.
     watches: Vec<AbortOnDropHandle<()>>,
-    found: watch::Sender<Option<String>>,
+    found: watch::Sender<Option<Break>>,
 }
 
 /// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
@@ -166,6 +172,7 @@ impl Browser {
         // It has much to say that is of no concern here: a missing session bus, above all.
         spec.log_level = tracing::Level::TRACE;
         let mut child = process::spawn(&spec).await.map_err(|error| failed(&error))?;
+        let family = Family::of(child.pid());
         let result = tokio::select! {
             steered = steer_within(START_LIMIT, &profile) => steered,
             exit = child.wait() => Err(format!("ended at its start ({exit})")),
@@ -173,8 +180,9 @@ impl Browser {
         match result {
             Ok((connection, page, handler)) => {
                 let (found, ended) = watch::channel(None);
-                let watch = AbortOnDropHandle::new(tokio::spawn(watch_life(page.clone(), found.clone())));
-                Ok(Self { child, connection, page, _handler: handler, ended, watches: vec![watch], found })
+                let watch = AbortOnDropHandle::new(tokio::spawn(attendance::watch_life(page.clone(), found.clone())));
+                let (watches, known) = (vec![watch], Vec::new());
+                Ok(Self { child, family, known, connection, page, _handler: handler, ended, watches, found })
             }
             Err(why) => {
                 child.stop(Signal::KILL, Duration::from_secs(1)).await;
@@ -188,8 +196,8 @@ impl Browser {
     /// Opens the meeting page and joins as a listener; back when the meeting is painted and can be recorded.
     ///
     /// # Errors
-    /// Where the page shows its error page or does not get ready: the cause, in its own words.
-    pub async fn join(&mut self, url: &str) -> Result<(), String> {
+    /// Where the page shows its error page (over: the cause, in its own words) or does not get ready.
+    pub async fn join(&mut self, url: &str) -> Result<(), Break> {
         let started = Instant::now();
         let page = self.page.clone();
         let mut navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
@@ -198,12 +206,12 @@ impl Browser {
         loop {
             let state = tokio::select! {
                 biased;
-                cause = self.ended() => return Err(cause),
+                found = self.ended() => return Err(found),
                 error = &mut navigation, if load_error.is_none() => {
                     load_error = Some(error);
                     continue;
                 }
-                state = inspect(&page) => state.unwrap_or_default(),
+                state = inspect(&page, LOOK_LIMIT) => state.unwrap_or_default(),
             };
             if state.main && in_meeting.is_none() {
                 tracing::info!(after_ms = started.elapsed().as_millis(), "in the meeting");
@@ -215,7 +223,8 @@ impl Browser {
                     if painted.await.is_none() {
                         tracing::debug!("the page does not say that it has painted");
                     }
-                    let watch = tokio::spawn(watch_meeting(page, self.found.clone()));
+                    self.known = self.family.as_ref().map(Family::members).unwrap_or_default();
+                    let watch = tokio::spawn(attendance::watch_meeting(page, self.family, self.found.clone()));
                     self.watches.push(AbortOnDropHandle::new(watch));
                     return Ok(());
                 }
@@ -224,36 +233,52 @@ impl Browser {
                     joined = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.is_some();
                 }
                 Step::Wait => tokio::time::sleep(JOIN_POLL).await,
-                Step::Fail(cause) => {
+                Step::Fail(Break { cause, over }) => {
                     let why = load_error.flatten().map(|error| format!(" ({error})")).unwrap_or_default();
-                    return Err(format!("{cause}{why}"));
+                    return Err(Break { cause: format!("{cause}{why}"), over });
                 }
             }
         }
     }
 
     /// Resolves when the page or Chrome itself has ended, with the cause. Cancel-safe.
-    pub async fn ended(&mut self) -> String {
-        let chrome = |exit: process::Exit| format!("Chrome ended ({exit})");
-        let cause = tokio::select! {
+    pub async fn ended(&mut self) -> Break {
+        let chrome = |exit: process::Exit| Break::of(format_args!("Chrome ended ({exit})"));
+        let found = tokio::select! {
             biased;
             exit = self.child.wait() => return chrome(exit),
-            cause = self.ended.wait_for(Option::is_some) => cause.ok().and_then(|cause| cause.clone()),
+            found = self.ended.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
         };
+        if let Some(over) = found.as_ref().filter(|found| found.over) {
+            return over.clone();
+        }
         // The page goes first when all of Chrome does: the better cause may be a moment away.
         match tokio::time::timeout(Duration::from_millis(300), self.child.wait()).await {
             Ok(exit) => chrome(exit),
-            Err(_) => cause.unwrap_or_else(|| "the connection to Chrome was lost".to_owned()),
+            Err(_) => found.unwrap_or_else(|| Break::of("the connection to Chrome was lost")),
         }
     }
 
-    /// Ends Chrome, in good order if it still listens, so that the room sees its guest leave.
+    /// Ends Chrome, in good order if it still listens, so that the room sees its guest leave; at once where it is known
+    /// to be out of the meeting. None of its processes is left when this returns.
     pub async fn stop(mut self) {
-        let closing = tokio::time::timeout(Duration::from_secs(2), self.connection.close());
-        if !matches!(closing.await, Ok(Ok(_))) {
-            self.child.signal(Signal::TERM);
+        self.known.extend(self.family.as_ref().map(Family::members).unwrap_or_default());
+        if self.ended.borrow().is_some() {
+            self.child.stop(Signal::KILL, KILL_LIMIT).await;
+        } else {
+            let closed = tokio::select! {
+                biased;
+                // One that is gone is not asked.
+                _ = self.child.wait() => true,
+                closed = self.connection.close() => closed.is_ok(),
+                () = tokio::time::sleep(CLOSE_LIMIT) => false,
+            };
+            if !closed {
+                self.child.signal(Signal::TERM);
+            }
+            self.child.end_within(Duration::from_secs(5)).await;
         }
-        self.child.end_within(Duration::from_secs(5)).await;
+        Family::end(&self.known).await;
     }
 }
 
@@ -326,8 +351,9 @@ async fn navigate(page: Page, url: String, started: Instant) -> Option<String> {
     None
 }
 
-async fn inspect(page: &Page) -> Option<PageState> {
-    evaluate(page, page::INSPECT, LOOK_LIMIT).await
+/// What the page shows, `None` where it does not answer in time or cannot.
+pub(super) async fn inspect(page: &Page, limit: Duration) -> Option<PageState> {
+    evaluate(page, page::INSPECT, limit).await
 }
 
 /// The value of an expression in the page, `None` where it does not answer in time or cannot.
@@ -337,44 +363,6 @@ async fn evaluate<T: serde::de::DeserializeOwned>(page: &Page, expression: &str,
     params.await_promise = Some(true);
     let answer = tokio::time::timeout(limit, page.execute(params)).await.ok()?.ok()?;
     serde_json::from_value(answer.result.result.value.unwrap_or_default()).ok()
-}
-
-/// Waits for the page to crash or to be closed.
-async fn watch_life(page: Page, found: watch::Sender<Option<String>>) {
-    let crashed = async {
-        match page.event_listener::<inspector::EventTargetCrashed>().await {
-            Ok(mut events) => events.next().await.map(|_| "the meeting page crashed"),
-            Err(_) => None,
-        }
-    };
-    let detached = async {
-        match page.event_listener::<inspector::EventDetached>().await {
-            Ok(mut events) => events.next().await.map(|event| event.reason.clone()),
-            Err(_) => None,
-        }
-    };
-    let cause = tokio::select! {
-        crash = crashed => crash.unwrap_or("the meeting page was closed").to_owned(),
-        reason = detached => match reason.as_deref() {
-            Some(reason) if reason != "target_closed" => format!("the meeting page was lost ({reason})"),
-            _ => "the meeting page was closed".to_owned(),
-        },
-    };
-    found.send_replace(Some(cause));
-}
-
-/// Looks at the page once a second for as long as it is in the meeting.
-async fn watch_meeting(page: Page, found: watch::Sender<Option<String>>) {
-    let began = Instant::now();
-    let mut presence = Presence::begin(Duration::ZERO);
-    let cause = loop {
-        tokio::time::sleep(WATCH_POLL).await;
-        let state = inspect(&page).await;
-        if let Some(cause) = presence.look(began.elapsed(), state.as_ref()) {
-            break cause;
-        }
-    };
-    found.send_replace(Some(cause));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! a killed daemon's rigs have left, by what [`owner`] wrote.
 
 pub mod alarm;
+pub mod attendance;
 pub mod audio_server;
 pub mod browser;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod damage;
 pub mod display;
 pub mod encoder;
 pub mod encoder_options;
+pub mod family;
 pub mod leftovers;
 pub mod losses;
 pub mod matroska;
@@ -21,6 +23,7 @@ pub mod pace;
 pub mod page;
 pub mod picture;
 pub mod pool;
+pub mod pulse;
 pub mod rig;
 pub mod sandbox;
 pub mod screen;

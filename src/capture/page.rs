@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::pulse::{Pulse, Vigil};
+
 /// The longest the page may take to reach the meeting.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(30);
 /// The longest that is waited for the meeting's video elements once the meeting is on.
 pub const VIDEO_LIMIT: Duration = Duration::from_secs(3);
-/// A page that has not answered for this long is taken for dead; on an overloaded host an answer may take seconds.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// A page that has not answered for this long is taken for dead, whatever its processes do. On an overloaded host an
+/// answer may take seconds; but a recording of it is worth little by then, and a new start costs few seconds.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// Where nobody has looked for this long, the recorder itself stood still (a container was paused, a machine is beyond
+/// its limits): time in which Chrome could not answer either.
+const UNWATCHED: Duration = Duration::from_secs(3);
 /// A meeting that has not been on the page for this long was left: the page was reloaded or went elsewhere.
 const AWAY_LIMIT: Duration = Duration::from_secs(20);
 /// The longest cause taken from a page, in characters.
@@ -53,6 +59,28 @@ pub struct PageState {
     pub videos: bool,
 }
 
+/// Why a capture does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Break {
+    /// For the operator, and as the cause for the user.
+    pub cause: String,
+    /// The meeting has ended for us: its page shows its error page (PROTOCOL 4). All else may be tried anew.
+    pub over: bool,
+}
+
+impl Break {
+    /// The meeting goes on without us.
+    pub fn of(cause: impl std::fmt::Display) -> Self {
+        Self { cause: cause.to_string(), over: false }
+    }
+
+    /// By the error page, all of whose text this is.
+    #[must_use]
+    pub fn over(text: &str) -> Self {
+        Self { cause: error_cause(text), over: true }
+    }
+}
+
 /// What to do next on the way into the meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -60,25 +88,25 @@ pub enum Step {
     Join,
     /// The meeting is on and can be recorded.
     Ready,
-    /// Give up, for this cause.
-    Fail(String),
+    /// Give up.
+    Fail(Break),
 }
 
 /// Decides how to go on. `waited`: since the page was asked for; `in_meeting`: since `#main-area` was first seen.
 #[must_use]
 pub fn step(state: &PageState, joined: bool, waited: Duration, in_meeting: Option<Duration>) -> Step {
     if let Some(text) = &state.error {
-        return Step::Fail(error_cause(text));
+        return Step::Fail(Break::over(text));
     }
     if let Some(since) = in_meeting.filter(|_| state.main) {
         return if state.videos || since >= VIDEO_LIMIT { Step::Ready } else { Step::Wait };
     }
     if waited >= JOIN_LIMIT {
-        return Step::Fail(format!(
+        return Step::Fail(Break::of(format_args!(
             "the meeting page was not ready after {} s: {}",
             JOIN_LIMIT.as_secs(),
             missing(state, joined)
-        ));
+        )));
     }
     if state.enabled && !joined { Step::Join } else { Step::Wait }
 }
@@ -104,32 +132,44 @@ pub struct Presence {
     /// When the page last answered, and when it last showed the meeting; any monotonic clock.
     answered: Duration,
     seen: Duration,
+    /// When it was last looked at, with an answer or without.
+    looked: Duration,
+    vigil: Vigil,
 }
 
 impl Presence {
     /// The meeting is on at `now`.
     #[must_use]
     pub fn begin(now: Duration) -> Self {
-        Self { answered: now, seen: now }
+        Self { answered: now, seen: now, looked: now, vigil: Vigil::default() }
     }
 
-    /// Takes what the page shows at `now` (`None`: it did not answer). The cause, once the meeting is over for it.
-    pub fn look(&mut self, now: Duration, state: Option<&PageState>) -> Option<String> {
-        if let Some(state) = state {
-            self.answered = now;
-            if let Some(text) = &state.error {
-                return Some(error_cause(text));
-            }
-            if state.main {
-                self.seen = now;
-            }
+    /// Takes what the page shows at `now`. Why it is not in the meeting any more.
+    pub fn look(&mut self, now: Duration, state: &PageState) -> Option<Break> {
+        (self.answered, self.looked) = (now, now);
+        self.vigil.answered();
+        if let Some(text) = &state.error {
+            return Some(Break::over(text));
         }
+        if state.main {
+            self.seen = now;
+        }
+        let away = now.saturating_sub(self.seen);
+        (away >= AWAY_LIMIT)
+            .then(|| Break::of(format_args!("the page left the meeting (no #main-area for {} s)", away.as_secs())))
+    }
+
+    /// The page was asked and has not answered by `now`; meanwhile Chrome's processes do this. How it hangs, once that
+    /// is clear. To be called every second or more often.
+    pub fn wait(&mut self, now: Duration, pulse: Option<Pulse>) -> Option<Break> {
+        let since = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        if since >= UNWATCHED {
+            self.answered += since;
+        }
+        let hangs = self.vigil.feel(now, self.answered, pulse).map(Break::of);
         let silent = now.saturating_sub(self.answered);
-        if silent >= ANSWER_LIMIT {
-            return Some(format!("the meeting page has not answered for {} s", silent.as_secs()));
-        }
-        let away = self.answered.saturating_sub(self.seen);
-        (away >= AWAY_LIMIT).then(|| format!("the page left the meeting (no #main-area for {} s)", away.as_secs()))
+        let is_dead = || Break::of(format_args!("the meeting page has not answered for {} s", silent.as_secs()));
+        hangs.or_else(|| (silent >= ANSWER_LIMIT).then(is_dead))
     }
 }
 
@@ -152,6 +192,7 @@ pub fn error_cause(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::family::Process;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -188,7 +229,7 @@ mod tests {
         };
         assert_eq!(
             step(&refused, true, SECOND, Some(SECOND)),
-            Step::Fail("Session ended: The room was closed by its host.".into())
+            Step::Fail(Break { cause: "Session ended: The room was closed by its host.".into(), over: true })
         );
         assert_eq!(error_cause(""), "the meeting shows an error page without text");
         assert_eq!(error_cause(&"x".repeat(5_000)).len(), CAUSE_LIMIT);
@@ -199,23 +240,48 @@ mod tests {
         let at = Duration::from_secs;
         let meeting = PageState { main: true, ..state() };
         let mut presence = Presence::begin(at(0));
-        assert_eq!(presence.look(at(5), Some(&meeting)), None);
+        let says = |found: Option<Break>, text| found.is_some_and(|found| !found.over && found.cause.contains(text));
+        assert_eq!(presence.look(at(5), &meeting), None);
         // A short absence is a reconnect, and a late answer an overloaded host.
-        assert_eq!(presence.look(at(14), Some(&state())), None);
-        assert_eq!(presence.look(at(15), Some(&meeting)), None);
-        assert_eq!(presence.look(at(40), None), None);
-        assert_eq!(presence.look(at(44), None), None);
-        assert!(presence.look(at(45), None).is_some_and(|cause| cause.contains("has not answered for 30 s")));
+        assert_eq!(presence.look(at(24), &state()), None);
+        assert_eq!(presence.look(at(25), &meeting), None);
+        assert!((26..=39).all(|now| presence.wait(at(now), None).is_none()));
+        assert_eq!(presence.look(at(39), &meeting), None);
+        assert!((40..=53).all(|now| presence.wait(at(now), None).is_none()));
+        assert!(says(presence.wait(at(54), None), "has not answered for 15 s"));
         let mut presence = Presence::begin(at(0));
-        assert!(presence.look(at(20), Some(&state())).is_some_and(|cause| cause.contains("left the meeting")));
+        assert!(says(presence.look(at(20), &state()), "left the meeting (no #main-area for 20 s)"));
         let refused = PageState { error: Some("Room ended\nBye".into()), ..meeting };
-        assert_eq!(Presence::begin(at(0)).look(at(1), Some(&refused)), Some("Room ended: Bye".into()));
+        let over = Break { cause: "Room ended: Bye".into(), over: true };
+        assert_eq!(Presence::begin(at(0)).look(at(1), &refused), Some(over));
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_does_not_count() {
+        let at = Duration::from_secs;
+        let mut presence = Presence::begin(at(0));
+        assert_eq!(presence.wait(at(1), None), None);
+        // Paused for an hour.
+        assert!((3600..3614).all(|now| presence.wait(at(now), None).is_none()));
+        assert!(presence.wait(at(3614), None).is_some());
+    }
+
+    #[test]
+    fn a_chrome_that_hangs_is_noticed_sooner_than_one_that_is_held_up() {
+        let process = |state, ticks| Process { state, ticks, ..Process::default() };
+        let noticed = |pulse: &dyn Fn(u64) -> Option<Pulse>| {
+            let mut presence = Presence::begin(Duration::ZERO);
+            (1..).find_map(|s| presence.wait(Duration::from_secs(s), pulse(s)).map(|found| (s, found.over))).unwrap()
+        };
+        assert_eq!(noticed(&|_| Pulse::of(&[process('T', 9)])), (1, false));
+        assert_eq!(noticed(&|_| Pulse::of(&[process('S', 9)])), (4, false));
+        assert_eq!(noticed(&|s| Pulse::of(&[process('S', s)])), (ANSWER_LIMIT.as_secs(), false));
     }
 
     #[test]
     fn a_page_that_never_gets_there_says_what_it_lacks() {
         let fail = |state: PageState, joined| match step(&state, joined, JOIN_LIMIT, None) {
-            Step::Fail(cause) => cause,
+            Step::Fail(Break { cause, over: false }) => cause,
             other => panic!("{other:?}"),
         };
         assert!(fail(state(), false).contains("shows no #startupJoinModal"));

@@ -21,6 +21,7 @@ use super::leftovers::PREFIX;
 use super::matroska::Tracks;
 use super::owner::Claim;
 use super::pace::Pace;
+pub use super::page::Break;
 use super::screen::Screen;
 use super::screenshot;
 use super::sound::{self, Sound};
@@ -33,6 +34,8 @@ use crate::config::{ChromeConfig, FfmpegOptions};
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
 /// What the X server may take to answer.
 const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
+/// What a picture of the page may take; nobody is to wait for it who could record on meanwhile.
+const SCREENSHOT_LIMIT: Duration = Duration::from_secs(2);
 /// What ffmpeg may take to write its end once its input is closed.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
@@ -60,17 +63,15 @@ pub struct RigSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     Cancelled,
-    /// The meeting does not let it in, or is over.
+    /// The meeting has ended for us: its page showed its error page. The cause, in its own words.
     Over(String),
     Failed(String),
 }
 
-/// A capture that does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Break {
-    pub cause: String,
-    /// The meeting has ended for the recorder: joining again is of no use.
-    pub over: bool,
+impl From<Break> for OpenError {
+    fn from(Break { cause, over }: Break) -> Self {
+        if over { Self::Over(cause) } else { Self::Failed(cause) }
+    }
 }
 
 /// What a rig did in its life, and what it saw and heard.
@@ -97,10 +98,11 @@ pub trait Rig: Sized + Send + 'static {
     /// Opens everything; media flows when this returns. What was opened is closed again if that fails.
     fn open(spec: Self::Spec, cancel: CancellationToken) -> impl Future<Output = Result<Self, OpenError>> + Send;
 
-    /// Resolves when a part has failed or the meeting has ended, with the cause. Cancel-safe.
+    /// Resolves when a part has failed or the meeting has ended. Cancel-safe.
     fn broken(&mut self) -> impl Future<Output = Break> + Send;
 
-    /// For how long now there was neither sound nor movement.
+    /// For how long now the recording has been both silent (nothing above -60 dBFS) and still (no frame with new
+    /// content). 0 while it is not both, and before its first frame.
     fn idle(&self) -> Duration;
 
     /// Ends the capture and has the encoder write its end; it is reaped when this returns. What was done is known
@@ -124,7 +126,7 @@ pub struct LiveRig {
     capture: Option<Capture>,
     failed: (mpsc::UnboundedSender<PartError>, mpsc::UnboundedReceiver<PartError>),
     /// Known before the screenshot is taken, which may be interrupted.
-    cause: Option<String>,
+    found: Option<Break>,
     claim: Claim,
     /// Last: where the rig is dropped instead of closed, it goes after those who write into it.
     dir: TempDir,
@@ -165,12 +167,12 @@ impl Rig for LiveRig {
             sound: None,
             capture: None,
             failed: mpsc::unbounded_channel(),
-            cause: None,
+            found: None,
         };
         let opened = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(OpenError::Cancelled),
-            opened = rig.build(&spec, &capture) => opened.map_err(OpenError::Failed),
+            opened = rig.build(&spec, &capture) => opened.map_err(OpenError::from),
         };
         match opened {
             Ok(()) => Ok(rig),
@@ -182,15 +184,19 @@ impl Rig for LiveRig {
     }
 
     async fn broken(&mut self) -> Break {
-        if self.cause.is_none() {
-            self.cause = Some(self.part_failed().await);
-            self.keep_screenshot().await;
+        if let Some(found) = &self.found {
+            return found.clone();
         }
-        Break { cause: self.cause.clone().unwrap_or_default(), over: false }
+        let found = self.part_failed().await;
+        self.found = Some(found.clone());
+        self.keep_screenshot().await;
+        found
     }
 
     fn idle(&self) -> Duration {
-        Duration::ZERO
+        let Some(Capture { counters, started, .. }) = &self.capture else { return Duration::ZERO };
+        let still = counters.picture().still_for(started.elapsed());
+        still.min(counters.sound().silent_for())
     }
 
     async fn finish(&mut self) -> (Summary, Result<(), String>) {
@@ -232,7 +238,8 @@ impl Rig for LiveRig {
             sound.stop().await;
         }
         if let Some(browser) = self.browser.take() {
-            browser.stop().await;
+            // On the heap: a future of a rig would hold all of a browser several times over.
+            Box::pin(browser.stop()).await;
         }
         if let Some(audio) = self.audio.take() {
             audio.stop().await;
@@ -285,8 +292,8 @@ impl LiveRig {
         Summary { bytes, ..summary.unwrap_or_default() }
     }
 
-    async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), String> {
-        let cause = |error: PartError| error.to_string();
+    async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), Break> {
+        let cause = |error: PartError| Break::of(error);
         let begun = Instant::now();
         let (width, height) = self.spec_size;
         let (display, audio) =
@@ -319,9 +326,9 @@ impl LiveRig {
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
         on_display(move || window::cover(&shown, size)).await.map_err(cause)?;
-        if let Err(cause) = browser.join(&spec.url).await {
+        if let Err(found) = browser.join(&spec.url).await {
             self.keep_screenshot().await;
-            return Err(cause);
+            return Err(found);
         }
 
         let ready = Instant::now();
@@ -348,15 +355,15 @@ impl LiveRig {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
                 Ok(())
             }
-            broken = self.broken() => Err(broken.cause),
+            found = self.broken() => Err(found),
             () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
-                Err(format!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs()))
+                Err(Break::of(format_args!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs())))
             }
         }
     }
 
     /// Waits for whichever part fails first.
-    async fn part_failed(&mut self) -> String {
+    async fn part_failed(&mut self) -> Break {
         /// A part that is not there does not fail.
         async fn of<T, F: Future>(part: Option<T>, ended: impl FnOnce(T) -> F) -> F::Output {
             match part {
@@ -366,14 +373,14 @@ impl LiveRig {
         }
         tokio::select! {
             biased;
-            cause = of(self.browser.as_mut(), Browser::ended) => cause,
+            found = of(self.browser.as_mut(), Browser::ended) => found,
             ended = of(self.encoder.as_mut(), Encoder::ended) => match ended {
-                Ok(()) => "ffmpeg: ended before it was asked to".to_owned(),
-                Err(error) => error.to_string(),
+                Ok(()) => Break::of("ffmpeg: ended before it was asked to"),
+                Err(error) => Break::of(error),
             },
-            error = of(self.display.as_mut(), Display::ended) => error.to_string(),
-            error = of(self.audio.as_mut(), AudioServer::ended) => error.to_string(),
-            Some(error) = self.failed.1.recv() => error.to_string(),
+            error = of(self.display.as_mut(), Display::ended) => Break::of(error),
+            error = of(self.audio.as_mut(), AudioServer::ended) => Break::of(error),
+            Some(error) = self.failed.1.recv() => Break::of(error),
         }
     }
 
@@ -381,11 +388,12 @@ impl LiveRig {
     async fn keep_screenshot(&self) {
         let Some(display) = &self.display else { return };
         let (address, size, path) = (display.address().clone(), self.spec_size, self.screenshot.clone());
-        let taken = tokio::task::spawn_blocking(move || screenshot::write(&address, size, &path).map(|()| path)).await;
-        match taken {
-            Ok(Ok(path)) => tracing::info!(path = %path.display(), "kept a picture of the page"),
+        let taking = tokio::task::spawn_blocking(move || screenshot::write(&address, size, &path).map(|()| path));
+        match tokio::time::timeout(SCREENSHOT_LIMIT, taking).await {
+            Ok(Ok(Ok(path))) => tracing::info!(path = %path.display(), "kept a picture of the page"),
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "no picture of the page could be kept"),
             Ok(Err(error)) => tracing::warn!(%error, "no picture of the page could be kept"),
-            Err(error) => tracing::warn!(%error, "no picture of the page could be kept"),
+            Err(_) => tracing::warn!("the display does not answer: no picture of the page could be kept"),
         }
     }
 }

@@ -189,6 +189,12 @@ impl PictureWatch {
         self.span = Some((first, at));
     }
 
+    /// For how long at `now` (since the start) no frame with new content has come; 0 before the first one.
+    #[must_use]
+    pub fn still_for(&self, now: Duration) -> Duration {
+        self.span.map_or(Duration::ZERO, |_| now.saturating_sub(self.changed))
+    }
+
     /// All that was shown up to the latest frame.
     #[must_use]
     pub fn report(&self) -> PictureReport {
@@ -298,6 +304,20 @@ mod tests {
             watch.shown(ms(at), false, || false);
         }
         assert_eq!(watch.report().longest_freeze, ms(6040 - 3040));
+    }
+
+    #[test]
+    fn a_picture_is_still_since_its_last_change() {
+        let ms = Duration::from_millis;
+        let mut watch = PictureWatch::default();
+        assert_eq!(watch.still_for(ms(9000)), Duration::ZERO, "there is no picture yet");
+        watch.shown(ms(700), true, || false);
+        watch.shown(ms(1700), false, || false);
+        assert_eq!(watch.still_for(ms(2500)), ms(2500 - 700), "a frame that repeats is no change");
+        watch.shown(ms(2700), true, || false);
+        assert_eq!(watch.still_for(ms(2700)), Duration::ZERO);
+        assert_eq!(watch.still_for(ms(2600)), Duration::ZERO, "asked before, sent meanwhile");
+        assert_eq!(watch.still_for(ms(3000)), ms(300));
     }
 
     #[test]

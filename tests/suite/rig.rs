@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
 use crate::recorder::{SOON, descendants, processes_of, turn};
-use crate::standin::{Meeting, Standin};
+use crate::standin::{Meeting, Room, Standin};
 
 /// The default of the configuration.
 const PRE_INPUT: &str = "-loglevel error -thread_queue_size 512 -draw_mouse 0 -threads 1";
@@ -24,6 +24,7 @@ const SIZE: (u32, u32) = (1920, 1080);
 /// A rig that is open.
 pub struct Live {
     pub rig: LiveRig,
+    pub room: Room,
     /// It grows.
     pub raw: PathBuf,
     /// When the rig said that media flows.
@@ -62,7 +63,7 @@ pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnc
     let opened = Instant::now();
     let display = display();
     let dir = display.1.parent().unwrap().to_owned();
-    let mut live = Live { rig, raw, opened, display };
+    let mut live = Live { rig, room, raw, opened, display };
     let went = AssertUnwindSafe(during(&mut live)).catch_unwind().await;
     let Live { mut rig, raw, .. } = live;
     let (summary, outcome) = rig.finish().await;
@@ -75,7 +76,7 @@ pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnc
     Recorded { raw, summary, outcome }
 }
 
-fn command_line(pid: u32) -> Vec<String> {
+pub fn command_line(pid: u32) -> Vec<String> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }

@@ -183,7 +183,7 @@ impl Fault {
         match self {
             Self::Kill("ffmpeg") => &["ffmpeg"],
             // Whichever is noticed first.
-            Self::Kill("Xvfb") => &["Xvfb", "Chrome", "page"],
+            Self::Kill("Xvfb") => &["Xvfb", "Chrome", "page", "display"],
             Self::Kill("pulseaudio") => &["PulseAudio", "sound"],
             _ => &["Chrome", "page"],
         }

@@ -239,6 +239,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "capture/page.rs",
         "capture/picture.rs",
         "capture/pool.rs",
+        "capture/pulse.rs",
         "capture/watch.rs",
         "transcode/plan.rs",
         "transcode/recipe.rs",

@@ -1,0 +1,93 @@
+//! Watches a page for as long as it lives, and is to be in the meeting: what ends first is the cause.
+
+use std::time::{Duration, Instant};
+
+use chromiumoxide::Page;
+use chromiumoxide::cdp::browser_protocol::inspector;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use super::browser::inspect;
+use super::family::Family;
+use super::page::{self, Break, Presence};
+use super::pulse::Pulse;
+
+/// How long after its answer the page is looked at again.
+const WATCH_POLL: Duration = Duration::from_secs(1);
+/// How often Chrome's processes are looked at while the page owes an answer…
+const PULSE_POLL: Duration = Duration::from_millis(500);
+/// …and after how long it is asked again: a question may get lost where the page is exchanged for another.
+const ASK_AGAIN: Duration = Duration::from_millis(1500);
+
+/// Waits for the page to crash or to be closed.
+pub async fn watch_life(page: Page, found: watch::Sender<Option<Break>>) {
+    let crashed = async {
+        match page.event_listener::<inspector::EventTargetCrashed>().await {
+            Ok(mut events) => events.next().await.map(|_| "the meeting page crashed"),
+            Err(_) => None,
+        }
+    };
+    let detached = async {
+        match page.event_listener::<inspector::EventDetached>().await {
+            Ok(mut events) => events.next().await.map(|event| event.reason.clone()),
+            Err(_) => None,
+        }
+    };
+    let cause = tokio::select! {
+        crash = crashed => crash.unwrap_or("the meeting page was closed").to_owned(),
+        reason = detached => match reason.as_deref() {
+            Some(reason) if reason != "target_closed" => format!("the meeting page was lost ({reason})"),
+            _ => "the meeting page was closed".to_owned(),
+        },
+    };
+    tell(&found, Break::of(cause));
+}
+
+/// What was found first is the cause: an error page may be closed as well.
+fn tell(found: &watch::Sender<Option<Break>>, news: Break) {
+    found.send_if_modified(|found| {
+        let is_first = found.is_none();
+        found.get_or_insert(news);
+        is_first
+    });
+}
+
+/// Looks at the page once a second for as long as it is in the meeting.
+pub async fn watch_meeting(page: Page, family: Option<Family>, found: watch::Sender<Option<Break>>) {
+    let began = Instant::now();
+    let mut presence = Presence::begin(Duration::ZERO);
+    let left = loop {
+        tokio::time::sleep(WATCH_POLL).await;
+        if let Some(left) = look(&page, family, began, &mut presence).await {
+            break left;
+        }
+    };
+    tell(&found, left);
+}
+
+/// Asks the page until it answers, or it is clear that it will not. A late answer counts as well as one in time.
+async fn look(page: &Page, family: Option<Family>, began: Instant, presence: &mut Presence) -> Option<Break> {
+    let mut answers = FuturesUnordered::from_iter([inspect(page, page::ANSWER_LIMIT)]);
+    let mut asked = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            Some(Some(state)) = answers.next() => return presence.look(began.elapsed(), &state),
+            () = tokio::time::sleep(PULSE_POLL) => {
+                let pulse = match family {
+                    // A host may have thousands of processes, and this one is in trouble.
+                    Some(family) => tokio::task::spawn_blocking(move || Pulse::of(&family.members())).await.ok().flatten(),
+                    None => None,
+                };
+                if let Some(hangs) = presence.wait(began.elapsed(), pulse) {
+                    return Some(hangs);
+                }
+                if asked.elapsed() >= ASK_AGAIN {
+                    asked = Instant::now();
+                    answers.push(inspect(page, page::ANSWER_LIMIT));
+                }
+            }
+        }
+    }
+}

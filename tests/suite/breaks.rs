@@ -1,0 +1,133 @@
+//! Every part of a rig that can break is broken while it records: it is noticed soon, told from the end of the meeting, what was
+//! recorded can be read, and nothing stays behind.
+
+use std::time::{Duration, Instant};
+
+use plugnmeet_recorder::capture::rig::{Break, Rig as _};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::measure;
+use crate::recorder::descendants;
+use crate::recording::standin;
+use crate::rig::{Live, Recorded, command_line, go_on, record};
+use crate::standin::{Meeting, Room};
+
+/// What the notice of a break may take on a machine that is shared; alone it is 5 s at the most.
+const NOTICE_LIMIT: Duration = Duration::from_secs(15);
+/// What the closing of a broken rig may take, likewise.
+const CLOSE_LIMIT: Duration = Duration::from_secs(15);
+
+/// A part of the rig, by what is on its command line.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// Chrome's main process.
+    Chrome,
+    /// All that paint a page of Chrome.
+    Renderers,
+    /// All of Chrome.
+    AllOfChrome,
+    Xvfb,
+    PulseAudio,
+}
+
+impl Part {
+    fn pids(self) -> Vec<u32> {
+        let is_it = |pid: &u32| {
+            // Chrome's further processes put all of theirs into the first word.
+            let line = command_line(*pid).join(" ");
+            let program = line.split(' ').next().unwrap_or_default();
+            let is_chrome = program.contains("chrom");
+            match self {
+                Self::Chrome => is_chrome && !line.contains(" --type="),
+                Self::Renderers => is_chrome && line.contains(" --type=renderer"),
+                Self::AllOfChrome => is_chrome,
+                Self::Xvfb => program.ends_with("Xvfb"),
+                Self::PulseAudio => program.ends_with("pulseaudio"),
+            }
+        };
+        descendants(std::process::id()).into_iter().filter(is_it).collect()
+    }
+}
+
+/// Records the usual meeting for a while, breaks something, and waits until the rig has noticed.
+async fn break_off(name: &str, deed: impl FnOnce(&Room)) -> Break {
+    let standin = standin().await;
+    let (mut found, mut noticed) = (None, None);
+    let recorded = record(&standin, Meeting { webcams: 1, ..Meeting::default() }, async |live: &mut Live| {
+        go_on(3.0).await;
+        deed(&live.room);
+        let began = Instant::now();
+        found = tokio::time::timeout(NOTICE_LIMIT, live.rig.broken()).await.ok();
+        noticed = Some(Instant::now());
+        println!("{name}: noticed after {:.2} s: {found:?}", began.elapsed().as_secs_f64());
+    })
+    .await;
+    let closing = noticed.unwrap().elapsed();
+    let Recorded { raw, outcome, .. } = recorded;
+    println!("{name}: finished and closed after {:.2} s more: {outcome:?}", closing.as_secs_f64());
+    let info = measure::probe(&raw).unwrap_or_else(|why| panic!("{name}: {why:#}"));
+    assert!(info.video().is_ok() && info.audio().is_ok() && info.duration > 2.0, "{name}: {info:?}");
+    assert!(closing <= CLOSE_LIMIT, "{name}: it took {closing:?}");
+    found.unwrap_or_else(|| panic!("{name}: not noticed within {NOTICE_LIMIT:?}"))
+}
+
+/// Sends all processes of a part a signal; what is told of it, which the meeting must have outlived.
+async fn broken_by(signal: Signal, part: Part) -> String {
+    let name = format!("signal {} to {part:?}", signal.as_raw());
+    let found = break_off(&name, |_| {
+        let pids = part.pids();
+        assert!(!pids.is_empty(), "{name}");
+        for pid in pids {
+            kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+        }
+    });
+    let found = found.await;
+    assert!(!found.over, "{name}: {found:?}");
+    found.cause
+}
+
+fn assert_one_of(cause: &str, wanted: &[&str]) {
+    assert!(wanted.iter().any(|wanted| cause.contains(wanted)), "{cause:?} is none of {wanted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chrome_that_is_stopped_is_noticed() {
+    assert_one_of(&broken_by(Signal::STOP, Part::Chrome).await, &["is stopped"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_stopped_is_noticed() {
+    assert_one_of(&broken_by(Signal::STOP, Part::Renderers).await, &["is stopped"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chrome_all_of_which_is_stopped_is_noticed() {
+    assert_one_of(&broken_by(Signal::STOP, Part::AllOfChrome).await, &["is stopped"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chrome_that_is_killed_is_noticed() {
+    assert_one_of(&broken_by(Signal::KILL, Part::Chrome).await, &["Chrome ended (signal 9)"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_killed_is_noticed() {
+    assert_one_of(&broken_by(Signal::KILL, Part::Renderers).await, &["the meeting page crashed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_display_that_is_killed_is_noticed() {
+    // Chrome ends without its display, and may be the first of which it is known.
+    assert_one_of(&broken_by(Signal::KILL, Part::Xvfb).await, &["Xvfb", "display", "Chrome ended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_server_that_is_killed_is_noticed() {
+    assert_one_of(&broken_by(Signal::KILL, Part::PulseAudio).await, &["PulseAudio", "sound"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_error_page_is_the_end_of_the_meeting_and_no_fault() {
+    let found = break_off("error page", |room| room.end("Session ended", "The room was closed.")).await;
+    assert_eq!(found, Break { cause: "Session ended: The room was closed.".into(), over: true });
+}
