@@ -131,7 +131,7 @@ impl Node {
             let settings = transcode::job::Settings::from(&self.config);
             self.vital("transcoder", async move {
                 if let Some(jobs) = nats.jobs(&drain).await {
-                    worker::run(jobs, courier, settings, loads, drain, end).await;
+                    worker::run(nats, jobs, courier, settings, loads, drain, end).await;
                 }
             });
         }

@@ -34,14 +34,26 @@ const LATE_JOB: Duration = Duration::from_millis(200);
 pub struct JobMessage {
     nats: Nats,
     payload: Bytes,
-    /// Where acknowledgements go: `$JS.ACK.J.transcoderWorker.…`.
-    ack_to: Subject,
+    /// Where acknowledgements go: `$JS.ACK.J.transcoderWorker.…`. `None`: the queue has forgotten the job.
+    ack_to: Option<Subject>,
     delivered: u64,
 }
 
 impl JobMessage {
     pub fn payload(&self) -> &Bytes {
         &self.payload
+    }
+
+    /// A job that was handed out before this program was started; it is still settled where it was to be then.
+    #[must_use]
+    pub fn from_earlier(nats: &Nats, payload: Bytes, ack_to: Option<&str>, delivered: u64) -> Self {
+        Self { nats: nats.clone(), payload, ack_to: ack_to.map(Subject::from), delivered }
+    }
+
+    /// Where it is settled, for [`Self::from_earlier`].
+    #[must_use]
+    pub fn ack_to(&self) -> Option<&str> {
+        self.ack_to.as_deref()
     }
 
     /// How often this job has been handed out, this time included.
@@ -85,6 +97,7 @@ impl JobMessage {
     ///
     /// The client's own `double_ack` takes "nobody listens there" for a confirmation, so it is not used.
     async fn settle(&self, kind: AckKind) -> Result<(), NatsError> {
+        let Some(ack_to) = &self.ack_to else { return Ok(()) };
         let payload = Bytes::from(kind);
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
         let mut last = NatsError("not connected to NATS".to_owned());
@@ -92,7 +105,7 @@ impl JobMessage {
             loop {
                 self.nats.connected().await;
                 let request = Request::new().payload(payload.clone()).timeout(Some(ANSWER_DEADLINE));
-                match self.nats.link.client.send_request(self.ack_to.clone(), request).await {
+                match self.nats.link.client.send_request(ack_to.clone(), request).await {
                     Ok(_) => return,
                     Err(error) => last = NatsError(format!("settling a job with {kind:?}: {error}")),
                 }
@@ -275,7 +288,7 @@ impl Jobs {
         let message = jetstream::Message { message, context: self.nats.link.context.clone() };
         let delivered = u64::try_from(message.info().ok()?.delivered).ok()?;
         let message = message.message;
-        Some(JobMessage { nats: self.nats.clone(), ack_to: message.reply?, payload: message.payload, delivered })
+        Some(JobMessage { nats: self.nats.clone(), ack_to: Some(message.reply?), payload: message.payload, delivered })
     }
 
     /// The queue answers.

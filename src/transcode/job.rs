@@ -44,6 +44,8 @@ pub struct Settings {
     pub main_path: PathBuf,
     /// Where jobs that cannot be decoded are kept aside.
     pub temporary_dir: PathBuf,
+    /// Where the records of jobs are.
+    pub state_dir: PathBuf,
     /// Re-encode (true) or remux.
     pub convert: bool,
     /// `ffmpeg_settings.post_recording`.
@@ -62,6 +64,7 @@ impl From<&Config> for Settings {
             recorder_id: recorder.id.clone(),
             main_path: recorder.main_path.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
+            state_dir: recorder.state_dir.clone(),
             convert: recorder.post_mp4_convert,
             ffmpeg: config.ffmpeg.post_recording.clone(),
             scripts: recorder.post_processing_scripts.clone(),
@@ -102,6 +105,8 @@ pub enum Verdict {
     Again(Duration),
     /// Never hand it out again; the server knows why.
     GivenUp,
+    /// It would not be handed out again: this node goes on with it at its next start.
+    Kept,
 }
 
 /// Why an attempt ended without a result.
@@ -113,39 +118,43 @@ pub(super) enum Failure {
     Stopped,
 }
 
-/// Does what the job asks for and tells the server. `delivered` counts the deliveries of this job, this one included.
+/// Does what the job asks for and tells the server. `delivered` counts the deliveries of this job, this one included. With
+/// the verdict, the cause where there is no result.
 pub async fn run(
     job: &Job,
     delivered: u64,
     settings: &Settings,
     tell: &dyn Tell,
     cancel: &CancellationToken,
-) -> Verdict {
+) -> (Verdict, Option<String>) {
     let attempt = Attempt { job, last: delivered >= MAX_DELIVER, settings, tell, cancel };
     match attempt.run().await {
-        Ok(verdict) => verdict,
+        Ok(verdict) => (verdict, None),
         Err(failure) => fail(job, delivered, failure, tell).await,
     }
 }
 
-/// The verdict on an attempt without a result.
-pub(super) async fn fail(job: &Job, delivered: u64, failure: Failure, tell: &dyn Tell) -> Verdict {
+/// The verdict on an attempt without a result, and the cause.
+pub(super) async fn fail(job: &Job, delivered: u64, failure: Failure, tell: &dyn Tell) -> (Verdict, Option<String>) {
     let last = delivered >= MAX_DELIVER;
-    let (cause, delay) = match failure {
-        Failure::Stopped if !last => {
-            tracing::info!(delivered, "job handed back: shutting down");
-            return Verdict::Again(HAND_OVER);
+    let cause = match failure {
+        Failure::Stopped if last => {
+            tracing::info!(delivered, "shutting down: the job's last delivery is kept for the next start");
+            return (Verdict::Kept, None);
         }
-        Failure::Stopped => ("the transcoder was shut down during the last attempt".to_owned(), HAND_OVER),
-        Failure::Cause(cause) => (cause, RETRY),
+        Failure::Stopped => {
+            tracing::info!(delivered, "job handed back: shutting down");
+            return (Verdict::Again(HAND_OVER), None);
+        }
+        Failure::Cause(cause) => cause,
     };
     if !last {
-        tracing::error!(delivered, of = MAX_DELIVER, retry_s = delay.as_secs(), cause, "transcoding failed");
-        return Verdict::Again(delay);
+        tracing::error!(delivered, of = MAX_DELIVER, retry_s = RETRY.as_secs(), cause, "transcoding failed");
+        return (Verdict::Again(RETRY), Some(cause));
     }
     tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
-    tell.tell(Notice { info: job.info.clone(), event: Event::Finished(Err(cause)) }).await;
-    Verdict::GivenUp
+    tell.tell(Notice { info: job.info.clone(), event: Event::Finished(Err(cause.clone())) }).await;
+    (Verdict::GivenUp, Some(cause))
 }
 
 /// A result in its place.

@@ -2,6 +2,7 @@
 
 pub mod ffmpeg;
 pub mod job;
+pub mod journal;
 pub mod locate;
 pub mod media;
 pub mod plan;

@@ -12,20 +12,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::job::{self, Failure, Settings, Verdict};
+use super::job::{self, Failure, MAX_DELIVER, Settings, Verdict};
+use super::journal::{JobJournal, Record, State};
 use crate::delivery::courier::Courier;
-use crate::nats::{JobMessage, Jobs, NatsError};
+use crate::delivery::outbox::unix_ms;
+use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::job::Job;
 use crate::storage::files;
 
 /// How often a job in work says so: well within `AckWait` (10 min, PROTOCOL 1), even if some get lost.
 const IN_PROGRESS: Duration = Duration::from_secs(60);
+/// How often it is looked whether the operator wants a job tried again.
+const LOOK_FOR_WISHES: Duration = Duration::from_secs(5);
 /// Waits between the attempts to settle a job in the queue. Its own redelivery is the last resort.
 const SETTLE_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 
 /// Works until `drain`, after which no job is taken; the one in hand goes on until `end` and is then handed back. `cpu` is
 /// the load of all processors, 0…1.
 pub async fn run(
+    nats: Nats,
     mut jobs: Jobs,
     courier: Courier,
     settings: Settings,
@@ -33,9 +38,28 @@ pub async fn run(
     drain: CancellationToken,
     end: CancellationToken,
 ) {
-    let worker = Worker { settings: Arc::new(settings), courier, cancel: end };
-    while let Some(message) = next(&mut jobs, worker.settings.cpu_limit, &mut cpu, &drain).await {
-        worker.handle(message).await;
+    let journal = JobJournal::new(&settings.state_dir);
+    let worker = Worker { journal, settings: Arc::new(settings), courier, cancel: end };
+    worker.take_up(&nats, &drain).await;
+    while !drain.is_cancelled() {
+        if let Some(record) = worker.journal.wanted() {
+            worker.try_again(&nats, record).await;
+            continue;
+        }
+        // Looked up again now and then: an operator may want a job tried again.
+        let turn = drain.child_token();
+        let fetch = next(&mut jobs, worker.settings.cpu_limit, &mut cpu, &turn);
+        let mut fetch = pin!(fetch);
+        let message = tokio::select! {
+            message = &mut fetch => message,
+            () = worker.asked() => {
+                turn.cancel();
+                fetch.await
+            }
+        };
+        if let Some(message) = message {
+            worker.handle(message).await;
+        }
     }
 }
 
@@ -99,12 +123,52 @@ async fn above(cpu: &mut watch::Receiver<f64>, limit: Option<f64>) {
 }
 
 struct Worker {
+    journal: JobJournal,
     settings: Arc<Settings>,
     courier: Courier,
     cancel: CancellationToken,
 }
 
 impl Worker {
+    /// Goes on with what an earlier run of the program had in hand, without waiting for the queue to hand it out again.
+    async fn take_up(&self, nats: &Nats, drain: &CancellationToken) {
+        for record in self.journal.all() {
+            if record.state != State::Working || drain.is_cancelled() {
+                continue;
+            }
+            // It was whole when it was read.
+            let Ok(payload) = record.payload() else { continue };
+            tracing::warn!(
+                recording_id = record.recording_id,
+                room_id = record.room_id,
+                "an earlier run of the recorder was killed while it had this job in hand: going on with it"
+            );
+            self.handle(JobMessage::from_earlier(nats, payload, record.ack_to.as_deref(), record.delivered)).await;
+        }
+    }
+
+    /// Does a job that was given up once more; the queue knows nothing of it any more.
+    async fn try_again(&self, nats: &Nats, record: Record) {
+        let Ok(payload) = record.payload() else { return };
+        tracing::info!(
+            recording_id = record.recording_id,
+            room_id = record.room_id,
+            "the operator wants this job tried again"
+        );
+        self.handle(JobMessage::from_earlier(nats, payload, None, MAX_DELIVER)).await;
+    }
+
+    /// Resolves when the operator wants a job tried again.
+    async fn asked(&self) {
+        loop {
+            tokio::time::sleep(LOOK_FOR_WISHES).await;
+            let journal = self.journal.clone();
+            if tokio::task::spawn_blocking(move || journal.wanted()).await.is_ok_and(|wanted| wanted.is_some()) {
+                return;
+            }
+        }
+    }
+
     async fn handle(&self, message: JobMessage) {
         let job = match Job::decode(message.payload()) {
             Ok(job) => job,
@@ -123,14 +187,23 @@ impl Worker {
         let work = async {
             let delivered = message.delivered();
             tracing::info!(delivered, "job taken");
-            let verdict = self.attempt(job, delivered, &message).await;
-            self.conclude(verdict, &message).await;
+            let record = Record::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
+            self.journal.put(record.clone()).await;
+            let id = job.info.recording_id.clone();
+            let (verdict, cause) = self.attempt(job, delivered, &message).await;
+            let left = self.conclude(verdict, &message).await;
+            // The last step: a crash before it has the job looked at again, and finds it done.
+            match left {
+                None => self.journal.remove(&id).await,
+                Some(state) => self.journal.put(record.left(state, cause)).await,
+            }
         };
         work.instrument(span).await;
     }
 
     /// Works on the job in a task of its own, so that a panic ends only that, while the queue hears that it lives.
-    async fn attempt(&self, job: Job, delivered: u64, message: &JobMessage) -> Verdict {
+    /// What came of it, and the cause where nothing did.
+    async fn attempt(&self, job: Job, delivered: u64, message: &JobMessage) -> (Verdict, Option<String>) {
         let (settings, tell, cancel) = (Arc::clone(&self.settings), self.courier.clone(), self.cancel.clone());
         let info = job.clone();
         let work = async move { job::run(&job, delivered, &settings, &tell, &cancel).await };
@@ -154,22 +227,30 @@ impl Worker {
         }
     }
 
-    async fn conclude(&self, verdict: Verdict, message: &JobMessage) {
+    /// Settles the job in the queue; what is to be remembered of it.
+    async fn conclude(&self, verdict: Verdict, message: &JobMessage) -> Option<State> {
         match verdict {
             Verdict::Done { remove } => {
                 let acknowledged = self.settle("acknowledged", || message.ack()).await;
                 match remove {
                     Some(raw) if acknowledged => remove_raw(raw).await,
-                    // The job comes again and finds the result beside it.
-                    Some(raw) => tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged"),
+                    Some(raw) => {
+                        tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
+                        return Some(State::Working);
+                    }
                     None => {}
                 }
+                None
             }
             Verdict::Again(delay) => {
                 self.settle("handed back", || message.nak(delay)).await;
+                let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                Some(State::HandedBack { until: unix_ms().saturating_add(delay) })
             }
+            Verdict::Kept => Some(State::Working),
             Verdict::GivenUp => {
                 self.settle("terminated", || message.term()).await;
+                Some(State::GivenUp { at: unix_ms() })
             }
         }
     }

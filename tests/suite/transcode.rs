@@ -80,6 +80,7 @@ impl Node {
             recorder_id: RecorderId::parse("node_02").unwrap(),
             main_path: dir.path().join("main"),
             temporary_dir: dir.path().join("tmp"),
+            state_dir: dir.path().join("state"),
             convert,
             ffmpeg: FfmpegOptions { pre_input: words("-loglevel error"), post_input: words(post_input) },
             scripts: Vec::new(),
@@ -101,7 +102,7 @@ impl Node {
     async fn run(&self, job: &Job, delivered: u64) -> Verdict {
         let tell = Told(Arc::clone(&self.told));
         let work = job::run(job, delivered, &self.settings, &tell, &self.cancel);
-        tokio::time::timeout(Duration::from_secs(120), work).await.unwrap()
+        tokio::time::timeout(Duration::from_secs(120), work).await.unwrap().0
     }
 
     fn told(&self) -> Vec<Event> {

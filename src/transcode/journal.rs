@@ -1,0 +1,205 @@
+//! One record per job that this node has in hand or has given up (ARCHITECTURE, "The on-disk protocol"): what a start after
+//! a crash goes on with, without waiting for the queue to hand it out again, and what an operator may try again.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::outbox::unix_ms;
+use crate::protocol::ids::RecordingId;
+use crate::protocol::job::Job;
+use crate::storage::files::{self, on_disk};
+
+/// The directory in `state_dir`.
+pub const DIR: &str = "jobs";
+const VERSION: u32 = 1;
+/// How long after its next try a job that was handed back is remembered, in milliseconds: another node may have it by now.
+const FORGOTTEN_AFTER: u64 = 3_600_000;
+
+/// A file, key by key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    pub recording_id: String,
+    pub room_id: String,
+    /// The bytes of the job, in hexadecimal digits.
+    payload: String,
+    /// Where the queue is told what became of it; `None`: the queue has forgotten it.
+    pub ack_to: Option<String>,
+    /// How often the queue has handed it out.
+    pub delivered: u64,
+    /// Unix milliseconds.
+    pub taken_at: u64,
+    pub state: State,
+    pub last_error: Option<String>,
+}
+
+/// What this node does about a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum State {
+    /// In hand.
+    Working,
+    /// Handed back: the queue gives it to any node from then on, Unix milliseconds.
+    HandedBack { until: u64 },
+    /// It failed for the last time, Unix milliseconds. Its raw file is kept.
+    GivenUp { at: u64 },
+    /// The operator wants it tried again.
+    Retry,
+}
+
+impl Record {
+    #[must_use]
+    pub fn new(job: &Job, payload: &[u8], ack_to: Option<String>, delivered: u64) -> Self {
+        Self {
+            version: VERSION,
+            recording_id: job.info.recording_id.to_string(),
+            room_id: job.info.room_id.to_string(),
+            payload: hex::encode(payload),
+            ack_to,
+            delivered,
+            taken_at: unix_ms(),
+            state: State::Working,
+            last_error: None,
+        }
+    }
+
+    /// The same job once nothing is done about it for now.
+    #[must_use]
+    pub fn left(self, state: State, last_error: Option<String>) -> Self {
+        Self { state, last_error, ..self }
+    }
+
+    /// # Errors
+    /// Where it cannot be read or is none of this version: why.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        if record.version != VERSION {
+            return Err(format!("it is of version {}, not {VERSION}", record.version));
+        }
+        record.payload()?;
+        Ok(record)
+    }
+
+    /// The bytes of the job.
+    ///
+    /// # Errors
+    /// Where they are none.
+    pub fn payload(&self) -> Result<Bytes, String> {
+        hex::decode(&self.payload).map(Bytes::from).map_err(|error| format!("its payload is no job: {error}"))
+    }
+
+    /// Whether nothing is left to be known of it.
+    fn is_past(&self, now: u64) -> bool {
+        matches!(self.state, State::HandedBack { until } if now.saturating_sub(until) > FORGOTTEN_AFTER)
+    }
+}
+
+/// Where the records of jobs are kept.
+#[derive(Clone, Debug)]
+pub struct JobJournal {
+    dir: PathBuf,
+}
+
+impl JobJournal {
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        Self { dir: state_dir.join(DIR) }
+    }
+
+    /// Where the record of a recording's job is.
+    #[must_use]
+    pub fn path(&self, recording: &str) -> PathBuf {
+        self.dir.join(format!("{recording}.json"))
+    }
+
+    /// Writes a record; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of
+    /// its deliveries.
+    pub async fn put(&self, record: Record) {
+        let (dir, path) = (self.dir.clone(), self.path(&record.recording_id));
+        let write = move || {
+            files::create_private_dir(&dir)?;
+            files::write_private(&path, &serde_json::to_vec_pretty(&record)?)
+        };
+        if let Err(error) = on_disk(write).await {
+            tracing::error!(dir = %self.dir.display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
+        }
+    }
+
+    /// The job is over.
+    pub async fn remove(&self, recording: &RecordingId) {
+        let path = self.path(recording.as_str());
+        if let Err(error) = on_disk(move || files::remove(&path)).await {
+            tracing::error!(dir = %self.dir.display(), %error, "the job's record cannot be removed; the next start looks at the job again");
+        }
+    }
+
+    /// Every record, oldest first. One that cannot be read is put aside, with an error line; what is past is removed.
+    #[must_use]
+    pub fn all(&self) -> Vec<Record> {
+        let records = files::records(&self.dir).unwrap_or_else(|error| {
+            tracing::error!(dir = %self.dir.display(), %error, "the records of jobs cannot be read");
+            Vec::new()
+        });
+        let mut all = Vec::new();
+        for (_, path) in records {
+            match Record::read(&path) {
+                Ok(record) if record.is_past(unix_ms()) => drop(files::remove(&path)),
+                Ok(record) => all.push(record),
+                Err(why) => files::put_aside(&path, &why),
+            }
+        }
+        all.sort_by_key(|record| record.taken_at);
+        all
+    }
+
+    /// One that the operator wants tried again.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Record> {
+        self.all().into_iter().find(|record| record.state == State::Retry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{RecorderId, RoomId, RoomSid};
+    use crate::protocol::job::Work;
+    use crate::protocol::request::RecordingInfo;
+
+    fn record(id: &str, state: State) -> Record {
+        let job = Job {
+            info: RecordingInfo {
+                room_table_id: 7,
+                room_id: RoomId::parse("room01").unwrap(),
+                room_sid: RoomSid::default(),
+                recording_id: RecordingId::parse(id).unwrap(),
+            },
+            recorder_id: RecorderId::parse("node_01").unwrap(),
+            work: Work::Merge { paths: Vec::new() },
+        };
+        Record { state, ..Record::new(&job, b"\x01\xff", Some("$JS.ACK.x".into()), 2) }
+    }
+
+    #[tokio::test]
+    async fn jobs_are_remembered_until_they_are_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = JobJournal::new(dir.path());
+        assert!(journal.all().is_empty());
+        let now = unix_ms();
+        journal.put(record("a", State::Working)).await;
+        journal.put(record("b", State::HandedBack { until: now - 2 * FORGOTTEN_AFTER })).await;
+        journal.put(record("c", State::HandedBack { until: now })).await;
+        journal.put(record("d", State::Retry)).await;
+        std::fs::write(journal.path("e"), "{").unwrap();
+        let all = journal.all();
+        assert_eq!(all.iter().map(|record| record.recording_id.as_str()).collect::<Vec<_>>(), ["a", "c", "d"]);
+        assert_eq!(all[0].payload().unwrap(), &b"\x01\xff"[..]);
+        assert_eq!(journal.wanted().unwrap().recording_id, "d");
+        assert!(!journal.path("b").exists() && !journal.path("e").exists());
+        journal.remove(&RecordingId::parse("a").unwrap()).await;
+        assert_eq!(journal.all().len(), 2);
+    }
+}
