@@ -18,10 +18,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::display;
-use super::owner::{self, FileId, Marks, Owner, XServer};
+use super::owner::{self, FileId, Marks, Owner, PREFIX, XServer};
 
-/// What the directories of rigs are called.
-pub const PREFIX: &str = "pnm-";
 /// What killed processes may take to be gone; longer only where the kernel waits for a disk or a driver.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// More than any owner file has, in bytes.
@@ -63,7 +61,7 @@ fn sweep_blocking(temp_dir: &Path, owner: &str) -> Swept {
     };
     for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
         let dir = entry.path();
-        let Some(left) = owner_of(&dir).filter(|left| is_from(left, &dir, owner)) else { continue };
+        let Some(left) = owner_of(&dir, owner).filter(|left| is_from(left, &dir, owner)) else { continue };
         // Held until the directory is gone: of two that sweep, one does.
         let lock = owner::lock(&dir);
         let open = lock.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
@@ -83,14 +81,18 @@ fn sweep_blocking(temp_dir: &Path, owner: &str) -> Swept {
     swept
 }
 
-/// Who opened the rig of this directory. `None` where this user does not own it, or it does not say.
-fn owner_of(dir: &Path) -> Option<Owner> {
+/// Who opened the rig of this directory. `None` where this user does not own it, or neither it nor its name says.
+fn owner_of(dir: &Path, owner: &str) -> Option<Owner> {
     let mine = |file: &fs::Metadata| file.uid() == rustix::process::geteuid().as_raw();
     // A symbolic link is not followed: it is neither a directory nor a file.
     fs::symlink_metadata(dir).ok().filter(|dir| dir.is_dir() && mine(dir))?;
     let path = dir.join(owner::FILE);
-    fs::symlink_metadata(&path).ok().filter(|file| file.is_file() && mine(file) && file.len() <= FILE_LIMIT)?;
-    Owner::parse(&fs::read(&path).ok()?)
+    match fs::symlink_metadata(&path) {
+        Ok(file) if file.is_file() && mine(&file) && file.len() <= FILE_LIMIT => Owner::parse(&fs::read(&path).ok()?),
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Owner::of_nameless(dir, owner),
+        Err(_) => None,
+    }
 }
 
 /// Whether the rig in `dir` was opened by `owner`. Where the file speaks of another directory, this one is a copy.
@@ -290,6 +292,22 @@ mod tests {
         assert!(dir.join(owner::FILE).exists());
         remove_dir(&dir).unwrap();
         assert!(!dir.exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_without_a_file_is_known_by_its_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let made = |name: String| {
+            let dir = temp.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("Xauthority"), "cookie").unwrap();
+            dir
+        };
+        let ours = made(format!("{}aBcDeF", owner::prefix("/var/state")));
+        let others = [format!("{}aBcDeF", owner::prefix("/var/other")), "pnm-aBcDeF".to_owned()].map(made);
+        let swept = sweep(temp.path(), "/var/state").await;
+        assert_eq!(swept, Swept { rigs: 1, ..Swept::default() });
+        assert!(!ours.exists() && others.iter().all(|dir| dir.exists()));
     }
 
     #[test]

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::display::Display;
 use crate::storage::files;
 
+/// What the directories of all rigs begin with.
+pub const PREFIX: &str = "pnm-";
 /// What every child of a rig has in its environment, and so has what that starts: the rig's directory.
 pub const MARK: &str = "PNM_RIG";
 /// Chrome's profile within the rig's directory.
@@ -68,6 +71,16 @@ pub fn name(state_dir: &Path) -> String {
     std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()).display().to_string()
 }
 
+/// What the directories of an owner's rigs begin with: so one is known even in the moments in which it has no owner file, just
+/// made or nearly removed. An empty owner has no mark.
+#[must_use]
+pub fn prefix(owner: &str) -> String {
+    if owner.is_empty() {
+        return PREFIX.to_owned();
+    }
+    format!("{PREFIX}{}-", hex::encode(&Sha256::digest(owner)[..4]))
+}
+
 /// Of this life of the kernel (random(4)); empty where `/proc` does not say.
 #[must_use]
 pub fn boot_id() -> String {
@@ -92,6 +105,21 @@ impl Owner {
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().filter(|owner: &Self| owner.version == VERSION)
+    }
+
+    /// Of a directory that bears an owner's [`prefix`], but no file that says more.
+    #[must_use]
+    pub fn of_nameless(dir: &Path, owner: &str) -> Option<Self> {
+        let marked = !owner.is_empty() && dir.file_name()?.to_str()?.starts_with(&prefix(owner));
+        marked.then(|| Self {
+            version: VERSION,
+            owner: owner.to_owned(),
+            dir: dir.display().to_string(),
+            pid: 0,
+            started: None,
+            boot_id: boot_id(),
+            display: None,
+        })
     }
 
     /// Whether the daemon may still run, as far as this process table knows.

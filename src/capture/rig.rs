@@ -17,9 +17,8 @@ use super::clock::Corrections;
 use super::display::Display;
 use super::encoder::Encoder;
 use super::encoder_options::{CaptureOptions, Target};
-use super::leftovers::PREFIX;
 use super::matroska::Tracks;
-use super::owner::Claim;
+use super::owner::{self, Claim};
 use super::pace::Pace;
 pub use super::page::Break;
 use super::screen::Screen;
@@ -149,7 +148,7 @@ impl Rig for LiveRig {
         let size = capture.size.unwrap_or(spec.size);
         // A short path: it holds sockets, whose paths may have 107 bytes. Only this user may enter.
         let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(&owner::prefix(&spec.owner))
             .tempdir()
             .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
         let claim = Claim::stake(dir.path(), &spec.owner)

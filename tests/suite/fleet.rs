@@ -166,6 +166,25 @@ async fn a_node_announces_itself_and_takes_it_back() {
 }
 
 #[tokio::test]
+async fn a_node_that_takes_nothing_on_is_out_of_the_choice_at_once_and_comes_back() {
+    let server = NatsServer::start("").await;
+    let bucket = make_bucket(&server.client("").await).await;
+    let nats = connect(&[url(&server)]).await;
+    let beating = beat(&nats);
+    let ping = async || value(&bucket, 1).await.filter(|ping| ping != "0");
+    eventually("the first ping", ping).await;
+    beating.takes_on.send(false).unwrap();
+    eventually("no ping", async || value(&bucket, 1).await.filter(|ping| ping == "0")).await;
+    // It is still known, and what runs on it is told.
+    beating.progress.send(1).unwrap();
+    eventually("the progress", async || value(&bucket, 3).await.filter(|progress| progress == "1")).await;
+    beating.takes_on.send(true).unwrap();
+    eventually("a ping", ping).await;
+    beating.cancel.cancel();
+    beating.task.await.unwrap();
+}
+
+#[tokio::test]
 async fn bucket_and_queue_are_waited_for() {
     let logs = Logs::capture();
     let server = NatsServer::start("").await;

@@ -3,18 +3,22 @@
 //! `PNM_SEED` repeats a run's instants; each failure names its seed.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use plugnmeet_recorder::protocol::messages::{
+    RecordingTasks, TranscodingTask, TranscodingTaskPostRecording, transcoding_task,
+};
+use prost::Message as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::dice::Dice;
 use crate::measure;
 use crate::recorder::{Recorder, SOON, Setup, turn};
-use crate::recording::{ENDED, record, standin, stop, wait_for};
+use crate::recording::{ENDED, record, stop, wait_for};
 use crate::standin::notices::Mood;
-use crate::standin::{Meeting, Room, Standin};
+use crate::standin::{Deployment, Meeting, Room, Standin};
 
 const STARTED: RecordingTasks = RecordingTasks::StartRecording;
 const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
@@ -25,6 +29,13 @@ const LOST_LIMIT: f64 = 4.0;
 /// Remuxes, so that a test waits for no encoder.
 fn quick() -> Setup {
     Setup { recorder: "  post_mp4_convert: false\n".to_owned(), ..Setup::default() }
+}
+
+/// A job that was on its way to a process that is killed comes again after a while; ten minutes in a real deployment.
+const ACK_WAIT: Duration = Duration::from_secs(20);
+
+async fn standin() -> Standin {
+    Standin::start(Deployment { ack_wait: ACK_WAIT, ..Deployment::default() }).await.unwrap()
 }
 
 async fn node() -> (Standin, Recorder) {
@@ -352,5 +363,91 @@ async fn a_server_that_fails_or_hangs_hears_everything_in_order_from_whichever_r
     recorder.wait_for_log("an earlier run has left something to be told").await;
     standin.notices.always(Mood::Take);
     delivered(&standin, &recorder, &room, "rec").await;
+    recorder.stop(&[]);
+}
+
+/// A raw file as this program makes them, of `seconds`; the job that asks for its MP4.
+fn raw_file(dir: &Path, id: &str, seconds: u32) -> (PathBuf, Vec<u8>) {
+    std::fs::create_dir_all(dir).unwrap();
+    let raw = dir.join(format!("{id}_raw.mkv"));
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", &format!("testsrc2=s=640x360:r=25:d={seconds}")])
+        .args(["-f", "lavfi", "-i", &format!("sine=d={seconds}")])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "pcm_s16le"])
+        .arg(&raw)
+        .status();
+    assert!(made.unwrap().success());
+    let work = TranscodingTaskPostRecording {
+        file_path: format!("{}/", dir.display()),
+        file_name: format!("{id}_raw.mkv"),
+        recording_variant: 0,
+    };
+    let task = TranscodingTask {
+        recording_id: id.into(),
+        room_id: "room01".into(),
+        room_sid: "RM_x".into(),
+        room_table_id: 7,
+        recorder_id: "node_01".into(),
+        work: Some(transcoding_task::Work::PostRecording(work)),
+    };
+    (raw, task.encode_to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transcode_that_is_killed_at_any_instant_is_gone_on_with_and_told_once() {
+    let (mut dice, seed) = Dice::new();
+    let standin = standin().await;
+    // A script that takes its time is one of the steps.
+    let script = standin.dir().join("script.sh");
+    std::fs::write(&script, "#!/bin/sh\nsleep 0.5\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let lines = format!("  post_processing_scripts:\n    - {}\n", script.display());
+    let setup = Setup { mode: Some("transcoderOnly"), recorder: lines, ..Setup::default() };
+    let mut recorder = Recorder::spawn(&standin, "node_01", &setup);
+    let dir = recorder.main_path.join("node_01/room01");
+    for round in 0..5 {
+        let id = format!("RM_{round}");
+        let (raw, job) = raw_file(&dir, &id, 12);
+        let taken = recorder.log().matches("job taken").count();
+        standin.fleet.publish_job(job).await.unwrap();
+        recorder.wait_until("the job is taken", || recorder.log().matches("job taken").count() > taken).await;
+        // Transcoding, measuring, the script and the end take some two or three seconds together.
+        let instant = dice.seconds(3.0);
+        play(instant).await;
+        recorder.kill();
+        assert!(raw.exists() || dir.join(format!("{id}.mp4")).exists(), "seed {seed}");
+        recorder.restart();
+        let finished = standin.notices.wait_for(FINISHED, &id, SOON).await;
+        let notice = finished.unwrap_or_else(|why| panic!("seed {seed}: {why:#}\n{}", recorder.log())).message;
+        assert!(notice.status, "seed {seed}: {}", notice.msg);
+        println!("seed {seed}: killed {instant:.2} s after it was taken");
+        let jobs = recorder.state_dir().join("jobs");
+        recorder.wait_until("the job is over", || files(&jobs).is_empty()).await;
+        assert_eq!(files(&dir), [dir.join(format!("{id}.mp4"))], "seed {seed}\n{}", recorder.log());
+        let mp4 = dir.join(format!("{id}.mp4"));
+        assert!((length(&mp4) - 12.0).abs() < 0.5, "seed {seed}: {}", length(&mp4));
+        assert_eq!(standin.notices.tasks_of(&id), [PROCEEDED, FINISHED], "seed {seed}\n{}", recorder.log());
+        std::fs::remove_file(mp4).unwrap();
+    }
+    assert_eq!(standin.fleet.queue().await.unwrap().messages, 0);
+    recorder.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_room_on_its_disk_takes_nothing_on_and_says_why() {
+    let standin = standin().await;
+    let setup = Setup { recorder: "  min_free_space: 900000GiB\n".into(), ..Setup::default() };
+    let recorder = Recorder::spawn(&standin, "node_01", &setup);
+    recorder.wait_for_log("has joined the fleet").await;
+    recorder.wait_for_log("recorder.min_free_space").await;
+    recorder.wait_until_gone_from_choice(&standin).await;
+    let room = standin.meeting(Meeting::default());
+    let refused = standin.fleet.start_recording(&room, "rec", "node_01").await.unwrap().response.unwrap();
+    assert!(
+        !refused.status && refused.msg.contains("disk is nearly full") && refused.msg.contains("free"),
+        "{}",
+        refused.msg
+    );
+    assert_eq!(standin.notices.all().len(), 0);
     recorder.stop(&[]);
 }
