@@ -207,6 +207,7 @@ impl Outbox {
     pub fn open(state_dir: &Path) -> std::io::Result<Self> {
         let dir = state_dir.join(DIR);
         files::create_private_dir(&dir)?;
+        files::remove_unfinished(&dir)?;
         let mut all = BTreeMap::new();
         for (name, path) in files::records(&dir)? {
             let read = RecordingId::parse(&name).map_err(|error| error.to_string());

@@ -209,18 +209,14 @@ impl<R: Rig> Driver<R> {
     }
 
     async fn open(&mut self) {
-        // The name is on disk before the file is.
-        let part = match self.raw.clone() {
-            Some(raw) => {
-                let names = raw.clone();
-                let n = self.entry.add_part(move |n| names.part_name(n)).await;
-                if n > 1 {
-                    tracing::info!(part = n, "joining the meeting again, as its next part");
-                }
-                Some(raw.part(&raw.part_name(n)))
-            }
-            None => None,
-        };
+        // The name is on disk before the file is. A broadcast has no file.
+        let raw = self.raw.clone();
+        let named = raw.clone();
+        let n = self.entry.add_part(move |n| named.map(|raw| raw.part_name(n)).unwrap_or_default()).await;
+        if n > 1 {
+            tracing::info!(part = n, "joining the meeting again, as its next part");
+        }
+        let part = raw.map(|raw| raw.part(&raw.part_name(n)));
         let spec = self.plan.rig(&self.start, part.as_deref());
         self.opening = CancellationToken::new();
         let (cancel, entry) = (self.opening.clone(), self.entry.clone());

@@ -52,7 +52,7 @@ pub struct Record {
 /// One capture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// In the temporary directory, without its path.
+    /// In the temporary directory, without its path; empty for a broadcast.
     pub file: String,
     /// When media flowed, Unix milliseconds. `None`: it never did, or is not noted.
     pub began_at: Option<u64>,
@@ -202,7 +202,7 @@ impl Journal {
     #[must_use]
     pub fn left(&self, kind: Kind) -> Vec<Entry> {
         let dir = self.state_dir.join(dir_of(kind));
-        let records = files::records(&dir).unwrap_or_else(|error| {
+        let records = files::remove_unfinished(&dir).and_then(|()| files::records(&dir)).unwrap_or_else(|error| {
             tracing::error!(dir = %dir.display(), %error, "the records of unfinished recordings cannot be read");
             Vec::new()
         });

@@ -258,6 +258,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn parts_add_up_and_one_of_which_nothing_is_known_only_lasts() {
+        use crate::recording::journal::PartEnd;
+        let part = |done: Option<rig::Summary>| Part {
+            file: "x".into(),
+            began_at: Some(0),
+            ended: done.map(|done| PartEnd { at: 0, cause: None, done }),
+        };
+        let seconds = Duration::from_secs;
+        let one = rig::Summary {
+            duration: seconds(10),
+            frames_sent: 100,
+            picture: PictureReport { longest_freeze: seconds(2), black_share: 0.5 },
+            sound: SoundReport { silence_share: 1.0, longest_silence: seconds(10), peak_dbfs: None, mean_dbfs: None },
+            parts: 1,
+            bytes: 7,
+            ..rig::Summary::default()
+        };
+        let two = rig::Summary {
+            duration: seconds(30),
+            frames_sent: 200,
+            sound: SoundReport { peak_dbfs: Some(-6.0), mean_dbfs: Some(-20.0), ..SoundReport::default() },
+            ..one
+        };
+        let parts = [part(Some(one)), part(None), part(None), part(Some(two))];
+        let all = together(&parts, &[Some(seconds(10)), None, Some(seconds(5)), Some(seconds(30))]);
+        assert_eq!((all.parts, all.duration, all.frames_sent, all.bytes), (3, seconds(45), 300, 14));
+        assert!((all.picture.black_share - 0.5).abs() < 1e-9 && (all.sound.silence_share - 0.25).abs() < 1e-9);
+        assert_eq!((all.picture.longest_freeze, all.sound.peak_dbfs), (seconds(2), Some(-6.0)));
+        // Three quarters of the energy of -20 dBFS.
+        assert!((all.sound.mean_dbfs.unwrap() + 21.25).abs() < 0.01, "{:?}", all.sound.mean_dbfs);
+        // A broadcast has no file that could be measured.
+        assert_eq!(together(&parts[..1], &[]).duration, seconds(10));
+    }
+
+    #[test]
     fn only_what_is_older_than_a_month_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let now = SystemTime::now();

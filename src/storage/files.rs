@@ -223,29 +223,43 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The small files of a directory that end in `.json`, by their names without it. What an interrupted [`write`] has left
-/// is removed; a directory that is not there has none.
+/// The small files of a directory that end in `.json`, by their names without it; a directory that is not there has none.
 ///
 /// # Errors
 /// Where the directory cannot be read.
 pub fn records(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
+    for path in entries(dir)? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        match name.strip_suffix(".json") {
-            Some(id) if !name.starts_with('.') => found.push((id.to_owned(), path)),
-            // Half written when the power went; the whole one is still there under its own name.
-            None if name.starts_with('.') && name.contains(".json") => drop(fs::remove_file(&path)),
-            _ => {}
+        if let Some(id) = name.strip_suffix(".json").filter(|id| !id.starts_with('.')) {
+            found.push((id.to_owned(), path.clone()));
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Removes what a [`write`] has left that was interrupted by the end of the program. Only for a directory that nobody writes
+/// into: at a start.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for path in entries(dir)? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // The whole one is still there under its own name, as it was before.
+        if name.starts_with('.') && name.contains(".json") {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
 }
 
 /// Keeps a record that cannot be read under another name, and says so: it is nobody's any more, but may be looked at.

@@ -136,6 +136,13 @@ impl JobJournal {
         }
     }
 
+    /// Removes what an earlier run has left half written.
+    pub fn tidy(&self) {
+        if let Err(error) = files::remove_unfinished(&self.dir) {
+            tracing::error!(dir = %self.dir.display(), %error, "the records of jobs cannot be read");
+        }
+    }
+
     /// Every record, oldest first. One that cannot be read is put aside, with an error line; what is past is removed.
     #[must_use]
     pub fn all(&self) -> Vec<Record> {

@@ -132,6 +132,7 @@ struct Worker {
 impl Worker {
     /// Goes on with what an earlier run of the program had in hand, without waiting for the queue to hand it out again.
     async fn take_up(&self, nats: &Nats, drain: &CancellationToken) {
+        self.journal.tidy();
         for record in self.journal.all() {
             if record.state != State::Working || drain.is_cancelled() {
                 continue;

@@ -451,3 +451,28 @@ async fn a_node_without_room_on_its_disk_takes_nothing_on_and_says_why() {
     assert_eq!(standin.notices.all().len(), 0);
     recorder.stop(&[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runaways_are_ended_with_their_cause() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    for (line, meeting, cause) in [
+        ("max_duration: 3s", Meeting { webcams: 1, ..Meeting::default() }, "recorder.max_duration (3 s)"),
+        (
+            "end_when_idle: 3s",
+            Meeting { webcams: 0, slide_every: None, beep_hz: None, flash: false, ..Meeting::default() },
+            "recorder.end_when_idle (3 s)",
+        ),
+    ] {
+        let setup = Setup { recorder: format!("  post_mp4_convert: false\n  {line}\n"), ..Setup::default() };
+        let recorder = Recorder::start(&standin, "node_01", &setup).await;
+        let room = standin.meeting(meeting);
+        let id = line.split(':').next().unwrap();
+        record(&standin, &recorder, &room, id).await;
+        let (ok, msg) = wait_for(&standin, &recorder, ENDED, id).await;
+        assert!(!ok && msg.contains(cause), "{msg}");
+        let (mp4, _) = delivered(&standin, &recorder, &room, id).await;
+        assert!(length(&mp4) >= 2.5, "{}", length(&mp4));
+        recorder.stop(&[&room.token]);
+    }
+}
