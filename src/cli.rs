@@ -4,25 +4,44 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::Mode;
+use crate::protocol::ids::RecordingId;
+
+/// As the program is called.
+const NAME: &str = "plugnmeet-recorder";
 
 /// The flags that are followed by a value.
 const WITH_VALUE: [&str; 2] = ["--config", "--mode"];
 
+/// Shown behind the help.
+const EXAMPLES: &str = "\
+A long flag may have one dash or two: -config PATH, --config PATH and -config=PATH are the same.
+
+Without a command the recorder runs. The commands answer from recorder.state_dir, whether it runs or not:
+  plugnmeet-recorder -config config.yaml recordings list    what is recorded or not handed over yet
+  plugnmeet-recorder -config config.yaml jobs list --json   the transcoding jobs of this node, for a program
+  plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
+  plugnmeet-recorder -config config.yaml outbox list --all  what the server was and is to be told
+
+They end with 0, with 1 (not found, cannot be read, refused; one line on standard error says why) or with 2 (wrong usage
+or configuration).";
+
 /// What was asked for on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(
-    name = "plugnmeet-recorder",
+    name = NAME,
     version,
     about = "Records plugNmeet meetings and turns the recordings into MP4s",
-    after_help = "A long flag may have one dash or two: -config PATH, --config PATH and -config=PATH are the same.",
+    after_help = EXAMPLES,
+    propagate_version = true,
     disable_help_subcommand = true
 )]
 pub struct Cli {
     #[arg(
         long,
+        global = true,
         value_name = "PATH",
         default_value = "config.yaml",
         allow_hyphen_values = true,
@@ -31,8 +50,75 @@ pub struct Cli {
     pub config: PathBuf,
 
     /// What this node does, whatever the configuration says: both, recorderOnly or transcoderOnly
-    #[arg(long, value_name = "MODE", allow_hyphen_values = true)]
+    #[arg(long, global = true, value_name = "MODE", allow_hyphen_values = true)]
     pub mode: Option<Mode>,
+
+    /// `None`: run.
+    #[command(subcommand)]
+    pub asked: Option<Asked>,
+}
+
+/// What an operator asks instead of running the recorder.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Asked {
+    /// What is recorded or broadcast, and what is not handed over yet
+    #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
+    Recordings(RecordingsAsked),
+    /// The transcoding jobs that this node has in hand or has given up
+    #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
+    Jobs(JobsAsked),
+    /// What the server and the work queue are to be told
+    #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
+    Outbox(OutboxAsked),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum RecordingsAsked {
+    /// Shows each with its state, its age and its parts, and whether the recorder runs
+    #[command(display_name = NAME)]
+    List(ListFormat),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum JobsAsked {
+    /// Shows each with its state, its age and its last error
+    #[command(display_name = NAME)]
+    List(ListFormat),
+    /// Has a job tried again that was given up
+    #[command(display_name = NAME)]
+    Retry {
+        /// The recording's id, as `jobs list` shows it
+        #[arg(value_parser = RecordingId::parse)]
+        id: RecordingId,
+    },
+    /// Forgets a job that was given up; its raw file stays
+    #[command(display_name = NAME)]
+    Drop {
+        /// The recording's id, as `jobs list` shows it
+        #[arg(value_parser = RecordingId::parse)]
+        id: RecordingId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum OutboxAsked {
+    /// Shows each with its state, its age, its next try and its last error
+    #[command(display_name = NAME)]
+    List {
+        /// Also what is delivered
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        format: ListFormat,
+    },
+}
+
+/// How a list is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ListFormat {
+    /// As JSON; times are in Unix milliseconds
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl Cli {
@@ -83,11 +169,11 @@ mod tests {
     #[test]
     fn one_dash_or_two_with_a_space_or_an_equals_sign() {
         for args in [&["-config", "a.yaml"][..], &["--config", "a.yaml"], &["-config=a.yaml"], &["--config=a.yaml"]] {
-            assert_eq!(cli(args).unwrap(), Cli { config: "a.yaml".into(), mode: None }, "{args:?}");
+            assert_eq!(cli(args).unwrap(), Cli { config: "a.yaml".into(), mode: None, asked: None }, "{args:?}");
         }
         let both = cli(&["-mode", "recorderOnly", "-config=b.yaml"]).unwrap();
-        assert_eq!(both, Cli { config: "b.yaml".into(), mode: Some(Mode::RecorderOnly) });
-        assert_eq!(cli(&[]).unwrap(), Cli { config: "config.yaml".into(), mode: None });
+        assert_eq!(both, Cli { config: "b.yaml".into(), mode: Some(Mode::RecorderOnly), asked: None });
+        assert_eq!(cli(&[]).unwrap(), Cli { config: "config.yaml".into(), mode: None, asked: None });
     }
 
     #[test]
@@ -115,6 +201,43 @@ mod tests {
         }
         let wrong = cli(&["-mode", "all"]).unwrap_err().to_string();
         assert!(wrong.contains("one of both, recorderOnly, transcoderOnly is allowed"), "{wrong}");
+    }
+
+    #[test]
+    fn the_flags_may_stand_before_and_behind_a_command() {
+        let asked = Asked::Outbox(OutboxAsked::List { all: true, format: ListFormat { json: true } });
+        let expected = Cli { config: "a.yaml".into(), mode: Some(Mode::Both), asked: Some(asked) };
+        for line in [
+            "-config a.yaml -mode both outbox list -all -json",
+            "outbox -config=a.yaml list --all -mode=both --json",
+            "outbox list -json -all --config a.yaml -mode both",
+        ] {
+            assert_eq!(cli(&line.split(' ').collect::<Vec<_>>()).unwrap(), expected, "{line}");
+        }
+        let retry = cli(&["jobs", "retry", "rec.1"]).unwrap();
+        let id = RecordingId::parse("rec.1").unwrap();
+        assert_eq!((retry.config, retry.asked), ("config.yaml".into(), Some(Asked::Jobs(JobsAsked::Retry { id }))));
+        for line in ["-version jobs list", "jobs -version", "jobs list -version", "jobs retry -V"] {
+            let answer = cli(&line.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert_eq!(answer.to_string(), format!("plugnmeet-recorder {}\n", env!("CARGO_PKG_VERSION")), "{line}");
+            assert_eq!(answer.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_none_is_wrong_usage() {
+        for line in [
+            "jobs",
+            "jobs retry",
+            "jobs retry ../x",
+            "jobs retry a b",
+            "jobs help",
+            "outbox drop",
+            "recordings list -all",
+        ] {
+            let answer = cli(&line.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert_eq!(answer.exit_code(), 2, "{line}: {answer}");
+        }
     }
 
     #[cfg(unix)]

@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md is the map of these modules; [`run`] is the wiring.
 
+pub mod admin;
 pub mod backoff;
 pub mod capture;
 pub mod cli;

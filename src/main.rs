@@ -1,13 +1,15 @@
 //! Command line → configuration → [`plugnmeet_recorder::run`]; signals; exit codes.
 //!
-//! 0: stopped as asked; 1: cannot run (the log says why); 2: wrong usage or configuration.
+//! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
+//! usage or configuration.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use plugnmeet_recorder::Shutdown;
-use plugnmeet_recorder::cli::Cli;
+use plugnmeet_recorder::cli::{Asked, Cli};
 use plugnmeet_recorder::config::Config;
-use plugnmeet_recorder::telemetry;
+use plugnmeet_recorder::delivery::outbox::unix_ms;
+use plugnmeet_recorder::{Shutdown, admin, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong usage or configuration; a service manager should not try again.
@@ -25,6 +27,9 @@ fn main() -> ExitCode {
     if let Some(mode) = cli.mode {
         loaded.config.recorder.mode = mode;
     }
+    if let Some(asked) = &cli.asked {
+        return answer(&loaded.config, asked);
+    }
     let _log = match telemetry::init(&loaded.config.log, loaded.config.recorder.debug) {
         Ok(guard) => guard,
         Err(error) => {
@@ -41,6 +46,26 @@ fn main() -> ExitCode {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Does what an operator asks: no log, no server, no runtime.
+fn answer(config: &Config, asked: &Asked) -> ExitCode {
+    let text = match admin::answer(config, asked, unix_ms()) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Who reads has seen enough (`| head`).
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

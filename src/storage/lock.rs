@@ -3,8 +3,16 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+
+/// The file in `state_dir`.
+const NAME: &str = "lock";
+/// Whoever only looks ([`holder`]) has the lock for some microseconds; a daemon that starts just then tries again after
+/// this long.
+const LOOKED_AT: Duration = Duration::from_millis(20);
+const TRIES: u32 = 3;
 
 /// Holds the directory until it is dropped, or the process is gone.
 #[derive(Debug)]
@@ -27,17 +35,14 @@ impl StateLock {
     /// # Errors
     /// Where another process holds it, or the file cannot be made or locked.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
-        let path = state_dir.join("lock");
+        let path = state_dir.join(NAME);
         let failed = |source| LockError::Io { path: path.clone(), source };
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file, || std::thread::sleep(LOOKED_AT)) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                // Only for the message.
-                let _ = io::Read::by_ref(&mut file).take(200).read_to_string(&mut holder);
-                return Err(LockError::Held { path, holder: holder.trim().to_owned() });
+                return Err(LockError::Held { path, holder: written_by(&mut file) });
             }
             Err(error) => return Err(failed(error.into())),
         }
@@ -45,6 +50,38 @@ impl StateLock {
         writeln!(file, "pid {} on {}", std::process::id(), host()).map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+fn lock(file: &File, mut wait: impl FnMut()) -> rustix::io::Result<()> {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if left > 0 => wait(),
+            locked => return locked,
+        }
+    }
+}
+
+/// Who runs on `state_dir`, in words (`pid 12 on recorder-1`), without waiting and without keeping the lock. `None`: nobody,
+/// or nobody knows, where the lock cannot be looked at.
+#[must_use]
+pub fn holder(state_dir: &Path) -> Option<String> {
+    let mut file = File::open(state_dir.join(NAME)).ok()?;
+    // Shared, so that two who look do not take each other for a daemon; given back when the file is closed, in a moment.
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Some(written_by(&mut file)),
+        _ => None,
+    }
+}
+
+/// What the one who holds the lock has written into it.
+fn written_by(file: &mut File) -> String {
+    let mut holder = String::new();
+    // Only for a message.
+    let _ = io::Read::by_ref(file).take(200).read_to_string(&mut holder);
+    let holder = holder.trim();
+    if holder.is_empty() { "it has just been started".to_owned() } else { holder.to_owned() }
 }
 
 fn host() -> String {
@@ -63,5 +100,31 @@ mod tests {
         assert!(error.contains(&format!("pid {}", std::process::id())) && error.contains("state_dir"), "{error}");
         drop(lock);
         StateLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_look_names_the_holder_and_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(holder(dir.path()), None);
+        assert!(!dir.path().join(NAME).exists());
+        let lock = StateLock::take(dir.path()).unwrap();
+        assert!(holder(dir.path()).unwrap().starts_with(&format!("pid {} on ", std::process::id())));
+        drop(lock);
+        assert_eq!(holder(dir.path()), None);
+        StateLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn somebody_who_looks_keeps_no_daemon_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(StateLock::take(dir.path()).unwrap());
+        let looking = File::open(dir.path().join(NAME)).unwrap();
+        rustix::fs::flock(&looking, FlockOperation::NonBlockingLockShared).unwrap();
+        // Two who look see each other's lock and no daemon.
+        assert_eq!(holder(dir.path()), None);
+        let daemon = File::options().write(true).open(dir.path().join(NAME)).unwrap();
+        let mut looking = Some(looking);
+        assert_eq!(lock(&daemon, || drop(looking.take())), Ok(()));
+        assert!(looking.is_none());
     }
 }

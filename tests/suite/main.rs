@@ -5,6 +5,7 @@ mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
 
+mod admin;
 mod breaks;
 mod broadcast;
 mod capture;

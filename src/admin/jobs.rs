@@ -1,0 +1,184 @@
+//! What an operator decides about one job: try it again, or forget it. The raw file is never touched.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::AdminError;
+use super::read::State;
+use super::table::words;
+use crate::protocol::ids::RecordingId;
+use crate::protocol::job::{Job, Work};
+use crate::storage::files;
+use crate::storage::space::Bytes;
+use crate::transcode::journal::{JobJournal, Record, State as JobState};
+
+/// How often a record is written before its disk is believed to fail.
+const WRITES: u32 = 5;
+
+/// Has a job tried again that this node has given up, or that the queue could have handed out again by now.
+///
+/// # Errors
+/// Where there is no such job, nothing would come of it, or it cannot be written; it is as it was then.
+pub fn retry(state: &State, id: &RecordingId, now: u64) -> Result<String, AdminError> {
+    let (path, record) = read(state, id)?;
+    let refused = |why| AdminError::Refused { id: id.clone(), why };
+    may_retry(record.state, state.runs(), now).map_err(refused)?;
+    if !state.mode.transcodes() {
+        return Err(refused(format!(
+            "this node would not try it: its mode is {} (recorder.mode, -mode)",
+            state.mode.as_str()
+        )));
+    }
+    // The daemon would not get rid of a wish that it cannot fulfil.
+    let job = record.payload().and_then(|bytes| Job::decode(&bytes).map_err(|error| error.to_string()));
+    let job = job.map_err(|why| refused(format!("it cannot be tried again: {why}")))?;
+    if job.info.recording_id != *id {
+        return Err(refused(format!(
+            "the record {} is that of another job, {}",
+            path.display(),
+            job.info.recording_id
+        )));
+    }
+    let failed = |action| {
+        let (id, path) = (id.clone(), path.clone());
+        move |source| AdminError::Disk { id, action, path, source }
+    };
+    let owner = std::fs::metadata(&path).map_err(failed("read"))?.uid();
+    of_another_user(owner, rustix::process::geteuid().as_raw()).map_err(refused)?;
+    let last_error = record.last_error.clone();
+    let wish = record.left(JobState::Retry, last_error);
+    let text = serde_json::to_vec_pretty(&wish).map_err(|error| failed("write")(error.into()))?;
+    write(&path, &text).map_err(failed("write"))?;
+    let when = match &state.daemon {
+        Some(holder) => format!("the recorder ({holder}) looks for it every 5 s, once the job in hand is done"),
+        None => format!("when the recorder {} is started", state.recorder),
+    };
+    Ok(format!("job {id} will be tried again: {when}\n"))
+}
+
+/// Forgets a job that this node has given up.
+///
+/// # Errors
+/// Where there is no such job, somebody is still to work on it, or it cannot be removed; it is as it was then.
+pub fn forget(state: &State, id: &RecordingId) -> Result<String, AdminError> {
+    let (path, record) = read(state, id)?;
+    may_drop(record.state, state.runs()).map_err(|why| AdminError::Refused { id: id.clone(), why })?;
+    files::remove(&path).map_err(|source| AdminError::Disk { id: id.clone(), action: "remove", path, source })?;
+    let kept = raw_files(&record).iter().map(|raw| kept(raw)).collect::<Vec<_>>().join("; ");
+    Ok(format!("job {id} is forgotten{kept}\n"))
+}
+
+fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Record), AdminError> {
+    let path = JobJournal::new(&state.dir).path(id.as_str());
+    // Asked of the disk, not of `exists`, for which a directory that may not be read holds nothing.
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdminError::NoJob { id: id.clone(), path }),
+        Err(source) => Err(AdminError::Unreadable { path, source }),
+        Ok(_) => match Record::read(&path) {
+            Ok(record) => Ok((path, record)),
+            Err(why) => Err(AdminError::NoRecord { id: id.clone(), path, why }),
+        },
+    }
+}
+
+/// Whether an operator may have it tried again, or why not. `runs`: a daemon does; `now`: Unix milliseconds.
+fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
+    match state {
+        JobState::GivenUp { .. } => Ok(()),
+        JobState::HandedBack { until } if until <= now => Ok(()),
+        JobState::HandedBack { until } => {
+            let wait = std::time::Duration::from_millis(until - now);
+            Err(format!("it is handed back to the queue, which gives it out again in {}", words(wait)))
+        }
+        JobState::Working if runs => Err("it is in hand".to_owned()),
+        JobState::Working => Err("the next start of the recorder goes on with it by itself".to_owned()),
+        JobState::Retry if runs => Err("it is to be tried again already".to_owned()),
+        JobState::Retry => Err("it is to be tried again already, when the recorder is started".to_owned()),
+    }
+}
+
+/// Whether an operator may have it forgotten, or why not.
+fn may_drop(state: JobState, runs: bool) -> Result<(), String> {
+    match state {
+        JobState::GivenUp { .. } => Ok(()),
+        // Nobody takes it up meanwhile.
+        JobState::Retry if !runs => Ok(()),
+        JobState::Retry => Err("it is to be tried again in a moment; wait for the outcome".to_owned()),
+        JobState::Working if runs => Err("it is in hand; wait for the outcome".to_owned()),
+        JobState::Working => {
+            Err("it was in hand when the recorder ended, and the next start goes on with it".to_owned())
+        }
+        JobState::HandedBack { .. } => {
+            Err("it is handed back: the queue gives it out again, and this node forgets it by itself an hour later"
+                .to_owned())
+        }
+    }
+}
+
+/// What is written here belongs to the one who writes; the daemon must be able to read it.
+fn of_another_user(owner: u32, me: u32) -> Result<(), String> {
+    if owner == me {
+        return Ok(());
+    }
+    Err(format!("it belongs to the user with the id {owner}, who must ask for this (sudo -u '#{owner}' …)"))
+}
+
+/// The files that the job is about, as the recording node named them; relative ones are within `main_path`.
+fn raw_files(record: &Record) -> Vec<PathBuf> {
+    let job = record.payload().ok().and_then(|bytes| Job::decode(&bytes).ok());
+    match job.map(|job| job.work) {
+        Some(Work::PostRecording { dir, file_name, .. }) => vec![dir.join(file_name.as_str())],
+        Some(Work::Merge { paths }) => paths,
+        None => Vec::new(),
+    }
+}
+
+fn kept(raw: &Path) -> String {
+    match std::fs::metadata(raw) {
+        Ok(file) => format!("; its raw file is kept: {} ({})", raw.display(), Bytes(file.len())),
+        Err(_) => format!("; its raw file was named {}, which is not there as seen from here", raw.display()),
+    }
+}
+
+/// The daemon clears half-written files away when it looks into the directory: then it is written once more.
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut left = WRITES;
+    loop {
+        left -= 1;
+        match files::write_private(path, text) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => {}
+            written => return written,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn only_what_nobody_works_on_is_tried_again_or_forgotten() {
+        // State, may it be tried again with a daemon and without, may it be forgotten with and without.
+        for (state, expected) in [
+            (JobState::GivenUp { at: NOW }, [true, true, true, true]),
+            (JobState::HandedBack { until: NOW }, [true, true, false, false]),
+            (JobState::HandedBack { until: NOW + 1 }, [false, false, false, false]),
+            (JobState::Working, [false, false, false, false]),
+            (JobState::Retry, [false, false, false, true]),
+        ] {
+            let (retry, drop) = (|runs| may_retry(state, runs, NOW).is_ok(), |runs| may_drop(state, runs).is_ok());
+            assert_eq!([retry(true), retry(false), drop(true), drop(false)], expected, "{state:?}");
+        }
+        let why = may_retry(JobState::HandedBack { until: NOW + 25_000 }, true, NOW).unwrap_err();
+        assert!(why.ends_with("gives it out again in 25s"), "{why}");
+    }
+
+    #[test]
+    fn a_record_that_the_daemon_could_not_read_is_not_written() {
+        assert_eq!(of_another_user(998, 998), Ok(()));
+        assert!(of_another_user(998, 0).unwrap_err().contains("sudo -u '#998'"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The three lists.
+
+use serde_json::{Value, json};
+
+use super::AdminError;
+use super::read::{Found, Recording, State};
+use super::rows::{JobRow, LetterRow, Moment, RecordingRow, Row};
+use crate::cli::ListFormat;
+use crate::protocol::request::Kind;
+use crate::telemetry::redact;
+
+fn moment(state: &State, now: u64) -> Moment {
+    Moment { now, runs: state.runs() }
+}
+
+/// Oldest first; what has no age, because it cannot be read, last.
+fn by_age<R>(mut rows: Vec<R>, at: impl Fn(&R) -> Option<u64>) -> Vec<R> {
+    rows.sort_by_key(|row| at(row).unwrap_or(u64::MAX));
+    rows
+}
+
+/// What was taken on and is not handed over yet, and in the last line whether the daemon runs.
+///
+/// # Errors
+/// Where a directory cannot be read.
+pub fn recordings(state: &State, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    let (mut rows, mut secrets) = (Vec::new(), Vec::new());
+    for kind in [Kind::Recording, Kind::Broadcast] {
+        for Found { id, read } in state.recordings(kind)? {
+            rows.push(match read {
+                Ok(Recording { info, record, sizes }) => {
+                    // No row holds it, but the cause of a break may quote an address that does.
+                    secrets.extend(record.start().ok().map(|start| redact::register(start.access_token.expose())));
+                    RecordingRow::new(kind, &info, &record, &sizes, &state.temporary_dir, moment(state, now))
+                }
+                Err(why) => RecordingRow::unreadable(kind, id, &why),
+            });
+        }
+    }
+    let mut text = format.show(state, "recordings", &by_age(rows, |row| row.taken_at));
+    if !format.json {
+        text.push_str(&daemon(state));
+    }
+    Ok(text)
+}
+
+/// # Errors
+/// Where the directory cannot be read.
+pub fn jobs(state: &State, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    let row = |found: Found<_>| match found.read {
+        Ok(record) => JobRow::new(&record, moment(state, now)),
+        Err(why) => JobRow::unreadable(found.id, &why),
+    };
+    let rows = state.jobs()?.into_iter().map(row).collect();
+    Ok(format.show(state, "jobs", &by_age(rows, |row| row.taken_at)))
+}
+
+/// `all`: also what is delivered.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn outbox(state: &State, format: &ListFormat, all: bool, now: u64) -> Result<String, AdminError> {
+    let mut rows = Vec::new();
+    for Found { id, read } in state.outbox()? {
+        match read {
+            Ok(there) => {
+                rows.extend(there.letters.iter().map(|letter| LetterRow::new(&id, letter, moment(state, now))));
+            }
+            Err(why) => rows.push(LetterRow::unreadable(id, &why)),
+        }
+    }
+    rows.retain(|row| all || row.standing.state != "delivered");
+    Ok(format.show(state, "outbox", &by_age(rows, |row| row.added_at)))
+}
+
+/// Whether the daemon runs, as a line.
+fn daemon(state: &State) -> String {
+    let (recorder, dir) = (&state.recorder, state.dir.display());
+    match &state.daemon {
+        Some(holder) => format!("the recorder {recorder} runs ({holder}); its state is in {dir}\n"),
+        None => format!("the recorder {recorder} does not run; its state is in {dir}\n"),
+    }
+}
+
+/// The rows under `name`, and whose they are.
+pub fn json<R: Row>(state: &State, name: &'static str, rows: &[R]) -> String {
+    let mut told = json!({
+        "recorder": state.recorder,
+        "state_dir": state.dir.display().to_string(),
+        "daemon": state.daemon,
+        // Rows have keys of text and values that JSON has: this cannot fail.
+        name: rows.iter().map(|row| serde_json::to_value(row).unwrap_or_default()).collect::<Vec<_>>(),
+    });
+    scrub(&mut told);
+    format!("{told:#}\n")
+}
+
+/// Masks what looks like a secret in every text.
+fn scrub(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = redact::scrub(text).into_owned(),
+        Value::Array(values) => values.iter_mut().for_each(scrub),
+        Value::Object(fields) => fields.values_mut().for_each(scrub),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

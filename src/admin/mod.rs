@@ -1,0 +1,61 @@
+//! What an operator asks the program on its command line: what this node holds, and what is to become of a job.
+//!
+//! Everything is answered from the files in `recorder.state_dir`, so it does not matter whether the daemon runs. No server
+//! is asked. Listing changes no file: the daemon's own functions put aside what they cannot read, and are not used here.
+//!
+//! No secret leaves: rows hold chosen fields only, and every text is scrubbed once more before it is printed.
+
+mod jobs;
+mod list;
+mod read;
+pub mod rows;
+pub mod table;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::cli::{Asked, JobsAsked, ListFormat, OutboxAsked, RecordingsAsked};
+use crate::config::Config;
+use crate::protocol::ids::RecordingId;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error(
+        "there is no {path} (recorder.state_dir): no recorder has run with this configuration yet, or from this working directory",
+        path = .0.display()
+    )]
+    NoState(PathBuf),
+    #[error("cannot read {path}: {source}; ask as the user that the recorder runs as", path = .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("this node holds no job {id} (there is no {path}); `jobs list` shows those it holds", path = .path.display())]
+    NoJob { id: RecordingId, path: PathBuf },
+    #[error("the record of job {id} cannot be read: {why} ({path})", path = .path.display())]
+    NoRecord { id: RecordingId, path: PathBuf, why: String },
+    #[error("job {id}: {why}")]
+    Refused { id: RecordingId, why: String },
+    #[error("job {id}: cannot {action} {path}: {source}", path = .path.display())]
+    Disk { id: RecordingId, action: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// Does what was asked; what is to be printed, with a line feed at its end. `now`: Unix milliseconds.
+///
+/// # Errors
+/// See [`AdminError`]; nothing was changed then.
+pub fn answer(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> {
+    let state = read::State::open(config)?;
+    match asked {
+        Asked::Recordings(RecordingsAsked::List(format)) => list::recordings(&state, format, now),
+        Asked::Jobs(JobsAsked::List(format)) => list::jobs(&state, format, now),
+        Asked::Jobs(JobsAsked::Retry { id }) => jobs::retry(&state, id, now),
+        Asked::Jobs(JobsAsked::Drop { id }) => jobs::forget(&state, id),
+        Asked::Outbox(OutboxAsked::List { all, format }) => list::outbox(&state, format, *all, now),
+    }
+}
+
+impl ListFormat {
+    /// Rows as a table, or as JSON with what all lists share.
+    fn show<R: rows::Row>(&self, state: &read::State, name: &'static str, rows: &[R]) -> String {
+        if self.json { list::json(state, name, rows) } else { table::table(rows) }
+    }
+}

@@ -1,0 +1,124 @@
+//! Transcoding jobs. Pure.
+
+use serde::Serialize;
+
+use super::{Moment, Row, Standing, age_cell};
+use crate::admin::table::words;
+use crate::transcode::journal::{Record, State};
+
+/// A transcoding job that this node has in hand, has handed back or has given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobRow {
+    pub id: String,
+    pub room: Option<String>,
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// How often the queue has handed it out.
+    pub deliveries: Option<u64>,
+    /// When this node took it the last time.
+    pub taken_at: Option<u64>,
+    pub age_s: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+impl JobRow {
+    #[must_use]
+    pub fn new(record: &Record, moment: Moment) -> Self {
+        let standing = match record.state {
+            State::Working if moment.runs => Standing::new("working", "working"),
+            State::Working => {
+                Standing::new("interrupted", "interrupted: the next start of the recorder goes on with it")
+            }
+            State::HandedBack { until } => Standing::new("handed_back", format!("handed back, {}", moment.due(until))),
+            State::GivenUp { at } => Standing::new("given_up", format!("given up {} ago", words(moment.since(at)))),
+            State::Retry => Standing::new("retry", "to be tried again"),
+        };
+        Self {
+            id: record.recording_id.clone(),
+            room: Some(record.room_id.clone()),
+            standing,
+            deliveries: Some(record.delivered),
+            taken_at: Some(record.taken_at),
+            age_s: Some(moment.since(record.taken_at).as_secs()),
+            last_error: record.last_error.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn unreadable(id: String, why: &str) -> Self {
+        Self {
+            id,
+            room: None,
+            standing: Standing::unreadable(why),
+            deliveries: None,
+            taken_at: None,
+            age_s: None,
+            last_error: None,
+        }
+    }
+}
+
+impl Row for JobRow {
+    const HEADER: &'static [&'static str] = &["ID", "ROOM", "STATE", "DELIVERIES", "AGE", "LAST ERROR"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.room.clone().unwrap_or_default(),
+            self.standing.text.clone(),
+            self.deliveries.map(|deliveries| deliveries.to_string()).unwrap_or_default(),
+            age_cell(self.age_s),
+            self.last_error.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
+    use crate::protocol::job::{Job, Work};
+    use crate::protocol::request::RecordingInfo;
+
+    const NOW: u64 = 1_800_000_000_000;
+    const RUNS: Moment = Moment { now: NOW, runs: true };
+    const STOPPED: Moment = Moment { now: NOW, runs: false };
+
+    fn info() -> RecordingInfo {
+        RecordingInfo {
+            room_table_id: 7,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse("rec-1").unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_state_of_a_job_says_what_comes_next() {
+        let job = Job {
+            info: info(),
+            recorder_id: RecorderId::parse("node_01").unwrap(),
+            work: Work::Merge { paths: Vec::new() },
+        };
+        let record = |state| {
+            let record = Record::new(&job, b"\x01", Some("$JS.ACK.x".into()), 3);
+            let mut record = record.left(state, Some("no raw file".into()));
+            record.taken_at = NOW - 187_200_000;
+            record
+        };
+        let cells = JobRow::new(&record(State::GivenUp { at: NOW - 3_600_000 }), RUNS).cells();
+        assert_eq!(cells, ["rec-1", "room01", "given up 1h ago", "3", "2d 4h", "no raw file"]);
+        for (state, moment, word, text) in [
+            (State::Working, RUNS, "working", "working"),
+            (State::Working, STOPPED, "interrupted", "interrupted: the next start of the recorder goes on with it"),
+            (State::HandedBack { until: NOW + 25_000 }, RUNS, "handed_back", "handed back, due in 25s"),
+            (State::HandedBack { until: NOW - 65_000 }, RUNS, "handed_back", "handed back, due 1m 5s ago"),
+            (State::Retry, STOPPED, "retry", "to be tried again"),
+        ] {
+            assert_eq!(JobRow::new(&record(state), moment).standing, Standing::new(word, text));
+        }
+        let json = serde_json::to_value(JobRow::new(&record(State::Retry), RUNS)).unwrap();
+        assert_eq!((&json["state"], &json["deliveries"]), (&"retry".into(), &3.into()));
+        assert_eq!(JobRow::unreadable("x".into(), "why").cells(), ["x", "", "unreadable: why", "", "", ""]);
+    }
+}

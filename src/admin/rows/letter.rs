@@ -1,0 +1,128 @@
+//! Letters of the outbox. Pure.
+
+use serde::Serialize;
+
+use super::{Moment, Row, Standing, age_cell};
+use crate::admin::table::words;
+use crate::delivery::outbox::{Letter, State};
+
+/// Something that the server or the work queue is to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LetterRow {
+    pub id: String,
+    pub letter: Option<&'static str>,
+    #[serde(flatten)]
+    pub standing: Standing,
+    pub about: Option<String>,
+    pub added_at: Option<u64>,
+    pub age_s: Option<u64>,
+    /// When it was delivered or refused.
+    pub settled_at: Option<u64>,
+    /// Tries that failed.
+    pub failures: Option<u32>,
+    pub next_try: Option<u64>,
+    pub last_error: Option<String>,
+    #[serde(skip)]
+    next: String,
+}
+
+impl LetterRow {
+    #[must_use]
+    pub fn new(id: &str, letter: &Letter, moment: Moment) -> Self {
+        let (standing, settled_at) = match &letter.state {
+            State::Waiting => (Standing::new("waiting", "waiting"), None),
+            State::Delivered { at } => (Standing::new("delivered", "delivered"), Some(*at)),
+            State::Refused { at, why } => (Standing::new("refused", format!("refused: {why}")), Some(*at)),
+        };
+        let next = match letter.next_try {
+            _ if !letter.is_waiting() => String::new(),
+            _ if !moment.runs => "at the next start".to_owned(),
+            Some(at) if at > moment.now => format!("in {}", words(moment.until(at))),
+            Some(_) => "now".to_owned(),
+            // On its way, or behind an earlier one of its recording.
+            None => String::new(),
+        };
+        Self {
+            id: id.to_owned(),
+            letter: Some(letter.key.as_str()),
+            standing,
+            about: Some(letter.about.clone()),
+            added_at: Some(letter.added_at),
+            age_s: Some(moment.since(letter.added_at).as_secs()),
+            settled_at,
+            failures: Some(letter.failures),
+            next_try: letter.next_try.filter(|_| letter.is_waiting()),
+            last_error: letter.last_error.clone(),
+            next,
+        }
+    }
+
+    #[must_use]
+    pub fn unreadable(id: String, why: &str) -> Self {
+        Self {
+            id,
+            letter: None,
+            standing: Standing::unreadable(why),
+            about: None,
+            added_at: None,
+            age_s: None,
+            settled_at: None,
+            failures: None,
+            next_try: None,
+            last_error: None,
+            next: String::new(),
+        }
+    }
+}
+
+impl Row for LetterRow {
+    const HEADER: &'static [&'static str] =
+        &["ID", "LETTER", "STATE", "ABOUT", "AGE", "FAILURES", "NEXT TRY", "LAST ERROR"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.letter.unwrap_or_default().to_owned(),
+            self.standing.text.clone(),
+            self.about.clone().unwrap_or_default(),
+            age_cell(self.age_s),
+            self.failures.map(|failures| failures.to_string()).unwrap_or_default(),
+            self.next.clone(),
+            self.last_error.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::outbox::Key;
+
+    const NOW: u64 = 1_800_000_000_000;
+    const RUNS: Moment = Moment { now: NOW, runs: true };
+    const STOPPED: Moment = Moment { now: NOW, runs: false };
+
+    #[test]
+    fn a_letter_shows_when_it_is_tried_next() {
+        let mut letter = Letter::new(Key::Ended, "EndRecording of room room01: ".into(), b"body".to_vec());
+        letter.added_at = NOW - 60_000;
+        let cells = |letter: &Letter, moment| LetterRow::new("rec-1", letter, moment).cells();
+        assert_eq!(
+            cells(&letter, RUNS),
+            ["rec-1", "ended", "waiting", "EndRecording of room room01: ", "1m", "0", "", ""]
+        );
+        letter.failures = 4;
+        letter.last_error = Some("HTTP 503".into());
+        letter.next_try = Some(NOW + 12_000);
+        assert_eq!(cells(&letter, RUNS)[5..], ["4", "in 12s", "HTTP 503"]);
+        assert_eq!(cells(&letter, STOPPED)[6], "at the next start");
+        letter.next_try = Some(NOW - 1);
+        assert_eq!(cells(&letter, RUNS)[6], "now");
+        letter.state = State::Refused { at: NOW - 1_000, why: "HTTP 401".into() };
+        assert_eq!((cells(&letter, RUNS)[2].as_str(), cells(&letter, RUNS)[6].as_str()), ("refused: HTTP 401", ""));
+        let json = serde_json::to_value(LetterRow::new("rec-1", &letter, RUNS)).unwrap();
+        assert_eq!((&json["state"], &json["settled_at"]), (&"refused".into(), &(NOW - 1_000).into()));
+        assert!(json["next_try"].is_null() && json.get("body").is_none() && json.get("next").is_none(), "{json}");
+        assert_eq!(LetterRow::unreadable("x".into(), "why").cells().len(), LetterRow::HEADER.len());
+    }
+}

@@ -1,0 +1,76 @@
+//! What the lists show: rows made of records at a given moment. Pure.
+//!
+//! A row has its fields for programs (`--json`; times in Unix milliseconds) and its cells for people. What must not be seen,
+//! the access token above all, is no field of any row.
+
+mod job;
+mod letter;
+mod recording;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::table::words;
+
+pub use job::JobRow;
+pub use letter::LetterRow;
+pub use recording::RecordingRow;
+
+/// One line of a list.
+pub trait Row: Serialize {
+    const HEADER: &'static [&'static str];
+
+    /// As many as the header has; an empty one where there is nothing to say.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// When a list is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Unix milliseconds.
+    pub now: u64,
+    /// A daemon runs: what is unfinished is being worked on.
+    pub runs: bool,
+}
+
+impl Moment {
+    fn since(self, at: u64) -> Duration {
+        Duration::from_millis(self.now.saturating_sub(at))
+    }
+
+    fn until(self, at: u64) -> Duration {
+        Duration::from_millis(at.saturating_sub(self.now))
+    }
+
+    /// `due in 25s`, `due 3m ago`.
+    fn due(self, at: u64) -> String {
+        if at > self.now {
+            format!("due in {}", words(self.until(at)))
+        } else {
+            format!("due {} ago", words(self.since(at)))
+        }
+    }
+}
+
+/// What became of something: a word for programs, and a text that begins with it or means the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    pub state: &'static str,
+    #[serde(rename = "says")]
+    pub text: String,
+}
+
+impl Standing {
+    fn new(state: &'static str, text: impl Into<String>) -> Self {
+        Self { state, text: text.into() }
+    }
+
+    fn unreadable(why: &str) -> Self {
+        Self::new("unreadable", format!("unreadable: {why}"))
+    }
+}
+
+fn age_cell(age_s: Option<u64>) -> String {
+    age_s.map(|age| words(Duration::from_secs(age))).unwrap_or_default()
+}

@@ -1,0 +1,255 @@
+//! Recordings and broadcasts. Pure.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Moment, Row, Standing, age_cell};
+use crate::protocol::request::{Kind, RecordingInfo};
+use crate::recording::journal::{Part, Record, Stage};
+use crate::storage::space::Bytes;
+
+/// A recording or broadcast that was taken on and is not handed over yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordingRow {
+    pub id: String,
+    pub kind: &'static str,
+    pub room: Option<String>,
+    #[serde(flatten)]
+    pub standing: Standing,
+    pub taken_at: Option<u64>,
+    pub age_s: Option<u64>,
+    pub parts: Vec<PartRow>,
+    /// What its parts hold on the disk.
+    pub bytes: u64,
+}
+
+/// One capture of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartRow {
+    pub file: String,
+    pub began_at: Option<u64>,
+    pub ended_at: Option<u64>,
+    /// How it ended, or that it has not.
+    pub end: String,
+    /// `None`: there is no such file (any more).
+    pub bytes: Option<u64>,
+}
+
+impl RecordingRow {
+    /// `sizes`: bytes on the disk of each part. `temporary_dir`: where the parts are.
+    #[must_use]
+    pub fn new(
+        kind: Kind,
+        info: &RecordingInfo,
+        record: &Record,
+        sizes: &[Option<u64>],
+        temporary_dir: &Path,
+        moment: Moment,
+    ) -> Self {
+        let sizes = sizes.iter().copied().chain(std::iter::repeat(None));
+        let parts: Vec<PartRow> = record
+            .parts
+            .iter()
+            .zip(sizes)
+            .enumerate()
+            .map(|(n, (part, bytes))| PartRow {
+                file: part.file.clone(),
+                began_at: part.began_at,
+                ended_at: part.ended.as_ref().map(|end| end.at),
+                end: end_of(part, n + 1 == record.parts.len(), record, moment),
+                bytes,
+            })
+            .collect();
+        Self {
+            id: info.recording_id.to_string(),
+            kind: kind.as_str(),
+            room: Some(info.room_id.to_string()),
+            standing: standing(kind, record, temporary_dir, moment),
+            taken_at: Some(record.taken_at),
+            age_s: Some(moment.since(record.taken_at).as_secs()),
+            bytes: parts.iter().filter_map(|part| part.bytes).sum(),
+            parts,
+        }
+    }
+
+    #[must_use]
+    pub fn unreadable(kind: Kind, id: String, why: &str) -> Self {
+        Self {
+            id,
+            kind: kind.as_str(),
+            room: None,
+            standing: Standing::unreadable(why),
+            taken_at: None,
+            age_s: None,
+            parts: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+fn end_of(part: &Part, last: bool, record: &Record, moment: Moment) -> String {
+    match &part.ended {
+        Some(end) => end.cause.clone().unwrap_or_else(|| "ended".to_owned()),
+        None if !(last && moment.runs && record.stage == Stage::Parts) => "cut off with the recorder".to_owned(),
+        None if record.stop.is_some() => "closing".to_owned(),
+        None if part.began_at.is_none() => "opening".to_owned(),
+        None => "capturing".to_owned(),
+    }
+}
+
+fn standing(kind: Kind, record: &Record, temporary_dir: &Path, moment: Moment) -> Standing {
+    match (record.stage, &record.stop) {
+        (Stage::Stored, _) => Standing::new("stored", "stored"),
+        (Stage::Failed, _) => {
+            Standing::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
+        }
+        (Stage::Parts, Some(stop)) => {
+            let cause = stop.reason.as_deref().unwrap_or("the server asked for it");
+            Standing::new("stopping", format!("stopping: {cause}"))
+        }
+        (Stage::Parts, None) => going_on(kind, record, moment),
+    }
+}
+
+/// One whose end was not asked for.
+fn going_on(kind: Kind, record: &Record, moment: Moment) -> Standing {
+    let n = record.parts.len();
+    match (record.parts.last(), kind) {
+        _ if !moment.runs => Standing::new("interrupted", "interrupted: the next start of the recorder takes it up"),
+        (None, Kind::Broadcast) if record.began_at.is_some() => Standing::new("broadcasting", "broadcasting"),
+        (None, _) => Standing::new("opening", "opening"),
+        (Some(part), _) if part.ended.is_some() => Standing::new("joining", format!("joining again after part {n}")),
+        (Some(part), _) if part.began_at.is_none() => Standing::new("opening", format!("opening part {n}")),
+        (Some(_), _) => Standing::new("capturing", format!("capturing part {n}")),
+    }
+}
+
+impl Row for RecordingRow {
+    const HEADER: &'static [&'static str] = &["ID", "KIND", "ROOM", "STATE", "AGE", "SIZE", "PARTS"];
+
+    fn cells(&self) -> Vec<String> {
+        let parts: Vec<String> =
+            self.parts.iter().enumerate().map(|(n, part)| format!("{}: {}", n + 1, part.end)).collect();
+        vec![
+            self.id.clone(),
+            self.kind.to_owned(),
+            self.room.clone().unwrap_or_default(),
+            self.standing.text.clone(),
+            age_cell(self.age_s),
+            Bytes(self.bytes).to_string(),
+            parts.join("; "),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::rig;
+    use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+    use crate::protocol::request::{Output, Start};
+    use crate::recording::journal::{PartEnd, Stop};
+
+    const NOW: u64 = 1_800_000_000_000;
+    const RUNS: Moment = Moment { now: NOW, runs: true };
+    const STOPPED: Moment = Moment { now: NOW, runs: false };
+
+    fn info() -> RecordingInfo {
+        RecordingInfo {
+            room_table_id: 7,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse("rec-1").unwrap(),
+        }
+    }
+
+    fn stop(reason: Option<&str>) -> Stop {
+        Stop { reason: reason.map(str::to_owned) }
+    }
+
+    fn record(stage: Stage, stop: Option<Stop>, parts: Vec<Part>) -> Record {
+        let access_token = AccessToken::parse("very-secret-token").unwrap();
+        let mut record = Record::new(&Start { info: info(), access_token, output: Output::File });
+        record.taken_at = NOW - 192_000;
+        record.stage = stage;
+        record.stop = stop;
+        record.parts = parts;
+        record
+    }
+
+    fn ended(cause: Option<&str>) -> PartEnd {
+        PartEnd { at: NOW - 50_000, cause: cause.map(str::to_owned), done: rig::Summary::default() }
+    }
+
+    fn part(n: usize, began: bool, ended: Option<PartEnd>) -> Part {
+        Part { file: format!("rec-1_raw.part{n}.mkv"), began_at: began.then_some(NOW - 100_000), ended }
+    }
+
+    fn row(kind: Kind, record: &Record, moment: Moment) -> RecordingRow {
+        RecordingRow::new(kind, &info(), record, &[Some(1_048_576), None], Path::new("/tmp/parts"), moment)
+    }
+
+    #[test]
+    fn a_recording_that_goes_on_shows_how_each_part_ended() {
+        let record =
+            record(Stage::Parts, None, vec![part(1, true, Some(ended(Some("Chrome ended")))), part(2, true, None)]);
+        let row = row(Kind::Recording, &record, RUNS);
+        assert_eq!(
+            row.cells(),
+            ["rec-1", "recording", "room01", "capturing part 2", "3m 12s", "1 MiB", "1: Chrome ended; 2: capturing"]
+        );
+        let json = serde_json::to_string(&row).unwrap();
+        assert!(!json.contains("very-secret"), "{json}");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&json["state"], &json["age_s"], &json["bytes"]),
+            (&"capturing".into(), &192.into(), &1_048_576.into())
+        );
+        assert_eq!(json["parts"][0]["end"], "Chrome ended");
+        assert!(json["parts"][1]["bytes"].is_null() && json["parts"][1]["ended_at"].is_null(), "{json}");
+    }
+
+    #[test]
+    fn the_state_of_a_recording_follows_its_record_and_the_daemon() {
+        let open = || vec![part(1, true, None)];
+        let broken = || vec![part(1, true, Some(ended(Some("Chrome ended"))))];
+        let of = |stage, stop, parts: Vec<Part>, moment| {
+            let row = row(Kind::Recording, &record(stage, stop, parts), moment);
+            (row.standing.state, row.standing.text, row.parts.last().map(|part| part.end.clone()).unwrap_or_default())
+        };
+        for (seen, expected) in [
+            (of(Stage::Parts, None, vec![], RUNS), ("opening", "opening", "")),
+            (of(Stage::Parts, None, vec![part(1, false, None)], RUNS), ("opening", "opening part 1", "opening")),
+            (of(Stage::Parts, None, open(), RUNS), ("capturing", "capturing part 1", "capturing")),
+            (of(Stage::Parts, None, broken(), RUNS), ("joining", "joining again after part 1", "Chrome ended")),
+            (
+                of(Stage::Parts, None, open(), STOPPED),
+                ("interrupted", "interrupted: the next start of the recorder takes it up", "cut off with the recorder"),
+            ),
+            (
+                of(Stage::Parts, Some(stop(None)), open(), RUNS),
+                ("stopping", "stopping: the server asked for it", "closing"),
+            ),
+            (
+                of(Stage::Parts, Some(stop(Some("disk full"))), vec![part(1, true, Some(ended(None)))], STOPPED),
+                ("stopping", "stopping: disk full", "ended"),
+            ),
+            (
+                of(Stage::Stored, Some(stop(None)), vec![part(1, true, Some(ended(None)))], RUNS),
+                ("stored", "stored", "ended"),
+            ),
+            (
+                of(Stage::Failed, Some(stop(None)), open(), RUNS),
+                ("failed", "failed: its parts are kept at /tmp/parts", "cut off with the recorder"),
+            ),
+        ] {
+            assert_eq!((seen.0, seen.1.as_str(), seen.2.as_str()), expected);
+        }
+        let mut broadcast = record(Stage::Parts, None, vec![]);
+        broadcast.began_at = Some(NOW);
+        assert_eq!(row(Kind::Broadcast, &broadcast, RUNS).standing.text, "broadcasting");
+        let unreadable = RecordingRow::unreadable(Kind::Recording, "x".into(), "EOF at line 1");
+        assert_eq!(unreadable.cells(), ["x", "recording", "", "unreadable: EOF at line 1", "", "0 B", ""]);
+    }
+}
