@@ -86,9 +86,9 @@ fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Record), AdminError
 fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
     match state {
         JobState::GivenUp { .. } => Ok(()),
-        JobState::HandedBack { until } if until <= now => Ok(()),
+        // A second one beside the queue's would be tried twice, and its failure told as the last.
         JobState::HandedBack { until } => {
-            let wait = std::time::Duration::from_millis(until - now);
+            let wait = std::time::Duration::from_millis(until.saturating_sub(now));
             Err(format!("it is handed back to the queue, which gives it out again in {}", words(wait)))
         }
         JobState::Working if runs => Err("it is in hand".to_owned()),
@@ -164,7 +164,7 @@ mod tests {
         // State, may it be tried again with a daemon and without, may it be forgotten with and without.
         for (state, expected) in [
             (JobState::GivenUp { at: NOW }, [true, true, true, true]),
-            (JobState::HandedBack { until: NOW }, [true, true, false, false]),
+            (JobState::HandedBack { until: NOW }, [false, false, false, false]),
             (JobState::HandedBack { until: NOW + 1 }, [false, false, false, false]),
             (JobState::Working, [false, false, false, false]),
             (JobState::Retry, [false, false, false, true]),

@@ -89,9 +89,8 @@ fn owner_of(dir: &Path, owner: &str) -> Option<Owner> {
     let path = dir.join(owner::FILE);
     match fs::symlink_metadata(&path) {
         Ok(file) if file.is_file() && mine(&file) && file.len() <= FILE_LIMIT => Owner::parse(&fs::read(&path).ok()?),
-        Ok(_) => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Owner::of_nameless(dir, owner),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -413,6 +413,6 @@ mod tests {
         assert_eq!((found[0].at_s, found[0].length_s, found[0].cause.as_str()), (10.0, 3.0, "Chrome ended"));
         assert_eq!((found[1].at_s, found[1].length_s), (30.0, 6.0));
         // A clock that was set back makes no negative gap.
-        assert_eq!(gaps(&[part(9_000, None), part(1_000, None)], &[seconds(1), seconds(1)])[0].length_s, 0.0);
+        assert!(gaps(&[part(9_000, None), part(1_000, None)], &[seconds(1), seconds(1)])[0].length_s.abs() < 1e-9);
     }
 }

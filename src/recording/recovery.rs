@@ -46,7 +46,7 @@ mod tests {
     use crate::protocol::request::{Output, RecordingInfo, Start};
     use crate::recording::journal::Stop;
 
-    fn record(stage: Stage, stop: Option<Option<&str>>) -> Record {
+    fn record(stage: Stage, stop: Option<&Stop>) -> Record {
         let info = RecordingInfo {
             room_table_id: 7,
             room_id: RoomId::parse("room01").unwrap(),
@@ -56,23 +56,24 @@ mod tests {
         let access_token = AccessToken::parse("token").unwrap();
         let mut record = Record::new(&Start { info, access_token, output: Output::File });
         record.stage = stage;
-        record.stop = stop.map(|reason| Stop { reason: reason.map(str::to_owned) });
+        record.stop = stop.cloned();
         record
     }
 
     #[test]
     fn each_state_of_a_record_has_its_step() {
         let recover = Step::Recover;
+        let (asked, over) = (Stop { reason: None }, Stop { reason: Some("over".into()) });
         for (stage, stop, told, records, wanted) in [
             (Stage::Parts, None, false, true, recover(Left::Running)),
             (Stage::Parts, None, false, false, recover(Left::Stopped(Some(RECORDS_NO_MORE.into())))),
-            (Stage::Parts, Some(None), false, true, recover(Left::Stopped(None))),
-            (Stage::Parts, Some(Some("over")), false, true, recover(Left::Stopped(Some("over".into())))),
-            (Stage::Stored, Some(None), false, true, recover(Left::Stopped(None))),
-            (Stage::Stored, Some(None), true, true, Step::Tidy { delivered: true }),
+            (Stage::Parts, Some(&asked), false, true, recover(Left::Stopped(None))),
+            (Stage::Parts, Some(&over), false, true, recover(Left::Stopped(Some("over".into())))),
+            (Stage::Stored, Some(&asked), false, true, recover(Left::Stopped(None))),
+            (Stage::Stored, Some(&asked), true, true, Step::Tidy { delivered: true }),
             // The end was told, and with no job: no raw file was made, so nothing that could be one is removed.
-            (Stage::Parts, Some(None), true, true, Step::Tidy { delivered: false }),
-            (Stage::Failed, Some(None), true, true, Step::Leave),
+            (Stage::Parts, Some(&asked), true, true, Step::Tidy { delivered: false }),
+            (Stage::Failed, Some(&asked), true, true, Step::Leave),
         ] {
             assert_eq!(plan(Kind::Recording, &record(stage, stop), told, records), wanted, "{stage:?} {stop:?} {told}");
         }

@@ -101,7 +101,7 @@ impl<R: Rig> Service<R> {
         let raw = (kind == Kind::Recording).then(|| self.plan.raw_file(&info).ok()).flatten();
         let files = entry.record().files();
         match recovery::plan(kind, &entry.record(), told, records) {
-            Step::Recover(left) => self.go_on(left, raw, entry).await,
+            Step::Recover(left) => self.go_on(left, raw, entry),
             Step::TellEnded(cause) => {
                 tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
                 let notice = Notice { info, event: Event::Ended(kind, Err(cause)) };
@@ -124,7 +124,7 @@ impl<R: Rig> Service<R> {
     }
 
     /// A recording of an earlier run goes on, or is finished.
-    async fn go_on(&mut self, left: Left, raw: Option<RawFile>, entry: Entry) {
+    fn go_on(&mut self, left: Left, raw: Option<RawFile>, entry: Entry) {
         let start = match entry.record().start() {
             Ok(start) => start,
             Err(why) => {

@@ -236,7 +236,7 @@ impl Session {
                 if now.saturating_sub(self.since) >= HEALTHY_AFTER {
                     self.failures = 0;
                 }
-                if let Some(cause) = self.failed(cause) {
+                if let Some(cause) = self.failed(&cause) {
                     return self.stop(now, Some(cause));
                 }
                 self.enter(now, State::Mending(Mend::Finishing));
@@ -259,7 +259,7 @@ impl Session {
                 self.blame(Some(cause));
                 self.store(now)
             }
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Failed(cause))) => self.opening_failed(now, cause),
+            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Failed(cause))) => self.opening_failed(now, &cause),
             (mend, Event::Stop(reason)) => {
                 self.blame(reason);
                 self.stopped = true;
@@ -379,13 +379,13 @@ impl Session {
     }
 
     /// One failure more; the cause, where it was one too many.
-    fn failed(&mut self, cause: String) -> Option<String> {
+    fn failed(&mut self, cause: &str) -> Option<String> {
         self.failures += 1;
         (self.failures > MOST_FAILURES)
             .then(|| format!("given up after {} failures in a row; the last: {cause}", self.failures))
     }
 
-    fn opening_failed(&mut self, now: Duration, cause: String) -> Vec<Effect> {
+    fn opening_failed(&mut self, now: Duration, cause: &str) -> Vec<Effect> {
         match self.failed(cause) {
             Some(cause) => {
                 self.blame(Some(cause));
@@ -764,7 +764,7 @@ mod tests {
                 }
                 Effect::GiveUp(_) => finished = true,
                 Effect::OpenRig | Effect::Store { .. } => {
-                    prop_assert!(finished, "{:?} before the rig is closed", effect)
+                    prop_assert!(finished, "{:?} before the rig is closed", effect);
                 }
                 _ => {}
             }

@@ -150,7 +150,16 @@ impl Worker {
 
     /// Does a job that was given up once more; the queue knows nothing of it any more.
     async fn try_again(&self, nats: &Nats, record: Record) {
-        let Ok(payload) = record.payload() else { return };
+        let job = record.payload().and_then(|payload| {
+            let job = Job::decode(&payload).map_err(|error| error.to_string())?;
+            let named = job.info.recording_id.as_str() == record.recording_id;
+            if named { Ok(payload) } else { Err("it is of another recording".to_owned()) }
+        });
+        let payload = match job {
+            Ok(payload) => payload,
+            // Left where it is, it would be found again at once.
+            Err(why) => return files::put_aside(&self.journal.path(&record.recording_id), &why),
+        };
         tracing::info!(
             recording_id = record.recording_id,
             room_id = record.room_id,
