@@ -54,7 +54,11 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             }
             let found = measure(&file)?;
             println!("{round:3}  {:9}  {found}", pipeline.name());
-            println!("                without Chrome's own share {}", found.without_page(&shown));
+            let own = found.without_page(&shown);
+            println!(
+                "                without Chrome's own share {own}; steadily {:+.2} ms a minute",
+                own.steady_drift()
+            );
             if *pipeline == Pipeline::Ours {
                 let [memory, later] = [memory, later].map(|bytes| bytes >> 20);
                 println!("     memory of the capture side {memory} MiB after 10 s, {later} MiB at the end");

@@ -108,6 +108,18 @@ impl Sync {
         slopes.get(slopes.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
+    /// The same for offsets without the page's share (see [`Self::without_page`]), in which no sawtooth is left: what a busy machine does to
+    /// some of them for seconds counts for nothing, as it is the median of the slopes between all that lie half a minute apart (Theil–Sen).
+    pub fn steady_drift(&self) -> f64 {
+        const APART: f64 = 30.0;
+        let points: Vec<(f64, f64)> = self.times.iter().copied().zip(self.offsets.iter().copied()).collect();
+        let pairs = points.iter().enumerate().flat_map(|(n, a)| points[n + 1..].iter().map(move |b| (a, b)));
+        let far = pairs.filter(|(a, b)| b.0 - a.0 >= APART);
+        let mut slopes: Vec<f64> = far.map(|(a, b)| (b.1 - a.1) / (b.0 - a.0) * 60.0).collect();
+        slopes.sort_unstable_by(f64::total_cmp);
+        slopes.get(slopes.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
     /// Share of the offsets that are at most `limit` milliseconds from their mean, 0 to 1.
     pub fn within_of_mean(&self, limit: f64) -> f64 {
         let mean = self.mean();
@@ -152,6 +164,24 @@ fn what_the_page_did_is_told_from_what_the_recorder_did() {
     assert_eq!(own.offsets.len(), 19, "{own}");
     assert!(own.offsets.iter().all(|offset| (offset - 5.0).abs() < 1e-6), "{:?}", own.offsets);
     assert!(sync.without_page(&[]).offsets.is_empty());
+}
+
+#[test]
+fn drift_is_found_beneath_what_a_busy_machine_does_for_seconds() {
+    for per_minute in [6.0, 0.0, -1.0] {
+        let held_up = |n: u32| {
+            if (12..20).contains(&n) {
+                30.0
+            } else if (62..70).contains(&n) {
+                -15.0
+            } else {
+                0.0
+            }
+        };
+        let offsets = (0..120).map(|n| f64::from(n) / 60.0 * per_minute + held_up(n)).collect();
+        let sync = Sync { times: (0..120).map(f64::from).collect(), offsets, beeps: 120, flashes: 120, expected: 120 };
+        assert!((sync.steady_drift() - per_minute).abs() < 0.3, "{per_minute}: {}", sync.steady_drift());
+    }
 }
 
 #[test]
