@@ -64,7 +64,8 @@ fn in_step(raw: &Path) -> Sync {
     beeps.dedup_by(|later, earlier| *later - *earlier < 0.3);
     let duration = measure::probe(raw).unwrap().duration;
     let seconds = beeps.windows(2).map(|pair| pair[1] - pair[0]);
-    assert!(seconds.clone().all(|second| (0.7..1.5).contains(&second)), "beeps at {beeps:?}");
+    // One that is missing would make it two; a page that is held up plays it late.
+    assert!(seconds.clone().all(|second| (0.3..1.9).contains(&second)), "beeps at {beeps:?}");
     assert!(duration - beeps.last().unwrap() < 1.5, "{duration} s: beeps at {beeps:?}");
     println!(
         "seconds between beeps: {:?} ms at the most",
