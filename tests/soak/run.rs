@@ -9,14 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use rustix::process::Signal;
-use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::ledger::{Answer, Evidence, Film, Ledger, Recording, Sample, Told};
+use super::ledger::{Answer, Ledger, Sample};
 use super::node::{self, ID, Node, Places};
 use super::schedule::{End, Fault, Part, Schedule, Strike, Take};
 use crate::dice::Dice;
-use crate::measure::{self, cost};
+use crate::measure::cost;
 use crate::standin::notices::Mood;
 use crate::standin::{Deployment, Meeting, Room, Standin};
 
@@ -28,12 +27,10 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(900);
 /// Far less than the ten minutes of a real deployment, which a soak would wait for where a kill came just when the queue had
 /// handed a job out; more than the minute in which a job in work says so.
 const ACK_WAIT: Duration = Duration::from_secs(90);
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SAMPLE_EVERY: Duration = Duration::from_secs(3);
 /// A remux of a short recording is over soon.
 const TRANSCODER_LOOK: Duration = Duration::from_millis(30);
-/// Chrome's last processes notice that it is gone.
-const GONE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is soaked, and how.
 #[derive(Clone, Debug)]
@@ -69,38 +66,38 @@ pub async fn run(options: &Options) -> anyhow::Result<Ledger> {
     Ok(ledger)
 }
 
-struct Soak {
-    standin: Standin,
-    began: (Instant, SystemTime),
+pub(super) struct Soak {
+    pub(super) standin: Standin,
+    pub(super) began: (Instant, SystemTime),
     /// When nothing is begun any more.
-    until: Instant,
-    book: Mutex<Book>,
+    pub(super) until: Instant,
+    pub(super) book: Mutex<Book>,
     /// Held while it is.
-    nats_away: Arc<tokio::sync::Mutex<()>>,
-    server_away: Arc<tokio::sync::Mutex<()>>,
+    pub(super) nats_away: Arc<tokio::sync::Mutex<()>>,
+    pub(super) server_away: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What was done.
 #[derive(Default)]
-struct Book {
-    takes: Vec<Entry>,
-    kills: Vec<f64>,
-    terms: Vec<f64>,
+pub(super) struct Book {
+    pub(super) takes: Vec<Entry>,
+    pub(super) kills: Vec<f64>,
+    pub(super) terms: Vec<f64>,
     /// The daemon's pids, one for each of its lives.
-    lives: Vec<u32>,
-    memory: Vec<Sample>,
-    faults: BTreeMap<String, usize>,
-    wrong: Vec<String>,
+    pub(super) lives: Vec<u32>,
+    pub(super) memory: Vec<Sample>,
+    pub(super) faults: BTreeMap<String, usize>,
+    pub(super) wrong: Vec<String>,
 }
 
 /// A START, and what was done to that recording.
-struct Entry {
-    id: String,
-    room: Room,
-    asked_at: f64,
-    answer: Answer,
-    stopped_at: Option<f64>,
-    struck: Vec<f64>,
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) room: Room,
+    pub(super) asked_at: f64,
+    pub(super) answer: Answer,
+    pub(super) stopped_at: Option<f64>,
+    pub(super) struck: Vec<f64>,
 }
 
 impl Soak {
@@ -120,10 +117,7 @@ impl Soak {
             if Instant::now() >= self.until {
                 break;
             }
-            if let Some(status) = node.ended()? {
-                self.wrong(format!("the recorder has ended by itself: {status}"));
-                self.next_life(&mut node, false)?;
-            }
+            self.see_to(&mut node)?;
             self.strike(&strike, &mut node, &mut lasting).await?;
         }
         self.say("no more faults; waiting for what is open");
@@ -131,6 +125,7 @@ impl Soak {
             done??;
         }
         lanes.join_all().await;
+        self.see_to(&mut node)?;
         self.settle(&node.places).await;
         sampler.shutdown().await;
 
@@ -149,7 +144,7 @@ impl Soak {
     }
 
     /// Seconds since the soak began.
-    fn at(&self, instant: Instant) -> f64 {
+    pub(super) fn at(&self, instant: Instant) -> f64 {
         instant.saturating_duration_since(self.began.0).as_secs_f64()
     }
 
@@ -279,9 +274,9 @@ impl Soak {
                 let Ok(held) = Arc::clone(&self.nats_away).try_lock_owned() else { return Ok(()) };
                 self.struck(fault, "");
                 if killed {
-                    self.standin.kill_nats()?
+                    self.standin.kill_nats()?;
                 } else {
-                    self.standin.stop_nats()?
+                    self.standin.stop_nats()?;
                 }
                 let soak = Arc::clone(self);
                 lasting.spawn(async move {
@@ -364,6 +359,13 @@ impl Soak {
         *self.book.lock().unwrap().faults.entry(kind).or_default() += 1;
     }
 
+    /// It must not have ended.
+    fn see_to(&self, node: &mut Node) -> anyhow::Result<()> {
+        let Some(status) = node.ended()? else { return Ok(()) };
+        self.wrong(format!("the recorder has ended by itself: {status}"));
+        self.next_life(node, false)
+    }
+
     fn next_life(&self, node: &mut Node, convert: bool) -> anyhow::Result<()> {
         node.launch(convert)?;
         self.say(&format!("the recorder is started again as process {}", node.pid()));
@@ -404,85 +406,10 @@ impl Soak {
         let jobs = self.standin.fleet.published_jobs();
         jobs.into_iter().filter_map(|job| job.task).any(|task| task.recording_id == id)
     }
-
-    async fn gather(&self, places: &Places, seed: u64) -> anyhow::Result<Evidence> {
-        let until = Instant::now() + GONE_LIMIT;
-        let mut processes = places.processes();
-        while !processes.is_empty() && Instant::now() < until {
-            tokio::time::sleep(LOOK_EVERY).await;
-            processes = places.processes();
-        }
-        let (mut evidence, lines) = (Evidence { seed, processes, ..Evidence::default() }, Lines::read(&places.log)?);
-        let mut left = everything_left(places);
-        let book = self.book.lock().unwrap();
-        for entry in &book.takes {
-            evidence.recordings.push(self.recording(entry, &lines, places, &mut left));
-        }
-        evidence.kills.clone_from(&book.kills);
-        evidence.terms.clone_from(&book.terms);
-        evidence.memory.clone_from(&book.memory);
-        evidence.faults = book.faults.iter().map(|(fault, times)| (fault.clone(), *times)).collect();
-        evidence.loose.clone_from(&book.wrong);
-        evidence.loose.extend(left.into_iter().map(|path| path.display().to_string()));
-        evidence.loose.extend(lines.panics);
-        evidence.loose.extend(self.standin.violations());
-        evidence.loose.extend(self.standin.notices.refused().into_iter().map(|refused| format!("{refused:?}")));
-        drop(book);
-        let queue = self.standin.fleet.queue().await?;
-        if queue.messages > 0 {
-            evidence.loose.push(format!("in the work queue: {queue:?}"));
-        }
-        Ok(evidence)
-    }
-
-    /// Takes what is its own out of `left`.
-    fn recording(&self, entry: &Entry, lines: &Lines, places: &Places, left: &mut Vec<PathBuf>) -> Recording {
-        let notices = self.standin.notices.of(&entry.id);
-        let mp4 = notices.iter().find(|notice| notice.task() == RecordingTasks::RecordingProceeded);
-        let mp4 = mp4.map(|notice| places.main_path.join(&notice.message.file_path));
-        let told = notices.iter().map(|notice| Told {
-            at: self.at(notice.at),
-            task: notice.task(),
-            ok: notice.message.status,
-            msg: notice.message.msg.clone(),
-        });
-        let mut its = Vec::new();
-        let own = format!("/{}/", entry.room.id);
-        left.retain(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            // Behind an id comes `.`, `_` or the end: not one of `soak-1-10` for `soak-1-1`.
-            let named = name.trim_start_matches('.').strip_prefix(&entry.id);
-            let is = named.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
-                || path.to_str().is_some_and(|path| path.contains(&own));
-            if is && mp4.as_ref() != Some(path) {
-                its.push(path.display().to_string());
-            }
-            !is
-        });
-        let seconds = |times: &BTreeMap<String, Vec<SystemTime>>| -> Vec<f64> {
-            let times = times.get(&entry.id).into_iter().flatten();
-            times.map(|time| time.duration_since(self.began.1).unwrap_or_default().as_secs_f64()).collect()
-        };
-        Recording {
-            id: entry.id.clone(),
-            asked_at: entry.asked_at,
-            answer: entry.answer.clone(),
-            stopped_at: entry.stopped_at,
-            flows: seconds(&lines.flows),
-            breaks: seconds(&lines.breaks).into_iter().chain(entry.struck.iter().copied()).collect(),
-            told: told.collect(),
-            film: mp4.map(|path| film(&path).map_err(|error| format!("{error:#}"))),
-            left: its,
-        }
-    }
 }
 
 fn close(room: &Room) {
     room.end("Room ended", "The host has closed the room.");
-}
-
-fn film(path: &Path) -> anyhow::Result<Film> {
-    Ok(Film { complaints: measure::decode(path)?, seconds: measure::probe(path)?.duration })
 }
 
 /// A record of something that nobody goes on with.
@@ -490,57 +417,6 @@ fn is_over(record: &str) -> bool {
     ["\"given_up\"", "\"failed\""].iter().any(|state| record.contains(state))
 }
 
-/// What the log says of each recording.
-#[derive(Default)]
-struct Lines {
-    flows: BTreeMap<String, Vec<SystemTime>>,
-    breaks: BTreeMap<String, Vec<SystemTime>>,
-    panics: Vec<String>,
-}
-
-impl Lines {
-    fn read(log: &Path) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
-        let mut lines = Self::default();
-        for line in text.lines() {
-            // A kill may cut the last line of a life.
-            let Ok(Value::Object(line)) = serde_json::from_str(line) else { continue };
-            let get = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
-            let message = get("message");
-            if message.contains("panicked") || message.contains("internal error") {
-                lines.panics.push(format!("{} {message}", get("timestamp")));
-            }
-            let times = match message {
-                "media flows" => &mut lines.flows,
-                message if message.starts_with("the capture broke off") => &mut lines.breaks,
-                message if message.starts_with("the meeting is over") => &mut lines.breaks,
-                _ => continue,
-            };
-            let time = humantime::parse_rfc3339(get("timestamp")).context("a line of the log has no time")?;
-            times.entry(get("recording_id").to_owned()).or_default().push(time);
-        }
-        Ok(lines)
-    }
-}
-
-/// Every file that the daemon's directories hold, but for what it keeps for a time: summaries, and the outbox's memory.
-fn everything_left(places: &Places) -> Vec<PathBuf> {
-    let kept = ["summaries", "outbox", "lock"].map(|name| places.state_dir.join(name));
-    let mut left = Vec::new();
-    let mut dirs = vec![places.main_path.clone(), places.temporary_dir.clone()];
-    while let Some(dir) = dirs.pop() {
-        for path in files(&dir) {
-            if kept.contains(&path) {
-                continue;
-            }
-            if path.is_dir() { dirs.push(path) } else { left.push(path) }
-        }
-    }
-    // Here not even an empty directory may stay.
-    left.extend(files(&places.runtime_dir));
-    left
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
