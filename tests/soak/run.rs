@@ -161,14 +161,14 @@ impl Soak {
         self.book.lock().unwrap().wrong.push(what);
     }
 
-    /// One recording after the other.
+    /// One recording after the other; where many end early, the takes come once more.
     async fn lane(&self, lane: usize, takes: Vec<Take>) {
-        for (n, take) in takes.into_iter().enumerate() {
+        for (n, take) in takes.iter().cycle().enumerate() {
             tokio::time::sleep(take.after).await;
             if Instant::now() >= self.until {
                 return;
             }
-            self.take(format!("soak-{lane}-{n}"), &take).await;
+            self.take(format!("soak-{lane}-{n}"), take).await;
         }
     }
 
