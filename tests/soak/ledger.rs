@@ -272,7 +272,7 @@ fn at_least(recording: &Recording, evidence: &Evidence) -> f64 {
     let cuts: Vec<f64> =
         breaks.iter().chain(stopped_at).chain(&evidence.kills).chain(&evidence.terms).copied().collect();
     let lasted = |from: &f64| cuts.iter().copied().filter(|cut| cut >= from).reduce(f64::min).map(|to| to - from);
-    flows.iter().filter_map(lasted).map(|lasted| (lasted - LOST_LIMIT).max(0.0)).sum()
+    flows.iter().filter_map(lasted).fold(0.0, |sum, lasted| sum + (lasted - LOST_LIMIT).max(0.0))
 }
 
 #[cfg(test)]
