@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build bench bench-density bench-sync ci fmt clippy clean-out rust
+.PHONY: help demo test build soak bench bench-density bench-sync ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -15,6 +15,11 @@ demo: rust ## Install what is missing, build, and record a short meeting of a st
 test: rust ## Install what is missing and run every test, those with a real browser included
 	tools/install-deps
 	cargo test --locked
+
+soak: rust ## Break everything at random for half an hour while it records, and account for every recording; SOAK="--seed 7" repeats one
+	tools/install-deps
+	cargo build --locked
+	cargo run --locked --example soak -- --minutes 30 $(SOAK)
 
 build: rust ## Build the release binary, target/release/plugnmeet-recorder
 	tools/install-deps

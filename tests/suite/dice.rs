@@ -11,7 +11,12 @@ impl Dice {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
         let given = std::env::var("PNM_SEED").ok().map(|seed| seed.parse().expect("PNM_SEED is a number"));
         let seed = given.unwrap_or(u64::try_from(now).unwrap()).max(1);
-        (Self(seed), seed)
+        (Self::seeded(seed), seed)
+    }
+
+    /// 0 is the same as 1.
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed.max(1))
     }
 
     /// Below `limit`.

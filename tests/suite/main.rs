@@ -25,6 +25,7 @@ mod recorder;
 mod recording;
 mod rig;
 mod scripts;
+mod soak;
 #[path = "standin.rs"]
 mod standin_itself;
 mod survival;
