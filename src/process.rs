@@ -124,6 +124,16 @@ impl Tail {
         lines.push_back(line.to_owned());
     }
 
+    /// The last `most` lines as the end of a sentence.
+    #[must_use]
+    pub fn words(&self, most: usize) -> String {
+        let lines = self.lines();
+        if lines.is_empty() {
+            return "it said nothing".to_owned();
+        }
+        lines[lines.len().saturating_sub(most)..].join("; ")
+    }
+
     /// The lines, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {

@@ -70,7 +70,7 @@ impl AudioServer {
         };
         if let Some(why) = why {
             child.stop(Signal::KILL, Duration::from_secs(1)).await;
-            return Err(failed(format!("{why}: {}", child.tail().lines().join("; "))));
+            return Err(failed(format!("{why}: {}", child.tail().words(4))));
         }
         tracing::debug!(pid = child.pid(), "sound server started");
         Ok(Self { child, socket })
@@ -85,7 +85,7 @@ impl AudioServer {
     /// Resolves when the server has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> PartError {
         let exit = self.child.wait().await;
-        PartError::new(PART, format!("ended ({exit}): {}", self.child.tail().lines().join("; ")))
+        PartError::new(PART, format!("ended ({exit}): {}", self.child.tail().words(4)))
     }
 
     /// Ends the server.

@@ -72,7 +72,7 @@ impl Display {
         let timed_out = tokio::time::timeout(START_LIMIT, named).await.is_err();
         let Ok(number) = line.trim().parse() else {
             let exit = child.stop(Signal::KILL, Duration::from_secs(1)).await;
-            let said = child.tail().lines().join("; ");
+            let said = child.tail().words(4);
             return Err(failed(if timed_out {
                 format!("did not start within {} s: {said}", START_LIMIT.as_secs())
             } else {
@@ -107,7 +107,7 @@ impl Display {
     /// Resolves when the server has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> PartError {
         let exit = self.child.wait().await;
-        PartError::new(PART, format!("ended ({exit}): {}", self.child.tail().lines().join("; ")))
+        PartError::new(PART, format!("ended ({exit}): {}", self.child.tail().words(4)))
     }
 
     /// Ends the server; its sockets and lock file go with it.

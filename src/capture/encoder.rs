@@ -148,12 +148,7 @@ impl Encoder {
         if exit.success() {
             return Ok(());
         }
-        let said = self.child.tail().lines();
-        let last = said.iter().rev().take(3).rev().cloned().collect::<Vec<_>>().join("; ");
-        Err(PartError::new(
-            PART,
-            format!("ended with {exit}: {}", if last.is_empty() { "it said nothing" } else { &last }),
-        ))
+        Err(PartError::new(PART, format!("ended with {exit}: {}", self.child.tail().words(3))))
     }
 }
 

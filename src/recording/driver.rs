@@ -107,6 +107,7 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
     }
     let mut tick = tokio::time::interval(TICK);
     while session.state() != State::Ended {
+        let before = session.state();
         let capturing = session.state() == State::Capturing;
         let idle = driver.rig.as_ref().filter(|_| capturing).map_or(Duration::ZERO, R::idle);
         let event = tokio::select! {
@@ -122,7 +123,9 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         for effect in session.on(began.elapsed(), event) {
             driver.carry_out(effect).await;
         }
-        if let State::Mending(Mend::Waiting { until }) = session.state() {
+        if let State::Mending(Mend::Waiting { until }) = session.state()
+            && session.state() != before
+        {
             let wait = until.saturating_sub(began.elapsed());
             tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before the meeting is joined again");
         }

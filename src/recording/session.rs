@@ -37,6 +37,12 @@ pub const STORING_LIMIT: Duration = Duration::from_secs(6 * 3600);
 pub const DELIVERING_LIMIT: Duration = Duration::from_secs(300);
 /// Failures in a row, breaks and openings together, after which it is not tried again.
 pub const MOST_FAILURES: u32 = 5;
+/// Openings of a recording that has not begun that may fail at once before the server is told that it cannot be recorded.
+pub const MOST_FIRST_FAILURES: u32 = 2;
+/// A failure within this time is one of the rig's parts; a page that does not come takes longer.
+pub const FAILED_AT_ONCE: Duration = Duration::from_secs(15);
+/// Why an opening counts as failed that was cancelled for its slowness.
+const LATE: &str = "opening the meeting again took too long";
 /// A capture that lasted so long was a good one: what fails after it begins a new row.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// How long it waits before the next opening, after one failure, two, …
@@ -215,6 +221,12 @@ impl Session {
         match event {
             Event::Opened => self.opened(now, cancelled),
             Event::OpenFailed(OpenFailure::Cancelled) => self.end_without_file(now),
+            // A part that failed at once, not a page that did not come: worth another try before somebody waits in vain.
+            Event::OpenFailed(OpenFailure::Failed(_)) if !cancelled && self.may_start_again(now) => {
+                self.failures += 1;
+                self.enter(now, State::Starting { cancelled: false });
+                vec![Effect::OpenRig]
+            }
             Event::OpenFailed(OpenFailure::Over(cause) | OpenFailure::Failed(cause)) => {
                 self.blame(Some(cause));
                 self.end_without_file(now)
@@ -254,7 +266,8 @@ impl Session {
             }
             (Mend::Closing, Event::Closed) => self.open_again(now),
             (Mend::Opening { cancelled }, Event::Opened) => self.opened(now, cancelled),
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) => self.store(now),
+            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) if self.stopped => self.store(now),
+            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) => self.opening_failed(now, LATE),
             (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Over(cause))) => {
                 self.blame(Some(cause));
                 self.store(now)
@@ -326,13 +339,17 @@ impl Session {
                 return vec![Effect::CancelOpening];
             }
             State::Mending(Mend::Opening { cancelled: false }) => {
-                self.blame(Some(late("opening the meeting again")));
                 self.enter(now, State::Mending(Mend::Opening { cancelled: true }));
                 return vec![Effect::CancelOpening];
             }
             State::Mending(Mend::Waiting { .. }) => return self.open(now),
             State::Starting { cancelled: true } => (late("closing what was opened"), self.end_without_file(now)),
-            State::Mending(Mend::Opening { cancelled: true }) => (late("closing what was opened"), self.store(now)),
+            State::Mending(Mend::Opening { cancelled: true }) if self.stopped => {
+                (late("closing what was opened"), self.store(now))
+            }
+            State::Mending(Mend::Opening { cancelled: true }) => {
+                (late("closing what was opened"), self.opening_failed(now, LATE))
+            }
             State::Mending(Mend::Finishing) => (late("ending the encoder"), self.open_again(now)),
             State::Mending(Mend::Closing) => (late("closing the capture"), self.open_again(now)),
             State::Stopping(Step::Finishing) => {
@@ -363,6 +380,13 @@ impl Session {
         }
         let most = self.limits.end_when_idle.filter(|most| idle >= *most)?;
         Some(format!("neither sound nor movement for recorder.end_when_idle ({} s)", most.as_secs()))
+    }
+
+    /// Whether a recording that could not be opened is opened once more.
+    fn may_start_again(&self, now: Duration) -> bool {
+        self.kind == Kind::Recording
+            && self.failures < MOST_FIRST_FAILURES
+            && now.saturating_sub(self.since) < FAILED_AT_ONCE
     }
 
     /// Media flows; `unwanted` where the end was asked for just before: then there still is something to keep.
@@ -592,6 +616,32 @@ mod tests {
             effects.ends_with(&[Effect::FreePlace, store(Some(&over())), deliver(Err(over()), true)]),
             "{effects:?}"
         );
+    }
+
+    #[test]
+    fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_come_is_not() {
+        let failed = || Event::OpenFailed(OpenFailure::Failed("PulseAudio: ended at its start".into()));
+        let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+        assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
+        assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
+        let told = session.clone().on(at(3), failed());
+        assert_eq!(told, [Effect::FreePlace, deliver(Err("PulseAudio: ended at its start".into()), false)]);
+        assert_eq!(session.on(at(3), Event::Opened), [Effect::TellStarted]);
+        let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+        assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
+        let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
+        assert_eq!(session.on(at(1), failed()).len(), 2, "the far end");
+    }
+
+    #[test]
+    fn a_slow_opening_is_a_failure_like_any_other() {
+        let (mut session, _) = run(Kind::Recording, vec![Event::Opened, broke("x")]);
+        session.on(at(3), Event::Finished(Ok(())));
+        session.on(at(3), Event::Closed);
+        assert_eq!(session.on(at(3) + STARTING_LIMIT, tick()), [Effect::CancelOpening]);
+        let cancelled = Event::OpenFailed(OpenFailure::Cancelled);
+        assert_eq!(session.on(at(4) + STARTING_LIMIT, cancelled), [], "it waits");
+        assert_eq!(session.on(at(60) + STARTING_LIMIT, tick()), [Effect::OpenRig]);
     }
 
     #[test]
