@@ -35,6 +35,8 @@ pub struct Setup {
     pub path: Option<String>,
     pub main_path: Option<PathBuf>,
     pub mode: Option<&'static str>,
+    /// `temporary_dir` is a disk of its own, of so many MiB, that only the recorder sees (see [`Recorder::inside`]).
+    pub small_disk: Option<u32>,
 }
 
 /// A running recorder and everything it may write to.
@@ -47,7 +49,7 @@ pub struct Recorder {
     child: Child,
     dir: TempDir,
     /// Instead of the test's.
-    path: Option<String>,
+    setup: Setup,
 }
 
 impl Recorder {
@@ -84,8 +86,8 @@ impl Recorder {
             sections = setup.sections,
         );
         std::fs::write(&config, text).unwrap();
-        let child = launch(dir.path(), setup.path.as_deref());
-        Self { id: id.to_owned(), main_path, temporary_dir, child, dir, path: setup.path.clone() }
+        let child = launch(dir.path(), setup);
+        Self { id: id.to_owned(), main_path, temporary_dir, child, dir, setup: setup.clone() }
     }
 
     /// SIGKILL; it has ended when this returns. What it leaves behind stays, files and processes.
@@ -97,7 +99,7 @@ impl Recorder {
     /// where it was.
     pub fn restart(&mut self) {
         assert!(self.child.ended().unwrap().is_some(), "it still runs:\n{}", self.log());
-        self.child = launch(self.dir.path(), self.path.as_deref());
+        self.child = launch(self.dir.path(), &self.setup);
     }
 
     /// Starts it and waits until the server would choose it.
@@ -115,6 +117,11 @@ impl Recorder {
 
     pub fn signal(&self, signal: Signal) {
         self.child.signal(signal);
+    }
+
+    /// A path as the recorder itself sees it, who may have a disk that nobody else has.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.pid())).join(path.strip_prefix("/").unwrap())
     }
 
     /// What `recorder.state_dir` is unless it is set.
@@ -253,12 +260,23 @@ impl Recorder {
 }
 
 /// Starts the program with the configuration that lies in `dir`.
-fn launch(dir: &Path, path: Option<&str>) -> Child {
+/// Puts a small disk where `$1` is, and becomes the program behind.
+const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o "size=$2m" small "$1" && shift 2 && exec "$@""#;
+
+fn launch(dir: &Path, setup: &Setup) -> Child {
     let output = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("output")).unwrap();
-    Child::spawn("the recorder", env!("CARGO_BIN_EXE_plugnmeet-recorder"), |command| {
+    let binary = env!("CARGO_BIN_EXE_plugnmeet-recorder");
+    let program = if setup.small_disk.is_some() { "unshare" } else { binary };
+    Child::spawn("the recorder", program, |command| {
+        if let Some(size) = setup.small_disk {
+            // Whoever is not root is so in a namespace of his own.
+            let root = rustix::process::geteuid().is_root();
+            command.args([if root { "-m" } else { "-rm" }, "--", "sh", "-c", ON_SMALL_DISK, "sh"]);
+            command.arg(dir.join("temporary")).arg(size.to_string()).arg(binary);
+        }
         command.arg("--config").arg(dir.join("config.yaml")).current_dir(dir).env("TMPDIR", dir.join("tmp"));
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        if let Some(path) = path {
+        if let Some(path) = &setup.path {
             // setpriv, which starts it, must still be found.
             command.env("PATH", path);
         }
