@@ -37,6 +37,8 @@ pub struct Setup {
     pub mode: Option<&'static str>,
     /// `temporary_dir` is a disk of its own, of so many MiB, that only the recorder sees (see [`Recorder::inside`]).
     pub small_disk: Option<u32>,
+    /// A file that says how far the recorder's wall clock is from the true one, in seconds (`+3600`), and may be changed.
+    pub clock: Option<PathBuf>,
 }
 
 /// A running recorder and everything it may write to.
@@ -276,12 +278,27 @@ fn launch(dir: &Path, setup: &Setup) -> Child {
         }
         command.arg("--config").arg(dir.join("config.yaml")).current_dir(dir).env("TMPDIR", dir.join("tmp"));
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        if let Some(clock) = &setup.clock {
+            command
+                .env("LD_PRELOAD", libfaketime())
+                .env("FAKETIME_TIMESTAMP_FILE", clock)
+                .env("FAKETIME_NO_CACHE", "1");
+            // The wall clock alone, and not what files bear.
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+        }
         if let Some(path) = &setup.path {
             // setpriv, which starts it, must still be found.
             command.env("PATH", path);
         }
     })
     .unwrap()
+}
+
+/// Debian's package `faketime` has it, in the directory of the machine's architecture.
+fn libfaketime() -> PathBuf {
+    let dirs = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut libraries = dirs.map(|dir| dir.path().join("faketime/libfaketime.so.1"));
+    libraries.find(|library| library.exists()).expect("tools/install-deps installs faketime")
 }
 
 /// Every process and its parent.

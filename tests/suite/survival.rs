@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use plugnmeet_recorder::capture::browser;
+use plugnmeet_recorder::config::ChromeConfig;
 use plugnmeet_recorder::protocol::messages::{
     RecordingTasks, TranscodingTask, TranscodingTaskPostRecording, transcoding_task,
 };
@@ -522,4 +524,51 @@ fn fill(path: &Path, mib: u32) {
             break;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_or_forward_by_an_hour_changes_no_recording() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let clock = standin.dir().join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    // Chrome does not start with the library that fakes the clock; it has no use for the wall clock either.
+    let chrome = browser::find(&ChromeConfig { path: None, flags: Vec::new() }).unwrap();
+    let script = standin.dir().join("chrome.sh");
+    std::fs::write(&script, format!("#!/bin/sh\nunset LD_PRELOAD\nexec '{}' \"$@\"\n", chrome.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let sections = format!("chrome_settings:\n  custom_chrome_path: {}\n", script.display());
+    let setup = Setup { clock: Some(clock.clone()), sections, ..quick() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    record(&standin, &recorder, &room, "rec").await;
+    play(3.0).await;
+    let ping = async || standin.fleet.announcement("node_01").await.unwrap().unwrap().last_ping.unwrap();
+    let now = || i128::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    for (offset, hours) in [("+3600", 1), ("-3600", -1), ("+0", 0)] {
+        std::fs::write(&clock, offset).unwrap();
+        // The next ping is by the new clock.
+        let end = Instant::now() + SOON;
+        while (i128::from(ping().await) - now() - hours * 3_600_000).abs() > 20_000 {
+            assert!(Instant::now() < end, "{} {}\n{}", ping().await, now(), recorder.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        play(1.5).await;
+    }
+    let played = 3.0 + 3.0 * 1.5;
+    stop(&standin, &room, "rec").await;
+    assert!(wait_for(&standin, &recorder, ENDED, "rec").await.0);
+    let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
+    // No jump in the film: it lasts as long as it was, and sound and picture have stayed together.
+    let lasted = length(&mp4);
+    println!("{lasted:.1} s; {summary}");
+    assert!(lasted >= played - 1.0 && lasted < played + 60.0, "{lasted}");
+    assert_eq!((&summary["parts"], &summary["sound_gaps"]), (&1.into(), &0.into()), "{summary}");
+    let frames: Vec<f64> =
+        measure::packets(&mp4).unwrap().iter().filter(|packet| packet.is_video).map(|packet| packet.at).collect();
+    assert!(frames.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 3.0), "{frames:?}");
+    // A token of the right time again: the connection is made anew without a refusal.
+    standin.restart_nats().await.unwrap();
+    standin.fleet.wait_selectable("node_01", SOON).await.unwrap();
+    recorder.stop(&[&room.token]);
 }
