@@ -23,6 +23,8 @@ use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::Start;
 use crate::telemetry::redact;
 
+/// What ffmpeg says where the disk is full (`ENOSPC`, strerror(3)).
+const NO_SPACE: &str = "No space left on device";
 /// How often the session is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -115,7 +117,9 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
             done = done(driver.work.as_mut()) => driver.take_back(done),
             broken = broken(driver.rig.as_mut()), if capturing => {
                 driver.broke = Some(broken.cause.clone());
-                Event::Broke { cause: broken.cause, over: broken.over }
+                // The next part would meet the same end of the disk.
+                let over = broken.over || broken.cause.contains(NO_SPACE);
+                Event::Broke { cause: broken.cause, over }
             }
             _ = tick.tick() => Event::Tick { idle },
         };
@@ -152,7 +156,7 @@ fn note(event: &Event) {
     match event {
         Event::Stop(None) => tracing::info!("the server asks to stop"),
         Event::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
-        Event::Broke { cause, over: true } => tracing::warn!(cause, "the meeting is over for the recorder"),
+        Event::Broke { cause, over: true } => tracing::warn!(cause, "the recording ends here"),
         Event::Broke { cause, over: false } => {
             tracing::error!(cause, "the capture broke off; what was recorded is kept");
         }
