@@ -266,12 +266,18 @@ fn check(
     }
 }
 
+/// Longer than the soak's `recorder.drain_timeout`, in seconds.
+const DRAIN: f64 = 5.0;
+
 /// How long the film has to be: all the time in which media flowed for certain, less what each break may cost, in seconds.
 fn at_least(recording: &Recording, evidence: &Evidence) -> f64 {
     let Recording { flows, breaks, stopped_at, .. } = recording;
-    let cuts: Vec<f64> =
-        breaks.iter().chain(stopped_at).chain(&evidence.kills).chain(&evidence.terms).copied().collect();
-    let lasted = |from: &f64| cuts.iter().copied().filter(|cut| cut >= from).reduce(f64::min).map(|to| to - from);
+    let cuts: Vec<f64> = breaks.iter().chain(stopped_at).chain(&evidence.kills).copied().collect();
+    let lasted = |from: &f64| {
+        // A drain that began just before media flowed ends it just behind.
+        let terms = evidence.terms.iter().map(|term| if (from - term).abs() < DRAIN { *from } else { *term });
+        cuts.iter().copied().chain(terms).filter(|cut| cut >= from).reduce(f64::min).map(|to| to - from)
+    };
     flows.iter().filter_map(lasted).fold(0.0, |sum, lasted| sum + (lasted - LOST_LIMIT).max(0.0))
 }
 
