@@ -20,6 +20,7 @@ pub mod storage;
 pub mod telemetry;
 pub mod tls;
 pub mod transcode;
+pub mod wall_clock;
 
 use std::sync::Arc;
 use std::time::Duration;

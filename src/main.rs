@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use plugnmeet_recorder::cli::{Asked, Cli};
 use plugnmeet_recorder::config::Config;
-use plugnmeet_recorder::delivery::outbox::unix_ms;
+use plugnmeet_recorder::wall_clock::unix_ms;
 use plugnmeet_recorder::{Shutdown, admin, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

@@ -186,9 +186,7 @@ impl Browser {
             }
             Err(why) => {
                 child.stop(Signal::KILL, Duration::from_secs(1)).await;
-                let said = child.tail().lines();
-                let last = said.last().map(String::as_str).unwrap_or_default();
-                Err(failed(&format!("{why}: {last}")))
+                Err(failed(&format!("{why}: {}", child.tail().words(1))))
             }
         }
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, debug, error, info, warn};
 
-use super::outbox::{Key, Letter, Outbox, State, unix_ms};
+use super::outbox::{Key, Letter, Outbox, State};
 pub use super::post::NotifierError;
 use super::post::{Answer, Post};
 use crate::backoff::{Backoff, Reminder};
@@ -25,6 +25,7 @@ use crate::nats::Nats;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::job::Job;
 use crate::protocol::notice::Notice;
+use crate::wall_clock::unix_ms;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -170,16 +171,17 @@ impl Courier {
         told
     }
 
-    /// Puts these messages, all of one recording, into its outbox in one write.
-    pub async fn send_all(&self, messages: Vec<Message>) {
-        let Some(recording) = messages.first().map(|message| message.recording().clone()) else { return };
+    /// Puts these messages, all of one recording, into its outbox in one write. Whether they are on disk when this returns:
+    /// else a crash would lose them, and whoever can send them again keeps what he needs for it.
+    pub async fn send_all(&self, messages: Vec<Message>) -> bool {
+        let Some(recording) = messages.first().map(|message| message.recording().clone()) else { return true };
         let letters = messages.iter().map(|message| message.letter(&self.shared.recorder)).collect();
-        self.add(&recording, letters).await;
+        self.add(&recording, letters).await
     }
 
-    async fn add(&self, recording: &RecordingId, letters: Vec<Letter>) {
+    async fn add(&self, recording: &RecordingId, letters: Vec<Letter>) -> bool {
         let keys: Vec<Key> = letters.iter().map(|letter| letter.key).collect();
-        self.shared.outbox.add(recording, letters).await;
+        let on_disk = self.shared.outbox.add(recording, letters).await;
         for key in keys {
             match self.shared.outbox.state(recording, key) {
                 Some(State::Delivered { .. }) => self.shared.resolve(recording, key, &Delivered::Taken),
@@ -187,6 +189,7 @@ impl Courier {
                 Some(State::Waiting) | None => self.work(recording, Lane::of(key)),
             }
         }
+        on_disk
     }
 
     /// Sees to it that somebody works on the lane.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::protocol::ids::RecordingId;
 use crate::protocol::notice::Event;
 use crate::protocol::request::Kind;
 use crate::storage::files;
+use crate::wall_clock::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox";
@@ -230,8 +231,9 @@ impl Outbox {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Adds those whose keys are not there yet, all in one write. On disk when this returns.
-    pub async fn add(&self, id: &RecordingId, letters: Vec<Letter>) {
+    /// Adds those whose keys are not there yet, all in one write. Whether they are on disk when this returns: else they are in
+    /// memory alone, which is logged.
+    pub async fn add(&self, id: &RecordingId, letters: Vec<Letter>) -> bool {
         self.change(id, move |there| {
             let mut changed = false;
             for letter in letters {
@@ -239,7 +241,7 @@ impl Outbox {
             }
             changed
         })
-        .await;
+        .await
     }
 
     /// A recording begins: what is over of an earlier one with its id, or of its earlier job, is forgotten.
@@ -313,8 +315,8 @@ impl Outbox {
         }
     }
 
-    /// Changes one recording's letters, in memory and then on disk. A failure of the disk is logged.
-    async fn change(&self, id: &RecordingId, change: impl FnOnce(&mut Letters) -> bool + Send + 'static) {
+    /// Changes one recording's letters, in memory and then on disk. A failure of the disk is logged; false then.
+    async fn change(&self, id: &RecordingId, change: impl FnOnce(&mut Letters) -> bool + Send + 'static) -> bool {
         let (shared, owned) = (Arc::clone(&self.shared), id.clone());
         let written = files::on_disk(move || {
             let _writing = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -323,13 +325,15 @@ impl Outbox {
             let path = dir.join(format!("{owned}.json"));
             text.map_or_else(|| files::remove(&path), |text| files::write_private(&path, &text))
         });
-        if let Err(error) = written.await {
+        let written = written.await;
+        if let Err(error) = &written {
             tracing::error!(
                 recording_id = %id, %error,
                 "the outbox cannot be written: it is delivered from memory, but a crash would lose it; look at the disk of recorder.state_dir"
             );
         }
         self.shared.changed.send_replace(());
+        written.is_ok()
     }
 
     /// Resolves when a letter no longer waits. Cancel-safe.
@@ -364,13 +368,6 @@ impl Shared {
         // Letters are whole at every point where a panic could be.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The wall clock, in milliseconds since 1970.
-#[must_use]
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -434,7 +431,7 @@ mod tests {
         assert!(outbox.waiting().is_empty());
         assert!(box_dir.join("a.json.unreadable").exists() && !box_dir.join(".b.jsonXYZ").exists());
         std::fs::remove_dir_all(&box_dir).unwrap();
-        outbox.add(&id("c"), vec![letter(Key::Ended, "x")]).await;
+        assert!(!outbox.add(&id("c"), vec![letter(Key::Ended, "x")]).await);
         assert_eq!(outbox.waiting(), [id("c")]);
     }
 }

@@ -7,7 +7,7 @@
 //! All five fields are written at first, after every reconnect, after every failure, when the bucket turns out to be a
 //! new one, and every 30 s: another node with the same id may have purged them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::nats::{Bucket, Nats, NatsError};
 use crate::protocol::announcement::{Field, cpu_score};
 use crate::protocol::ids::RecorderId;
+use crate::wall_clock::unix_ms;
 
 /// At least every 3 s (PROTOCOL 2).
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -139,7 +140,7 @@ impl Heartbeat {
     /// A node that takes nothing on says that it was last there long ago: the server does not choose it then, but still knows of
     /// what runs on it.
     fn ping_value(&self) -> String {
-        if *self.takes_on.borrow() { unix_milliseconds() } else { "0".to_owned() }
+        if *self.takes_on.borrow() { unix_ms().to_string() } else { "0".to_owned() }
     }
 
     async fn tell_progress(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {
@@ -177,9 +178,4 @@ async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// The wall clock, as the server compares it with its own.
-fn unix_milliseconds() -> String {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string()
 }

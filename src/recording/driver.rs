@@ -312,8 +312,13 @@ impl<R: Rig> Driver<R> {
                 summary.write(beside).await;
             }
             surroundings.summaries.keep(&summary, &id).await;
-            surroundings.courier.send_all(letters).await;
-            tidy(raw.as_ref(), &entry, &record.files(), job).await;
+            if surroundings.courier.send_all(letters).await {
+                tidy(raw.as_ref(), &entry, &record.files(), job).await;
+            } else {
+                tracing::error!(
+                    "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
+                );
+            }
             summary.log();
             Event::Delivered.into()
         });

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::rig;
-use crate::delivery::outbox::unix_ms;
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::storage::files::{self, on_disk};
+use crate::wall_clock::unix_ms;
 
 const VERSION: u32 = 1;
 

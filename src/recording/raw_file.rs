@@ -10,12 +10,11 @@ use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::storage::files::{self, Existing};
 use crate::transcode::media::{self, ProbeError};
+use crate::transcode::verify::same_duration;
 
 /// A part that cannot be read and is smaller than this (bytes) was killed before it held anything: a header, the first
 /// picture's beginning.
 const NOTHING: u64 = 64 << 10;
-/// Two lengths of the same recording may differ by this much, or by half a percent.
-const SLACK: Duration = Duration::from_secs(1);
 
 /// Where one raw file grows and where it goes.
 #[derive(Clone, Debug)]
@@ -194,7 +193,7 @@ async fn in_place(
     let there = media::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
     let lengths = match expected {
         None => vec![Some(there.duration)],
-        Some(expected) if there.duration.abs_diff(expected) <= SLACK.max(expected.mul_f64(0.005)) => lengths.to_vec(),
+        Some(expected) if same_duration(there.duration, expected) => lengths.to_vec(),
         Some(expected) => {
             let (found, wanted) = (crate::telemetry::seconds(there.duration), crate::telemetry::seconds(expected));
             return Err(format!(

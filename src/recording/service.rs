@@ -105,8 +105,9 @@ impl<R: Rig> Service<R> {
             Step::TellEnded(cause) => {
                 tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
                 let notice = Notice { info, event: Event::Ended(kind, Err(cause)) };
-                courier.send_all(vec![notice.into()]).await;
-                driver::tidy(None, &entry, &[], true).await;
+                if courier.send_all(vec![notice.into()]).await {
+                    driver::tidy(None, &entry, &[], true).await;
+                }
             }
             Step::Tidy { delivered } => driver::tidy(raw.as_ref(), &entry, &files, delivered).await,
             Step::Leave => {

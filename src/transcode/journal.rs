@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::outbox::unix_ms;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::storage::files::{self, on_disk};
+use crate::wall_clock::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "jobs";

@@ -15,10 +15,10 @@ use tracing::Instrument as _;
 use super::job::{self, Failure, MAX_DELIVER, Settings, Verdict};
 use super::journal::{JobJournal, Record, State};
 use crate::delivery::courier::Courier;
-use crate::delivery::outbox::unix_ms;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::job::Job;
 use crate::storage::files;
+use crate::wall_clock::unix_ms;
 
 /// How often a job in work says so: well within `AckWait` (10 min, PROTOCOL 1), even if some get lost.
 const IN_PROGRESS: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig;
-use plugnmeet_recorder::delivery::outbox::{Key, Letter, Outbox, State as LetterState, unix_ms};
+use plugnmeet_recorder::delivery::outbox::{Key, Letter, Outbox, State as LetterState};
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
@@ -14,6 +14,7 @@ use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::journal::{Journal, Stage, Stop};
 use plugnmeet_recorder::storage::lock::StateLock;
 use plugnmeet_recorder::transcode::journal::{JobJournal, Record, State};
+use plugnmeet_recorder::wall_clock::unix_ms;
 use serde_json::Value;
 
 use crate::measure;

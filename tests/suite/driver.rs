@@ -287,6 +287,22 @@ async fn a_state_dir_that_cannot_be_written_costs_no_recording() {
     assert!(ended.status, "{}", ended.msg);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
+    let node = Node::new().await;
+    let whole = node.standin.dir().join("whole.mkv");
+    media(&whole);
+    let outbox = node.standin.dir().join("state/outbox");
+    std::fs::remove_dir_all(&outbox).unwrap();
+    std::fs::write(&outbox, "in the way").unwrap();
+    let bytes = Some(std::fs::read(&whole).unwrap());
+    // It is told from memory all the same.
+    let (raw, ended) = node.run(Kind::Recording, "file", Leaves { bytes, ..Leaves::default() }).await;
+    assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);
+    let record = Record::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
+    assert_eq!(record.stage, Stage::Stored);
+}
+
 /// A part of a second and a half, with picture and sound.
 fn media(path: &Path) {
     let made = std::process::Command::new("ffmpeg")

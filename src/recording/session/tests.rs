@@ -1,0 +1,359 @@
+//! Unit and property tests of the session.
+
+use super::*;
+use proptest::prelude::*;
+
+const NO_LIMITS: Limits = Limits { max_duration: None, end_when_idle: None };
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn tick() -> Event {
+    Event::Tick { idle: Duration::ZERO }
+}
+
+fn broke(cause: &str) -> Event {
+    Event::Broke { cause: cause.into(), over: false }
+}
+
+fn store(cause: Option<&str>) -> Effect {
+    Effect::Store { cause: cause.map(str::to_owned) }
+}
+
+fn deliver(outcome: Outcome, job: bool) -> Effect {
+    Effect::Deliver { outcome, job }
+}
+
+/// Runs a recording through these events, one a second.
+fn run(kind: Kind, events: Vec<Event>) -> (Session, Vec<Effect>) {
+    let (mut session, mut effects) = Session::begin(kind, NO_LIMITS, at(0));
+    for (i, event) in (1..).zip(events) {
+        effects.extend(session.on(at(i), event));
+    }
+    (session, effects)
+}
+
+#[test]
+fn a_recording_from_start_to_job() {
+    let events = vec![
+        Event::Opened,
+        Event::Stop(None),
+        Event::Finished(Ok(())),
+        Event::Closed,
+        Event::Stored(Ok(())),
+        Event::Delivered,
+    ];
+    let (session, effects) = run(Kind::Recording, events);
+    assert_eq!(session.state(), State::Ended);
+    assert_eq!(
+        effects,
+        [
+            Effect::OpenRig,
+            Effect::TellStarted,
+            Effect::FinishEncoder,
+            Effect::CloseRig,
+            Effect::FreePlace,
+            store(None),
+            deliver(Ok(()), true),
+        ]
+    );
+}
+
+#[test]
+fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
+    for end in [Event::Stop(None), broke("ffmpeg: Broken pipe")] {
+        let outcome = if end == Event::Stop(None) { Ok(()) } else { Err("ffmpeg: Broken pipe".to_owned()) };
+        let events = vec![Event::Opened, end, Event::Finished(Ok(())), Event::Closed, Event::Delivered];
+        let (session, effects) = run(Kind::Broadcast, events);
+        assert_eq!(session.state(), State::Ended);
+        assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreePlace, deliver(outcome, false)]));
+    }
+}
+
+#[test]
+fn a_capture_that_breaks_goes_on_as_the_next_part() {
+    let events = vec![
+        Event::Opened,
+        broke("Chrome ended (signal 9)"),
+        Event::Finished(Err("ffmpeg: ended with exit code 255".into())),
+        Event::Closed,
+        Event::Opened,
+        Event::Stop(None),
+        Event::Finished(Ok(())),
+        Event::Closed,
+        Event::Stored(Ok(())),
+    ];
+    let (_, effects) = run(Kind::Recording, events);
+    assert_eq!(
+        effects[2..],
+        [
+            Effect::FinishEncoder,
+            Effect::CloseRig,
+            Effect::OpenRig,
+            Effect::FinishEncoder,
+            Effect::CloseRig,
+            Effect::FreePlace,
+            store(None),
+            deliver(Ok(()), true),
+        ]
+    );
+}
+
+#[test]
+fn a_meeting_that_is_over_is_not_joined_again_and_its_cause_is_told() {
+    let over = || "the room has ended".to_owned();
+    let end = || vec![Event::Finished(Ok(())), Event::Closed, Event::Stored(Ok(()))];
+    let mut events = vec![Event::Opened, Event::Broke { cause: over(), over: true }];
+    events.extend(end());
+    let (_, effects) = run(Kind::Recording, events);
+    assert_eq!(effects.last(), Some(&deliver(Err(over()), true)));
+    assert_eq!(effects.iter().filter(|effect| **effect == Effect::OpenRig).count(), 1);
+
+    let events = vec![
+        Event::Opened,
+        broke("Chrome ended (signal 9)"),
+        Event::Finished(Ok(())),
+        Event::Closed,
+        Event::OpenFailed(OpenFailure::Over(over())),
+        Event::Stored(Ok(())),
+    ];
+    let (_, effects) = run(Kind::Recording, events);
+    assert!(effects.ends_with(&[Effect::FreePlace, store(Some(&over())), deliver(Err(over()), true)]), "{effects:?}");
+}
+
+#[test]
+fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_come_is_not() {
+    let failed = || Event::OpenFailed(OpenFailure::Failed("PulseAudio: ended at its start".into()));
+    let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+    assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
+    assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
+    let told = session.clone().on(at(3), failed());
+    assert_eq!(told, [Effect::FreePlace, deliver(Err("PulseAudio: ended at its start".into()), false)]);
+    assert_eq!(session.on(at(3), Event::Opened), [Effect::TellStarted]);
+    let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+    assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
+    let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
+    assert_eq!(session.on(at(1), failed()).len(), 2, "the far end");
+}
+
+#[test]
+fn a_slow_opening_is_a_failure_like_any_other() {
+    let (mut session, _) = run(Kind::Recording, vec![Event::Opened, broke("x")]);
+    session.on(at(3), Event::Finished(Ok(())));
+    session.on(at(3), Event::Closed);
+    assert_eq!(session.on(at(3) + STARTING_LIMIT, tick()), [Effect::CancelOpening]);
+    let cancelled = Event::OpenFailed(OpenFailure::Cancelled);
+    assert_eq!(session.on(at(4) + STARTING_LIMIT, cancelled), [], "it waits");
+    assert_eq!(session.on(at(60) + STARTING_LIMIT, tick()), [Effect::OpenRig]);
+}
+
+#[test]
+fn it_gives_up_after_failures_in_a_row_and_keeps_what_there_is() {
+    let (mut session, _) = run(Kind::Recording, vec![Event::Opened]);
+    let mut now = at(1);
+    let mut effects = Vec::new();
+    session.on(now, broke("Chrome ended"));
+    session.on(now, Event::Finished(Ok(())));
+    effects.extend(session.on(now, Event::Closed));
+    let mut openings = 0;
+    while session.state() != State::Stopping(Step::Storing) {
+        if session.state() == State::Mending(Mend::Opening { cancelled: false }) {
+            openings += 1;
+            effects.extend(session.on(now, Event::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
+        }
+        now += at(1);
+        effects.extend(session.on(now, tick()));
+    }
+    assert_eq!(openings, MOST_FAILURES);
+    assert!(now >= at(20) && now <= at(60), "{now:?}");
+    let told = session.on(now, Event::Stored(Ok(())));
+    let [Effect::Deliver { outcome: Err(cause), job: true }] = &told[..] else { panic!("{told:?}") };
+    assert!(cause.contains("6 failures in a row; the last: no Xvfb"), "{cause}");
+}
+
+#[test]
+fn a_good_capture_begins_a_new_row_of_failures() {
+    let (mut session, _) = run(Kind::Recording, vec![Event::Opened]);
+    let mut now = at(1);
+    for _ in 0..3 * MOST_FAILURES {
+        now += HEALTHY_AFTER;
+        assert_eq!(session.on(now, broke("Chrome ended")), [Effect::FinishEncoder]);
+        session.on(now, Event::Finished(Ok(())));
+        // The first failure of a row does not wait.
+        assert_eq!(session.on(now, Event::Closed), [Effect::OpenRig]);
+        session.on(now, Event::Opened);
+    }
+    assert_eq!(session.state(), State::Capturing);
+}
+
+#[test]
+fn a_stop_while_it_is_mended_keeps_what_there_is() {
+    let broken = || vec![Event::Opened, broke("x")];
+    for (events, after) in [
+        (vec![], vec![Event::Finished(Ok(())), Event::Closed]),
+        (vec![Event::Finished(Ok(()))], vec![Event::Closed]),
+        (vec![Event::Finished(Ok(())), Event::Closed], vec![Event::OpenFailed(OpenFailure::Cancelled)]),
+    ] {
+        let all = broken().into_iter().chain(events).chain([Event::Stop(None)]).chain(after);
+        let (session, effects) = run(Kind::Recording, all.collect());
+        assert_eq!(session.state(), State::Stopping(Step::Storing), "{effects:?}");
+        assert!(effects.ends_with(&[Effect::FreePlace, store(None)]), "{effects:?}");
+    }
+}
+
+#[test]
+fn what_an_earlier_run_has_left_goes_on_or_is_finished() {
+    let (mut session, effects) = Session::recover(Left::Running, NO_LIMITS, at(0));
+    assert_eq!(effects, [Effect::OpenRig]);
+    assert_eq!(session.on(at(1), Event::Opened), [Effect::TellStarted]);
+    assert_eq!(session.state(), State::Capturing);
+    let (mut session, effects) = Session::recover(Left::Stopped(None), NO_LIMITS, at(0));
+    assert_eq!(effects, [store(None)]);
+    assert_eq!(session.on(at(1), Event::Stored(Ok(()))), [deliver(Ok(()), true)]);
+}
+
+#[test]
+fn limits_end_a_runaway_with_their_cause() {
+    let limits = Limits { max_duration: Some(at(100)), end_when_idle: Some(at(30)) };
+    let (mut session, _) = Session::begin(Kind::Recording, limits, at(0));
+    session.on(at(10), Event::Opened);
+    assert_eq!(session.on(at(50), Event::Tick { idle: at(29) }), []);
+    let mut idle = session.clone();
+    assert_eq!(idle.on(at(51), Event::Tick { idle: at(30) }), [Effect::FinishEncoder]);
+    assert_eq!(session.on(at(109), tick()), []);
+    assert_eq!(session.on(at(110), tick()), [Effect::FinishEncoder]);
+    for (session, key) in [(&mut idle, "end_when_idle (30 s)"), (&mut session, "max_duration (100 s)")] {
+        session.on(at(111), Event::Finished(Ok(())));
+        session.on(at(111), Event::Closed);
+        let told = session.on(at(111), Event::Stored(Ok(())));
+        assert!(matches!(&told[..], [Effect::Deliver { outcome: Err(cause), .. }] if cause.contains(key)), "{told:?}");
+    }
+}
+
+#[test]
+fn an_unreadable_raw_file_is_told_and_makes_no_job() {
+    let events = vec![
+        Event::Opened,
+        Event::Stop(None),
+        Event::Finished(Ok(())),
+        Event::Closed,
+        Event::Stored(Err("the raw file is empty".into())),
+        Event::Delivered,
+    ];
+    let (session, effects) = run(Kind::Recording, events);
+    assert_eq!(session.state(), State::Ended);
+    assert_eq!(effects.last(), Some(&deliver(Err("the raw file is empty".into()), false)));
+}
+
+#[test]
+fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
+    let cancelled = Event::OpenFailed(OpenFailure::Cancelled);
+    let (session, effects) = run(Kind::Recording, vec![Event::Stop(None), cancelled, Event::Delivered]);
+    assert_eq!(session.state(), State::Ended);
+    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreePlace, deliver(Ok(()), false)]);
+    // The opening was faster than its cancellation: what flowed is kept.
+    let (session, effects) = run(Kind::Recording, vec![Event::Stop(None), Event::Opened]);
+    assert_eq!(session.state(), State::Stopping(Step::Finishing));
+    assert!(effects.ends_with(&[Effect::TellStarted, Effect::FinishEncoder]));
+}
+
+#[test]
+fn what_takes_too_long_is_given_up_and_the_file_still_kept() {
+    let (mut session, _) = run(Kind::Recording, vec![Event::Opened, Event::Stop(None)]);
+    assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
+    let effects = session.on(at(2) + FINISHING_LIMIT, tick());
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreePlace, Effect::Store { .. }]), "{effects:?}");
+    // A part that cannot be closed does not keep the next one from being opened.
+    let (mut session, _) = run(Kind::Recording, vec![Event::Opened, broke("x")]);
+    let effects = session.on(at(2) + FINISHING_LIMIT, tick());
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::OpenRig]), "{effects:?}");
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let result = || prop_oneof![Just(Ok(())), Just(Err("why".to_owned()))];
+    prop_oneof![
+        3 => Just(Event::Opened),
+        1 => prop_oneof![
+            Just(OpenFailure::Cancelled),
+            Just(OpenFailure::Over("why".to_owned())),
+            Just(OpenFailure::Failed("why".to_owned())),
+        ]
+        .prop_map(Event::OpenFailed),
+        3 => any::<bool>().prop_map(|over| Event::Broke { cause: "why".into(), over }),
+        1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(Event::Stop),
+        2 => result().prop_map(Event::Finished),
+        2 => Just(Event::Closed),
+        1 => result().prop_map(Event::Stored),
+        1 => Just(Event::Delivered),
+        2 => (0u64..5000).prop_map(|idle| Event::Tick { idle: at(idle) }),
+    ]
+}
+
+/// What the effects of one session must keep to, whatever happened to it.
+fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
+    let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
+    let position = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted);
+    prop_assert!(count(|e| matches!(e, Effect::TellStarted)) <= 1);
+    prop_assert_eq!(count(|e| matches!(e, Effect::Deliver { .. })), 1);
+    prop_assert!(count(|e| matches!(e, Effect::Store { .. })) <= 1, "stored twice");
+    let told = position(|e| matches!(e, Effect::Deliver { .. }));
+    prop_assert!(position(|e| matches!(e, Effect::TellStarted)) < told);
+    prop_assert!(count(|e| matches!(e, Effect::FreePlace)) == 1);
+    // Nothing is opened or stored once the end is told.
+    for effect in &effects[told.unwrap_or(0) + 1..] {
+        prop_assert!(matches!(effect, Effect::GiveUp(_)), "{:?}", effect);
+    }
+    // One rig at a time: what was opened is finished and closed, cancelled or given up before the next is opened.
+    let mut finished = true;
+    for effect in effects {
+        match effect {
+            Effect::FinishEncoder => finished = false,
+            Effect::CloseRig => {
+                prop_assert!(!finished, "closed before its encoder has ended");
+                finished = true;
+            }
+            Effect::GiveUp(_) => finished = true,
+            Effect::OpenRig | Effect::Store { .. } => {
+                prop_assert!(finished, "{:?} before the rig is closed", effect);
+            }
+            _ => {}
+        }
+    }
+    if kind == Kind::Broadcast {
+        prop_assert_eq!(count(|e| matches!(e, Effect::OpenRig)), 1);
+        prop_assert_eq!(count(|e| matches!(e, Effect::Store { .. } | Effect::Deliver { job: true, .. })), 0);
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_it_ends_well_told(
+        kind in prop_oneof![Just(Kind::Recording), Just(Kind::Broadcast)],
+        limits in (0u64..3, 0u64..3).prop_map(|(most, idle)| Limits {
+            max_duration: (most > 0).then(|| at(most * 500)),
+            end_when_idle: (idle > 0).then(|| at(idle * 1000)),
+        }),
+        events in proptest::collection::vec((event(), 0u64..200_000), 0..60),
+        stop_at in 0usize..60,
+    ) {
+        let (mut session, mut effects) = Session::begin(kind, limits, at(0));
+        let mut now = at(0);
+        for (i, (event, later)) in events.into_iter().enumerate() {
+            now += Duration::from_millis(later);
+            if i == stop_at {
+                effects.extend(session.on(now, Event::Stop(None)));
+            }
+            effects.extend(session.on(now, event));
+        }
+        // Asked to stop, ticks alone bring it to its end.
+        effects.extend(session.on(now, Event::Stop(None)));
+        for _ in 0..10 {
+            now += STORING_LIMIT;
+            effects.extend(session.on(now, tick()));
+        }
+        prop_assert_eq!(session.state(), State::Ended);
+        check(kind, &effects)?;
+    }
+}
