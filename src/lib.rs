@@ -268,11 +268,6 @@ fn check_host(config: &Config) -> anyhow::Result<()> {
     for flag in browser::ignored_flags(&config.chrome.flags) {
         tracing::warn!(flag, "chrome_settings.flags: this flag is the recorder's own and is not heeded");
     }
-    if config.hooks_configured {
-        tracing::warn!(
-            "hooks are configured, but this version does not run them yet; recorder.post_processing_scripts are run"
-        );
-    }
     Ok(())
 }
 

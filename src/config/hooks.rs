@@ -1,5 +1,8 @@
-//! The section `hooks`: for now only whether it is sound and names a script (PROTOCOL 7).
+//! The section `hooks`: scripts at three stages of a recording (PROTOCOL 7).
+//!
+//! A URL of a hook may hold a password or a key, so no problem repeats one.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
@@ -7,33 +10,241 @@ use super::reader::{Field, Section};
 /// The default of the reference's recorder.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Processes of one script. Each is there from the start, needed or not.
+const POOL_SIZE_MAX: u32 = 64;
+/// What a step begins with that is no program.
+const HTTP_REQUEST: &str = "http-request";
+const SCRIPT_ALLOWED: &str = "the path of a script, or `http-request URL`, is required";
 
-/// Whether any script is named.
-pub(super) fn read(root: &Section<'_>) -> bool {
-    let section = root.section("hooks");
-    let mut any = false;
-    for stage in ["post_recording", "pre_transcoding", "post_transcoding"] {
-        if let Some(field) = section.field(stage) {
-            any |= read_stage(&section, stage, &field);
-        }
-    }
-    any
+/// When hooks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The raw file is in its place.
+    PostRecording,
+    /// A job was taken.
+    PreTranscoding,
+    /// The MP4 is in its place.
+    PostTranscoding,
 }
 
-/// Either a list of scripts (the older form) or a section with `scripts`.
-fn read_stage(hooks: &Section<'_>, stage: &str, field: &Field<'_>) -> bool {
-    if let Some(items) = field.items() {
-        return items.iter().filter(|item| item.text("the path of a script").is_some()).count() > 0;
+impl Stage {
+    pub const ALL: [Self; 3] = [Self::PostRecording, Self::PreTranscoding, Self::PostTranscoding];
+
+    /// As it is written in the file and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PostRecording => "post_recording",
+            Self::PreTranscoding => "pre_transcoding",
+            Self::PostTranscoding => "post_transcoding",
+        }
     }
-    let section = hooks.section(stage);
-    section.whole("pool_size", 0..=1000, 1);
-    section.duration("hook_timeout", Duration::ZERO..=HOOK_TIMEOUT_MAX, HOOK_TIMEOUT);
-    let mut any = false;
+
+    /// The stages that a node of this mode comes to.
+    #[must_use]
+    pub fn of(mode: super::Mode) -> Vec<Self> {
+        let comes_to = |stage: &Self| if *stage == Self::PostRecording { mode.records() } else { mode.transcodes() };
+        Self::ALL.into_iter().filter(comes_to).collect()
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Stage {
+    type Err = String;
+
+    /// # Errors
+    /// The words that are allowed, where `text` is none of them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|stage| stage.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| format!("one of {} is allowed", Self::ALL.map(Self::as_str).join(", ")))
+    }
+}
+
+/// `hooks`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HooksConfig {
+    pub post_recording: StageConfig,
+    pub pre_transcoding: StageConfig,
+    pub post_transcoding: StageConfig,
+}
+
+impl HooksConfig {
+    #[must_use]
+    pub fn stage(&self, stage: Stage) -> &StageConfig {
+        match stage {
+            Stage::PostRecording => &self.post_recording,
+            Stage::PreTranscoding => &self.pre_transcoding,
+            Stage::PostTranscoding => &self.post_transcoding,
+        }
+    }
+
+    /// What of it must never be seen in a log.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let steps = Stage::ALL.into_iter().flat_map(|stage| &self.stage(stage).steps);
+        steps.flat_map(|step| match step {
+            Step::HttpRequest { url } => url.secrets(),
+            Step::Script { .. } => Vec::new(),
+        })
+    }
+}
+
+/// One stage: a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageConfig {
+    /// Processes of each long-lived script, 1 to 64.
+    pub pool_size: usize,
+    /// The longest that a step may take; never zero.
+    pub timeout: Duration,
+    /// In this order; none: the stage does nothing.
+    pub steps: Vec<Step>,
+}
+
+impl Default for StageConfig {
+    fn default() -> Self {
+        Self { pool_size: 1, timeout: HOOK_TIMEOUT, steps: Vec::new() }
+    }
+}
+
+/// One step of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Script {
+        /// The program and its arguments; never empty.
+        command: Vec<String>,
+        /// Started for each event, instead of once.
+        one_shot: bool,
+    },
+    HttpRequest {
+        url: HookUrl,
+    },
+}
+
+/// Where a hook is POSTed to; its user info and its query are secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HookUrl(url::Url);
+
+impl HookUrl {
+    /// # Errors
+    /// What is wrong with it, without a word of it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let url = url::Url::parse(text).map_err(|error| format!("found a URL with a fault: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("found a URL that is neither http:// nor https://".to_owned());
+        }
+        Ok(Self(url))
+    }
+
+    /// In full: only for the request itself.
+    #[must_use]
+    pub fn expose(&self) -> &url::Url {
+        &self.0
+    }
+
+    fn secrets(&self) -> Vec<&str> {
+        let user = Some(self.0.username()).filter(|user| !user.is_empty());
+        // What stands in the URL: a text that was URL-encoded there is masked in that form.
+        user.into_iter().chain(self.0.password()).chain(self.0.query()).collect()
+    }
+}
+
+impl fmt::Display for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0.clone();
+        let has_user = !shown.username().is_empty() || shown.password().is_some();
+        // Neither can fail: http and https have a host.
+        let _ = shown.set_password(None);
+        let _ = shown.set_username(if has_user { "redacted" } else { "" });
+        if shown.query().is_some() {
+            shown.set_query(Some("redacted"));
+        }
+        f.write_str(shown.as_str())
+    }
+}
+
+impl fmt::Debug for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+pub(super) fn read(root: &Section<'_>) -> HooksConfig {
+    let section = root.section("hooks");
+    let stage = |stage: Stage| {
+        section.field(stage.as_str()).map_or_else(StageConfig::default, |field| read_stage(&section, stage, &field))
+    };
+    HooksConfig {
+        post_recording: stage(Stage::PostRecording),
+        pre_transcoding: stage(Stage::PreTranscoding),
+        post_transcoding: stage(Stage::PostTranscoding),
+    }
+}
+
+/// Either a section with `scripts`, or the older form: a list of scripts, each of which was started for every event.
+fn read_stage(hooks: &Section<'_>, stage: Stage, field: &Field<'_>) -> StageConfig {
+    if let Some(items) = field.items() {
+        let steps = items.iter().filter_map(|item| step(item, true)).collect();
+        return StageConfig { steps, ..StageConfig::default() };
+    }
+    let section = hooks.section(stage.as_str());
+    let timeout = section.duration("hook_timeout", Duration::ZERO..=HOOK_TIMEOUT_MAX, HOOK_TIMEOUT);
+    let pool_size = section.whole("pool_size", 0..=POOL_SIZE_MAX, 1);
+    let mut steps = Vec::new();
     for item in section.list("scripts") {
         let Some(script) = item.section() else { continue };
-        let path = script.required("script", "the path of a script, or `http-request URL`, is required");
-        any |= path.and_then(|path| path.text("a text")).is_some();
-        script.flag("is_one_shot", false);
+        let path = script.required("script", SCRIPT_ALLOWED);
+        let one_shot = script.flag("is_one_shot", false);
+        steps.extend(path.and_then(|path| step(&path, one_shot)));
     }
-    any
+    StageConfig {
+        // Zero is the reference's way to say "the default", of both.
+        pool_size: usize::try_from(pool_size.max(1)).unwrap_or(1),
+        timeout: if timeout.is_zero() { HOOK_TIMEOUT } else { timeout },
+        steps,
+    }
+}
+
+/// `None`: a problem was noted.
+fn step(field: &Field<'_>, one_shot: bool) -> Option<Step> {
+    let text = field.text("the path of a script")?;
+    if let Some(url) = text.strip_prefix(HTTP_REQUEST).filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
+        return match HookUrl::parse(url.trim()) {
+            Ok(url) => Some(Step::HttpRequest { url }),
+            Err(why) => {
+                field.problem(format!("{why}; `http-request https://host/path` is allowed"));
+                None
+            }
+        };
+    }
+    let command = shell_words::split(&text).ok().filter(|command| command.first().is_some_and(|it| !it.is_empty()));
+    if command.is_none() {
+        field.problem(format!(
+            "no command: {SCRIPT_ALLOWED}; arguments may follow, and every ' and \" needs its partner"
+        ));
+    }
+    command.map(|command| Step::Script { command, one_shot })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_in_a_url_is_not_shown() {
+        let url = HookUrl::parse("https://joe:correct-horse@hooks.example.com:8443/a/b?key=battery-staple").unwrap();
+        assert_eq!(url.to_string(), "https://redacted@hooks.example.com:8443/a/b?redacted");
+        assert_eq!(format!("{url:?}"), url.to_string());
+        assert_eq!(url.secrets(), ["joe", "correct-horse", "key=battery-staple"]);
+        let plain = HookUrl::parse("http://127.0.0.1:1/x").unwrap();
+        assert_eq!((plain.to_string().as_str(), plain.secrets().len()), ("http://127.0.0.1:1/x", 0));
+        for wrong in ["ftp://a/b", "", "hooks.example.com", "https://"] {
+            assert!(HookUrl::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::protocol::ids::RecorderId;
 
+pub use hooks::{HookUrl, HooksConfig, Stage, StageConfig, Step};
 pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
@@ -33,8 +34,7 @@ pub struct Config {
     pub chrome: ChromeConfig,
     pub server: ServerConfig,
     pub nats: NatsConfig,
-    /// `hooks` names at least one script (they are not run yet; the program says so at start).
-    pub hooks_configured: bool,
+    pub hooks: HooksConfig,
 }
 
 /// A configuration that can be used, and what is odd about its file.
@@ -60,6 +60,7 @@ impl Config {
     pub fn secrets(&self) -> Vec<&str> {
         let mut secrets = vec![self.server.api_secret.as_str()];
         secrets.extend(self.nats.urls.iter().flat_map(|url| nats::secrets_of(url)));
+        secrets.extend(self.hooks.secrets());
         secrets
     }
 }
@@ -90,8 +91,8 @@ fn read(root: &reader::Section<'_>) -> Option<Config> {
     let chrome = chrome::read(root);
     let server = server::read(root);
     let nats = nats::read(root);
-    let hooks_configured = hooks::read(root);
-    Some(Config { recorder: recorder?, log, ffmpeg, chrome, server: server?, nats: nats?, hooks_configured })
+    let hooks = hooks::read(root);
+    Some(Config { recorder: recorder?, log, ffmpeg, chrome, server: server?, nats: nats?, hooks })
 }
 
 /// What this node does.

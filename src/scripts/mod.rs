@@ -1,3 +1,25 @@
 //! The operator's own programs, run at fixed points of a recording's way.
 
+use std::path::Path;
+
+use crate::process;
+
+pub mod hooks;
 pub mod post_processing;
+
+/// Why `program` cannot be run, as far as can be seen; `None`: it can.
+fn why_not_runnable(program: &Path) -> Option<&'static str> {
+    if process::find_program(program).is_some() {
+        return None;
+    }
+    Some(match std::fs::metadata(program) {
+        // As exec does: a name without a slash is looked for on PATH only.
+        _ if program.components().count() == 1 && !program.is_absolute() => {
+            "no executable of this name is on PATH (for a file in the working directory write ./NAME)"
+        }
+        Ok(metadata) if metadata.is_dir() => "it is a directory",
+        Ok(_) => "it is not executable (chmod +x it)",
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such file",
+        Err(_) => "it cannot be read",
+    })
+}

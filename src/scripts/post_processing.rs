@@ -149,22 +149,7 @@ impl std::fmt::Display for Problem {
 /// What is wrong with the list, for the start of the program.
 #[must_use]
 pub fn check(scripts: &[PathBuf]) -> Vec<Problem> {
-    let problem = |script: &PathBuf| {
-        if process::find_program(script).is_some() {
-            return None;
-        }
-        let why = match std::fs::metadata(script) {
-            // As exec does: a name without a slash is looked for on PATH only.
-            _ if script.components().count() == 1 && !script.is_absolute() => {
-                "no executable of this name is on PATH (for a file in the working directory write ./NAME)"
-            }
-            Ok(metadata) if metadata.is_dir() => "it is a directory",
-            Ok(_) => "it is not executable (chmod +x it)",
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such file",
-            Err(_) => "it cannot be read",
-        };
-        Some(Problem { script: script.clone(), why })
-    };
+    let problem = |script: &PathBuf| super::why_not_runnable(script).map(|why| Problem { script: script.clone(), why });
     scripts.iter().filter_map(problem).collect()
 }
 

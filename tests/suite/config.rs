@@ -78,7 +78,16 @@ fn a_reference_configuration_loads_unchanged() {
     assert_eq!(config.server.host, "https://meet.example.com");
     assert_eq!(config.server.api_secret, "0123456789", "as it is written, though YAML takes it for a number");
     assert_eq!(config.nats.urls, ["nats://127.0.0.1:4222", "tls://nats.example.com:4222"]);
-    assert!(config.hooks_configured);
+    let post = &config.hooks.post_recording;
+    assert_eq!((post.pool_size, post.timeout), (2, Duration::from_secs(5400)));
+    let script = |path: &str, one_shot| Step::Script { command: vec![path.to_owned()], one_shot };
+    let url = HookUrl::parse("https://hooks.example.com/recorded").unwrap();
+    assert_eq!(post.steps, [script("./scripts/upload.sh", true), Step::HttpRequest { url }]);
+    // The older form, whose scripts were started for each event.
+    let pre = &config.hooks.pre_transcoding;
+    assert_eq!((pre.pool_size, pre.timeout), (1, Duration::from_secs(3600)));
+    assert_eq!(pre.steps, [script("./scripts/download.sh", true)]);
+    assert_eq!(config.hooks.post_transcoding, StageConfig::default());
 }
 
 #[test]
@@ -117,7 +126,7 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.ffmpeg.recording.pre_input[..2], ["-loglevel", "error"]);
     assert_eq!(config.ffmpeg.rtmp.post_input.last().map(String::as_str), Some("flv"));
     assert_eq!(config.chrome.path, None);
-    assert!(!config.hooks_configured);
+    assert_eq!(config.hooks, HooksConfig::default());
 }
 
 #[test]
@@ -169,8 +178,15 @@ fn a_value_may_be_spelled_in_other_ways() {
         with("ffmpeg_settings.rtmp: {pre_input: \"\", post_input: \"-f 'a b'\"}").ffmpeg.rtmp.post_input,
         ["-f", "a b"]
     );
-    assert!(!with("hooks.post_recording: []").hooks_configured);
-    assert!(with("hooks.post_recording: [./a.sh]").hooks_configured);
+    assert_eq!(with("hooks.post_recording: []").hooks, HooksConfig::default());
+    let hooks =
+        with("hooks.post_recording: {pool_size: 0, hook_timeout: 0, scripts: [{script: \"python3 -u 'a b.py'\"}]}")
+            .hooks;
+    let command = ["python3", "-u", "a b.py"].map(str::to_owned).to_vec();
+    assert_eq!(
+        hooks.post_recording,
+        StageConfig { steps: vec![Step::Script { command, one_shot: false }], ..StageConfig::default() }
+    );
 }
 
 #[test]

@@ -1,0 +1,399 @@
+//! Removes what a hook has put somewhere and wants cleaned up (`should_cleanup`), and nothing else.
+//!
+//! A hook's answer is a text from outside, and the tree behind it may change while it is removed. So nothing here goes by
+//! path: from `/` down each directory is opened by name in the one before, never through a symbolic link (openat2(2),
+//! `RESOLVE_NO_SYMLINKS`) and below the returned place never into another mount (`RESOLVE_NO_XDEV`), and is held against
+//! what is protected by device and inode, which no other name or bind mount can disguise.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::config::RecorderConfig;
+
+/// A deeper tree is not walked: each level holds a file descriptor.
+const DEEPEST: usize = 64;
+
+/// What is never removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protected {
+    /// Neither it nor anything in it nor what contains it.
+    pub main_path: PathBuf,
+    /// Neither these nor what contains them; what lies in them may be.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Protected {
+    /// The directories of this node, of its user, and of the process.
+    #[must_use]
+    pub fn of(recorder: &RecorderConfig) -> Self {
+        let mut dirs = vec![recorder.temporary_dir.clone(), recorder.state_dir.clone(), std::env::temp_dir()];
+        dirs.extend(std::env::var_os("HOME").map(PathBuf::from));
+        dirs.extend(std::env::current_dir());
+        dirs.extend(std::env::current_exe());
+        Self { main_path: recorder.main_path.clone(), dirs }
+    }
+}
+
+/// Why something is left where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    #[error("{path} is left where it is: {why}", path = .path.display())]
+    Refused { path: PathBuf, why: &'static str },
+    /// Part of it may be gone.
+    #[error("cannot remove {path}: {source}", path = .path.display())]
+    Disk { path: PathBuf, source: io::Error },
+}
+
+/// What makes a directory the same under any name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// Removes the directory or file `returned`, with all that is in it; one that is not there is removed. Blocks.
+///
+/// # Errors
+/// Where it may not be removed (nothing was touched then, unless a mount or a protected directory came to light further
+/// down), or the disk failed.
+pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError> {
+    let refused = |why| CleanupError::Refused { path: returned.to_owned(), why };
+    if !returned.is_absolute() {
+        return Err(refused("it is no absolute path"));
+    }
+    let mut names = Vec::new();
+    for part in returned.components() {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(name) => names.push(name),
+            _ => return Err(refused("it holds `..`")),
+        }
+    }
+    let Some((last, parents)) = names.split_last() else { return Err(refused("it is the root directory")) };
+    if parents.is_empty() {
+        return Err(refused("it lies directly under the root directory"));
+    }
+    let guard = Guard::new(protected).map_err(|(path, source)| CleanupError::Disk { path, source })?;
+    let failed = |errno: Errno| match errno {
+        Errno::LOOP => refused("a symbolic link leads to it, or it is one"),
+        Errno::XDEV => refused("something is mounted there"),
+        errno => CleanupError::Disk { path: returned.to_owned(), source: errno.into() },
+    };
+    let at_root = rustix::fs::open("/", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let mut dir = at_root.map_err(failed)?;
+    for name in parents {
+        dir = match open_dir(&dir, &c_name(name).map_err(failed)?, OFlags::PATH, ResolveFlags::empty()) {
+            Ok(dir) => dir,
+            // Not there, so neither is what would be in it.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        if guard.main_path == identity(&dir).map_err(failed)? {
+            return Err(refused("it lies in recorder.copy_to_path.main_path"));
+        }
+    }
+    let last = c_name(last).map_err(failed)?;
+    let kind = match rustix::fs::statat(&dir, &last, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(failed(errno)),
+    };
+    match kind {
+        FileType::RegularFile => match rustix::fs::unlinkat(&dir, &last, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        },
+        FileType::Directory => {
+            let tree = open_dir(&dir, &last, OFlags::RDONLY, ResolveFlags::NO_XDEV).map_err(failed)?;
+            if guard.contains_protected(identity(&tree).map_err(failed)?) {
+                return Err(refused("it is, or contains, a directory of the recorder, of its user or of the system"));
+            }
+            empty(&tree, returned, &guard, DEEPEST)?;
+            match rustix::fs::unlinkat(&dir, &last, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(errno) => Err(failed(errno)),
+            }
+        }
+        FileType::Symlink => Err(failed(Errno::LOOP)),
+        _ => Err(refused("it is neither a directory nor a file")),
+    }
+}
+
+/// Removes all that is in `dir`, which is called `path` in errors.
+fn empty(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), CleanupError> {
+    let refused = |why| CleanupError::Refused { path: path.to_owned(), why };
+    let failed = |errno: Errno| CleanupError::Disk { path: path.to_owned(), source: errno.into() };
+    let Some(depth) = depth.checked_sub(1) else { return Err(refused("its tree is too deep")) };
+    // Something may have been moved into the tree after it was looked at.
+    if guard.protects(identity(dir).map_err(failed)?) {
+        return Err(refused("it is a directory of the recorder, of its user or of the system"));
+    }
+    for entry in Dir::read_from(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let inner = || path.join(OsStr::new(&*name.to_string_lossy()));
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(failed(errno)),
+        };
+        let flags = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let inner = inner();
+            match open_dir(dir, name, OFlags::RDONLY, ResolveFlags::NO_XDEV | ResolveFlags::BENEATH) {
+                Ok(child) => empty(&child, &inner, guard, depth)?,
+                Err(Errno::NOENT) => continue,
+                Err(Errno::XDEV) => {
+                    return Err(CleanupError::Refused { path: inner, why: "something is mounted there" });
+                }
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    return Err(CleanupError::Refused { path: inner, why: "it is changed while it is removed" });
+                }
+                Err(errno) => return Err(CleanupError::Disk { path: inner, source: errno.into() }),
+            }
+            AtFlags::REMOVEDIR
+        } else {
+            // A symbolic link itself goes, not what it leads to.
+            AtFlags::empty()
+        };
+        match rustix::fs::unlinkat(dir, name, flags) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(CleanupError::Disk { path: inner(), source: errno.into() }),
+        }
+    }
+    Ok(())
+}
+
+/// Opens the directory `name` in `dir`, itself and not by a link. `access`: `PATH` asks for no right to list it.
+fn open_dir(dir: impl AsFd, name: &CStr, access: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = resolve | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
+        // `O_DIRECTORY` on a link, or on a file that is not one.
+        Err(Errno::NOTDIR) if is_link(&dir, name) => Err(Errno::LOOP),
+        opened => opened,
+    }
+}
+
+fn is_link(dir: impl AsFd, name: &CStr) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+fn identity(dir: impl AsFd) -> Result<Identity, Errno> {
+    let stat = rustix::fs::fstat(dir)?;
+    Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
+}
+
+fn c_name(name: &OsStr) -> Result<CString, Errno> {
+    CString::new(name.as_encoded_bytes()).map_err(|_| Errno::INVAL)
+}
+
+/// What is protected, as it is on the disk.
+struct Guard {
+    main_path: Identity,
+    /// `main_path` and the others.
+    own: Vec<Identity>,
+    /// All that contains one of them.
+    above: Vec<Identity>,
+}
+
+impl Guard {
+    /// # Errors
+    /// Where `main_path` is not there: nothing can be held against it.
+    fn new(protected: &Protected) -> Result<Self, (PathBuf, io::Error)> {
+        let of = |path: &Path| fs::metadata(path).map(|data| Identity { device: data.dev(), inode: data.ino() });
+        let main_path = of(&protected.main_path).map_err(|error| (protected.main_path.clone(), error))?;
+        let (mut own, mut above) = (vec![main_path], Vec::new());
+        for path in protected.dirs.iter().chain([&protected.main_path]) {
+            // One that is not there cannot be removed.
+            own.extend(of(path));
+            // By its name, and by where that leads.
+            let named = std::path::absolute(path).into_iter().chain(fs::canonicalize(path));
+            for path in named {
+                above.extend(path.ancestors().skip(1).filter_map(|path| of(path).ok()));
+            }
+        }
+        Ok(Self { main_path, own, above })
+    }
+
+    fn protects(&self, dir: Identity) -> bool {
+        self.own.contains(&dir)
+    }
+
+    fn contains_protected(&self, dir: Identity) -> bool {
+        self.protects(dir) || self.above.contains(&dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    struct Place {
+        dir: tempfile::TempDir,
+        protected: Protected,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let base = fs::canonicalize(dir.path()).unwrap();
+            for name in ["main/room", "tmp/parts/.state", "got/a/b"] {
+                fs::create_dir_all(base.join(name)).unwrap();
+            }
+            for name in ["main/room/x.mp4", "got/x.mkv", "got/a/b/y"] {
+                fs::write(base.join(name), name).unwrap();
+            }
+            let dirs = vec![base.join("tmp/parts"), base.join("tmp/parts/.state"), base.join("gone")];
+            Self { dir, protected: Protected { main_path: base.join("main"), dirs } }
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.protected.main_path.parent().unwrap().join(name)
+        }
+
+        fn remove(&self, name: &str) -> Result<(), CleanupError> {
+            remove(&self.at(name), &self.protected)
+        }
+
+        /// Refused, and everything is where it was.
+        fn refuses(&self, path: &Path, why: &str) {
+            let error = remove(path, &self.protected).unwrap_err();
+            assert!(matches!(error, CleanupError::Refused { .. }), "{}: {error}", path.display());
+            assert!(error.to_string().contains(why), "{}: {error}", path.display());
+            for name in ["main/room/x.mp4", "got/x.mkv", "got/a/b/y", "tmp/parts/.state"] {
+                assert!(self.at(name).exists(), "{name} is gone after {}", path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_hook_made_is_removed_and_once_more_is_no_fault() {
+        let place = Place::new();
+        place.remove("got/a/b/y").unwrap();
+        assert!(!place.at("got/a/b/y").exists() && place.at("got/a/b").exists());
+        for _ in 0..2 {
+            place.remove("got/").unwrap();
+            assert!(!place.at("got").exists());
+        }
+        place.remove("got/a").unwrap();
+        // Below the other directories a hook may have its own.
+        fs::create_dir_all(place.at("tmp/parts/download")).unwrap();
+        place.remove("tmp/parts/download").unwrap();
+        assert!(place.at("tmp/parts/.state").exists() && place.at("main/room/x.mp4").exists());
+        assert!(place.dir.path().exists());
+    }
+
+    #[test]
+    fn what_is_protected_is_refused_under_any_name() {
+        let place = Place::new();
+        symlink(place.at("main"), place.at("link")).unwrap();
+        symlink(place.at("got"), place.at("other")).unwrap();
+        for (name, why) in [
+            ("main", "is, or contains"),
+            ("main/room", "lies in"),
+            ("main/room/x.mp4", "lies in"),
+            ("tmp", "is, or contains"),
+            ("tmp/parts", "is, or contains"),
+            ("tmp/parts/.state", "is, or contains"),
+            ("", "is, or contains"),
+            ("link", "symbolic link"),
+            ("link/room", "symbolic link"),
+            ("other", "symbolic link"),
+            ("other/a", "symbolic link"),
+            ("got/../main/room", "`..`"),
+        ] {
+            place.refuses(&place.at(name), why);
+        }
+        for (path, why) in [("/", "root"), ("/usr", "directly under"), ("got", "absolute"), ("", "absolute")] {
+            place.refuses(Path::new(path), why);
+        }
+        let proc = PathBuf::from(format!("/proc/{}/cwd", std::process::id()));
+        place.refuses(&proc, "symbolic link");
+        // A path that leads to main_path by another name is still main_path's.
+        let by_link = Protected { main_path: place.at("link"), dirs: Vec::new() };
+        for name in ["main", "main/room"] {
+            assert!(matches!(remove(&place.at(name), &by_link), Err(CleanupError::Refused { .. })), "{name}");
+        }
+        assert!(place.at("main/room/x.mp4").exists());
+        // Nothing is removed as long as nobody knows where main_path is.
+        let unmounted = Protected { main_path: place.at("gone"), dirs: Vec::new() };
+        assert!(matches!(remove(&place.at("got"), &unmounted), Err(CleanupError::Disk { .. })));
+        assert!(place.at("got/a/b/y").exists());
+    }
+
+    #[test]
+    fn links_within_a_tree_go_and_what_they_lead_to_stays() {
+        let place = Place::new();
+        symlink(place.at("main"), place.at("got/a/to_main")).unwrap();
+        symlink(place.at("main/room/x.mp4"), place.at("got/a/b/to_file")).unwrap();
+        symlink("..", place.at("got/up")).unwrap();
+        symlink("loop", place.at("got/loop")).unwrap();
+        place.remove("got").unwrap();
+        assert!(!place.at("got").exists() && place.at("main/room/x.mp4").exists() && place.at("tmp").exists());
+    }
+
+    #[test]
+    fn a_protected_directory_that_was_moved_into_the_tree_stays() {
+        let place = Place::new();
+        let guard = Guard::new(&place.protected).map_err(|(_, error)| error).unwrap();
+        fs::rename(place.at("main"), place.at("got/a/main")).unwrap();
+        let tree = rustix::fs::open(place.at("got"), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+        let error = empty(&tree, &place.at("got"), &guard, DEEPEST).unwrap_err();
+        assert!(matches!(error, CleanupError::Refused { .. }), "{error}");
+        assert!(place.at("got/a/main/room/x.mp4").exists());
+    }
+
+    #[test]
+    fn a_tree_without_bottom_and_another_mount_are_refused() {
+        let place = Place::new();
+        let mut deep = place.at("deep");
+        for _ in 0..DEEPEST + 1 {
+            deep.push("d");
+        }
+        fs::create_dir_all(&deep).unwrap();
+        let error = place.remove("deep").unwrap_err();
+        assert!(error.to_string().contains("too deep"), "{error}");
+        // On every Linux something is mounted at one of these.
+        for mount in ["/dev/shm", "/dev/pts"] {
+            if fs::metadata(mount).is_ok_and(|of| of.dev() != fs::metadata("/dev").map_or(0, |dev| dev.dev())) {
+                place.refuses(Path::new(mount), "mounted");
+            }
+        }
+    }
+
+    /// Somebody exchanges a directory for a link to `main_path` and back, as fast as he can, while it is removed.
+    #[test]
+    fn a_directory_that_is_exchanged_for_a_link_leads_nowhere() {
+        let place = Place::new();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = symlink(place.at("main"), place.at("got/swap"));
+                    let _ = fs::remove_file(place.at("got/swap"));
+                    let _ = fs::create_dir_all(place.at("got/swap/room"));
+                    let _ = fs::remove_dir_all(place.at("got/swap"));
+                }
+            });
+            for _ in 0..300 {
+                let _ = fs::create_dir_all(place.at("got/a"));
+                // It may fail as often as it likes.
+                let _ = place.remove("got");
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert!(place.at("main/room/x.mp4").exists());
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a pipeline came to no good end.
+
+use std::time::Duration;
+
+use super::payload::Refused;
+use crate::config::Stage;
+use crate::process::{Exit, SpawnError, Tail};
+
+/// Lines of standard error that are told of a script that failed.
+const LAST_WORDS: usize = 3;
+
+/// Why a stage has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// Nothing is wrong with the recording or the scripts: try again after the next start.
+    #[error("hooks.{stage}: stopped, because the program is shutting down")]
+    Stopped { stage: Stage },
+    #[error("hooks.{stage}: step {number} ({script}): {failure}")]
+    Failed {
+        stage: Stage,
+        /// From 1.
+        number: usize,
+        script: String,
+        failure: Failure,
+    },
+}
+
+/// Why a step has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Start(#[from] SpawnError),
+    #[error("it did not answer within {} (hook_timeout) and was ended; it said: {words}", humantime::format_duration(*limit))]
+    Timeout { limit: Duration, words: String },
+    /// A long-lived one, also on its second try.
+    #[error("it ended before it answered, twice ({exit}); it said: {words}")]
+    Died { exit: Exit, words: String },
+    /// A one-shot one.
+    #[error("it failed ({exit}); it said: {words}")]
+    Exit { exit: Exit, words: String },
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("{0}")]
+    Http(String),
+}
+
+/// The end of what a script wrote to its standard error.
+pub(super) fn last_words(tail: &Tail) -> String {
+    tail.words(LAST_WORDS)
+}

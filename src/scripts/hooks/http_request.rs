@@ -1,0 +1,94 @@
+//! The built-in `http-request URL`: what a script would get on standard input is POSTed, and the answer's body is its output.
+
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+
+use super::answer::{self, LONGEST_ANSWER, NoAnswer};
+use super::failure::Failure;
+use super::payload::Object;
+use crate::config::HookUrl;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Asks once; a connection that cannot be made is tried once more.
+pub(super) async fn post(url: &HookUrl, given: &Object, limit: Duration) -> Result<Result<Object, NoAnswer>, Failure> {
+    let client = client(url)?;
+    let body = serde_json::to_vec(given).unwrap_or_default();
+    let asked = async {
+        match ask(&client, url, body.clone()).await {
+            Err(Trouble::Connection(why)) => {
+                tracing::warn!("the request failed and is sent once more: {why}");
+                ask(&client, url, body).await
+            }
+            answer => answer,
+        }
+    };
+    match tokio::time::timeout(limit, asked).await {
+        Ok(Ok(body)) => {
+            if body.len() > LONGEST_ANSWER {
+                return Ok(Err(NoAnswer::TooLong { first: answer::printable(&body) }));
+            }
+            Ok(answer::of_output(&body, false))
+        }
+        Ok(Err(Trouble::Connection(why) | Trouble::Other(why))) => Err(Failure::Http(why)),
+        Err(_) => Err(Failure::Http(format!("no answer within {} (hook_timeout)", humantime::format_duration(limit)))),
+    }
+}
+
+enum Trouble {
+    /// The request has not left this machine.
+    Connection(String),
+    Other(String),
+}
+
+impl From<reqwest::Error> for Trouble {
+    fn from(error: reqwest::Error) -> Self {
+        let connection = error.is_connect();
+        let why = causes(error);
+        if connection { Self::Connection(why) } else { Self::Other(why) }
+    }
+}
+
+/// The body of a good answer; longer than [`LONGEST_ANSWER`], only its beginning.
+async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<Vec<u8>, Trouble> {
+    let request = client.post(url.expose().clone()).header(CONTENT_TYPE, "application/json").body(body);
+    let mut response = request.send().await?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST_ANSWER {
+            break;
+        }
+    }
+    if !status.is_success() {
+        let moved =
+            if status.is_redirection() { "; redirects are not followed: give the URL where it really is" } else { "" };
+        return Err(Trouble::Other(format!("it answered {status}{moved}: {}", answer::printable(&body))));
+    }
+    Ok(body)
+}
+
+/// Made anew each time: events are rare, and a connection that was kept would mostly be closed by then.
+fn client(url: &HookUrl) -> Result<reqwest::Client, Failure> {
+    crate::tls::provide_crypto();
+    // A redirect would take the recording's data, and a password in the URL, elsewhere.
+    let mut client = reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).redirect(Policy::none());
+    if url.expose().scheme() == "http" {
+        // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
+        client = client.tls_certs_only([]);
+    }
+    client.build().map_err(|error| {
+        Failure::Http(format!(
+            "HTTP cannot be set up ({}); for https the package ca-certificates must be installed",
+            causes(error)
+        ))
+    })
+}
+
+/// The error and its causes: the first alone only says that the request failed. The URL is not in it.
+fn causes(error: reqwest::Error) -> String {
+    format!("{:#}", anyhow::Error::new(error.without_url()))
+}

@@ -1,0 +1,407 @@
+//! What hooks are told of a recording, and what they may say of it (PROTOCOL 7). Pure.
+//!
+//! Between the steps of a pipeline JSON objects flow: what a step answers is laid over what it was given, so that it may
+//! answer with only what it changes, and keys that nobody here knows travel along. `null`, an empty text and an empty list
+//! mean that a field is not set, as they do where Go writes them.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::protocol::ids::RecorderId;
+use crate::protocol::job::{Job, RawFileName, Work};
+use crate::protocol::request::RecordingInfo;
+use crate::scripts::post_processing::megabytes;
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
+
+/// A longer path is not one, in bytes (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+/// A longer error is cut, in characters: it goes into logs, and to the server.
+const LONGEST_ERROR: usize = 1000;
+
+/// What is done to the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// One raw file becomes an MP4.
+    Single,
+    /// Several MP4s become one.
+    Merge,
+}
+
+/// The fields of PROTOCOL 7. Those that name the recording cannot be changed by a hook.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Payload {
+    pub task: Task,
+    pub recording_id: String,
+    pub room_table_id: i64,
+    pub room_id: String,
+    pub room_sid: String,
+    /// The node that recorded it.
+    pub recorder_id: String,
+    /// Of the file in `input_path`; after the pipeline, of the file in `output_path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// MB (10⁶ bytes), two decimals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_size: Option<f64>,
+    /// The directory of the file, without its name.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text")]
+    pub input_path: Option<PathBuf>,
+    /// The files of a merge.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "path_texts")]
+    pub input_paths: Vec<PathBuf>,
+    /// Where a hook has put the file. Only its text was checked, and after `post_recording` it may be no path at all: a
+    /// store's URL that only the `pre_transcoding` hook of the other side understands.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text")]
+    pub output_path: Option<PathBuf>,
+    /// `output_path` is to be removed when the job is over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub should_cleanup: bool,
+    /// What the job named, for a hook that put it there to remove it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text")]
+    pub source_for_cleanup: Option<PathBuf>,
+}
+
+/// A field in an answer that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the field `{field}` of its answer {why}")]
+pub struct InvalidField {
+    pub field: &'static str,
+    pub why: String,
+}
+
+/// Why an answer is not laid over what its step was given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The step says that it has failed.
+    #[error("it answered with the error {0:?}")]
+    Error(String),
+    #[error(transparent)]
+    Field(#[from] InvalidField),
+}
+
+impl Payload {
+    /// One file: a raw file for `post_recording` and `pre_transcoding`, the MP4 for `post_transcoding`. `bytes`: its size,
+    /// where it is known.
+    #[must_use]
+    pub fn single(
+        info: &RecordingInfo,
+        recorder: &RecorderId,
+        input_path: &Path,
+        file_name: &str,
+        bytes: Option<u64>,
+    ) -> Self {
+        Self {
+            file_name: Some(file_name.to_owned()),
+            file_size: bytes.map(megabytes),
+            input_path: Some(input_path.to_owned()),
+            ..Self::of(Task::Single, info, recorder)
+        }
+    }
+
+    /// The files that are to become one.
+    #[must_use]
+    pub fn merge(info: &RecordingInfo, recorder: &RecorderId, input_paths: &[PathBuf]) -> Self {
+        Self { input_paths: input_paths.to_vec(), ..Self::of(Task::Merge, info, recorder) }
+    }
+
+    /// A job as it came from the queue: for `pre_transcoding`.
+    #[must_use]
+    pub fn of_job(job: &Job) -> Self {
+        match &job.work {
+            Work::PostRecording { dir, file_name, .. } => {
+                Self::single(&job.info, &job.recorder_id, dir, file_name.as_str(), None)
+            }
+            Work::Merge { paths } => Self::merge(&job.info, &job.recorder_id, paths),
+        }
+    }
+
+    /// For `post_transcoding`: what the job named, which a hook may clean up.
+    #[must_use]
+    pub fn with_source(mut self, source: &Path) -> Self {
+        self.source_for_cleanup = Some(source.to_owned());
+        self
+    }
+
+    fn of(task: Task, info: &RecordingInfo, recorder: &RecorderId) -> Self {
+        Self {
+            task,
+            recording_id: info.recording_id.to_string(),
+            room_table_id: info.room_table_id,
+            room_id: info.room_id.to_string(),
+            room_sid: info.room_sid.as_str().to_owned(),
+            recorder_id: recorder.to_string(),
+            file_name: None,
+            file_size: None,
+            input_path: None,
+            input_paths: Vec::new(),
+            output_path: None,
+            should_cleanup: false,
+            source_for_cleanup: None,
+        }
+    }
+
+    /// As the first step of a pipeline gets it.
+    #[must_use]
+    pub fn to_object(&self) -> Object {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(object)) => object,
+            // Not possible: a struct of texts, numbers and flags is an object.
+            _ => Object::new(),
+        }
+    }
+
+    /// The same recording with what the pipeline has made of it. `object`: from [`lay_over`], so its types are right.
+    #[must_use]
+    pub fn with(self, object: &Object) -> Self {
+        let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+        let path = |key: &str| text(key).map(PathBuf::from);
+        let paths = object.get("input_paths").and_then(Value::as_array).into_iter().flatten();
+        Self {
+            file_name: text("file_name"),
+            file_size: object.get("file_size").and_then(Value::as_f64),
+            input_path: path("input_path"),
+            input_paths: paths.filter_map(Value::as_str).map(PathBuf::from).collect(),
+            output_path: path("output_path"),
+            should_cleanup: object.get("should_cleanup").and_then(Value::as_bool).unwrap_or(false),
+            source_for_cleanup: path("source_for_cleanup"),
+            ..self
+        }
+    }
+}
+
+/// What names the recording.
+const IDENTITY: [&str; 6] = ["task", "recording_id", "room_table_id", "room_id", "room_sid", "recorder_id"];
+
+/// What a step answered, laid over what it was given.
+///
+/// # Errors
+/// Where the step says that it failed, or a known field cannot be what it says.
+pub fn lay_over(mut given: Object, answer: Object) -> Result<Object, Refused> {
+    // Heard first: whoever reports an error may have left the rest in disorder.
+    if let Some(error) = said_error(answer.get("error"))? {
+        return Err(Refused::Error(error));
+    }
+    for (key, value) in answer {
+        if IDENTITY.contains(&key.as_str()) || key == "error" {
+            continue;
+        }
+        let Some(field) = KNOWN.iter().find(|field| field.0 == key) else {
+            given.insert(key, value);
+            continue;
+        };
+        match (field.1)(&value) {
+            Ok(true) => {
+                given.insert(key, value);
+            }
+            Ok(false) => {
+                given.remove(&key);
+            }
+            Err(why) => return Err(InvalidField { field: field.0, why }.into()),
+        }
+    }
+    Ok(given)
+}
+
+/// Whether this answer names another recording than `given` does.
+#[must_use]
+pub fn names_another(given: &Object, answer: &Object) -> bool {
+    match answer.get("recording_id") {
+        None | Some(Value::Null) => false,
+        Some(id) => given.get("recording_id") != Some(id),
+    }
+}
+
+/// Whether the value is set (`false`: the field is to be unset), or why it cannot be.
+type Check = fn(&Value) -> Result<bool, String>;
+
+const KNOWN: [(&str, Check); 7] = [
+    ("file_name", file_name),
+    ("file_size", number),
+    ("input_path", path),
+    ("input_paths", paths),
+    ("output_path", path),
+    ("should_cleanup", flag),
+    ("source_for_cleanup", path),
+];
+
+fn said_error(value: Option<&Value>) -> Result<Option<String>, InvalidField> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim().chars().take(LONGEST_ERROR).collect())),
+        Some(other) => Err(InvalidField { field: "error", why: wrong_type("a text", other) }),
+    }
+}
+
+fn file_name(value: &Value) -> Result<bool, String> {
+    let Some(name) = text(value)? else { return Ok(false) };
+    RawFileName::parse(name).map_err(|error| format!("is no plain file name: {error}"))?;
+    Ok(true)
+}
+
+fn path(value: &Value) -> Result<bool, String> {
+    let Some(path) = text(value)? else { return Ok(false) };
+    if path.len() > LONGEST_PATH {
+        return Err(format!("is no path: it is {} bytes long, {LONGEST_PATH} are possible", path.len()));
+    }
+    if path.chars().any(char::is_control) {
+        return Err("is no path: it holds a control character".to_owned());
+    }
+    Ok(true)
+}
+
+fn paths(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Array(items) => {
+            for item in items {
+                if !path(item)? {
+                    return Err("holds an empty path".to_owned());
+                }
+            }
+            Ok(!items.is_empty())
+        }
+        other => Err(wrong_type("a list of texts", other)),
+    }
+}
+
+fn number(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Number(number) if number.as_f64().is_some_and(|number| number >= 0.0) => Ok(true),
+        other => Err(wrong_type("a number of megabytes", other)),
+    }
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Bool(_) => Ok(true),
+        other => Err(wrong_type("true or false", other)),
+    }
+}
+
+/// `None`: not set.
+fn text(value: &Value) -> Result<Option<&str>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        other => Err(wrong_type("a text", other)),
+    }
+}
+
+fn wrong_type(expected: &str, found: &Value) -> String {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    format!("is {found}, where {expected} is expected")
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it")]
+fn path_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().unwrap_or(Path::new("")).to_string_lossy().serialize(serializer)
+}
+
+fn path_texts<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{RecordingId, RoomId, RoomSid};
+    use serde_json::json;
+
+    fn payload() -> Payload {
+        let info = RecordingInfo {
+            room_table_id: 852,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::parse("RM_1").unwrap(),
+            recording_id: RecordingId::parse("RM_1-17").unwrap(),
+        };
+        let node = RecorderId::parse("node_01").unwrap();
+        Payload::single(&info, &node, Path::new("/srv/a b"), "RM_1-17_raw.mkv", Some(12_344_999))
+    }
+
+    fn object(value: Value) -> Object {
+        let Value::Object(object) = value else { panic!("{value}") };
+        object
+    }
+
+    #[test]
+    fn what_is_not_set_is_left_out() {
+        let expected = json!({
+            "task": "single", "recording_id": "RM_1-17", "room_table_id": 852, "room_id": "room01", "room_sid": "RM_1",
+            "recorder_id": "node_01", "file_name": "RM_1-17_raw.mkv", "file_size": 12.34, "input_path": "/srv/a b"
+        });
+        assert_eq!(Value::Object(payload().to_object()), expected);
+        assert_eq!(payload().with(&payload().to_object()), payload());
+        let full = Payload {
+            task: Task::Merge,
+            input_paths: vec!["a/b.mp4".into(), "c.mp4".into()],
+            should_cleanup: true,
+            output_path: Some("/x".into()),
+            ..payload().with_source(Path::new("/srv/raw"))
+        };
+        assert_eq!(full.to_object()["input_paths"], json!(["a/b.mp4", "c.mp4"]));
+        assert_eq!(full.clone().with(&full.to_object()), full);
+    }
+
+    #[test]
+    fn an_answer_is_laid_over_and_unknown_keys_travel_along() {
+        let answer = json!({"output_path": "s3://b/x", "file_name": "", "file_size": null, "error": "", "etag": [1],
+            "recording_id": "RM_1-17", "room_id": "another", "task": "merge"});
+        let over = lay_over(payload().to_object(), object(answer)).unwrap();
+        assert_eq!(over["etag"], json!([1]));
+        let after = payload().with(&over);
+        let expected = Payload { output_path: Some("s3://b/x".into()), file_name: None, file_size: None, ..payload() };
+        assert_eq!(after, expected);
+        assert_eq!((over["room_id"].as_str(), over["task"].as_str()), (Some("room01"), Some("single")));
+        assert_eq!(lay_over(over.clone(), Object::new()).unwrap(), over);
+    }
+
+    #[test]
+    fn an_error_and_a_field_of_a_wrong_type_fail_the_stage() {
+        let refused = |answer: Value| lay_over(payload().to_object(), object(answer)).unwrap_err().to_string();
+        assert_eq!(
+            refused(json!({"error": " no room \n", "output_path": 7})),
+            "it answered with the error \"no room\""
+        );
+        for (answer, said) in [
+            (json!({"error": {"code": 1}}), "`error`"),
+            (json!({"output_path": 7}), "`output_path` of its answer is a number, where a text is expected"),
+            (json!({"output_path": "/a\0b"}), "control character"),
+            (json!({"input_path": "/a\nb"}), "control character"),
+            (json!({"output_path": "x".repeat(5000)}), "5000 bytes"),
+            (json!({"should_cleanup": "true"}), "`should_cleanup` of its answer is a text"),
+            (json!({"file_name": "../x"}), "`file_name`"),
+            (json!({"file_name": "-rf"}), "`file_name`"),
+            (json!({"file_size": "12"}), "`file_size`"),
+            (json!({"input_paths": "a"}), "`input_paths`"),
+            (json!({"input_paths": ["a", ""]}), "`input_paths`"),
+            (json!({"source_for_cleanup": []}), "`source_for_cleanup`"),
+        ] {
+            let text = refused(answer.clone());
+            assert!(text.contains(said), "{answer}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_for_another_recording_is_known_by_its_id() {
+        let given = payload().to_object();
+        assert!(!names_another(&given, &object(json!({}))));
+        assert!(!names_another(&given, &object(json!({"recording_id": "RM_1-17"}))));
+        assert!(names_another(&given, &object(json!({"recording_id": "RM_1-18"}))));
+        assert!(names_another(&given, &object(json!({"recording_id": 17}))));
+    }
+}

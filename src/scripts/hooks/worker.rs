@@ -1,0 +1,159 @@
+//! One process of a long-lived script: one request on its standard input, one answer on its standard output, one request
+//! at a time.
+//!
+//! Whoever has put out anything that it was not asked for, or has not read a request to its end, is no longer in step, and
+//! must not be asked again.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{ChildStdin, ChildStdout};
+
+use super::answer::{self, NoAnswer};
+use super::lines::{DRAIN, Line, Lines};
+use super::payload::{self, Object};
+use crate::process::{self, Child, Exit, SpawnError, Spec, Tail};
+
+/// So many lines may a script greet with before its first request.
+const MOST_GREETINGS: usize = 16;
+
+/// A running process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<ChildStdout>,
+    since: Instant,
+    /// It was asked at least once.
+    asked: bool,
+    greetings: usize,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    /// `in_step`: the process may be asked again.
+    Answered { answer: Result<Object, NoAnswer>, in_step: bool },
+    /// It ended, or closed a pipe.
+    Died,
+}
+
+/// What a process did that was not asked anything.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It said something and stays in step; what it said, printable.
+    Greeted(String),
+    /// It is out of step.
+    Spoke(String),
+    Died,
+}
+
+impl Worker {
+    pub(super) async fn start(spec: &Spec) -> Result<Self, SpawnError> {
+        let mut child = process::spawn(spec).await?;
+        let no_pipe = || SpawnError {
+            name: spec.name.clone(),
+            program: spec.program.display().to_string(),
+            source: std::io::Error::other("it was started without pipes"),
+        };
+        let stdin = child.stdin.take().ok_or_else(no_pipe)?;
+        let lines = Lines::new(child.stdout.take().ok_or_else(no_pipe)?);
+        Ok(Self { child, stdin, lines, since: Instant::now(), asked: false, greetings: 0 })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub(super) fn tail(&self) -> Tail {
+        self.child.tail()
+    }
+
+    /// Whether it may be asked: nothing of an earlier request is on its way.
+    pub(super) fn is_in_step(&self) -> bool {
+        !self.asked || !self.lines.is_readable()
+    }
+
+    /// Asks once. Given up in between, the process is out of step.
+    pub(super) async fn ask(&mut self, given: &Object) -> Exchange {
+        self.asked = true;
+        let mut request = serde_json::to_vec(given).unwrap_or_default();
+        request.push(b'\n');
+        let Self { child, stdin, lines, .. } = self;
+        let write = async {
+            stdin.write_all(&request).await?;
+            stdin.flush().await
+        };
+        tokio::pin!(write);
+        let (mut written, mut in_step) = (false, true);
+        // When the process cannot answer any more, so much longer its pipe is read.
+        let mut last_look = None;
+        loop {
+            tokio::select! {
+                biased;
+                line = lines.next() => {
+                    let answer = match line {
+                        Line::End => return Exchange::Died,
+                        Line::TooLong(line) => {
+                            in_step = false;
+                            Err(NoAnswer::TooLong { first: answer::printable(&line) })
+                        }
+                        Line::Whole(line) => answer::of_line(&line),
+                    };
+                    match answer {
+                        Ok(answer) if payload::names_another(given, &answer) => {
+                            in_step = false;
+                            tracing::warn!("{}; dropped, its own answer is waited for", NoAnswer::another(&answer));
+                        }
+                        answer => return Exchange::Answered { answer, in_step: in_step && written && last_look.is_none() },
+                    }
+                }
+                done = &mut write, if !written => {
+                    written = true;
+                    if done.is_err() {
+                        last_look.get_or_insert(tokio::time::Instant::now() + DRAIN);
+                    }
+                }
+                _ = child.wait(), if last_look.is_none() => {
+                    last_look = Some(tokio::time::Instant::now() + DRAIN);
+                }
+                () = until(last_look), if last_look.is_some() => return Exchange::Died,
+            }
+        }
+    }
+
+    /// Waits until it does anything unasked. Cancel-safe.
+    pub(super) async fn idle(&mut self) -> Idle {
+        let line = tokio::select! {
+            biased;
+            line = self.lines.next() => line,
+            _ = self.child.wait() => return Idle::Died,
+        };
+        match line {
+            Line::End => Idle::Died,
+            Line::Whole(line) if !self.asked && self.greetings < MOST_GREETINGS => {
+                self.greetings += 1;
+                Idle::Greeted(answer::printable(&line))
+            }
+            Line::Whole(line) | Line::TooLong(line) => Idle::Spoke(answer::printable(&line)),
+        }
+    }
+
+    /// Ends it: its pipes are closed, SIGTERM, after `grace` SIGKILL. Reaped when this returns.
+    pub(super) async fn end(self, grace: Duration) -> Exit {
+        let Self { mut child, stdin, lines, .. } = self;
+        drop((stdin, lines));
+        child.stop(Signal::TERM, grace).await
+    }
+}
+
+async fn until(moment: Option<tokio::time::Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment).await;
+    }
+}
