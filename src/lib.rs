@@ -31,19 +31,22 @@ use tokio_util::task::TaskTracker;
 
 use capture::rig::LiveRig;
 use capture::{browser, leftovers, owner, sandbox};
-use config::Config;
+use config::{Config, Stage};
 use delivery::courier::Courier;
 use delivery::outbox::Outbox;
 use fleet::heartbeat::Heartbeat;
 use fleet::load;
 use fleet::permits::Permits;
 use nats::{ConnectError, Nats};
+use protocol::request::Kind;
 use recording::driver::Surroundings;
 use recording::journal::Journal;
+use recording::publish::Publisher;
 use recording::service::Service;
 use recording::session::Limits;
 use recording::summary::Summaries;
 use rigs::Rigs;
+use scripts::hooks::Hooks;
 use storage::lock::StateLock;
 use storage::space::{self, Room, Verdict};
 use transcode::worker;
@@ -131,10 +134,12 @@ impl Node {
         if self.config.recorder.mode.transcodes() {
             let (nats, courier) = (self.nats.clone(), self.courier.clone());
             let settings = transcode::job::Settings::from(&self.config);
+            let hooks = Hooks::start(&self.config.hooks, &[Stage::PreTranscoding, Stage::PostTranscoding]);
             self.vital("transcoder", async move {
                 if let Some(jobs) = nats.jobs(&drain).await {
-                    worker::run(nats, jobs, courier, settings, loads, drain, end).await;
+                    worker::run(nats, jobs, courier, hooks.clone(), settings, loads, drain, end).await;
                 }
+                hooks.shutdown().await;
             });
         }
         Ok(())
@@ -192,15 +197,27 @@ impl Node {
         let (id, records) = (recorder.id.clone(), recorder.mode.records());
         let Shutdown { drain, end } = self.shutdown.clone();
         let permits = Permits::new(recorder.max_limit);
+        let journal = Journal::new(&recorder.state_dir);
+        // A node that does not record any more may still have a recording to publish.
+        let publishes = records || !journal.left(Kind::Recording).is_empty();
+        let stages: &[Stage] = if publishes { &[Stage::PostRecording] } else { &[] };
+        let hooks = Hooks::start(&self.config.hooks, stages);
+        let publisher = Publisher {
+            recorder: id.clone(),
+            hooks: hooks.clone(),
+            courier: self.courier.clone(),
+            drain: drain.clone(),
+            end: end.clone(),
+        };
         let surroundings = Surroundings {
             recorder: id.clone(),
             courier: self.courier.clone(),
+            publisher,
             summaries: Summaries::new(&recorder.state_dir),
             limits: Limits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
         };
         let sandbox = records && chrome_sandbox(&self.config).await;
         let rigs = Arc::new(Rigs::new(self.config.clone(), sandbox));
-        let journal = Journal::new(&recorder.state_dir);
         let progress = permits.running();
         let room = self.watch_space();
         let mut service = Service::<LiveRig>::new(surroundings, permits, rigs, journal, room.clone());
@@ -209,6 +226,7 @@ impl Node {
             self.tasks.spawn(async move {
                 drain.cancelled().await;
                 service.finish().await;
+                hooks.shutdown().await;
                 end.cancel();
             });
             return Ok(());
@@ -226,6 +244,7 @@ impl Node {
         let ended = end.clone();
         self.vital("requests", async move {
             service.run(requests, drain, ended.clone()).await;
+            hooks.shutdown().await;
             // The last recording is over: nothing keeps the rest of the node.
             ended.cancel();
         });

@@ -61,6 +61,25 @@ impl Spec {
         self
     }
 
+    /// Lets other programs go first: `niceness` 0 (as any other) to 19, and behind their disk accesses too. Through the programs
+    /// nice(1) and ionice(1), which become the child; one that is not there is left out.
+    #[must_use]
+    pub fn nice(mut self, niceness: u8) -> Self {
+        if niceness == 0 {
+            return self;
+        }
+        let niceness = niceness.min(19).to_string();
+        // Best effort, the last of its eight levels (ioprio_set(2)); `-t`: where the kernel refuses, without.
+        for (program, args) in [("ionice", &["-t", "-c", "2", "-n", "7"][..]), ("nice", &["-n", &niceness])] {
+            if let Some(found) = find_program(Path::new(program)) {
+                let before = std::mem::replace(&mut self.program, found);
+                self.args.insert(0, before.into());
+                self.args.splice(0..0, args.iter().map(OsString::from));
+            }
+        }
+        self
+    }
+
     #[must_use]
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((key.into(), value.into()));
@@ -385,6 +404,18 @@ mod tests {
         while !state().contains(") Z") && !state().contains(") X") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_nice_child_lets_others_go_first_and_is_itself() {
+        let spec = Spec::new("sh", "/bin/sh").args(["-c", "cut -d' ' -f1,19 /proc/$$/stat; ionice -p $$"]).nice(7);
+        let mut child = spawn(&Spec { pipe_stdout: true, ..spec }).await.unwrap();
+        let mut said = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut said).await.unwrap();
+        let pid = child.pid();
+        assert!(child.wait().await.success());
+        assert_eq!(said, format!("{pid} 7\nbest-effort: prio 7\n"));
     }
 
     #[tokio::test]

@@ -5,6 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970; 0 where the clock is set before that.
 #[must_use]
 pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    unix_ms_of(SystemTime::now())
+}
+
+/// The same of any moment.
+#[must_use]
+pub fn unix_ms_of(moment: SystemTime) -> u64 {
+    u64::try_from(moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

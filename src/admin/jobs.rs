@@ -62,11 +62,24 @@ pub fn retry(state: &State, id: &RecordingId, now: u64) -> Result<String, AdminE
 /// # Errors
 /// Where there is no such job, somebody is still to work on it, or it cannot be removed; it is as it was then.
 pub fn forget(state: &State, id: &RecordingId) -> Result<String, AdminError> {
-    let (path, record) = read(state, id)?;
+    let (path, record) = match read(state, id) {
+        // One that could not be decoded has no record, and a name that this program gave it.
+        Err(no @ AdminError::NoJob { .. }) => {
+            return state.undecodable_path(id.as_str()).map_or(Err(no), |path| forget_undecodable(id, path));
+        }
+        read => read?,
+    };
     may_drop(record.state, state.runs()).map_err(|why| AdminError::Refused { id: id.clone(), why })?;
     files::remove(&path).map_err(|source| AdminError::Disk { id: id.clone(), action: "remove", path, source })?;
     let kept = raw_files(&record).iter().map(|raw| kept(raw)).collect::<Vec<_>>().join("; ");
     Ok(format!("job {id} is forgotten{kept}\n"))
+}
+
+fn forget_undecodable(id: &RecordingId, path: PathBuf) -> Result<String, AdminError> {
+    match files::remove(&path) {
+        Ok(()) => Ok(format!("{id}, which is no job, is forgotten\n")),
+        Err(source) => Err(AdminError::Disk { id: id.clone(), action: "remove", path, source }),
+    }
 }
 
 fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Record), AdminError> {
@@ -85,7 +98,7 @@ fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Record), AdminError
 /// Whether an operator may have it tried again, or why not. `runs`: a daemon does; `now`: Unix milliseconds.
 fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
     match state {
-        JobState::GivenUp { .. } => Ok(()),
+        JobState::GivenUp { .. } | JobState::Remuxed { .. } => Ok(()),
         // A second one beside the queue's would be tried twice, and its failure told as the last.
         JobState::HandedBack { until } => {
             let wait = std::time::Duration::from_millis(until.saturating_sub(now));
@@ -101,7 +114,7 @@ fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
 /// Whether an operator may have it forgotten, or why not.
 fn may_drop(state: JobState, runs: bool) -> Result<(), String> {
     match state {
-        JobState::GivenUp { .. } => Ok(()),
+        JobState::GivenUp { .. } | JobState::Remuxed { .. } => Ok(()),
         // Nobody takes it up meanwhile.
         JobState::Retry if !runs => Ok(()),
         JobState::Retry => Err("it is to be tried again in a moment; wait for the outcome".to_owned()),
@@ -164,6 +177,7 @@ mod tests {
         // State, may it be tried again with a daemon and without, may it be forgotten with and without.
         for (state, expected) in [
             (JobState::GivenUp { at: NOW }, [true, true, true, true]),
+            (JobState::Remuxed { at: NOW }, [true, true, true, true]),
             (JobState::HandedBack { until: NOW }, [false, false, false, false]),
             (JobState::HandedBack { until: NOW + 1 }, [false, false, false, false]),
             (JobState::Working, [false, false, false, false]),

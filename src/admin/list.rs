@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::AdminError;
-use super::read::{Found, Recording, State};
+use super::read::{Found, Recording, State, Undecodable};
 use super::rows::{JobRow, LetterRow, Moment, RecordingRow, Row};
 use crate::cli::ListFormat;
 use crate::protocol::request::Kind;
@@ -51,7 +51,10 @@ pub fn jobs(state: &State, format: &ListFormat, now: u64) -> Result<String, Admi
         Ok(record) => JobRow::new(&record, moment(state, now)),
         Err(why) => JobRow::unreadable(found.id, &why),
     };
-    let rows = state.jobs()?.into_iter().map(row).collect();
+    let mut rows: Vec<_> = state.jobs()?.into_iter().map(row).collect();
+    let undecodable =
+        |found: Undecodable| JobRow::undecodable(found.id, &found.why, &found.path, found.at, moment(state, now));
+    rows.extend(state.undecodable()?.into_iter().map(undecodable));
     Ok(format.show(state, "jobs", &by_age(rows, |row| row.taken_at)))
 }
 

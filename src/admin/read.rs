@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use super::AdminError;
 use crate::config::{Config, Mode};
 use crate::delivery::outbox::{self, Letters};
+use crate::protocol::job::Job;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, Record};
 use crate::storage::lock;
 use crate::transcode::journal as jobs;
+use crate::transcode::worker::UNDECODABLE;
+use crate::wall_clock::unix_ms_of;
 
 /// A node's state directory, and whose it is.
 #[derive(Clone, Debug)]
@@ -37,6 +40,17 @@ pub struct Recording {
     pub info: RecordingInfo,
     pub record: Record,
     pub sizes: Vec<Option<u64>>,
+}
+
+/// What came from the queue and is no job.
+#[derive(Clone, Debug)]
+pub struct Undecodable {
+    /// The name that this program gave it.
+    pub id: String,
+    pub why: String,
+    /// When it came, Unix milliseconds.
+    pub at: u64,
+    pub path: PathBuf,
 }
 
 impl State {
@@ -80,6 +94,37 @@ impl State {
     /// Where the directory cannot be read.
     pub fn jobs(&self) -> Result<Vec<Found<jobs::Record>>, AdminError> {
         each(&self.dir.join(jobs::DIR), jobs::Record::read)
+    }
+
+    /// What came from the queue and is no job, oldest first. A directory that is not there has none.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn undecodable(&self) -> Result<Vec<Undecodable>, AdminError> {
+        let dir = self.temporary_dir.join(UNDECODABLE);
+        let failed = |source| AdminError::Unreadable { path: dir.clone(), source };
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let Some(id) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".bin")) else { continue };
+            // One that goes in this moment is none.
+            let Ok(bytes) = fs::read(&path) else { continue };
+            let why =
+                Job::decode(&bytes).err().map_or_else(|| "it can be decoded now".to_owned(), |why| why.to_string());
+            let at = fs::metadata(&path).and_then(|file| file.modified()).map_or(0, unix_ms_of);
+            found.push(Undecodable { id: id.to_owned(), why, at, path: path.clone() });
+        }
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+
+    /// Where it is kept, if it is there.
+    pub fn undecodable_path(&self, id: &str) -> Option<PathBuf> {
+        Some(self.temporary_dir.join(UNDECODABLE).join(format!("{id}.bin"))).filter(|path| path.is_file())
     }
 
     /// # Errors

@@ -13,6 +13,7 @@ mod reader;
 mod recorder;
 mod reserve;
 mod server;
+mod transcoder;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub use reserve::{InvalidReserve, Reserve};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub recorder: RecorderConfig,
+    pub transcoder: TranscoderConfig,
     pub log: LogConfig,
     pub ffmpeg: FfmpegConfig,
     pub chrome: ChromeConfig,
@@ -86,13 +88,14 @@ pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Prob
 fn read(root: &reader::Section<'_>) -> Option<Config> {
     let recorder = recorder::read(root);
     let debug = recorder.as_ref().is_some_and(|recorder| recorder.debug);
+    let transcoder = transcoder::read(root);
     let log = log::read(root, debug);
     let ffmpeg = ffmpeg::read(root);
     let chrome = chrome::read(root);
     let server = server::read(root);
     let nats = nats::read(root);
     let hooks = hooks::read(root);
-    Some(Config { recorder: recorder?, log, ffmpeg, chrome, server: server?, nats: nats?, hooks })
+    Some(Config { recorder: recorder?, transcoder, log, ffmpeg, chrome, server: server?, nats: nats?, hooks })
 }
 
 /// What this node does.
@@ -165,6 +168,17 @@ pub struct RecorderConfig {
     pub max_duration: Option<Duration>,
     /// After how long without sound and movement a recording is ended; never zero. `None`: never.
     pub end_when_idle: Option<Duration>,
+}
+
+/// `transcoder`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranscoderConfig {
+    /// Jobs at once, at least 1.
+    pub max_jobs: usize,
+    /// How long the next job may wait because the processors are busy.
+    pub max_wait: Duration,
+    /// In mode `both`: how far ffmpeg steps back behind recordings, 0…19.
+    pub nice: u8,
 }
 
 /// `log_settings`.

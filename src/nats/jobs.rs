@@ -3,6 +3,7 @@
 //! Pulled by hand rather than with the client's own streams: those ask for the next job while the last is at work, and
 //! one that is handed to a process that does not start it waits for `AckWait` (10 min) and costs one of its three deliveries.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
@@ -120,15 +121,25 @@ impl JobMessage {
 }
 
 impl Nats {
+    /// How the queue stands; `None` where it cannot be asked now.
+    pub async fn queue(&self) -> Option<Queue> {
+        self.check_connected().ok()?;
+        // CONSUMER.INFO is the only question the credentials allow.
+        let asked = self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs);
+        let consumer: PullConsumer = tokio::time::timeout(ANSWER_DEADLINE, asked).await.ok()?.ok()?;
+        Some(Queue::of(consumer.cached_info()))
+    }
+
     /// The work queue, as soon as its stream and consumer are there. `None`: cancelled first.
     pub async fn jobs(&self, cancel: &CancellationToken) -> Option<Jobs> {
         let what = format!("the consumer {CONSUMER} of the stream {}", self.link.jobs);
+        let max_deliver = OnceLock::new();
         until_there(&what, cancel, || async {
             self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
-            // CONSUMER.INFO is the only question the credentials allow.
             let asked: Result<PullConsumer, _> =
                 self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs).await;
-            asked.map(drop).map_err(|error| match error.kind() {
+            let consumer = asked.map(|consumer| max_deliver.set(Queue::of(consumer.cached_info()).max_deliver));
+            consumer.map(|_| ()).map_err(|error| match error.kind() {
                 ConsumerErrorKind::JetStream(why)
                     if matches!(why.error_code(), ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND) =>
                 {
@@ -138,7 +149,29 @@ impl Nats {
             })
         })
         .await?;
-        Some(Jobs { nats: self.clone(), away: Reminder::default() })
+        let max_deliver = max_deliver.into_inner().flatten();
+        Some(Jobs { nats: self.clone(), away: Reminder::default(), max_deliver })
+    }
+}
+
+/// How the work queue stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Jobs that nobody was handed yet.
+    pub pending: u64,
+    /// The last one that was handed out, by its number in the stream.
+    pub handed_out: u64,
+    /// How often a job is handed out at most; `None`: for ever.
+    pub max_deliver: Option<u64>,
+}
+
+impl Queue {
+    fn of(info: &jetstream::consumer::Info) -> Self {
+        Self {
+            pending: info.num_pending,
+            handed_out: info.delivered.stream_sequence,
+            max_deliver: u64::try_from(info.config.max_deliver).ok().filter(|most| *most > 0),
+        }
     }
 }
 
@@ -147,6 +180,7 @@ impl Nats {
 pub struct Jobs {
     nats: Nats,
     away: Reminder,
+    max_deliver: Option<u64>,
 }
 
 /// What came of one request for a job.
@@ -162,6 +196,16 @@ enum Pulled {
 }
 
 impl Jobs {
+    /// How often a job is handed out at most; `None`: for ever.
+    pub fn max_deliver(&self) -> Option<u64> {
+        self.max_deliver
+    }
+
+    /// How the queue stands; `None` where it cannot be asked now.
+    pub async fn queue(&self) -> Option<Queue> {
+        self.nats.queue().await
+    }
+
     /// Waits for the next job, one at a time, through outages. `None`: cancelled. To be ended with `cancel` rather than by
     /// dropping it: only then a job that is just on its way is handed back at once.
     pub async fn next(&mut self, cancel: &CancellationToken) -> Option<JobMessage> {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use bucket::Bucket;
 pub use connect::ConnectError;
-pub use jobs::{JobMessage, Jobs};
+pub use jobs::{JobMessage, Jobs, Queue};
 pub use requests::{RequestMessage, Requests};
 
 /// How long one question to the server may take.

@@ -171,10 +171,17 @@ fn directory(text: &str) -> Result<PathBuf, InvalidName> {
     Ok(PathBuf::from(text))
 }
 
+/// A file within `main_path`; its name may hold anything that a file's name can, as users choose it.
 fn relative(text: &str) -> Result<PathBuf, InvalidName> {
     const FIELD: &str = "file_paths";
-    let path = directory(text)?;
-    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+    if text.is_empty() {
+        return Err(InvalidName::Empty { field: FIELD });
+    }
+    if text.len() > 4096 {
+        return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: 4096 });
+    }
+    let path = PathBuf::from(text);
+    if text.contains('\0') || !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(InvalidName::Other { field: FIELD, why: "it is not a path within main_path".to_owned() });
     }
     Ok(path)
@@ -222,6 +229,11 @@ mod tests {
             assert!(Job::decode(&task(dir, name)).is_err(), "{dir:?} {name:?}");
         }
         assert!(matches!(Job::decode(b"\xff\xff"), Err(InvalidJob::Undecodable(_))));
-        assert!(relative("/etc/passwd").is_err() && relative("../x").is_err() && relative("a/b c.mp4").is_ok());
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "a\0b"] {
+            assert!(relative(path).is_err(), "{path:?}");
+        }
+        for path in ["a/b c.mp4", "it's \"1\".mp4", "line\nbreak.mp4"] {
+            assert_eq!(relative(path).unwrap(), Path::new(path));
+        }
     }
 }

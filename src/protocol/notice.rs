@@ -32,6 +32,8 @@ pub enum Event {
         file_size: u64,
         /// 0 full screen, 1 media only.
         variant: i32,
+        /// What is odd about it: goes into `msg`.
+        note: Option<String>,
     },
     /// The transcoding job is over.
     Finished(Outcome),
@@ -72,10 +74,13 @@ impl Notice {
             recorder_id: recorder.to_string(),
             ..RecorderToPlugNmeet::default()
         };
-        if let Event::Proceeded { file_path, file_size, variant } = &self.event {
+        if let Event::Proceeded { file_path, file_size, variant, note } = &self.event {
             message.file_path.clone_from(file_path);
             message.file_size = megabytes(*file_size);
             message.recording_variant = Some(*variant);
+            if let Some(note) = note {
+                message.msg.clone_from(note);
+            }
         }
         message
     }

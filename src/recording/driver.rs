@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{Entry, Stage, Stop};
+use super::publish::Publisher;
 use super::raw_file::RawFile;
 use super::service::Plan;
 use super::session::{Effect, Event, Left, Limits, Mend, OpenFailure, Session, State};
@@ -18,9 +19,8 @@ use crate::capture::rig::{self, OpenError, Rig};
 use crate::delivery::courier::{Courier, Message};
 use crate::fleet::permits::Permit;
 use crate::protocol::ids::RecorderId;
-use crate::protocol::job::{Job, Work};
 use crate::protocol::notice::{self, Notice, Outcome};
-use crate::protocol::request::Start;
+use crate::protocol::request::{RecordingInfo, Start};
 use crate::telemetry::redact;
 
 /// What ffmpeg says where the disk is full (`ENOSPC`, strerror(3)).
@@ -33,6 +33,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Surroundings {
     pub recorder: RecorderId,
     pub courier: Courier,
+    pub publisher: Publisher,
     pub summaries: Summaries,
     pub limits: Limits,
 }
@@ -80,6 +81,8 @@ struct Driver<R: Rig> {
     /// Why the latest part ended, if not as it should.
     broke: Option<String>,
     ended: Option<SystemTime>,
+    /// Its end is told, and its job is to follow when the hooks have had their turn.
+    hooks_left: bool,
 }
 
 /// Runs a recording to its end.
@@ -99,6 +102,7 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         work: None,
         broke: None,
         ended: None,
+        hooks_left: false,
     };
     let (mut session, effects) = match left {
         None => Session::begin(kind, limits, Duration::ZERO),
@@ -133,6 +137,16 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
             let wait = until.saturating_sub(began.elapsed());
             tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before the meeting is joined again");
         }
+    }
+    if let Some(raw) = driver.raw.as_ref().filter(|_| driver.hooks_left) {
+        publish(&driver.start.info, raw, &driver.entry, &driver.surroundings.publisher).await;
+    }
+}
+
+/// The last steps of a recording with hooks: they run, its job goes into the outbox, and what is left of it here goes.
+pub(super) async fn publish(info: &RecordingInfo, raw: &RawFile, entry: &Entry, publisher: &Publisher) {
+    if publisher.publish(info, raw, entry).await {
+        tidy(Some(raw), entry, &entry.record().files(), true).await;
     }
 }
 
@@ -296,12 +310,10 @@ impl<R: Rig> Driver<R> {
         let summary = self.summary(&outcome);
         let mut letters: Vec<Message> = vec![self.notice(notice::Event::Ended(kind, outcome)).into()];
         let raw = self.raw.clone();
-        if let Some(raw) = raw.as_ref().filter(|_| job) {
-            letters.push(Message::Job(Job {
-                info: self.start.info.clone(),
-                recorder_id: self.surroundings.recorder.clone(),
-                work: Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 },
-            }));
+        self.hooks_left = job && self.surroundings.publisher.has_hooks();
+        let hooks_left = self.hooks_left;
+        if let Some(raw) = raw.as_ref().filter(|_| job && !hooks_left) {
+            letters.push(Message::Job(self.surroundings.publisher.job(&self.start.info, raw)));
         }
         let beside = raw.as_ref().filter(|_| job).and_then(RawFile::summary);
         let (surroundings, entry, id) =
@@ -312,7 +324,10 @@ impl<R: Rig> Driver<R> {
                 summary.write(beside).await;
             }
             surroundings.summaries.keep(&summary, &id).await;
-            if surroundings.courier.send_all(letters).await {
+            let on_disk = surroundings.courier.send_all(letters).await;
+            if on_disk && hooks_left {
+                tracing::info!("the end is told; the post_recording hooks run before the job is published");
+            } else if on_disk {
                 tidy(raw.as_ref(), &entry, &record.files(), job).await;
             } else {
                 tracing::error!(

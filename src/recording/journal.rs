@@ -47,6 +47,18 @@ pub struct Record {
     /// How long each part lasts in the raw file that was made of them, in milliseconds; `None`: it is not in it.
     #[serde(default)]
     pub lengths_ms: Vec<Option<u64>>,
+    /// The `post_recording` hooks have failed, and are tried again.
+    #[serde(default)]
+    pub hooked: Option<Hooked>,
+}
+
+/// How the hooks failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooked {
+    pub failures: u32,
+    pub last_error: String,
+    /// Unix milliseconds.
+    pub next_try: u64,
 }
 
 /// One capture.
@@ -109,6 +121,7 @@ impl Record {
             stop: None,
             stage: Stage::Parts,
             lengths_ms: Vec::new(),
+            hooked: None,
         }
     }
 

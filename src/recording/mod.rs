@@ -2,12 +2,12 @@
 //!
 //! [`service`] answers the requests and starts a [`driver`] for each that is taken on; the driver asks the [`session`]
 //! what to do about everything that happens, and does it. The [`journal`] remembers how far it is, so that [`recovery`]
-//! knows how to go on after a crash. [`raw_file`] is what is left at the end, made of the parts by [`join`], and a [`summary`].
+//! knows how to go on after a crash. [`raw_file`] is what is left at the end, made of the parts by [`crate::transcode::join`],
+//! and a [`summary`]; [`publish`] hands it to the work queue.
 
 pub mod driver;
-pub mod join;
-pub mod join_plan;
 pub mod journal;
+pub mod publish;
 pub mod raw_file;
 pub mod recovery;
 pub mod service;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::join;
 use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::storage::files::{self, Existing};
+use crate::transcode::join::{self, Target};
 use crate::transcode::media::{self, ProbeError};
 use crate::transcode::verify::same_duration;
 
@@ -118,7 +118,7 @@ impl RawFile {
             [part] => part.clone(),
             parts => {
                 let whole = self.joined();
-                let joined = join::join(parts, &whole, &CancellationToken::new())
+                let joined = join::join(parts, Target::raw(&whole), &CancellationToken::new())
                     .await
                     .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
                 // As they are in the whole.

@@ -16,19 +16,30 @@ pub enum Step {
     Recover(Left),
     /// A broadcast: the server is told of its end.
     TellEnded(String),
+    /// Its end is told, and its raw file stored: the hooks, and then its job.
+    Publish,
     /// Others know all: what is left of it may go.
     Tidy { delivered: bool },
     /// Nothing could be made of it, which the server knows; the operator is to look at it.
     Leave,
 }
 
-/// Decides. `told`: the notice of its end is in the outbox already, delivered or not; `records`: this node takes on recordings.
+/// What of a recording is in the outbox already, delivered or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The notice of its end.
+    pub ended: bool,
+    pub job: bool,
+}
+
+/// Decides. `records`: this node takes on recordings.
 #[must_use]
-pub fn plan(kind: Kind, record: &Record, told: bool, records: bool) -> Step {
-    match (kind, record.stage, told) {
+pub fn plan(kind: Kind, record: &Record, told: Told, records: bool) -> Step {
+    match (kind, record.stage, told.ended) {
         (Kind::Broadcast, _, true) => Step::Tidy { delivered: true },
         (Kind::Broadcast, _, false) => Step::TellEnded(RESTARTED.to_owned()),
         (Kind::Recording, Stage::Failed, _) => Step::Leave,
+        (Kind::Recording, Stage::Stored, true) if !told.job => Step::Publish,
         (Kind::Recording, stage, true) => Step::Tidy { delivered: stage == Stage::Stored },
         (Kind::Recording, _, false) => Step::Recover(match &record.stop {
             Some(stop) => Left::Stopped(stop.reason.clone()),
@@ -64,6 +75,7 @@ mod tests {
     fn each_state_of_a_record_has_its_step() {
         let recover = Step::Recover;
         let (asked, over) = (Stop { reason: None }, Stop { reason: Some("over".into()) });
+        let told_of = |told| Told { ended: told, job: told };
         for (stage, stop, told, records, wanted) in [
             (Stage::Parts, None, false, true, recover(Left::Running)),
             (Stage::Parts, None, false, false, recover(Left::Stopped(Some(RECORDS_NO_MORE.into())))),
@@ -75,10 +87,17 @@ mod tests {
             (Stage::Parts, Some(&asked), true, true, Step::Tidy { delivered: false }),
             (Stage::Failed, Some(&asked), true, true, Step::Leave),
         ] {
-            assert_eq!(plan(Kind::Recording, &record(stage, stop), told, records), wanted, "{stage:?} {stop:?} {told}");
+            assert_eq!(
+                plan(Kind::Recording, &record(stage, stop), told_of(told), records),
+                wanted,
+                "{stage:?} {stop:?} {told}"
+            );
         }
+        // Killed while the hooks ran.
+        let no_job = Told { ended: true, job: false };
+        assert_eq!(plan(Kind::Recording, &record(Stage::Stored, Some(&asked)), no_job, true), Step::Publish);
         let broadcast = record(Stage::Parts, None);
-        assert_eq!(plan(Kind::Broadcast, &broadcast, false, true), Step::TellEnded(RESTARTED.into()));
-        assert_eq!(plan(Kind::Broadcast, &broadcast, true, true), Step::Tidy { delivered: true });
+        assert_eq!(plan(Kind::Broadcast, &broadcast, Told::default(), true), Step::TellEnded(RESTARTED.into()));
+        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), Step::Tidy { delivered: true });
     }
 }

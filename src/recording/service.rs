@@ -13,7 +13,7 @@ use tracing::{Instrument as _, Span};
 use super::driver::{self, Surroundings, Task};
 use super::journal::{Entry, Journal, Stop};
 use super::raw_file::RawFile;
-use super::recovery::{self, Step};
+use super::recovery::{self, Step, Told};
 use super::session::Left;
 use crate::capture::rig::Rig;
 use crate::delivery::outbox::Key;
@@ -97,7 +97,8 @@ impl<R: Rig> Service<R> {
             Kind::Broadcast => Key::BroadcastEnded,
         };
         let courier = &self.surroundings.courier;
-        let told = courier.outbox().state(&info.recording_id, ended).is_some();
+        let told = |key| courier.outbox().state(&info.recording_id, key).is_some();
+        let told = Told { ended: told(ended), job: told(Key::Job) };
         let raw = (kind == Kind::Recording).then(|| self.plan.raw_file(&info).ok()).flatten();
         let files = entry.record().files();
         match recovery::plan(kind, &entry.record(), told, records) {
@@ -108,6 +109,15 @@ impl<R: Rig> Service<R> {
                 if courier.send_all(vec![notice.into()]).await {
                     driver::tidy(None, &entry, &[], true).await;
                 }
+            }
+            Step::Publish => {
+                let Some(raw) = raw else { return };
+                tracing::warn!(
+                    "an earlier run of the recorder has left the job of this recording unpublished: going on"
+                );
+                let publisher = self.surroundings.publisher.clone();
+                let publish = async move { driver::publish(&info, &raw, &entry, &publisher).await };
+                self.tasks.spawn(publish.instrument(Span::current()));
             }
             Step::Tidy { delivered } => driver::tidy(raw.as_ref(), &entry, &files, delivered).await,
             Step::Leave => {

@@ -69,6 +69,13 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// How the rest of the list went.
+    pub fn add(&mut self, rest: Self) {
+        self.succeeded += rest.succeeded;
+        self.failed.extend(rest.failed);
+        self.not_run.extend(rest.not_run);
+    }
+
     /// Every program of the list has had its turn.
     #[must_use]
     pub fn is_complete(&self) -> bool {

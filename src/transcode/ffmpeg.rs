@@ -8,9 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::ChildStdout;
+use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use super::media::{FILES_ONLY, file_url};
+use super::progress::{Progress, Reader};
 use super::recipe::Recipe;
 use crate::process::{self, Child, Exit, SpawnError, Spec};
 
@@ -78,12 +80,36 @@ impl Drop for Part {
     }
 }
 
-/// Runs ffmpeg from `raw` into `part`. Reaped when this returns; what is in `part` then is whole only after `Ok`.
+/// What ffmpeg is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    pub recipe: &'a Recipe,
+    pub raw: &'a Path,
+    /// How long the raw file lasts.
+    pub total: Duration,
+    pub part: &'a Path,
+    /// 0…19, see [`Spec::nice`].
+    pub nice: u8,
+}
+
+/// Runs ffmpeg from the raw file into the part. Reaped when this returns; what is in the part then is whole only after `Ok`.
+/// How far it is goes into `progress`.
 ///
 /// # Errors
 /// See [`RunError`].
-pub async fn run(recipe: &Recipe, raw: &Path, part: &Path, cancel: &CancellationToken) -> Result<Ran, RunError> {
-    watch(&command(recipe, raw, part), part, cancel, STALLED).await
+pub async fn run(
+    task: Task<'_>,
+    progress: &channel::Sender<Progress>,
+    cancel: &CancellationToken,
+) -> Result<Ran, RunError> {
+    let spec = command(task.recipe, task.raw, task.part).nice(task.nice);
+    let mut reader = Reader::new(task.total);
+    let tell = |line: &str| {
+        if let Some(now) = reader.line(line) {
+            progress.send_replace(now);
+        }
+    };
+    watch(&spec, task.part, tell, cancel, STALLED).await
 }
 
 /// Runs an ffmpeg that began as [`spec`] and writes into `part`; the rest is as with [`run`].
@@ -91,10 +117,16 @@ pub async fn run(recipe: &Recipe, raw: &Path, part: &Path, cancel: &Cancellation
 /// # Errors
 /// See [`RunError`].
 pub(crate) async fn run_spec(spec: &Spec, part: &Path, cancel: &CancellationToken) -> Result<Ran, RunError> {
-    watch(spec, part, cancel, STALLED).await
+    watch(spec, part, |_| {}, cancel, STALLED).await
 }
 
-async fn watch(spec: &Spec, part: &Path, cancel: &CancellationToken, patience: Duration) -> Result<Ran, RunError> {
+async fn watch(
+    spec: &Spec,
+    part: &Path,
+    mut tell: impl FnMut(&str),
+    cancel: &CancellationToken,
+    patience: Duration,
+) -> Result<Ran, RunError> {
     let started = Instant::now();
     let mut child = process::spawn(spec).await?;
     let mut progress = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
@@ -102,7 +134,10 @@ async fn watch(spec: &Spec, part: &Path, cancel: &CancellationToken, patience: D
     loop {
         tokio::select! {
             line = next_line(&mut progress) => match line {
-                Some(line) => pulse.progress(&line),
+                Some(line) => {
+                    pulse.progress(&line);
+                    tell(&line);
+                }
                 None => break,
             },
             () = tokio::time::sleep_until(pulse.look_at) => {
@@ -270,7 +305,7 @@ mod tests {
         let recipe = Recipe::convert(&crate::config::FfmpegOptions::default());
         let never = CancellationToken::new();
         let spec = command(&recipe, &raw, &part);
-        let run = watch(&spec, &part, &never, Duration::from_millis(500));
+        let run = watch(&spec, &part, |_| {}, &never, Duration::from_millis(500));
         let error = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap_err();
         assert!(matches!(error, RunError::Stalled), "{error}");
     }

@@ -1,47 +1,50 @@
 //! One job from its delivery to its verdict; the work queue itself is [`super::worker`]'s.
 //!
 //! ```text
-//! locate → plan ┬ Convert, Remux → ffmpeg into a part → measure → fsync, rename ┐
-//!               ├ AlreadyDone ──────────────────────────────────────────────────┴→ PROCEEDED → scripts → FINISHED
-//!               └ MissingInput, any failure → again later; the last time FINISHED with the cause, the raw file stays
+//! pre_transcoding hooks → make (its own module) → claim → post_transcoding hooks → PROCEEDED → scripts → FINISHED
+//! any failure → again later; the last time FINISHED with the cause, the raw file stays
 //! ```
 //!
-//! Each step may be repeated: a job that is handed out again goes on where its files say it was. What has no trace in
-//! a file, the scripts, then happens again. What the server is told goes into the outbox, which remembers it.
+//! Each step may be repeated: a job that is handed out again goes on where its files and its record say it was. What the
+//! server is told goes into the outbox, which remembers it. On another node the hooks and scripts run again.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::ffmpeg::{self, Part, Ran};
-use super::locate;
-use super::media::{self, Media};
-use super::plan::{self, Make, Paths, Plan, Rules};
-use super::verify::{self, Mismatch};
-use crate::config::{Config, FfmpegOptions, Mode};
+use super::claim::{self, Claim};
+use super::journal::Entry;
+use super::make::{Brought, Made, Maker};
+use super::{plan, summary};
+use crate::config::{Config, FfmpegOptions, Mode, Stage};
 use crate::delivery::courier::Courier;
 use crate::delivery::outbox::Key;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::notice::{Event, Notice};
+use crate::scripts::hooks::cleanup::{self, Protected};
+use crate::scripts::hooks::payload::Payload as HookPayload;
+use crate::scripts::hooks::{HookError, Hooks};
 use crate::scripts::post_processing::{self, Payload, Summary};
-use crate::storage::files::{self, Existing};
-use crate::telemetry::seconds;
+use crate::storage::files;
 
-/// How often the queue hands a job out (PROTOCOL 1: `MaxDeliver`).
-pub const MAX_DELIVER: u64 = 3;
-/// After a failure: a share may be mounted again, or another node may have what this one lacks.
-const RETRY: Duration = Duration::from_secs(30);
+/// After the first failure, the second and any other: a share may be mounted again, or another node may have what this one
+/// lacks.
+const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
 /// After a shutdown nothing is wrong with the job: the next node may take it at once.
 const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// What a worker has to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub recorder_id: RecorderId,
     pub main_path: PathBuf,
+    /// This node's own directory in `main_path`: where a result goes whose job names no directory that is here.
+    pub sub_path: PathBuf,
     /// Where jobs that cannot be decoded are kept aside.
     pub temporary_dir: PathBuf,
     /// Where the records of jobs are.
@@ -55,22 +58,36 @@ pub struct Settings {
     pub script_timeout: Duration,
     /// No job is fetched above this share of the processors, 0…1.
     pub cpu_limit: Option<f64>,
+    /// A job that has waited for so long is fetched all the same.
+    pub max_wait: Duration,
+    /// Jobs at once, at least 1.
+    pub max_jobs: usize,
+    /// How far ffmpeg steps back behind other programs, 0…19.
+    pub nice: u8,
+    /// What is never removed for a hook.
+    pub protected: Protected,
 }
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         let recorder = &config.recorder;
+        // A node that does not record has nothing to protect.
+        let records = recorder.mode == Mode::Both;
         Self {
             recorder_id: recorder.id.clone(),
             main_path: recorder.main_path.clone(),
+            sub_path: recorder.sub_path.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
             state_dir: recorder.state_dir.clone(),
             convert: recorder.post_mp4_convert,
             ffmpeg: config.ffmpeg.post_recording.clone(),
             scripts: recorder.post_processing_scripts.clone(),
             script_timeout: recorder.post_processing_timeout,
-            // A node that does not record has nothing to protect.
-            cpu_limit: recorder.transcoding_cpu_limit.filter(|_| recorder.mode == Mode::Both),
+            cpu_limit: recorder.transcoding_cpu_limit.filter(|_| records),
+            max_wait: config.transcoder.max_wait,
+            max_jobs: config.transcoder.max_jobs,
+            nice: if records { config.transcoder.nice } else { 0 },
+            protected: Protected::of(recorder),
         }
     }
 }
@@ -96,11 +113,20 @@ impl Tell for Courier {
     }
 }
 
+/// What a job needs of the rest of the program.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    pub settings: &'a Settings,
+    pub hooks: &'a Hooks,
+    pub tell: &'a dyn Tell,
+    pub cancel: &'a CancellationToken,
+}
+
 /// What is to become of the job in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Acknowledge it, then remove this raw file.
-    Done { remove: Option<PathBuf> },
+    /// Acknowledge it, then remove what is left of it.
+    Done(Leftovers),
     /// Hand it out again after so long.
     Again(Duration),
     /// Never hand it out again; the server knows why.
@@ -109,34 +135,71 @@ pub enum Verdict {
     Kept,
 }
 
+/// What may go once the job is acknowledged, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// The raw file, with the summary beside it.
+    pub raw: Option<PathBuf>,
+    /// The claim of the result.
+    pub claim: Option<PathBuf>,
+    /// The recording could only be remuxed; the operator may have it tried again.
+    pub remuxed: bool,
+}
+
 /// Why an attempt ended without a result.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// What the log and the server are told.
     Cause(String),
+    /// Another node is at it, or has done it: what it is.
+    Elsewhere(String),
     /// The program is shutting down.
     Stopped,
 }
 
-/// Does what the job asks for and tells the server. `delivered` counts the deliveries of this job, this one included. With
-/// the verdict, the cause where there is no result.
-pub async fn run(
-    job: &Job,
-    delivered: u64,
-    settings: &Settings,
-    tell: &dyn Tell,
-    cancel: &CancellationToken,
-) -> (Verdict, Option<String>) {
-    let attempt = Attempt { job, last: delivered >= MAX_DELIVER, settings, tell, cancel };
-    match attempt.run().await {
-        Ok(verdict) => (verdict, None),
-        Err(failure) => fail(job, delivered, failure, tell).await,
+impl Failure {
+    pub(super) fn of(error: impl std::fmt::Display) -> Self {
+        Self::Cause(error.to_string())
     }
 }
 
+impl From<HookError> for Failure {
+    fn from(error: HookError) -> Self {
+        match error {
+            HookError::Stopped { .. } => Self::Stopped,
+            HookError::Failed { .. } => Self::of(error),
+        }
+    }
+}
+
+/// Does what the job asks for and tells the server. With the verdict, the cause where there is no result.
+pub async fn run(job: &Job, entry: &Entry, around: Surroundings<'_>) -> (Verdict, Option<String>) {
+    let record = entry.record();
+    let attempt = Attempt { job, entry, last: record.is_last(), around, claimed: OnceLock::new() };
+    let ended = attempt.run().await;
+    attempt.clean_up().await;
+    let (verdict, cause) = match ended {
+        Ok(verdict) => return (verdict, None),
+        Err(failure) => fail(job, record.delivered, record.max_deliver, failure, around.tell).await,
+    };
+    if verdict != Verdict::Kept {
+        // Whoever gets the job next may tell of the result.
+        attempt.release().await;
+    }
+    (verdict, cause)
+}
+
 /// The verdict on an attempt without a result, and the cause.
-pub(super) async fn fail(job: &Job, delivered: u64, failure: Failure, tell: &dyn Tell) -> (Verdict, Option<String>) {
-    let last = delivered >= MAX_DELIVER;
+pub(super) async fn fail(
+    job: &Job,
+    delivered: u64,
+    of: u64,
+    failure: Failure,
+    tell: &dyn Tell,
+) -> (Verdict, Option<String>) {
+    let last = delivered >= of;
+    let index = usize::try_from(delivered.saturating_sub(1)).unwrap_or(usize::MAX);
+    let retry = RETRY[index.min(RETRY.len() - 1)];
     let cause = match failure {
         Failure::Stopped if last => {
             tracing::info!(delivered, "shutting down: the job's last delivery is kept for the next start");
@@ -146,109 +209,203 @@ pub(super) async fn fail(job: &Job, delivered: u64, failure: Failure, tell: &dyn
             tracing::info!(delivered, "job handed back: shutting down");
             return (Verdict::Again(HAND_OVER), None);
         }
-        Failure::Cause(cause) => cause,
+        Failure::Elsewhere(why) if !last => {
+            tracing::info!(delivered, of, retry_s = retry.as_secs(), why, "job handed back: it is another node's");
+            return (Verdict::Again(retry), Some(why));
+        }
+        Failure::Elsewhere(cause) | Failure::Cause(cause) => cause,
     };
     if !last {
-        tracing::error!(delivered, of = MAX_DELIVER, retry_s = RETRY.as_secs(), cause, "transcoding failed");
-        return (Verdict::Again(RETRY), Some(cause));
+        tracing::error!(delivered, of, retry_s = retry.as_secs(), cause, "transcoding failed");
+        return (Verdict::Again(retry), Some(cause));
     }
     tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
     tell.tell(Notice { info: job.info.clone(), event: Event::Finished(Err(cause.clone())) }).await;
     (Verdict::GivenUp, Some(cause))
 }
 
-/// A result in its place.
-struct Made {
-    paths: Paths,
-    media: Media,
-    /// Bytes.
-    size: u64,
-    /// The raw file may go.
-    remove_raw: bool,
-    /// `None`: it was there already.
-    ran: Option<Ran>,
-}
-
 struct Attempt<'a> {
     job: &'a Job,
+    entry: &'a Entry,
     last: bool,
-    settings: &'a Settings,
-    tell: &'a dyn Tell,
-    cancel: &'a CancellationToken,
+    around: Surroundings<'a>,
+    /// The claim, once it is ours.
+    claimed: OnceLock<PathBuf>,
 }
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<Verdict, Failure> {
         let started = Instant::now();
-        let Work::PostRecording { dir, file_name, variant } = &self.job.work else {
-            // A reference transcoder of the fleet may take it: it can.
-            return Err(Failure::Cause("merge jobs are not supported by this version".to_owned()));
-        };
-        let made = self.make(dir, file_name.as_str()).await?;
+        let Surroundings { settings, cancel, tell, .. } = self.around;
+        // What an earlier attempt has fetched was perhaps not fetched to its end.
+        self.clean_up().await;
+        let brought = self.before().await?;
+        let ours = brought.is_none();
+        let maker = Maker { job: self.job, last: self.last, settings, entry: self.entry, brought, cancel };
+        let made = maker.make().await?;
+        let remuxed = self.entry.record().steps.remuxed;
         if made.ran.is_some() {
-            self.tell.anew(&self.job.info.recording_id).await;
+            tell.anew(&self.job.info.recording_id).await;
+            let steps = |record: &mut super::journal::Record| {
+                record.steps.anew = false;
+                record.steps.told_path = None;
+                record.steps.scripts = 0;
+            };
+            self.entry.update(steps).await;
         }
-        self.told(Event::Proceeded {
-            file_path: made.paths.file_path.clone(),
-            file_size: made.size,
-            variant: *variant,
-        })
-        .await;
+        let claim = self.claim(&made).await?;
+        let file_path = match self.entry.record().steps.told_path {
+            Some(path) => path,
+            None => self.after(&made).await?,
+        };
+        let variant = match self.job.work {
+            Work::PostRecording { variant, .. } => variant,
+            Work::Merge { .. } => 0,
+        };
+        let note =
+            remuxed.as_ref().map(|why| format!("delivered as it was recorded, since it could not be encoded: {why}"));
+        self.told(Event::Proceeded { file_path, file_size: made.size, variant, note }).await;
         let scripts = self.run_scripts(&made).await;
         if !scripts.is_complete() && !self.last {
             return Err(Failure::Stopped);
         }
         self.told(Event::Finished(Ok(()))).await;
-        summarise(&made, &scripts, started.elapsed());
-        Ok(Verdict::Done { remove: made.remove_raw.then_some(made.paths.raw) })
+        summarise(&made, &scripts, remuxed.as_deref(), started.elapsed());
+        // What a hook has brought is the hook's to keep, but for what it has left to us.
+        let raw = made.raw.filter(|_| made.remove_raw && remuxed.is_none() && ours);
+        Ok(Verdict::Done(Leftovers { raw, claim, remuxed: remuxed.is_some() }))
     }
 
     async fn told(&self, event: Event) {
-        self.tell.tell(Notice { info: self.job.info.clone(), event }).await;
+        self.around.tell.tell(Notice { info: self.job.info.clone(), event }).await;
     }
 
-    /// `work`, unless the program is told to stop first: then it is dropped, and its children with it.
-    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::select! {
-            done = work => Ok(done),
-            () = self.cancel.cancelled() => Err(Failure::Stopped),
+    /// The `pre_transcoding` hooks: where they have put what the job names.
+    async fn before(&self) -> Result<Option<Brought>, Failure> {
+        let Surroundings { hooks, cancel, .. } = self.around;
+        if hooks.is_empty(Stage::PreTranscoding) {
+            return Ok(None);
         }
-    }
-
-    async fn make(&self, dir: &Path, raw_name: &str) -> Result<Made, Failure> {
-        let Settings { main_path, recorder_id, convert, ffmpeg, .. } = self.settings;
-        let id = &self.job.info.recording_id;
-        let facts = self.or_stop(locate::locate(main_path, dir, raw_name, id)).await?.map_err(cause)?;
-        match plan::plan(id, &facts, Rules { recorder_id, convert: *convert, options: ffmpeg }) {
-            Plan::AlreadyDone { paths, media, size, remove_raw } => {
-                tracing::info!(mp4 = %paths.mp4.display(), remove_raw, "the MP4 is there already, announcing it");
-                // Of an attempt with which this node was killed; another one has done the job meanwhile.
-                drop(Part::new(paths.part.clone()));
-                Ok(Made { paths, media, size, remove_raw, ran: None })
+        let answer = hooks.run(Stage::PreTranscoding, HookPayload::of_job(self.job), cancel).await?;
+        let job_dir = match &self.job.work {
+            Work::PostRecording { dir, .. } => Some(dir),
+            Work::Merge { .. } => None,
+        };
+        // Where it was all the time: as without a hook.
+        let Some(dir) = answer.output_path.filter(|dir| Some(dir) != job_dir) else { return Ok(None) };
+        if answer.should_cleanup {
+            let fetched = dir.clone();
+            self.entry.update(move |record| record.steps.fetched = Some(fetched)).await;
+        }
+        if !dir.is_absolute() {
+            return Err(Failure::Cause(format!(
+                "the pre_transcoding hooks answered with the output_path {}, which is not absolute",
+                dir.display()
+            )));
+        }
+        let file_name = match (answer.file_name, &self.job.work) {
+            (Some(name), Work::PostRecording { .. }) => {
+                RawFileName::parse(&name).map_err(Failure::of)?.as_str().to_owned()
             }
-            Plan::MissingInput { cause } => Err(Failure::Cause(cause)),
-            Plan::Convert(make) => self.transcode("convert", make).await,
-            Plan::Remux(make) => self.transcode("remux", make).await,
+            _ => String::new(),
+        };
+        tracing::info!(dir = %dir.display(), "the pre_transcoding hooks say where the input is");
+        Ok(Some(Brought { dir, file_name }))
+    }
+
+    /// Removes what a hook has fetched for this job and does not want any more.
+    async fn clean_up(&self) {
+        let Some(fetched) = self.entry.record().steps.fetched else { return };
+        let (dir, protected) = (fetched.clone(), self.around.settings.protected.clone());
+        let removed = tokio::task::spawn_blocking(move || cleanup::remove(&dir, &protected));
+        match removed.await {
+            Ok(Ok(())) => tracing::debug!(dir = %fetched.display(), "what the hook has fetched is removed"),
+            Ok(Err(error)) => {
+                tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed")
+            }
+            Err(error) => tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed"),
+        }
+        self.entry.update(|record| record.steps.fetched = None).await;
+    }
+
+    /// Makes sure that the server is told of this result by one node only, as long as that lives; the claim, if it is ours.
+    async fn claim(&self, made: &Made) -> Result<Option<PathBuf>, Failure> {
+        let settings = self.around.settings;
+        let path = claim::path(&made.mp4);
+        let (mp4, node) = (made.mp4.clone(), settings.recorder_id.clone());
+        let ours = match files::on_disk(move || claim::take(&mp4, &node)).await {
+            Ok(Claim::Ours) => {
+                let _ = self.claimed.set(path.clone());
+                true
+            }
+            Ok(Claim::Of { node, since }) if !self.last => {
+                return Err(Failure::Elsewhere(format!("{node} has taken the result on, {} s ago", since.as_secs())));
+            }
+            // Better told twice than never.
+            Ok(Claim::Of { node, .. }) => {
+                tracing::warn!(node, "another node has taken the result on; telling the server all the same");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(claim = %path.display(), %error, "the result cannot be claimed; telling the server all the same");
+                false
+            }
+        };
+        // A result that this node has not taken on before, without the raw file that it was made of: another one has finished.
+        // If the queue knows that too, this job does not come again.
+        let finished = match &made.raw {
+            Some(raw) => *raw != made.mp4 && !tokio::fs::try_exists(raw).await.unwrap_or(true),
+            None => made.ran.is_none(),
+        };
+        if finished && !self.last && !self.entry.record().steps.claimed {
+            return Err(Failure::Elsewhere("the MP4 is there and nothing that it was made of".to_owned()));
+        }
+        self.entry.update(|record| record.steps.claimed = true).await;
+        Ok(ours.then_some(path))
+    }
+
+    async fn release(&self) {
+        let Some(claim) = self.claimed.get().cloned() else { return };
+        let path = claim.clone();
+        if let Err(error) = files::on_disk(move || claim::release(&path)).await {
+            tracing::warn!(claim = %claim.display(), %error, "the claim of the result cannot be removed; it is void after 10 min");
         }
     }
 
-    async fn transcode(&self, how: &'static str, make: Make) -> Result<Made, Failure> {
-        let Make { paths, raw, recipe, replaces } = make;
-        tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
-        if let Some(why) = &replaces {
-            tracing::warn!(mp4 = %paths.mp4.display(), why, "a file of the result's name is no result, replacing it");
+    /// The `post_transcoding` hooks; the path that the server is told.
+    async fn after(&self, made: &Made) -> Result<String, Failure> {
+        let Surroundings { hooks, cancel, .. } = self.around;
+        let mut path = made.file_path.clone();
+        if !hooks.is_empty(Stage::PostTranscoding) {
+            let (info, node) = (&self.job.info, &self.job.recorder_id);
+            let dir = made.mp4.parent().unwrap_or(Path::new("/"));
+            let name = plan::mp4_name(&info.recording_id);
+            let mut payload = HookPayload::single(info, node, dir, &name, Some(made.size));
+            match &self.job.work {
+                Work::PostRecording { dir, file_name, .. } => {
+                    payload = payload.with_source(&dir.join(file_name.as_str()))
+                }
+                Work::Merge { paths } => {
+                    payload.task = crate::scripts::hooks::payload::Task::Merge;
+                    payload.input_paths.clone_from(paths);
+                }
+            }
+            match hooks.run(Stage::PostTranscoding, payload, cancel).await {
+                Ok(answer) => {
+                    if let Some(output) = answer.output_path {
+                        path = output.display().to_string();
+                    }
+                }
+                // The recording is there: it must not stay unknown because of what was to be done with it.
+                Err(error @ HookError::Failed { .. }) if self.last => {
+                    tracing::error!(%error, mp4 = %made.mp4.display(), "the post_transcoding hooks failed for the last time: the MP4 is told of where it is");
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        let part = Part::new(paths.part.clone());
-        let ran = ffmpeg::run(&recipe, &paths.raw, part.path(), self.cancel).await.map_err(|error| match error {
-            ffmpeg::RunError::Stopped => Failure::Stopped,
-            error => cause(error),
-        })?;
-        let expected = recipe.expected(&raw);
-        let media = self.or_stop(check(part.path(), expected, &paths.raw)).await??;
-        let size = tokio::fs::metadata(part.path()).await.map_err(cause)?.len();
-        let existing = if replaces.is_some() { Existing::Replace } else { Existing::Refuse };
-        files::place(part.path(), &paths.mp4, existing).await.map_err(cause)?;
-        Ok(Made { paths, media, size, remove_raw: true, ran: Some(ran) })
+        let told = path.clone();
+        self.entry.update(move |record| record.steps.told_path = Some(told)).await;
+        Ok(path)
     }
 
     async fn run_scripts(&self, made: &Made) -> Summary {
@@ -259,57 +416,43 @@ impl Attempt<'_> {
             room_id: info.room_id.to_string(),
             room_sid: info.room_sid.as_str().to_owned(),
             file_name: plan::mp4_name(&info.recording_id),
-            file_path: made.paths.mp4.clone(),
+            file_path: made.mp4.clone(),
             file_size: post_processing::megabytes(made.size),
             recorder_id: self.job.recorder_id.to_string(),
         };
-        let summary = summary_of(&made.paths.raw);
-        let Settings { scripts, script_timeout, .. } = self.settings;
-        post_processing::run(scripts, &payload, summary.as_deref(), *script_timeout, self.cancel).await
+        let summary = made.raw.as_deref().and_then(summary::path);
+        let Surroundings { settings: Settings { scripts, script_timeout, .. }, cancel, .. } = self.around;
+        let mut all = Summary::default();
+        let done = self.entry.record().steps.scripts.min(scripts.len());
+        for (index, script) in scripts.iter().enumerate().skip(done) {
+            let one = post_processing::run(
+                std::slice::from_ref(script),
+                &payload,
+                summary.as_deref(),
+                *script_timeout,
+                cancel,
+            )
+            .await;
+            let complete = one.is_complete();
+            all.add(one);
+            if complete {
+                self.entry.update(move |record| record.steps.scripts = index + 1).await;
+            }
+        }
+        all
     }
-}
-
-/// The summary that the recording node has put beside the raw file `raw`, whose directory is known to lie in `main_path`.
-pub(super) fn summary_of(raw: &Path) -> Option<PathBuf> {
-    let name = RawFileName::parse(raw.file_name()?.to_str()?).ok()?.summary()?;
-    let path = raw.with_file_name(name);
-    // A link could lead anywhere.
-    std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
-}
-
-fn cause(error: impl std::fmt::Display) -> Failure {
-    Failure::Cause(error.to_string())
-}
-
-/// Measures the unfinished result, packet by packet, against its raw file.
-async fn check(part: &Path, mut expected: verify::Expected, raw: &Path) -> Result<Media, Failure> {
-    let made = media::measure(part).await.map_err(cause)?;
-    let mut compared = verify::compare(&made, &expected);
-    if let Err(Mismatch::Duration { .. }) = compared {
-        // The header of a raw file that was cut off tells of more than there is.
-        let header = expected.duration;
-        expected.duration = media::measure(raw).await.map_err(cause)?.duration;
-        compared = verify::compare(&made, &expected);
-        tracing::warn!(
-            header_s = seconds(header),
-            packets_s = seconds(expected.duration),
-            mp4_s = seconds(made.duration),
-            "the raw file does not last as long as it says"
-        );
-    }
-    compared.map_err(cause)?;
-    Ok(made)
 }
 
 /// The one line about the whole job.
-fn summarise(made: &Made, scripts: &Summary, wall: Duration) {
+fn summarise(made: &Made, scripts: &Summary, remuxed: Option<&str>, wall: Duration) {
     let duration = made.media.duration.as_secs_f64();
     let ran = made.ran.as_ref();
     tracing::info!(
-        mp4 = %made.paths.mp4.display(),
+        mp4 = %made.mp4.display(),
         duration_s = rounded(duration),
         size_mb = post_processing::megabytes(made.size),
         already_there = ran.is_none(),
+        remuxed_because = remuxed,
         cpu_s = ran.and_then(|ran| ran.cpu).map(|cpu| rounded(cpu.as_secs_f64())),
         ffmpeg_s = ran.map(|ran| rounded(ran.wall.as_secs_f64())),
         wall_s = rounded(wall.as_secs_f64()),

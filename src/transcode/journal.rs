@@ -2,11 +2,11 @@
 //! a crash goes on with, without waiting for the queue to hand it out again, and what an operator may try again.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::storage::files::{self, on_disk};
 use crate::wall_clock::unix_ms;
@@ -14,11 +14,13 @@ use crate::wall_clock::unix_ms;
 /// The directory in `state_dir`.
 pub const DIR: &str = "jobs";
 const VERSION: u32 = 1;
+/// How often the queue hands a job out, unless it says otherwise (PROTOCOL 1: `MaxDeliver`).
+pub const MAX_DELIVER: u64 = 3;
 /// How long after its next try a job that was handed back is remembered, in milliseconds: another node may have it by now.
 const FORGOTTEN_AFTER: u64 = 3_600_000;
 
 /// A file, key by key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
     pub recording_id: String,
@@ -33,6 +35,54 @@ pub struct Record {
     pub taken_at: u64,
     pub state: State,
     pub last_error: Option<String>,
+    /// How often the queue hands it out at most.
+    #[serde(default = "usual_deliveries")]
+    pub max_deliver: u64,
+    #[serde(default)]
+    pub steps: Steps,
+    /// How far ffmpeg is, as long as one runs.
+    #[serde(default)]
+    pub progress: Option<Standing>,
+}
+
+fn usual_deliveries() -> u64 {
+    MAX_DELIVER
+}
+
+/// What of a job is done that its files do not show: a job that is taken up again goes on behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps {
+    /// Where a hook has put the raw file for this node, which is to be removed after the job.
+    #[serde(default)]
+    pub fetched: Option<PathBuf>,
+    /// This node has taken it on to tell of the result.
+    #[serde(default)]
+    pub claimed: bool,
+    /// The result could only be made by putting the raw file into an MP4 as it is: why.
+    #[serde(default)]
+    pub remuxed: Option<String>,
+    /// The `post_transcoding` hooks are done: what the server is told as the path.
+    #[serde(default)]
+    pub told_path: Option<String>,
+    /// How many of the post-processing scripts have had their turn.
+    #[serde(default)]
+    pub scripts: usize,
+    /// A result that was only remuxed is to be made anew.
+    #[serde(default)]
+    pub anew: bool,
+}
+
+/// How far ffmpeg was, a few seconds ago.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// 0…100.
+    pub percent: f64,
+    /// Seconds of media a second.
+    pub speed: Option<f64>,
+    /// Seconds to go.
+    pub eta_s: Option<u64>,
+    /// When that was, Unix milliseconds.
+    pub at: u64,
 }
 
 /// What this node does about a job.
@@ -45,6 +95,8 @@ pub enum State {
     HandedBack { until: u64 },
     /// It failed for the last time, Unix milliseconds. Its raw file is kept.
     GivenUp { at: u64 },
+    /// It could not be encoded and was delivered as it was recorded, Unix milliseconds. Its raw file is kept.
+    Remuxed { at: u64 },
     /// The operator wants it tried again.
     Retry,
 }
@@ -62,13 +114,22 @@ impl Record {
             taken_at: unix_ms(),
             state: State::Working,
             last_error: None,
+            max_deliver: MAX_DELIVER,
+            steps: Steps::default(),
+            progress: None,
         }
     }
 
     /// The same job once nothing is done about it for now.
     #[must_use]
     pub fn left(self, state: State, last_error: Option<String>) -> Self {
-        Self { state, last_error, ..self }
+        Self { state, last_error, progress: None, ..self }
+    }
+
+    /// Nobody hands it out again after this time.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.delivered >= self.max_deliver
     }
 
     /// # Errors
@@ -97,6 +158,56 @@ impl Record {
     }
 }
 
+/// The record of the job in hand; clones are the same. Only one task changes it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    record: Mutex<Record>,
+    /// Held while the file is written: what is written is always the newest.
+    writing: Mutex<()>,
+}
+
+impl Entry {
+    /// What it says now.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes it; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of its
+    /// deliveries, or have a step done twice.
+    pub async fn update(&self, change: impl FnOnce(&mut Record)) {
+        change(&mut self.shared.record.lock().unwrap_or_else(PoisonError::into_inner));
+        let entry = self.clone();
+        let write = move || {
+            let _writing = entry.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let path = &entry.shared.path;
+            path.parent().map_or(Ok(()), files::create_private_dir)?;
+            files::write_private(path, &serde_json::to_vec_pretty(&entry.record())?)
+        };
+        if let Err(error) = on_disk(write).await {
+            tracing::error!(path = %self.shared.path.display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
+        }
+    }
+
+    /// The job is over.
+    pub async fn remove(&self) {
+        let entry = self.clone();
+        let remove = move || {
+            let _writing = entry.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            files::remove(&entry.shared.path)
+        };
+        if let Err(error) = on_disk(remove).await {
+            tracing::error!(path = %self.shared.path.display(), %error, "the job's record cannot be removed; the next start looks at the job again");
+        }
+    }
+}
+
 /// Where the records of jobs are kept.
 #[derive(Clone, Debug)]
 pub struct JobJournal {
@@ -115,25 +226,19 @@ impl JobJournal {
         self.dir.join(format!("{recording}.json"))
     }
 
-    /// Writes a record; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of
-    /// its deliveries.
-    pub async fn put(&self, record: Record) {
-        let (dir, path) = (self.dir.clone(), self.path(&record.recording_id));
-        let write = move || {
-            files::create_private_dir(&dir)?;
-            files::write_private(&path, &serde_json::to_vec_pretty(&record)?)
-        };
-        if let Err(error) = on_disk(write).await {
-            tracing::error!(dir = %self.dir.display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
+    /// Takes a job in hand: its record is on disk when this returns. What is noted of the same job is kept.
+    pub async fn begin(&self, mut record: Record) -> Entry {
+        let path = self.path(&record.recording_id);
+        if let Ok(earlier) = Record::read(&path) {
+            let same = record.delivered > 1 || record.ack_to == earlier.ack_to;
+            // What was fetched for any job of this recording is still to be removed.
+            let fetched = earlier.steps.fetched.clone();
+            record.steps = if same { earlier.steps } else { Steps { fetched, ..Steps::default() } };
         }
-    }
-
-    /// The job is over.
-    pub async fn remove(&self, recording: &RecordingId) {
-        let path = self.path(recording.as_str());
-        if let Err(error) = on_disk(move || files::remove(&path)).await {
-            tracing::error!(dir = %self.dir.display(), %error, "the job's record cannot be removed; the next start looks at the job again");
-        }
+        let shared = Shared { path, record: Mutex::new(record), writing: Mutex::default() };
+        let entry = Entry { shared: Arc::new(shared) };
+        entry.update(|_| {}).await;
+        entry
     }
 
     /// Removes what an earlier run has left half written.
@@ -172,7 +277,7 @@ impl JobJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ids::{RecorderId, RoomId, RoomSid};
+    use crate::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
     use crate::protocol::job::Work;
     use crate::protocol::request::RecordingInfo;
 
@@ -196,17 +301,21 @@ mod tests {
         let journal = JobJournal::new(dir.path());
         assert!(journal.all().is_empty());
         let now = unix_ms();
-        journal.put(record("a", State::Working)).await;
-        journal.put(record("b", State::HandedBack { until: now - 2 * FORGOTTEN_AFTER })).await;
-        journal.put(record("c", State::HandedBack { until: now })).await;
-        journal.put(record("d", State::Retry)).await;
+        let a = journal.begin(record("a", State::Working)).await;
+        journal.begin(record("b", State::HandedBack { until: now - 2 * FORGOTTEN_AFTER })).await;
+        journal.begin(record("c", State::HandedBack { until: now })).await;
+        journal.begin(record("d", State::Retry)).await;
         std::fs::write(journal.path("e"), "{").unwrap();
         let all = journal.all();
         assert_eq!(all.iter().map(|record| record.recording_id.as_str()).collect::<Vec<_>>(), ["a", "c", "d"]);
         assert_eq!(all[0].payload().unwrap(), &b"\x01\xff"[..]);
         assert_eq!(journal.wanted().unwrap().recording_id, "d");
         assert!(!journal.path("b").exists() && !journal.path("e").exists());
-        journal.remove(&RecordingId::parse("a").unwrap()).await;
+        // Taken up again, it goes on behind what it has done.
+        a.update(|record| record.steps.scripts = 2).await;
+        let a = journal.begin(record("a", State::Working)).await;
+        assert_eq!(a.record().steps.scripts, 2);
+        a.remove().await;
         assert_eq!(journal.all().len(), 2);
     }
 }

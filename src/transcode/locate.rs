@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use super::decode;
 use super::media;
 use super::plan::{self, Facts, Found};
 use crate::protocol::ids::RecordingId;
@@ -41,26 +42,49 @@ pub enum LocateError {
     Nowhere(PathBuf),
     #[error("no {raw_name} under main_path for {dir}; looked in {looked}", dir = dir.display())]
     Missing { raw_name: String, dir: PathBuf, looked: String },
+    #[error("the pre_transcoding hooks say that the raw file is {path}: {why}", path = path.display())]
+    Fetched { path: PathBuf, why: String },
 }
 
-/// Finds the files of a job and reads what they hold. `dir` and `raw_name` are the job's.
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'a> {
+    /// The job's directory and file name.
+    pub dir: &'a Path,
+    pub raw_name: &'a str,
+    pub recording_id: &'a RecordingId,
+    /// Where a hook has put the raw file, if one has.
+    pub fetched: Option<Fetched<'a>>,
+    /// For the programs that look into the files: 0…19, see [`crate::process::Spec::nice`].
+    pub nice: u8,
+}
+
+/// A raw file that a hook has brought from elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched<'a> {
+    /// Anywhere on this machine: the operator's own program says so.
+    pub dir: &'a Path,
+    /// Where the result goes if the job's own directory is not here: relative to `main_path`.
+    pub home: &'a Path,
+}
+
+/// Finds the files of a job and reads what they hold.
 ///
 /// # Errors
 /// Where no directory under `main_path` holds the raw file or the result.
-pub async fn locate(
-    main_path: &Path,
-    dir: &Path,
-    raw_name: &str,
-    recording_id: &RecordingId,
-) -> Result<Facts, LocateError> {
+pub async fn locate(main_path: &Path, sought: Sought<'_>) -> Result<Facts, LocateError> {
     let (main, dir, name, mp4_name) =
-        (main_path.to_owned(), dir.to_owned(), raw_name.to_owned(), plan::mp4_name(recording_id));
-    let search = tokio::task::spawn_blocking(move || search(&main, &dir, &name, &mp4_name));
+        (main_path.to_owned(), sought.dir.to_owned(), sought.raw_name.to_owned(), plan::mp4_name(sought.recording_id));
+    let fetched = sought.fetched.map(|fetched| (fetched.dir.to_owned(), fetched.home.to_owned()));
+    let search = tokio::task::spawn_blocking(move || match fetched {
+        None => search(&main, &dir, &name, &mp4_name),
+        Some((at, home)) => search_fetched(&main, &dir, &at.join(name), &home, &mp4_name),
+    });
     let spot = search.await.unwrap_or_else(|error| {
         Err(LocateError::Root { path: main_path.to_owned(), source: io::Error::other(error) })
     })?;
-    let mp4 = match spot.mp4 {
-        // Read to its end: only what is really there counts against a raw file.
+    // Read to its end: only what is really there counts against a raw file.
+    let mut mp4 = match spot.mp4 {
         Some(file) => Some(Found { size: file.size, media: words(media::measure(&file.path).await) }),
         None => None,
     };
@@ -71,7 +95,15 @@ pub async fn locate(
         Some(file) => Some(Found { size: file.size, media: words(media::probe(&file.path).await) }),
         None => None,
     };
-    Ok(Facts { root: spot.root, dir: spot.dir, raw_name: raw_name.to_owned(), raw, mp4 })
+    let mp4_path = spot.root.join(&spot.dir).join(plan::mp4_name(sought.recording_id));
+    if let (Some(Found { media: found, .. }), Some(_)) = (&mut mp4, &raw)
+        && let Ok(media) = &found
+        && let Err(error) = decode::check(&mp4_path, media, sought.nice).await
+    {
+        // The raw file would go for it.
+        *found = Err(error.to_string());
+    }
+    Ok(Facts { root: spot.root, dir: spot.dir, raw_path: spot.raw_path, raw, mp4 })
 }
 
 fn words(probed: Result<media::Media, media::ProbeError>) -> Result<media::Media, String> {
@@ -80,15 +112,17 @@ fn words(probed: Result<media::Media, media::ProbeError>) -> Result<media::Media
 
 struct Spot {
     root: PathBuf,
-    /// Relative to `root`.
+    /// Of the result, relative to `root`.
     dir: PathBuf,
+    raw_path: PathBuf,
     raw: Option<File>,
     mp4: Option<File>,
 }
 
-struct File {
-    path: PathBuf,
-    size: u64,
+#[derive(Debug)]
+pub(super) struct File {
+    pub path: PathBuf,
+    pub size: u64,
 }
 
 fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Result<Spot, LocateError> {
@@ -104,7 +138,9 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
         let seen = check_dir(&root, &at)
             .and_then(|()| Ok((file(&root, &at.join(raw_name))?, file(&root, &at.join(mp4_name))?)));
         match seen {
-            Ok((Some(raw), mp4)) => return Ok(Spot { root: root.path, dir: place, raw: Some(raw), mp4 }),
+            Ok((Some(raw), mp4)) => {
+                return Ok(Spot { root: root.path, dir: place, raw_path: raw.path.clone(), raw: Some(raw), mp4 });
+            }
             Ok((None, Some(mp4))) => {
                 result_only.get_or_insert((place, mp4));
             }
@@ -113,11 +149,35 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
         }
     }
     match result_only {
-        Some((dir, mp4)) => Ok(Spot { root: root.path, dir, raw: None, mp4: Some(mp4) }),
+        Some((dir, mp4)) => {
+            let raw_path = root.path.join(&dir).join(raw_name);
+            Ok(Spot { root: root.path, dir, raw_path, raw: None, mp4: Some(mp4) })
+        }
         None => {
             Err(LocateError::Missing { raw_name: raw_name.to_owned(), dir: dir.to_owned(), looked: looked.join(", ") })
         }
     }
+}
+
+/// As [`search`], for a raw file that a hook has put to `raw`.
+fn search_fetched(main_path: &Path, dir: &Path, raw: &Path, home: &Path, mp4_name: &str) -> Result<Spot, LocateError> {
+    let root = Root::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
+    let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
+    let there = places.into_iter().find(|place| check_dir(&root, &root.path.join(place)).is_ok());
+    let dir = there.unwrap_or_else(|| home.to_owned());
+    let refused = |why: String| LocateError::Fetched { path: raw.to_owned(), why };
+    // It is made where it is not there.
+    if let (true, Err(why)) = (root.path.join(&dir).exists(), check_dir(&root, &root.path.join(&dir))) {
+        return Err(refused(format!("its result cannot go to {}: {why}", dir.display())));
+    }
+    let mp4 = file(&root, &root.path.join(&dir).join(mp4_name)).map_err(refused)?;
+    let found = match fs::metadata(raw) {
+        Ok(metadata) if metadata.is_file() => Some(File { path: raw.to_owned(), size: metadata.len() }),
+        Ok(_) => return Err(refused("it is no regular file".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mp4.is_some() => None,
+        Err(error) => return Err(refused(error.to_string())),
+    };
+    Ok(Spot { root: root.path, dir, raw_path: raw.to_owned(), raw: found, mp4 })
 }
 
 fn check_dir(root: &Root, dir: &Path) -> Result<(), String> {
@@ -131,7 +191,7 @@ fn check_dir(root: &Root, dir: &Path) -> Result<(), String> {
 }
 
 /// The file, if it is there; an error where it is there but may not be read.
-fn file(root: &Root, path: &Path) -> Result<Option<File>, String> {
+pub(super) fn file(root: &Root, path: &Path) -> Result<Option<File>, String> {
     let name = || path.file_name().unwrap_or_default().to_string_lossy();
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
@@ -203,6 +263,23 @@ mod tests {
         assert!(matches!(search(&main, Path::new("../.."), "raw.mkv", "r.mp4"), Err(LocateError::Nowhere(_))));
         let Err(error) = search(&main.join("gone"), Path::new("/a"), "raw.mkv", "r.mp4") else { panic!() };
         assert!(matches!(error, LocateError::Root { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_a_hook_has_fetched_is_taken_from_where_it_is_and_its_result_stays_in_main_path() {
+        let (dir, main) = tree();
+        let raw = dir.path().join("secret/raw.mkv");
+        let find =
+            |job_dir: &str, raw: &Path| search_fetched(&main, Path::new(job_dir), raw, Path::new("sub/r"), "r.mp4");
+        for (job_dir, place) in [("s3://bucket/x/", "sub/r"), ("/elsewhere/node/room", "node/room")] {
+            let spot = find(job_dir, &raw).unwrap();
+            assert_eq!((spot.dir.as_path(), spot.raw_path.as_path()), (Path::new(place), raw.as_path()));
+            assert_eq!(spot.raw.unwrap().size, 1);
+        }
+        for nothing in [dir.path().join("secret/gone.mkv"), dir.path().join("secret")] {
+            let error = find("s3://bucket", &nothing).err().unwrap().to_string();
+            assert!(error.contains("hooks") && error.contains(nothing.to_str().unwrap()), "{error}");
+        }
     }
 
     #[test]

@@ -28,10 +28,10 @@ pub struct Found {
 pub struct Facts {
     /// `main_path`, absolute.
     pub root: PathBuf,
-    /// Where the raw file lies or lay, relative to `root`.
+    /// Where the result lies or goes, relative to `root`.
     pub dir: PathBuf,
-    /// As the job names it.
-    pub raw_name: String,
+    /// Where the raw file lies or lay, absolute: beside the result, unless a hook has fetched it from elsewhere.
+    pub raw_path: PathBuf,
     pub raw: Option<Found>,
     /// A file of the result's name; where the job names it as its raw file, the same as `raw`.
     pub mp4: Option<Found>,
@@ -86,6 +86,8 @@ pub struct Rules<'a> {
     pub recorder_id: &'a RecorderId,
     /// Re-encode (true) or remux.
     pub convert: bool,
+    /// Make the result again, though it is there: it could only be remuxed the last time.
+    pub anew: bool,
     pub options: &'a FfmpegOptions,
 }
 
@@ -104,15 +106,15 @@ pub fn places(dir: &Path, roots: &[&Path]) -> Vec<PathBuf> {
     (names.len().saturating_sub(TAIL)..names.len()).map(|skipped| names[skipped..].iter().collect()).collect()
 }
 
-/// The files of a job whose raw file lies in `dir`, relative to `root`.
+/// The files of a job whose result goes to `dir`, relative to `root`.
 #[must_use]
-pub fn paths(root: &Path, dir: &Path, raw_name: &str, recording_id: &RecordingId, recorder_id: &RecorderId) -> Paths {
+pub fn paths(root: &Path, dir: &Path, raw: &Path, recording_id: &RecordingId, recorder_id: &RecorderId) -> Paths {
     let at = root.join(dir);
     let mp4 = mp4_name(recording_id);
     let node = recorder_id.as_str();
     let node = node.get(..ID_IN_NAME).unwrap_or(node);
     Paths {
-        raw: at.join(raw_name),
+        raw: raw.to_owned(),
         part: at.join(format!(".{mp4}.{node}.part")),
         file_path: dir.join(&mp4).to_string_lossy().into_owned(),
         mp4: at.join(mp4),
@@ -128,7 +130,7 @@ pub fn mp4_name(recording_id: &RecordingId) -> String {
 /// Decides what is to be done.
 #[must_use]
 pub fn plan(recording_id: &RecordingId, facts: &Facts, rules: Rules<'_>) -> Plan {
-    let paths = paths(&facts.root, &facts.dir, &facts.raw_name, recording_id, rules.recorder_id);
+    let paths = paths(&facts.root, &facts.dir, &facts.raw_path, recording_id, rules.recorder_id);
     let done = |media: &Media, size, remove_raw| Plan::AlreadyDone {
         paths: paths.clone(),
         media: media.clone(),
@@ -160,6 +162,7 @@ pub fn plan(recording_id: &RecordingId, facts: &Facts, rules: Rules<'_>) -> Plan
     let replaces = match &facts.mp4 {
         None => None,
         Some(Found { media: Err(cause), .. }) => Some(cause.clone()),
+        Some(_) if rules.anew => Some("it could only be remuxed the last time".to_owned()),
         Some(Found { media: Ok(made), size }) => match verify::compare(made, &recipe.expected(raw)) {
             Ok(()) => return done(made, *size, true),
             // Longer than the raw file: it holds what the raw file does not, so both stay.
@@ -195,12 +198,17 @@ mod tests {
     }
 
     fn decide(raw_name: &str, raw: impl Into<Option<Found>>, mp4: impl Into<Option<Found>>) -> Plan {
+        decide_again(raw_name, raw, mp4, false)
+    }
+
+    fn decide_again(raw_name: &str, raw: impl Into<Option<Found>>, mp4: impl Into<Option<Found>>, anew: bool) -> Plan {
         let (raw, mp4) = (raw.into(), mp4.into());
-        let facts =
-            Facts { root: "/srv/rec".into(), dir: "node_01/room01".into(), raw_name: raw_name.into(), raw, mp4 };
+        let (root, dir) = (PathBuf::from("/srv/rec"), PathBuf::from("node_01/room01"));
+        let facts = Facts { raw_path: root.join(&dir).join(raw_name), root, dir, raw, mp4 };
         let rules = Rules {
             recorder_id: &RecorderId::parse("node_02").unwrap(),
             convert: true,
+            anew,
             options: &FfmpegOptions::default(),
         };
         plan(&RecordingId::parse("rec-1").unwrap(), &facts, rules)
@@ -246,7 +254,7 @@ mod tests {
         let paths = paths(
             Path::new("/"),
             Path::new("a"),
-            "x",
+            Path::new("/a/x"),
             &RecordingId::parse(&id).unwrap(),
             &RecorderId::parse(&id).unwrap(),
         );
@@ -259,6 +267,10 @@ mod tests {
         assert!(remove_raw);
         let Plan::AlreadyDone { remove_raw, size, .. } = decide("rec-1_raw.mkv", None, found(10)) else { panic!() };
         assert_eq!((remove_raw, size), (false, 9));
+        // Unless it is to be better than it is; never without its raw file.
+        let Plan::Convert(make) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
+        assert!(make.replaces.is_some());
+        assert!(matches!(decide_again("rec-1_raw.mkv", None, found(10), true), Plan::AlreadyDone { .. }));
     }
 
     #[test]

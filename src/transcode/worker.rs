@@ -1,22 +1,28 @@
-//! Takes jobs from the work queue, one at a time, and settles each one there.
+//! Takes jobs from the work queue, as many at once as there are hands, and settles each one there.
 //!
 //! Whatever a job does — bytes that are no job, a panic — the next one is taken.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
-use super::job::{self, Failure, MAX_DELIVER, Settings, Verdict};
-use super::journal::{JobJournal, Record, State};
+use super::claim;
+use super::intake::Intake;
+use super::job::{self, Failure, Leftovers, Settings, Surroundings, Verdict};
+use super::journal::{Entry, JobJournal, MAX_DELIVER, Record, State};
+use super::summary;
 use crate::delivery::courier::Courier;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
+use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
+use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::wall_clock::unix_ms;
 
@@ -26,30 +32,46 @@ const IN_PROGRESS: Duration = Duration::from_secs(60);
 const LOOK_FOR_WISHES: Duration = Duration::from_secs(5);
 /// Waits between the attempts to settle a job in the queue. Its own redelivery is the last resort.
 const SETTLE_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
+/// A job that is in hand already, and was handed out once more because the queue did not hear of it.
+const TWICE: Duration = Duration::from_secs(120);
+/// The directory, in `recorder.temporary_dir`, of what came from the queue and is no job.
+pub const UNDECODABLE: &str = "undecodable-jobs";
 
-/// Works until `drain`, after which no job is taken; the one in hand goes on until `end` and is then handed back. `cpu` is
+/// Works until `drain`, after which no job is taken; those in hand go on until `end` and are then handed back. `cpu` is
 /// the load of all processors, 0…1.
+#[expect(clippy::too_many_arguments, reason = "what a node has to give to its worker")]
 pub async fn run(
     nats: Nats,
-    mut jobs: Jobs,
+    jobs: Jobs,
     courier: Courier,
+    hooks: Hooks,
     settings: Settings,
-    mut cpu: watch::Receiver<f64>,
+    cpu: watch::Receiver<f64>,
     drain: CancellationToken,
     end: CancellationToken,
 ) {
-    let journal = JobJournal::new(&settings.state_dir);
-    let worker = Worker { journal, settings: Arc::new(settings), courier, cancel: end };
-    worker.take_up(&nats, &drain).await;
-    while !drain.is_cancelled() {
-        if let Some(record) = worker.journal.wanted() {
-            worker.try_again(&nats, record).await;
+    let mut intake = Intake::new(jobs, settings.cpu_limit, cpu, settings.max_wait);
+    let worker = Worker {
+        journal: JobJournal::new(&settings.state_dir),
+        hands: Arc::new(Semaphore::new(settings.max_jobs)),
+        in_hand: Mutex::default(),
+        // One that hands jobs out for ever still has an end here: the last of the waits between the attempts.
+        max_deliver: intake.max_deliver().unwrap_or(MAX_DELIVER + 1),
+        settings,
+        courier,
+        hooks,
+        cancel: end,
+    };
+    let (worker, tasks) = (Arc::new(worker), TaskTracker::new());
+    worker.take_up(&nats, &drain, &tasks).await;
+    while let Some(hand) = worker.hand(&drain).await {
+        if let Some(record) = worker.journal.wanted().filter(|record| !worker.has_in_hand(&record.recording_id)) {
+            worker.try_again(&nats, record, hand, &tasks).await;
             continue;
         }
         // Looked up again now and then: an operator may want a job tried again.
         let turn = drain.child_token();
-        let fetch = next(&mut jobs, worker.settings.cpu_limit, &mut cpu, &turn);
-        let mut fetch = pin!(fetch);
+        let mut fetch = pin!(intake.next(&turn));
         let message = tokio::select! {
             message = &mut fetch => message,
             () = worker.asked() => {
@@ -58,98 +80,76 @@ pub async fn run(
             }
         };
         if let Some(message) = message {
-            worker.handle(message).await;
+            worker.begin(message, hand, &tasks);
         }
     }
-}
-
-/// The next job, once the load allows it.
-async fn next(
-    jobs: &mut Jobs,
-    limit: Option<f64>,
-    cpu: &mut watch::Receiver<f64>,
-    cancel: &CancellationToken,
-) -> Option<JobMessage> {
-    loop {
-        tokio::select! {
-            () = calm(cpu, limit) => {}
-            () = cancel.cancelled() => return None,
-        }
-        let fetch = cancel.child_token();
-        let mut waiting = pin!(jobs.next(&fetch));
-        let message = loop {
-            tokio::select! {
-                message = &mut waiting => break message,
-                // Not dropped but cancelled: a job that is on its way is still taken, else it would wait for AckWait.
-                () = above(cpu, limit), if !fetch.is_cancelled() => fetch.cancel(),
-            }
-        };
-        if message.is_some() || cancel.is_cancelled() || !fetch.is_cancelled() {
-            return message;
-        }
-    }
-}
-
-/// Waits until the load is at most `limit`; says so once if it has to, and once when it is over.
-async fn calm(cpu: &mut watch::Receiver<f64>, limit: Option<f64>) {
-    let Some(limit) = limit else { return };
-    let load = *cpu.borrow_and_update();
-    if load <= limit {
-        return;
-    }
-    tracing::info!(load, limit, "no transcoding jobs are fetched: the processors are busy");
-    while *cpu.borrow_and_update() > limit {
-        // Nobody measures any more: better to work than to wait for ever.
-        if cpu.changed().await.is_err() {
-            break;
-        }
-    }
-    tracing::info!(load = *cpu.borrow(), limit, "transcoding jobs are fetched again");
-}
-
-/// Waits until the load is above `limit`; for ever where there is none.
-async fn above(cpu: &mut watch::Receiver<f64>, limit: Option<f64>) {
-    if let Some(limit) = limit {
-        while *cpu.borrow_and_update() <= limit {
-            if cpu.changed().await.is_err() {
-                break;
-            }
-        }
-        if *cpu.borrow() > limit && cpu.has_changed().is_ok() {
-            return;
-        }
-    }
-    std::future::pending::<()>().await;
+    tasks.close();
+    tasks.wait().await;
 }
 
 struct Worker {
     journal: JobJournal,
-    settings: Arc<Settings>,
+    /// How many jobs may be begun.
+    hands: Arc<Semaphore>,
+    /// The recordings of the jobs in hand.
+    in_hand: Mutex<HashSet<String>>,
+    max_deliver: u64,
+    settings: Settings,
     courier: Courier,
+    hooks: Hooks,
     cancel: CancellationToken,
 }
 
 impl Worker {
+    /// A hand for one more job. `None`: no more are taken.
+    async fn hand(&self, drain: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        if drain.is_cancelled() {
+            return None;
+        }
+        drain.run_until_cancelled(Arc::clone(&self.hands).acquire_owned()).await?.ok()
+    }
+
+    fn has_in_hand(&self, recording: &str) -> bool {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).contains(recording)
+    }
+
+    /// Begins with a job, in a task of its own.
+    fn begin(self: &Arc<Self>, message: JobMessage, hand: OwnedSemaphorePermit, tasks: &TaskTracker) {
+        let worker = Arc::clone(self);
+        tasks.spawn(async move {
+            worker.handle(message).await;
+            drop(hand);
+        });
+    }
+
     /// Goes on with what an earlier run of the program had in hand, without waiting for the queue to hand it out again.
-    async fn take_up(&self, nats: &Nats, drain: &CancellationToken) {
+    async fn take_up(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
         self.journal.tidy();
         for record in self.journal.all() {
-            if record.state != State::Working || drain.is_cancelled() {
+            if record.state != State::Working {
                 continue;
             }
             // It was whole when it was read.
             let Ok(payload) = record.payload() else { continue };
+            let Some(hand) = self.hand(drain).await else { return };
             tracing::warn!(
                 recording_id = record.recording_id,
                 room_id = record.room_id,
                 "an earlier run of the recorder was killed while it had this job in hand: going on with it"
             );
-            self.handle(JobMessage::from_earlier(nats, payload, record.ack_to.as_deref(), record.delivered)).await;
+            let message = JobMessage::from_earlier(nats, payload, record.ack_to.as_deref(), record.delivered);
+            self.begin(message, hand, tasks);
         }
     }
 
     /// Does a job that was given up once more; the queue knows nothing of it any more.
-    async fn try_again(&self, nats: &Nats, record: Record) {
+    async fn try_again(
+        self: &Arc<Self>,
+        nats: &Nats,
+        mut record: Record,
+        hand: OwnedSemaphorePermit,
+        tasks: &TaskTracker,
+    ) {
         let job = record.payload().and_then(|payload| {
             let job = Job::decode(&payload).map_err(|error| error.to_string())?;
             let named = job.info.recording_id.as_str() == record.recording_id;
@@ -165,7 +165,14 @@ impl Worker {
             room_id = record.room_id,
             "the operator wants this job tried again"
         );
-        self.handle(JobMessage::from_earlier(nats, payload, None, MAX_DELIVER)).await;
+        record.ack_to = None;
+        record.state = State::Working;
+        let again = |record: &mut Record| {
+            // What could only be remuxed is there, and would be found.
+            record.steps.anew |= record.steps.remuxed.take().is_some();
+        };
+        self.journal.begin(record).await.update(again).await;
+        self.begin(JobMessage::from_earlier(nats, payload, None, self.max_deliver), hand, tasks);
     }
 
     /// Resolves when the operator wants a job tried again.
@@ -173,7 +180,8 @@ impl Worker {
         loop {
             tokio::time::sleep(LOOK_FOR_WISHES).await;
             let journal = self.journal.clone();
-            if tokio::task::spawn_blocking(move || journal.wanted()).await.is_ok_and(|wanted| wanted.is_some()) {
+            let wanted = tokio::task::spawn_blocking(move || journal.wanted()).await;
+            if wanted.is_ok_and(|wanted| wanted.is_some_and(|record| !self.has_in_hand(&record.recording_id))) {
                 return;
             }
         }
@@ -194,18 +202,25 @@ impl Worker {
             room_id = %job.info.room_id,
             task = "transcode"
         );
+        let Some(_in_hand) = InHand::take(&self.in_hand, &job.info.recording_id) else {
+            let _in_span = span.enter();
+            tracing::warn!("the queue has handed out a job that is in hand here: handed back");
+            drop(_in_span);
+            self.settle("handed back", || message.nak(TWICE)).instrument(span).await;
+            return;
+        };
         let work = async {
             let delivered = message.delivered();
-            tracing::info!(delivered, "job taken");
-            let record = Record::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
-            self.journal.put(record.clone()).await;
-            let id = job.info.recording_id.clone();
-            let (verdict, cause) = self.attempt(job, delivered, &message).await;
+            tracing::info!(delivered, of = self.max_deliver, "job taken");
+            let mut record = Record::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
+            record.max_deliver = self.max_deliver;
+            let entry = self.journal.begin(record).await;
+            let (verdict, cause) = self.attempt(job, &entry, &message).await;
             let left = self.conclude(verdict, &message).await;
             // The last step: a crash before it has the job looked at again, and finds it done.
             match left {
-                None => self.journal.remove(&id).await,
-                Some(state) => self.journal.put(record.left(state, cause)).await,
+                None => entry.remove().await,
+                Some(state) => entry.update(|record| *record = record.clone().left(state, cause)).await,
             }
         };
         work.instrument(span).await;
@@ -213,10 +228,14 @@ impl Worker {
 
     /// Works on the job in a task of its own, so that a panic ends only that, while the queue hears that it lives.
     /// What came of it, and the cause where nothing did.
-    async fn attempt(&self, job: Job, delivered: u64, message: &JobMessage) -> (Verdict, Option<String>) {
-        let (settings, tell, cancel) = (Arc::clone(&self.settings), self.courier.clone(), self.cancel.clone());
-        let info = job.clone();
-        let work = async move { job::run(&job, delivered, &settings, &tell, &cancel).await };
+    async fn attempt(&self, job: Job, entry: &Entry, message: &JobMessage) -> (Verdict, Option<String>) {
+        let (settings, hooks) = (self.settings.clone(), self.hooks.clone());
+        let (tell, cancel) = (self.courier.clone(), self.cancel.clone());
+        let (info, own) = (job.clone(), entry.clone());
+        let work = async move {
+            let around = Surroundings { settings: &settings, hooks: &hooks, tell: &tell, cancel: &cancel };
+            job::run(&job, &own, around).await
+        };
         let mut task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
         let ended = loop {
             tokio::select! {
@@ -232,7 +251,8 @@ impl Worker {
             Ok(verdict) => verdict,
             Err(error) => {
                 let failure = Failure::Cause(format!("internal error: {error}"));
-                job::fail(&info, delivered, failure, &self.courier).await
+                let record = entry.record();
+                job::fail(&info, record.delivered, record.max_deliver, failure, &self.courier).await
             }
         }
     }
@@ -240,17 +260,13 @@ impl Worker {
     /// Settles the job in the queue; what is to be remembered of it.
     async fn conclude(&self, verdict: Verdict, message: &JobMessage) -> Option<State> {
         match verdict {
-            Verdict::Done { remove } => {
-                let acknowledged = self.settle("acknowledged", || message.ack()).await;
-                match remove {
-                    Some(raw) if acknowledged => remove_raw(raw).await,
-                    Some(raw) => {
-                        tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
-                        return Some(State::Working);
-                    }
-                    None => {}
+            Verdict::Done(Leftovers { raw, claim, remuxed }) => {
+                if !self.settle("acknowledged", || message.ack()).await {
+                    tracing::warn!(raw = ?raw, "raw file kept: the job is not acknowledged; the next start looks at it again");
+                    return Some(State::Working);
                 }
-                None
+                clear(raw, claim).await;
+                remuxed.then(|| State::Remuxed { at: unix_ms() })
             }
             Verdict::Again(delay) => {
                 self.settle("handed back", || message.nak(delay)).await;
@@ -283,9 +299,43 @@ impl Worker {
     }
 }
 
+/// A recording whose job is in hand.
+struct InHand<'a> {
+    all: &'a Mutex<HashSet<String>>,
+    recording: String,
+}
+
+impl<'a> InHand<'a> {
+    /// `None`: it is already.
+    fn take(all: &'a Mutex<HashSet<String>>, recording: &RecordingId) -> Option<Self> {
+        let recording = recording.to_string();
+        let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(recording.clone());
+        new.then_some(Self { all, recording })
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.recording);
+    }
+}
+
+/// The last step of a job that is acknowledged: its raw file goes, and then the claim of its result, since another node that
+/// finds neither knows that this one has finished.
+pub async fn clear(raw: Option<PathBuf>, claim: Option<PathBuf>) {
+    if let Some(raw) = raw {
+        remove_raw(raw).await;
+    }
+    let Some(claim) = claim else { return };
+    let path = claim.clone();
+    if let Err(error) = files::on_disk(move || claim::release(&path)).await {
+        tracing::warn!(claim = %claim.display(), %error, "the claim of the result could not be removed");
+    }
+}
+
 /// Keeps the bytes of something that is no job, so that an operator can see what came.
 async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
-    let dir = temporary_dir.join("undecodable-jobs");
+    let dir = temporary_dir.join(UNDECODABLE);
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string().replace(':', "-");
     let file = dir.join(format!("{now}.bin"));
     let kept = async {
@@ -308,7 +358,7 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
 async fn remove_raw(raw: PathBuf) {
     let path = raw.clone();
     let remove = move || {
-        let summary = job::summary_of(&raw);
+        let summary = summary::path(&raw);
         std::fs::remove_file(&raw)?;
         if let Some(summary) = summary
             && let Err(error) = std::fs::remove_file(&summary)
@@ -355,28 +405,5 @@ mod tests {
         names.sort_unstable();
         let left: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
         assert_eq!(left, ["a.json", "b_raw.json"]);
-    }
-
-    #[tokio::test]
-    async fn fetching_waits_for_the_load_to_fall() {
-        let (load, mut cpu) = watch::channel(0.9);
-        let mut waiting = tokio::spawn(async move { calm(&mut cpu, Some(0.8)).await });
-        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
-        load.send(0.85).unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
-        load.send(0.7).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn without_a_limit_or_a_measurement_the_load_does_not_matter() {
-        let short = Duration::from_millis(50);
-        let (load, mut cpu) = watch::channel(1.0);
-        calm(&mut cpu, None).await;
-        assert!(tokio::time::timeout(short, above(&mut cpu, None)).await.is_err());
-        tokio::time::timeout(Duration::from_secs(5), above(&mut cpu, Some(0.8))).await.unwrap();
-        drop(load);
-        tokio::time::timeout(Duration::from_secs(5), calm(&mut cpu, Some(0.8))).await.unwrap();
-        assert!(tokio::time::timeout(short, above(&mut cpu, Some(0.8))).await.is_err());
     }
 }

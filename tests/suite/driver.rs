@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use plugnmeet_recorder::capture::clock::Corrections;
 use plugnmeet_recorder::capture::rig::{Break, OpenError, Rig, Summary};
 use plugnmeet_recorder::capture::watch::{PictureReport, SoundReport};
-use plugnmeet_recorder::config::{NatsConfig, ServerConfig};
+use plugnmeet_recorder::config::{HooksConfig, NatsConfig, ServerConfig};
 use plugnmeet_recorder::delivery::courier::{Courier, Message};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::fleet::permits::Permits;
@@ -19,13 +19,15 @@ use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::driver::{self, Surroundings, Task};
-use plugnmeet_recorder::recording::join::join;
 use plugnmeet_recorder::recording::journal::{Journal, Record, Stage, Stop};
+use plugnmeet_recorder::recording::publish::Publisher;
 use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::service::{Plan, Service};
 use plugnmeet_recorder::recording::session::Limits;
 use plugnmeet_recorder::recording::summary::Summaries;
+use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::storage::space::Verdict;
+use plugnmeet_recorder::transcode::join::{Target, join};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -127,9 +129,17 @@ impl Node {
         let state = standin.dir().join("state");
         let courier = Courier::new(&server, &me, Outbox::open(&state).unwrap()).unwrap();
         courier.connect(nats);
+        let publisher = Publisher {
+            recorder: me.clone(),
+            hooks: Hooks::start(&HooksConfig::default(), &[]),
+            courier: courier.clone(),
+            drain: CancellationToken::new(),
+            end: CancellationToken::new(),
+        };
         let surroundings = Surroundings {
             recorder: me.clone(),
             courier,
+            publisher,
             summaries: Summaries::new(&state),
             limits: Limits::default(),
         };
@@ -438,7 +448,7 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
             std::fs::rename(raw.part(&raw.part_name(1)), &place).unwrap();
         } else {
             let all = [1, 2].map(|n| raw.part(&raw.part_name(n)));
-            join(&all, &joined, &CancellationToken::new()).await.unwrap();
+            join(&all, Target::raw(&joined), &CancellationToken::new()).await.unwrap();
             std::fs::rename(&joined, &place).unwrap();
         }
     }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use plugnmeet_recorder::capture::encoder_options::{CaptureOptions, Target, arguments};
-use plugnmeet_recorder::recording::join::{JoinError, Joined, join};
-use plugnmeet_recorder::recording::join_plan::How;
 use plugnmeet_recorder::transcode::ffmpeg::RunError;
+use plugnmeet_recorder::transcode::join::{JoinError, Joined, Target as Into, join};
+use plugnmeet_recorder::transcode::join_plan::How;
 use plugnmeet_recorder::transcode::media;
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +89,8 @@ impl Parts {
     async fn join(&self, parts: &[&PathBuf]) -> (PathBuf, Joined) {
         let into = self.path("joined.mkv");
         let parts: Vec<PathBuf> = parts.iter().map(|part| (*part).clone()).collect();
-        let joined = join(&parts, &into, &CancellationToken::new()).await.unwrap_or_else(|error| panic!("{error}"));
+        let joined =
+            join(&parts, Into::raw(&into), &CancellationToken::new()).await.unwrap_or_else(|error| panic!("{error}"));
         assert!(!self.names().iter().any(|name| name.starts_with('.')), "left behind: {:?}", self.names());
         (into, joined)
     }
@@ -263,10 +264,9 @@ async fn names_of_parts_are_only_names() {
 
     let broken = parts.path("line\nbreak.mkv");
     std::fs::copy(&plain, &broken).unwrap();
-    let into = parts.path("refused.mkv");
-    let refused = join(&[plain, broken], &into, &CancellationToken::new()).await.unwrap_err();
-    assert!(matches!(refused, JoinError::LineBreak(_)), "{refused}");
-    assert!(!parts.names().iter().any(|name| name.contains("refused")), "{:?}", parts.names());
+    // ffmpeg's list of files cannot hold such a name; its command line can.
+    let (_, joined) = parts.join(&[&plain, &broken]).await;
+    assert_eq!((joined.how, joined.parts.len()), (How::Encoded, 2));
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn what_cannot_be_played_is_left_out_and_named() {
     }
 
     let into = parts.path("nothing.mkv");
-    let nothing = join(&[garbage, missing], &into, &CancellationToken::new()).await.unwrap_err();
+    let nothing = join(&[garbage, missing], Into::raw(&into), &CancellationToken::new()).await.unwrap_err();
     assert!(nothing.to_string().starts_with("none of 2 parts can be played; the first:"), "{nothing}");
     assert!(!into.exists());
 }
@@ -306,15 +306,15 @@ async fn a_part_is_never_written_over_and_a_join_that_fails_leaves_nothing() {
     let link = parts.path("link.mkv");
     std::os::unix::fs::symlink(&one, &link).unwrap();
     for into in [&one, &link] {
-        let itself = join(std::slice::from_ref(&one), into, &CancellationToken::new()).await.unwrap_err();
+        let itself = join(std::slice::from_ref(&one), Into::raw(into), &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(itself, JoinError::Itself(_)), "{itself}");
     }
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let stopped = join(std::slice::from_ref(&one), &parts.path("into.mkv"), &cancel).await.unwrap_err();
+    let stopped = join(std::slice::from_ref(&one), Into::raw(&parts.path("into.mkv")), &cancel).await.unwrap_err();
     assert!(matches!(stopped, JoinError::Run { source: RunError::Stopped, .. }), "{stopped}");
     let nowhere = parts.path("no/such/directory.mkv");
-    let error = join(std::slice::from_ref(&one), &nowhere, &CancellationToken::new()).await.unwrap_err();
+    let error = join(std::slice::from_ref(&one), Into::raw(&nowhere), &CancellationToken::new()).await.unwrap_err();
     assert!(error.to_string().contains("no/such"), "{error}");
     assert!(std::fs::read(&one).unwrap() == bytes);
     assert_eq!(parts.names(), ["link.mkv", "one.mkv"]);

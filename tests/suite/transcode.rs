@@ -8,23 +8,30 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use plugnmeet_recorder::config::FfmpegOptions;
+use plugnmeet_recorder::config::{FfmpegOptions, HooksConfig, Stage};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
-use plugnmeet_recorder::transcode::job::{self, Settings, Tell, Verdict};
+use plugnmeet_recorder::scripts::hooks::Hooks;
+use plugnmeet_recorder::scripts::hooks::cleanup::Protected;
+use plugnmeet_recorder::transcode::claim;
+use plugnmeet_recorder::transcode::job::{self, Leftovers, Settings, Surroundings, Tell, Verdict};
+use plugnmeet_recorder::transcode::journal::{Entry, JobJournal, Record};
 use plugnmeet_recorder::transcode::media::{self, StreamKind};
+use plugnmeet_recorder::transcode::progress::Progress;
+use plugnmeet_recorder::transcode::recipe::Recipe;
+use plugnmeet_recorder::transcode::{self, decode};
 use tokio_util::sync::CancellationToken;
 
 use crate::measure::{self, MediaInfo};
 
 /// The reference's own default.
-const REFERENCE_OPTIONS: &str = "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast -movflags faststart -y -c:a aac -af highpass=f=200,lowpass=f=4000,afftdn";
+pub const REFERENCE_OPTIONS: &str = "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast -movflags faststart -y -c:a aac -af highpass=f=200,lowpass=f=4000,afftdn";
 /// Frames of [`raw_like_ours`]: one a second for 6 s, then 25 a second for 4 s.
 const FRAMES: u64 = 106;
 
-fn ffmpeg(line: &str, output: &Path) {
+pub fn ffmpeg(line: &str, output: &Path) {
     let status = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-y"])
         .args(line.split_whitespace())
@@ -37,7 +44,7 @@ fn ffmpeg(line: &str, output: &Path) {
 const MOVING: &str = "-f lavfi -i testsrc2=s=320x180:r=25:d=10 -f lavfi -i sine=d=10:r=48000 -vf select='if(lt(t,6),not(mod(n,25)),1)',settb=1/1000 -fps_mode passthrough -enc_time_base 1:1000 -c:v libx264 -preset ultrafast -bf 0 -g 25";
 
 /// 10 s as this program records: H.264 of a variable frame rate and PCM in Matroska.
-fn raw_like_ours(path: &Path) {
+pub fn raw_like_ours(path: &Path) {
     ffmpeg(&format!("{MOVING} -c:a pcm_s16le -ac 2 -f matroska"), path);
 }
 
@@ -61,19 +68,20 @@ fn truncate(path: &Path, share: f64) {
 }
 
 /// A node with its `main_path`, and all it told the server.
-struct Node {
-    dir: tempfile::TempDir,
-    settings: Settings,
+pub struct Node {
+    pub dir: tempfile::TempDir,
+    pub settings: Settings,
+    pub hooks: HooksConfig,
     told: Arc<Mutex<Vec<Event>>>,
     cancel: CancellationToken,
 }
 
 impl Node {
-    fn new(convert: bool) -> Self {
+    pub fn new(convert: bool) -> Self {
         Self::with_options(convert, REFERENCE_OPTIONS)
     }
 
-    fn with_options(convert: bool, post_input: &str) -> Self {
+    pub fn with_options(convert: bool, post_input: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
         let settings = Settings {
@@ -86,38 +94,63 @@ impl Node {
             scripts: Vec::new(),
             script_timeout: Duration::from_secs(20),
             cpu_limit: None,
+            sub_path: "node_02".into(),
+            max_wait: Duration::from_secs(60),
+            max_jobs: 1,
+            nice: 0,
+            protected: Protected { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
-        Self { dir, settings, told: Arc::default(), cancel: CancellationToken::new() }
+        Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }
     }
 
-    fn room(&self) -> PathBuf {
+    pub fn room(&self) -> PathBuf {
         self.settings.main_path.join("node_01/room01")
     }
 
-    fn mp4(&self) -> PathBuf {
+    pub fn mp4(&self) -> PathBuf {
         self.room().join("rec-1.mp4")
     }
 
-    async fn run(&self, job: &Job, delivered: u64) -> Verdict {
-        let tell = Told(Arc::clone(&self.told));
-        let work = job::run(job, delivered, &self.settings, &tell, &self.cancel);
-        tokio::time::timeout(Duration::from_secs(120), work).await.unwrap().0
+    pub async fn run(&self, job: &Job, delivered: u64) -> Verdict {
+        let entry = self.entry(job, delivered).await;
+        let verdict = self.go_on(job, &entry).await;
+        entry.remove().await;
+        verdict
     }
 
-    fn told(&self) -> Vec<Event> {
+    /// The job's record, as the worker begins with.
+    pub async fn entry(&self, job: &Job, delivered: u64) -> Entry {
+        let record = Record::new(job, &job.encode(), Some("ack".to_owned()), delivered);
+        JobJournal::new(&self.settings.state_dir).begin(record).await
+    }
+
+    pub async fn go_on(&self, job: &Job, entry: &Entry) -> Verdict {
+        let (tell, settings, cancel) = (Told(Arc::clone(&self.told)), &self.settings, &self.cancel);
+        let hooks = Hooks::start(&self.hooks, &[Stage::PreTranscoding, Stage::PostTranscoding]);
+        let work = job::run(job, entry, Surroundings { settings, hooks: &hooks, tell: &tell, cancel });
+        let verdict = tokio::time::timeout(Duration::from_secs(120), work).await.unwrap().0;
+        hooks.shutdown().await;
+        if let Verdict::Done(Leftovers { claim: Some(claim), .. }) = &verdict {
+            claim::release(claim).unwrap();
+        }
+        verdict
+    }
+
+    pub fn told(&self) -> Vec<Event> {
         std::mem::take(&mut *self.told.lock().unwrap())
     }
 
     /// What the server is told of a job that went well.
     fn assert_told_success(&self) {
         let size = fs::metadata(self.mp4()).unwrap().len();
-        let proceeded = Event::Proceeded { file_path: "node_01/room01/rec-1.mp4".into(), file_size: size, variant: 1 };
+        let proceeded =
+            Event::Proceeded { file_path: "node_01/room01/rec-1.mp4".into(), file_size: size, variant: 1, note: None };
         assert_eq!(self.told(), [proceeded, Event::Finished(Ok(()))]);
     }
 
     /// Nothing unfinished is left in the room's directory.
-    fn assert_holds(&self, expected: &[&str]) {
+    pub fn assert_holds(&self, expected: &[&str]) {
         let mut names: Vec<_> =
             fs::read_dir(self.room()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -140,7 +173,7 @@ impl Tell for Told {
     }
 }
 
-fn job_for(dir: &Path, raw_name: &str) -> Job {
+pub fn job_for(dir: &Path, raw_name: &str) -> Job {
     Job {
         info: RecordingInfo {
             room_table_id: 852,
@@ -153,8 +186,14 @@ fn job_for(dir: &Path, raw_name: &str) -> Job {
     }
 }
 
-fn remove(raw: &Path) -> Verdict {
-    Verdict::Done { remove: Some(raw.to_owned()) }
+pub fn remove(raw: &Path) -> Verdict {
+    done(raw, Some(raw.to_owned()))
+}
+
+/// The job is done; `raw` may go.
+fn done(beside: &Path, raw: Option<PathBuf>) -> Verdict {
+    let claim = Some(claim::path(&beside.with_file_name("rec-1.mp4")));
+    Verdict::Done(Leftovers { raw, claim, remuxed: false })
 }
 
 /// Names of an MP4's top-level boxes, in order (ISO/IEC 14496-12, 4.2).
@@ -332,7 +371,8 @@ async fn names_with_spaces_quotes_and_colons_are_only_names() {
     let verdict = node.run(&job_for(Path::new("/mnt/a b/room01/"), name), 1).await;
     assert_eq!(verdict, remove(&room.join(name)));
     assert_mp4(&room.join("rec-1.mp4"), 10.0);
-    let Event::Proceeded { file_path, .. } = &node.told()[0] else { panic!() };
+    let told = node.told();
+    let Event::Proceeded { file_path, .. } = &told[0] else { panic!() };
     assert_eq!(file_path, "a b/room01/rec-1.mp4");
 }
 
@@ -340,8 +380,8 @@ async fn names_with_spaces_quotes_and_colons_are_only_names() {
 async fn a_missing_raw_file_is_tried_again_and_then_told_with_the_path() {
     let node = Node::new(true);
     let job = job_for(&node.room(), "rec-1_raw.mkv");
-    for delivered in [1, 2] {
-        assert_eq!(node.run(&job, delivered).await, Verdict::Again(Duration::from_secs(30)));
+    for (delivered, wait) in [(1, 30), (2, 120)] {
+        assert_eq!(node.run(&job, delivered).await, Verdict::Again(Duration::from_secs(wait)));
         assert_eq!(node.told(), []);
     }
     assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
@@ -378,23 +418,118 @@ async fn garbage_fails_with_a_cause_and_is_kept() {
 }
 
 #[tokio::test]
-async fn what_ffmpeg_refuses_is_told_in_its_words() {
-    let node = Node::with_options(true, "-c:v no_such_codec");
-    raw_like_ours(&node.room().join("rec-1_raw.mkv"));
-    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
-    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
-    assert!(cause.contains("Unknown encoder 'no_such_codec'"), "{cause}");
-    node.assert_holds(&["rec-1_raw.mkv"]);
+async fn what_cannot_be_encoded_is_at_last_delivered_as_it_was_recorded_and_its_raw_file_kept() {
+    for (post_input, words) in [
+        ("-c:v no_such_codec", "Unknown encoder 'no_such_codec'"),
+        // A result that is not the whole recording is none.
+        ("-c:v libx264 -preset ultrafast -c:a aac -t 3", "the result lasts 3"),
+    ] {
+        let mut node = Node::with_options(true, post_input);
+        let raw = node.room().join("rec-1_raw.mkv");
+        raw_like_ours(&raw);
+        fs::write(node.room().join("rec-1_raw.json"), "{\"duration_s\": 10.0}").unwrap();
+        let job = job_for(&node.room(), "rec-1_raw.mkv");
+        for (delivered, wait) in [(1, 30), (2, 120)] {
+            assert_eq!(node.run(&job, delivered).await, Verdict::Again(Duration::from_secs(wait)));
+            assert_eq!(node.told(), []);
+            node.assert_holds(&["rec-1_raw.json", "rec-1_raw.mkv"]);
+        }
+        let entry = node.entry(&job, 3).await;
+        let remuxed = |verdict| matches!(verdict, Verdict::Done(Leftovers { raw: None, remuxed: true, .. }));
+        assert!(remuxed(node.go_on(&job, &entry).await));
+        assert_eq!(assert_mp4(&node.mp4(), 10.0).video().unwrap().packets, FRAMES);
+        let told = node.told();
+        let [Event::Proceeded { note: Some(note), .. }, Event::Finished(Ok(()))] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(note.contains("could not be encoded") && note.contains(words), "{note}");
+        let summary: serde_json::Value =
+            serde_json::from_slice(&fs::read(node.room().join("rec-1_raw.json")).unwrap()).unwrap();
+        assert_eq!(summary["duration_s"], 10.0);
+        assert!(summary["remuxed_because"].as_str().unwrap().contains(words), "{summary}");
+        // Killed before it was acknowledged: the next start still knows that the raw file is the better one.
+        assert!(remuxed(node.go_on(&job, &entry).await));
+        assert!(matches!(&node.told()[0], Event::Proceeded { note: Some(_), .. }));
+        // The operator has mended the options and wants it tried again.
+        node.settings.ffmpeg.post_input = REFERENCE_OPTIONS.split_whitespace().map(str::to_owned).collect();
+        entry.update(|record| (record.steps.anew, record.steps.remuxed) = (true, None)).await;
+        assert_eq!(node.go_on(&job, &entry).await, remove(&raw));
+        node.assert_told_success();
+        node.assert_holds(&["rec-1.mp4", "rec-1_raw.json", "rec-1_raw.mkv"]);
+    }
 }
 
 #[tokio::test]
-async fn a_result_that_is_not_the_whole_recording_is_refused() {
-    let node = Node::with_options(true, "-c:v libx264 -preset ultrafast -c:a aac -t 3");
-    raw_like_ours(&node.room().join("rec-1_raw.mkv"));
-    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
-    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
-    assert!(cause.contains("the result lasts 3"), "{cause}");
-    node.assert_holds(&["rec-1_raw.mkv"]);
+async fn what_cannot_even_be_remuxed_is_given_up_with_both_causes() {
+    let node = Node::with_options(true, "-c:v no_such_codec");
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    let entry = node.entry(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await;
+    // Where the part should grow there is a directory: no ffmpeg can write there.
+    fs::create_dir_all(node.room().join(".rec-1.mp4.node_02.part/in the way")).unwrap();
+    assert_eq!(node.go_on(&job_for(&node.room(), "rec-1_raw.mkv"), &entry).await, Verdict::GivenUp);
+    let told = node.told();
+    let [Event::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
+    assert!(cause.contains("Unknown encoder") && cause.contains("nor can it be remuxed"), "{cause}");
+    assert_eq!(entry.record().steps.remuxed, None);
+    node.assert_holds(&[".rec-1.mp4.node_02.part", "rec-1_raw.mkv"]);
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good.mp4"), dir.path().join("bad.mp4"));
+    ffmpeg(
+        "-f lavfi -i testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=20:r=48000 -c:v libx264 -preset ultrafast -g 25 -c:a aac -movflags faststart -f mp4",
+        &good,
+    );
+    let media = media::measure(&good).await.unwrap();
+    decode::check(&good, &media, 0).await.unwrap();
+    let bytes = fs::read(&good).unwrap();
+    for (place, at) in [("start", 0.03), ("middle", 0.5), ("end", 0.93)] {
+        let mut broken = bytes.clone();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share"
+        )]
+        let from = (bytes.len() as f64 * at) as usize;
+        let length = broken.len() / 20;
+        broken[from..from + length].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(97));
+        fs::write(&bad, broken).unwrap();
+        // It still opens, and has all its packets.
+        assert_eq!(media::measure(&bad).await.unwrap().duration, media.duration);
+        let error = decode::check(&bad, &media, 0).await.unwrap_err().to_string();
+        assert!(error.contains(place), "{place}: {error}");
+    }
+
+    // Nor does a raw file go for it: it is made again.
+    let node = Node::new(false);
+    let raw = node.room().join("rec-1_raw.mkv");
+    ffmpeg(&format!("-i {} -c copy -f matroska", good.display()), &raw);
+    fs::copy(&bad, node.mp4()).unwrap();
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+    decode::check(&node.mp4(), &media, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_is_told_how_far_ffmpeg_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, part) = (dir.path().join("raw.mkv"), dir.path().join("part"));
+    raw_like_ours(&raw);
+    let (progress, mut report) = tokio::sync::watch::channel(Progress::default());
+    let recipe = Recipe::convert(&FfmpegOptions::default());
+    let total = Duration::from_secs(10);
+    let task = transcode::ffmpeg::Task { recipe: &recipe, raw: &raw, total, part: &part, nice: 5 };
+    let never = CancellationToken::new();
+    let (ran, seen) = tokio::join!(transcode::ffmpeg::run(task, &progress, &never), async {
+        report.changed().await.unwrap();
+        *report.borrow()
+    });
+    assert!(ran.unwrap().cpu.is_some() && seen.total == total);
+    let last = *progress.borrow();
+    assert!(last.percent() > 95.0 && last.speed.is_some(), "{last:?}");
 }
 
 #[tokio::test]
@@ -410,7 +545,9 @@ async fn a_job_that_comes_again_is_only_announced_again() {
     assert_eq!(node.run(&job, 2).await, remove(&raw));
     node.assert_told_success();
     fs::remove_file(&raw).unwrap();
-    assert_eq!(node.run(&job, 3).await, Verdict::Done { remove: None });
+    assert_eq!(node.run(&job, 2).await, Verdict::Again(Duration::from_secs(120)), "another node may have finished");
+    assert_eq!(node.told(), []);
+    assert_eq!(node.run(&job, 3).await, done(&raw, None));
     node.assert_told_success();
     assert_eq!(fs::metadata(node.mp4()).unwrap().modified().unwrap(), made);
 }
@@ -426,16 +563,6 @@ async fn a_half_written_result_of_another_transcoder_is_replaced() {
     assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 2).await, remove(&raw));
     assert_mp4(&node.mp4(), 10.0);
     node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
-}
-
-#[tokio::test]
-async fn a_merge_is_left_to_those_who_can() {
-    let node = Node::new(true);
-    let mut job = job_for(&node.room(), "x");
-    job.work = Work::Merge { paths: vec!["a.mp4".into()] };
-    assert_eq!(node.run(&job, 2).await, Verdict::Again(Duration::from_secs(30)));
-    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
-    assert_eq!(node.told(), [Event::Finished(Err("merge jobs are not supported by this version".into()))]);
 }
 
 #[tokio::test]

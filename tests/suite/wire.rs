@@ -171,6 +171,7 @@ fn notices_carry_what_the_golden_ones_carry() {
         file_path: "node_01/room01/RM_b6UvReYDngee-1700133937567.mp4".into(),
         file_size: 12_340_000,
         variant: 0,
+        note: None,
     };
     for (name, event) in [
         ("started", Event::Started(Kind::Recording)),
@@ -232,7 +233,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "protocol/signature.rs",
         "protocol/token.rs",
         "fleet/admission.rs",
-        "recording/join_plan.rs",
+        "transcode/join_plan.rs",
         "recording/session.rs",
         "capture/alarm.rs",
         "capture/clock.rs",
@@ -247,6 +248,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "capture/pulse.rs",
         "capture/watch.rs",
         "transcode/plan.rs",
+        "transcode/progress.rs",
         "transcode/recipe.rs",
         "transcode/verify.rs",
     ];

@@ -1,13 +1,16 @@
 //! Transcoding jobs. Pure.
 
+use std::path::Path;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Moment, Row, Standing, age_cell};
 use crate::admin::table::words;
-use crate::transcode::journal::{Record, State};
+use crate::transcode::journal::{Record, Standing as Progress, State};
 
 /// A transcoding job that this node has in hand, has handed back or has given up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JobRow {
     pub id: String,
     pub room: Option<String>,
@@ -19,18 +22,27 @@ pub struct JobRow {
     pub taken_at: Option<u64>,
     pub age_s: Option<u64>,
     pub last_error: Option<String>,
+    /// How far ffmpeg is: 0…100, seconds of media a second, and seconds to go.
+    pub percent: Option<f64>,
+    pub speed: Option<f64>,
+    pub eta_s: Option<u64>,
 }
 
 impl JobRow {
     #[must_use]
     pub fn new(record: &Record, moment: Moment) -> Self {
+        let progress = record.progress.filter(|_| record.state == State::Working && moment.runs);
         let standing = match record.state {
-            State::Working if moment.runs => Standing::new("working", "working"),
+            State::Working if moment.runs => Standing::new("working", working(progress)),
             State::Working => {
                 Standing::new("interrupted", "interrupted: the next start of the recorder goes on with it")
             }
             State::HandedBack { until } => Standing::new("handed_back", format!("handed back, {}", moment.due(until))),
             State::GivenUp { at } => Standing::new("given_up", format!("given up {} ago", words(moment.since(at)))),
+            State::Remuxed { at } => Standing::new(
+                "remuxed",
+                format!("delivered as it was recorded {} ago; retry encodes it", words(moment.since(at))),
+            ),
             State::Retry => Standing::new("retry", "to be tried again"),
         };
         Self {
@@ -40,7 +52,23 @@ impl JobRow {
             deliveries: Some(record.delivered),
             taken_at: Some(record.taken_at),
             age_s: Some(moment.since(record.taken_at).as_secs()),
-            last_error: record.last_error.clone(),
+            last_error: record.last_error.clone().or_else(|| record.steps.remuxed.clone()),
+            percent: progress.map(|progress| progress.percent),
+            speed: progress.and_then(|progress| progress.speed),
+            eta_s: progress.and_then(|progress| progress.eta_s),
+        }
+    }
+
+    /// What came from the queue and is no job. `at`: Unix milliseconds.
+    #[must_use]
+    pub fn undecodable(id: String, why: &str, path: &Path, at: u64, moment: Moment) -> Self {
+        let standing = Standing::new("undecodable", format!("no job, kept as {}", path.display()));
+        Self {
+            standing,
+            taken_at: Some(at),
+            age_s: Some(moment.since(at).as_secs()),
+            last_error: Some(why.to_owned()),
+            ..Self::unreadable(id, why)
         }
     }
 
@@ -54,7 +82,23 @@ impl JobRow {
             taken_at: None,
             age_s: None,
             last_error: None,
+            percent: None,
+            speed: None,
+            eta_s: None,
         }
+    }
+}
+
+/// `working, 42.5 % (3.1×, 2m to go)`.
+fn working(progress: Option<Progress>) -> String {
+    let Some(Progress { percent, speed, eta_s, .. }) = progress else { return "working".to_owned() };
+    let speed = speed.map(|speed| format!("{speed}×"));
+    let eta = eta_s.map(|eta| format!("{} to go", words(Duration::from_secs(eta))));
+    let rest: Vec<String> = speed.into_iter().chain(eta).collect();
+    if rest.is_empty() {
+        format!("working, {percent} %")
+    } else {
+        format!("working, {percent} % ({})", rest.join(", "))
     }
 }
 
@@ -114,11 +158,24 @@ mod tests {
             (State::HandedBack { until: NOW + 25_000 }, RUNS, "handed_back", "handed back, due in 25s"),
             (State::HandedBack { until: NOW - 65_000 }, RUNS, "handed_back", "handed back, due 1m 5s ago"),
             (State::Retry, STOPPED, "retry", "to be tried again"),
+            (
+                State::Remuxed { at: NOW - 65_000 },
+                RUNS,
+                "remuxed",
+                "delivered as it was recorded 1m 5s ago; retry encodes it",
+            ),
         ] {
             assert_eq!(JobRow::new(&record(state), moment).standing, Standing::new(word, text));
         }
         let json = serde_json::to_value(JobRow::new(&record(State::Retry), RUNS)).unwrap();
         assert_eq!((&json["state"], &json["deliveries"]), (&"retry".into(), &3.into()));
+        let mut working = record(State::Working);
+        working.state = State::Working;
+        working.progress = Some(Progress { percent: 42.5, speed: Some(3.1), eta_s: Some(125), at: NOW });
+        assert_eq!(JobRow::new(&working, RUNS).standing.text, "working, 42.5 % (3.1×, 2m 5s to go)");
+        assert_eq!(JobRow::new(&working, STOPPED).percent, None);
+        let none = JobRow::undecodable("x".into(), "why", Path::new("/a/x.bin"), NOW - 5_000, RUNS);
+        assert_eq!(none.cells(), ["x", "", "no job, kept as /a/x.bin", "", "5s", "why"]);
         assert_eq!(JobRow::unreadable("x".into(), "why").cells(), ["x", "", "unreadable: why", "", "", ""]);
     }
 }

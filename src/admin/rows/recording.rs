@@ -100,7 +100,13 @@ fn end_of(part: &Part, last: bool, record: &Record, moment: Moment) -> String {
 
 fn standing(kind: Kind, record: &Record, temporary_dir: &Path, moment: Moment) -> Standing {
     match (record.stage, &record.stop) {
-        (Stage::Stored, _) => Standing::new("stored", "stored"),
+        (Stage::Stored, _) => match &record.hooked {
+            None => Standing::new("stored", "stored"),
+            Some(hooked) => {
+                let (due, why) = (moment.due(hooked.next_try), &hooked.last_error);
+                Standing::new("hooks_failed", format!("stored; post_recording hooks failed, next try {due}: {why}"))
+            }
+        },
         (Stage::Failed, _) => {
             Standing::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
         }

@@ -1,4 +1,4 @@
-//! How the parts of a recording become one file: pure, the doing is [`super::join`]'s.
+//! How several files become one: pure, the doing is [`super::join`]'s.
 //!
 //! Each part gets a slot of whole milliseconds (Matroska's own step), a little longer than what it holds: so all its
 //! times are moved by the same amount, picture and sound stay in step, and the last frame of a part never has the time
@@ -10,32 +10,56 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::transcode::media::{Media, Stream};
+use super::media::{Media, Stream};
 
 /// What measured times may be off by: they went through decimals.
 const ROUNDING: Duration = Duration::from_micros(1);
-/// The sound of parts that differ: that of the capture (DESIGN, "Capture").
+/// The sound of parts that differ, before it is encoded: that of the capture (DESIGN, "Capture").
 const SOUND: &str = "aresample=48000:async=1:min_hard_comp=0.01:first_pts=0,\
                      aformat=sample_fmts=s16:channel_layouts=stereo";
-const ENCODED_SOUND: [&str; 6] = ["-c:a", "pcm_s16le", "-ar", "48000", "-ac", "2"];
-/// The picture of parts that differ: nearly as it was, with its own times to the millisecond, and a keyframe every 4 s
+/// A raw file of parts that differ: nearly as they were, with their own times to the millisecond, and a keyframe every 4 s
 /// as in any raw file.
-const ENCODED_PICTURE: [&str; 14] = [
-    "-fps_mode",
-    "vfr",
-    "-enc_time_base:v",
-    "1:1000",
-    "-c:v",
-    "libx264",
-    "-preset",
-    "ultrafast",
-    "-crf",
-    "18",
-    "-bf",
-    "0",
-    "-force_key_frames",
-    "expr:gte(t,n_forced*4)",
-];
+const RAW_PICTURE: &str = "-fps_mode vfr -enc_time_base:v 1:1000 -c:v libx264 -preset ultrafast -crf 18 -bf 0 \
+                           -force_key_frames expr:gte(t,n_forced*4)";
+const RAW_SOUND: &str = "-c:a pcm_s16le -ar 48000 -ac 2";
+/// An MP4 of MP4s that differ: for every player, a little better than they were made with, since it is their second loss.
+const MP4_PICTURE: &str = "-fps_mode vfr -enc_time_base:v 1:90000 -c:v libx264 -preset veryfast -crf 20 \
+                           -profile:v baseline -pix_fmt yuv420p";
+const MP4_SOUND: &str = "-c:a aac -b:a 128k -ar 48000 -ac 2";
+
+/// What the joined file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// A raw file: Matroska.
+    Raw,
+    /// A result: MP4 that begins to play before it is loaded.
+    Mp4,
+}
+
+impl Container {
+    /// ffmpeg's options for the file itself.
+    #[must_use]
+    pub fn arguments(self) -> Vec<OsString> {
+        words(match self {
+            Self::Raw => "-f matroska",
+            Self::Mp4 => "-f mp4 -movflags +faststart",
+        })
+    }
+
+    fn picture(self) -> Vec<OsString> {
+        words(match self {
+            Self::Raw => RAW_PICTURE,
+            Self::Mp4 => MP4_PICTURE,
+        })
+    }
+
+    fn sound(self) -> Vec<OsString> {
+        words(match self {
+            Self::Raw => RAW_SOUND,
+            Self::Mp4 => MP4_SOUND,
+        })
+    }
+}
 
 /// A part that can be played, measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,13 +102,15 @@ impl Piece {
     }
 }
 
-/// Copied, if the decoder of the first part can go on with each of the others without being told anything new.
+/// Copied, if the decoder of the first part can go on with each of the others without being told anything new, and all
+/// their names can stand in a list.
 #[must_use]
 pub fn how(pieces: &[Piece]) -> How {
     let alike = |a: &[Stream], b: &[Stream]| {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Stream { packets: b.packets, ..a.clone() } == *b)
     };
-    let all = pieces.windows(2).all(|pair| alike(&pair[0].media.streams, &pair[1].media.streams));
+    let listed = pieces.iter().all(|piece| !has_line_break(&piece.path));
+    let all = listed && pieces.windows(2).all(|pair| alike(&pair[0].media.streams, &pair[1].media.streams));
     if all { How::Copied } else { How::Encoded }
 }
 
@@ -103,7 +129,7 @@ pub fn list(pieces: &[Piece]) -> Result<Vec<u8>, LineBreak> {
     let mut list = b"ffconcat version 1.0\n".to_vec();
     for piece in pieces {
         let path = piece.path.as_os_str().as_bytes();
-        if path.iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\0')) {
+        if has_line_break(&piece.path) {
             return Err(LineBreak(piece.path.clone()));
         }
         list.extend_from_slice(b"file 'file:");
@@ -119,16 +145,20 @@ pub fn list(pieces: &[Piece]) -> Result<Vec<u8>, LineBreak> {
     Ok(list)
 }
 
+fn has_line_break(path: &Path) -> bool {
+    path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\0'))
+}
+
 /// ffmpeg's options to copy what stands in `list`. `whitelist`: the formats that a part may have.
 #[must_use]
 pub fn copy_arguments(list: &Path, whitelist: &str) -> Vec<OsString> {
     // Without `-auto_convert 0` each H.264 packet would be taken apart and put together again, with the parameter sets
     // within: it is for parts that differ.
-    let mut args = words(&["-protocol_whitelist", "file", "-format_whitelist"]);
+    let mut args = words("-protocol_whitelist file -format_whitelist");
     args.push(format!("concat,{whitelist}").into());
-    args.extend(words(&["-f", "concat", "-safe", "0", "-auto_convert", "0", "-i"]));
-    args.push(crate::transcode::media::file_url(list));
-    args.extend(words(&["-map", "0:V?", "-map", "0:a?", "-c", "copy"]));
+    args.extend(words("-f concat -safe 0 -auto_convert 0 -i"));
+    args.push(super::media::file_url(list));
+    args.extend(words("-map 0:V? -map 0:a? -c copy"));
     args
 }
 
@@ -138,21 +168,21 @@ pub fn copy_arguments(list: &Path, whitelist: &str) -> Vec<OsString> {
 /// The concat filter only joins the sound: for the picture it would guess where a part ends from the mean time between
 /// its frames, which may be seconds off here. Each picture is moved to its part's slot instead.
 #[must_use]
-pub fn encode_arguments(pieces: &[Piece], files_only: &[&str]) -> Vec<OsString> {
-    let mut args = Vec::new();
+pub fn encode_arguments(pieces: &[Piece], container: Container, files_only: &[&str]) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
     for piece in pieces {
-        args.extend(words(files_only));
-        args.extend(words(&["-i"]));
-        args.push(crate::transcode::media::file_url(&piece.path));
+        args.extend(files_only.iter().map(OsString::from));
+        args.push("-i".into());
+        args.push(super::media::file_url(&piece.path));
     }
     // Two graphs: neither waits for the other's streams to begin.
     if let Some(graph) = picture_graph(pieces) {
-        args.extend(words(&["-filter_complex", &graph, "-map", "[v]"]));
-        args.extend(words(&ENCODED_PICTURE));
+        args.extend(["-filter_complex", &graph, "-map", "[v]"].map(OsString::from));
+        args.extend(container.picture());
     }
     if let Some(graph) = sound_graph(pieces) {
-        args.extend(words(&["-filter_complex", &graph, "-map", "[a]"]));
-        args.extend(words(&ENCODED_SOUND));
+        args.extend(["-filter_complex", &graph, "-map", "[a]"].map(OsString::from));
+        args.extend(container.sound());
     }
     args
 }
@@ -204,14 +234,14 @@ fn seconds(slot: Duration) -> String {
     format!("{}.{:03}", slot.as_secs(), slot.subsec_millis())
 }
 
-fn words(words: &[&str]) -> Vec<OsString> {
-    words.iter().map(OsString::from).collect()
+fn words(words: &str) -> Vec<OsString> {
+    words.split_whitespace().map(OsString::from).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::media::StreamKind;
     use super::*;
-    use crate::transcode::media::StreamKind;
 
     fn video(width: u32, height: u32) -> Stream {
         Stream { kind: StreamKind::Video, codec: "h264".into(), width, height, setup: "x".into(), ..Stream::default() }
@@ -276,6 +306,7 @@ mod tests {
              file 'file:/back\\slash # %03d'\nduration 1.501\n"
         );
         for name in ["/a\nfile 'file:/etc/passwd'", "/a\rb"] {
+            assert_eq!(how(&[piece(name, 1500, &[])]), How::Encoded, "{name:?}");
             let refused = list(&[piece(name, 1500, &[])]).unwrap_err();
             assert!(refused.to_string().contains("rename it") && !refused.to_string().contains('\n'), "{refused}");
         }
@@ -289,7 +320,7 @@ mod tests {
             piece("/b", 999, &[audio(44_100)]),
             piece("/c", 99, &[video(1280, 720), audio(48_000)]),
         ];
-        let args = encode_arguments(&pieces, &["-protocol_whitelist", "file"]);
+        let args = encode_arguments(&pieces, Container::Raw, &["-protocol_whitelist", "file"]);
         let line: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
         let line = line.join(" ");
         assert!(line.starts_with("-protocol_whitelist file -i file:/a -protocol_whitelist file -i file:/b"), "{line}");
@@ -305,7 +336,7 @@ mod tests {
         }
         assert_eq!(holds(&pieces), (true, true));
         assert_eq!(holds(&pieces[..1]), (true, false));
-        let silent = encode_arguments(&pieces[..1], &[]);
+        let silent = encode_arguments(&pieces[..1], Container::Raw, &[]);
         assert!(!silent.iter().any(|arg| arg == "[a]" || arg == "pcm_s16le"), "{silent:?}");
     }
 }

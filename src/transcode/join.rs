@@ -1,4 +1,4 @@
-//! Joins the parts of a recording that was interrupted into one raw file.
+//! Joins files into one: the parts of a recording that was interrupted into its raw file, MP4s into another.
 //!
 //! ```text
 //! look at every part → copy, or encode anew where they differ → measure the result against the parts
@@ -7,6 +7,7 @@
 //! The parts are only read. What cannot be played is left out and named; it may still be of use to somebody, so
 //! whoever removes the parts of a joined recording keeps those.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,11 +16,11 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::join_plan::{self, How, LineBreak, Piece};
+use super::ffmpeg::{self, Part, RunError};
+use super::join_plan::{self, Container, How, LineBreak, Piece};
+use super::media::{self, FILES_ONLY, Media, ProbeError, StreamKind};
+use super::verify::same_duration;
 use crate::telemetry::seconds;
-use crate::transcode::ffmpeg::{self, Part, RunError};
-use crate::transcode::media::{self, FILES_ONLY, Media, ProbeError, StreamKind};
-use crate::transcode::verify::same_duration;
 
 /// What has become of the parts.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,13 +84,32 @@ fn first(left_out: &[LeftOut]) -> String {
     left_out.first().map_or_else(String::new, |part| format!("; the first: {}", part.cause))
 }
 
-/// Joins `parts`, Matroska files in the order in which they were recorded, into the Matroska file `into`, which is
-/// replaced if it is there. Parts that are alike are copied packet by packet; ones that differ are encoded anew, in
-/// the size of the first picture. What was written is not yet safe on disk (`storage::files::place` sees to that).
+/// What is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Replaced if it is there.
+    pub into: &'a Path,
+    pub container: Container,
+    /// 0…19: how far ffmpeg steps back behind other programs.
+    pub nice: u8,
+}
+
+impl<'a> Target<'a> {
+    /// A recording's raw file: somebody waits for it.
+    #[must_use]
+    pub fn raw(into: &'a Path) -> Self {
+        Self { into, container: Container::Raw, nice: 0 }
+    }
+}
+
+/// Joins `parts`, in this order, into the `target`. Parts that are alike are copied packet by packet; ones that differ are
+/// encoded anew, in the size of the first picture. What was written is not yet safe on disk (`storage::files::place` sees to
+/// that).
 ///
 /// # Errors
 /// See [`JoinError`]. What is not ended by `cancel` may be tried again; the result of a copy is the same, byte for byte.
-pub async fn join(parts: &[PathBuf], into: &Path, cancel: &CancellationToken) -> Result<Joined, JoinError> {
+pub async fn join(parts: &[PathBuf], target: Target<'_>, cancel: &CancellationToken) -> Result<Joined, JoinError> {
+    let into = target.into;
     let stopped = || JoinError::Run { into: into.to_owned(), source: RunError::Stopped };
     let looked = cancel.run_until_cancelled(look(parts, into)).await.ok_or_else(stopped)?;
     let (pieces, left_out) = looked?;
@@ -97,7 +117,7 @@ pub async fn join(parts: &[PathBuf], into: &Path, cancel: &CancellationToken) ->
         return Err(JoinError::Nothing(left_out));
     }
     let mut how = join_plan::how(&pieces);
-    let mut made = make(how, &pieces, into, cancel).await;
+    let mut made = make(how, &pieces, target, cancel).await;
     if let (How::Copied, Err(JoinError::Run { source: RunError::Failed { .. }, .. } | JoinError::Mismatch { .. })) =
         (how, &made)
     {
@@ -106,7 +126,7 @@ pub async fn join(parts: &[PathBuf], into: &Path, cancel: &CancellationToken) ->
             warn!(into = %into.display(), %error, "the parts could not be copied; encoding them anew");
         }
         how = How::Encoded;
-        made = make(how, &pieces, into, cancel).await;
+        made = make(how, &pieces, target, cancel).await;
     }
     let made = made?;
     let mut begin = Duration::ZERO;
@@ -166,7 +186,12 @@ async fn look(parts: &[PathBuf], into: &Path) -> Result<(Vec<Piece>, Vec<LeftOut
 }
 
 /// Makes the joined file and measures it; nothing is left of one that is not right.
-async fn make(how: How, pieces: &[Piece], into: &Path, cancel: &CancellationToken) -> Result<Media, JoinError> {
+async fn make(
+    how: How,
+    pieces: &[Piece],
+    Target { into, container, nice }: Target<'_>,
+    cancel: &CancellationToken,
+) -> Result<Media, JoinError> {
     let list = Part::new(list_name(into));
     let what = match how {
         How::Copied => {
@@ -176,14 +201,16 @@ async fn make(how: How, pieces: &[Piece], into: &Path, cancel: &CancellationToke
             let [.., formats] = FILES_ONLY;
             join_plan::copy_arguments(list.path(), formats)
         }
-        How::Encoded => join_plan::encode_arguments(pieces, &FILES_ONLY),
+        How::Encoded => join_plan::encode_arguments(pieces, container, &FILES_ONLY),
     };
     // Neither times nor random numbers in the file: the same parts give the same file.
     let spec = ffmpeg::spec()
         .args(["-fflags", "+bitexact"])
         .args(what)
-        .args(["-flags", "+bitexact", "-fflags", "+bitexact", "-f", "matroska", "-y"])
-        .args([media::file_url(into)]);
+        .args(["-flags", "+bitexact", "-fflags", "+bitexact"])
+        .args(container.arguments())
+        .args([OsString::from("-y"), media::file_url(into)])
+        .nice(nice);
     let unfinished = Part::new(into.to_owned());
     let run = ffmpeg::run_spec(&spec, into, cancel).await;
     run.map_err(|source| JoinError::Run { into: into.to_owned(), source })?;
@@ -197,7 +224,7 @@ async fn make(how: How, pieces: &[Piece], into: &Path, cancel: &CancellationToke
 /// The list of the parts lies beside the joined file: hidden, and always under the same name, so that what a crash
 /// leaves behind is replaced at the next try.
 fn list_name(into: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
+    let mut name = OsString::from(".");
     name.push(into.file_name().unwrap_or_default());
     name.push(".parts");
     into.with_file_name(name)
@@ -231,8 +258,8 @@ fn packets(media: &Media, kind: StreamKind) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::media::Stream;
     use super::*;
-    use crate::transcode::media::Stream;
 
     fn media(seconds: f64, kinds: &[(StreamKind, u64)]) -> Media {
         let stream = |(kind, packets): &(StreamKind, u64)| Stream {

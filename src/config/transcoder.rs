@@ -1,0 +1,19 @@
+//! The section `transcoder`: how this node takes jobs.
+
+use std::time::Duration;
+
+use super::TranscoderConfig;
+use super::reader::Section;
+
+/// How long a meeting may wait for its MP4 because the processors are busy with others.
+const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
+const MAX_WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+pub(super) fn read(root: &Section<'_>) -> TranscoderConfig {
+    let section = root.section("transcoder");
+    TranscoderConfig {
+        max_jobs: usize::try_from(section.whole("max_jobs", 1..=64, 1)).unwrap_or(1),
+        max_wait: section.duration("max_wait", Duration::from_secs(1)..=MAX_WAIT_MAX, MAX_WAIT),
+        nice: u8::try_from(section.whole("nice", 0..=19, 10)).unwrap_or_default(),
+    }
+}

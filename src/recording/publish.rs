@@ -1,0 +1,106 @@
+//! The way of a stored recording to the work queue: the operator's `post_recording` hooks, if there are any, and then its
+//! job. A hook that fails keeps the raw file and the recording's record, and is tried again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::journal::{Entry, Hooked, Record};
+use super::raw_file::RawFile;
+use crate::config::Stage;
+use crate::delivery::courier::{Courier, Message};
+use crate::protocol::ids::RecorderId;
+use crate::protocol::job::{Job, RawFileName, Work};
+use crate::protocol::request::RecordingInfo;
+use crate::scripts::hooks::payload::Payload;
+use crate::scripts::hooks::{HookError, Hooks};
+use crate::telemetry::redact;
+use crate::wall_clock::unix_ms;
+
+/// After the first failure, the second and any other.
+const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
+
+/// Publishes jobs; clones share the hooks.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    pub recorder: RecorderId,
+    pub hooks: Hooks,
+    pub courier: Courier,
+    /// The program is to end: a hook that runs may end, one that failed is left for the next start.
+    pub drain: CancellationToken,
+    /// It ends now.
+    pub end: CancellationToken,
+}
+
+impl Publisher {
+    /// Whether hooks stand between a raw file and its job.
+    #[must_use]
+    pub fn has_hooks(&self) -> bool {
+        !self.hooks.is_empty(Stage::PostRecording)
+    }
+
+    /// The job of a raw file that is where it was stored.
+    #[must_use]
+    pub fn job(&self, info: &RecordingInfo, raw: &RawFile) -> Job {
+        let work = Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 };
+        Job { info: info.clone(), recorder_id: self.recorder.clone(), work }
+    }
+
+    /// Runs the hooks, again and again until they succeed, and puts the job into the outbox. Whether it is there, on disk: else
+    /// the next start goes on with it.
+    pub async fn publish(&self, info: &RecordingInfo, raw: &RawFile, entry: &Entry) -> bool {
+        loop {
+            let error = match self.try_once(info, raw, entry).await {
+                Ok(on_disk) => return on_disk,
+                Err(error) => error,
+            };
+            let HookError::Failed { .. } = error else {
+                tracing::info!("the post_recording hooks are left for the next start");
+                return false;
+            };
+            let tries = entry.record().hooked.map_or(0, |hooked| hooked.failures);
+            let wait = RETRY[usize::try_from(tries).unwrap_or(usize::MAX).min(RETRY.len() - 1)];
+            tracing::error!(
+                %error, tries = tries + 1, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
+                "the post_recording hooks failed; the raw file is kept, and no job is published before they succeed"
+            );
+            let last_error = redact::scrub(&error.to_string()).into_owned();
+            let next_try = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            let failed = Hooked { failures: tries.saturating_add(1), last_error, next_try };
+            entry.update(move |record| record.hooked = Some(failed)).await;
+            if self.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                tracing::info!("the post_recording hooks are left for the next start");
+                return false;
+            }
+        }
+    }
+
+    async fn try_once(&self, info: &RecordingInfo, raw: &RawFile, entry: &Entry) -> Result<bool, HookError> {
+        let path = raw.dir.join(raw.name.as_str());
+        let bytes = tokio::fs::metadata(&path).await.ok().map(|file| file.len());
+        let payload = Payload::single(info, &self.recorder, &raw.dir, raw.name.as_str(), bytes);
+        let answer = self.hooks.run(Stage::PostRecording, payload, &self.end).await?;
+        let mut job = self.job(info, raw);
+        if let Work::PostRecording { dir, file_name, .. } = &mut job.work {
+            replace(dir, file_name, answer);
+        }
+        entry.update(|record: &mut Record| record.hooked = None).await;
+        Ok(self.courier.send_all(vec![Message::Job(job)]).await)
+    }
+}
+
+/// What the hooks have made of directory and name.
+fn replace(dir: &mut PathBuf, file_name: &mut RawFileName, answer: Payload) {
+    if let Some(output) = answer.output_path {
+        tracing::info!(from = %dir.display(), to = %output.display(), "the post_recording hooks say where the raw file is");
+        *dir = output;
+    }
+    let Some(name) = answer.file_name else { return };
+    match RawFileName::parse(&name) {
+        Ok(name) => *file_name = name,
+        Err(error) => {
+            tracing::error!(%error, "the post_recording hooks answered with a file_name that is none; the old one is kept");
+        }
+    }
+}

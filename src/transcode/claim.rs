@@ -1,0 +1,106 @@
+//! Who tells the server of a result, where several nodes may have the same job in hand: the queue hands it out again when a
+//! node has not been heard of for `AckWait`, dead or not.
+//!
+//! A hidden file beside the result, which only one node can make. It goes when the job is over, after the raw file: a
+//! node that finds neither has been overtaken.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::protocol::ids::RecorderId;
+use crate::storage::files;
+
+/// A node that has claimed a result and not finished its job within this time is dead: the queue's `AckWait` (PROTOCOL 1).
+const STALE: Duration = Duration::from_secs(10 * 60);
+
+/// Whose a result is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    Ours,
+    /// Another node's, by its id, since so long.
+    Of {
+        node: String,
+        since: Duration,
+    },
+}
+
+/// Where the claim of a result lies.
+#[must_use]
+pub fn path(mp4: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(mp4.file_name().unwrap_or_default());
+    name.push(".claim");
+    mp4.with_file_name(name)
+}
+
+/// Claims a result for `node`, unless another one has, and lives.
+///
+/// # Errors
+/// Where the directory of the result cannot be written to or read.
+pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<Claim> {
+    let path = path(mp4);
+    let made = OpenOptions::new().write(true).create_new(true).open(&path);
+    match made {
+        Ok(mut file) => {
+            file.write_all(node.as_str().as_bytes())?;
+            file.sync_all()?;
+            return Ok(Claim::Ours);
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let (holder, since) = match holder(&path) {
+        Ok(found) => found,
+        // It was released this moment; whoever had it has finished.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), Duration::ZERO),
+        Err(error) => return Err(error),
+    };
+    if holder == node.as_str() {
+        return Ok(Claim::Ours);
+    }
+    if since < STALE {
+        return Ok(Claim::Of { node: holder, since });
+    }
+    tracing::warn!(node = holder, since_s = since.as_secs(), claim = %path.display(), "another node has left its job unfinished");
+    files::write(&path, node.as_str().as_bytes())?;
+    Ok(Claim::Ours)
+}
+
+/// The job is over.
+///
+/// # Errors
+/// Where it cannot be removed.
+pub fn release(claim: &Path) -> io::Result<()> {
+    files::remove(claim)
+}
+
+/// Whose it is, and since when; a clock that runs behind makes it new.
+fn holder(path: &Path) -> io::Result<(String, Duration)> {
+    let since = std::fs::symlink_metadata(path)?.modified()?;
+    let node = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+    Ok((node, SystemTime::now().duration_since(since).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_has_a_result_until_it_is_done_or_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let mp4 = dir.path().join("rec.mp4");
+        let node = |id| RecorderId::parse(id).unwrap();
+        assert_eq!(take(&mp4, &node("a")).unwrap(), Claim::Ours);
+        assert_eq!(take(&mp4, &node("a")).unwrap(), Claim::Ours, "the next start of the same");
+        assert!(matches!(take(&mp4, &node("b")).unwrap(), Claim::Of { node, .. } if node == "a"));
+        let old = SystemTime::now() - STALE - Duration::from_secs(1);
+        std::fs::File::open(path(&mp4)).unwrap().set_modified(old).unwrap();
+        assert_eq!(take(&mp4, &node("b")).unwrap(), Claim::Ours);
+        assert!(matches!(take(&mp4, &node("a")).unwrap(), Claim::Of { node, .. } if node == "b"));
+        release(&path(&mp4)).unwrap();
+        release(&path(&mp4)).unwrap();
+        assert_eq!(take(&mp4, &node("a")).unwrap(), Claim::Ours);
+    }
+}

@@ -1,0 +1,280 @@
+//! How a job comes to its result, in its place: from the raw file or the files that are merged, or because it is there.
+//!
+//! ```text
+//! locate → plan ┬ Convert ─ ffmpeg into a part ┬ measure, decode → fsync, rename
+//!               │    └ the last time, if that failed: Remux, and the raw file is kept
+//!               ├ Remux ───────────────────────┤
+//!               ├ Merge ───────────────────────┘
+//!               └ AlreadyDone
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::decode;
+use super::ffmpeg::{self, Part, Ran};
+use super::job::{Failure, Settings};
+use super::journal::{Entry, Standing};
+use super::locate::{self, Fetched, Sought};
+use super::media::{self, Media};
+use super::merge::{self, MergeError};
+use super::plan::{self, Make, Plan, Rules};
+use super::progress::Progress;
+use super::recipe::Recipe;
+use super::verify::{self, Mismatch};
+use super::{join, summary};
+use crate::protocol::job::{Job, Work};
+use crate::storage::files::{self, Existing, PlaceError, Placed};
+use crate::telemetry::seconds;
+use crate::wall_clock::unix_ms;
+
+/// How often it is said at most how far a run is.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// A result in its place.
+pub(super) struct Made {
+    pub mp4: PathBuf,
+    /// Relative to `main_path`.
+    pub file_path: String,
+    pub media: Media,
+    /// Bytes.
+    pub size: u64,
+    /// Of a recording.
+    pub raw: Option<PathBuf>,
+    /// The raw file may go.
+    pub remove_raw: bool,
+    /// `None`: it was there already.
+    pub ran: Option<Ran>,
+}
+
+/// Where a hook has put what the job names.
+#[derive(Clone, Debug)]
+pub(super) struct Brought {
+    pub dir: PathBuf,
+    pub file_name: String,
+}
+
+/// What is needed to make a result.
+pub(super) struct Maker<'a> {
+    pub job: &'a Job,
+    /// The queue does not hand it out again.
+    pub last: bool,
+    pub settings: &'a Settings,
+    pub entry: &'a Entry,
+    pub brought: Option<Brought>,
+    pub cancel: &'a CancellationToken,
+}
+
+impl Maker<'_> {
+    pub async fn make(&self) -> Result<Made, Failure> {
+        match &self.job.work {
+            Work::PostRecording { dir, file_name, .. } => self.post_recording(dir, file_name.as_str()).await,
+            Work::Merge { paths } => self.merge(paths).await,
+        }
+    }
+
+    /// `work`, unless the program is told to stop first: then it is dropped, and its children with it.
+    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.cancel.cancelled() => Err(Failure::Stopped),
+        }
+    }
+
+    async fn post_recording(&self, dir: &Path, raw_name: &str) -> Result<Made, Failure> {
+        let Settings { main_path, recorder_id, convert, ffmpeg, .. } = self.settings;
+        let info = &self.job.info;
+        let home = self.settings.sub_path.join(info.room_id.as_str());
+        let fetched = self.brought.as_ref().map(|brought| Fetched { dir: &brought.dir, home: &home });
+        let raw_name = self.brought.as_ref().map_or(raw_name, |brought| &brought.file_name);
+        let sought = Sought { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
+        let facts = self.or_stop(locate::locate(main_path, sought)).await?.map_err(Failure::of)?;
+        let anew = self.entry.record().steps.anew;
+        match plan::plan(&info.recording_id, &facts, Rules { recorder_id, convert: *convert, anew, options: ffmpeg }) {
+            Plan::AlreadyDone { paths, media, size, remove_raw } => {
+                // Of an attempt with which this node was killed; another one has done the job meanwhile.
+                drop(Part::new(paths.part.clone()));
+                tracing::info!(mp4 = %paths.mp4.display(), remove_raw, "the MP4 is there already");
+                let raw = Some(paths.raw);
+                let file_path = paths.file_path;
+                Ok(Made { mp4: paths.mp4, file_path, media, size, raw, remove_raw, ran: None })
+            }
+            Plan::MissingInput { cause } => Err(Failure::Cause(cause)),
+            Plan::Remux(make) => self.transcode("remux", &make).await,
+            Plan::Convert(make) => match self.transcode("convert", &make).await {
+                Err(Failure::Cause(why)) if self.last => self.remux_instead(make, why).await,
+                made => made,
+            },
+        }
+    }
+
+    /// The last resort: a recording that nobody could encode is delivered as it was recorded, and its raw file is kept.
+    async fn remux_instead(&self, make: Make, why: String) -> Result<Made, Failure> {
+        tracing::error!(cause = why, "encoding failed for the last time: putting the recording into an MP4 as it is");
+        let recipe = Recipe::remux(&make.raw);
+        let remembered = why.clone();
+        // First: a start after a crash must not take it for the real thing and remove the raw file.
+        self.entry.update(move |record| record.steps.remuxed = Some(remembered)).await;
+        let made = match self.transcode("remux", &Make { recipe, ..make }).await {
+            Ok(made) => made,
+            Err(failure) => {
+                self.entry.update(|record| record.steps.remuxed = None).await;
+                return Err(match failure {
+                    Failure::Cause(also) => Failure::Cause(format!("{why}; nor can it be remuxed: {also}")),
+                    failure => failure,
+                });
+            }
+        };
+        if let Some(path) = made.raw.as_deref().and_then(summary::path) {
+            let (marked, why) = (path.clone(), why);
+            if let Err(error) = files::on_disk(move || summary::mark_remuxed(&marked, &why)).await {
+                tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
+            }
+        }
+        Ok(Made { remove_raw: false, ..made })
+    }
+
+    async fn transcode(&self, how: &'static str, make: &Make) -> Result<Made, Failure> {
+        let Make { paths, raw, recipe, replaces } = make;
+        tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
+        self.warn_of_replacing(&paths.mp4, replaces.as_deref());
+        self.make_dir(&paths.mp4).await?;
+        let part = Part::new(paths.part.clone());
+        let (progress, report) = watch::channel(Progress::default());
+        let task =
+            ffmpeg::Task { recipe, raw: &paths.raw, total: raw.duration, part: part.path(), nice: self.settings.nice };
+        let ran = tokio::select! {
+            ran = ffmpeg::run(task, &progress, self.cancel) => ran,
+            never = self.report(report) => match never {},
+        };
+        self.entry.update(|record| record.progress = None).await;
+        let ran = ran.map_err(|error| match error {
+            ffmpeg::RunError::Stopped => Failure::Stopped,
+            error => Failure::of(error),
+        })?;
+        let expected = recipe.expected(raw);
+        let media = self.or_stop(check(part.path(), expected, &paths.raw, self.settings.nice)).await??;
+        let size = self.place(part.path(), &paths.mp4, replaces.is_some()).await?;
+        let raw = Some(paths.raw.clone());
+        let (mp4, file_path) = (paths.mp4.clone(), paths.file_path.clone());
+        Ok(Made { mp4, file_path, media, size, raw, remove_raw: true, ran: Some(ran) })
+    }
+
+    async fn merge(&self, paths: &[PathBuf]) -> Result<Made, Failure> {
+        let Settings { main_path, recorder_id, nice, .. } = self.settings;
+        let brought = self.brought.as_ref().map(|brought| brought.dir.as_path());
+        let files = merge::locate(main_path, paths, brought, &self.job.info.recording_id, recorder_id);
+        let files = files.map_err(Failure::of)?;
+        let there = self.or_stop(merge::existing(&files, *nice)).await?;
+        let done = |media, size, ran| Made {
+            mp4: files.mp4.clone(),
+            file_path: files.file_path.clone(),
+            media,
+            size,
+            raw: None,
+            remove_raw: false,
+            ran,
+        };
+        let replaces = match there {
+            Some(Ok(media)) => {
+                drop(Part::new(files.part.clone()));
+                let size = tokio::fs::metadata(&files.mp4).await.map_err(Failure::of)?.len();
+                tracing::info!(mp4 = %files.mp4.display(), "the merged MP4 is there already");
+                return Ok(done(media, size, None));
+            }
+            Some(Err(why)) => Some(why),
+            None => None,
+        };
+        tracing::info!(files = files.inputs.len(), mp4 = %files.mp4.display(), "merging");
+        self.warn_of_replacing(&files.mp4, replaces.as_deref());
+        let started = Instant::now();
+        let part = Part::new(files.part.clone());
+        merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {
+            MergeError::Join(join::JoinError::Run { source: ffmpeg::RunError::Stopped, .. }) => Failure::Stopped,
+            error => Failure::of(error),
+        })?;
+        let media = self.or_stop(media::measure(part.path())).await?.map_err(Failure::of)?;
+        self.or_stop(decode::check(part.path(), &media, *nice)).await?.map_err(undecodable)?;
+        let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
+        Ok(done(media, size, Some(Ran { cpu: None, wall: started.elapsed() })))
+    }
+
+    fn warn_of_replacing(&self, mp4: &Path, why: Option<&str>) {
+        if let Some(why) = why {
+            tracing::warn!(mp4 = %mp4.display(), why, "a file of the result's name is no result, replacing it");
+        }
+    }
+
+    /// Only missing where a hook has fetched the raw file.
+    async fn make_dir(&self, mp4: &Path) -> Result<(), Failure> {
+        let Some(dir) = mp4.parent().filter(|_| self.brought.is_some()) else { return Ok(()) };
+        tokio::fs::create_dir_all(dir)
+            .await
+            .map_err(|error| Failure::Cause(format!("the directory {} cannot be made: {error}", dir.display())))
+    }
+
+    /// Into its place, safe on disk; its size in bytes.
+    async fn place(&self, part: &Path, mp4: &Path, replace: bool) -> Result<u64, Failure> {
+        let existing = if replace { Existing::Replace } else { Existing::Refuse };
+        let overtaken = || Failure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
+        match files::place(part, mp4, existing).await {
+            // Byte for byte the same: made by the same options.
+            Ok(Placed::WasThere) | Err(PlaceError::Exists { .. }) => return Err(overtaken()),
+            Ok(Placed::Renamed | Placed::Copied) => {}
+            Err(error) => return Err(Failure::of(error)),
+        }
+        Ok(tokio::fs::metadata(mp4).await.map_err(Failure::of)?.len())
+    }
+
+    /// Says now and then how far ffmpeg is, in the log and in the job's record.
+    async fn report(&self, mut progress: watch::Receiver<Progress>) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(REPORT).await;
+            // Only what is new since: an ffmpeg that stands still is told of when it is ended.
+            if !progress.has_changed().unwrap_or(false) {
+                continue;
+            }
+            let now = *progress.borrow_and_update();
+            let eta_s = now.eta().map(|eta| eta.as_secs());
+            let percent = (now.percent() * 10.0).round() / 10.0;
+            tracing::info!(percent, speed = now.speed, eta_s, "transcoding");
+            let standing = Standing { percent, speed: now.speed, eta_s, at: unix_ms() };
+            self.entry.update(move |record| record.progress = Some(standing)).await;
+        }
+    }
+}
+
+/// Measures the unfinished result, packet by packet, against its raw file, and decodes some of it.
+async fn check(part: &Path, mut expected: verify::Expected, raw: &Path, nice: u8) -> Result<Media, Failure> {
+    let made = media::measure(part).await.map_err(Failure::of)?;
+    let mut compared = verify::compare(&made, &expected);
+    if let Err(Mismatch::Duration { .. }) = compared {
+        // The header of a raw file that was cut off tells of more than there is.
+        let header = expected.duration;
+        expected.duration = media::measure(raw).await.map_err(Failure::of)?.duration;
+        compared = verify::compare(&made, &expected);
+        tracing::warn!(
+            header_s = seconds(header),
+            packets_s = seconds(expected.duration),
+            mp4_s = seconds(made.duration),
+            "the raw file does not last as long as it says"
+        );
+    }
+    compared.map_err(Failure::of)?;
+    if let Err(error) = decode::check(part, &made, nice).await {
+        // A raw file that was cut off within a packet ends with half a one, and so does what was copied from it.
+        let raw_too = decode::check(raw, &Media { duration: expected.duration, ..made.clone() }, nice).await;
+        if raw_too.is_ok() || matches!(error, decode::DecodeError::Start(_)) {
+            return Err(Failure::Cause(format!("the result is no good: {error}")));
+        }
+        tracing::warn!(%error, "the result cannot be decoded everywhere; neither can its raw file");
+    }
+    Ok(made)
+}
+
+fn undecodable(error: decode::DecodeError) -> Failure {
+    Failure::Cause(format!("the result is no good: {error}"))
+}

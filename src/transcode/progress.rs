@@ -1,0 +1,85 @@
+//! How far an ffmpeg is, from what it says with `-progress`: pure.
+
+use std::time::Duration;
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Media that was made.
+    pub done: Duration,
+    /// Media that there is to make.
+    pub total: Duration,
+    /// Seconds of media a second; `None`: not known yet.
+    pub speed: Option<f64>,
+}
+
+impl Progress {
+    /// 0…100.
+    #[must_use]
+    pub fn percent(&self) -> f64 {
+        if self.total.is_zero() {
+            return 0.0;
+        }
+        (100.0 * self.done.as_secs_f64() / self.total.as_secs_f64()).min(100.0)
+    }
+
+    /// How long it will take from here on, at this speed.
+    #[must_use]
+    pub fn eta(&self) -> Option<Duration> {
+        let speed = self.speed.filter(|speed| *speed > 0.0)?;
+        Duration::try_from_secs_f64(self.total.saturating_sub(self.done).as_secs_f64() / speed).ok()
+    }
+}
+
+/// Reads the report, line by line.
+#[derive(Debug)]
+pub struct Reader {
+    now: Progress,
+}
+
+impl Reader {
+    #[must_use]
+    pub fn new(total: Duration) -> Self {
+        Self { now: Progress { total, ..Progress::default() } }
+    }
+
+    /// Takes a line `key=value`. At the end of each block of the report (`progress=…`): where it stands.
+    pub fn line(&mut self, line: &str) -> Option<Progress> {
+        let (key, value) = line.split_once('=')?;
+        match key {
+            // `N/A` at the beginning, and below zero where a stream begins before the first.
+            "out_time_us" => {
+                if let Ok(micros) = value.trim().parse() {
+                    self.now.done = Duration::from_micros(micros);
+                }
+            }
+            "speed" => {
+                let speed = value.trim().trim_end_matches('x').parse().ok();
+                self.now.speed = speed.filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+            }
+            "progress" => return Some(self.now),
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_becomes_percent_and_time_to_go() {
+        let mut reader = Reader::new(Duration::from_secs(100));
+        let report = "frame=7\nout_time_us=N/A\nspeed=N/A\nprogress=continue\nout_time_us=-33\nout_time_us=25000000\n\
+                      total_size=9\nspeed=2.50x\nprogress=continue\nout_time_us=101000000\nspeed= 1e+03x\nprogress=end\n\
+                      no report";
+        let seen: Vec<_> = report.lines().filter_map(|line| reader.line(line)).collect();
+        let shown = |at: usize| (seen[at].percent(), seen[at].eta());
+        assert_eq!(seen.len(), 3);
+        assert_eq!(shown(0), (0.0, None));
+        assert_eq!(shown(1), (25.0, Some(Duration::from_secs(30))));
+        assert_eq!(shown(2), (100.0, Some(Duration::ZERO)));
+        assert_eq!(Progress::default().percent(), 0.0);
+    }
+}
