@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use chromiumoxide::Page;
-use chromiumoxide::cdp::browser_protocol::inspector;
+use chromiumoxide::cdp::browser_protocol::{inspector, target};
+use chromiumoxide::listeners::EventStream;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use super::browser::inspect;
 use super::family::Family;
 use super::page::{self, Break, Presence};
 use super::pulse::Pulse;
+use crate::process::Tail;
 
 /// How long after its answer the page is looked at again.
 const WATCH_POLL: Duration = Duration::from_secs(1);
@@ -20,12 +22,18 @@ const PULSE_POLL: Duration = Duration::from_millis(500);
 /// …and after how long it is asked again: a question may get lost where the page is exchanged for another.
 const ASK_AGAIN: Duration = Duration::from_millis(1500);
 
-/// Waits for the page to crash or to be closed.
-pub async fn watch_life(page: Page, found: watch::Sender<Option<Break>>) {
+/// How long after a crash Chrome may take to say what of: it tells the page first, and then everybody.
+const CRASH_LIMIT: Duration = Duration::from_millis(500);
+
+/// Crashes of all pages, with what each died of.
+pub type Crashes = EventStream<target::EventTargetCrashed>;
+
+/// Waits for the page to crash or to be closed. `log`: what Chrome has said last.
+pub async fn watch_life(page: Page, reports: Option<Crashes>, log: Tail, found: watch::Sender<Option<Break>>) {
     let crashed = async {
         match page.event_listener::<inspector::EventTargetCrashed>().await {
-            Ok(mut events) => events.next().await.map(|_| "the meeting page crashed"),
-            Err(_) => None,
+            Ok(mut events) => events.next().await.is_some(),
+            Err(_) => false,
         }
     };
     let detached = async {
@@ -35,13 +43,30 @@ pub async fn watch_life(page: Page, found: watch::Sender<Option<Break>>) {
         }
     };
     let cause = tokio::select! {
-        crash = crashed => crash.unwrap_or("the meeting page was closed").to_owned(),
+        true = crashed => {
+            let crash = died_of(&page, reports).await;
+            page::crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines())
+        }
         reason = detached => match reason.as_deref() {
             Some(reason) if reason != "target_closed" => format!("the meeting page was lost ({reason})"),
             _ => "the meeting page was closed".to_owned(),
         },
     };
     tell(&found, Break::of(cause));
+}
+
+/// What Chrome says of this page's crash, which it may have said already.
+async fn died_of(page: &Page, reports: Option<Crashes>) -> Option<target::EventTargetCrashed> {
+    let mut reports = reports?;
+    let ours = async {
+        while let Some(crash) = reports.next().await {
+            if crash.target_id == *page.target_id() {
+                return Some((*crash).clone());
+            }
+        }
+        None
+    };
+    tokio::time::timeout(CRASH_LIMIT, ours).await.ok().flatten()
 }
 
 /// What was found first is the cause: an error page may be closed as well.

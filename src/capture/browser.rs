@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chromiumoxide::Page;
-use chromiumoxide::cdp::browser_protocol::inspector;
 use chromiumoxide::cdp::browser_protocol::page::NavigateParams;
+use chromiumoxide::cdp::browser_protocol::{inspector, target};
 use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::HandlerConfig;
@@ -180,7 +180,9 @@ impl Browser {
         match result {
             Ok((connection, page, handler)) => {
                 let (found, ended) = watch::channel(None);
-                let watch = AbortOnDropHandle::new(tokio::spawn(attendance::watch_life(page.clone(), found.clone())));
+                let crashes = connection.event_listener::<target::EventTargetCrashed>().await.ok();
+                let life = attendance::watch_life(page.clone(), crashes, child.tail(), found.clone());
+                let watch = AbortOnDropHandle::new(tokio::spawn(life));
                 let (watches, known) = (vec![watch], Vec::new());
                 Ok(Self { child, family, known, connection, page, _handler: handler, ended, watches, found })
             }

@@ -313,9 +313,11 @@ impl Shared {
                 backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT_AT_END);
             }
             let wait = backoff.wait();
+            // Counted from the failure, as it is noted: a slow disk does not put the next try off.
+            let waited = tokio::time::sleep(wait);
             self.outbox.note_failure(recording, key, last.clone(), wait).await;
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = waited => {}
                 () = self.ending.cancelled(), if !hurried => {}
                 () = self.ended.cancelled() => return Tried::Left(last),
             }
@@ -359,9 +361,10 @@ impl Shared {
                 }
             }
             let wait = backoff.wait();
+            let waited = tokio::time::sleep(wait);
             self.outbox.note_failure(recording, letter.key, last.clone(), wait).await;
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = waited => {}
                 () = nats.reconnected() => backoff.reset(),
                 () = self.ended.cancelled() => return Tried::Left(last),
             }

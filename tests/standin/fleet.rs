@@ -24,6 +24,12 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// The server's `ping_timeout`.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long a cluster may take to agree on a leader.
+const VOTE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long one answer of it may take; while there is no leader there is none.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
 /// What a recorder has in the bucket; `None` where it has not written the field, or no number.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Announcement {
@@ -110,14 +116,24 @@ impl Fleet {
         Ok(Self { deployment, client, jetstream, published, published_count })
     }
 
-    /// Makes bucket, stream and consumer, as the server does when it comes up; again is no harm.
+    /// Makes bucket, stream and consumer, as the server does when it comes up; again is no harm. A cluster that has just been
+    /// started has to agree on a leader first, and is asked again.
     pub async fn provision(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + VOTE_LIMIT;
+        loop {
+            match self.try_to_provision().await {
+                Err(_) if self.deployment.nats_servers > 1 && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_to_provision(&self) -> anyhow::Result<()> {
+        let num_replicas = self.deployment.nats_servers;
         self.jetstream
-            .create_key_value(kv::Config {
-                bucket: self.deployment.bucket.clone(),
-                num_replicas: 1,
-                ..Default::default()
-            })
+            .create_key_value(kv::Config { bucket: self.deployment.bucket.clone(), num_replicas, ..Default::default() })
             .await
             .context("cannot make the bucket")?;
         let stream = self
@@ -126,7 +142,7 @@ impl Fleet {
                 name: self.deployment.jobs.clone(),
                 subjects: vec![self.deployment.jobs.clone()],
                 retention: RetentionPolicy::WorkQueue,
-                num_replicas: 1,
+                num_replicas,
                 ..Default::default()
             })
             .await
@@ -309,6 +325,50 @@ impl Fleet {
             ack_pending: info.num_ack_pending,
             redelivered: info.num_redelivered,
         })
+    }
+
+    /// How many jobs the stream has stored so far, those that are done included.
+    pub async fn jobs_ever_stored(&self) -> anyhow::Result<u64> {
+        Ok(self.stream().await?.get_info().await?.state.last_sequence)
+    }
+
+    /// Has one server of the cluster lead the queue, and waits until it does.
+    pub async fn have_queue_led_by(&self, server: &str) -> anyhow::Result<()> {
+        let end = Instant::now() + VOTE_LIMIT;
+        loop {
+            let led = tokio::time::timeout(ASK_LIMIT, self.ask_to_lead_queue(server)).await;
+            if matches!(led, Ok(Ok(true))) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "{server} does not lead the queue: {led:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether it does already; else it is asked to.
+    async fn ask_to_lead_queue(&self, server: &str) -> anyhow::Result<bool> {
+        let leader = self.stream().await?.get_info().await?.cluster.and_then(|cluster| cluster.leader);
+        if leader.as_deref() == Some(server) {
+            return Ok(true);
+        }
+        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{}", self.deployment.jobs);
+        let asked = serde_json::json!({ "placement": { "preferred": server } });
+        self.client.request(subject, asked.to_string().into()).await?;
+        Ok(false)
+    }
+
+    /// Waits until bucket and queue answer: a cluster that has lost the one that led votes first.
+    pub async fn wait_until_led(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + VOTE_LIMIT;
+        loop {
+            let ask = async { anyhow::Ok((self.announcements().await?, self.queue().await?)) };
+            let asked = tokio::time::timeout(ASK_LIMIT, ask).await;
+            if matches!(asked, Ok(Ok(_))) {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < end, "bucket and queue do not answer: {asked:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn bucket(&self) -> anyhow::Result<kv::Store> {

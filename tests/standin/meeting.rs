@@ -203,6 +203,11 @@ impl Room {
         self.order(json!({ "do": "reload" }));
     }
 
+    /// The page that is open takes memory until there is none left for it. Later loads do not.
+    pub fn exhaust_memory(&self) {
+        self.order(json!({ "do": "exhaust" }));
+    }
+
     /// Shows the n-th slide, counted from 0.
     pub fn show_slide(&self, n: usize) {
         self.order(json!({ "do": "slide", "n": n }));

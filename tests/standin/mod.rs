@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 
 pub mod callout;
 pub mod child;
+pub mod cluster;
 pub mod fleet;
 pub mod meeting;
 pub mod nats;
@@ -30,9 +31,10 @@ pub mod rtmp;
 pub mod web;
 
 use callout::{Callout, SeenToken};
+use cluster::Cluster;
 use fleet::Fleet;
 pub use meeting::{Meeting, Room};
-use nats::{Link, NatsServer};
+use nats::Link;
 use notices::Notices;
 use web::Web;
 
@@ -54,6 +56,8 @@ pub struct Deployment {
     pub ack_wait: Duration,
     /// Whether bucket, stream and consumer are there from the start; else with [`Fleet::provision`].
     pub provisioned: bool,
+    /// Of one cluster; bucket and queue have as many replicas.
+    pub nats_servers: usize,
 }
 
 impl Default for Deployment {
@@ -66,6 +70,7 @@ impl Default for Deployment {
             jobs: "pnm-transcodingJobs".to_owned(),
             ack_wait: Duration::from_secs(600),
             provisioned: true,
+            nats_servers: 1,
         }
     }
 }
@@ -101,7 +106,7 @@ pub struct Standin {
     /// What recorders have reported over HTTP.
     pub notices: Arc<Notices>,
     web: Web,
-    nats: NatsServer,
+    nats: Cluster,
     callout: Arc<Callout>,
     links: tokio::sync::Mutex<[Link; 2]>,
     /// Dropped last, after what keeps files in it.
@@ -119,16 +124,16 @@ impl Standin {
             .build()?;
         let runtime = Threads(Some(runtime));
         let callout = Callout::new(deployment.clone());
-        let nats = NatsServer::start(dir.path(), &callout.issuer()).await?;
+        let nats = Cluster::start(dir.path(), &callout.issuer(), deployment.nats_servers).await?;
         let notices = Notices::new(deployment.clone());
 
-        let url = nats.url();
+        let urls = nats.urls();
         let serve = {
             let (deployment, callout, notices) = (deployment.clone(), callout.clone(), notices.clone());
             async move {
-                let callout_link = Link::callout(&url).await?;
+                let callout_link = Link::callout(&urls).await?;
                 callout.serve(callout_link.client.clone()).await?;
-                let server_link = Link::server(&url).await?;
+                let server_link = Link::server(&urls).await?;
                 let fleet = Fleet::open(deployment, server_link.client.clone()).await?;
                 let web = Web::start(notices).await?;
                 anyhow::Ok(([callout_link, server_link], fleet, web))
@@ -148,7 +153,17 @@ impl Standin {
 
     /// One of `nats_info.nats_urls`.
     pub fn nats_url(&self) -> String {
-        self.nats.url()
+        self.nats_urls().swap_remove(0)
+    }
+
+    /// `nats_info.nats_urls`, of all servers of the cluster.
+    pub fn nats_urls(&self) -> Vec<String> {
+        self.nats.urls()
+    }
+
+    /// What its servers call themselves.
+    pub fn nats_names(&self) -> Vec<String> {
+        self.nats.names()
     }
 
     /// A directory for whatever a test has to put somewhere.
@@ -192,6 +207,11 @@ impl Standin {
     /// The nats-server is killed; its store stays.
     pub fn kill_nats(&self) -> anyhow::Result<()> {
         self.nats.kill()
+    }
+
+    /// One server of the cluster is killed; who was connected to it finds another.
+    pub fn kill_nats_server(&self, name: &str) -> anyhow::Result<()> {
+        self.nats.kill_one(name)
     }
 
     /// The nats-server is back on its port, and the server with its callout connected to it.

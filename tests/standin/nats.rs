@@ -22,8 +22,9 @@ const PASSWORD: &str = "stand-in";
 const OLDEST: (u32, u32) = (2, 10);
 const START_LIMIT: Duration = Duration::from_secs(15);
 
-/// The server process. It keeps its port and its store over restarts.
+/// One server process. It keeps its port and its store over restarts.
 pub struct NatsServer {
+    name: String,
     program: PathBuf,
     dir: PathBuf,
     port: u16,
@@ -31,11 +32,13 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts it with its files in `dir`; `issuer` is the public account key that signs the callout's answers.
-    pub async fn start(dir: &Path, issuer: &str) -> anyhow::Result<Self> {
+    /// Starts it with its files in `dir`; `issuer` is the public account key that signs the callout's answers, `cluster` the
+    /// section of that name, if it is not alone.
+    pub async fn start(dir: &Path, name: &str, issuer: &str, cluster: &str) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)?;
         let program = binary()?;
         let config = format!(
-            r#"server_name: "stand-in"
+            r#"server_name: "{name}"
 jetstream {{ store_dir: "{store}" }}
 accounts {{
   {ACCOUNT}: {{ jetstream: enabled, users: [ {{ user: "{SERVER_USER}", password: "{PASSWORD}" }} ] }}
@@ -46,14 +49,19 @@ system_account: SYS
 authorization {{
   auth_callout {{ issuer: {issuer}, auth_users: [ "{SERVER_USER}", "{CALLOUT_USER}" ], account: {CALLOUT_ACCOUNT} }}
 }}
-"#,
+{cluster}"#,
             store = dir.join("jetstream").display()
         );
         std::fs::write(dir.join("nats.conf"), config)?;
-        let mut server = Self { program, dir: dir.to_owned(), port: 0, process: Mutex::new(None) };
+        let mut server =
+            Self { name: name.to_owned(), program, dir: dir.to_owned(), port: 0, process: Mutex::new(None) };
         let id = server.spawn(-1)?;
         server.port = server.wait_for_ports(id).await?;
         Ok(server)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn url(&self) -> String {
@@ -154,16 +162,16 @@ pub struct Link {
 
 impl Link {
     /// The plugNmeet server's own connection.
-    pub async fn server(url: &str) -> anyhow::Result<Self> {
-        Self::open(url, SERVER_USER).await
+    pub async fn server(urls: &[String]) -> anyhow::Result<Self> {
+        Self::open(urls, SERVER_USER).await
     }
 
     /// The connection that answers auth callouts.
-    pub async fn callout(url: &str) -> anyhow::Result<Self> {
-        Self::open(url, CALLOUT_USER).await
+    pub async fn callout(urls: &[String]) -> anyhow::Result<Self> {
+        Self::open(urls, CALLOUT_USER).await
     }
 
-    async fn open(url: &str, user: &str) -> anyhow::Result<Self> {
+    async fn open(urls: &[String], user: &str) -> anyhow::Result<Self> {
         let (count, connects) = watch::channel(0);
         let client = ConnectOptions::with_user_and_password(user.to_owned(), PASSWORD.to_owned())
             .reconnect_delay_callback(|_| Duration::from_millis(50))
@@ -173,9 +181,9 @@ impl Link {
                 }
                 std::future::ready(())
             })
-            .connect(url)
+            .connect(urls)
             .await
-            .with_context(|| format!("cannot connect to {url} as {user}"))?;
+            .with_context(|| format!("cannot connect to {} as {user}", urls.join(", ")))?;
         let mut link = Self { client, connects };
         link.wait_beyond(0).await?;
         Ok(link)

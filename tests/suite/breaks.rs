@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::capture::rig::{Break, Rig as _};
+use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::measure;
 use crate::recorder::descendants;
 use crate::recording::standin;
-use crate::rig::{Live, Recorded, command_line, go_on, record};
+use crate::rig::{Live, Recorded, command_line, go_on, record_with};
 use crate::standin::{Meeting, Room};
 
 /// What the notice of a break may take on a machine that is shared; alone it is 5 s at the most.
@@ -51,9 +52,14 @@ impl Part {
 
 /// Records the usual meeting for a while, breaks something, and waits until the rig has noticed.
 async fn break_off(name: &str, deed: impl FnOnce(&Room)) -> Break {
+    break_off_with(name, Vec::new(), deed).await
+}
+
+async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&Room)) -> Break {
     let standin = standin().await;
     let (mut found, mut noticed) = (None, None);
-    let recorded = record(&standin, Meeting { webcams: 1, ..Meeting::default() }, async |live: &mut Live| {
+    let meeting = Meeting { webcams: 1, ..Meeting::default() };
+    let recorded = record_with(&standin, meeting, flags, async |live: &mut Live| {
         go_on(3.0).await;
         deed(&live.room);
         let began = Instant::now();
@@ -112,7 +118,21 @@ async fn a_chrome_that_is_killed_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_killed_is_noticed() {
-    assert_one_of(&broken_by(Signal::KILL, Part::Renderers).await, &["the meeting page crashed"]);
+    assert_one_of(
+        &broken_by(Signal::KILL, Part::Renderers).await,
+        &["the meeting page crashed: its process was killed (signal 9)"],
+    );
+}
+
+/// Megabytes that the scripts of a page may take, instead of four thousand.
+const SMALL_HEAP: &str = "--max-old-space-size=64";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_runs_out_of_memory_is_noticed() {
+    let flags = vec![ChromeFlag { name: "js-flags".into(), value: Some(SMALL_HEAP.into()) }];
+    let found = break_off_with("out of memory", flags, Room::exhaust_memory).await;
+    assert!(!found.over, "{found:?}");
+    assert_one_of(&found.cause, &["it ran out of memory (Chrome says: V8 javascript OOM"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

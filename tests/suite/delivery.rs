@@ -14,6 +14,7 @@ use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
 use plugnmeet_recorder::protocol::signature::hash_signature;
+use plugnmeet_recorder::wall_clock::unix_ms;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -93,6 +94,34 @@ fn courier(host: &str) -> Courier {
 
 fn courier_with(host: &str, outbox: Outbox) -> Courier {
     Courier::new(&server_config(host), &RecorderId::parse("node_01").unwrap(), outbox).unwrap()
+}
+
+/// The clock of a test's runtime, which moves only when the test says so, and at once.
+struct Clock {
+    _held: std::sync::mpsc::Sender<()>,
+}
+
+impl Clock {
+    fn hold() -> Self {
+        // By itself a paused clock jumps to the next timer whenever there is nothing to do, also where an answer is on its way;
+        // but not while there is blocking work.
+        let (held, release) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || release.recv().ok());
+        tokio::time::pause();
+        Self { _held: held }
+    }
+}
+
+/// Lets the others go on until there is something. By the machine's clock: the test's own may be held.
+async fn there<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// All of one recording.
@@ -230,6 +259,81 @@ async fn a_server_that_hangs_is_asked_again() {
     again.answer(200);
     assert_eq!(told.await, Ok(Delivered::Taken));
     hanging.answer(200);
+}
+
+/// How a server is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    Refuses,
+    Fails,
+    Hangs,
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_for_ten_minutes_is_tried_now_and_then_and_hears_everything_in_order() {
+    const OUTAGE: Duration = Duration::from_secs(600);
+    /// As in `delivery/`: between two tries, and for one.
+    const LONGEST_WAIT: Duration = Duration::from_secs(30);
+    const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+    /// Clocks count in whole milliseconds.
+    const ROUNDING: Duration = Duration::from_millis(5);
+    let _clock = Clock::hold();
+    for away in [Away::Refuses, Away::Fails, Away::Hangs] {
+        let logs = Logs::capture();
+        let port = free_port();
+        let mut server = if away == Away::Refuses { None } else { Some(Server::start_at(port).await) };
+        let outbox = Outbox::in_memory();
+        let courier = courier_with(&format!("http://127.0.0.1:{port}"), outbox.clone());
+        let first = || outbox.letters(&RecordingId::parse("rec-1").unwrap()).remove(0);
+        let began = tokio::time::Instant::now();
+        let told = send(&courier, [started(), ended(), finished()]).await;
+        let (mut tries, mut unanswered) = (0, Vec::new());
+        while began.elapsed() < OUTAGE {
+            let asked = unix_ms();
+            tries += 1;
+            let failed = loop {
+                let next =
+                    there("a try", || match server.as_mut().and_then(|server| server.incoming.try_recv().ok()) {
+                        None if first().failures == tries => Some(None),
+                        request => request.map(Some),
+                    });
+                match (next.await, away) {
+                    (None, _) => break first(),
+                    (Some(request), Away::Hangs) => {
+                        unanswered.push(request);
+                        tokio::time::advance(REQUEST_DEADLINE + ROUNDING).await;
+                    }
+                    (Some(request), _) => request.answer(500),
+                }
+            };
+            let wait = Duration::from_millis(failed.next_try.unwrap().saturating_sub(asked));
+            // Never further: where the next try would be later than it may be, it does not come.
+            tokio::time::advance(wait.min(LONGEST_WAIT) + ROUNDING).await;
+        }
+        let gone_by = began.elapsed();
+        println!("{away:?}: {tries} tries in {:.0} s", gone_by.as_secs_f64());
+        // 0.5 + 1 + 2 + 4 + 8 + 16 s and then 30 s each, all shorter by up to a quarter.
+        assert!((15..=34).contains(&tries), "{away:?}: {tries}");
+        let lines = logs.lines("trying on").len();
+        assert!((3..=6).contains(&lines), "{away:?}: {lines} lines:\n{}", logs.lines("trying on").join("\n"));
+        drop(unanswered);
+        let mut server = match server {
+            Some(server) => server,
+            None => Server::start_at(port).await,
+        };
+        for task in
+            [RecordingTasks::StartRecording, RecordingTasks::EndRecording, RecordingTasks::RecordingTranscodingFinished]
+        {
+            let request = there("a notice", || server.incoming.try_recv().ok()).await;
+            assert_eq!(request.task(), task, "{away:?}");
+            request.answer(200);
+        }
+        for told in told {
+            assert_eq!(told.await, Ok(Delivered::Taken), "{away:?}");
+        }
+        assert_eq!(logs.lines("taken the notice at last").len(), 1, "{away:?}");
+        assert!(server.is_quiet(), "{away:?}: once");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod admin;
 mod breaks;
 mod broadcast;
 mod capture;
+mod cluster;
 mod config;
 mod delivery;
 mod dice;

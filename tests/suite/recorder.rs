@@ -81,7 +81,7 @@ impl Recorder {
             host = standin.host(),
             key = deployment.api_key,
             secret = deployment.api_secret,
-            nats = setup.nats_url.clone().unwrap_or_else(|| standin.nats_url()),
+            nats = setup.nats_url.clone().unwrap_or_else(|| standin.nats_urls().join("\n    - ")),
             channel = deployment.channel,
             bucket = deployment.bucket,
             jobs = deployment.jobs,

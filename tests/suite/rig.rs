@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use plugnmeet_recorder::capture::encoder_options::Target;
 use plugnmeet_recorder::capture::rig::{LiveRig, Rig as _, RigSpec, Summary};
 use plugnmeet_recorder::capture::sandbox;
-use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions};
+use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,16 @@ pub struct Recorded {
 /// Records a meeting into the stand-in's directory for as long as `during` takes. It waits for its turn itself, and
 /// whatever becomes of `during`, the rig is closed, and leaves neither a process nor a file.
 pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnce(&mut Live)) -> Recorded {
+    record_with(standin, meeting, Vec::new(), during).await
+}
+
+/// The same with flags of the operator's for Chrome.
+pub async fn record_with(
+    standin: &Standin,
+    meeting: Meeting,
+    flags: Vec<ChromeFlag>,
+    during: impl AsyncFnOnce(&mut Live),
+) -> Recorded {
     let _turn = turn().await;
     let room = standin.meeting(meeting);
     let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
@@ -51,7 +61,7 @@ pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnc
         url: format!("{}/?access_token={}", standin.host(), room.token),
         target: Target::File(raw.clone()),
         ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
-        chrome: ChromeConfig { path: None, flags: Vec::new() },
+        chrome: ChromeConfig { path: None, flags },
         sandbox: sandbox::check().await.is_ok(),
         size: SIZE,
         dpi: 96,

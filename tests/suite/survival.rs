@@ -29,7 +29,7 @@ const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
 const LOST_LIMIT: f64 = 4.0;
 
 /// Remuxes, so that a test waits for no encoder.
-fn quick() -> Setup {
+pub fn quick() -> Setup {
     Setup { recorder: "  post_mp4_convert: false\n".to_owned(), ..Setup::default() }
 }
 
@@ -47,7 +47,7 @@ async fn node() -> (Standin, Recorder) {
 }
 
 /// Plays for a while: what was captured is measured in time.
-async fn play(seconds: f64) {
+pub async fn play(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
@@ -59,7 +59,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The one MP4 of a recording whose job is over; nothing else is left of it anywhere.
-async fn delivered(standin: &Standin, recorder: &Recorder, room: &Room, id: &str) -> (PathBuf, Value) {
+pub async fn delivered(standin: &Standin, recorder: &Recorder, room: &Room, id: &str) -> (PathBuf, Value) {
     wait_for(standin, recorder, FINISHED, id).await;
     let context = || format!("{id}\n{}", recorder.log());
     assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED], "{}", context());
@@ -77,40 +77,44 @@ async fn delivered(standin: &Standin, recorder: &Recorder, room: &Room, id: &str
     (mp4, summary)
 }
 
-fn length(mp4: &Path) -> f64 {
+pub fn length(mp4: &Path) -> f64 {
     measure::probe(mp4).unwrap().duration
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recorder_that_is_killed_joins_again_and_makes_one_mp4_of_both_parts() {
+async fn a_recorder_that_is_killed_again_and_again_joins_again_and_makes_one_mp4_of_all_parts() {
     let _turn = turn().await;
     let (mut dice, seed) = Dice::new();
     let (standin, mut recorder) = node().await;
-    for round in 0..2 {
-        let id = format!("rec-{round}");
-        let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
-        record(&standin, &recorder, &room, &id).await;
-        let first = 3.0 + dice.seconds(5.0);
-        play(first).await;
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    record(&standin, &recorder, &room, "rec").await;
+    let mut played = Vec::new();
+    for kill in 1..=2 {
+        played.push(3.0 + dice.seconds(5.0));
+        play(played[kill - 1]).await;
         recorder.kill();
         recorder.restart();
-        room.wait_for_join(2, SOON).await.unwrap();
-        recorder.wait_for_started(2).await;
-        let second = 2.0 + dice.seconds(3.0);
-        play(second).await;
-        stop(&standin, &room, &id).await;
-        let (ok, msg) = wait_for(&standin, &recorder, ENDED, &id).await;
-        assert!(ok, "seed {seed}: {msg}");
-        let (mp4, summary) = delivered(&standin, &recorder, &room, &id).await;
-        let lasted = length(&mp4);
-        println!("seed {seed}: {first:.1} s + {second:.1} s became {lasted:.1} s; {summary}");
-        assert!(lasted >= first + second - LOST_LIMIT, "seed {seed}: {lasted}");
-        assert_eq!(summary["parts"], 2, "seed {seed}: {summary}");
-        let gaps = summary["gaps"].as_array().unwrap();
-        assert_eq!(gaps.len(), 1, "seed {seed}: {summary}");
-        let gap = &gaps[0];
-        assert!((gap["at_s"].as_f64().unwrap() - first).abs() < LOST_LIMIT, "seed {seed}: {gap} {first}");
-        assert!(gap["length_s"].as_f64().unwrap() > 0.3 && gap["cause"].as_str().unwrap().contains("recorder itself"));
+        room.wait_for_join(1 + kill, SOON).await.unwrap();
+        recorder.wait_for_started(1 + kill).await;
+    }
+    played.push(2.0 + dice.seconds(3.0));
+    play(played[2]).await;
+    stop(&standin, &room, "rec").await;
+    let (ok, msg) = wait_for(&standin, &recorder, ENDED, "rec").await;
+    assert!(ok, "seed {seed}: {msg}");
+    let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
+    let lasted = length(&mp4);
+    println!("seed {seed}: {played:.1?} s became {lasted:.1} s; {summary}");
+    assert!(lasted >= played.iter().sum::<f64>() - 2.0 * LOST_LIMIT, "seed {seed}: {lasted}");
+    assert_eq!(summary["parts"], 3, "seed {seed}: {summary}");
+    let gaps = summary["gaps"].as_array().unwrap();
+    assert_eq!(gaps.len(), 2, "seed {seed}: {summary}");
+    let mut at = 0.0;
+    for (gap, part) in gaps.iter().zip(&played) {
+        let (began, length) = (gap["at_s"].as_f64().unwrap(), gap["length_s"].as_f64().unwrap());
+        assert!((began - at - part).abs() < LOST_LIMIT, "seed {seed}: {gap} {played:?}");
+        assert!(length > 0.3 && gap["cause"].as_str().unwrap().contains("recorder itself"), "seed {seed}: {gap}");
+        at = began;
     }
     recorder.stop(&[]);
 }
@@ -178,15 +182,17 @@ enum Fault {
     Stop(&'static str),
     CrashPage,
     ClosePage,
+    ExhaustPage,
 }
 
 impl Fault {
-    fn strike(self, recorder: &Recorder) {
+    fn strike(self, recorder: &Recorder, room: &Room) {
         match self {
             Self::Kill(name) => send(recorder, name, Signal::KILL),
             Self::Stop(name) => send(recorder, name, Signal::STOP),
             Self::CrashPage => recorder.crash_page(),
             Self::ClosePage => recorder.close_page(),
+            Self::ExhaustPage => room.exhaust_memory(),
         }
     }
 
@@ -197,6 +203,7 @@ impl Fault {
             // Whichever is noticed first.
             Self::Kill("Xvfb") => &["Xvfb", "Chrome", "page", "display"],
             Self::Kill("pulseaudio") => &["PulseAudio", "sound"],
+            Self::ExhaustPage => &["it ran out of memory"],
             _ => &["Chrome", "page"],
         }
     }
@@ -213,11 +220,14 @@ fn send(recorder: &Recorder, name: &str, signal: Signal) {
 async fn a_capture_that_breaks_goes_on_as_the_next_part() {
     let _turn = turn().await;
     let (mut dice, seed) = Dice::new();
-    let (standin, recorder) = node().await;
+    let standin = standin().await;
+    let sections = "chrome_settings:\n  flags:\n    - --js-flags=--max-old-space-size=64\n".to_owned();
+    let recorder = Recorder::start(&standin, "node_01", &Setup { sections, ..quick() }).await;
     let mut started = 0;
+    // Two recordings: one that breaks six times in a row is given up.
     for (n, faults) in [
-        &[Fault::Kill("chrome"), Fault::CrashPage, Fault::ClosePage, Fault::Stop("chrome")][..],
-        &[Fault::Kill("ffmpeg"), Fault::Kill("Xvfb"), Fault::Kill("pulseaudio")],
+        [Fault::Kill("chrome"), Fault::CrashPage, Fault::ExhaustPage, Fault::Stop("chrome")],
+        [Fault::Kill("ffmpeg"), Fault::Kill("Xvfb"), Fault::Kill("pulseaudio"), Fault::ClosePage],
     ]
     .into_iter()
     .enumerate()
@@ -229,15 +239,15 @@ async fn a_capture_that_breaks_goes_on_as_the_next_part() {
         recorder.wait_for_started(started).await;
         let mut played = 0.0;
         for fault in faults {
-            let next = 2.0 + dice.seconds(2.0);
+            let next = 1.5 + dice.seconds(1.5);
             play(next).await;
             played += next;
-            fault.strike(&recorder);
+            fault.strike(&recorder, &room);
             started += 1;
             recorder.wait_for_started(started).await;
         }
-        play(2.0).await;
-        played += 2.0;
+        play(1.5).await;
+        played += 1.5;
         stop(&standin, &room, &id).await;
         let (ok, msg) = wait_for(&standin, &recorder, ENDED, &id).await;
         assert!(ok, "seed {seed}: {msg}");
