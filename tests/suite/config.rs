@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use plugnmeet_recorder::config::{self, ChromeFlag, Config, ConfigError, KEYS, LogLevel, Mode};
+use plugnmeet_recorder::config::{
+    self, ChromeFlag, Config, ConfigError, HookUrl, HooksConfig, KEYS, LogLevel, Mode, StageConfig, Step,
+};
 use plugnmeet_recorder::storage::space::Reserve;
 
 const REFERENCE: &str = include_str!("fixtures/reference_v2_3.yaml");
@@ -312,6 +314,14 @@ fn no_problem_repeats_a_secret() {
     let (config, _) = config::parse(&text, "config.yaml").unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(config.secrets()[1..], ["u:hunter2", "hunter2"]);
+    let hook = |url: &str| more_of(&format!("hooks.post_recording: [\"http-request {url}\"]"));
+    let (config, _) = config::parse(&hook("https://u:hunter2@h/x?key=hunter3"), "config.yaml").unwrap();
+    assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
+    assert_eq!(config.secrets()[1..], ["u", "hunter2", "key=hunter3"]);
+    for url in ["ftp://u:hunter2@h/x", "https://u:hunter2@h:x/", "hunter2", ""] {
+        let said = problems(&hook(url));
+        assert!(said.contains("hooks.post_recording[0]: found") && !said.contains("hunter2"), "{said}");
+    }
 }
 
 #[test]

@@ -121,7 +121,10 @@ impl Keeper {
             let wait = self.backoff.wait();
             stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(NotUp::Stopped)?;
         }
-        let worker = stop.run_until_cancelled(Worker::start(&self.spec)).await.ok_or(NotUp::Stopped)?;
+        let worker = stop
+            .run_until_cancelled(Worker::start(&self.spec, self.life.patience.settle))
+            .await
+            .ok_or(NotUp::Stopped)?;
         let worker = worker.map_err(NotUp::Failed)?;
         tracing::debug!(pid = worker.pid(), "a process of the script is up");
         Ok(worker)
@@ -157,7 +160,7 @@ impl Keeper {
             Event::Stop => Some(worker),
             Event::Asked(request) => self.serve(worker, request).await,
             Event::Idle(Idle::Greeted(text)) => {
-                tracing::warn!(pid = worker.pid(), "it put out something before it was asked: {text}; dropped");
+                worker.greeted(&text);
                 Some(worker)
             }
             Event::Idle(Idle::Spoke(text)) => {
@@ -180,10 +183,9 @@ impl Keeper {
 
     /// Has a request answered, by a fresh process if this one ends in between; `None`: the process is gone.
     async fn serve(&mut self, mut worker: Worker, mut request: Request) -> Option<Worker> {
-        if !worker.is_in_step() {
-            tracing::warn!(pid = worker.pid(), "it put out more than its answer, or ended: the process is replaced");
-            self.end(worker).await;
-            worker = self.replace(&mut request).await?;
+        // Given up before its turn came: the process has nothing to do with it.
+        if request.reply.is_closed() {
+            return Some(worker);
         }
         let mut again = true;
         loop {
@@ -213,6 +215,14 @@ impl Keeper {
                     let _ = request.reply.send(Err(Failure::Timeout { limit: self.limit, words }));
                     self.end(worker).await;
                     return None;
+                }
+                Ok(Exchange::OutOfStep(text)) => {
+                    tracing::warn!(
+                        pid = worker.pid(),
+                        "it put out more than its last answer: {text}; dropped, and the process is replaced"
+                    );
+                    self.end(worker).await;
+                    worker = self.replace(&mut request).await?;
                 }
                 Ok(Exchange::Died) => {
                     let (pid, tail) = (worker.pid(), worker.tail());

@@ -2,7 +2,8 @@
 //! at a time.
 //!
 //! Whoever has put out anything that it was not asked for, or has not read a request to its end, is no longer in step, and
-//! must not be asked again.
+//! must not be asked again. What is said a moment too late looks like the next answer; so a process is heard out for a
+//! moment after its start (some greet) and after each answer before it is asked again.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ pub(super) struct Worker {
     stdin: ChildStdin,
     lines: Lines<ChildStdout>,
     since: Instant,
+    /// How long it is heard out, and since when.
+    settle: Duration,
+    quiet_since: tokio::time::Instant,
     /// It was asked at least once.
     asked: bool,
     greetings: usize,
@@ -37,6 +41,8 @@ pub(super) enum Exchange {
     Answered { answer: Result<Object, NoAnswer>, in_step: bool },
     /// It ended, or closed a pipe.
     Died,
+    /// It was not asked, as it had said something unasked before; that, printable.
+    OutOfStep(String),
 }
 
 /// What a process did that was not asked anything.
@@ -50,7 +56,8 @@ pub(super) enum Idle {
 }
 
 impl Worker {
-    pub(super) async fn start(spec: &Spec) -> Result<Self, SpawnError> {
+    /// `settle`: how long it is heard out before it is asked.
+    pub(super) async fn start(spec: &Spec, settle: Duration) -> Result<Self, SpawnError> {
         let mut child = process::spawn(spec).await?;
         let no_pipe = || SpawnError {
             name: spec.name.clone(),
@@ -59,7 +66,8 @@ impl Worker {
         };
         let stdin = child.stdin.take().ok_or_else(no_pipe)?;
         let lines = Lines::new(child.stdout.take().ok_or_else(no_pipe)?);
-        Ok(Self { child, stdin, lines, since: Instant::now(), asked: false, greetings: 0 })
+        let quiet_since = tokio::time::Instant::now();
+        Ok(Self { child, stdin, lines, since: Instant::now(), settle, quiet_since, asked: false, greetings: 0 })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -74,14 +82,40 @@ impl Worker {
         self.child.tail()
     }
 
-    /// Whether it may be asked: nothing of an earlier request is on its way.
-    pub(super) fn is_in_step(&self) -> bool {
-        !self.asked || !self.lines.is_readable()
-    }
-
     /// Asks once. Given up in between, the process is out of step.
     pub(super) async fn ask(&mut self, given: &Object) -> Exchange {
+        match self.hear_out().await {
+            None => {}
+            // Nothing of an earlier request can have come from a fresh one: it is useless.
+            Some(Idle::Spoke(text)) if self.asked => return Exchange::OutOfStep(text),
+            Some(_) => return Exchange::Died,
+        }
+        if self.asked && self.lines.is_readable() {
+            return Exchange::OutOfStep("more is in its pipe".to_owned());
+        }
         self.asked = true;
+        let answered = self.exchange(given).await;
+        self.quiet_since = tokio::time::Instant::now();
+        answered
+    }
+
+    /// Waits until it has been quiet for long enough; else what it did.
+    async fn hear_out(&mut self) -> Option<Idle> {
+        let until = self.quiet_since + self.settle;
+        loop {
+            match tokio::time::timeout_at(until, self.idle()).await {
+                Err(_) => return None,
+                Ok(Idle::Greeted(text)) => self.greeted(&text),
+                Ok(other) => return Some(other),
+            }
+        }
+    }
+
+    pub(super) fn greeted(&self, text: &str) {
+        tracing::warn!(pid = self.pid(), "it put out something before it was asked: {text}; dropped");
+    }
+
+    async fn exchange(&mut self, given: &Object) -> Exchange {
         let mut request = serde_json::to_vec(given).unwrap_or_default();
         request.push(b'\n');
         let Self { child, stdin, lines, .. } = self;
