@@ -126,7 +126,7 @@ pub enum Step {
     },
 }
 
-/// Where a hook is POSTed to; its user info and its query are secrets.
+/// Where a hook is sent to; its user info and its query are secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookUrl(url::Url);
 
