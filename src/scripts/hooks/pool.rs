@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::failure::{Failure, last_words};
 use super::payload::Object;
 use super::worker::{Exchange, Idle, Worker};
 use super::{Broke, Life, Outcome};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reminder};
 use crate::process::{SpawnError, Spec};
 
 /// Requests that wait in the queue itself; more wait before it.
@@ -49,6 +50,7 @@ impl Pool {
                 requests: Arc::clone(&requests),
                 life: life.clone(),
                 backoff: life.patience.backoff(),
+                trouble: Reminder::default(),
                 started_before: false,
             };
             life.tasks.spawn(keeper.run().instrument(span.clone()));
@@ -72,6 +74,8 @@ struct Keeper {
     requests: Arc<Mutex<mpsc::Receiver<Request>>>,
     life: Life,
     backoff: Backoff,
+    /// It ends by itself, or cannot be started: said ever more rarely while it lasts.
+    trouble: Reminder,
     started_before: bool,
 }
 
@@ -98,7 +102,9 @@ impl Keeper {
                     Ok(worker) => worker,
                     Err(NotUp::Stopped) => return,
                     Err(NotUp::Failed(error)) => {
-                        tracing::error!("{error}; it is tried again");
+                        if self.trouble.due(Instant::now()) {
+                            tracing::error!("{error}; it is tried again");
+                        }
                         self.refuse(error);
                         continue;
                     }
@@ -175,7 +181,10 @@ impl Keeper {
                 let (pid, age, tail) = (worker.pid(), worker.age(), worker.tail());
                 let exit = self.end(worker).await;
                 let ran_s = crate::telemetry::seconds(age);
-                tracing::warn!(pid, %exit, ran_s, "the script has ended by itself and is started again; it said: {}", last_words(&tail));
+                if self.trouble.due(Instant::now()) {
+                    let words = last_words(&tail);
+                    tracing::warn!(pid, %exit, ran_s, "the script has ended by itself and is started again; it said: {words}");
+                }
                 None
             }
         }
@@ -203,6 +212,7 @@ impl Keeper {
             match exchange {
                 Ok(Exchange::Answered { answer, in_step }) => {
                     self.backoff.reset();
+                    self.trouble.over();
                     let _ = request.reply.send(Ok(answer));
                     if in_step {
                         return Some(worker);
@@ -258,6 +268,7 @@ impl Keeper {
         // One that has run for long is not one that cannot run.
         if worker.age() > self.life.patience.longest_wait {
             self.backoff.reset();
+            self.trouble.over();
         }
         worker.end(self.life.patience.grace).await
     }

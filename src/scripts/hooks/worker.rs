@@ -19,6 +19,9 @@ use crate::process::{self, Child, Exit, SpawnError, Spec, Tail};
 /// So many lines may a script greet with before its first request.
 const MOST_GREETINGS: usize = 16;
 
+/// So many answers to another request are passed over in search of its own.
+const MOST_OF_OTHERS: usize = 16;
+
 /// A running process.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -124,7 +127,7 @@ impl Worker {
             stdin.flush().await
         };
         tokio::pin!(write);
-        let (mut written, mut in_step) = (false, true);
+        let (mut written, mut in_step, mut of_others) = (false, true, 0);
         // When the process cannot answer any more, so much longer its pipe is read.
         let mut last_look = None;
         loop {
@@ -140,7 +143,8 @@ impl Worker {
                         Line::Whole(line) => answer::of_line(&line),
                     };
                     match answer {
-                        Ok(answer) if payload::names_another(given, &answer) => {
+                        Ok(answer) if of_others < MOST_OF_OTHERS && payload::names_another(given, &answer) => {
+                            of_others += 1;
                             in_step = false;
                             tracing::warn!("{}; dropped, its own answer is waited for", NoAnswer::another(&answer));
                         }
