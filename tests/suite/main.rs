@@ -15,6 +15,7 @@ mod dice;
 mod driver;
 mod endurance;
 mod fleet;
+mod hook_samples;
 mod hooks;
 mod join;
 mod leftovers;
