@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Mode;
+use crate::config::{Mode, Stage};
 use crate::protocol::ids::RecordingId;
 
 /// As the program is called.
 const NAME: &str = "plugnmeet-recorder";
 
 /// The flags that are followed by a value.
-const WITH_VALUE: [&str; 2] = ["--config", "--mode"];
+const WITH_VALUE: [&str; 3] = ["--config", "--mode", "--recording-id"];
 
 /// Shown behind the help.
 const EXAMPLES: &str = "\
@@ -24,9 +24,10 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml jobs list --json   the transcoding jobs of this node, for a program
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
   plugnmeet-recorder -config config.yaml outbox list --all  what the server was and is to be told
+  plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
 
-They end with 0, with 1 (not found, cannot be read, refused; one line on standard error says why) or with 2 (wrong usage
-or configuration).";
+They end with 0, with 1 (not found, cannot be read, refused, a hook failed; standard error says why) or with 2 (wrong
+usage or configuration).";
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -70,6 +71,9 @@ pub enum Asked {
     /// What the server and the work queue are to be told
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Outbox(OutboxAsked),
+    /// Try the scripts under `hooks` of the configuration
+    #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
+    Hooks(HooksAsked),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -110,6 +114,26 @@ pub enum OutboxAsked {
         all: bool,
         #[command(flatten)]
         format: ListFormat,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum HooksAsked {
+    /// Really runs the scripts of a stage, and shows what each gets and answers
+    ///
+    /// The scripts and HTTP requests of the stage are really run, in processes of their own, as this user and from this
+    /// directory: what they upload or delete is uploaded or deleted. The recorder itself does nothing with their answers:
+    /// it cleans nothing up, and tells nobody. What the scripts write to standard error is shown there.
+    #[command(display_name = NAME)]
+    Test {
+        /// `post_recording`, `pre_transcoding` or `post_transcoding`
+        stage: Stage,
+        /// A recording of this node, from its jobs, its records or its files; without it the data is made up
+        #[arg(long, value_name = "ID", value_parser = RecordingId::parse)]
+        recording_id: Option<RecordingId>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -214,8 +238,15 @@ mod tests {
         ] {
             assert_eq!(cli(&line.split(' ').collect::<Vec<_>>()).unwrap(), expected, "{line}");
         }
-        let retry = cli(&["jobs", "retry", "rec.1"]).unwrap();
         let id = RecordingId::parse("rec.1").unwrap();
+        let test = |recording_id| {
+            Some(Asked::Hooks(HooksAsked::Test { stage: Stage::PreTranscoding, recording_id, json: true }))
+        };
+        for line in ["-recording-id rec.1 -json", "--json --recording-id=rec.1"] {
+            let line = format!("hooks test pre_transcoding {line}");
+            assert_eq!(cli(&line.split(' ').collect::<Vec<_>>()).unwrap().asked, test(Some(id.clone())), "{line}");
+        }
+        let retry = cli(&["jobs", "retry", "rec.1"]).unwrap();
         assert_eq!((retry.config, retry.asked), ("config.yaml".into(), Some(Asked::Jobs(JobsAsked::Retry { id }))));
         for line in ["-version jobs list", "jobs -version", "jobs list -version", "jobs retry -V"] {
             let answer = cli(&line.split(' ').collect::<Vec<_>>()).unwrap_err();
@@ -234,6 +265,9 @@ mod tests {
             "jobs help",
             "outbox drop",
             "recordings list -all",
+            "hooks test",
+            "hooks test recording",
+            "hooks test post_recording -recording-id ../x",
         ] {
             let answer = cli(&line.split(' ').collect::<Vec<_>>()).unwrap_err();
             assert_eq!(answer.exit_code(), 2, "{line}: {answer}");

@@ -3,7 +3,7 @@
 //! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
 //! usage or configuration.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use plugnmeet_recorder::cli::{Asked, Cli};
@@ -49,23 +49,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what an operator asks: no log, no server, no runtime.
+/// Does what an operator asks: no server, no state but what is on the disk.
 fn answer(config: &Config, asked: &Asked) -> ExitCode {
-    let text = match admin::answer(config, asked, unix_ms()) {
-        Ok(text) => text,
+    match admin::answer(config, asked, unix_ms(), &mut io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        // What went wrong was shown.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Who reads has seen enough (`| head`).
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("cannot write to standard output: {error}");
             ExitCode::FAILURE
         }
-        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::capture::browser;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Stage};
 use crate::process;
-use crate::scripts::post_processing;
+use crate::scripts::{hooks, post_processing};
 use crate::storage::files;
 
 /// Something the node cannot work without.
@@ -49,6 +49,8 @@ pub fn check(config: &Config) -> Vec<Fault> {
         let problems = post_processing::check(&recorder.post_processing_scripts);
         faults.extend(problems.iter().map(|problem| Fault(problem.to_string())));
     }
+    let problems = hooks::check(&config.hooks, &Stage::of(recorder.mode));
+    faults.extend(problems.iter().map(|problem| Fault(problem.to_string())));
     faults
 }
 

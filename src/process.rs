@@ -303,9 +303,22 @@ impl Child {
     /// Waits until the child has ended and all it wrote is in the log; then ends what is left of its group.
     /// Cancel-safe; may be called again.
     pub async fn wait(&mut self) -> Exit {
-        if let Some(exit) = self.exit {
-            return exit;
+        let exit = match self.exit {
+            Some(exit) => exit,
+            None => self.reap().await,
+        };
+        // One at a time, and kept until it is done: the wait may be given up here and taken up again.
+        while let Some(reader) = self.readers.last_mut() {
+            // A grandchild outside the group may hold the pipe open; it must not hold us.
+            if tokio::time::timeout(Duration::from_secs(1), &mut *reader).await.is_err() {
+                reader.abort();
+            }
+            self.readers.pop();
         }
+        exit
+    }
+
+    async fn reap(&mut self) -> Exit {
         let status = self.inner.wait().await.unwrap_or_else(|error| {
             // Only possible where somebody else reaped the child.
             tracing::error!(child = self.name, pid = self.pid, %error, "cannot wait for the child");
@@ -315,13 +328,6 @@ impl Child {
         // The group outlives its leader while anything of it runs, and its number is not given away as long.
         self.signal(Signal::KILL);
         self.exit = Some(exit);
-        for reader in self.readers.drain(..) {
-            let abort = reader.abort_handle();
-            // A grandchild outside the group may hold the pipe open; it must not hold us.
-            if tokio::time::timeout(Duration::from_secs(1), reader).await.is_err() {
-                abort.abort();
-            }
-        }
         exit
     }
 
@@ -387,6 +393,16 @@ mod tests {
         let mut child = spawn(&shell("echo one >&2; echo two >&2; exit 3")).await.unwrap();
         assert_eq!(child.wait().await.to_string(), "exit code 3");
         assert_eq!(child.tail().lines(), ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_was_given_up_is_taken_up_with_all_that_the_child_said() {
+        let mut child = spawn(&shell("seq 1 100000 >&2; exit 3")).await.unwrap();
+        while child.exit.is_none() {
+            let _ = tokio::time::timeout(Duration::from_millis(10), child.wait()).await;
+        }
+        assert_eq!(child.wait().await.to_string(), "exit code 3");
+        assert_eq!(child.tail().lines().last().map(String::as_str), Some("100000"));
     }
 
     #[tokio::test]

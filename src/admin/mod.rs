@@ -1,20 +1,23 @@
-//! What an operator asks the program on its command line: what this node holds, and what is to become of a job.
+//! What an operator asks the program on its command line: what this node holds, what is to become of a job, and what the
+//! hooks do.
 //!
 //! Everything is answered from the files in `recorder.state_dir`, so it does not matter whether the daemon runs. No server
-//! is asked. Listing changes no file: the daemon's own functions put aside what they cannot read, and are not used here.
+//! is asked. Only trying the hooks starts anything: the operator's scripts, in processes of their own. Listing changes no file: the daemon's own functions put aside what they cannot read, and are not used here.
 //!
 //! No secret leaves: rows hold chosen fields only, and every text is scrubbed once more before it is printed.
 
+mod hook_data;
+mod hooks;
 mod jobs;
 mod list;
 mod read;
 pub mod rows;
 pub mod table;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::cli::{Asked, JobsAsked, ListFormat, OutboxAsked, RecordingsAsked};
+use crate::cli::{Asked, HooksAsked, JobsAsked, ListFormat, OutboxAsked, RecordingsAsked};
 use crate::config::Config;
 use crate::protocol::ids::RecordingId;
 
@@ -36,15 +39,46 @@ pub enum AdminError {
     Refused { id: RecordingId, why: String },
     #[error("job {id}: cannot {action} {path}: {source}", path = .path.display())]
     Disk { id: RecordingId, action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "this node knows no recording {id}: no job, no record in recorder.state_dir, and no {id}_raw.mkv, {id}_raw.mp4 or \
+         {id}.mp4 under {main_path}",
+        main_path = main_path.display()
+    )]
+    NoRecording { id: RecordingId, main_path: PathBuf },
+    #[error("the hooks cannot be run: {0}")]
+    Start(String),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
 }
 
-/// Does what was asked; what is to be printed, with a line feed at its end. `now`: Unix milliseconds.
+/// Does what was asked, and writes to `out` what it came to; `false`: what was tried has failed, and that was shown. `now`:
+/// Unix milliseconds.
 ///
 /// # Errors
 /// See [`AdminError`]; nothing was changed then.
-pub fn answer(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> {
+pub fn answer(config: &Config, asked: &Asked, now: u64, out: &mut (dyn Write + Send)) -> Result<bool, AdminError> {
+    if let Asked::Hooks(HooksAsked::Test { stage, recording_id, json }) = asked {
+        return hooks::test(config, *stage, recording_id.as_ref(), *json, out);
+    }
+    let text = text(config, asked, now)?;
+    print(out, &text)?;
+    Ok(true)
+}
+
+fn print(out: &mut (dyn Write + Send), text: &str) -> Result<(), AdminError> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Who reads has seen enough (`| head`).
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(AdminError::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What is to be printed, with a line feed at its end.
+fn text(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> {
     let state = read::State::open(config)?;
     match asked {
+        // Shows its steps as they come.
+        Asked::Hooks(_) => Ok(String::new()),
         Asked::Recordings(RecordingsAsked::List(format)) => list::recordings(&state, format, now),
         Asked::Jobs(JobsAsked::List(format)) => list::jobs(&state, format, now),
         Asked::Jobs(JobsAsked::Retry { id }) => jobs::retry(&state, id, now),

@@ -126,7 +126,7 @@ pub enum Step {
     },
 }
 
-/// Where a hook is POSTed to; its user info and its query are secrets.
+/// Where a hook is sent to; its user info and its query are secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookUrl(url::Url);
 
@@ -147,10 +147,11 @@ impl HookUrl {
         &self.0
     }
 
+    /// As they stand in the URL: a user without a password may be a token, and one with it is a secret only together.
     fn secrets(&self) -> Vec<&str> {
-        let user = Some(self.0.username()).filter(|user| !user.is_empty());
-        // What stands in the URL: a text that was URL-encoded there is masked in that form.
-        user.into_iter().chain(self.0.password()).chain(self.0.query()).collect()
+        let authority = self.0.as_str().split("://").nth(1).and_then(|rest| rest.split('/').next());
+        let user_info = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user_info, _)| user_info);
+        user_info.into_iter().chain(self.0.password()).chain(self.0.query()).collect()
     }
 }
 
@@ -240,7 +241,7 @@ mod tests {
         let url = HookUrl::parse("https://joe:correct-horse@hooks.example.com:8443/a/b?key=battery-staple").unwrap();
         assert_eq!(url.to_string(), "https://redacted@hooks.example.com:8443/a/b?redacted");
         assert_eq!(format!("{url:?}"), url.to_string());
-        assert_eq!(url.secrets(), ["joe", "correct-horse", "key=battery-staple"]);
+        assert_eq!(url.secrets(), ["joe:correct-horse", "correct-horse", "key=battery-staple"]);
         let plain = HookUrl::parse("http://127.0.0.1:1/x").unwrap();
         assert_eq!((plain.to_string().as_str(), plain.secrets().len()), ("http://127.0.0.1:1/x", 0));
         for wrong in ["ftp://a/b", "", "hooks.example.com", "https://"] {

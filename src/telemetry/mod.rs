@@ -72,6 +72,24 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<Guard> {
     Ok(Guard { sink })
 }
 
+/// Opens the log on standard error, for a command that an operator looks at: text, from `level` up.
+///
+/// # Errors
+/// Where this or [`init`] was called before.
+pub fn init_console(level: LogLevel) -> anyhow::Result<()> {
+    let config = LogConfig {
+        file: None,
+        stdout: false,
+        max_size: u64::MAX,
+        max_backups: 0,
+        max_age: std::time::Duration::MAX,
+        level,
+        format: LogFormat::Text,
+    };
+    let sink = Sink::new(Some(Box::new(std::io::stderr())), None);
+    tracing::subscriber::set_global_default(subscriber(&config, false, sink)).context("the log was opened before")
+}
+
 fn subscriber(config: &LogConfig, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
     let layer = fmt::layer().with_ansi(false).with_writer(sink);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {

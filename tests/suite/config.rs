@@ -317,7 +317,7 @@ fn no_problem_repeats_a_secret() {
     let hook = |url: &str| more_of(&format!("hooks.post_recording: [\"http-request {url}\"]"));
     let (config, _) = config::parse(&hook("https://u:hunter2@h/x?key=hunter3"), "config.yaml").unwrap();
     assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
-    assert_eq!(config.secrets()[1..], ["u", "hunter2", "key=hunter3"]);
+    assert_eq!(config.secrets()[1..], ["u:hunter2", "hunter2", "key=hunter3"]);
     for url in ["ftp://u:hunter2@h/x", "https://u:hunter2@h:x/", "hunter2", ""] {
         let said = problems(&hook(url));
         assert!(said.contains("hooks.post_recording[0]: found") && !said.contains("hunter2"), "{said}");

@@ -16,6 +16,8 @@ mod dice;
 mod driver;
 mod endurance;
 mod fleet;
+mod hook_samples;
+mod hooks;
 mod join;
 mod leftovers;
 mod logs;

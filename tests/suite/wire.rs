@@ -233,6 +233,8 @@ fn what_is_called_pure_imports_nothing_impure() {
         "protocol/signature.rs",
         "protocol/token.rs",
         "fleet/admission.rs",
+        "scripts/hooks/answer.rs",
+        "scripts/hooks/payload.rs",
         "transcode/join_plan.rs",
         "recording/session.rs",
         "capture/alarm.rs",

@@ -1,4 +1,5 @@
-//! The built-in `http-request URL`: what a script would get on standard input is POSTed, and the answer's body is its output.
+//! The built-in `http-request URL`: what a script would get on standard input is sent there, and the answer's body is the
+//! output.
 
 use std::time::Duration;
 

@@ -39,6 +39,8 @@ pub struct Patience {
     /// Before a process that ended is started again: at first, and at most.
     pub first_wait: Duration,
     pub longest_wait: Duration,
+    /// So long a long-lived script is heard out, after its start and after an answer, before it is asked (again).
+    pub settle: Duration,
 }
 
 impl Default for Patience {
@@ -47,6 +49,7 @@ impl Default for Patience {
             grace: Duration::from_secs(10),
             first_wait: Duration::from_millis(250),
             longest_wait: Duration::from_secs(30),
+            settle: Duration::from_millis(250),
         }
     }
 }

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::failure::{Failure, last_words};
 use super::payload::Object;
 use super::worker::{Exchange, Idle, Worker};
 use super::{Broke, Life, Outcome};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reminder};
 use crate::process::{SpawnError, Spec};
 
 /// Requests that wait in the queue itself; more wait before it.
@@ -49,6 +50,7 @@ impl Pool {
                 requests: Arc::clone(&requests),
                 life: life.clone(),
                 backoff: life.patience.backoff(),
+                trouble: Reminder::default(),
                 started_before: false,
             };
             life.tasks.spawn(keeper.run().instrument(span.clone()));
@@ -72,6 +74,8 @@ struct Keeper {
     requests: Arc<Mutex<mpsc::Receiver<Request>>>,
     life: Life,
     backoff: Backoff,
+    /// It ends by itself, or cannot be started: said ever more rarely while it lasts.
+    trouble: Reminder,
     started_before: bool,
 }
 
@@ -98,7 +102,9 @@ impl Keeper {
                     Ok(worker) => worker,
                     Err(NotUp::Stopped) => return,
                     Err(NotUp::Failed(error)) => {
-                        tracing::error!("{error}; it is tried again");
+                        if self.trouble.due(Instant::now()) {
+                            tracing::error!("{error}; it is tried again");
+                        }
                         self.refuse(error);
                         continue;
                     }
@@ -121,7 +127,10 @@ impl Keeper {
             let wait = self.backoff.wait();
             stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(NotUp::Stopped)?;
         }
-        let worker = stop.run_until_cancelled(Worker::start(&self.spec)).await.ok_or(NotUp::Stopped)?;
+        let worker = stop
+            .run_until_cancelled(Worker::start(&self.spec, self.life.patience.settle))
+            .await
+            .ok_or(NotUp::Stopped)?;
         let worker = worker.map_err(NotUp::Failed)?;
         tracing::debug!(pid = worker.pid(), "a process of the script is up");
         Ok(worker)
@@ -157,7 +166,7 @@ impl Keeper {
             Event::Stop => Some(worker),
             Event::Asked(request) => self.serve(worker, request).await,
             Event::Idle(Idle::Greeted(text)) => {
-                tracing::warn!(pid = worker.pid(), "it put out something before it was asked: {text}; dropped");
+                worker.greeted(&text);
                 Some(worker)
             }
             Event::Idle(Idle::Spoke(text)) => {
@@ -172,7 +181,10 @@ impl Keeper {
                 let (pid, age, tail) = (worker.pid(), worker.age(), worker.tail());
                 let exit = self.end(worker).await;
                 let ran_s = crate::telemetry::seconds(age);
-                tracing::warn!(pid, %exit, ran_s, "the script has ended by itself and is started again; it said: {}", last_words(&tail));
+                if self.trouble.due(Instant::now()) {
+                    let words = last_words(&tail);
+                    tracing::warn!(pid, %exit, ran_s, "the script has ended by itself and is started again; it said: {words}");
+                }
                 None
             }
         }
@@ -180,10 +192,9 @@ impl Keeper {
 
     /// Has a request answered, by a fresh process if this one ends in between; `None`: the process is gone.
     async fn serve(&mut self, mut worker: Worker, mut request: Request) -> Option<Worker> {
-        if !worker.is_in_step() {
-            tracing::warn!(pid = worker.pid(), "it put out more than its answer, or ended: the process is replaced");
-            self.end(worker).await;
-            worker = self.replace(&mut request).await?;
+        // Given up before its turn came: the process has nothing to do with it.
+        if request.reply.is_closed() {
+            return Some(worker);
         }
         let mut again = true;
         loop {
@@ -201,6 +212,7 @@ impl Keeper {
             match exchange {
                 Ok(Exchange::Answered { answer, in_step }) => {
                     self.backoff.reset();
+                    self.trouble.over();
                     let _ = request.reply.send(Ok(answer));
                     if in_step {
                         return Some(worker);
@@ -213,6 +225,14 @@ impl Keeper {
                     let _ = request.reply.send(Err(Failure::Timeout { limit: self.limit, words }));
                     self.end(worker).await;
                     return None;
+                }
+                Ok(Exchange::OutOfStep(text)) => {
+                    tracing::warn!(
+                        pid = worker.pid(),
+                        "it put out more than its last answer: {text}; dropped, and the process is replaced"
+                    );
+                    self.end(worker).await;
+                    worker = self.replace(&mut request).await?;
                 }
                 Ok(Exchange::Died) => {
                     let (pid, tail) = (worker.pid(), worker.tail());
@@ -248,6 +268,7 @@ impl Keeper {
         // One that has run for long is not one that cannot run.
         if worker.age() > self.life.patience.longest_wait {
             self.backoff.reset();
+            self.trouble.over();
         }
         worker.end(self.life.patience.grace).await
     }

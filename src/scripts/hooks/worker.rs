@@ -2,7 +2,8 @@
 //! at a time.
 //!
 //! Whoever has put out anything that it was not asked for, or has not read a request to its end, is no longer in step, and
-//! must not be asked again.
+//! must not be asked again. What is said a moment too late looks like the next answer; so a process is heard out for a
+//! moment after its start (some greet) and after each answer before it is asked again.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use crate::process::{self, Child, Exit, SpawnError, Spec, Tail};
 /// So many lines may a script greet with before its first request.
 const MOST_GREETINGS: usize = 16;
 
+/// So many answers to another request are passed over in search of its own.
+const MOST_OF_OTHERS: usize = 16;
+
 /// A running process.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -25,6 +29,9 @@ pub(super) struct Worker {
     stdin: ChildStdin,
     lines: Lines<ChildStdout>,
     since: Instant,
+    /// How long it is heard out, and since when.
+    settle: Duration,
+    quiet_since: tokio::time::Instant,
     /// It was asked at least once.
     asked: bool,
     greetings: usize,
@@ -37,6 +44,8 @@ pub(super) enum Exchange {
     Answered { answer: Result<Object, NoAnswer>, in_step: bool },
     /// It ended, or closed a pipe.
     Died,
+    /// It was not asked, as it had said something unasked before; that, printable.
+    OutOfStep(String),
 }
 
 /// What a process did that was not asked anything.
@@ -50,7 +59,8 @@ pub(super) enum Idle {
 }
 
 impl Worker {
-    pub(super) async fn start(spec: &Spec) -> Result<Self, SpawnError> {
+    /// `settle`: how long it is heard out before it is asked.
+    pub(super) async fn start(spec: &Spec, settle: Duration) -> Result<Self, SpawnError> {
         let mut child = process::spawn(spec).await?;
         let no_pipe = || SpawnError {
             name: spec.name.clone(),
@@ -59,7 +69,8 @@ impl Worker {
         };
         let stdin = child.stdin.take().ok_or_else(no_pipe)?;
         let lines = Lines::new(child.stdout.take().ok_or_else(no_pipe)?);
-        Ok(Self { child, stdin, lines, since: Instant::now(), asked: false, greetings: 0 })
+        let quiet_since = tokio::time::Instant::now();
+        Ok(Self { child, stdin, lines, since: Instant::now(), settle, quiet_since, asked: false, greetings: 0 })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -74,14 +85,40 @@ impl Worker {
         self.child.tail()
     }
 
-    /// Whether it may be asked: nothing of an earlier request is on its way.
-    pub(super) fn is_in_step(&self) -> bool {
-        !self.asked || !self.lines.is_readable()
-    }
-
     /// Asks once. Given up in between, the process is out of step.
     pub(super) async fn ask(&mut self, given: &Object) -> Exchange {
+        match self.hear_out().await {
+            None => {}
+            // Nothing of an earlier request can have come from a fresh one: it is useless.
+            Some(Idle::Spoke(text)) if self.asked => return Exchange::OutOfStep(text),
+            Some(_) => return Exchange::Died,
+        }
+        if self.asked && self.lines.is_readable() {
+            return Exchange::OutOfStep("more is in its pipe".to_owned());
+        }
         self.asked = true;
+        let answered = self.exchange(given).await;
+        self.quiet_since = tokio::time::Instant::now();
+        answered
+    }
+
+    /// Waits until it has been quiet for long enough; else what it did.
+    async fn hear_out(&mut self) -> Option<Idle> {
+        let until = self.quiet_since + self.settle;
+        loop {
+            match tokio::time::timeout_at(until, self.idle()).await {
+                Err(_) => return None,
+                Ok(Idle::Greeted(text)) => self.greeted(&text),
+                Ok(other) => return Some(other),
+            }
+        }
+    }
+
+    pub(super) fn greeted(&self, text: &str) {
+        tracing::warn!(pid = self.pid(), "it put out something before it was asked: {text}; dropped");
+    }
+
+    async fn exchange(&mut self, given: &Object) -> Exchange {
         let mut request = serde_json::to_vec(given).unwrap_or_default();
         request.push(b'\n');
         let Self { child, stdin, lines, .. } = self;
@@ -90,7 +127,7 @@ impl Worker {
             stdin.flush().await
         };
         tokio::pin!(write);
-        let (mut written, mut in_step) = (false, true);
+        let (mut written, mut in_step, mut of_others) = (false, true, 0);
         // When the process cannot answer any more, so much longer its pipe is read.
         let mut last_look = None;
         loop {
@@ -106,7 +143,8 @@ impl Worker {
                         Line::Whole(line) => answer::of_line(&line),
                     };
                     match answer {
-                        Ok(answer) if payload::names_another(given, &answer) => {
+                        Ok(answer) if of_others < MOST_OF_OTHERS && payload::names_another(given, &answer) => {
+                            of_others += 1;
                             in_step = false;
                             tracing::warn!("{}; dropped, its own answer is waited for", NoAnswer::another(&answer));
                         }

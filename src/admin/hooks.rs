@@ -1,0 +1,149 @@
+//! `hooks test`: runs the pipeline of a stage and shows what goes into each step and comes out of it.
+//!
+//! The scripts are started here, never a daemon's taken; nothing is done with what they answer.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::hook_data::{self, Data};
+use super::{AdminError, print};
+use crate::config::{Config, LogLevel, Stage, Step};
+use crate::protocol::ids::RecordingId;
+use crate::scripts::hooks::{self, HookError, Hooks, Seen};
+use crate::telemetry::{self, redact, seconds};
+
+/// What the recorder would do, and this does not.
+const NOTHING_MORE: &str = "the scripts really run; nothing is sent, moved or cleaned up with what they answer";
+
+/// Runs the stage; whether it succeeded.
+///
+/// # Errors
+/// Where there is no such recording, the scripts cannot be run at all, or `out` fails.
+pub fn test(
+    config: &Config,
+    stage: Stage,
+    id: Option<&RecordingId>,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<bool, AdminError> {
+    let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let data = hook_data::find(config, stage, id)?;
+    let level = if config.recorder.debug { LogLevel::Debug } else { LogLevel::Info };
+    telemetry::init_console(level).map_err(|error| AdminError::Start(format!("{error:#}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| AdminError::Start(error.to_string()))?;
+    runtime.block_on(run(config, stage, data, json, out))
+}
+
+async fn run(
+    config: &Config,
+    stage: Stage,
+    data: Data,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<bool, AdminError> {
+    let steps = &config.hooks.stage(stage).steps;
+    let mut show = Show { json, steps, out, failed: None };
+    show.head(stage, &data, config);
+    let cancel = CancellationToken::new();
+    let interrupted = tokio::spawn(on_signal(cancel.clone()));
+    let hooks = Hooks::start(&config.hooks, &[stage]);
+    let ended = hooks.run_seen(stage, data.payload, &cancel, &mut |seen| show.step(&seen)).await;
+    hooks.shutdown().await;
+    interrupted.abort();
+    show.end(stage, &ended);
+    show.failed.map_or(Ok(ended.is_ok()), Err)
+}
+
+async fn on_signal(cancel: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    cancel.cancel();
+}
+
+struct Show<'a> {
+    json: bool,
+    steps: &'a [Step],
+    out: &'a mut (dyn Write + Send),
+    /// The first trouble with `out`; the scripts run on.
+    failed: Option<AdminError>,
+}
+
+impl Show<'_> {
+    /// `text` for an operator, `value` for a program.
+    fn say(&mut self, text: &str, value: &Value) {
+        let line = if self.json { value.to_string() } else { text.to_owned() };
+        let line = format!("{}\n", redact::scrub(&line));
+        if let Err(error) = print(self.out, &line) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn head(&mut self, stage: Stage, data: &Data, config: &Config) {
+        let count = self.steps.len();
+        let limit = humantime::format_duration(config.hooks.stage(stage).timeout);
+        let text =
+            format!("hooks.{stage}: {count} step(s), each at most {limit}; {NOTHING_MORE}\ndata: {}\n", data.origin);
+        let steps: Vec<_> = self.steps.iter().map(hooks::name).collect();
+        self.say(&text, &json!({"stage": stage.as_str(), "steps": steps, "data": data.origin, "note": NOTHING_MORE}));
+    }
+
+    fn step(&mut self, seen: &Seen<'_>) {
+        match seen {
+            Seen::Begins { number, step, input } => {
+                let kind = match self.steps.get(number - 1) {
+                    Some(Step::Script { one_shot: true, .. }) => "one-shot script",
+                    Some(Step::Script { one_shot: false, .. }) => "long-lived script",
+                    _ => "built in",
+                };
+                let text = format!("step {number}: {step} ({kind})\n  input   {}", compact(input));
+                self.say(&text, &json!({"step": number, "script": step, "kind": kind, "input": input}));
+            }
+            Seen::Answered { number, answer: Ok(output), took } => {
+                let text = format!("  output  {}\n  took    {} s\n", compact(output), seconds(*took));
+                self.say(&text, &json!({"step": number, "output": output, "took_s": seconds(*took)}));
+            }
+            Seen::Answered { number, answer: Err(none), took } => {
+                let none = none.to_string();
+                let text = format!("  output  none: {none}; its input goes on\n  took    {} s\n", seconds(*took));
+                self.say(&text, &json!({"step": number, "output": null, "why": none, "took_s": seconds(*took)}));
+            }
+            Seen::Failed { number, failure, took } => {
+                let failure = failure.to_string();
+                let text = format!("  failed  {failure}\n  took    {} s\n", seconds(*took));
+                self.say(&text, &json!({"step": number, "failed": failure, "took_s": seconds(*took)}));
+            }
+        }
+    }
+
+    fn end(&mut self, stage: Stage, ended: &Result<hooks::payload::Payload, HookError>) {
+        match ended {
+            Ok(payload) => {
+                let result = payload.to_object();
+                let empty = if self.steps.is_empty() { " (it has no steps)" } else { "" };
+                let text = format!("the stage would succeed{empty}, with\n  {}", compact(&result));
+                self.say(&text, &json!({"stage": stage.as_str(), "success": true, "result": result}));
+            }
+            Err(error) => {
+                let error = error.to_string();
+                self.say(
+                    &format!("the stage would fail: {error}"),
+                    &json!({"stage": stage.as_str(), "success": false, "error": error}),
+                );
+            }
+        }
+    }
+}
+
+fn compact(object: &hooks::payload::Object) -> String {
+    serde_json::to_string(object).unwrap_or_default()
+}
