@@ -41,7 +41,7 @@ use nats::{ConnectError, Nats};
 use protocol::request::Kind;
 use recording::driver::Surroundings;
 use recording::journal::Journal;
-use recording::publish::Publisher;
+use recording::publish::{self, Publisher};
 use recording::service::Service;
 use recording::session::Limits;
 use recording::summary::Summaries;
@@ -206,6 +206,7 @@ impl Node {
             recorder: id.clone(),
             hooks: hooks.clone(),
             courier: self.courier.clone(),
+            waits: publish::RETRY,
             drain: drain.clone(),
             end: end.clone(),
         };

@@ -18,8 +18,8 @@ use crate::scripts::hooks::{HookError, Hooks};
 use crate::telemetry::redact;
 use crate::wall_clock::unix_ms;
 
-/// After the first failure, the second and any other.
-const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
+/// The waits after the first failure, the second and any other.
+pub const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
 
 /// Publishes jobs; clones share the hooks.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Publisher {
     pub recorder: RecorderId,
     pub hooks: Hooks,
     pub courier: Courier,
+    /// After the first failure of the hooks, the second and any other.
+    pub waits: [Duration; 3],
     /// The program is to end: a hook that runs may end, one that failed is left for the next start.
     pub drain: CancellationToken,
     /// It ends now.
@@ -60,7 +62,7 @@ impl Publisher {
                 return false;
             };
             let tries = entry.record().hooked.map_or(0, |hooked| hooked.failures);
-            let wait = RETRY[usize::try_from(tries).unwrap_or(usize::MAX).min(RETRY.len() - 1)];
+            let wait = self.waits[usize::try_from(tries).unwrap_or(usize::MAX).min(self.waits.len() - 1)];
             tracing::error!(
                 %error, tries = tries + 1, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
                 "the post_recording hooks failed; the raw file is kept, and no job is published before they succeed"

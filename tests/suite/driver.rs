@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use plugnmeet_recorder::capture::clock::Corrections;
 use plugnmeet_recorder::capture::rig::{Break, OpenError, Rig, Summary};
 use plugnmeet_recorder::capture::watch::{PictureReport, SoundReport};
-use plugnmeet_recorder::config::{HooksConfig, NatsConfig, ServerConfig};
+use plugnmeet_recorder::config::{self, HooksConfig, NatsConfig, ServerConfig};
 use plugnmeet_recorder::delivery::courier::{Courier, Message};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::fleet::permits::Permits;
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, Work};
-use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
+use plugnmeet_recorder::protocol::messages::{self, RecorderToPlugNmeet, RecordingTasks};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::driver::{self, Surroundings, Task};
@@ -32,8 +32,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::measure;
 use crate::standin::{Deployment, Standin};
+use crate::{hooks, measure};
 
 /// Opens at once; leaves these bytes as its part.
 struct PaperRig(Leaves);
@@ -109,6 +109,10 @@ struct Node {
 
 impl Node {
     async fn new() -> Self {
+        Self::with_hooks(&HooksConfig::default()).await
+    }
+
+    async fn with_hooks(hooks: &HooksConfig) -> Self {
         let standin = Standin::start(Deployment::default()).await.unwrap();
         let deployment = &standin.deployment;
         let me = RecorderId::parse("node_01").unwrap();
@@ -131,8 +135,9 @@ impl Node {
         courier.connect(nats);
         let publisher = Publisher {
             recorder: me.clone(),
-            hooks: Hooks::start(&HooksConfig::default(), &[]),
+            hooks: Hooks::start(hooks, &[config::Stage::PostRecording]),
             courier: courier.clone(),
+            waits: [Duration::from_millis(300); 3],
             drain: CancellationToken::new(),
             end: CancellationToken::new(),
         };
@@ -311,6 +316,85 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);
     let record = Record::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
     assert_eq!(record.stage, Stage::Stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn post_recording_hooks_that_fail_keep_the_raw_file_and_are_tried_until_they_say_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (asked, open) = (dir.path().join("asked"), dir.path().join("open"));
+    // Fails until it is let through.
+    let text = format!(
+        "read -r line; echo \"$line\" >>'{}'; [ -e '{}' ] || {{ echo 'the store is closed' >&2; exit 4; }}\n\
+         echo '{{\"output_path\": \"s3://bucket/room01\", \"file_name\": \"kept.mkv\"}}'",
+        asked.display(),
+        open.display()
+    );
+    let hook = hooks::script(dir.path(), "store.sh", &text);
+    let node = Node::with_hooks(&hooks::config(vec![hooks::step(&hook, true)], 1, hooks::LIMIT)).await;
+    let whole = node.standin.dir().join("whole.mkv");
+    media(&whole);
+    let leaves = Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() };
+    let record = node.standin.dir().join("state/recordings/file.json");
+    let hooked = || Record::read(&record).ok().and_then(|record| record.hooked);
+    let failed_twice = async {
+        while hooked().is_none_or(|hooked| hooked.failures < 2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The end is told, the job is not published, and the record says why.
+        assert!(node.standin.fleet.published_jobs().is_empty());
+        let hooked = hooked().unwrap();
+        assert!(
+            hooked.last_error.contains("store.sh") && hooked.last_error.contains("the store is closed"),
+            "{hooked:?}"
+        );
+        std::fs::write(&open, "").unwrap();
+    };
+    let ((raw, ended), ()) = tokio::join!(node.run(Kind::Recording, "file", leaves), failed_twice);
+    assert!(ended.status, "{}", ended.msg);
+    let task = node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
+    let Some(messages::transcoding_task::Work::PostRecording(work)) = task.work else { panic!() };
+    assert_eq!((work.file_path.as_str(), work.file_name.as_str()), ("s3://bucket/room01/", "kept.mkv"));
+    assert!(raw.dir.join("file_raw.mkv").exists(), "what becomes of it is the hook's to say");
+    assert!(!record.exists());
+    let asked: Value = serde_json::from_str(std::fs::read_to_string(asked).unwrap().lines().last().unwrap()).unwrap();
+    assert_eq!((&asked["input_path"], &asked["file_name"]), (&json!(raw.dir), &"file_raw.mkv".into()));
+    assert_eq!((&asked["task"], &asked["recorder_id"]), (&"single".into(), &"node_01".into()));
+    node.surroundings.publisher.hooks.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_that_a_shutdown_interrupts_run_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, open) = (dir.path().join("begun"), dir.path().join("open"));
+    let text = format!("touch '{}'; [ -e '{}' ] || sleep 1000; echo '{{}}'", begun.display(), open.display());
+    let hook = hooks::script(dir.path(), "slow.sh", &text);
+    let node = Node::with_hooks(&hooks::config(vec![hooks::step(&hook, true)], 1, hooks::LIMIT)).await;
+    let whole = node.standin.dir().join("whole.mkv");
+    media(&whole);
+    let leaves = Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() };
+    let end = node.surroundings.publisher.end.clone();
+    let interrupt = async {
+        while !begun.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        end.cancel();
+    };
+    let ((raw, ended), ()) = tokio::join!(node.run(Kind::Recording, "file", leaves.clone()), interrupt);
+    assert!(ended.status && node.standin.fleet.published_jobs().is_empty());
+    let record = node.standin.dir().join("state/recordings/file.json");
+    assert_eq!(Record::read(&record).unwrap().stage, Stage::Stored);
+
+    std::fs::write(&open, "").unwrap();
+    let (_room, room) = tokio::sync::watch::channel(Verdict::default());
+    let mut surroundings = node.surroundings.clone();
+    surroundings.publisher.end = CancellationToken::new();
+    let plan = Arc::new(Paper { raw, leaves });
+    let mut service = Service::<PaperRig>::new(surroundings, node.permits.clone(), plan, node.journal.clone(), room);
+    service.recover(true).await;
+    service.finish().await;
+    node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
+    assert!(!record.exists());
+    node.surroundings.publisher.hooks.shutdown().await;
 }
 
 /// A part of a second and a half, with picture and sound.

@@ -18,6 +18,7 @@ mod endurance;
 mod fleet;
 mod hook_samples;
 mod hooks;
+mod job_hooks;
 mod join;
 mod leftovers;
 mod logs;

@@ -73,7 +73,7 @@ pub struct Node {
     pub settings: Settings,
     pub hooks: HooksConfig,
     told: Arc<Mutex<Vec<Event>>>,
-    cancel: CancellationToken,
+    pub cancel: CancellationToken,
 }
 
 impl Node {
