@@ -21,6 +21,7 @@ mod logs;
 mod matroska;
 mod nats_server;
 mod node;
+mod playback;
 mod recorder;
 mod recording;
 mod rig;
