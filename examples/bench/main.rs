@@ -1,5 +1,4 @@
-//! What a recording costs, side by side with the alternatives: `make bench`,
-//! `make bench-density` and `make bench-sync`.
+//! What a recording and its MP4 cost, side by side with the alternatives: `make bench` and the targets beside it.
 
 use std::process::ExitCode;
 
