@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build soak bench bench-density bench-sync ci fmt clippy clean-out rust
+.PHONY: help demo test build soak bench bench-density bench-sync bench-transcode ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -28,6 +28,7 @@ build: rust ## Build the release binary, target/release/plugnmeet-recorder
 bench: rust ## Measure what a recording costs, beside the alternatives; half an hour, on a machine that does nothing else
 	tools/install-deps
 	cargo run --release --locked --example bench -- cost --out bench
+	cargo run --release --locked --example bench -- transcode --seconds 60
 
 bench-density: rust ## Measure how many recordings at once this machine holds, ours and the reference's
 	tools/install-deps
@@ -37,6 +38,10 @@ bench-sync: rust ## Measure whether sound and picture are in step: many starts, 
 	tools/install-deps
 	cargo run --release --locked --example bench -- sync
 	cargo run --release --locked --example bench -- sync --rounds 1 --seconds 1800 --pipeline ours
+
+bench-transcode: rust ## Measure what the MP4 of a meeting of ten minutes costs, from our raw file and the reference's, and each profile; an hour and a half
+	tools/install-deps
+	cargo run --release --locked --example bench -- transcode --profiles --out bench
 
 ci: rust ## Run everything that a change must pass
 	.ci/run

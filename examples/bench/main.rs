@@ -1,4 +1,4 @@
-//! What a recording costs, side by side with the alternatives: `make bench`, `make bench-density` and `make bench-sync`.
+//! What a recording and its MP4 cost, side by side with the alternatives: `make bench` and the targets beside it.
 
 use std::process::ExitCode;
 
@@ -11,11 +11,13 @@ mod density;
 mod machine;
 #[path = "../../tests/measure/mod.rs"]
 mod measure;
+mod profiles;
 mod run;
 mod scene;
 #[path = "../../tests/standin/mod.rs"]
 mod standin;
 mod sync;
+mod transcode;
 mod worker;
 
 #[derive(Parser)]
@@ -32,6 +34,8 @@ enum Command {
     Density(density::Options),
     /// Whether sound and picture are in step.
     Sync(sync::Options),
+    /// Processor time of making the MP4.
+    Transcode(transcode::Options),
     /// One recording, for the other commands.
     #[command(hide = true)]
     Worker(worker::Options),
@@ -60,6 +64,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Cost(options) => Box::pin(cost::run(&options)).await,
         Command::Density(options) => Box::pin(density::run(&options)).await,
         Command::Sync(options) => Box::pin(sync::run(&options)).await,
+        Command::Transcode(options) => Box::pin(transcode::run(&options)).await,
     }
 }
 

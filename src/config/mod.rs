@@ -216,9 +216,22 @@ pub enum LogFormat {
 /// `ffmpeg_settings`, each option string split into words as a shell would.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FfmpegConfig {
+    /// What [`Self::post_recording`] begins with; `None`: nothing but what is written there.
+    pub profile: Option<Profile>,
     pub recording: FfmpegOptions,
     pub post_recording: FfmpegOptions,
     pub rtmp: FfmpegOptions,
+}
+
+/// `ffmpeg_settings.profile`: ready-made options for the MP4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Plays on whatever plays H.264, and seeks at once.
+    Compatible,
+    /// The smallest file, for the most processor time.
+    Small,
+    /// The least processor time, for the largest file.
+    Fast,
 }
 
 /// Options before and after ffmpeg's `-i`.

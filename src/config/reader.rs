@@ -186,16 +186,20 @@ impl<'a> Section<'a> {
 
     /// One of the words of `choices`, whose first one is the default.
     pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> T {
-        let Some(field) = self.field(key) else { return default };
+        self.optional_choice(key, choices).unwrap_or(default)
+    }
+
+    /// One of the words of `choices`; `None` where the key is not there.
+    pub(super) fn optional_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let field = self.field(key)?;
         let word = field.node.text();
-        if let Some((_, value)) =
-            choices.iter().find(|(name, _)| word.is_some_and(|word| word.trim().eq_ignore_ascii_case(name)))
-        {
-            return *value;
+        let is_meant = |name: &str| word.is_some_and(|word| word.trim().eq_ignore_ascii_case(name));
+        if let Some((_, value)) = choices.iter().find(|(name, _)| is_meant(name)) {
+            return Some(*value);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         field.refuse(&format!("one of {} is allowed", names.join(", ")));
-        default
+        None
     }
 
     /// `1h`, `1h30m`, `90s`, or a bare number of seconds.

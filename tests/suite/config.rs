@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugnmeet_recorder::config::{
-    self, ChromeFlag, Config, ConfigError, HookUrl, HooksConfig, KEYS, LogLevel, Mode, StageConfig, Step,
+    self, ChromeFlag, Config, ConfigError, HookUrl, HooksConfig, KEYS, LogLevel, Mode, Profile, StageConfig, Step,
 };
 use plugnmeet_recorder::storage::space::Reserve;
 
@@ -189,6 +189,28 @@ fn a_value_may_be_spelled_in_other_ways() {
         hooks.post_recording,
         StageConfig { steps: vec![Step::Script { command, one_shot: false }], ..StageConfig::default() }
     );
+}
+
+#[test]
+fn a_profile_comes_before_the_operators_own_options_and_unset_changes_nothing() {
+    let line = |more: &str| with(more).ffmpeg.post_recording.post_input.join(" ");
+    let defaults = line("");
+    assert!(defaults.starts_with("-c:v libx264 -profile:v baseline") && defaults.ends_with("lowpass=f=4000,afftdn"));
+    assert_eq!(line("ffmpeg_settings.profile: \"\""), defaults);
+    for profile in Profile::ALL {
+        let chosen = format!("ffmpeg_settings.profile: {}", profile.as_str());
+        let profile_line = profile.post_input();
+        assert_eq!(line(&chosen), profile_line);
+        assert_eq!(line(&format!("{chosen}\nffmpeg_settings.rtmp: {{post_input: x}}")), profile_line);
+        let own = format!("{chosen}\nffmpeg_settings.post_recording: {{pre_input: -v error, post_input: -crf 30}}");
+        assert_eq!(line(&own), format!("{profile_line} -crf 30"));
+        assert_eq!(with(&own).ffmpeg.post_recording.pre_input, ["-v", "error"]);
+        assert_eq!(with(&chosen).ffmpeg.post_recording.pre_input, ["-loglevel", "error"]);
+        assert_eq!(with(&chosen).ffmpeg.recording, with("").ffmpeg.recording);
+        assert_eq!(with(&chosen).ffmpeg.profile, Some(profile));
+    }
+    let found = problems(&more_of("ffmpeg_settings.profile: tiny"));
+    assert!(found.contains("profile: found \"tiny\"; one of compatible, small, fast is allowed"), "{found}");
 }
 
 #[test]

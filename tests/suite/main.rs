@@ -26,6 +26,7 @@ mod matroska;
 mod merge;
 mod nats_server;
 mod node;
+mod playback;
 mod recorder;
 mod recording;
 mod redelivery;
