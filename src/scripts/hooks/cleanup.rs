@@ -359,7 +359,7 @@ mod tests {
     fn a_tree_without_bottom_and_another_mount_are_refused() {
         let place = Place::new();
         let mut deep = place.at("deep");
-        for _ in 0..DEEPEST + 1 {
+        for _ in 0..=DEEPEST {
             deep.push("d");
         }
         fs::create_dir_all(&deep).unwrap();
