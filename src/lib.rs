@@ -199,8 +199,8 @@ impl Node {
         let permits = Permits::new(recorder.max_limit);
         let journal = Journal::new(&recorder.state_dir);
         // A node that does not record any more may still have a recording to publish.
-        let publishes = records || !journal.left(Kind::Recording).is_empty();
-        let stages: &[Stage] = if publishes { &[Stage::PostRecording] } else { &[] };
+        let hooks_needed = records || !journal.left(Kind::Recording).is_empty();
+        let stages: &[Stage] = if hooks_needed { &[Stage::PostRecording] } else { &[] };
         let hooks = Hooks::start(&self.config.hooks, stages);
         let publisher = Publisher {
             recorder: id.clone(),

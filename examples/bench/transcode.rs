@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::transcode::ffmpeg;
+use plugnmeet_recorder::transcode::progress::Progress;
 use plugnmeet_recorder::transcode::recipe::Recipe;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::Machine;

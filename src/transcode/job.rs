@@ -321,7 +321,7 @@ impl Attempt<'_> {
         match removed.await {
             Ok(Ok(())) => tracing::debug!(dir = %fetched.display(), "what the hook has fetched is removed"),
             Ok(Err(error)) => {
-                tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed")
+                tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed");
             }
             Err(error) => tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed"),
         }
@@ -383,7 +383,7 @@ impl Attempt<'_> {
             let mut payload = HookPayload::single(info, node, dir, &name, Some(made.size));
             match &self.job.work {
                 Work::PostRecording { dir, file_name, .. } => {
-                    payload = payload.with_source(&dir.join(file_name.as_str()))
+                    payload = payload.with_source(&dir.join(file_name.as_str()));
                 }
                 Work::Merge { paths } => {
                     payload.task = crate::scripts::hooks::payload::Task::Merge;

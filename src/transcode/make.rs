@@ -104,21 +104,21 @@ impl Maker<'_> {
             }
             Plan::MissingInput { cause } => Err(Failure::Cause(cause)),
             Plan::Remux(make) => self.transcode("remux", &make).await,
-            Plan::Convert(make) => match self.transcode("convert", &make).await {
-                Err(Failure::Cause(why)) if self.last => self.remux_instead(make, why).await,
+            Plan::Convert(plan) => match self.transcode("convert", &plan).await {
+                Err(Failure::Cause(why)) if self.last => self.remux_instead(plan, why).await,
                 made => made,
             },
         }
     }
 
     /// The last resort: a recording that nobody could encode is delivered as it was recorded, and its raw file is kept.
-    async fn remux_instead(&self, make: Make, why: String) -> Result<Made, Failure> {
+    async fn remux_instead(&self, plan: Make, why: String) -> Result<Made, Failure> {
         tracing::error!(cause = why, "encoding failed for the last time: putting the recording into an MP4 as it is");
-        let recipe = Recipe::remux(&make.raw);
+        let recipe = Recipe::remux(&plan.raw);
         let remembered = why.clone();
         // First: a start after a crash must not take it for the real thing and remove the raw file.
         self.entry.update(move |record| record.steps.remuxed = Some(remembered)).await;
-        let made = match self.transcode("remux", &Make { recipe, ..make }).await {
+        let made = match self.transcode("remux", &Make { recipe, ..plan }).await {
             Ok(made) => made,
             Err(failure) => {
                 self.entry.update(|record| record.steps.remuxed = None).await;
@@ -140,7 +140,7 @@ impl Maker<'_> {
     async fn transcode(&self, how: &'static str, make: &Make) -> Result<Made, Failure> {
         let Make { paths, raw, recipe, replaces } = make;
         tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
-        self.warn_of_replacing(&paths.mp4, replaces.as_deref());
+        warn_of_replacing(&paths.mp4, replaces.as_deref());
         self.make_dir(&paths.mp4).await?;
         let part = Part::new(paths.part.clone());
         let (progress, report) = watch::channel(Progress::default());
@@ -189,7 +189,7 @@ impl Maker<'_> {
             None => None,
         };
         tracing::info!(files = files.inputs.len(), mp4 = %files.mp4.display(), "merging");
-        self.warn_of_replacing(&files.mp4, replaces.as_deref());
+        warn_of_replacing(&files.mp4, replaces.as_deref());
         let started = Instant::now();
         let part = Part::new(files.part.clone());
         merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {
@@ -197,15 +197,9 @@ impl Maker<'_> {
             error => Failure::of(error),
         })?;
         let media = self.or_stop(media::measure(part.path())).await?.map_err(Failure::of)?;
-        self.or_stop(decode::check(part.path(), &media, *nice)).await?.map_err(undecodable)?;
+        self.or_stop(decode::check(part.path(), &media, *nice)).await?.map_err(|error| undecodable(&error))?;
         let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
         Ok(done(media, size, Some(Ran { cpu: None, wall: started.elapsed() })))
-    }
-
-    fn warn_of_replacing(&self, mp4: &Path, why: Option<&str>) {
-        if let Some(why) = why {
-            tracing::warn!(mp4 = %mp4.display(), why, "a file of the result's name is no result, replacing it");
-        }
     }
 
     /// Only missing where a hook has fetched the raw file.
@@ -247,6 +241,12 @@ impl Maker<'_> {
     }
 }
 
+fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
+    if let Some(why) = why {
+        tracing::warn!(mp4 = %mp4.display(), why, "a file of the result's name is no result, replacing it");
+    }
+}
+
 /// Measures the unfinished result, packet by packet, against its raw file, and decodes some of it.
 async fn check(part: &Path, mut expected: verify::Expected, raw: &Path, nice: u8) -> Result<Media, Failure> {
     let made = media::measure(part).await.map_err(Failure::of)?;
@@ -268,13 +268,13 @@ async fn check(part: &Path, mut expected: verify::Expected, raw: &Path, nice: u8
         // A raw file that was cut off within a packet ends with half a one, and so does what was copied from it.
         let raw_too = decode::check(raw, &Media { duration: expected.duration, ..made.clone() }, nice).await;
         if raw_too.is_ok() || matches!(error, decode::DecodeError::Start(_)) {
-            return Err(Failure::Cause(format!("the result is no good: {error}")));
+            return Err(undecodable(&error));
         }
         tracing::warn!(%error, "the result cannot be decoded everywhere; neither can its raw file");
     }
     Ok(made)
 }
 
-fn undecodable(error: decode::DecodeError) -> Failure {
+fn undecodable(error: &decode::DecodeError) -> Failure {
     Failure::Cause(format!("the result is no good: {error}"))
 }

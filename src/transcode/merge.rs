@@ -71,8 +71,8 @@ pub fn locate(
         };
         match found {
             Ok(true) => inputs.push(at),
-            Ok(false) => missing.push(format!("there is no {at:?}")),
-            Err(why) => missing.push(format!("{path:?}: {why}")),
+            Ok(false) => missing.push(format!("there is no {}", at.display())),
+            Err(why) => missing.push(format!("{}: {why}", path.display())),
         }
     }
     if !missing.is_empty() {

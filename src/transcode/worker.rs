@@ -203,10 +203,11 @@ impl Worker {
             task = "transcode"
         );
         let Some(_in_hand) = InHand::take(&self.in_hand, &job.info.recording_id) else {
-            let _in_span = span.enter();
-            tracing::warn!("the queue has handed out a job that is in hand here: handed back");
-            drop(_in_span);
-            self.settle("handed back", || message.nak(TWICE)).instrument(span).await;
+            let hand_back = async {
+                tracing::warn!("the queue has handed out a job that is in hand here: handed back");
+                self.settle("handed back", || message.nak(TWICE)).await;
+            };
+            hand_back.instrument(span).await;
             return;
         };
         let work = async {

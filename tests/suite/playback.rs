@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,11 +14,12 @@ use axum::routing::{get, post};
 use plugnmeet_recorder::capture::browser;
 use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions, Profile};
 use plugnmeet_recorder::process::{self, Spec};
+use plugnmeet_recorder::transcode::progress::Progress;
 use plugnmeet_recorder::transcode::recipe::Recipe;
 use plugnmeet_recorder::transcode::{ffmpeg, media, verify};
 use rustix::process::Signal;
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::measure;

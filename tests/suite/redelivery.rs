@@ -95,16 +95,15 @@ impl Node {
     fn begin(&mut self, job: &Job, queue: &Arc<Mutex<Queue>>) -> bool {
         assert!(self.work.is_none());
         let left = self.left();
-        let (delivered, ack_to) = match &left {
-            Some(record) => (record.delivered, record.ack_to.clone()),
-            None => {
-                let mut queue = queue.lock().unwrap();
-                if queue.over {
-                    return false;
-                }
-                queue.delivered += 1;
-                (queue.delivered, Some(format!("ack.{}", queue.delivered)))
+        let (delivered, ack_to) = if let Some(record) = &left {
+            (record.delivered, record.ack_to.clone())
+        } else {
+            let mut queue = queue.lock().unwrap();
+            if queue.over {
+                return false;
             }
+            queue.delivered += 1;
+            (queue.delivered, Some(format!("ack.{}", queue.delivered)))
         };
         let (job, queue, journal) = (job.clone(), Arc::clone(queue), self.journal());
         let (settings, mail) = (self.settings.clone(), self.mail.clone());
@@ -209,9 +208,9 @@ async fn any_order_of_deliveries_and_crashes_ends_in_one_mp4_told_of_once() {
                 }
             }
         }
-        let seen = (names(&room), proceeded.load(Ordering::Relaxed), queue.lock().unwrap().over);
+        let outcome = (names(&room), proceeded.load(Ordering::Relaxed), queue.lock().unwrap().over);
         let told = format!("seed {seed}, round {round}: {story:#?}");
-        assert_eq!(seen, (vec!["rec-1.mp4".to_owned()], 1, true), "{told}");
+        assert_eq!(outcome, (vec!["rec-1.mp4".to_owned()], 1, true), "{told}");
         let made = plugnmeet_recorder::transcode::media::measure(&place.mp4()).await.unwrap();
         assert!((made.duration.as_secs_f64() - 2.0).abs() < 0.2 && made.streams.len() == 2, "{made:?} {told}");
         assert!(nodes.iter().all(|node| node.left().is_none()), "{told}");

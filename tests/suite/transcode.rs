@@ -439,10 +439,10 @@ async fn what_cannot_be_encoded_is_at_last_delivered_as_it_was_recorded_and_its_
         assert!(remuxed(node.go_on(&job, &entry).await));
         assert_eq!(assert_mp4(&node.mp4(), 10.0).video().unwrap().packets, FRAMES);
         let told = node.told();
-        let [Event::Proceeded { note: Some(note), .. }, Event::Finished(Ok(()))] = &told[..] else {
+        let [Event::Proceeded { note: Some(said), .. }, Event::Finished(Ok(()))] = &told[..] else {
             panic!("{told:?}")
         };
-        assert!(note.contains("could not be encoded") && note.contains(words), "{note}");
+        assert!(said.contains("could not be encoded") && said.contains(words), "{said}");
         let summary: serde_json::Value =
             serde_json::from_slice(&fs::read(node.room().join("rec-1_raw.json")).unwrap()).unwrap();
         assert_eq!(summary["duration_s"], 10.0);
