@@ -133,7 +133,7 @@ impl Node {
         self.start_recording(&loads).await?;
         if self.config.recorder.mode.transcodes() {
             let (nats, courier) = (self.nats.clone(), self.courier.clone());
-            let settings = transcode::job::Settings::from(&self.config);
+            let settings = transcode::settings::Settings::from(&self.config);
             let hooks = Hooks::start(&self.config.hooks, &[Stage::PreTranscoding, Stage::PostTranscoding]);
             self.vital("transcoder", async move {
                 if let Some(jobs) = nats.jobs(&drain).await {

@@ -19,14 +19,15 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{self, Claim};
 use super::journal::Entry;
 use super::make::{Brought, Made, Maker};
+use super::settings::Settings;
 use super::{plan, summary};
-use crate::config::{Config, FfmpegOptions, Mode, Stage};
+use crate::config::Stage;
 use crate::delivery::courier::Courier;
 use crate::delivery::outbox::Key;
-use crate::protocol::ids::{RecorderId, RecordingId};
+use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::notice::{Event, Notice};
-use crate::scripts::hooks::cleanup::{self, Protected};
+use crate::scripts::hooks::cleanup;
 use crate::scripts::hooks::payload::Payload as HookPayload;
 use crate::scripts::hooks::{HookError, Hooks};
 use crate::scripts::post_processing::{self, Payload, Summary};
@@ -37,60 +38,6 @@ use crate::storage::files;
 const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
 /// After a shutdown nothing is wrong with the job: the next node may take it at once.
 const HAND_OVER: Duration = Duration::from_secs(1);
-
-/// What a worker has to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub recorder_id: RecorderId,
-    pub main_path: PathBuf,
-    /// This node's own directory in `main_path`: where a result goes whose job names no directory that is here.
-    pub sub_path: PathBuf,
-    /// Where jobs that cannot be decoded are kept aside.
-    pub temporary_dir: PathBuf,
-    /// Where the records of jobs are.
-    pub state_dir: PathBuf,
-    /// Re-encode (true) or remux.
-    pub convert: bool,
-    /// `ffmpeg_settings.post_recording`.
-    pub ffmpeg: FfmpegOptions,
-    pub scripts: Vec<PathBuf>,
-    /// For each script.
-    pub script_timeout: Duration,
-    /// No job is fetched above this share of the processors, 0…1.
-    pub cpu_limit: Option<f64>,
-    /// A job that has waited for so long is fetched all the same.
-    pub max_wait: Duration,
-    /// Jobs at once, at least 1.
-    pub max_jobs: usize,
-    /// How far ffmpeg steps back behind other programs, 0…19.
-    pub nice: u8,
-    /// What is never removed for a hook.
-    pub protected: Protected,
-}
-
-impl From<&Config> for Settings {
-    fn from(config: &Config) -> Self {
-        let recorder = &config.recorder;
-        // A node that does not record has nothing to protect.
-        let records = recorder.mode == Mode::Both;
-        Self {
-            recorder_id: recorder.id.clone(),
-            main_path: recorder.main_path.clone(),
-            sub_path: recorder.sub_path.clone(),
-            temporary_dir: recorder.temporary_dir.clone(),
-            state_dir: recorder.state_dir.clone(),
-            convert: recorder.post_mp4_convert,
-            ffmpeg: config.ffmpeg.post_recording.clone(),
-            scripts: recorder.post_processing_scripts.clone(),
-            script_timeout: recorder.post_processing_timeout,
-            cpu_limit: recorder.transcoding_cpu_limit.filter(|_| records),
-            max_wait: config.transcoder.max_wait,
-            max_jobs: config.transcoder.max_jobs,
-            nice: if records { config.transcoder.nice } else { 0 },
-            protected: Protected::of(recorder),
-        }
-    }
-}
 
 /// How the server is told.
 pub trait Tell: Send + Sync {
@@ -242,7 +189,14 @@ impl Attempt<'_> {
         let brought = self.before().await?;
         let ours = brought.is_none();
         let maker = Maker { job: self.job, last: self.last, settings, entry: self.entry, brought, cancel };
-        let made = maker.make().await?;
+        let made = match maker.make().await {
+            // It is there, whoever has made it, and nobody else will be asked to tell of it.
+            Err(Failure::Elsewhere(why)) if self.last => {
+                tracing::warn!(why, "looking again");
+                maker.make().await?
+            }
+            made => made?,
+        };
         let remuxed = self.entry.record().steps.remuxed;
         if made.ran.is_some() {
             tell.anew(&self.job.info.recording_id).await;

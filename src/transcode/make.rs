@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode;
 use super::ffmpeg::{self, Part, Ran};
-use super::job::{Failure, Settings};
+use super::job::Failure;
 use super::journal::{Entry, Standing};
 use super::locate::{self, Fetched, Sought};
 use super::media::{self, Media};
@@ -24,6 +24,7 @@ use super::merge::{self, MergeError};
 use super::plan::{self, Make, Plan, Rules};
 use super::progress::Progress;
 use super::recipe::Recipe;
+use super::settings::Settings;
 use super::verify::{self, Mismatch};
 use super::{join, summary};
 use crate::protocol::job::{Job, Work};

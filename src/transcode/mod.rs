@@ -15,6 +15,7 @@ pub mod merge;
 pub mod plan;
 pub mod progress;
 pub mod recipe;
+pub mod settings;
 pub mod summary;
 pub mod verify;
 pub mod worker;

@@ -15,8 +15,9 @@ use tracing::Instrument as _;
 
 use super::claim;
 use super::intake::Intake;
-use super::job::{self, Failure, Leftovers, Settings, Surroundings, Verdict};
+use super::job::{self, Failure, Leftovers, Surroundings, Verdict};
 use super::journal::{Entry, JobJournal, MAX_DELIVER, Record, State};
+use super::settings::Settings;
 use super::summary;
 use crate::delivery::courier::Courier;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};

@@ -258,6 +258,14 @@ async fn a_lost_goodbye_does_not_hold_up_the_end() {
     timeout(Duration::from_secs(8), beating.task).await.unwrap().unwrap();
 }
 
+/// A connection to a server that has the work queue.
+pub async fn queue() -> (NatsServer, Nats) {
+    let server = NatsServer::start("").await;
+    make_queue(&server.client("").await, Duration::from_secs(600)).await;
+    let nats = connect(&[url(&server)]).await;
+    (server, nats)
+}
+
 #[tokio::test]
 async fn jobs_come_one_at_a_time_and_stay_until_they_are_settled() {
     let server = NatsServer::start("").await;

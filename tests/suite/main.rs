@@ -39,3 +39,4 @@ mod survival;
 mod tls;
 mod transcode;
 mod wire;
+mod workers;

@@ -18,8 +18,9 @@ use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId};
 use plugnmeet_recorder::protocol::job::Job;
 use plugnmeet_recorder::protocol::notice::Notice;
 use plugnmeet_recorder::scripts::hooks::Hooks;
-use plugnmeet_recorder::transcode::job::{self, Leftovers, Settings, Surroundings, Tell, Verdict};
+use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Verdict};
 use plugnmeet_recorder::transcode::journal::{JobJournal, Record, State as JobState};
+use plugnmeet_recorder::transcode::settings::Settings;
 use plugnmeet_recorder::transcode::worker;
 use tokio_util::sync::CancellationToken;
 

@@ -16,11 +16,12 @@ use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::scripts::hooks::cleanup::Protected;
 use plugnmeet_recorder::transcode::claim;
-use plugnmeet_recorder::transcode::job::{self, Leftovers, Settings, Surroundings, Tell, Verdict};
+use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Verdict};
 use plugnmeet_recorder::transcode::journal::{Entry, JobJournal, Record};
 use plugnmeet_recorder::transcode::media::{self, StreamKind};
 use plugnmeet_recorder::transcode::progress::Progress;
 use plugnmeet_recorder::transcode::recipe::Recipe;
+use plugnmeet_recorder::transcode::settings::Settings;
 use plugnmeet_recorder::transcode::{self, decode};
 use tokio_util::sync::CancellationToken;
 
@@ -293,6 +294,37 @@ async fn raw_files_of_a_reference_recorder_are_taken_even_when_cut_off() {
         assert!(!boxes(&node.mp4()).contains(&"moof".to_owned()));
         node.assert_told_success();
     }
+}
+
+#[tokio::test]
+async fn raw_files_of_every_kind_that_a_fleet_makes_become_mp4s() {
+    let source = "-f lavfi -i testsrc2=s=320x180:r=30:d=4 -f lavfi -i sine=d=4:r=48000 -ac 2";
+    // PCM in a fragmented MP4 is what a reference recorder writes with an ffmpeg that can; QuickTime's kind is read alike.
+    let pcm = "-c:v libx264 -preset ultrafast -c:a pcm_s16le -movflags frag_keyframe+empty_moov -f mov";
+    for (name, options) in [
+        ("rec-1_raw.mp4", pcm),
+        ("rec-1_raw.mkv", "-c:v ffv1 -c:a pcm_s16le -f matroska"),
+        ("rec-1_raw.mkv", "-c:v ffv1 -c:a flac -f matroska"),
+    ] {
+        for convert in [true, false] {
+            let node = Node::new(convert);
+            let raw = node.room().join(name);
+            ffmpeg(&format!("{source} {options}"), &raw);
+            assert_eq!(node.run(&job_for(&node.room(), name), 1).await, remove(&raw), "{options}");
+            assert_mp4(&node.mp4(), 4.0);
+            node.assert_told_success();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reference_transcoder_can_take_our_raw_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, mp4) = (dir.path().join("rec-1_raw.mkv"), dir.path().join("rec-1.mp4"));
+    raw_like_ours(&raw);
+    // Its whole command line: the operator's options around the input.
+    ffmpeg(&format!("-loglevel error -i {} {REFERENCE_OPTIONS}", raw.display()), &mp4);
+    assert_mp4(&mp4, 10.0);
 }
 
 #[tokio::test]

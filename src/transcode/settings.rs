@@ -1,0 +1,62 @@
+//! What a transcoding node has to know of its configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Config, FfmpegOptions, Mode};
+use crate::protocol::ids::RecorderId;
+use crate::scripts::hooks::cleanup::Protected;
+
+/// For every job.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub recorder_id: RecorderId,
+    pub main_path: PathBuf,
+    /// This node's own directory in `main_path`: where a result goes whose job names no directory that is here.
+    pub sub_path: PathBuf,
+    /// Where jobs that cannot be decoded are kept aside.
+    pub temporary_dir: PathBuf,
+    /// Where the records of jobs are.
+    pub state_dir: PathBuf,
+    /// Re-encode (true) or remux.
+    pub convert: bool,
+    /// `ffmpeg_settings.post_recording`.
+    pub ffmpeg: FfmpegOptions,
+    pub scripts: Vec<PathBuf>,
+    /// For each script.
+    pub script_timeout: Duration,
+    /// No job is fetched above this share of the processors, 0…1.
+    pub cpu_limit: Option<f64>,
+    /// A job that has waited for so long is fetched all the same.
+    pub max_wait: Duration,
+    /// Jobs at once, at least 1.
+    pub max_jobs: usize,
+    /// How far ffmpeg steps back behind other programs, 0…19.
+    pub nice: u8,
+    /// What is never removed for a hook.
+    pub protected: Protected,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let recorder = &config.recorder;
+        // A node that does not record has nothing to protect.
+        let records = recorder.mode == Mode::Both;
+        Self {
+            recorder_id: recorder.id.clone(),
+            main_path: recorder.main_path.clone(),
+            sub_path: recorder.sub_path.clone(),
+            temporary_dir: recorder.temporary_dir.clone(),
+            state_dir: recorder.state_dir.clone(),
+            convert: recorder.post_mp4_convert,
+            ffmpeg: config.ffmpeg.post_recording.clone(),
+            scripts: recorder.post_processing_scripts.clone(),
+            script_timeout: recorder.post_processing_timeout,
+            cpu_limit: recorder.transcoding_cpu_limit.filter(|_| records),
+            max_wait: config.transcoder.max_wait,
+            max_jobs: config.transcoder.max_jobs,
+            nice: if records { config.transcoder.nice } else { 0 },
+            protected: Protected::of(recorder),
+        }
+    }
+}

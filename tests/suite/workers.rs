@@ -1,0 +1,154 @@
+//! Transcoding nodes with the real binary, queue and ffmpeg: several jobs, several nodes, and one that dies.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use plugnmeet_recorder::nats::JobMessage;
+use plugnmeet_recorder::protocol::messages::{
+    RecordingTasks, TranscodingTask, TranscodingTaskPostRecording, transcoding_task,
+};
+use plugnmeet_recorder::transcode::intake::Intake;
+use prost::Message as _;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::hooks::script;
+use crate::recorder::{Recorder, SOON, Setup};
+use crate::standin::{Deployment, Standin};
+use crate::transcode::ffmpeg;
+
+const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
+const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
+
+/// A raw file of so many seconds, and the job about it.
+fn job(dir: &Path, id: &str, size: &str, seconds: u32) -> Vec<u8> {
+    std::fs::create_dir_all(dir).unwrap();
+    let source = format!("-f lavfi -i testsrc2=s={size}:r=25:d={seconds} -f lavfi -i sine=d={seconds}:r=48000");
+    let raw = dir.join(format!("{id}_raw.mkv"));
+    ffmpeg(&format!("{source} -c:v libx264 -preset ultrafast -c:a pcm_s16le -f matroska"), &raw);
+    let work = TranscodingTaskPostRecording {
+        file_path: format!("{}/", dir.display()),
+        file_name: format!("{id}_raw.mkv"),
+        recording_variant: 0,
+    };
+    let task = TranscodingTask {
+        recording_id: id.into(),
+        room_id: "room01".into(),
+        room_sid: "RM_x".into(),
+        room_table_id: 7,
+        recorder_id: "node_01".into(),
+        work: Some(transcoding_task::Work::PostRecording(work)),
+    };
+    task.encode_to_vec()
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// What the program answers on its command line.
+fn ask(recorder: &Recorder, line: &str) -> String {
+    let config = recorder.temporary_dir.with_file_name("config.yaml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugnmeet-recorder"));
+    let said = command.args(line.split(' ')).arg("-config").arg(config).output().unwrap();
+    assert!(said.status.success(), "{line}: {}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap()
+}
+
+fn transcoder(main_path: Option<PathBuf>, recorder: &str, sections: String) -> Setup {
+    Setup { mode: Some("transcoderOnly"), main_path, recorder: recorder.to_owned(), sections, ..Setup::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_in_the_middle_of_a_job_is_replaced_by_another_and_the_server_told_once() {
+    let ack_wait = Duration::from_secs(6);
+    let standin = Standin::start(Deployment { ack_wait, ..Deployment::default() }).await.unwrap();
+    let slow = "ffmpeg_settings:\n  post_recording:\n    post_input: -c:v libx264 -preset placebo -c:a aac\n";
+    let mut first = Recorder::spawn(&standin, "first", &transcoder(None, "", slow.to_owned()));
+    let main = first.main_path.clone();
+    let dir = main.join("node_01/room01");
+    standin.fleet.publish_job(job(&dir, "RM_1", "1280x720", 20)).await.unwrap();
+    let part = dir.join(".RM_1.mp4.first.part");
+    let begun = || std::fs::metadata(&part).is_ok_and(|part| part.len() > 0);
+    first.wait_until("it is in the middle of the job", begun).await;
+    first.kill();
+    let second = transcoder(Some(main), "  post_mp4_convert: false\n", String::new());
+    let second = Recorder::spawn(&standin, "second", &second);
+    let finished = standin.notices.wait_for(FINISHED, "RM_1", SOON).await;
+    let notice = finished.unwrap_or_else(|why| panic!("{why:#}\n{}", second.log())).message;
+    assert!(notice.status && notice.recorder_id == "second", "{notice:?}");
+    second.wait_until("the job is over", || files(&second.state_dir().join("jobs")).is_empty()).await;
+
+    // The first one comes back, and finds that there is nothing left to do.
+    first.restart();
+    first.wait_for_log("it is another node's").await;
+    first.wait_until("what it had begun is gone", || files(&dir) == ["RM_1.mp4"]).await;
+    assert_eq!(standin.notices.tasks_of("RM_1"), [PROCEEDED, FINISHED], "{}", first.log());
+    assert_eq!(standin.fleet.queue().await.unwrap().messages, 0);
+    first.stop(&[]);
+    second.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_jobs_as_there_are_hands_are_done_at_once_and_what_is_none_is_listed() {
+    let standin = Standin::start(Deployment::default()).await.unwrap();
+    let here = standin.dir().join("here");
+    std::fs::create_dir(&here).unwrap();
+    // Each waits for the other: one at a time they would never end.
+    let text = format!(
+        "touch '{0}'/$RANDOM$RANDOM; until [ \"$(ls '{0}' | wc -l)\" -ge 2 ]; do sleep 0.05; done",
+        here.display()
+    );
+    let meet = script(standin.dir(), "meet.sh", &text);
+    let lines = format!("  post_mp4_convert: false\n  post_processing_scripts:\n    - {}\n", meet.display());
+    let setup = transcoder(None, &lines, "transcoder:\n  max_jobs: 2\n".to_owned());
+    let recorder = Recorder::spawn(&standin, "node_01", &setup);
+    let dir = recorder.main_path.join("node_01/room01");
+    standin.fleet.publish_job(b"\xff\xff no job".to_vec()).await.unwrap();
+    for id in ["RM_1", "RM_2"] {
+        standin.fleet.publish_job(job(&dir, id, "320x180", 2)).await.unwrap();
+    }
+    for id in ["RM_1", "RM_2"] {
+        let finished = standin.notices.wait_for(FINISHED, id, SOON).await;
+        assert!(finished.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log())).message.status);
+    }
+    let jobs = || serde_json::from_str::<Value>(&ask(&recorder, "jobs list --json")).unwrap()["jobs"].clone();
+    recorder.wait_until("both are over", || jobs().as_array().unwrap().len() == 1).await;
+    let left = jobs();
+    assert_eq!(left[0]["state"], "undecodable", "{left}");
+    assert!(left[0]["last_error"].as_str().unwrap().contains("no TranscodingTask"), "{left}");
+    let id = left[0]["id"].as_str().unwrap();
+    assert!(ask(&recorder, &format!("jobs drop {id}")).contains("is forgotten"));
+    assert_eq!(ask(&recorder, "jobs list"), "nothing\n");
+    assert_eq!(files(&dir), ["RM_1.mp4", "RM_2.mp4"]);
+    recorder.stop(&[]);
+}
+
+#[tokio::test]
+async fn a_job_that_has_waited_for_too_long_is_taken_though_the_processors_are_busy() {
+    let (_server, nats) = crate::fleet::queue().await;
+    let never = CancellationToken::new();
+    nats.publish_job("a", "a".into()).await.unwrap();
+    let (load, seen) = watch::channel(0.95);
+    let mut intake = Intake::new(nats.jobs(&never).await.unwrap(), Some(0.5), seen.clone(), Duration::from_secs(2));
+    let job = tokio::time::timeout(SOON, intake.next(&never)).await.unwrap().unwrap();
+    job.ack().await.unwrap();
+    // As long as it has not, none is; and then at once when the load falls.
+    nats.publish_job("b", "b".into()).await.unwrap();
+    let mut intake = Intake::new(nats.jobs(&never).await.unwrap(), Some(0.5), seen, Duration::from_secs(3600));
+    let next = tokio::spawn(async move {
+        intake.next(&CancellationToken::new()).await.map(|job: JobMessage| job.payload().clone())
+    });
+    for busy in [0.9, 0.45] {
+        load.send(busy).unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(nats.queue().await.unwrap().pending, 1, "handed out at a load of {busy}");
+    }
+    load.send(0.3).unwrap();
+    assert_eq!(&tokio::time::timeout(SOON, next).await.unwrap().unwrap().unwrap()[..], b"b");
+}
