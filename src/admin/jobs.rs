@@ -77,7 +77,11 @@ pub fn forget(state: &State, id: &RecordingId) -> Result<String, AdminError> {
 
 fn forget_undecodable(id: &RecordingId, path: PathBuf) -> Result<String, AdminError> {
     match files::remove(&path) {
-        Ok(()) => Ok(format!("{id}, which is no job, is forgotten\n")),
+        Ok(()) => {
+            // The last one takes the directory with it; another one keeps it.
+            let _ = path.parent().map(std::fs::remove_dir);
+            Ok(format!("{id}, which is no job, is forgotten\n"))
+        }
         Err(source) => Err(AdminError::Disk { id: id.clone(), action: "remove", path, source }),
     }
 }
