@@ -4,7 +4,6 @@
 //! A disk that fails costs no recording: the record is in memory as well. Only a crash would then lose it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::capture::rig;
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
-use crate::storage::files::{self, on_disk};
+use crate::storage::files;
+use crate::storage::record::RecordFile;
 use crate::wall_clock::unix_ms;
 
 const VERSION: u32 = 1;
@@ -200,13 +200,7 @@ impl Journal {
 
     /// Writes the record of what was taken on; on disk when this returns.
     pub async fn begin(&self, start: &Start) -> Entry {
-        let path = self.path(start.kind(), &start.info.recording_id);
-        let dir = self.state_dir.join(dir_of(start.kind()));
-        let made = on_disk(move || files::create_private_dir(&dir)).await;
-        let entry = Entry::of(path, Record::new(start));
-        if let Err(error) = made {
-            entry.complain(&error);
-        }
+        let entry = Entry::of(self.path(start.kind(), &start.info.recording_id), Record::new(start));
         entry.update(|_| {}).await;
         entry
     }
@@ -239,52 +233,31 @@ impl Journal {
 
 /// The record of one recording; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    record: Mutex<Record>,
-    /// Held while the file is written: files follow each other as their contents do.
-    writing: Mutex<()>,
-}
+pub struct Entry(RecordFile<Record>);
 
 impl Entry {
     fn of(path: PathBuf, record: Record) -> Self {
-        Self { shared: Arc::new(Shared { path, record: Mutex::new(record), writing: Mutex::default() }) }
+        Self(RecordFile::new(path, record))
     }
 
     /// What it says now.
     #[must_use]
     pub fn record(&self) -> Record {
-        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.get()
     }
 
     /// Changes it; on disk when this returns. A failure of the disk is logged.
-    pub async fn update(&self, change: impl FnOnce(&mut Record) + Send + 'static) {
-        let shared = Arc::clone(&self.shared);
-        let written = on_disk(move || {
-            let _writing = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = {
-                let mut record = shared.record.lock().unwrap_or_else(PoisonError::into_inner);
-                change(&mut record);
-                serde_json::to_vec_pretty(&*record)?
-            };
-            files::write_private(&shared.path, &text)
-        });
-        if let Err(error) = written.await {
+    pub async fn update(&self, change: impl FnOnce(&mut Record)) {
+        if let Err(error) = self.0.update(change).await {
             self.complain(&error);
         }
     }
 
     /// It is handed over: the last step.
     pub async fn remove(&self) {
-        let path = self.shared.path.clone();
-        if let Err(error) = on_disk(move || files::remove(&path)).await {
+        if let Err(error) = self.0.remove().await {
             tracing::error!(
-                path = %self.shared.path.display(), %error,
+                path = %self.0.path().display(), %error,
                 "the record of a recording that is over cannot be removed; the next start will find nothing left to do for it"
             );
         }
@@ -292,13 +265,13 @@ impl Entry {
 
     fn complain(&self, error: &std::io::Error) {
         tracing::error!(
-            path = %self.shared.path.display(), %error,
+            path = %self.0.path().display(), %error,
             "the recording's record cannot be written: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
         );
     }
 
     /// A part is about to be opened: its number, counted from 1.
-    pub async fn add_part(&self, name: impl FnOnce(usize) -> String + Send + 'static) -> usize {
+    pub async fn add_part(&self, name: impl FnOnce(usize) -> String) -> usize {
         self.update(move |record| {
             let part = Part { file: name(record.parts.len() + 1), began_at: None, ended: None };
             record.parts.push(part);

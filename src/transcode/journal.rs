@@ -2,13 +2,13 @@
 //! a crash goes on with, without waiting for the queue to hand it out again, and what an operator may try again.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::job::Job;
-use crate::storage::files::{self, on_disk};
+use crate::storage::files;
+use crate::storage::record::RecordFile;
 use crate::wall_clock::unix_ms;
 
 /// The directory in `state_dir`.
@@ -158,52 +158,29 @@ impl Record {
     }
 }
 
-/// The record of the job in hand; clones are the same. Only one task changes it.
+/// The record of the job in hand; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    record: Mutex<Record>,
-    /// Held while the file is written: what is written is always the newest.
-    writing: Mutex<()>,
-}
+pub struct Entry(RecordFile<Record>);
 
 impl Entry {
     /// What it says now.
     #[must_use]
     pub fn record(&self) -> Record {
-        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.get()
     }
 
     /// Changes it; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of its
     /// deliveries, or have a step done twice.
     pub async fn update(&self, change: impl FnOnce(&mut Record)) {
-        change(&mut self.shared.record.lock().unwrap_or_else(PoisonError::into_inner));
-        let entry = self.clone();
-        let write = move || {
-            let _writing = entry.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let path = &entry.shared.path;
-            path.parent().map_or(Ok(()), files::create_private_dir)?;
-            files::write_private(path, &serde_json::to_vec_pretty(&entry.record())?)
-        };
-        if let Err(error) = on_disk(write).await {
-            tracing::error!(path = %self.shared.path.display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
+        if let Err(error) = self.0.update(change).await {
+            tracing::error!(path = %self.0.path().display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
         }
     }
 
     /// The job is over.
     pub async fn remove(&self) {
-        let entry = self.clone();
-        let remove = move || {
-            let _writing = entry.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            files::remove(&entry.shared.path)
-        };
-        if let Err(error) = on_disk(remove).await {
-            tracing::error!(path = %self.shared.path.display(), %error, "the job's record cannot be removed; the next start looks at the job again");
+        if let Err(error) = self.0.remove().await {
+            tracing::error!(path = %self.0.path().display(), %error, "the job's record cannot be removed; the next start looks at the job again");
         }
     }
 }
@@ -235,8 +212,7 @@ impl JobJournal {
             let fetched = earlier.steps.fetched.clone();
             record.steps = if same { earlier.steps } else { Steps { fetched, ..Steps::default() } };
         }
-        let shared = Shared { path, record: Mutex::new(record), writing: Mutex::default() };
-        let entry = Entry { shared: Arc::new(shared) };
+        let entry = Entry(RecordFile::new(path, record));
         entry.update(|_| {}).await;
         entry
     }

@@ -15,7 +15,7 @@ use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Ve
 use serde_json::Value;
 
 use crate::hooks::{LIMIT, script, step};
-use crate::transcode::{Node, job_for, raw_like_ours};
+use crate::transcode::{Node, job_for, names, raw_like_ours};
 
 fn stage(steps: Vec<Step>) -> StageConfig {
     StageConfig { pool_size: 1, timeout: LIMIT, steps }
@@ -31,13 +31,6 @@ fn hook(dir: &Path, name: &str, text: &str) -> StageConfig {
 fn given(dir: &Path, name: &str) -> Vec<Value> {
     let text = fs::read_to_string(dir.join(format!("{name}.in"))).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use plugnmeet_recorder::protocol::notice::Event;
 use plugnmeet_recorder::transcode::job::{Leftovers, Verdict};
 
 use crate::measure;
-use crate::transcode::{Node, ffmpeg, job_for};
+use crate::transcode::{Node, ffmpeg, job_for, names};
 
 /// As this program and a reference transcoder make them.
 const USUAL: &str =
@@ -124,7 +124,5 @@ async fn what_cannot_be_merged_is_named() {
     let said = cause(&node, &merge("r/rec-1.mp4")).await;
     assert!(said.contains("name of one of the files"), "{said}");
     assert_eq!(fs::read(main.join("r/rec-1.mp4")).unwrap(), fs::read(&secret).unwrap(), "no input is written over");
-    let mut left: Vec<_> = fs::read_dir(main.join("r")).unwrap().map(|file| file.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["garbage.mp4", "link.mp4", "one.mp4", "rec-1.mp4"]);
+    assert_eq!(names(&main.join("r")), ["garbage.mp4", "link.mp4", "one.mp4", "rec-1.mp4"]);
 }

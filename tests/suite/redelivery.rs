@@ -163,13 +163,6 @@ impl Node {
     }
 }
 
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[tokio::test]
 async fn any_order_of_deliveries_and_crashes_ends_in_one_mp4_told_of_once() {
     let (mut dice, seed) = Dice::new();
@@ -209,7 +202,7 @@ async fn any_order_of_deliveries_and_crashes_ends_in_one_mp4_told_of_once() {
                 }
             }
         }
-        let outcome = (names(&room), proceeded.load(Ordering::Relaxed), queue.lock().unwrap().over);
+        let outcome = (jobs::names(&room), proceeded.load(Ordering::Relaxed), queue.lock().unwrap().over);
         let told = format!("seed {seed}, round {round}: {story:#?}");
         assert_eq!(outcome, (vec!["rec-1.mp4".to_owned()], 1, true), "{told}");
         let made = plugnmeet_recorder::transcode::media::measure(&place.mp4()).await.unwrap();

@@ -377,12 +377,12 @@ async fn a_server_that_fails_or_hangs_hears_everything_in_order_from_whichever_r
     recorder.stop(&[]);
 }
 
-/// A raw file as this program makes them, of `seconds`; the job that asks for its MP4.
-fn raw_file(dir: &Path, id: &str, seconds: u32) -> (PathBuf, Vec<u8>) {
+/// A raw file as this program makes them, of `seconds`, with pictures of `size`; the job that asks for its MP4.
+pub fn raw_file(dir: &Path, id: &str, size: &str, seconds: u32) -> (PathBuf, Vec<u8>) {
     std::fs::create_dir_all(dir).unwrap();
     let raw = dir.join(format!("{id}_raw.mkv"));
     let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "lavfi", "-i", &format!("testsrc2=s=640x360:r=25:d={seconds}")])
+        .args(["-v", "error", "-f", "lavfi", "-i", &format!("testsrc2=s={size}:r=25:d={seconds}")])
         .args(["-f", "lavfi", "-i", &format!("sine=d={seconds}")])
         .args(["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "pcm_s16le"])
         .arg(&raw)
@@ -418,7 +418,7 @@ async fn a_transcode_that_is_killed_at_any_instant_is_gone_on_with_and_told_once
     let dir = recorder.main_path.join("node_01/room01");
     for round in 0..5 {
         let id = format!("RM_{round}");
-        let (raw, job) = raw_file(&dir, &id, 12);
+        let (raw, job) = raw_file(&dir, &id, "640x360", 12);
         let taken = recorder.log().matches("job taken").count();
         standin.fleet.publish_job(job).await.unwrap();
         recorder.wait_until("the job is taken", || recorder.log().matches("job taken").count() > taken).await;

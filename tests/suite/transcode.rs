@@ -152,11 +152,16 @@ impl Node {
 
     /// Nothing unfinished is left in the room's directory.
     pub fn assert_holds(&self, expected: &[&str]) {
-        let mut names: Vec<_> =
-            fs::read_dir(self.room()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        assert_eq!(names, expected);
+        assert_eq!(names(&self.room()), expected);
     }
+}
+
+/// What is in a directory, by name; nothing where it is not there.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// What is told, in order.

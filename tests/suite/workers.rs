@@ -1,15 +1,12 @@
 //! Transcoding nodes with the real binary, queue and ffmpeg: several jobs, several nodes, and one that dies.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use plugnmeet_recorder::nats::JobMessage;
-use plugnmeet_recorder::protocol::messages::{
-    RecordingTasks, TranscodingTask, TranscodingTaskPostRecording, transcoding_task,
-};
+use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::transcode::intake::Intake;
-use prost::Message as _;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,39 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::hooks::script;
 use crate::recorder::{Recorder, SOON, Setup};
 use crate::standin::{Deployment, Standin};
-use crate::transcode::ffmpeg;
+use crate::survival::raw_file;
+use crate::transcode::names;
 
 const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
 const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
-
-/// A raw file of so many seconds, and the job about it.
-fn job(dir: &Path, id: &str, size: &str, seconds: u32) -> Vec<u8> {
-    std::fs::create_dir_all(dir).unwrap();
-    let source = format!("-f lavfi -i testsrc2=s={size}:r=25:d={seconds} -f lavfi -i sine=d={seconds}:r=48000");
-    let raw = dir.join(format!("{id}_raw.mkv"));
-    ffmpeg(&format!("{source} -c:v libx264 -preset ultrafast -c:a pcm_s16le -f matroska"), &raw);
-    let work = TranscodingTaskPostRecording {
-        file_path: format!("{}/", dir.display()),
-        file_name: format!("{id}_raw.mkv"),
-        recording_variant: 0,
-    };
-    let task = TranscodingTask {
-        recording_id: id.into(),
-        room_id: "room01".into(),
-        room_sid: "RM_x".into(),
-        room_table_id: 7,
-        recorder_id: "node_01".into(),
-        work: Some(transcoding_task::Work::PostRecording(work)),
-    };
-    task.encode_to_vec()
-}
-
-fn files(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
 
 /// What the program answers on its command line.
 fn ask(recorder: &Recorder, line: &str) -> String {
@@ -72,7 +41,7 @@ async fn a_worker_that_is_killed_in_the_middle_of_a_job_is_replaced_by_another_a
     let mut first = Recorder::spawn(&standin, "first", &transcoder(None, "", slow.to_owned()));
     let main = first.main_path.clone();
     let dir = main.join("node_01/room01");
-    standin.fleet.publish_job(job(&dir, "RM_1", "1280x720", 20)).await.unwrap();
+    standin.fleet.publish_job(raw_file(&dir, "RM_1", "1280x720", 20).1).await.unwrap();
     let part = dir.join(".RM_1.mp4.first.part");
     let begun = || std::fs::metadata(&part).is_ok_and(|part| part.len() > 0);
     first.wait_until("it is in the middle of the job", begun).await;
@@ -82,12 +51,12 @@ async fn a_worker_that_is_killed_in_the_middle_of_a_job_is_replaced_by_another_a
     let finished = standin.notices.wait_for(FINISHED, "RM_1", SOON).await;
     let notice = finished.unwrap_or_else(|why| panic!("{why:#}\n{}", second.log())).message;
     assert!(notice.status && notice.recorder_id == "second", "{notice:?}");
-    second.wait_until("the job is over", || files(&second.state_dir().join("jobs")).is_empty()).await;
+    second.wait_until("the job is over", || names(&second.state_dir().join("jobs")).is_empty()).await;
 
     // The first one comes back, and finds that there is nothing left to do.
     first.restart();
     first.wait_for_log("it is another node's").await;
-    first.wait_until("what it had begun is gone", || files(&dir) == ["RM_1.mp4"]).await;
+    first.wait_until("what it had begun is gone", || names(&dir) == ["RM_1.mp4"]).await;
     assert_eq!(standin.notices.tasks_of("RM_1"), [PROCEEDED, FINISHED], "{}", first.log());
     assert_eq!(standin.fleet.queue().await.unwrap().messages, 0);
     first.stop(&[]);
@@ -111,7 +80,7 @@ async fn as_many_jobs_as_there_are_hands_are_done_at_once_and_what_is_none_is_li
     let dir = recorder.main_path.join("node_01/room01");
     standin.fleet.publish_job(b"\xff\xff no job".to_vec()).await.unwrap();
     for id in ["RM_1", "RM_2"] {
-        standin.fleet.publish_job(job(&dir, id, "320x180", 2)).await.unwrap();
+        standin.fleet.publish_job(raw_file(&dir, id, "320x180", 2).1).await.unwrap();
     }
     for id in ["RM_1", "RM_2"] {
         let finished = standin.notices.wait_for(FINISHED, id, SOON).await;
@@ -125,7 +94,7 @@ async fn as_many_jobs_as_there_are_hands_are_done_at_once_and_what_is_none_is_li
     let id = left[0]["id"].as_str().unwrap();
     assert!(ask(&recorder, &format!("jobs drop {id}")).contains("is forgotten"));
     assert_eq!(ask(&recorder, "jobs list"), "nothing\n");
-    assert_eq!(files(&dir), ["RM_1.mp4", "RM_2.mp4"]);
+    assert_eq!(names(&dir), ["RM_1.mp4", "RM_2.mp4"]);
     recorder.stop(&[]);
 }
 
