@@ -150,8 +150,8 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
     let mut made = Vec::new();
     for (name, raw, recipe) in [
         ("reference", reference, as_the_reference_does(&defaults)),
-        ("ours on the reference's raw file", reference, Recipe::convert(&defaults)),
-        ("ours", ours, Recipe::convert(&defaults)),
+        ("ours on the reference's raw file", reference, Recipe::convert(&defaults, true)),
+        ("ours", ours, Recipe::convert(&defaults, true)),
     ] {
         made.push(encode(&recipe, raw, &part, options.rounds).await.context(name)?);
     }
@@ -171,7 +171,7 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
 
 /// ffmpeg with the operator's words and nothing else.
 fn as_the_reference_does(options: &FfmpegOptions) -> Recipe {
-    let mut recipe = Recipe::convert(options);
+    let mut recipe = Recipe::convert(options, true);
     recipe.pre_input.clone_from(&options.pre_input);
     recipe.post_input.clone_from(&options.post_input);
     recipe

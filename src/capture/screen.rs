@@ -235,7 +235,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             if source.changed()? && changed.is_none() {
                 changed = Some(epoch.elapsed());
             }
-            let due = pacer.due(changed.is_some());
+            let due = pacer.due(changed);
             // Also where the next frame is overdue: a busy host must not miss the end.
             if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
                 break;
@@ -244,7 +244,8 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             if now < due {
                 continue;
             }
-            pacer.passed(now);
+            let at = pacer.stamp(changed, now);
+            pacer.passed(at);
             tell(&mut losses, now, sender.counters());
             let mut is_new = false;
             if let Some(since) = changed {
@@ -258,7 +259,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                 is_new = source.take(&mut pool, false)?;
                 changed = None;
             }
-            if send(sender, now, &pool, is_new) == Err(Closed) {
+            if send(sender, at, &pool, is_new) == Err(Closed) {
                 return Ok(());
             }
         }

@@ -302,7 +302,7 @@ mod tests {
         let (raw, part) = (dir.path().join("raw"), dir.path().join("part"));
         // Opening it for reading waits for a writer, who never comes.
         rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default());
+        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default(), true);
         let never = CancellationToken::new();
         let spec = command(&recipe, &raw, &part);
         let run = watch(&spec, &part, |_| {}, &never, Duration::from_millis(500));
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn names_reach_ffmpeg_as_files() {
-        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default());
+        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default(), true);
         let args = command(&recipe, Path::new("-i raw"), Path::new("a:b")).args;
         assert!(args.contains(&"file:-i raw".into()) && args.last() == Some(&"file:a:b".into()));
     }

@@ -235,7 +235,7 @@ impl Maker<'_> {
             let now = *progress.borrow_and_update();
             let eta_s = now.eta().map(|eta| eta.as_secs());
             let percent = (now.percent() * 10.0).round() / 10.0;
-            tracing::info!(percent, speed = now.speed, eta_s, "transcoding");
+            tracing::info!(percent, speed = now.speed, eta_s, "still transcoding");
             let standing = Standing { percent, speed: now.speed, eta_s, at: unix_ms() };
             self.entry.update(move |record| record.progress = Some(standing)).await;
         }

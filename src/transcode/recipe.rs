@@ -20,6 +20,10 @@ const ONE_FILTER_THREAD: [&str; 2] = ["-filter_threads", "1"];
 /// Filters of the picture are worth their threads, and who sets these has thought of it.
 const FILTER_OPTIONS: [&str; 6] =
     ["-vf", "-filter", "-filter_complex", "-lavfi", "-filter_threads", "-filter_complex_threads"];
+/// A picture that stands still is recorded once a second and, by a reference recorder, 30 times; every repetition costs as much
+/// to encode as any frame. So a frame in which no block of 8×8 pixels differs by more than one level a pixel from the last
+/// one that was kept goes, but for one in ten: whoever is seeking finds the same picture.
+const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=64:lo=32:frac=0.01"];
 /// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
 const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
@@ -34,9 +38,10 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The operator's options behind ours, so that theirs win: the frames' own times unless they set the rate.
+    /// The operator's options behind ours, so that theirs win: the frames' own times unless they set the rate. `has_sound`: the
+    /// raw file has, and so it lasts to its end whatever becomes of the last pictures.
     #[must_use]
-    pub fn convert(options: &FfmpegOptions) -> Self {
+    pub fn convert(options: &FfmpegOptions, has_sound: bool) -> Self {
         let mut pre_input = Vec::new();
         let before = without_refusal(&options.pre_input);
         let theirs = without_refusal(&options.post_input);
@@ -46,14 +51,18 @@ impl Recipe {
         });
         // `-filter:a` is the sound's.
         let filters = before.iter().chain(&theirs).filter(|word| *word != "-filter:a");
-        if !filters.map(|word| option_name(word)).any(|name| FILTER_OPTIONS.contains(&name)) {
+        let they_filter = filters.map(|word| option_name(word)).any(|name| FILTER_OPTIONS.contains(&name));
+        if !they_filter {
             pre_input.extend(owned(&ONE_FILTER_THREAD));
         }
         let mut post_input = owned(&EXACT_DURATION);
+        let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
         if !has(&RATE_OPTIONS) && !copies {
             post_input.extend(owned(&VARIABLE_RATE));
+            if has_sound && !drops_audio && !they_filter {
+                post_input.extend(owned(&WITHOUT_REPETITIONS));
+            }
         }
-        let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
         pre_input.extend(before);
         post_input.extend(theirs);
         Self { pre_input, post_input, drops_video, drops_audio }
@@ -129,7 +138,7 @@ mod tests {
 
     #[test]
     fn frames_keep_their_times_unless_the_operator_sets_the_rate() {
-        let times = |post_input| Recipe::convert(&options(post_input)).post_input.contains(&"1:90000".to_owned());
+        let times = |post_input| Recipe::convert(&options(post_input), true).post_input.contains(&"1:90000".to_owned());
         assert!(times("-c:v libx264 -preset veryfast") && times("") && times("-c:a copy"));
         for set in [
             "-r 25",
@@ -148,17 +157,30 @@ mod tests {
 
     #[test]
     fn sound_is_filtered_in_one_thread_unless_the_operator_filters_the_picture() {
-        let one = |post_input| Recipe::convert(&options(post_input)).pre_input == ONE_FILTER_THREAD;
+        let one = |post_input| Recipe::convert(&options(post_input), true).pre_input == ONE_FILTER_THREAD;
         assert!(one("") && one("-af highpass=f=200") && one("-filter:a afftdn"));
         assert!(!one("-vf scale=1280:-2") && !one("-filter:v scale=1280:-2") && !one("-filter_complex_threads 2"));
         let mut own = options("-c:v libx264");
         own.pre_input = vec!["-filter_threads".to_owned(), "4".to_owned()];
-        assert_eq!(Recipe::convert(&own).pre_input, own.pre_input);
+        assert_eq!(Recipe::convert(&own, true).pre_input, own.pre_input);
+    }
+
+    #[test]
+    fn a_still_picture_is_not_encoded_again_and_again_where_the_sound_tells_how_long_it_lasts() {
+        let drops = |post_input, has_sound| {
+            let recipe = Recipe::convert(&options(post_input), has_sound);
+            recipe.post_input.iter().any(|word| word.starts_with("mpdecimate"))
+        };
+        assert!(drops("-c:v libx264 -af afftdn", true) && drops("-filter:a afftdn", true));
+        for theirs in ["-vf scale=640:-2", "-filter:v fps=5", "-r 25", "-c copy", "-an", "-vn", "-filter_complex x"] {
+            assert!(!drops(theirs, true), "{theirs}");
+        }
+        assert!(!drops("", false));
     }
 
     #[test]
     fn only_what_conflicts_is_taken_out() {
-        let recipe = Recipe::convert(&options("-r 25 -n -movflags faststart -y -f mov"));
+        let recipe = Recipe::convert(&options("-r 25 -n -movflags faststart -y -f mov"), true);
         assert_eq!(recipe.post_input.join(" "), "-movie_timescale 48000 -r 25 -movflags faststart -y -f mov");
     }
 
@@ -174,7 +196,7 @@ mod tests {
     #[test]
     fn what_the_operator_drops_is_not_expected() {
         let raw = raw(Some("h264"), Some("aac"));
-        let expected = Recipe::convert(&options("-an")).expected(&raw);
+        let expected = Recipe::convert(&options("-an"), true).expected(&raw);
         assert!(expected.video && !expected.audio);
         assert!(Recipe::remux(&raw).expected(&raw).audio);
     }

@@ -45,6 +45,9 @@ async fn a_worker_that_is_killed_in_the_middle_of_a_job_is_replaced_by_another_a
     let part = dir.join(".RM_1.mp4.first.part");
     let begun = || std::fs::metadata(&part).is_ok_and(|part| part.len() > 0);
     first.wait_until("it is in the middle of the job", begun).await;
+    // And says how far: in its log at most every 10 s, and whoever asks.
+    first.wait_until("it is told how far it is", || ask(&first, "jobs list").contains(" %")).await;
+    assert!(first.log().contains("percent="), "{}", first.log());
     first.kill();
     let second = transcoder(Some(main), "  post_mp4_convert: false\n", String::new());
     let second = Recorder::spawn(&standin, "second", &second);
