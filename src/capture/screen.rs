@@ -235,7 +235,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             if source.changed()? && changed.is_none() {
                 changed = Some(epoch.elapsed());
             }
-            let due = pacer.due(changed);
+            let due = pacer.due(changed.is_some());
             // Also where the next frame is overdue: a busy host must not miss the end.
             if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
                 break;
@@ -244,8 +244,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
             if now < due {
                 continue;
             }
-            let at = pacer.stamp(changed, now);
-            pacer.passed(at);
+            pacer.passed(now);
             tell(&mut losses, now, sender.counters());
             let mut is_new = false;
             if let Some(since) = changed {
@@ -259,7 +258,7 @@ fn capture(source: &Source, pace: Pace, epoch: Instant, sender: &Sender, stop: &
                 is_new = source.take(&mut pool, false)?;
                 changed = None;
             }
-            if send(sender, at, &pool, is_new) == Err(Closed) {
+            if send(sender, now, &pool, is_new) == Err(Closed) {
                 return Ok(());
             }
         }
