@@ -120,6 +120,11 @@ done"#
     )
 }
 
+/// Puts out several lines with one write, which bash's own `printf` does line by line.
+fn in_one_go(lines: &str) -> String {
+    format!("printf '{lines}' >\"$0.out\"; cat \"$0.out\"")
+}
+
 #[tokio::test]
 async fn a_pipeline_hands_an_object_from_step_to_step() {
     let dir = tempfile::tempdir().unwrap();
@@ -290,11 +295,16 @@ async fn whatever_a_long_lived_script_does_the_next_request_gets_its_own_answer(
         // At once: what comes later only a process that is heard out can be told from an answer, see below.
         (
             "twice.sh",
-            loop_with("printf '{\"output_path\": \"/1\"}\\n{\"output_path\": \"/2\"}\\n'"),
+            loop_with(&in_one_go("{\"output_path\": \"/1\"}\\n{\"output_path\": \"/2\"}\\n")),
             Comes::To("/1"),
             "replaced",
         ),
-        ("more.sh", loop_with("printf '{\"output_path\": \"/1\"}\\n{\"output_path\": '"), Comes::To("/1"), "replaced"),
+        (
+            "more.sh",
+            loop_with(&in_one_go("{\"output_path\": \"/1\"}\\n{\"output_path\": ")),
+            Comes::To("/1"),
+            "replaced",
+        ),
         (
             "another.sh",
             loop_with("echo '{\"recording_id\": \"RM_x\", \"output_path\": \"/another\"}'; good"),
