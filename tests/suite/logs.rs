@@ -1,10 +1,17 @@
 //! What a test's own thread logs, kept to be looked at.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// Two that are interested in every line, and live for ever. As long as a process has but one subscriber, tracing asks only the
+/// subscriber of the thread that comes first to a line whether anybody wants it; where that is another test's, without one,
+/// the answer is no, for all threads (tracing-core, `Rebuilder::JustOne`).
+static INTERESTED: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [(); 2].map(|()| Dispatch::new(tracing_subscriber::registry())));
 
 /// Collects from now on, everything down to TRACE, other crates' lines included. Only of this thread: the tests use
 /// tokio's current-thread runtime.
@@ -18,6 +25,7 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 
 impl Logs {
     pub fn capture() -> Self {
+        LazyLock::force(&INTERESTED);
         let text = Text::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
