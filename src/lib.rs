@@ -199,7 +199,7 @@ impl Node {
         let permits = Permits::new(recorder.max_limit);
         let journal = Journal::new(&recorder.state_dir);
         // A node that does not record any more may still have a recording to publish.
-        let hooks_needed = records || !journal.left(Kind::Recording).is_empty();
+        let hooks_needed = records || journal.has_any(Kind::Recording);
         let stages: &[Stage] = if hooks_needed { &[Stage::PostRecording] } else { &[] };
         let hooks = Hooks::start(&self.config.hooks, stages);
         let publisher = Publisher {

@@ -224,6 +224,12 @@ impl Journal {
         left
     }
 
+    /// Whether earlier runs have left any; nothing is read or put aside.
+    #[must_use]
+    pub fn has_any(&self, kind: Kind) -> bool {
+        files::records(&self.state_dir.join(dir_of(kind))).is_ok_and(|records| !records.is_empty())
+    }
+
     /// Whether there is a record of it.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {

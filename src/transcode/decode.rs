@@ -47,6 +47,23 @@ pub async fn check(path: &Path, media: &Media, nice: u8) -> Result<(), DecodeErr
     Ok(())
 }
 
+/// [`check`] of what was made of `raw`. A raw file that was cut off within a packet ends with half a one, and so does what was
+/// copied from it: a stumble is none where the raw file has it at the same place.
+///
+/// # Errors
+/// The first place at which a decoder stumbles and did not in the raw file.
+pub async fn check_made(made: &Path, media: &Media, raw: &Path, nice: u8) -> Result<(), DecodeError> {
+    let checked = check(made, media, nice).await;
+    if let Err(DecodeError::Undecodable { place, cause }) = &checked
+        && let Err(DecodeError::Undecodable { place: in_raw, .. }) = check(raw, media, nice).await
+        && *place == in_raw
+    {
+        tracing::warn!(place, cause, "the result cannot be decoded everywhere; neither can its raw file");
+        return Ok(());
+    }
+    checked
+}
+
 /// Decodes from the keyframe before `at` on; the number of pictures that came out.
 async fn look(
     path: &Path,

@@ -98,7 +98,7 @@ pub async fn locate(main_path: &Path, sought: Sought<'_>) -> Result<Facts, Locat
     let mp4_path = spot.root.join(&spot.dir).join(plan::mp4_name(sought.recording_id));
     if let (Some(Found { media: found, .. }), Some(_)) = (&mut mp4, &raw)
         && let Ok(media) = &found
-        && let Err(error) = decode::check(&mp4_path, media, sought.nice).await
+        && let Err(error) = decode::check_made(&mp4_path, media, &spot.raw_path, sought.nice).await
     {
         // The raw file would go for it.
         *found = Err(error.to_string());

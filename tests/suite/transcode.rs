@@ -296,6 +296,11 @@ async fn raw_files_of_a_reference_recorder_are_taken_even_when_cut_off() {
         assert!(there > 5.0 && (share > 0.9 || there < 9.9), "{there}");
         assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mp4"), 1).await, remove(&raw));
         assert_mp4(&node.mp4(), there);
+        node.assert_told_success();
+        // Handed out again, it is recognised, cut within a packet or not, and not made once more.
+        let made = fs::metadata(node.mp4()).unwrap().modified().unwrap();
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mp4"), 2).await, remove(&raw));
+        assert_eq!(fs::metadata(node.mp4()).unwrap().modified().unwrap(), made);
         assert!(!boxes(&node.mp4()).contains(&"moof".to_owned()));
         node.assert_told_success();
     }
@@ -522,6 +527,7 @@ async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
     );
     let media = media::measure(&good).await.unwrap();
     decode::check(&good, &media, 0).await.unwrap();
+    let elsewhere = dir.path().join("elsewhere.mp4");
     let bytes = fs::read(&good).unwrap();
     for (place, at) in [("start", 0.03), ("middle", 0.5), ("end", 0.93)] {
         let mut broken = bytes.clone();
@@ -539,6 +545,12 @@ async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
         assert_eq!(media::measure(&bad).await.unwrap().duration, media.duration);
         let error = decode::check(&bad, &media, 0).await.unwrap_err().to_string();
         assert!(error.contains(place), "{place}: {error}");
+        // Nor for a raw file that is broken too, but at another place; only where both are alike.
+        if elsewhere.exists() {
+            decode::check_made(&bad, &media, &elsewhere, 0).await.unwrap_err();
+        }
+        decode::check_made(&bad, &media, &bad, 0).await.unwrap();
+        fs::copy(&bad, &elsewhere).unwrap();
     }
 
     // Nor does a raw file go for it: it is made again.
