@@ -3,6 +3,7 @@
 pub mod claim;
 pub mod decode;
 pub mod ffmpeg;
+mod filter_delay;
 pub mod intake;
 pub mod job;
 pub mod join;

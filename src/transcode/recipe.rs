@@ -1,5 +1,6 @@
 //! With which options ffmpeg turns a raw file into an MP4: pure.
 
+use super::filter_delay::without_delay;
 use super::media::Media;
 use super::verify::Expected;
 use crate::config::FfmpegOptions;
@@ -20,10 +21,16 @@ const ONE_FILTER_THREAD: [&str; 2] = ["-filter_threads", "1"];
 /// Filters of the picture are worth their threads, and who sets these has thought of it.
 const FILTER_OPTIONS: [&str; 6] =
     ["-vf", "-filter", "-filter_complex", "-lavfi", "-filter_threads", "-filter_complex_threads"];
+/// Whose value is the filters of the sound.
+const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// A picture that stands still is recorded once a second and, by a reference recorder, 30 times; every repetition costs as much
-/// to encode as any frame. So a frame in which no block of 8×8 pixels differs by more than one level a pixel from the last
-/// one that was kept goes, but for one in ten: whoever is seeking finds the same picture.
-const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=64:lo=32:frac=0.01"];
+/// to encode as any frame. So a repetition goes, but for one in ten: whoever is seeking finds the same picture. A repetition
+/// is not the same to the pixel, as the recording encoder refines what stands, most of all in a key frame (measured: up to
+/// 200 in a block of 8×8 pixels, and more than 64 in 1.4 % of the blocks). So a frame goes in which no block differs from the
+/// last frame that was kept by more than `hi`, four levels a pixel, and at most a fiftieth of them by more than `lo`, one
+/// level (ffmpeg counts blocks four pixels apart against a `frac` of those sixteen apart). That a line one pixel wide stays
+/// which is 40 levels lighter than its ground is tested.
+const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
 /// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
 const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
@@ -49,8 +56,7 @@ impl Recipe {
         let copies = theirs.windows(2).any(|pair| {
             matches!(pair[0].as_str(), "-c" | "-c:v" | "-codec" | "-codec:v" | "-vcodec") && pair[1] == "copy"
         });
-        // `-filter:a` is the sound's.
-        let filters = before.iter().chain(&theirs).filter(|word| *word != "-filter:a");
+        let filters = before.iter().chain(&theirs).filter(|word| !SOUND_FILTERS.contains(&word.as_str()));
         let they_filter = filters.map(|word| option_name(word)).any(|name| FILTER_OPTIONS.contains(&name));
         if !they_filter {
             pre_input.extend(owned(&ONE_FILTER_THREAD));
@@ -64,7 +70,12 @@ impl Recipe {
             }
         }
         pre_input.extend(before);
-        post_input.extend(theirs);
+        let mut previous = "";
+        for word in &theirs {
+            let filters_sound = SOUND_FILTERS.contains(&previous);
+            post_input.push(if filters_sound { without_delay(word).into_owned() } else { word.clone() });
+            previous = word;
+        }
         Self { pre_input, post_input, drops_video, drops_audio }
     }
 
@@ -163,6 +174,15 @@ mod tests {
         let mut own = options("-c:v libx264");
         own.pre_input = vec!["-filter_threads".to_owned(), "4".to_owned()];
         assert_eq!(Recipe::convert(&own, true).pre_input, own.pre_input);
+    }
+
+    #[test]
+    fn what_the_operators_filters_delay_is_taken_out() {
+        let line = |post_input: &str| Recipe::convert(&options(post_input), true).post_input.join(" ");
+        for option in SOUND_FILTERS {
+            assert!(line(&format!("-c:a aac {option} afftdn -y")).contains("afftdn,atrim=start=0.025"), "{option}");
+        }
+        assert!(!line("-metadata afftdn -af volume=2").contains("atrim"));
     }
 
     #[test]

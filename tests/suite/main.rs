@@ -15,6 +15,7 @@ mod delivery;
 mod dice;
 mod driver;
 mod endurance;
+mod fidelity;
 mod fleet;
 mod hook_samples;
 mod hooks;

@@ -251,6 +251,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "capture/watch.rs",
         "transcode/plan.rs",
         "transcode/progress.rs",
+        "transcode/filter_delay.rs",
         "transcode/recipe.rs",
         "transcode/verify.rs",
     ];
