@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span, debug, error, info, warn};
+use tracing::{Instrument as _, Span, debug, error, info, info_span, warn};
 
 use super::outbox::{Key, Letter, Outbox, State};
 pub use super::post::NotifierError;
@@ -196,7 +196,7 @@ impl Courier {
     fn work(&self, recording: &RecordingId, lane: Lane) {
         if self.shared.lock().at_work.insert((recording.clone(), lane)) {
             let shared = Arc::clone(&self.shared);
-            self.shared.tasks.spawn(work_off(shared, recording.clone(), lane).instrument(Span::current()));
+            self.shared.tasks.spawn(work_off(shared, recording.clone(), lane).instrument(span_for(recording)));
         }
     }
 
@@ -215,6 +215,15 @@ impl Courier {
 enum Tried {
     Over(State),
     Left(String),
+}
+
+/// The span of whatever the lane works for; what an earlier run has left is worked on in one of its own.
+fn span_for(recording: &RecordingId) -> Span {
+    let around = Span::current();
+    if around.has_field("recording_id") {
+        return around;
+    }
+    info_span!(parent: None, "delivery", recording_id = %recording)
 }
 
 async fn work_off(shared: Arc<Shared>, recording: RecordingId, lane: Lane) {
@@ -270,7 +279,12 @@ impl Shared {
         self.lock().at_work.remove(&(recording.clone(), lane));
         let letters = self.outbox.letters(recording).into_iter();
         for letter in letters.filter(|letter| letter.is_waiting() && Lane::of(letter.key) == lane) {
-            warn!(recording_id = %recording, letter = letter.key.as_str(), about = letter.about, why, "not delivered yet: it is in the outbox for the next start");
+            warn!(
+                letter = letter.key.as_str(),
+                about = letter.about,
+                why,
+                "not delivered yet: it is in the outbox for the next start"
+            );
             self.resolve(recording, letter.key, &Delivered::Left(why.to_owned()));
         }
     }
@@ -292,19 +306,19 @@ impl Shared {
             match answer {
                 Answer::Taken => {
                     if reminder.over() || letter.failures > 0 {
-                        info!(recording_id = %recording, notice = key.as_str(), "the server has taken the notice at last");
+                        info!(notice = key.as_str(), "the server has taken the notice at last");
                     } else {
-                        debug!(recording_id = %recording, notice = key.as_str(), "the server has taken the notice");
+                        debug!(notice = key.as_str(), "the server has taken the notice");
                     }
                     return Tried::Over(State::Delivered { at: unix_ms() });
                 }
                 Answer::Final(why) => {
-                    error!(recording_id = %recording, notice = key.as_str(), about, %why, "the notice could not be delivered and is given up");
+                    error!(notice = key.as_str(), about, %why, "the notice could not be delivered and is given up");
                     return Tried::Over(State::Refused { at: unix_ms(), why });
                 }
                 Answer::Again(why) => {
                     if reminder.due(Instant::now()) {
-                        warn!(recording_id = %recording, notice = key.as_str(), about, %why, "the server has not taken the notice; trying on");
+                        warn!(notice = key.as_str(), about, %why, "the server has not taken the notice; trying on");
                     }
                     last = why;
                 }
@@ -348,15 +362,15 @@ impl Shared {
             };
             match tried {
                 Ok(()) => {
-                    info!(recording_id = %recording, "the job is in the work queue");
+                    info!("the job is in the work queue");
                     return Tried::Over(State::Delivered { at: unix_ms() });
                 }
                 Err(why) => {
                     last = why.to_string();
                     if reminder.due(Instant::now()) {
-                        warn!(recording_id = %recording, why = last, "the job is not in the work queue yet; trying on");
+                        warn!(why = last, "the job is not in the work queue yet; trying on");
                     } else {
-                        debug!(recording_id = %recording, why = last, "the job is still not in the work queue");
+                        debug!(why = last, "the job is still not in the work queue");
                     }
                 }
             }
@@ -374,7 +388,7 @@ impl Shared {
     /// Waits until the server knows of the recording's end, or has had its time.
     async fn end_told(&self, recording: &RecordingId) {
         if tokio::time::timeout(JOB_PATIENCE, self.outbox.settled(recording, Key::Ended)).await.is_err() {
-            warn!(recording_id = %recording, "the job goes out before the server knows of the recording's end");
+            warn!("the job goes out before the server knows of the recording's end");
         }
     }
 }
