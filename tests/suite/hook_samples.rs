@@ -4,10 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use plugnmeet_recorder::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
+use plugnmeet_recorder::recording::journal::Journal;
 use plugnmeet_recorder::scripts::hooks::payload::Payload;
+use plugnmeet_recorder::transcode::journal::{self as jobs, JobJournal};
 use serde_json::{Value, json};
 
 use crate::hooks::{LIMIT, loop_with, once, payload, read, run, script, start, step};
+use crate::transcode::job_for;
 
 /// A sample with its environment; a test cannot set its own without disturbing the others.
 fn sample(dir: &Path, name: &str, variable: &str, value: &Path) -> PathBuf {
@@ -71,6 +76,19 @@ fn ask(config: &Path, args: &str) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
+/// A configuration with these hooks, and its place.
+fn config(dir: &Path, hooks: &str) -> PathBuf {
+    let base = dir.display();
+    let text = format!(
+        "recorder:\n  id: node_01\n  temporary_dir: {base}/parts\n  state_dir: {base}/state\n  copy_to_path:\n    main_path: {base}/main\n    \
+         sub_path: sub\nplugNmeet_info:\n  host: http://127.0.0.1:9\n  api_key: key\n  api_secret: the-api-secret-of-this-test\nnats_info:\n  nats_urls: \
+         nats://127.0.0.1:9\nhooks:\n  {hooks}\n"
+    );
+    let path = dir.join("config.yaml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
 #[tokio::test]
 async fn an_operator_sees_what_goes_into_each_step_and_comes_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,17 +96,15 @@ async fn an_operator_sees_what_goes_into_each_step_and_comes_out() {
     let first = script(dir.path(), "first.sh", &loop_with("good").replace("good;", "echo working >&2; good;"));
     let second = script(dir.path(), "second.sh", "cat >/dev/null; echo done");
     let fails = script(dir.path(), "fails.sh", "echo 'no space' >&2; exit 3");
-    let text = format!(
-        "recorder:\n  id: node_01\n  temporary_dir: {base}/parts\n  state_dir: {base}/state\n  copy_to_path:\n    main_path: {base}/main\n    \
-         sub_path: sub\nplugNmeet_info:\n  host: http://127.0.0.1:9\n  api_key: key\n  api_secret: the-api-secret-of-this-test\nnats_info:\n  nats_urls: \
-         nats://127.0.0.1:9\nhooks:\n  post_recording:\n    scripts:\n      - script: {}\n      - script: {}\n        is_one_shot: true\n  \
-         pre_transcoding: [{}]\n",
-        first.display(),
-        second.display(),
-        fails.display()
+    let config = config(
+        dir.path(),
+        &format!(
+            "post_recording:\n    scripts:\n      - script: {}\n      - script: {}\n        is_one_shot: true\n  pre_transcoding: [{}]",
+            first.display(),
+            second.display(),
+            fails.display()
+        ),
     );
-    let config = dir.path().join("config.yaml");
-    fs::write(&config, text).unwrap();
 
     let (code, out, err) = ask(&config, "post_recording");
     assert_eq!(code, Some(0), "{out}{err}");
@@ -127,4 +143,51 @@ async fn an_operator_sees_what_goes_into_each_step_and_comes_out() {
     assert_eq!(input["input_path"], format!("{base}/main/sub/room07"));
     assert_eq!((&input["room_id"], &input["file_size"]), (&json!("room07"), &json!(0.02)));
     assert_eq!(input["file_name"], "RM_7-1_raw.mkv");
+}
+
+#[tokio::test]
+async fn hooks_are_tested_with_the_recordings_and_jobs_that_this_node_has_in_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let one = script(dir.path(), "one.sh", "cat >/dev/null; echo '{}'");
+    let stages = ["post_recording", "pre_transcoding", "post_transcoding"];
+    let hooks: Vec<String> = stages.iter().map(|stage| format!("{stage}: [{}]", one.display())).collect();
+    let config = config(dir.path(), &hooks.join("\n  "));
+    let input = |stage: &str, id: &str| {
+        let (code, out, err) = ask(&config, &format!("{stage} --json --recording-id {id}"));
+        assert_eq!(code, Some(0), "{out}{err}");
+        let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (lines[0]["data"].as_str().unwrap().to_owned(), lines[1]["input"].clone())
+    };
+
+    // A recording that is not handed over yet.
+    let info = RecordingInfo {
+        room_table_id: 41,
+        room_id: RoomId::parse("room07").unwrap(),
+        room_sid: RoomSid::parse("RM_7").unwrap(),
+        recording_id: RecordingId::parse("RM_7-1").unwrap(),
+    };
+    let access_token = AccessToken::parse("the-access-token-of-this-test").unwrap();
+    Journal::new(&state).begin(&Start { info, access_token, output: Output::File }).await;
+    let (origin, told) = input("post_recording", "RM_7-1");
+    assert_eq!(origin, format!("the recording's record {}", state.join("recordings/RM_7-1.json").display()));
+    assert_eq!(
+        (&told["room_id"], &told["room_sid"], &told["room_table_id"]),
+        (&json!("room07"), &json!("RM_7"), &json!(41))
+    );
+    assert_eq!(told["input_path"], json!(dir.path().join("main/sub/room07")));
+    assert_eq!(told["file_name"], "RM_7-1_raw.mkv");
+
+    // A job, of another node's recording.
+    let room = dir.path().join("main/node_09/room01");
+    let job = job_for(&room, "rec-1_raw.mp4");
+    JobJournal::new(&state).begin(jobs::Record::new(&job, &job.encode(), None, 1)).await;
+    let (origin, told) = input("pre_transcoding", "rec-1");
+    assert_eq!(origin, format!("the job {}", state.join("jobs/rec-1.json").display()));
+    // As paths: a job names its directory with a slash behind.
+    let told_path = |told: &Value| PathBuf::from(told["input_path"].as_str().unwrap());
+    assert_eq!((told_path(&told), &told["file_name"]), (room.clone(), &json!("rec-1_raw.mp4")));
+    assert_eq!((&told["recorder_id"], &told["room_table_id"]), (&json!("node_01"), &json!(852)));
+    let (_, told) = input("post_transcoding", "rec-1");
+    assert_eq!((told_path(&told), &told["file_name"]), (room, &json!("rec-1.mp4")));
 }

@@ -309,7 +309,7 @@ async fn raw_files_of_a_reference_recorder_are_taken_even_when_cut_off() {
 #[tokio::test]
 async fn raw_files_of_every_kind_that_a_fleet_makes_become_mp4s() {
     let source = "-f lavfi -i testsrc2=s=320x180:r=30:d=4 -f lavfi -i sine=d=4:r=48000 -ac 2";
-    // PCM in a fragmented MP4 is what a reference recorder writes with an ffmpeg that can; QuickTime's kind is read alike.
+    // QuickTime's kind is read like that in a fragmented MP4, which an ffmpeg of 6 and later writes.
     let pcm = "-c:v libx264 -preset ultrafast -c:a pcm_s16le -movflags frag_keyframe+empty_moov -f mov";
     for (name, options) in [
         ("rec-1_raw.mp4", pcm),
@@ -324,6 +324,20 @@ async fn raw_files_of_every_kind_that_a_fleet_makes_become_mp4s() {
             assert_mp4(&node.mp4(), 4.0);
             node.assert_told_success();
         }
+    }
+}
+
+/// A raw file of a reference recorder on a host with ffmpeg 9.0.2, made by its options from `smptebars` and `sine`.
+#[tokio::test]
+async fn pcm_in_a_fragmented_mp4_of_a_newer_ffmpeg_is_taken() {
+    for convert in [true, false] {
+        let node = Node::new(convert);
+        let raw = node.room().join("rec-1_raw.mp4");
+        fs::copy("tests/golden/fragmented_pcm.mp4", &raw).unwrap();
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mp4"), 1).await, remove(&raw));
+        assert_mp4(&node.mp4(), 4.0);
+        assert!(measure::sound::loudness(&node.mp4()).unwrap() > 0.03);
+        node.assert_told_success();
     }
 }
 
