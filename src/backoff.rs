@@ -32,6 +32,26 @@ impl Backoff {
     }
 }
 
+/// Waits before work on a recording that failed is tried again: after the first failure, the second and any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ladder(pub [Duration; 3]);
+
+impl Ladder {
+    /// Long enough for a share to be mounted again, a script to be mended, or another node to come by.
+    pub const MINUTES: Self = Self([Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)]);
+
+    /// The wait after this many failures, counted from 1.
+    #[must_use]
+    pub fn after(&self, failures: u64) -> Duration {
+        let Self([first, second, any_other]) = *self;
+        match failures {
+            0 | 1 => first,
+            2 => second,
+            _ => any_other,
+        }
+    }
+}
+
 /// Three quarters of `wait` to the whole of it, at random.
 fn jittered(wait: Duration) -> Duration {
     // The keys of a `RandomState` are the standard library's own randomness; nothing better is needed here.
@@ -80,6 +100,12 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.wait() <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_ladder_ends_with_its_longest_wait() {
+        let waits = (0..=5).chain([u64::MAX]).map(|failures| Ladder::MINUTES.after(failures).as_secs());
+        assert_eq!(waits.collect::<Vec<_>>(), [30, 30, 120, 300, 300, 300, 300]);
     }
 
     #[test]

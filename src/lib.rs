@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use backoff::Ladder;
 use capture::rig::LiveRig;
 use capture::{browser, leftovers, owner, sandbox};
 use config::{Config, Stage};
@@ -41,7 +42,7 @@ use nats::{ConnectError, Nats};
 use protocol::request::Kind;
 use recording::driver::Surroundings;
 use recording::journal::Journal;
-use recording::publish::{self, Publisher};
+use recording::publish::Publisher;
 use recording::service::Service;
 use recording::session::Limits;
 use recording::summary::Summaries;
@@ -103,10 +104,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     courier.connect(nats.clone());
 
-    let node = Node { config, shutdown, nats, courier, tasks: TaskTracker::new(), failed: CancellationToken::new() };
+    let hooks = Hooks::start(&config.hooks, &stages(&config));
+    let (tasks, failed) = (TaskTracker::new(), CancellationToken::new());
+    let node = Node { config, shutdown, nats, courier, hooks, tasks, failed };
     node.start().await?;
     node.tasks.close();
     node.tasks.wait().await;
+    node.hooks.shutdown().await;
     node.courier.shutdown(DELIVERY_GRACE).await;
     anyhow::ensure!(!node.failed.is_cancelled(), "stopped because a part of the node has ended by itself");
     tracing::info!("stopped");
@@ -119,6 +123,7 @@ struct Node {
     shutdown: Shutdown,
     nats: Nats,
     courier: Courier,
+    hooks: Hooks,
     tasks: TaskTracker,
     failed: CancellationToken,
 }
@@ -134,12 +139,11 @@ impl Node {
         if self.config.recorder.mode.transcodes() {
             let (nats, courier) = (self.nats.clone(), self.courier.clone());
             let settings = transcode::settings::Settings::from(&self.config);
-            let hooks = Hooks::start(&self.config.hooks, &[Stage::PreTranscoding, Stage::PostTranscoding]);
+            let hooks = self.hooks.clone();
             self.vital("transcoder", async move {
                 if let Some(jobs) = nats.jobs(&drain).await {
-                    worker::run(nats, jobs, courier, hooks.clone(), settings, loads, drain, end).await;
+                    worker::run(nats, jobs, courier, hooks, settings, loads, drain, end).await;
                 }
-                hooks.shutdown().await;
             });
         }
         Ok(())
@@ -198,15 +202,11 @@ impl Node {
         let Shutdown { drain, end } = self.shutdown.clone();
         let permits = Permits::new(recorder.max_limit);
         let journal = Journal::new(&recorder.state_dir);
-        // A node that does not record any more may still have a recording to publish.
-        let hooks_needed = records || journal.has_any(Kind::Recording);
-        let stages: &[Stage] = if hooks_needed { &[Stage::PostRecording] } else { &[] };
-        let hooks = Hooks::start(&self.config.hooks, stages);
         let publisher = Publisher {
             recorder: id.clone(),
-            hooks: hooks.clone(),
+            hooks: self.hooks.clone(),
             courier: self.courier.clone(),
-            waits: publish::RETRY,
+            waits: Ladder::MINUTES,
             drain: drain.clone(),
             end: end.clone(),
         };
@@ -227,7 +227,6 @@ impl Node {
             self.tasks.spawn(async move {
                 drain.cancelled().await;
                 service.finish().await;
-                hooks.shutdown().await;
                 end.cancel();
             });
             return Ok(());
@@ -245,7 +244,6 @@ impl Node {
         let ended = end.clone();
         self.vital("requests", async move {
             service.run(requests, drain, ended.clone()).await;
-            hooks.shutdown().await;
             // The last recording is over: nothing keeps the rest of the node.
             ended.cancel();
         });
@@ -272,6 +270,16 @@ impl Node {
             shutdown.end_now();
         });
     }
+}
+
+/// The stages of a recording that this node comes to: a node that does not record any more may still have one to publish.
+fn stages(config: &Config) -> Vec<Stage> {
+    let Config { recorder, .. } = config;
+    let mut stages = Stage::of(recorder.mode);
+    if !recorder.mode.records() && Journal::new(&recorder.state_dir).has_any(Kind::Recording) {
+        stages.push(Stage::PostRecording);
+    }
+    stages
 }
 
 /// Names everything the host lacks, and what of the configuration is not heeded.

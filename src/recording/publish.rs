@@ -2,12 +2,12 @@
 //! job. A hook that fails keeps the raw file and the recording's record, and is tried again.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{Entry, Hooked, Record};
 use super::raw_file::RawFile;
+use crate::backoff::Ladder;
 use crate::config::Stage;
 use crate::delivery::courier::{Courier, Message};
 use crate::protocol::ids::RecorderId;
@@ -18,17 +18,14 @@ use crate::scripts::hooks::{HookError, Hooks};
 use crate::telemetry::redact;
 use crate::wall_clock::unix_ms;
 
-/// The waits after the first failure, the second and any other.
-pub const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
-
 /// Publishes jobs; clones share the hooks.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     pub recorder: RecorderId,
     pub hooks: Hooks,
     pub courier: Courier,
-    /// After the first failure of the hooks, the second and any other.
-    pub waits: [Duration; 3],
+    /// After a failure of the hooks.
+    pub waits: Ladder,
     /// The program is to end: a hook that runs may end, one that failed is left for the next start.
     pub drain: CancellationToken,
     /// It ends now.
@@ -61,15 +58,15 @@ impl Publisher {
                 tracing::info!("the post_recording hooks are left for the next start");
                 return false;
             };
-            let tries = entry.record().hooked.map_or(0, |hooked| hooked.failures);
-            let wait = self.waits[usize::try_from(tries).unwrap_or(usize::MAX).min(self.waits.len() - 1)];
+            let failures = entry.record().hooked.map_or(0, |hooked| hooked.failures).saturating_add(1);
+            let wait = self.waits.after(failures.into());
             tracing::error!(
-                %error, tries = tries + 1, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
+                %error, tries = failures, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
                 "the post_recording hooks failed; the raw file is kept, and no job is published before they succeed"
             );
             let last_error = redact::scrub(&error.to_string()).into_owned();
             let next_try = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            let failed = Hooked { failures: tries.saturating_add(1), last_error, next_try };
+            let failed = Hooked { failures, last_error, next_try };
             entry.update(move |record| record.hooked = Some(failed)).await;
             if self.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 tracing::info!("the post_recording hooks are left for the next start");

@@ -21,6 +21,7 @@ use super::journal::Entry;
 use super::make::{Brought, Made, Maker};
 use super::settings::Settings;
 use super::{plan, summary};
+use crate::backoff::Ladder;
 use crate::config::Stage;
 use crate::delivery::courier::Courier;
 use crate::delivery::outbox::Key;
@@ -33,9 +34,6 @@ use crate::scripts::hooks::{HookError, Hooks};
 use crate::scripts::post_processing::{self, Payload, Summary};
 use crate::storage::files;
 
-/// After the first failure, the second and any other: a share may be mounted again, or another node may have what this one
-/// lacks.
-const RETRY: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)];
 /// After a shutdown nothing is wrong with the job: the next node may take it at once.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
@@ -145,8 +143,7 @@ pub(super) async fn fail(
     tell: &dyn Tell,
 ) -> (Verdict, Option<String>) {
     let last = delivered >= of;
-    let index = usize::try_from(delivered.saturating_sub(1)).unwrap_or(usize::MAX);
-    let retry = RETRY[index.min(RETRY.len() - 1)];
+    let retry = Ladder::MINUTES.after(delivered);
     let cause = match failure {
         Failure::Stopped if last => {
             tracing::info!(delivered, "shutting down: the job's last delivery is kept for the next start");

@@ -28,8 +28,8 @@ pub struct Joined {
     /// In the order in which they follow each other.
     pub parts: Vec<JoinedPart>,
     pub left_out: Vec<LeftOut>,
-    /// Of the joined file, as measured.
-    pub duration: Duration,
+    /// The joined file, as measured.
+    pub media: Media,
     pub how: How,
 }
 
@@ -135,12 +135,12 @@ pub async fn join(parts: &[PathBuf], target: Target<'_>, cancel: &CancellationTo
         begin += piece.slot();
         part
     });
-    let joined = Joined { parts: parts.collect(), left_out, duration: made.duration, how };
+    let joined = Joined { parts: parts.collect(), left_out, media: made, how };
     for part in &joined.left_out {
         warn!(path = %part.path.display(), cause = part.cause, "this part cannot be played and is left out");
     }
     tracing::info!(into = %into.display(), parts = joined.parts.len(), left_out = joined.left_out.len(),
-        duration_s = seconds(joined.duration), how = ?how, "parts joined");
+        duration_s = seconds(joined.media.duration), how = ?how, "parts joined");
     Ok(joined)
 }
 

@@ -193,14 +193,13 @@ impl Maker<'_> {
         warn_of_replacing(&files.mp4, replaces.as_deref());
         let started = Instant::now();
         let part = Part::new(files.part.clone());
-        merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {
+        let joined = merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {
             MergeError::Join(join::JoinError::Run { source: ffmpeg::RunError::Stopped, .. }) => Failure::Stopped,
             error => Failure::of(error),
         })?;
-        let media = self.or_stop(media::measure(part.path())).await?.map_err(Failure::of)?;
-        self.or_stop(decode::check(part.path(), &media, *nice)).await?.map_err(|error| undecodable(&error))?;
+        self.or_stop(decode::check(part.path(), &joined.media, *nice)).await?.map_err(|error| undecodable(&error))?;
         let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
-        Ok(done(media, size, Some(Ran { cpu: None, wall: started.elapsed() })))
+        Ok(done(joined.media, size, Some(Ran { cpu: None, wall: started.elapsed() })))
     }
 
     /// Only missing where a hook has fetched the raw file.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use plugnmeet_recorder::backoff::Ladder;
 use plugnmeet_recorder::capture::clock::Corrections;
 use plugnmeet_recorder::capture::rig::{Break, OpenError, Rig, Summary};
 use plugnmeet_recorder::capture::watch::{PictureReport, SoundReport};
@@ -137,7 +138,7 @@ impl Node {
             recorder: me.clone(),
             hooks: Hooks::start(hooks, &[config::Stage::PostRecording]),
             courier: courier.clone(),
-            waits: [Duration::from_millis(300); 3],
+            waits: Ladder([Duration::from_millis(300); 3]),
             drain: CancellationToken::new(),
             end: CancellationToken::new(),
         };
