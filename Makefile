@@ -9,7 +9,7 @@ help: ## Show what there is
 
 demo: rust ## Install what is missing, build, and record a short meeting of a stand-in server into an MP4
 	tools/install-deps
-	cargo build --locked
+	cargo build --locked --bins --example demo
 	cargo run --locked --example demo
 
 test: rust ## Install what is missing and run every test, those with a real browser included
@@ -18,7 +18,7 @@ test: rust ## Install what is missing and run every test, those with a real brow
 
 soak: rust ## Break everything at random for half an hour while it records, and account for every recording; SOAK="--seed 7" repeats one
 	tools/install-deps
-	cargo build --locked
+	cargo build --locked --bins --example soak
 	cargo run --locked --example soak -- --minutes 30 $(SOAK)
 
 build: rust ## Build the release binary, target/release/plugnmeet-recorder
