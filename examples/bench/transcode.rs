@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::transcode::ffmpeg;
+use plugnmeet_recorder::transcode::media::{self, Media};
 use plugnmeet_recorder::transcode::progress::Progress;
 use plugnmeet_recorder::transcode::recipe::Recipe;
 use serde::Serialize;
@@ -148,10 +149,11 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
     let defaults = FfmpegOptions::post_recording(None);
     let part = dir.join("made.mp4");
     let mut made = Vec::new();
+    let [of_reference, of_ours] = [media::measure(reference).await?, media::measure(ours).await?];
     for (name, raw, recipe) in [
-        ("reference", reference, as_the_reference_does(&defaults)),
-        ("ours on the reference's raw file", reference, Recipe::convert(&defaults, true)),
-        ("ours", ours, Recipe::convert(&defaults, true)),
+        ("reference", reference, as_the_reference_does(&defaults, &of_reference)),
+        ("ours on the reference's raw file", reference, Recipe::convert(&defaults, &of_reference)),
+        ("ours", ours, Recipe::convert(&defaults, &of_ours)),
     ] {
         made.push(encode(&recipe, raw, &part, options.rounds).await.context(name)?);
     }
@@ -170,8 +172,8 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
 }
 
 /// ffmpeg with the operator's words and nothing else.
-fn as_the_reference_does(options: &FfmpegOptions) -> Recipe {
-    let mut recipe = Recipe::convert(options, true);
+fn as_the_reference_does(options: &FfmpegOptions, raw: &Media) -> Recipe {
+    let mut recipe = Recipe::convert(options, raw);
     recipe.pre_input.clone_from(&options.pre_input);
     recipe.post_input.clone_from(&options.post_input);
     recipe

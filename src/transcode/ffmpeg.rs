@@ -273,6 +273,9 @@ fn without_address(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transcode::media::Media;
+
+    const NOTHING: Media = Media { duration: Duration::ZERO, streams: Vec::new() };
 
     #[test]
     fn a_cause_is_the_end_of_what_was_said() {
@@ -302,7 +305,7 @@ mod tests {
         let (raw, part) = (dir.path().join("raw"), dir.path().join("part"));
         // Opening it for reading waits for a writer, who never comes.
         rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default(), true);
+        let recipe = Recipe::remux(&NOTHING);
         let never = CancellationToken::new();
         let spec = command(&recipe, &raw, &part);
         let run = watch(&spec, &part, |_| {}, &never, Duration::from_millis(500));
@@ -324,7 +327,7 @@ mod tests {
 
     #[test]
     fn names_reach_ffmpeg_as_files() {
-        let recipe = Recipe::convert(&crate::config::FfmpegOptions::default(), true);
+        let recipe = Recipe::remux(&NOTHING);
         let args = command(&recipe, Path::new("-i raw"), Path::new("a:b")).args;
         assert!(args.contains(&"file:-i raw".into()) && args.last() == Some(&"file:a:b".into()));
     }

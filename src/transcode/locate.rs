@@ -83,16 +83,13 @@ pub async fn locate(main_path: &Path, sought: Sought<'_>) -> Result<Facts, Locat
     let spot = search.await.unwrap_or_else(|error| {
         Err(LocateError::Root { path: main_path.to_owned(), source: io::Error::other(error) })
     })?;
-    // Read to its end: only what is really there counts against a raw file.
+    // Both read to their end: the header of a file that was cut off tells of more than there is.
     let mut mp4 = match spot.mp4 {
         Some(file) => Some(Found { size: file.size, media: words(media::measure(&file.path).await) }),
         None => None,
     };
     let raw = match spot.raw {
-        Some(file) if mp4.as_ref().is_some_and(|mp4| mp4.media.is_ok()) => {
-            Some(Found { size: file.size, media: words(media::measure(&file.path).await) })
-        }
-        Some(file) => Some(Found { size: file.size, media: words(media::probe(&file.path).await) }),
+        Some(file) => Some(Found { size: file.size, media: words(media::measure(&file.path).await) }),
         None => None,
     };
     let mp4_path = spot.root.join(&spot.dir).join(plan::mp4_name(sought.recording_id));

@@ -25,7 +25,7 @@ use super::plan::{self, Make, Plan, Rules};
 use super::progress::Progress;
 use super::recipe::Recipe;
 use super::settings::Settings;
-use super::verify::{self, Mismatch};
+use super::verify;
 use super::{join, summary};
 use crate::protocol::job::{Job, Work};
 use crate::storage::files::{self, Existing, PlaceError, Placed};
@@ -248,22 +248,9 @@ fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
 }
 
 /// Measures the unfinished result, packet by packet, against its raw file, and decodes some of it.
-async fn check(part: &Path, mut expected: verify::Expected, raw: &Path, nice: u8) -> Result<Media, Failure> {
+async fn check(part: &Path, expected: verify::Expected, raw: &Path, nice: u8) -> Result<Media, Failure> {
     let made = media::measure(part).await.map_err(Failure::of)?;
-    let mut compared = verify::compare(&made, &expected);
-    if let Err(Mismatch::Duration { .. }) = compared {
-        // The header of a raw file that was cut off tells of more than there is.
-        let header = expected.duration;
-        expected.duration = media::measure(raw).await.map_err(Failure::of)?.duration;
-        compared = verify::compare(&made, &expected);
-        tracing::warn!(
-            header_s = seconds(header),
-            packets_s = seconds(expected.duration),
-            mp4_s = seconds(made.duration),
-            "the raw file does not last as long as it says"
-        );
-    }
-    compared.map_err(Failure::of)?;
+    verify::compare(&made, &expected).map_err(Failure::of)?;
     decode::check_made(part, &made, raw, nice).await.map_err(|error| undecodable(&error))?;
     Ok(made)
 }

@@ -158,7 +158,7 @@ pub fn plan(recording_id: &RecordingId, facts: &Facts, rules: Rules<'_>) -> Plan
         (Some(Found { media: Err(cause), .. }), _) => return missing(&paths.raw, cause),
         (Some(Found { media: Ok(raw), .. }), _) => raw,
     };
-    let recipe = if rules.convert { Recipe::convert(rules.options, raw.audio().is_some()) } else { Recipe::remux(raw) };
+    let recipe = if rules.convert { Recipe::convert(rules.options, raw) } else { Recipe::remux(raw) };
     let replaces = match &facts.mp4 {
         None => None,
         Some(Found { media: Err(cause), .. }) => Some(cause.clone()),

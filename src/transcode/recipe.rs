@@ -1,5 +1,7 @@
 //! With which options ffmpeg turns a raw file into an MP4: pure.
 
+use std::time::Duration;
+
 use super::filter_delay::without_delay;
 use super::media::Media;
 use super::verify::Expected;
@@ -31,6 +33,7 @@ const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// level (ffmpeg counts blocks four pixels apart against a `frac` of those sixteen apart). That a line one pixel wide stays
 /// which is 40 levels lighter than its ground is tested.
 const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
+const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
 /// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
 const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
@@ -45,10 +48,10 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The operator's options behind ours, so that theirs win: the frames' own times unless they set the rate. `has_sound`: the
-    /// raw file has, and so it lasts to its end whatever becomes of the last pictures.
+    /// The operator's options behind ours, so that theirs win: the frames' own times unless they set the rate. `raw`: as
+    /// measured, since the last picture is shown to its end.
     #[must_use]
-    pub fn convert(options: &FfmpegOptions, has_sound: bool) -> Self {
+    pub fn convert(options: &FfmpegOptions, raw: &Media) -> Self {
         let mut pre_input = Vec::new();
         let before = without_refusal(&options.pre_input);
         let theirs = without_refusal(&options.post_input);
@@ -65,8 +68,11 @@ impl Recipe {
         let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
         if !has(&RATE_OPTIONS) && !copies {
             post_input.extend(owned(&VARIABLE_RATE));
-            if has_sound && !drops_audio && !they_filter {
+            // Without sound the file would end with the last picture that is kept.
+            let has_sound = raw.audio().is_some_and(|stream| stream.packets != Some(0)) && !drops_audio;
+            if has_sound && !they_filter && !has(&BITSTREAM_FILTERS) {
                 post_input.extend(owned(&WITHOUT_REPETITIONS));
+                post_input.extend(["-bsf:v".to_owned(), shown_to(raw.duration)]);
             }
         }
         pre_input.extend(before);
@@ -112,6 +118,15 @@ impl Recipe {
     }
 }
 
+/// The last frame lasts to the end of the raw file, of which the last repetitions may have gone: else the track of the
+/// picture would end before the sound, and some players with it.
+fn shown_to(end: Duration) -> String {
+    format!(
+        "setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\\,NOPTS)\\,max(DURATION\\,{:.6}/TB-PTS)\\,DURATION)",
+        end.as_secs_f64()
+    )
+}
+
 /// `-r:v` → `-r`.
 fn option_name(word: &str) -> &str {
     word.split(':').next().unwrap_or(word)
@@ -128,8 +143,6 @@ fn owned(words: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::media::{Stream, StreamKind};
     use super::*;
 
@@ -147,9 +160,14 @@ mod tests {
         }
     }
 
+    /// Of a raw file as this program makes it.
+    fn convert(post_input: &str) -> Recipe {
+        Recipe::convert(&options(post_input), &raw(Some("h264"), Some("pcm_s16le")))
+    }
+
     #[test]
     fn frames_keep_their_times_unless_the_operator_sets_the_rate() {
-        let times = |post_input| Recipe::convert(&options(post_input), true).post_input.contains(&"1:90000".to_owned());
+        let times = |post_input| convert(post_input).post_input.contains(&"1:90000".to_owned());
         assert!(times("-c:v libx264 -preset veryfast") && times("") && times("-c:a copy"));
         for set in [
             "-r 25",
@@ -168,17 +186,17 @@ mod tests {
 
     #[test]
     fn sound_is_filtered_in_one_thread_unless_the_operator_filters_the_picture() {
-        let one = |post_input| Recipe::convert(&options(post_input), true).pre_input == ONE_FILTER_THREAD;
+        let one = |post_input| convert(post_input).pre_input == ONE_FILTER_THREAD;
         assert!(one("") && one("-af highpass=f=200") && one("-filter:a afftdn"));
         assert!(!one("-vf scale=1280:-2") && !one("-filter:v scale=1280:-2") && !one("-filter_complex_threads 2"));
         let mut own = options("-c:v libx264");
         own.pre_input = vec!["-filter_threads".to_owned(), "4".to_owned()];
-        assert_eq!(Recipe::convert(&own, true).pre_input, own.pre_input);
+        assert_eq!(Recipe::convert(&own, &raw(Some("h264"), Some("pcm_s16le"))).pre_input, own.pre_input);
     }
 
     #[test]
     fn what_the_operators_filters_delay_is_taken_out() {
-        let line = |post_input: &str| Recipe::convert(&options(post_input), true).post_input.join(" ");
+        let line = |post_input: &str| convert(post_input).post_input.join(" ");
         for option in SOUND_FILTERS {
             assert!(line(&format!("-c:a aac {option} afftdn -y")).contains("afftdn,atrim=start=0.025"), "{option}");
         }
@@ -187,20 +205,39 @@ mod tests {
 
     #[test]
     fn a_still_picture_is_not_encoded_again_and_again_where_the_sound_tells_how_long_it_lasts() {
-        let drops = |post_input, has_sound| {
-            let recipe = Recipe::convert(&options(post_input), has_sound);
+        let drops = |post_input, has_sound: bool| {
+            let raw = raw(Some("h264"), has_sound.then_some("pcm_s16le"));
+            let recipe = Recipe::convert(&options(post_input), &raw);
             recipe.post_input.iter().any(|word| word.starts_with("mpdecimate"))
         };
         assert!(drops("-c:v libx264 -af afftdn", true) && drops("-filter:a afftdn", true));
-        for theirs in ["-vf scale=640:-2", "-filter:v fps=5", "-r 25", "-c copy", "-an", "-vn", "-filter_complex x"] {
+        for theirs in [
+            "-vf scale=640:-2",
+            "-filter:v fps=5",
+            "-r 25",
+            "-c copy",
+            "-an",
+            "-vn",
+            "-filter_complex x",
+            "-bsf:v null",
+        ] {
             assert!(!drops(theirs, true), "{theirs}");
         }
         assert!(!drops("", false));
+        let announced = Stream { kind: StreamKind::Audio, packets: Some(0), ..Stream::default() };
+        let silent = Media { streams: vec![announced], ..raw(Some("h264"), None) };
+        assert!(!Recipe::convert(&options(""), &silent).post_input.contains(&"-bsf:v".to_owned()));
+    }
+
+    #[test]
+    fn the_last_picture_is_shown_to_the_end() {
+        let line = convert("-c:v libx264").post_input.join(" ");
+        assert!(line.contains(r"-bsf:v setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\,NOPTS)\,max(DURATION\,1.000000/TB-PTS)\,DURATION)"), "{line}");
     }
 
     #[test]
     fn only_what_conflicts_is_taken_out() {
-        let recipe = Recipe::convert(&options("-r 25 -n -movflags faststart -y -f mov"), true);
+        let recipe = convert("-r 25 -n -movflags faststart -y -f mov");
         assert_eq!(recipe.post_input.join(" "), "-movie_timescale 48000 -r 25 -movflags faststart -y -f mov");
     }
 
@@ -216,7 +253,7 @@ mod tests {
     #[test]
     fn what_the_operator_drops_is_not_expected() {
         let raw = raw(Some("h264"), Some("aac"));
-        let expected = Recipe::convert(&options("-an"), true).expected(&raw);
+        let expected = Recipe::convert(&options("-an"), &raw).expected(&raw);
         assert!(expected.video && !expected.audio);
         assert!(Recipe::remux(&raw).expected(&raw).audio);
     }

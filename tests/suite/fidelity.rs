@@ -56,3 +56,16 @@ async fn a_still_picture_is_encoded_now_and_then_and_a_faint_line_at_once() {
     let drawn = made.iter().find(|(_, luma)| *luma < 228.0).unwrap().0;
     assert!((drawn - 2.0).abs() < 0.002, "{drawn} s: {made:?}");
 }
+
+#[tokio::test]
+async fn the_picture_lasts_as_long_as_the_sound_though_its_last_repetitions_are_left_out() {
+    let source = "-f lavfi -i smptebars=s=320x180:r=1:d=17 -f lavfi -i sine=d=17:r=48000";
+    let with_b_frames = "-c:v libx264 -preset veryfast -c:a aac";
+    for options in [REFERENCE_OPTIONS, with_b_frames] {
+        let [raw, made] = convert(source, options, |file: &Path| measure::probe(file).unwrap()).await;
+        let (video, sound) = (made.video().unwrap(), made.audio().unwrap());
+        assert_eq!((raw.video().unwrap().packets, video.packets), (17, 2), "{options}");
+        let (lasts, heard) = (video.duration.unwrap(), sound.duration.unwrap());
+        assert!((lasts - 17.0).abs() < 0.002 && (heard - 17.0).abs() < 0.002, "{options}: {lasts} {heard}");
+    }
+}

@@ -200,11 +200,11 @@ async fn what_is_made_plays_seeks_and_ends_in_chromium_at_the_right_times_with_e
     let dir = tempfile::tempdir().unwrap();
     let raw = dir.path().join("raw.mkv");
     record(&raw);
-    let before = media::probe(&raw).await.unwrap();
+    let before = media::measure(&raw).await.unwrap();
     let profiles = std::iter::once(None).chain(Profile::ALL.map(Some));
     let name = |profile: Option<Profile>| profile.map_or("default", Profile::as_str).to_owned();
     let mut recipes: Vec<_> = profiles
-        .map(|profile| (name(profile), Recipe::convert(&FfmpegOptions::post_recording(profile), true)))
+        .map(|profile| (name(profile), Recipe::convert(&FfmpegOptions::post_recording(profile), &before)))
         .collect();
     recipes.push(("remux".to_owned(), Recipe::remux(&before)));
     let (mut files, mut durations) = (Vec::new(), Vec::new());

@@ -582,7 +582,7 @@ async fn it_is_told_how_far_ffmpeg_is() {
     let (raw, part) = (dir.path().join("raw.mkv"), dir.path().join("part"));
     raw_like_ours(&raw);
     let (progress, mut report) = tokio::sync::watch::channel(Progress::default());
-    let recipe = Recipe::convert(&FfmpegOptions::default(), true);
+    let recipe = Recipe::convert(&FfmpegOptions::default(), &media::measure(&raw).await.unwrap());
     let total = Duration::from_secs(10);
     let task = transcode::ffmpeg::Task { recipe: &recipe, raw: &raw, total, part: &part, nice: 5 };
     let never = CancellationToken::new();
