@@ -93,11 +93,12 @@ impl Maker<'_> {
         let raw_name = self.brought.as_ref().map_or(raw_name, |brought| &brought.file_name);
         let sought = Sought { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
         let facts = self.or_stop(locate::locate(main_path, sought)).await?.map_err(Failure::of)?;
+        // Of an attempt with which this node was killed. Now, as no later step is sure to come: another node may have done the
+        // job, and removed the raw file, while this one was looking.
+        drop(Part::new(plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id).part));
         let anew = self.entry.record().steps.anew;
         match plan::plan(&info.recording_id, &facts, Rules { recorder_id, convert: *convert, anew, options: ffmpeg }) {
             Plan::AlreadyDone { paths, media, size, remove_raw } => {
-                // Of an attempt with which this node was killed; another one has done the job meanwhile.
-                drop(Part::new(paths.part.clone()));
                 tracing::info!(mp4 = %paths.mp4.display(), remove_raw, "the MP4 is there already");
                 let raw = Some(paths.raw);
                 let file_path = paths.file_path;
@@ -169,6 +170,7 @@ impl Maker<'_> {
         let brought = self.brought.as_ref().map(|brought| brought.dir.as_path());
         let files = merge::locate(main_path, paths, brought, &self.job.info.recording_id, recorder_id);
         let files = files.map_err(Failure::of)?;
+        drop(Part::new(files.part.clone()));
         let there = self.or_stop(merge::existing(&files, *nice)).await?;
         let done = |media, size, ran| Made {
             mp4: files.mp4.clone(),
@@ -181,7 +183,6 @@ impl Maker<'_> {
         };
         let replaces = match there {
             Some(Ok(media)) => {
-                drop(Part::new(files.part.clone()));
                 let size = tokio::fs::metadata(&files.mp4).await.map_err(Failure::of)?.len();
                 tracing::info!(mp4 = %files.mp4.display(), "the merged MP4 is there already");
                 return Ok(done(media, size, None));

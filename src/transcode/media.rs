@@ -105,7 +105,7 @@ pub async fn probe(path: &Path) -> Result<Media, ProbeError> {
     let (streams, duration) = headers(path).await?;
     let duration = match duration {
         Some(duration) => duration,
-        None => packets(path).await?.0,
+        None => packets(path, &streams).await?.0,
     };
     Ok(Media { duration, streams })
 }
@@ -117,7 +117,7 @@ pub async fn probe(path: &Path) -> Result<Media, ProbeError> {
 /// As [`probe`].
 pub async fn measure(path: &Path) -> Result<Media, ProbeError> {
     let (mut streams, _) = headers(path).await?;
-    let (duration, counts) = packets(path).await?;
+    let (duration, counts) = packets(path, &streams).await?;
     for (index, stream) in streams.iter_mut().enumerate() {
         stream.packets = Some(counts.get(index).copied().unwrap_or_default());
     }
@@ -256,16 +256,16 @@ fn lasting(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
 }
 
-/// From the first packet's start to the last one's end, and how many packets each stream has.
-async fn packets(path: &Path) -> Result<(Duration, Vec<u64>), ProbeError> {
+/// How long the packets of `streams` last, and how many each stream has.
+async fn packets(path: &Path, streams: &[Stream]) -> Result<(Duration, Vec<u64>), ProbeError> {
     let show = ["-show_entries", "packet=stream_index,pts_time,dts_time,duration_time", "-of", "csv=p=0"];
     let mut child = process::spawn(&ffprobe(path, &show)).await?;
-    let mut span = Span::default();
+    let mut spans = Spans::default();
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::with_capacity(64 << 10, stdout).lines();
         loop {
             match tokio::time::timeout(PROBE_DEADLINE, lines.next_line()).await {
-                Ok(Ok(Some(line))) => span.packet(&line),
+                Ok(Ok(Some(line))) => spans.packet(&line),
                 // What ffprobe cannot write down it cannot have read: its exit code tells.
                 Ok(Ok(None) | Err(_)) => break,
                 Err(_) => return Err(give_up(child, path).await),
@@ -273,9 +273,10 @@ async fn packets(path: &Path) -> Result<(Duration, Vec<u64>), ProbeError> {
         }
     }
     let ended = finish(child, path).await;
+    let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
     // A file that is cut off in the middle of a packet plays up to there all the same.
-    match (span.seconds().and_then(lasting), ended) {
-        (Some(duration), _) => Ok((duration, span.counts)),
+    match (spans.seconds(&kinds).and_then(lasting), ended) {
+        (Some(duration), _) => Ok((duration, spans.counts())),
         (None, Err(error)) => Err(error),
         (None, Ok(())) => Err(ProbeError::Empty(path.to_owned())),
     }
@@ -284,33 +285,53 @@ async fn packets(path: &Path) -> Result<(Duration, Vec<u64>), ProbeError> {
 /// More streams than any file has that is of use here; the packets of further ones are not counted.
 const STREAMS_LIMIT: usize = 64;
 
-/// The time that a file's packets cover, in seconds, and how many each stream has.
+/// What is known of the packets of each stream.
 #[derive(Default)]
+struct Spans(Vec<Span>);
+
+/// The packets of one stream, in seconds.
+#[derive(Clone, Copy, Default)]
 struct Span {
-    time: Option<(f64, f64)>,
-    counts: Vec<u64>,
+    count: u64,
+    /// When the first one begins, when the last one does, and when the last one ends.
+    times: Option<(f64, f64, f64)>,
 }
 
-impl Span {
+impl Spans {
     /// Takes a line `stream_index,pts_time,dts_time,duration_time`, each a number or `N/A`.
     fn packet(&mut self, line: &str) {
         let (stream, line) = line.split_once(',').unwrap_or((line, ""));
-        if let Some(stream) = stream.trim().parse::<usize>().ok().filter(|stream| *stream < STREAMS_LIMIT) {
-            if self.counts.len() <= stream {
-                self.counts.resize(stream + 1, 0);
-            }
-            self.counts[stream] += 1;
+        let Some(stream) = stream.trim().parse::<usize>().ok().filter(|stream| *stream < STREAMS_LIMIT) else { return };
+        if self.0.len() <= stream {
+            self.0.resize(stream + 1, Span::default());
         }
+        let span = &mut self.0[stream];
+        span.count += 1;
         let mut fields = line.trim().split(',').map(|field| field.parse::<f64>().ok().filter(|time| time.is_finite()));
         let (pts, dts, duration) = (fields.next().flatten(), fields.next().flatten(), fields.next().flatten());
-        let Some(start) = pts.or(dts) else { return };
-        let end = start + duration.unwrap_or(0.0).max(0.0);
-        let (first, last) = self.time.unwrap_or((start, end));
-        self.time = Some((first.min(start), last.max(end)));
+        let Some(begin) = pts.or(dts) else { return };
+        let end = begin + duration.unwrap_or(0.0).max(0.0);
+        let (first, last, ends) = span.times.unwrap_or((begin, begin, end));
+        span.times = Some((first.min(begin), last.max(begin), ends.max(end)));
     }
 
-    fn seconds(&self) -> Option<f64> {
-        self.time.map(|(first, last)| last - first)
+    /// From the first packet to the end of the last one, given the streams' kinds. Beside sound a picture lasts to its last
+    /// frame: how long that one is to be shown is only said, and can be said of a film that was cut off.
+    fn seconds(&self, kinds: &[StreamKind]) -> Option<f64> {
+        let kind = |index: usize| kinds.get(index).copied().unwrap_or(StreamKind::Other);
+        let times = |(index, span): (usize, &Span)| span.times.map(|times| (kind(index), times));
+        let all: Vec<_> = self.0.iter().enumerate().filter_map(times).collect();
+        let is_heard = all.iter().any(|(kind, _)| *kind == StreamKind::Audio);
+        let ends = all.iter().map(|(kind, (_, last, ends))| match kind {
+            StreamKind::Video if is_heard => *last,
+            _ => *ends,
+        });
+        let first = all.iter().map(|(_, (first, ..))| *first).reduce(f64::min)?;
+        Some(ends.reduce(f64::max)? - first)
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        self.0.iter().map(|span| span.count).collect()
     }
 }
 
@@ -346,7 +367,7 @@ mod tests {
 
     #[test]
     fn packets_span_from_the_first_start_to_the_last_end() {
-        let mut span = Span::default();
+        let mut spans = Spans::default();
         for line in [
             "0,N/A,N/A,N/A",
             "1,0.500000,0.4,0.040000",
@@ -356,10 +377,18 @@ mod tests {
             "",
             "99,inf,1,1",
         ] {
-            span.packet(line);
+            spans.packet(line);
         }
-        assert_eq!(span.seconds(), Some(1.5));
-        assert_eq!(span.counts, [1, 2, 0, 1]);
-        assert_eq!(Span::default().seconds(), None);
+        let (video, audio) = (StreamKind::Video, StreamKind::Audio);
+        assert_eq!(spans.seconds(&[]), Some(1.5));
+        assert_eq!(spans.seconds(&[audio, video]), Some(1.5), "no sound is in it");
+        assert_eq!(
+            spans.seconds(&[video, video, audio, audio]),
+            Some(1.0),
+            "its last frame begins at 1.0, the sound ends at 1.5"
+        );
+        assert_eq!(spans.seconds(&[video, audio]), Some(1.5));
+        assert_eq!(spans.counts(), [1, 2, 0, 1]);
+        assert_eq!(Spans::default().seconds(&[video]), None);
     }
 }

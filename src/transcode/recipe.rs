@@ -20,9 +20,17 @@ const EXACT_DURATION: [&str; 2] = ["-movie_timescale", "48000"];
 /// The filters of the sound wake a thread for every 20 to 40 ms of it and wait for it, which is a tenth of what sound
 /// costs (measured: README). What comes out is the same, to the byte.
 const ONE_FILTER_THREAD: [&str; 2] = ["-filter_threads", "1"];
-/// Filters of the picture are worth their threads, and who sets these has thought of it.
-const FILTER_OPTIONS: [&str; 6] =
-    ["-vf", "-filter", "-filter_complex", "-lavfi", "-filter_threads", "-filter_complex_threads"];
+/// Filters of the picture are worth their threads, and who sets these has thought of it. Frames that stay with a graphics card
+/// (the last one) are out of reach for our own filter.
+const FILTER_OPTIONS: [&str; 7] = [
+    "-vf",
+    "-filter",
+    "-filter_complex",
+    "-lavfi",
+    "-filter_threads",
+    "-filter_complex_threads",
+    "-hwaccel_output_format",
+];
 /// Whose value is the filters of the sound.
 const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// A picture that stands still is recorded once a second and, by a reference recorder, 30 times; every repetition costs as much
@@ -33,6 +41,10 @@ const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// level (ffmpeg counts blocks four pixels apart against a `frac` of those sixteen apart). That a line one pixel wide stays
 /// which is 40 levels lighter than its ground is tested.
 const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
+/// Encoders count frames from one keyframe to the next, libx264 up to 250; of slides that would be minutes. A player that seeks
+/// to keyframes finds one at least as often as in a film of a constant rate (8.3 s at 30 frames a second), or at the next frame.
+const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
+const KEYFRAME_OPTIONS: [&str; 3] = ["-force_key_frames", "-g", "-keyint_min"];
 const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
 /// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
@@ -68,6 +80,9 @@ impl Recipe {
         let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
         if !has(&RATE_OPTIONS) && !copies {
             post_input.extend(owned(&VARIABLE_RATE));
+            if !has(&KEYFRAME_OPTIONS) && !theirs.iter().any(|word| word.contains("keyint=")) {
+                post_input.extend(owned(&KEYFRAMES));
+            }
             // Without sound the file would end with the last picture that is kept.
             let has_sound = raw.audio().is_some_and(|stream| stream.packets != Some(0)) && !drops_audio;
             if has_sound && !they_filter && !has(&BITSTREAM_FILTERS) {
@@ -224,9 +239,21 @@ mod tests {
             assert!(!drops(theirs, true), "{theirs}");
         }
         assert!(!drops("", false));
+        let card = FfmpegOptions { pre_input: vec!["-hwaccel_output_format".into(), "cuda".into()], ..options("") };
+        let kept = Recipe::convert(&card, &raw(Some("h264"), Some("pcm_s16le"))).post_input;
+        assert!(!kept.contains(&"-vf".to_owned()), "{kept:?}");
         let announced = Stream { kind: StreamKind::Audio, packets: Some(0), ..Stream::default() };
         let silent = Media { streams: vec![announced], ..raw(Some("h264"), None) };
         assert!(!Recipe::convert(&options(""), &silent).post_input.contains(&"-bsf:v".to_owned()));
+    }
+
+    #[test]
+    fn keyframes_are_at_most_some_seconds_apart_unless_the_operator_says_how_far() {
+        let ours = |post_input| convert(post_input).post_input.contains(&"-force_key_frames".to_owned());
+        assert!(ours("-c:v libx264 -preset slow") && ours(""));
+        for theirs in ["-g 300", "-x264-params keyint=120:scenecut=0", "-x264opts keyint=60", "-r 25", "-c copy"] {
+            assert!(!ours(theirs), "{theirs}");
+        }
     }
 
     #[test]

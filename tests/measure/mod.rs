@@ -121,6 +121,8 @@ pub fn probe(path: &Path) -> anyhow::Result<MediaInfo> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Packet {
     pub is_video: bool,
+    /// Decoding can begin here.
+    pub is_key: bool,
     /// Seconds.
     pub at: f64,
     /// Where in the file it is said to be, in bytes: for Matroska, where its block begins.
@@ -132,13 +134,14 @@ pub struct Packet {
 /// Every packet of a file, also of one that was cut off.
 pub fn packets(path: &Path) -> anyhow::Result<Vec<Packet>> {
     let json = run("ffprobe", path, |command| {
-        let entries = "packet=codec_type,pts_time,pos,size";
+        let entries = "packet=codec_type,flags,pts_time,pos,size";
         command.args(["-v", "error", "-show_packets", "-show_entries", entries, "-of", "json"]).arg(path);
     })?;
     let found: Value = serde_json::from_slice(&json.stdout)?;
     let packet = |packet: &Value| {
         Some(Packet {
             is_video: packet["codec_type"] == "video",
+            is_key: packet["flags"].as_str().is_some_and(|flags| flags.starts_with('K')),
             at: number(&packet["pts_time"])?,
             pos: number(&packet["pos"])?,
             size: number(&packet["size"])?,

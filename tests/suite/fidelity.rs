@@ -58,6 +58,18 @@ async fn a_still_picture_is_encoded_now_and_then_and_a_faint_line_at_once() {
 }
 
 #[tokio::test]
+async fn there_is_a_keyframe_every_few_seconds_of_a_picture_that_hardly_changes() {
+    let source = "-f lavfi -i testsrc=s=320x180:r=1:d=40 -f lavfi -i sine=d=40:r=48000";
+    let keyframes = |file: &Path| {
+        let packets = measure::packets(file).unwrap();
+        packets.iter().filter(|packet| packet.is_video && packet.is_key).map(|packet| packet.at).collect::<Vec<_>>()
+    };
+    let [_, made] = convert(source, REFERENCE_OPTIONS, keyframes).await;
+    assert!(made.len() >= 5 && made[0] < 0.01, "{made:?}");
+    assert!(made.windows(2).all(|pair| pair[1] - pair[0] < 8.1) && made[made.len() - 1] > 31.9, "{made:?}");
+}
+
+#[tokio::test]
 async fn the_picture_lasts_as_long_as_the_sound_though_its_last_repetitions_are_left_out() {
     let source = "-f lavfi -i smptebars=s=320x180:r=1:d=17 -f lavfi -i sine=d=17:r=48000";
     let with_b_frames = "-c:v libx264 -preset veryfast -c:a aac";

@@ -465,6 +465,8 @@ async fn garbage_fails_with_a_cause_and_is_kept() {
     let node = Node::new(true);
     let raw = node.room().join("rec-1_raw.mkv");
     fs::write(&raw, "this is no recording\n".repeat(1000)).unwrap();
+    // What this node was writing when it was killed goes, whatever comes of the job now.
+    fs::write(node.room().join(".rec-1.mp4.node_02.part"), "half of it").unwrap();
     let job = job_for(&node.room(), "rec-1_raw.mkv");
     assert_eq!(node.run(&job, 1).await, Verdict::Again(Duration::from_secs(30)));
     assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
