@@ -101,7 +101,7 @@ pub async fn run(
         }
         let started = Instant::now();
         let ended = run_one(script, payload, recording, limit, cancel).await;
-        let seconds = started.elapsed().as_secs_f32();
+        let seconds = crate::telemetry::seconds(started.elapsed());
         match ended {
             Ok(()) => {
                 tracing::info!(script = %script.display(), seconds, "post-processing script done");

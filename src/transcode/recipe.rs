@@ -251,7 +251,14 @@ mod tests {
     fn keyframes_are_at_most_some_seconds_apart_unless_the_operator_says_how_far() {
         let ours = |post_input| convert(post_input).post_input.contains(&"-force_key_frames".to_owned());
         assert!(ours("-c:v libx264 -preset slow") && ours(""));
-        for theirs in ["-g 300", "-x264-params keyint=120:scenecut=0", "-x264opts keyint=60", "-r 25", "-c copy"] {
+        for theirs in [
+            "-g 300",
+            "-keyint_min 300",
+            "-x264-params keyint=120:scenecut=0",
+            "-x264opts keyint=60",
+            "-r 25",
+            "-c copy",
+        ] {
             assert!(!ours(theirs), "{theirs}");
         }
     }
