@@ -43,6 +43,7 @@ use protocol::request::Kind;
 use recording::driver::Surroundings;
 use recording::journal::Journal;
 use recording::publish::Publisher;
+use recording::room::RoomClient;
 use recording::service::Service;
 use recording::session::Limits;
 use recording::summary::Summaries;
@@ -215,6 +216,7 @@ impl Node {
             courier: self.courier.clone(),
             publisher,
             summaries: Summaries::new(&recorder.state_dir),
+            room: RoomClient::new(&self.config.server)?,
             limits: Limits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
         };
         let sandbox = records && chrome_sandbox(&self.config).await;

@@ -6,7 +6,7 @@ use crate::capture::encoder_options::Target;
 use crate::capture::owner;
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::config::Config;
-use crate::protocol::ids::InvalidName;
+use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{Output, RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
 use crate::recording::service::Plan;
@@ -26,8 +26,8 @@ impl Rigs {
     }
 
     /// The meeting page (PROTOCOL 4); the token goes in as it is, with whatever follows it.
-    fn url(&self, start: &Start) -> String {
-        let token = start.access_token.expose();
+    fn url(&self, token: &AccessToken) -> String {
+        let token = token.expose();
         match &self.config.server.join_host {
             Some(join_host) => format!("{join_host}{token}"),
             None => format!("{}/?access_token={token}", self.config.server.host),
@@ -35,7 +35,7 @@ impl Rigs {
     }
 
     /// Beside the logs, or beside the raw files where there is no log file.
-    fn screenshot(&self, start: &Start) -> PathBuf {
+    fn screenshot_path(&self, start: &Start) -> PathBuf {
         let log_dir = self.config.log.file.as_deref().and_then(Path::parent);
         let dir = log_dir.unwrap_or(&self.config.recorder.temporary_dir);
         dir.join(format!("{}-{}.png", start.info.recording_id, start.kind().as_str()))
@@ -43,13 +43,13 @@ impl Rigs {
 }
 
 impl Plan<LiveRig> for Rigs {
-    fn rig(&self, start: &Start, part: Option<&Path>) -> RigSpec {
+    fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> RigSpec {
         let (target, ffmpeg) = match &start.output {
             Output::Rtmp(url) => (Target::Rtmp(url.clone()), &self.config.ffmpeg.rtmp),
             Output::File => (Target::File(part.map(Path::to_owned).unwrap_or_default()), &self.config.ffmpeg.recording),
         };
         RigSpec {
-            url: self.url(start),
+            url: self.url(token),
             target,
             ffmpeg: ffmpeg.clone(),
             chrome: self.config.chrome.clone(),
@@ -57,9 +57,13 @@ impl Plan<LiveRig> for Rigs {
             size: (self.config.recorder.width, self.config.recorder.height),
             dpi: self.config.recorder.dpi,
             silence_warning: self.config.recorder.silence_warning,
-            screenshot: self.screenshot(start),
+            screenshot: self.screenshot_path(start),
             owner: owner::name(&self.config.recorder.state_dir),
         }
+    }
+
+    fn screenshot(&self, start: &Start) -> Option<PathBuf> {
+        Some(self.screenshot_path(start))
     }
 
     fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName> {

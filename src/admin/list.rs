@@ -30,7 +30,9 @@ pub fn recordings(state: &State, format: &ListFormat, now: u64) -> Result<String
             rows.push(match read {
                 Ok(Recording { info, record, sizes }) => {
                     // No row holds it, but the cause of a break may quote an address that does.
-                    secrets.extend(record.start().ok().map(|start| redact::register(start.access_token.expose())));
+                    secrets.extend(
+                        record.start().ok().and_then(|start| Some(redact::register(start.access.sent()?.expose()))),
+                    );
                     RecordingRow::new(kind, &info, &record, &sizes, &state.temporary_dir, moment(state, now))
                 }
                 Err(why) => RecordingRow::unreadable(kind, id, &why),

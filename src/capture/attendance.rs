@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::browser::inspect;
 use super::family::Family;
-use super::page::{self, Break, Presence};
+use super::page::{self, Break, PageState, Presence};
 use super::pulse::Pulse;
 use crate::process::Tail;
 
@@ -25,11 +25,32 @@ const ASK_AGAIN: Duration = Duration::from_millis(1500);
 /// How long after a crash Chrome may take to say what of: it tells the page first, and then everybody.
 const CRASH_LIMIT: Duration = Duration::from_millis(500);
 
+/// How a page ended, or that it left the meeting.
+#[derive(Clone, Debug)]
+pub struct PageEnd {
+    pub found: Break,
+    /// When the error page took the meeting's place, where it did: at the latest then.
+    pub left_at: Option<Instant>,
+}
+
+impl From<Break> for PageEnd {
+    fn from(found: Break) -> Self {
+        Self { found, left_at: None }
+    }
+}
+
+/// When the error page took the meeting's place, as a page says that was asked at this time. (It looked a moment later, and
+/// so may have left a moment later: what is cut off is never too little.)
+pub fn left_at(asked: Instant, state: &PageState) -> Option<Instant> {
+    let since = Duration::try_from_secs_f64(state.error.as_ref()?.since_ms? / 1e3).ok()?;
+    asked.checked_sub(since)
+}
+
 /// Crashes of all pages, with what each died of.
 pub type Crashes = EventStream<target::EventTargetCrashed>;
 
 /// Waits for the page to crash or to be closed. `log`: what Chrome has said last.
-pub async fn watch_life(page: Page, reports: Option<Crashes>, log: Tail, found: watch::Sender<Option<Break>>) {
+pub async fn watch_life(page: Page, reports: Option<Crashes>, log: Tail, found: watch::Sender<Option<PageEnd>>) {
     let crashed = async {
         match page.event_listener::<inspector::EventTargetCrashed>().await {
             Ok(mut events) => events.next().await.is_some(),
@@ -52,7 +73,7 @@ pub async fn watch_life(page: Page, reports: Option<Crashes>, log: Tail, found: 
             _ => "the meeting page was closed".to_owned(),
         },
     };
-    tell(&found, Break::of(cause));
+    tell(&found, Break::of(cause).into());
 }
 
 /// What Chrome says of this page's crash, which it may have said already.
@@ -70,7 +91,7 @@ async fn died_of(page: &Page, reports: Option<Crashes>) -> Option<target::EventT
 }
 
 /// What was found first is the cause: an error page may be closed as well.
-fn tell(found: &watch::Sender<Option<Break>>, news: Break) {
+fn tell(found: &watch::Sender<Option<PageEnd>>, news: PageEnd) {
     found.send_if_modified(|found| {
         let is_first = found.is_none();
         found.get_or_insert(news);
@@ -79,7 +100,7 @@ fn tell(found: &watch::Sender<Option<Break>>, news: Break) {
 }
 
 /// Looks at the page once a second for as long as it is in the meeting.
-pub async fn watch_meeting(page: Page, family: Option<Family>, found: watch::Sender<Option<Break>>) {
+pub async fn watch_meeting(page: Page, family: Option<Family>, found: watch::Sender<Option<PageEnd>>) {
     let began = Instant::now();
     let mut presence = Presence::begin(Duration::ZERO);
     let left = loop {
@@ -92,13 +113,20 @@ pub async fn watch_meeting(page: Page, family: Option<Family>, found: watch::Sen
 }
 
 /// Asks the page until it answers, or it is clear that it will not. A late answer counts as well as one in time.
-async fn look(page: &Page, family: Option<Family>, began: Instant, presence: &mut Presence) -> Option<Break> {
-    let mut answers = FuturesUnordered::from_iter([inspect(page, page::ANSWER_LIMIT)]);
+async fn look(page: &Page, family: Option<Family>, began: Instant, presence: &mut Presence) -> Option<PageEnd> {
+    let ask = || {
+        let asked = Instant::now();
+        async move { Some((asked, inspect(page, page::ANSWER_LIMIT).await?)) }
+    };
+    let mut answers = FuturesUnordered::from_iter([ask()]);
     let mut asked = Instant::now();
     loop {
         tokio::select! {
             biased;
-            Some(Some(state)) = answers.next() => return presence.look(began.elapsed(), &state),
+            Some(Some((asked, state))) = answers.next() => {
+                let found = presence.look(began.elapsed(), &state)?;
+                return Some(PageEnd { found, left_at: left_at(asked, &state) });
+            }
             () = tokio::time::sleep(PULSE_POLL) => {
                 let pulse = match family {
                     // A host may have thousands of processes, and this one is in trouble.
@@ -106,11 +134,11 @@ async fn look(page: &Page, family: Option<Family>, began: Instant, presence: &mu
                     None => None,
                 };
                 if let Some(hangs) = presence.wait(began.elapsed(), pulse) {
-                    return Some(hangs);
+                    return Some(hangs.into());
                 }
                 if asked.elapsed() >= ASK_AGAIN {
                     asked = Instant::now();
-                    answers.push(inspect(page, page::ANSWER_LIMIT));
+                    answers.push(ask());
                 }
             }
         }

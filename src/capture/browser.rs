@@ -18,9 +18,10 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::attendance::{self, PageEnd};
 use super::family::{Family, Process};
 use super::page::{self, Break, PageState, Step};
-use super::{PartError, attendance, owner};
+use super::{PartError, owner};
 use crate::config::{ChromeConfig, ChromeFlag};
 use crate::process::{self, Child};
 
@@ -37,6 +38,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// What a look at the page may take on the way into the meeting; it comes again.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// What the last look at it may take, when the recording ends.
+const LAST_LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A running Chrome with one page.
 #[derive(Debug)]
@@ -50,10 +53,10 @@ pub struct Browser {
     page: Page,
     _handler: AbortOnDropHandle<()>,
     /// Why the page ended, once it has.
-    ended: watch::Receiver<Option<Break>>,
+    ended: watch::Receiver<Option<PageEnd>>,
     /// Watches the page's life, and once it is in the meeting what it shows.
     watches: Vec<AbortOnDropHandle<()>>,
-    found: watch::Sender<Option<Break>>,
+    found: watch::Sender<Option<PageEnd>>,
 }
 
 /// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
@@ -219,6 +222,9 @@ impl Browser {
             }
             match page::step(&state, joined, started.elapsed(), in_meeting.map(|since| since.elapsed())) {
                 Step::Ready => {
+                    if evaluate::<()>(&page, page::NOTE_DEPARTURE, LOOK_LIMIT).await.is_none() {
+                        tracing::debug!("the page does not note when it leaves: its error page may be recorded");
+                    }
                     let painted = evaluate::<bool>(&page, page::PAINTED, Duration::from_millis(500));
                     if painted.await.is_none() {
                         tracing::debug!("the page does not say that it has painted");
@@ -233,9 +239,9 @@ impl Browser {
                     joined = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.is_some();
                 }
                 Step::Wait => tokio::time::sleep(JOIN_POLL).await,
-                Step::Fail(Break { cause, over }) => {
+                Step::Fail(Break { cause, page }) => {
                     let why = load_error.flatten().map(|error| format!(" ({error})")).unwrap_or_default();
-                    return Err(Break { cause: format!("{cause}{why}"), over });
+                    return Err(Break { cause: format!("{cause}{why}"), page });
                 }
             }
         }
@@ -247,16 +253,26 @@ impl Browser {
         let found = tokio::select! {
             biased;
             exit = self.child.wait() => return chrome(exit),
-            found = self.ended.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
+            end = self.ended.wait_for(Option::is_some) => end.ok().and_then(|end| Some(end.as_ref()?.found.clone())),
         };
-        if let Some(over) = found.as_ref().filter(|found| found.over) {
-            return over.clone();
+        if let Some(left) = found.as_ref().filter(|found| found.page.is_some()) {
+            return left.clone();
         }
         // The page goes first when all of Chrome does: the better cause may be a moment away.
         match tokio::time::timeout(Duration::from_millis(300), self.child.wait()).await {
             Ok(exit) => chrome(exit),
             Err(_) => found.unwrap_or_else(|| Break::of("the connection to Chrome was lost")),
         }
+    }
+
+    /// When the page left the meeting for its error page, as far as is known now; asks the page where that has not been
+    /// noticed yet.
+    pub async fn left_at(&self) -> Option<Instant> {
+        if let Some(end) = self.ended.borrow().as_ref() {
+            return end.left_at;
+        }
+        let asked = Instant::now();
+        attendance::left_at(asked, &inspect(&self.page, LAST_LOOK_LIMIT).await?)
     }
 
     /// Ends Chrome, in good order if it still listens, so that the room sees its guest leave; at once where it is known

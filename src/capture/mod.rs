@@ -14,6 +14,7 @@ pub mod damage;
 pub mod display;
 pub mod encoder;
 pub mod encoder_options;
+pub mod error_page;
 pub mod family;
 pub mod leftovers;
 pub mod losses;

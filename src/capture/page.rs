@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error_page::{ErrorPage, Meaning};
 use super::pulse::{Pulse, Vigil};
 
 /// The longest the page may take to reach the meeting.
@@ -28,15 +29,33 @@ pub const INSPECT: &str = r"(() => {
     const find = (selector) => document.querySelector(selector);
     const error = find('div#errorPage');
     const button = find('button#listenOnlyJoin');
+    const left = document[Symbol.for('plugnmeet-recorder')]?.left ?? null;
     return {
         failed: location.protocol === 'chrome-error:',
-        error: error ? error.innerText : null,
+        error: error && {
+            text: error.innerText,
+            asks: error.querySelector('input') !== null,
+            since_ms: left === null ? null : performance.now() - left,
+        },
         dialog: find('div#startupJoinModal') !== null,
         button: button !== null,
         enabled: button !== null && !button.disabled,
         main: find('div#main-area') !== null,
         videos: [...document.querySelectorAll('video')].every((video) => video.readyState >= 2),
     };
+})()";
+
+/// Has the page remember when it left the meeting for its error page, to the millisecond: [`INSPECT`] comes by once a second,
+/// and until then the error page is recorded. The note is kept under a symbol, where no code of the page looks.
+pub const NOTE_DEPARTURE: &str = r"(() => {
+    const key = Symbol.for('plugnmeet-recorder');
+    if (document[key]) return;
+    const note = document[key] = { left: null, gone: null };
+    const shown = (id) => document.getElementById(id) !== null;
+    new MutationObserver(() => {
+        note.gone = shown('main-area') ? null : note.gone ?? performance.now();
+        note.left = shown('errorPage') ? note.left ?? note.gone ?? performance.now() : null;
+    }).observe(document, { childList: true, subtree: true });
 })()";
 
 /// Joins, as a listener; the pointer stays where it is.
@@ -46,13 +65,13 @@ pub const JOIN: &str = "document.querySelector('button#listenOnlyJoin').click()"
 pub const PAINTED: &str = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
 
 /// What the page shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an element that is there or not")]
 pub struct PageState {
     /// Chrome shows its own error page.
     pub failed: bool,
-    /// All text of the meeting's error page.
-    pub error: Option<String>,
+    /// The meeting's error page.
+    pub error: Option<ErrorPage>,
     pub dialog: bool,
     pub button: bool,
     pub enabled: bool,
@@ -66,20 +85,20 @@ pub struct PageState {
 pub struct Break {
     /// For the operator, and as the cause for the user.
     pub cause: String,
-    /// The meeting has ended for us: its page shows its error page (PROTOCOL 4). All else may be tried anew.
-    pub over: bool,
+    /// The page shows its error page, which means this. `None`: a part of the capture has failed.
+    pub page: Option<Meaning>,
 }
 
 impl Break {
     /// The meeting goes on without us.
     pub fn of(cause: impl std::fmt::Display) -> Self {
-        Self { cause: cause.to_string(), over: false }
+        Self { cause: cause.to_string(), page: None }
     }
 
-    /// By the error page, all of whose text this is.
+    /// By the error page.
     #[must_use]
-    pub fn over(text: &str) -> Self {
-        Self { cause: error_cause(text), over: true }
+    pub fn by(page: &ErrorPage) -> Self {
+        Self { cause: page.cause(), page: Some(page.meaning()) }
     }
 }
 
@@ -97,8 +116,8 @@ pub enum Step {
 /// Decides how to go on. `waited`: since the page was asked for; `in_meeting`: since `#main-area` was first seen.
 #[must_use]
 pub fn step(state: &PageState, joined: bool, waited: Duration, in_meeting: Option<Duration>) -> Step {
-    if let Some(text) = &state.error {
-        return Step::Fail(Break::over(text));
+    if let Some(page) = &state.error {
+        return Step::Fail(Break::by(page));
     }
     if let Some(since) = in_meeting.filter(|_| state.main) {
         return if state.videos || since >= VIDEO_LIMIT { Step::Ready } else { Step::Wait };
@@ -150,8 +169,8 @@ impl Presence {
     pub fn look(&mut self, now: Duration, state: &PageState) -> Option<Break> {
         (self.answered, self.looked) = (now, now);
         self.vigil.answered();
-        if let Some(text) = &state.error {
-            return Some(Break::over(text));
+        if let Some(page) = &state.error {
+            return Some(Break::by(page));
         }
         if state.main {
             self.seen = now;
@@ -200,22 +219,6 @@ pub fn crash_cause(end: Option<(&str, i64)>, last_lines: &[String]) -> String {
     }
 }
 
-/// The error page's own words: its heading, a colon, its text.
-#[must_use]
-pub fn error_cause(text: &str) -> String {
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .filter(|line| !line.is_empty())
-        .collect();
-    let cause = match lines.split_first() {
-        None => "the meeting shows an error page without text".to_owned(),
-        Some((heading, [])) => heading.clone(),
-        Some((heading, text)) => format!("{heading}: {}", text.join(" ")),
-    };
-    cause.chars().take(CAUSE_LIMIT).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,19 +250,15 @@ mod tests {
         assert_eq!(step(&meeting, true, SECOND, Some(VIDEO_LIMIT)), Step::Ready);
     }
 
+    fn error(text: &str) -> Option<ErrorPage> {
+        Some(ErrorPage { text: text.into(), ..ErrorPage::default() })
+    }
+
     #[test]
     fn an_error_page_ends_it_in_its_own_words() {
-        let refused = PageState {
-            error: Some("  Session ended \n\n The room was  closed\nby its host.\n".into()),
-            main: true,
-            ..state()
-        };
-        assert_eq!(
-            step(&refused, true, SECOND, Some(SECOND)),
-            Step::Fail(Break { cause: "Session ended: The room was closed by its host.".into(), over: true })
-        );
-        assert_eq!(error_cause(""), "the meeting shows an error page without text");
-        assert_eq!(error_cause(&"x".repeat(5_000)).len(), CAUSE_LIMIT);
+        let refused = PageState { error: error("Session ended\nThe room was closed."), main: true, ..state() };
+        let found = Break { cause: "Session ended: The room was closed.".into(), page: Some(Meaning::Unclear) };
+        assert_eq!(step(&refused, true, SECOND, Some(SECOND)), Step::Fail(found));
     }
 
     #[test]
@@ -289,7 +288,8 @@ mod tests {
         let at = Duration::from_secs;
         let meeting = PageState { main: true, ..state() };
         let mut presence = Presence::begin(at(0));
-        let says = |found: Option<Break>, text| found.is_some_and(|found| !found.over && found.cause.contains(text));
+        let says =
+            |found: Option<Break>, text| found.is_some_and(|found| found.page.is_none() && found.cause.contains(text));
         assert_eq!(presence.look(at(5), &meeting), None);
         // A short absence is a reconnect, and a late answer an overloaded host.
         assert_eq!(presence.look(at(24), &state()), None);
@@ -300,9 +300,9 @@ mod tests {
         assert!(says(presence.wait(at(54), None), "has not answered for 15 s"));
         let mut presence = Presence::begin(at(0));
         assert!(says(presence.look(at(20), &state()), "left the meeting (no #main-area for 20 s)"));
-        let refused = PageState { error: Some("Room ended\nBye".into()), ..meeting };
-        let over = Break { cause: "Room ended: Bye".into(), over: true };
-        assert_eq!(Presence::begin(at(0)).look(at(1), &refused), Some(over));
+        let ended = PageState { error: error("Disconnected\nThe meeting has ended."), ..meeting };
+        let over = Break { cause: "Disconnected: The meeting has ended.".into(), page: Some(Meaning::Ended) };
+        assert_eq!(Presence::begin(at(0)).look(at(1), &ended), Some(over));
     }
 
     #[test]
@@ -320,17 +320,17 @@ mod tests {
         let process = |state, ticks| Process { state, ticks, ..Process::default() };
         let noticed = |pulse: &dyn Fn(u64) -> Option<Pulse>| {
             let mut presence = Presence::begin(Duration::ZERO);
-            (1..).find_map(|s| presence.wait(Duration::from_secs(s), pulse(s)).map(|found| (s, found.over))).unwrap()
+            (1..).find_map(|s| presence.wait(Duration::from_secs(s), pulse(s)).map(|found| (s, found.page))).unwrap()
         };
-        assert_eq!(noticed(&|_| Pulse::of(&[process('T', 9)])), (1, false));
-        assert_eq!(noticed(&|_| Pulse::of(&[process('S', 9)])), (4, false));
-        assert_eq!(noticed(&|s| Pulse::of(&[process('S', s)])), (ANSWER_LIMIT.as_secs(), false));
+        assert_eq!(noticed(&|_| Pulse::of(&[process('T', 9)])), (1, None));
+        assert_eq!(noticed(&|_| Pulse::of(&[process('S', 9)])), (4, None));
+        assert_eq!(noticed(&|s| Pulse::of(&[process('S', s)])), (ANSWER_LIMIT.as_secs(), None));
     }
 
     #[test]
     fn a_page_that_never_gets_there_says_what_it_lacks() {
         let fail = |state: PageState, joined| match step(&state, joined, JOIN_LIMIT, None) {
-            Step::Fail(Break { cause, over: false }) => cause,
+            Step::Fail(Break { cause, page: None }) => cause,
             other => panic!("{other:?}"),
         };
         assert!(fail(state(), false).contains("shows no #startupJoinModal"));

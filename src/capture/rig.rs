@@ -17,6 +17,7 @@ use super::clock::Corrections;
 use super::display::Display;
 use super::encoder::Encoder;
 use super::encoder_options::{CaptureOptions, Target};
+pub use super::error_page::Meaning;
 use super::matroska::Tracks;
 use super::owner::{self, Claim};
 use super::pace::Pace;
@@ -62,14 +63,20 @@ pub struct RigSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     Cancelled,
-    /// The meeting has ended for us: its page showed its error page. The cause, in its own words.
+    /// The page says that the meeting has ended; in its own words.
     Over(String),
+    /// The meeting cannot be recorded, however often it is tried.
+    Unrecordable(String),
     Failed(String),
 }
 
 impl From<Break> for OpenError {
-    fn from(Break { cause, over }: Break) -> Self {
-        if over { Self::Over(cause) } else { Self::Failed(cause) }
+    fn from(Break { cause, page }: Break) -> Self {
+        match page {
+            Some(Meaning::Ended) => Self::Over(cause),
+            Some(Meaning::Unrecordable) => Self::Unrecordable(cause),
+            Some(Meaning::Unclear) | None => Self::Failed(cause),
+        }
     }
 }
 
@@ -88,6 +95,10 @@ pub struct Summary {
     pub parts: u32,
     /// What ffmpeg put out, in bytes.
     pub bytes: u64,
+    /// Until when, from its first frame on, it shows the meeting, where that is not to its end: then follows the page that
+    /// took the meeting's place.
+    #[serde(default)]
+    pub meeting_until: Option<Duration>,
 }
 
 /// The capture side of a recording: the one seam behind which Chrome and its company can be left out of a test.
@@ -188,7 +199,10 @@ impl Rig for LiveRig {
         }
         let found = self.part_failed().await;
         self.found = Some(found.clone());
-        self.keep_screenshot().await;
+        // What an error page says is in the cause.
+        if found.page.is_none() {
+            self.keep_screenshot().await;
+        }
         found
     }
 
@@ -212,13 +226,26 @@ impl Rig for LiveRig {
             let writer = async move {
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;
             };
-            let mut stopping = std::pin::pin!(futures::future::join3(screen.stop(), sound, writer));
-            if tokio::time::timeout(FINISH_LIMIT, &mut stopping).await.is_err() {
-                tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
-                encoder.kill();
-                stopping.await;
-            }
+            // A stop may come with the end of the meeting, before that was noticed.
+            let browser = self.browser.as_ref();
+            let left = async move {
+                match browser {
+                    Some(browser) => browser.left_at().await,
+                    None => None,
+                }
+            };
+            let mut stopping = std::pin::pin!(futures::future::join4(screen.stop(), sound, writer, left));
+            let (.., left_at) = match tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
+                Ok(stopped) => stopped,
+                Err(_) => {
+                    tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
+                    encoder.kill();
+                    stopping.await
+                }
+            };
             summary = summed_up(&counters, duration);
+            summary.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
+            summary.duration = summary.meeting_until.unwrap_or(duration);
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         summary.bytes = encoder.progress().bytes;
@@ -278,6 +305,7 @@ fn summed_up(counters: &Counters, duration: Duration) -> Summary {
         corrections: *counters.corrections(),
         parts: 1,
         bytes: 0,
+        meeting_until: None,
     }
 }
 

@@ -2,4 +2,4 @@
 
 pub mod courier;
 pub mod outbox;
-mod post;
+pub(crate) mod post;

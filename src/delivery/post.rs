@@ -54,25 +54,9 @@ impl std::fmt::Debug for Post {
 
 impl Post {
     pub fn new(server: &ServerConfig) -> Result<Self, NotifierError> {
-        crate::tls::provide_crypto();
-        let url = format!("{}/auth/recorder/notify", server.host.trim_end_matches('/'));
-        let url = Url::parse(&url).map_err(|error| NotifierError::Host(error.to_string()))?;
-        let https = match url.scheme() {
-            "https" => true,
-            "http" => false,
-            other => return Err(NotifierError::Host(format!("its scheme is {other:?}"))),
-        };
+        let (client, url) = client(server, "/auth/recorder/notify")?;
         let mut api_key = HeaderValue::from_str(&server.api_key).map_err(|_| NotifierError::ApiKey)?;
         api_key.set_sensitive(true);
-        let mut client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_DEADLINE)
-            .timeout(REQUEST_DEADLINE)
-            .redirect(Policy::custom(redirect));
-        if !https {
-            // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|error| NotifierError::Client(causes(&error)))?;
         Ok(Self { client, url, api_key, api_secret: server.api_secret.clone() })
     }
 
@@ -91,6 +75,31 @@ impl Post {
             Err(error) => Answer::Again(causes(&error.without_url())),
         }
     }
+}
+
+/// What speaks with the server, and the address of one of its paths.
+///
+/// # Errors
+/// Where the server's address cannot be used, or TLS cannot be set up on this host.
+pub(crate) fn client(server: &ServerConfig, path: &str) -> Result<(reqwest::Client, Url), NotifierError> {
+    crate::tls::provide_crypto();
+    let url = format!("{}{path}", server.host.trim_end_matches('/'));
+    let url = Url::parse(&url).map_err(|error| NotifierError::Host(error.to_string()))?;
+    let https = match url.scheme() {
+        "https" => true,
+        "http" => false,
+        other => return Err(NotifierError::Host(format!("its scheme is {other:?}"))),
+    };
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_DEADLINE)
+        .timeout(REQUEST_DEADLINE)
+        .redirect(Policy::custom(redirect));
+    if !https {
+        // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
+        client = client.tls_certs_only([]);
+    }
+    let client = client.build().map_err(|error| NotifierError::Client(causes(&error)))?;
+    Ok((client, url))
 }
 
 /// What a status says of the notice (PROTOCOL 5).
@@ -125,7 +134,7 @@ fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
 }
 
 /// The error and its causes: the first alone only says that the request failed. The URL is not in it.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

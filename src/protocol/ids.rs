@@ -182,6 +182,12 @@ impl AccessToken {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The token alone, without the query parameters that may follow it. A secret.
+    #[must_use]
+    pub fn bare(&self) -> &str {
+        self.0.split('&').next().unwrap_or(&self.0)
+    }
 }
 
 impl fmt::Debug for AccessToken {

@@ -39,6 +39,16 @@ pub struct CommonResponse {
     pub status_code: i32,
 }
 
+/// What the server's token check answers (PROTOCOL 3); further fields of it are not needed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenStatus {
+    #[prost(bool, tag = "1")]
+    pub status: bool,
+    /// A key, not a text.
+    #[prost(string, tag = "2")]
+    pub msg: String,
+}
+
 /// What a recorder tells the server (PROTOCOL 5).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RecorderToPlugNmeet {

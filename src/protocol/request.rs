@@ -4,6 +4,7 @@
 
 use prost::Message;
 
+use super::access::RoomAccess;
 use super::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use super::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
 
@@ -38,10 +39,10 @@ pub struct RecordingInfo {
 }
 
 /// A start that can be acted upon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Start {
     pub info: RecordingInfo,
-    pub access_token: AccessToken,
+    pub access: RoomAccess,
     pub output: Output,
 }
 
@@ -63,7 +64,7 @@ impl Start {
 }
 
 /// A request that concerns this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Start(Box<Start>),
     /// Ends the tasks of these kinds in the room, where this node holds any.
@@ -109,7 +110,7 @@ fn start(message: &PlugNmeetToRecorder) -> Result<Start, InvalidName> {
             room_sid: RoomSid::parse(&message.room_sid)?,
             recording_id: RecordingId::parse(&message.recording_id)?,
         },
-        access_token: AccessToken::parse(&message.access_token)?,
+        access: RoomAccess::Token(AccessToken::parse(&message.access_token)?),
         output,
     })
 }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use super::ids::RecorderId;
-use super::signature::hmac_sha256;
+use super::jwt;
 
 /// How long a token is good for (PROTOCOL 1).
 pub const LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -14,24 +13,23 @@ pub const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The token for a connect at `now` (since the Unix epoch).
 #[must_use]
 pub fn nats_token(api_key: &str, api_secret: &str, recorder: &RecorderId, now: Duration) -> String {
-    let header = serde_json::json!({ "alg": "HS256", "typ": "JWT" });
-    let claims = serde_json::json!({
-        "iss": api_key,
-        "sub": recorder.as_str(),
-        "nbf": now.as_secs(),
-        "exp": (now + LIFETIME).as_secs(),
-        "name": "PLUGNMEET_RECORDER_AUTH",
-        "user_id": recorder.as_str(),
-    });
-    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(header), part(claims));
-    let signature = URL_SAFE_NO_PAD.encode(hmac_sha256(api_secret, signed.as_bytes()));
-    format!("{signed}.{signature}")
+    let claims = [
+        ("iss", Value::from(api_key)),
+        ("sub", recorder.as_str().into()),
+        ("nbf", now.as_secs().into()),
+        ("exp", (now + LIFETIME).as_secs().into()),
+        ("name", "PLUGNMEET_RECORDER_AUTH".into()),
+        ("user_id", recorder.as_str().into()),
+    ];
+    jwt::sign(&claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), api_secret)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::signature::hmac_sha256;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     #[test]
     fn a_token_carries_the_claims_the_server_checks() {

@@ -12,15 +12,18 @@ use tokio_util::sync::CancellationToken;
 use super::journal::{Entry, Stage, Stop};
 use super::publish::Publisher;
 use super::raw_file::RawFile;
-use super::service::Plan;
-use super::session::{Effect, Event, Left, Limits, Mend, OpenFailure, Session, State};
+use super::room::RoomClient;
+use super::service::{self, Plan};
+use super::session::{Effect, Event, Interruption, Left, Limits, Mend, OpenFailure, Session, State};
 use super::summary::{self, Summaries, Summary, Times};
-use crate::capture::rig::{self, OpenError, Rig};
+use crate::capture::rig::{self, Meaning, OpenError, Rig};
 use crate::delivery::courier::{Courier, Message};
 use crate::fleet::permits::Permit;
-use crate::protocol::ids::RecorderId;
+use crate::protocol::access::RoomAccess;
+use crate::protocol::ids::{AccessToken, RecorderId};
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::{RecordingInfo, Start};
+use crate::protocol::room_status::RoomStatus;
 use crate::telemetry::redact;
 
 /// What ffmpeg says where the disk is full (`ENOSPC`, strerror(3)).
@@ -35,6 +38,8 @@ pub struct Surroundings {
     pub courier: Courier,
     pub publisher: Publisher,
     pub summaries: Summaries,
+    /// Lets it into its room again.
+    pub room: RoomClient,
     pub limits: Limits,
 }
 
@@ -72,14 +77,23 @@ struct Driver<R: Rig> {
     start: Start,
     plan: Arc<dyn Plan<R>>,
     surroundings: Surroundings,
+    question: Question,
     raw: Option<RawFile>,
     entry: Entry,
     permit: Option<Permit>,
     opening: CancellationToken,
     rig: Option<R>,
     work: Option<BoxFuture<'static, Done<R>>>,
+    /// What a break of the rig comes to is being found out.
+    inquiry: Option<BoxFuture<'static, Event>>,
+    /// Nothing was opened yet, and the server's own token is a moment old.
+    token_is_new: bool,
+    /// Keeps the tokens out of the log that were signed here.
+    signed: Vec<redact::Registration>,
     /// Why the latest part ended, if not as it should.
     broke: Option<String>,
+    /// What the page said when the meeting had ended.
+    ended_by: Option<String>,
     ended: Option<SystemTime>,
     /// Its end is told, and its job is to follow when the hooks have had their turn.
     hooks_left: bool,
@@ -90,17 +104,23 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
     let Task { start, plan, raw, entry, left, permit, mut stops } = task;
     let (kind, limits) = (start.kind(), surroundings.limits);
     let began = Instant::now();
+    let question = Question { room: surroundings.room.clone(), access: start.access.clone() };
     let mut driver = Driver::<R> {
         start,
         plan,
         surroundings,
+        question,
         raw,
         entry,
         permit,
         opening: CancellationToken::new(),
         rig: None,
         work: None,
+        inquiry: None,
+        token_is_new: left.is_none(),
+        signed: Vec::new(),
         broke: None,
+        ended_by: None,
         ended: None,
         hooks_left: false,
     };
@@ -119,15 +139,12 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         let event = tokio::select! {
             Some(reason) = stops.recv() => Event::Stop(reason),
             done = done(driver.work.as_mut()) => driver.take_back(done),
-            broken = broken(driver.rig.as_mut()), if capturing => {
-                driver.broke = Some(broken.cause.clone());
-                // The next part would meet the same end of the disk.
-                let over = broken.over || broken.cause.contains(NO_SPACE);
-                Event::Broke { cause: broken.cause, over }
+            event = interrupted(driver.rig.as_mut(), &mut driver.inquiry, &driver.question), if capturing => {
+                driver.take_note(event)
             }
             _ = tick.tick() => Event::Tick { idle },
         };
-        note(&event);
+        note(&event, session.has_begun());
         for effect in session.on(began.elapsed(), event) {
             driver.carry_out(effect).await;
         }
@@ -158,23 +175,92 @@ async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R>
     }
 }
 
-async fn broken<R: Rig>(rig: Option<&mut R>) -> rig::Break {
-    match rig {
-        Some(rig) => rig.broken().await,
+/// What the server is asked where a page does not say whether its meeting goes on.
+#[derive(Clone, Debug)]
+struct Question {
+    room: RoomClient,
+    access: RoomAccess,
+}
+
+/// Waits until the capture does not go on, and finds out what that comes to. Cancel-safe: the inquiry is kept.
+async fn interrupted<R: Rig>(
+    rig: Option<&mut R>,
+    inquiry: &mut Option<BoxFuture<'static, Event>>,
+    question: &Question,
+) -> Event {
+    if inquiry.is_none() {
+        let Some(rig) = rig else { return std::future::pending().await };
+        let found = rig.broken().await;
+        *inquiry = Some(look_into(found, question.clone()).boxed());
+    }
+    let event = match inquiry {
+        Some(inquiry) => inquiry.await,
         None => std::future::pending().await,
+    };
+    *inquiry = None;
+    event
+}
+
+async fn look_into(found: rig::Break, question: Question) -> Event {
+    let after = match found.page {
+        // The next part would meet the same end of the disk.
+        None if found.cause.contains(NO_SPACE) => Interruption::Final,
+        None => Interruption::Fault,
+        Some(Meaning::Ended) => Interruption::MeetingOver,
+        Some(Meaning::Unclear | Meaning::Unrecordable) => match question.room.ask(&question.access).await {
+            RoomStatus::Over => Interruption::MeetingOver,
+            status => {
+                tracing::debug!(?status, "the page left the meeting, and the room is not known to be over");
+                Interruption::PageLeft
+            }
+        },
+    };
+    Event::Broke { cause: found.cause, after }
+}
+
+/// What the room says before it is joined again: `None`, it may be tried.
+async fn turned_away(room: &RoomClient, token: &AccessToken) -> Option<OpenFailure> {
+    match room.status(token).await {
+        RoomStatus::Open => {
+            tracing::info!("the room goes on");
+            None
+        }
+        RoomStatus::Over => Some(OpenFailure::Over("the room is over, as the server says".to_owned())),
+        RoomStatus::Refused(why) => Some(OpenFailure::Failed(why)),
+        RoomStatus::Occupied => {
+            tracing::warn!("the server still counts the recorder's last page as present; joining all the same");
+            None
+        }
+        RoomStatus::Unknown(why) => {
+            tracing::warn!(why, "whether the room goes on is not known; trying to join it");
+            None
+        }
     }
 }
 
-/// What an operator reads of an event.
-fn note(event: &Event) {
+/// What an operator reads of an event. `begun`: there is something that was captured.
+fn note(event: &Event, begun: bool) {
     match event {
         Event::Stop(None) => tracing::info!("the server asks to stop"),
         Event::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
-        Event::Broke { cause, over: true } => tracing::warn!(cause, "the recording ends here"),
-        Event::Broke { cause, over: false } => {
+        Event::Broke { cause, after: Interruption::MeetingOver } => {
+            tracing::info!(page_says = cause, "the meeting has ended");
+        }
+        Event::Broke { cause, after: Interruption::Final } => tracing::error!(cause, "the recording ends here"),
+        Event::Broke { cause, after: Interruption::PageLeft } => {
+            tracing::warn!(page_says = cause, "the page left the meeting, which goes on; what was recorded is kept");
+        }
+        Event::Broke { cause, after: Interruption::Fault } => {
             tracing::error!(cause, "the capture broke off; what was recorded is kept");
         }
-        Event::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Over(cause)) => {
+        Event::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
+        Event::OpenFailed(OpenFailure::Failed(cause)) if begun => {
+            tracing::warn!(cause, "the meeting cannot be joined again yet; what was recorded is kept");
+        }
+        Event::OpenFailed(OpenFailure::Unrecordable(cause)) if begun => {
+            tracing::error!(cause, "the meeting cannot be recorded any more; what was recorded is kept");
+        }
+        Event::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Over(cause) | OpenFailure::Unrecordable(cause)) => {
             tracing::error!(cause, "the meeting cannot be recorded");
         }
         Event::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
@@ -229,29 +315,46 @@ impl<R: Rig> Driver<R> {
         done.event
     }
 
-    async fn open(&mut self) {
-        // The name is on disk before the file is. A broadcast has no file.
-        let raw = self.raw.clone();
-        let named = raw.clone();
-        let n = self.entry.add_part(move |n| named.map(|raw| raw.part_name(n)).unwrap_or_default()).await;
-        if n > 1 {
-            tracing::info!(part = n, "joining the meeting again, as its next part");
+    /// What is remembered of how the capture was interrupted.
+    fn take_note(&mut self, event: Event) -> Event {
+        match &event {
+            Event::Broke { cause, after: Interruption::MeetingOver } => self.ended_by = Some(cause.clone()),
+            Event::Broke { cause, .. } => self.broke = Some(cause.clone()),
+            _ => {}
         }
-        let part = raw.map(|raw| raw.part(&raw.part_name(n)));
-        let spec = self.plan.rig(&self.start, part.as_deref());
+        event
+    }
+
+    /// The token for the next opening, and whether it was signed here. The server's own is used once, when it is a moment old.
+    fn token(&mut self) -> (Option<AccessToken>, bool) {
+        let sent = self.start.access.sent().filter(|_| std::mem::take(&mut self.token_is_new));
+        if let Some(token) = sent {
+            return (Some(token.clone()), false);
+        }
+        let token = self.question.room.sign(&self.start.access);
+        self.signed = token.as_ref().map(service::secrets_of).into_iter().flatten().collect();
+        (token, true)
+    }
+
+    async fn open(&mut self) {
+        let (token, signed) = self.token();
         self.opening = CancellationToken::new();
-        let (cancel, entry) = (self.opening.clone(), self.entry.clone());
         self.broke = None;
+        let opening = Opening {
+            start: self.start.clone(),
+            plan: Arc::clone(&self.plan),
+            raw: self.raw.clone(),
+            entry: self.entry.clone(),
+            room: self.question.room.clone(),
+            cancel: self.opening.clone(),
+        };
         self.begin(async move {
-            let opened = R::open(spec, cancel).await;
-            if opened.is_ok() {
-                entry.part_began().await;
-            }
-            match opened {
+            let Some(token) = token else {
+                return Event::OpenFailed(OpenFailure::Failed("no access token can be signed".to_owned())).into();
+            };
+            match opening.run(&token, signed).await {
                 Ok(rig) => Done { rig: Some(rig), event: Event::Opened },
-                Err(OpenError::Cancelled) => Event::OpenFailed(OpenFailure::Cancelled).into(),
-                Err(OpenError::Over(cause)) => Event::OpenFailed(OpenFailure::Over(cause)).into(),
-                Err(OpenError::Failed(cause)) => Event::OpenFailed(OpenFailure::Failed(cause)).into(),
+                Err(failure) => Event::OpenFailed(failure).into(),
             }
         });
     }
@@ -287,7 +390,7 @@ impl<R: Rig> Driver<R> {
                 return Event::Stored(Ok(())).into();
             }
             let Some(raw) = raw else { return Event::Stored(Err("a broadcast has no raw file".to_owned())).into() };
-            let result = raw.store(&record.files()).await;
+            let result = raw.store(&record.part_files()).await;
             if let Ok(stored) = &result {
                 let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
                 let lengths_ms = stored.lengths.iter().map(|length| length.map(millis)).collect();
@@ -308,6 +411,8 @@ impl<R: Rig> Driver<R> {
         let kind = self.start.kind();
         let record = self.entry.record();
         let summary = self.summary(&outcome);
+        // Nothing failed, so there is nothing to look at.
+        let screenshot = self.plan.screenshot(&self.start).filter(|_| outcome.is_ok() && summary.gaps.is_empty());
         let mut letters: Vec<Message> = vec![self.notice(notice::Event::Ended(kind, outcome)).into()];
         let raw = self.raw.clone();
         self.hooks_left = job && self.surroundings.publisher.has_hooks();
@@ -334,6 +439,10 @@ impl<R: Rig> Driver<R> {
                     "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
                 );
             }
+            if let Some(screenshot) = screenshot {
+                // As a rule there is none.
+                let _ = tokio::fs::remove_file(screenshot).await;
+            }
             summary.log();
             Event::Delivered.into()
         });
@@ -350,7 +459,8 @@ impl<R: Rig> Driver<R> {
         let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
         let done = summary::together(&record.parts, &record.lengths());
         let (start, recorder) = (&self.start, &self.surroundings.recorder);
-        Summary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps())
+        let summary = Summary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps());
+        Summary { ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()), ..summary }
     }
 }
 
@@ -364,6 +474,49 @@ pub(super) async fn tidy(raw: Option<&RawFile>, entry: &Entry, parts: &[String],
         entry.update(|record| record.stage = Stage::Failed).await;
     } else {
         entry.remove().await;
+    }
+}
+
+/// One opening of a rig.
+struct Opening<R: Rig> {
+    start: Start,
+    plan: Arc<dyn Plan<R>>,
+    raw: Option<RawFile>,
+    entry: Entry,
+    room: RoomClient,
+    cancel: CancellationToken,
+}
+
+impl<R: Rig> Opening<R> {
+    /// `ask`: the room may be over since it was opened last.
+    async fn run(self, token: &AccessToken, ask: bool) -> Result<R, OpenFailure> {
+        if ask {
+            let asked = self.cancel.run_until_cancelled(turned_away(&self.room, token)).await;
+            if let Some(failure) = asked.unwrap_or(Some(OpenFailure::Cancelled)) {
+                return Err(failure);
+            }
+        }
+        // The name is on disk before the file is. A broadcast has no file.
+        let named = self.raw.clone();
+        let n = self.entry.add_part(move |n| named.map(|raw| raw.part_name(n)).unwrap_or_default()).await;
+        if n > 1 {
+            tracing::info!(part = n, "joining the meeting again, as its next part");
+        }
+        let part = self.raw.map(|raw| raw.part(&raw.part_name(n)));
+        let rig = R::open(self.plan.rig(&self.start, token, part.as_deref()), self.cancel).await?;
+        self.entry.part_began().await;
+        Ok(rig)
+    }
+}
+
+impl From<OpenError> for OpenFailure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Cancelled => Self::Cancelled,
+            OpenError::Over(cause) => Self::Over(cause),
+            OpenError::Unrecordable(cause) => Self::Unrecordable(cause),
+            OpenError::Failed(cause) => Self::Failed(cause),
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::raw_file::PartFile;
 use crate::capture::rig;
+use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::storage::files;
@@ -34,7 +36,11 @@ pub struct Record {
     room_id: String,
     room_sid: String,
     recording_id: String,
-    /// A secret; empty for a broadcast, which is not joined again.
+    /// What the access token claims: signed again for each part. `None` for a broadcast, which is not joined again.
+    #[serde(default)]
+    claims: Option<RoomClaims>,
+    /// The token itself where it is of another kind, and in a record of an earlier version: a secret. Else empty.
+    #[serde(default)]
     access_token: String,
     /// Unix milliseconds.
     pub taken_at: u64,
@@ -105,16 +111,18 @@ impl Record {
     #[must_use]
     pub fn new(start: &Start) -> Self {
         let info = &start.info;
+        let claims = start.access.claims().filter(|_| start.output == Output::File);
         Self {
             version: VERSION,
             room_table_id: info.room_table_id,
             room_id: info.room_id.to_string(),
             room_sid: info.room_sid.as_str().to_owned(),
             recording_id: info.recording_id.to_string(),
-            access_token: match start.output {
-                Output::File => start.access_token.expose().to_owned(),
-                Output::Rtmp(_) => String::new(),
+            access_token: match (&start.output, &claims, start.access.sent()) {
+                (Output::File, None, Some(token)) => token.expose().to_owned(),
+                _ => String::new(),
             },
+            claims,
             taken_at: unix_ms(),
             began_at: None,
             parts: Vec::new(),
@@ -159,14 +167,27 @@ impl Record {
     /// # Errors
     /// Where an id or the token in it is none.
     pub fn start(&self) -> Result<Start, String> {
-        let access_token = AccessToken::parse(&self.access_token).map_err(|error| error.to_string())?;
-        Ok(Start { info: self.info()?, access_token, output: Output::File })
+        let access = match &self.claims {
+            Some(claims) => RoomAccess::Claims(claims.clone()),
+            None => RoomAccess::Token(AccessToken::parse(&self.access_token).map_err(|error| error.to_string())?),
+        };
+        Ok(Start { info: self.info()?, access, output: Output::File })
     }
 
     /// The names of the parts that are there or may be, in order.
     #[must_use]
     pub fn files(&self) -> Vec<String> {
         self.parts.iter().map(|part| part.file.clone()).collect()
+    }
+
+    /// The parts, as the raw file is made of them.
+    #[must_use]
+    pub fn part_files(&self) -> Vec<PartFile> {
+        let file = |part: &Part| PartFile {
+            name: part.file.clone(),
+            meeting_until: part.ended.as_ref().and_then(|end| end.done.meeting_until),
+        };
+        self.parts.iter().map(file).collect()
     }
 
     /// Where capture is missing in the raw file.
@@ -346,6 +367,7 @@ pub fn gaps(parts: &[Part], lengths: &[Option<Duration>]) -> Vec<Gap> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::jwt;
 
     fn start() -> Start {
         Start {
@@ -355,7 +377,7 @@ mod tests {
                 room_sid: RoomSid::default(),
                 recording_id: RecordingId::parse("rec.1").unwrap(),
             },
-            access_token: AccessToken::parse("tok.en&x=1").unwrap(),
+            access: RoomAccess::Token(AccessToken::parse("tok.en&x=1").unwrap()),
             output: Output::File,
         }
     }
@@ -379,6 +401,30 @@ mod tests {
         assert!(journal.holds(Kind::Recording, &start().info.recording_id));
         entry.remove().await;
         assert!(journal.left(Kind::Recording).is_empty() && journal.left(Kind::Broadcast).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_record_keeps_the_claims_of_a_token_and_not_the_token() {
+        let claims = serde_json::json!({ "sub": "RECORDER_BOT", "nbf": 100, "exp": 700, "room_id": "room01" });
+        let token = format!("{}&x=1", jwt::sign(claims.as_object().unwrap(), "secret"));
+        let access = RoomAccess::Token(AccessToken::parse(&token).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::new(dir.path());
+        journal.begin(&Start { access: access.clone(), ..start() }).await;
+        let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
+        let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
+        assert!(!text.contains(bare) && !text.contains(signature), "{text}");
+        let again = journal.left(Kind::Recording)[0].record().start().unwrap().access;
+        let now = Duration::from_secs(7_200);
+        assert_eq!(again.sign("secret", now), access.sign("secret", now));
+
+        // A record of the version before has the token itself.
+        let mut older: serde_json::Value = serde_json::from_str(&text).unwrap();
+        older.as_object_mut().unwrap().remove("claims");
+        older["access_token"] = token.clone().into();
+        std::fs::write(dir.path().join("recordings/rec.1.json"), older.to_string()).unwrap();
+        let again = journal.left(Kind::Recording)[0].record().start().unwrap().access;
+        assert_eq!(again, access);
     }
 
     #[tokio::test]

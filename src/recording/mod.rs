@@ -10,6 +10,8 @@ pub mod journal;
 pub mod publish;
 pub mod raw_file;
 pub mod recovery;
+pub mod room;
 pub mod service;
 pub mod session;
 pub mod summary;
+mod trim;

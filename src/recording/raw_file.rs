@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::trim;
 use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::storage::files::{self, Existing};
@@ -23,6 +24,15 @@ pub struct RawFile {
     /// The final directory, which the job names.
     pub dir: PathBuf,
     pub name: RawFileName,
+}
+
+/// One of the parts that a raw file is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartFile {
+    /// In the temporary directory, without its path.
+    pub name: String,
+    /// Until when it shows the meeting, where that is not to its end.
+    pub meeting_until: Option<Duration>,
 }
 
 /// A raw file in its place.
@@ -81,23 +91,26 @@ impl RawFile {
         self.name.summary().map(|name| self.dir.join(name))
     }
 
-    /// Makes one whole of the parts with these names and puts it into its final place. May be done again: a whole that is
+    /// Makes one whole of these parts, each without what follows the meeting in it, and puts it into its final place. May be done again: a whole that is
     /// there already and lasts as long as the parts is taken for theirs. The parts themselves stay, unless there is but
     /// one, which is moved.
     ///
     /// # Errors
     /// Where there is nothing that can be read as a recording, or it cannot be joined or moved: why. All parts are still
     /// there then.
-    pub async fn store(&self, names: &[String]) -> Result<Stored, String> {
+    pub async fn store(&self, parts: &[PartFile]) -> Result<Stored, String> {
         let to = self.dir.join(self.name.as_str());
         let mut why = "there is no raw file: nothing was captured".to_owned();
         let (mut lengths, mut readable) = (Vec::new(), Vec::new());
         let mut moved = true;
-        for name in names {
-            let path = self.part(name);
+        for part in parts {
+            let path = self.part(&part.name);
             moved &= !path.exists();
             let length = match self.look(&path).await {
-                Ok(length) => Some(length),
+                Ok(length) => Some(match part.meeting_until {
+                    Some(until) => trim::cut_off(&path, length, until).await,
+                    None => length,
+                }),
                 Err(error) => {
                     tracing::debug!(part = %path.display(), why = error, "this part is not in the recording");
                     why = error;
@@ -116,15 +129,15 @@ impl RawFile {
         let whole = match &readable[..] {
             [] => return Err(why),
             [part] => part.clone(),
-            parts => {
+            readable => {
                 let whole = self.joined();
-                let joined = join::join(parts, Target::raw(&whole), &CancellationToken::new())
+                let joined = join::join(readable, Target::raw(&whole), &CancellationToken::new())
                     .await
                     .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
                 // As they are in the whole.
-                for (name, length) in names.iter().zip(&mut lengths) {
-                    let part = joined.parts.iter().find(|part| part.path == self.part(name));
-                    *length = part.map(|part| part.duration);
+                for (part, length) in parts.iter().zip(&mut lengths) {
+                    let path = self.part(&part.name);
+                    *length = joined.parts.iter().find(|part| part.path == path).map(|part| part.duration);
                 }
                 whole
             }

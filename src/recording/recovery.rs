@@ -53,6 +53,7 @@ pub fn plan(kind: Kind, record: &Record, told: Told, records: bool) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::access::RoomAccess;
     use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
     use crate::protocol::request::{Output, RecordingInfo, Start};
     use crate::recording::journal::Stop;
@@ -64,8 +65,8 @@ mod tests {
             room_sid: RoomSid::default(),
             recording_id: RecordingId::parse("rec").unwrap(),
         };
-        let access_token = AccessToken::parse("token").unwrap();
-        let mut record = Record::new(&Start { info, access_token, output: Output::File });
+        let access = RoomAccess::Token(AccessToken::parse("token").unwrap());
+        let mut record = Record::new(&Start { info, access, output: Output::File });
         record.stage = stage;
         record.stop = stop.cloned();
         record

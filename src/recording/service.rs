@@ -19,7 +19,7 @@ use crate::capture::rig::Rig;
 use crate::delivery::outbox::Key;
 use crate::fleet::permits::{Permit, Permits};
 use crate::nats::{RequestMessage, Requests};
-use crate::protocol::ids::InvalidName;
+use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::messages::{CommonResponse, StatusCode};
 use crate::protocol::notice::{Event, Notice};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
@@ -36,8 +36,10 @@ const OF_A_BROADCAST: &[Key] = &[Key::BroadcastStarted, Key::BroadcastEnded];
 
 /// How a rig and a raw file are made for a start.
 pub trait Plan<R: Rig>: Send + Sync + 'static {
-    /// `part`: the file that is written, of a recording.
-    fn rig(&self, start: &Start, part: Option<&std::path::Path>) -> R::Spec;
+    /// `token`: lets the page in, now. `part`: the file that is written, of a recording.
+    fn rig(&self, start: &Start, token: &AccessToken, part: Option<&std::path::Path>) -> R::Spec;
+    /// Where a rig that fails keeps a picture of its page.
+    fn screenshot(&self, start: &Start) -> Option<std::path::PathBuf>;
     /// # Errors
     /// Where the ids make no file name.
     fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName>;
@@ -367,9 +369,7 @@ fn span(kind: Kind, info: &RecordingInfo) -> Span {
 /// Keeps what came with a start out of the log for as long as it lasts.
 fn secrets(start: &Start) -> Vec<redact::Registration> {
     // The token alone, and with the parameters that may follow it.
-    let token = start.access_token.expose();
-    let bare = token.split('&').next().unwrap_or(token);
-    let mut secrets = vec![redact::register(token), redact::register(bare)];
+    let mut secrets: Vec<_> = start.access.sent().into_iter().flat_map(secrets_of).collect();
     if let request::Output::Rtmp(url) = &start.output {
         // The key alone, and with the parameters that may follow it.
         let key = url.key().unwrap_or_default();
@@ -377,4 +377,9 @@ fn secrets(start: &Start) -> Vec<redact::Registration> {
         secrets.extend([redact::register(&key), redact::register(bare)]);
     }
     secrets
+}
+
+/// Keeps a token out of the log: alone, and with the parameters that may follow it.
+pub(super) fn secrets_of(token: &AccessToken) -> [redact::Registration; 2] {
+    [redact::register(token.expose()), redact::register(token.bare())]
 }

@@ -1,7 +1,7 @@
 //! The life of one recording or broadcast: events in, effects out. Pure: no clock, no I/O, no async; time is an argument.
 //!
 //! ```text
-//!            Opened             Stop, Broke(over)           Finished  Closed   Stored    Delivered
+//!            Opened             Stop, Broke(not a fault)    Finished  Closed   Stored    Delivered
 //! Starting ─────────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ storing ▶ delivering ──▶ Ended
 //!     │                │     ▲                                              ▲          ▲
 //!     │          Broke │     │ Opened                                       │ Stop     │ OpenFailed
@@ -14,6 +14,9 @@
 //!
 //! A recording whose capture breaks goes on with a fresh one, as its next part, for as long as the meeting takes it. It gives
 //! up after [`MOST_FAILURES`] failures in a row. A broadcast ends with its first break: its far end has ended then.
+//!
+//! The end of the meeting is the normal end of a recording. Where a fault was before it, and the meeting could not be joined
+//! again in time, that fault is its cause: something of the meeting is missing.
 //!
 //! Each state has a limit; a tick past it gives up what is being done and goes on, so that ticks alone always bring one that
 //! was asked to stop to `Ended`. The server is told of the start at most once and of the end exactly once, in that order.
@@ -41,6 +44,10 @@ pub const MOST_FAILURES: u32 = 5;
 pub const MOST_FIRST_FAILURES: u32 = 2;
 /// A failure within this time is one of the rig's parts; a page that does not come takes longer.
 pub const FAILED_AT_ONCE: Duration = Duration::from_secs(15);
+/// What kept a recording of an earlier run of the program from going on.
+const RESTARTED: &str = "the recorder itself ended (killed, or the host went down)";
+/// What is missing where the meeting ended after that.
+const TOO_LATE: &str = "the meeting had ended before it could be joined again";
 /// Why an opening counts as failed that was cancelled for its slowness.
 const LATE: &str = "opening the meeting again took too long";
 /// A capture that lasted so long was a good one: what fails after it begins a new row.
@@ -55,8 +62,8 @@ pub enum Event {
     Opened,
     /// The rig could not be opened and is closed again.
     OpenFailed(OpenFailure),
-    /// A part failed, or the meeting has ended (`over`).
-    Broke { cause: String, over: bool },
+    /// The capture does not go on.
+    Broke { cause: String, after: Interruption },
     /// The server asks for the end (`None`), or the program does (the reason).
     Stop(Option<String>),
     /// The encoder has ended.
@@ -71,12 +78,27 @@ pub enum Event {
     Tick { idle: Duration },
 }
 
+/// What has interrupted a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// A part of it failed: the meeting goes on.
+    Fault,
+    /// The page left the meeting, which goes on: it lost its connection, or was removed.
+    PageLeft,
+    /// The meeting has ended, or its last participant has left.
+    MeetingOver,
+    /// Nothing can be recorded here any more: the disk is full.
+    Final,
+}
+
 /// Why there is no rig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenFailure {
     Cancelled,
-    /// The meeting does not let it in, or has ended.
+    /// The meeting has ended: in the page's own words, or as the server says.
     Over(String),
+    /// The meeting cannot be recorded, however often it is tried.
+    Unrecordable(String),
     Failed(String),
 }
 
@@ -164,8 +186,10 @@ pub struct Session {
     since: Duration,
     /// When media first flowed.
     began: Option<Duration>,
-    /// Why it ends, if not because it was asked to.
+    /// Why it ends, if not because it was asked to or the meeting has ended.
     cause: Option<String>,
+    /// The fault since which nothing was captured.
+    fault: Option<String>,
     /// The end was asked for while it was being mended.
     stopped: bool,
     /// In a row.
@@ -185,7 +209,8 @@ impl Session {
         match left {
             Left::Running => {
                 let opening = State::Mending(Mend::Opening { cancelled: false });
-                (Self::at(Kind::Recording, limits, opening, now), vec![Effect::OpenRig])
+                let fault = Some(RESTARTED.to_owned());
+                (Self { fault, ..Self::at(Kind::Recording, limits, opening, now) }, vec![Effect::OpenRig])
             }
             Left::Stopped(cause) => {
                 let storing = State::Stopping(Step::Storing);
@@ -196,12 +221,18 @@ impl Session {
     }
 
     fn at(kind: Kind, limits: Limits, state: State, now: Duration) -> Self {
-        Self { kind, limits, state, since: now, began: None, cause: None, stopped: false, failures: 0 }
+        Self { kind, limits, state, since: now, began: None, cause: None, fault: None, stopped: false, failures: 0 }
     }
 
     #[must_use]
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether there is anything of it that was captured, or may be.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.began.is_some() || matches!(self.state, State::Mending(_))
     }
 
     /// Takes an event at `now` (any monotonic clock) and says what is to be done. What does not belong to the state is
@@ -222,12 +253,19 @@ impl Session {
             Event::Opened => self.opened(now, cancelled),
             Event::OpenFailed(OpenFailure::Cancelled) => self.end_without_file(now),
             // A part that failed at once, not a page that did not come: worth another try before somebody waits in vain.
-            Event::OpenFailed(OpenFailure::Failed(_)) if !cancelled && self.may_start_again(now) => {
+            Event::OpenFailed(OpenFailure::Failed(cause)) if !cancelled && self.may_start_again(now) => {
                 self.failures += 1;
+                self.fault = Some(cause);
                 self.enter(now, State::Starting { cancelled: false });
                 vec![Effect::OpenRig]
             }
-            Event::OpenFailed(OpenFailure::Over(cause) | OpenFailure::Failed(cause)) => {
+            Event::OpenFailed(OpenFailure::Over(cause)) => {
+                // What the page said at first is nearer to it than that the room is over by now.
+                let first = self.fault.take();
+                self.blame(Some(first.unwrap_or(cause)));
+                self.end_without_file(now)
+            }
+            Event::OpenFailed(OpenFailure::Unrecordable(cause) | OpenFailure::Failed(cause)) => {
                 self.blame(Some(cause));
                 self.end_without_file(now)
             }
@@ -243,8 +281,12 @@ impl Session {
     fn capturing(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         match event {
             Event::Stop(reason) => self.stop(now, reason),
-            Event::Broke { cause, over } if over || self.kind == Kind::Broadcast => self.stop(now, Some(cause)),
-            Event::Broke { cause, .. } => {
+            Event::Broke { after: Interruption::MeetingOver, .. } => self.stop(now, None),
+            Event::Broke { cause, after } if after == Interruption::Final || self.kind == Kind::Broadcast => {
+                self.stop(now, Some(cause))
+            }
+            Event::Broke { cause, after } => {
+                self.fault = (after == Interruption::Fault).then(|| cause.clone());
                 if now.saturating_sub(self.since) >= HEALTHY_AFTER {
                     self.failures = 0;
                 }
@@ -268,7 +310,12 @@ impl Session {
             (Mend::Opening { cancelled }, Event::Opened) => self.opened(now, cancelled),
             (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) if self.stopped => self.store(now),
             (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) => self.opening_failed(now, LATE),
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Over(cause))) => {
+            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Over(_))) => {
+                let fault = self.fault.take();
+                self.blame(fault.map(|fault| format!("{fault}; {TOO_LATE}")));
+                self.store(now)
+            }
+            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Unrecordable(cause))) => {
                 self.blame(Some(cause));
                 self.store(now)
             }
@@ -394,6 +441,7 @@ impl Session {
         let mut effects = vec![Effect::TellStarted];
         effects.retain(|_| self.began.is_none());
         self.began.get_or_insert(now);
+        self.fault = None;
         if unwanted || self.stopped {
             effects.extend(self.stop(now, None));
         } else {

@@ -36,6 +36,8 @@ pub struct Summary {
     /// `success`, or `failed` for the cause.
     pub outcome: &'static str,
     pub cause: Option<String>,
+    /// What the page said when the meeting had ended; `null` where it ended otherwise.
+    pub ended_by: Option<String>,
     pub duration_s: f64,
     /// Captures, one after the other, that the recording is made of.
     pub parts: u32,
@@ -135,6 +137,7 @@ impl Summary {
             ended_at: time(times.ended),
             outcome: if outcome.is_ok() { "success" } else { "failed" },
             cause: outcome.clone().err(),
+            ended_by: None,
             duration_s: seconds(done.duration),
             parts: done.parts,
             gaps,
@@ -160,6 +163,7 @@ impl Summary {
     pub fn log(&self) {
         tracing::info!(
             outcome = self.outcome,
+            ended_by = self.ended_by,
             duration_s = self.duration_s,
             frames = self.frames_sent,
             frames_dropped = self.frames_dropped,

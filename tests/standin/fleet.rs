@@ -17,6 +17,8 @@ use plugnmeet_recorder::protocol::messages::{CommonResponse, PlugNmeetToRecorder
 use prost::Message;
 use tokio::sync::watch;
 
+use super::access::Bot;
+use super::notices::Notices;
 use super::{CONSUMER, Deployment, Room};
 
 /// How long the server waits for an answer.
@@ -87,13 +89,14 @@ pub struct QueueState {
 pub struct Fleet {
     deployment: Deployment,
     client: Client,
+    notices: Arc<Notices>,
     jetstream: Context,
     published: Arc<Mutex<Vec<PublishedJob>>>,
     published_count: watch::Receiver<usize>,
 }
 
 impl Fleet {
-    pub async fn open(deployment: Deployment, client: Client) -> anyhow::Result<Self> {
+    pub async fn open(deployment: Deployment, client: Client, notices: Arc<Notices>) -> anyhow::Result<Self> {
         let published = Arc::<Mutex<Vec<PublishedJob>>>::default();
         let (count, published_count) = watch::channel(0);
         let mut jobs = client.subscribe(deployment.jobs.clone()).await?;
@@ -113,7 +116,7 @@ impl Fleet {
             }
         });
         let jetstream = jetstream::new(client.clone());
-        Ok(Self { deployment, client, jetstream, published, published_count })
+        Ok(Self { deployment, client, notices, jetstream, published, published_count })
     }
 
     /// Makes bucket, stream and consumer, as the server does when it comes up; again is no harm. A cluster that has just been
@@ -230,7 +233,9 @@ impl Fleet {
             .with_context(|| format!("{recorder_id} was not selectable within {limit:?}"))?
     }
 
+    /// Removes a recorder's page that is open, before anybody is asked, as the server does.
     pub async fn start_recording(&self, room: &Room, recording_id: &str, recorder_id: &str) -> anyhow::Result<Reply> {
+        room.remove(Bot::Recorder);
         let request = room.request(RecordingTasks::StartRecording, recording_id, recorder_id);
         self.request(&request).await
     }
@@ -242,13 +247,22 @@ impl Fleet {
         recorder_id: &str,
         rtmp_url: &str,
     ) -> anyhow::Result<Reply> {
+        room.remove(Bot::Broadcaster);
         let mut request = room.request(RecordingTasks::StartRtmp, recording_id, recorder_id);
         request.rtmp_url = Some(rtmp_url.to_owned());
         self.request(&request).await
     }
 
-    /// `task` is one of the three stops; the server names no recorder in them.
+    /// `task` is one of the three stops; the server names no recorder in them. It asks nobody to stop a recording whose start it
+    /// was not told, or whose end it was.
     pub async fn stop(&self, task: RecordingTasks, room: &Room, recording_id: &str) -> anyhow::Result<Reply> {
+        let told = self.notices.tasks_of(recording_id);
+        let runs = told.contains(&RecordingTasks::StartRecording) && !told.contains(&RecordingTasks::EndRecording);
+        if task == RecordingTasks::StopRecording && !runs {
+            let msg = "notifications.recording-not-running".to_owned();
+            let response = CommonResponse { status: false, msg, status_code: 0 };
+            return Ok(Reply { response: Some(response), took: Duration::ZERO });
+        }
         self.request(&room.request(task, recording_id, "")).await
     }
 

@@ -1,14 +1,17 @@
 //! A meeting as the stand-in holds it: what its page shows and plays, and what a test may do to it while it is on.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use plugnmeet_recorder::protocol::messages::{PlugNmeetToRecorder, RecordingTasks};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, watch};
+
+use super::Deployment;
+use super::access::{self, Bot};
 
 /// Where things are on the page at 1920×1080; `page.html` is laid out to these.
 pub mod area {
@@ -71,6 +74,10 @@ pub struct Meeting {
     pub ready_after: Option<Duration>,
     /// From the click until `#main-area` is there; `None`: never.
     pub joined_after: Option<Duration>,
+    /// It is encrypted from end to end with a key that its participants type.
+    pub security_key: bool,
+    /// For how long the recorder's page stays after the last participant has left.
+    pub lonely_for: Duration,
 }
 
 impl Default for Meeting {
@@ -86,6 +93,8 @@ impl Default for Meeting {
             flash: true,
             ready_after: Some(Duration::from_millis(400)),
             joined_after: Some(Duration::from_millis(100)),
+            security_key: false,
+            lonely_for: Duration::from_secs(6),
         }
     }
 }
@@ -126,13 +135,18 @@ pub struct Room {
     pub sid: String,
     /// The recorder's access token.
     pub token: String,
+    deployment: Deployment,
     state: Arc<State>,
 }
 
 struct State {
     meeting: Meeting,
-    /// Heading and text of the error page, once there is one.
+    /// Heading and text of the error page that every load gets, once there is one.
     error: Mutex<Option<(String, String)>>,
+    /// The session has ended.
+    over: AtomicBool,
+    /// Pages that are open, by user.
+    online: Mutex<HashMap<String, usize>>,
     visits: Mutex<Vec<Visit>>,
     flashes: Mutex<Vec<Flash>>,
     presence: watch::Sender<Presence>,
@@ -142,23 +156,26 @@ struct State {
 static NEXT_ROOM: AtomicI64 = AtomicI64::new(1);
 
 impl Room {
-    pub(super) fn open(meeting: Meeting) -> Self {
+    pub(super) fn open(meeting: Meeting, deployment: Deployment) -> Self {
         let n = NEXT_ROOM.fetch_add(1, Ordering::Relaxed);
         let state = State {
             meeting,
             error: Mutex::default(),
+            over: AtomicBool::new(false),
+            online: Mutex::default(),
             visits: Mutex::default(),
             flashes: Mutex::default(),
             presence: watch::channel(Presence::default()).0,
             orders: broadcast::channel(64).0,
         };
-        Self {
-            table_id: 100 + n,
-            id: format!("room-{n:02}"),
-            sid: format!("SID-room{n:02}"),
-            token: format!("eyJhbGciOiJIUzI1NiJ9.stand-in-access-token-{n}.{}", unlike_any_other(n)),
-            state: Arc::new(state),
-        }
+        let id = format!("room-{n:02}");
+        let token = access::token(&deployment, &id, Bot::Recorder, Duration::ZERO);
+        Self { table_id: 100 + n, id, sid: format!("SID-room{n:02}"), token, deployment, state: Arc::new(state) }
+    }
+
+    /// The same meeting, whose token was signed so long ago.
+    pub fn with_token_of_age(&self, age: Duration) -> Self {
+        Self { token: access::token(&self.deployment, &self.id, Bot::Recorder, age), ..self.clone() }
     }
 
     /// A request about this room as the server fills it in; a test may change it and send it with [`super::Fleet::request`].
@@ -171,20 +188,75 @@ impl Room {
             room_sid: self.sid.clone(),
             recording_id: recording_id.to_owned(),
             recorder_id: recorder_id.to_owned(),
-            access_token: self.token.clone(),
+            access_token: match task {
+                RecordingTasks::StartRtmp => {
+                    access::token(&self.deployment, &self.id, Bot::Broadcaster, Duration::ZERO)
+                }
+                _ => self.token.clone(),
+            },
             rtmp_url: None,
         }
     }
 
-    /// Ends the meeting for the recorder: the error page now and at every later load.
+    /// The session is over, and its page says so in these words, also at every later load.
     pub fn end(&self, heading: &str, text: &str) {
+        self.state.over.store(true, Ordering::Relaxed);
         *self.state.error.lock().unwrap() = Some((heading.to_owned(), text.to_owned()));
-        self.order(json!({ "do": "error", "heading": heading, "text": text }));
+        self.show_error(heading, text, None);
     }
 
-    /// The token is good again.
-    pub fn reopen(&self) {
-        *self.state.error.lock().unwrap() = None;
+    /// The host ends the session, as in the client of 2.4.
+    pub fn end_by_host(&self) {
+        self.state.over.store(true, Ordering::Relaxed);
+        self.show_error("Disconnected", "The meeting has ended.", None);
+    }
+
+    /// The last participant leaves: the recorder's page follows by itself some seconds later, and the session is not over yet.
+    pub fn last_participant_leaves(&self) {
+        self.order(json!({
+            "do": "error", "heading": "Disconnected", "text": "NO_USER_ONLINE",
+            "after": self.state.meeting.lonely_for.as_millis(),
+        }));
+    }
+
+    /// The page's connection is lost: it shows that for so long, and then gives up. The session goes on.
+    pub fn lose_network(&self, gives_up_after: Duration) {
+        self.order(json!({
+            "do": "reconnect", "heading": "Disconnected", "text": "You were disconnected due to a network problem.",
+            "after": gives_up_after.as_millis(),
+        }));
+    }
+
+    /// The server, or a moderator, removes a bot whose page is open. Whether there was any.
+    pub fn remove(&self, bot: Bot) -> bool {
+        let online = self.is_online(bot.user_id());
+        if online {
+            self.show_error("Disconnected", "You have been removed from the meeting", Some(bot));
+        }
+        online
+    }
+
+    /// The page shows its error page in words of another language.
+    pub fn show_error(&self, heading: &str, text: &str, only: Option<Bot>) {
+        self.order(json!({ "do": "error", "heading": heading, "text": text, "user": only.map(Bot::user_id) }));
+    }
+
+    /// The session is over, and no page has been told.
+    pub fn end_silently(&self) {
+        self.state.over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether a page of this user is open.
+    pub(super) fn is_online(&self, user_id: &str) -> bool {
+        self.state.online.lock().unwrap().get(user_id).is_some_and(|pages| *pages > 0)
+    }
+
+    pub(super) fn forced_error(&self) -> Option<(String, String)> {
+        self.state.error.lock().unwrap().clone()
     }
 
     /// The page closes itself (`window.close()`). Chrome lets it only where the page is the first that its window has shown, as it is when
@@ -281,18 +353,20 @@ impl Room {
     }
 
     /// Counts a page until the guard is dropped.
-    pub(super) fn arrive(&self) -> Seat {
+    pub(super) fn arrive(&self, user_id: &str) -> Seat {
+        *self.state.online.lock().unwrap().entry(user_id.to_owned()).or_default() += 1;
         self.state.presence.send_modify(|presence| presence.open += 1);
-        Seat(self.clone())
+        Seat { room: self.clone(), user_id: user_id.to_owned() }
     }
 
     /// What `page.html` is told.
-    pub(super) fn page(&self) -> Value {
+    pub(super) fn page(&self, token: &str, user_id: &str) -> Value {
         let meeting = &self.state.meeting;
         let css = |[r, g, b]: &Rgb| format!("rgb({r},{g},{b})");
-        let error = self.state.error.lock().unwrap();
         json!({
-            "token": self.token,
+            "token": token,
+            "user": user_id,
+            "securityKey": meeting.security_key,
             "stage": match &meeting.stage {
                 Stage::Meeting => json!({ "kind": "meeting" }),
                 Stage::Film => json!({ "kind": "film", "source": "/standin/film.webm" }),
@@ -313,22 +387,22 @@ impl Room {
             "flash": meeting.flash,
             "readyAfter": meeting.ready_after.map(|after| after.as_millis()),
             "joinedAfter": meeting.joined_after.map(|after| after.as_millis()),
-            "error": error.as_ref().map(|(heading, text)| json!({ "heading": heading, "text": text })),
+            "error": Value::Null,
         })
     }
 }
 
-/// A text that shows up nowhere by chance, so that a test can look for a leaked token.
-fn unlike_any_other(n: i64) -> String {
-    let seed = format!("{n} {} {:?}", std::process::id(), SystemTime::now());
-    hex::encode(&Sha256::digest(seed)[..16])
-}
-
 /// A page that is open.
-pub(super) struct Seat(Room);
+pub(super) struct Seat {
+    room: Room,
+    user_id: String,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.state.presence.send_modify(|presence| presence.open -= 1);
+        if let Some(pages) = self.room.state.online.lock().unwrap().get_mut(&self.user_id) {
+            *pages -= 1;
+        }
+        self.room.state.presence.send_modify(|presence| presence.open -= 1);
     }
 }

@@ -20,6 +20,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+pub mod access;
 pub mod callout;
 pub mod child;
 pub mod cluster;
@@ -56,6 +57,9 @@ pub struct Deployment {
     pub ack_wait: Duration,
     /// Whether bucket, stream and consumer are there from the start; else with [`Fleet::provision`].
     pub provisioned: bool,
+    /// How long an access token is good for, and by how much the server's clock may differ.
+    pub token_validity: Duration,
+    pub token_leeway: Duration,
     /// Of one cluster; bucket and queue have as many replicas.
     pub nats_servers: usize,
 }
@@ -70,6 +74,8 @@ impl Default for Deployment {
             jobs: "pnm-transcodingJobs".to_owned(),
             ack_wait: Duration::from_secs(600),
             provisioned: true,
+            token_validity: Duration::from_secs(600),
+            token_leeway: Duration::from_secs(60),
             nats_servers: 1,
         }
     }
@@ -134,8 +140,8 @@ impl Standin {
                 let callout_link = Link::callout(&urls).await?;
                 callout.serve(callout_link.client.clone()).await?;
                 let server_link = Link::server(&urls).await?;
-                let fleet = Fleet::open(deployment, server_link.client.clone()).await?;
-                let web = Web::start(notices).await?;
+                let fleet = Fleet::open(deployment.clone(), server_link.client.clone(), notices.clone()).await?;
+                let web = Web::start(deployment, notices).await?;
                 anyhow::Ok(([callout_link, server_link], fleet, web))
             }
         };
@@ -169,6 +175,11 @@ impl Standin {
     /// A directory for whatever a test has to put somewhere.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// How the server's token check is answered from now on.
+    pub fn token_checks(&self, mood: notices::Mood) {
+        self.web.token_checks(mood);
     }
 
     /// Opens a meeting; its token is good from now on.

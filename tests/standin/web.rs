@@ -15,12 +15,16 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::Stream;
+use plugnmeet_recorder::protocol::messages::TokenStatus;
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 
+use super::Deployment;
+use super::access::{self, Check};
 use super::meeting::{Meeting, Room, Stage};
-use super::notices::Notices;
+use super::notices::{Mood, Notices};
 
 const PAGE: &str = include_str!("page.html");
 /// Chrome tells only a page that nothing foreign shares a process with when its pictures were shown, better than to 4 ms.
@@ -34,31 +38,50 @@ type Parameters = Query<HashMap<String, String>>;
 
 /// The HTTP server, as long as it is not dropped.
 pub struct Web {
+    deployment: Deployment,
     port: u16,
     rooms: Rooms,
+    token_checks: Arc<Mutex<Mood>>,
     task: AbortHandle,
 }
 
 #[derive(Clone)]
 struct Site {
+    deployment: Deployment,
     rooms: Rooms,
     notices: Arc<Notices>,
+    token_checks: Arc<Mutex<Mood>>,
 }
 
 impl Site {
+    /// Whose page asks: a page that is in keeps its place beyond its token's time.
+    fn visitor(&self, parameters: &Parameters) -> Option<(Room, String)> {
+        let rooms = self.rooms.lock().unwrap();
+        let (room, user_id, _) = access::holder(&self.deployment, &rooms, parameters.get("access_token")?)?;
+        Some((room, user_id))
+    }
+
     fn room(&self, parameters: &Parameters) -> Option<Room> {
-        self.rooms.lock().unwrap().get(parameters.get("access_token")?).cloned()
+        Some(self.visitor(parameters)?.0)
+    }
+
+    fn check(&self, token: &str) -> Check {
+        access::check(&self.deployment, &self.rooms.lock().unwrap(), token)
     }
 }
 
 impl Web {
-    pub async fn start(notices: Arc<Notices>) -> anyhow::Result<Self> {
+    pub async fn start(deployment: Deployment, notices: Arc<Notices>) -> anyhow::Result<Self> {
         // Made before the first page asks for it, so that no join has to wait for an encoder.
         tokio::task::spawn_blocking(|| WEBCAM.bytes()).await??;
         let rooms = Rooms::default();
-        let site = Site { rooms: rooms.clone(), notices };
+        let token_checks = Arc::new(Mutex::new(Mood::Take));
+        let site =
+            Site { deployment: deployment.clone(), rooms: rooms.clone(), notices, token_checks: token_checks.clone() };
         let router = Router::new()
             .route("/", get(page))
+            .route("/api/verifyToken", post(verify_token))
+            .route("/standin/verify", get(verify))
             .route("/standin/events", get(events))
             .route("/standin/joined", post(joined))
             .route("/standin/sounding", post(sounding))
@@ -72,11 +95,17 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let task = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
-        Ok(Self { port, rooms, task })
+        Ok(Self { deployment, port, rooms, token_checks, task })
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        // The client takes no other name over plain HTTP.
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// How `verifyToken` is answered from now on; what is not the server's own answer is a proxy's.
+    pub fn token_checks(&self, mood: Mood) {
+        *self.token_checks.lock().unwrap() = mood;
     }
 
     pub fn open(&self, meeting: Meeting) -> Room {
@@ -84,8 +113,8 @@ impl Web {
             // Made before the page asks for it; where that fails, the page's request says so.
             let _ = FILM.bytes();
         }
-        let room = Room::open(meeting);
-        self.rooms.lock().unwrap().insert(room.token.clone(), room.clone());
+        let room = Room::open(meeting, self.deployment.clone());
+        self.rooms.lock().unwrap().insert(room.id.clone(), room.clone());
         room
     }
 }
@@ -97,16 +126,45 @@ impl Drop for Web {
 }
 
 async fn page(State(site): State<Site>, parameters: Parameters, RawQuery(query): RawQuery) -> impl IntoResponse {
-    let meeting = match site.room(&parameters) {
-        Some(room) => {
+    let meeting = match site.visitor(&parameters) {
+        Some((room, user_id)) => {
             room.visited(&query.unwrap_or_default());
-            room.page()
+            room.page(&parameters["access_token"], &user_id)
         }
         None => serde_json::json!({
-            "error": { "heading": "Invalid token", "text": "The access token is not valid or expired" }
+            "error": { "heading": "Verification Failed!", "text": "The access token is not valid or expired" }
         }),
     };
     (ISOLATED, Html(PAGE.replace(PAGE_SLOT, &meeting.to_string())))
+}
+
+/// The server's token check.
+async fn verify_token(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let mood = *site.token_checks.lock().unwrap();
+    match mood {
+        Mood::Take => {}
+        Mood::Answer(status) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+            return (status, Html("<html><body>somebody else</body></html>")).into_response();
+        }
+        Mood::Hang => std::future::pending().await,
+    }
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (status, answer) = match site.check(token) {
+        Check::Valid { .. } => (200, TokenStatus { status: true, msg: "token is valid".to_owned() }),
+        Check::Refused { status, key, .. } => (status, TokenStatus { status: false, msg: key.to_owned() }),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, "application/protobuf")], answer.encode_to_vec()).into_response()
+}
+
+/// The same for the page, which asks before anything else: what its error page says, or null.
+async fn verify(State(site): State<Site>, parameters: Parameters) -> String {
+    let answer = match site.check(parameters.get("access_token").map_or("", String::as_str)) {
+        Check::Valid { .. } => serde_json::Value::Null,
+        Check::Refused { heading, text, .. } => serde_json::json!({ "heading": heading, "text": text }),
+    };
+    answer.to_string()
 }
 
 async fn joined(State(site): State<Site>, parameters: Parameters) -> StatusCode {
@@ -139,8 +197,8 @@ async fn events(
     State(site): State<Site>,
     parameters: Parameters,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, StatusCode> {
-    let room = site.room(&parameters).ok_or(StatusCode::NOT_FOUND)?;
-    let start = (room.orders(), room.arrive());
+    let (room, user_id) = site.visitor(&parameters).ok_or(StatusCode::NOT_FOUND)?;
+    let start = (room.orders(), room.arrive(&user_id));
     let stream = futures::stream::unfold(start, |(mut orders, seat)| async move {
         loop {
             match orders.recv().await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig;
 use plugnmeet_recorder::delivery::outbox::{Key, Letter, Outbox, State as LetterState};
+use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
@@ -122,7 +123,7 @@ fn info(id: &str) -> RecordingInfo {
 }
 
 fn start(id: &str, output: Output) -> Start {
-    Start { info: info(id), access_token: AccessToken::parse(TOKEN).unwrap(), output }
+    Start { info: info(id), access: RoomAccess::Token(AccessToken::parse(TOKEN).unwrap()), output }
 }
 
 fn job(id: &str, dir: &Path, file_name: &str) -> Job {

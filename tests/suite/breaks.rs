@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugnmeet_recorder::capture::rig::{Break, Rig as _};
+use plugnmeet_recorder::capture::rig::{Break, Meaning, Rig as _};
 use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -88,7 +88,7 @@ async fn broken_by(signal: Signal, part: Part) -> String {
         }
     });
     let found = found.await;
-    assert!(!found.over, "{name}: {found:?}");
+    assert_eq!(found.page, None, "{name}: {found:?}");
     found.cause
 }
 
@@ -131,7 +131,7 @@ const SMALL_HEAP: &str = "--max-old-space-size=64";
 async fn a_page_that_runs_out_of_memory_is_noticed() {
     let flags = vec![ChromeFlag { name: "js-flags".into(), value: Some(SMALL_HEAP.into()) }];
     let found = break_off_with("out of memory", flags, Room::exhaust_memory).await;
-    assert!(!found.over, "{found:?}");
+    assert_eq!(found.page, None, "{found:?}");
     assert_one_of(&found.cause, &["it ran out of memory (Chrome says: V8 javascript OOM"]);
 }
 
@@ -149,5 +149,5 @@ async fn a_sound_server_that_is_killed_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_error_page_is_the_end_of_the_meeting_and_no_fault() {
     let found = break_off("error page", |room| room.end("Session ended", "The room was closed.")).await;
-    assert_eq!(found, Break { cause: "Session ended: The room was closed.".into(), over: true });
+    assert_eq!(found, Break { cause: "Session ended: The room was closed.".into(), page: Some(Meaning::Unclear) });
 }

@@ -14,6 +14,7 @@ use plugnmeet_recorder::delivery::courier::{Courier, Message};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::fleet::permits::Permits;
 use plugnmeet_recorder::nats::Nats;
+use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, Work};
 use plugnmeet_recorder::protocol::messages::{self, RecorderToPlugNmeet, RecordingTasks};
@@ -23,6 +24,7 @@ use plugnmeet_recorder::recording::driver::{self, Surroundings, Task};
 use plugnmeet_recorder::recording::journal::{Journal, Record, Stage, Stop};
 use plugnmeet_recorder::recording::publish::Publisher;
 use plugnmeet_recorder::recording::raw_file::RawFile;
+use plugnmeet_recorder::recording::room::RoomClient;
 use plugnmeet_recorder::recording::service::{Plan, Service};
 use plugnmeet_recorder::recording::session::Limits;
 use plugnmeet_recorder::recording::summary::Summaries;
@@ -33,7 +35,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::standin::{Deployment, Standin};
+use crate::standin::{Deployment, Meeting, Standin};
 use crate::{hooks, measure};
 
 /// Opens at once; leaves these bytes as its part.
@@ -44,7 +46,7 @@ struct Leaves {
     path: PathBuf,
     /// `None`: no file at all.
     bytes: Option<Vec<u8>>,
-    /// The meeting is over, with this cause.
+    /// It breaks, for this cause.
     breaks: Option<&'static str>,
     /// It was over before it was joined.
     refuses: Option<&'static str>,
@@ -63,7 +65,7 @@ impl Rig for PaperRig {
 
     async fn broken(&mut self) -> Break {
         match self.0.breaks {
-            Some(cause) => Break { cause: cause.to_owned(), over: true },
+            Some(cause) => Break::of(cause),
             None => std::future::pending().await,
         }
     }
@@ -89,8 +91,12 @@ struct Paper {
 }
 
 impl Plan<PaperRig> for Paper {
-    fn rig(&self, _: &Start, part: Option<&Path>) -> Leaves {
+    fn rig(&self, _: &Start, _: &AccessToken, part: Option<&Path>) -> Leaves {
         Leaves { path: part.map(Path::to_owned).unwrap_or_default(), ..self.leaves.clone() }
+    }
+
+    fn screenshot(&self, _: &Start) -> Option<PathBuf> {
+        None
     }
 
     fn raw_file(&self, _: &RecordingInfo) -> Result<RawFile, InvalidName> {
@@ -147,6 +153,7 @@ impl Node {
             courier,
             publisher,
             summaries: Summaries::new(&state),
+            room: RoomClient::new(&server).unwrap(),
             limits: Limits::default(),
         };
         let journal = Journal::new(&state);
@@ -173,7 +180,7 @@ impl Node {
             Kind::Recording => Output::File,
             Kind::Broadcast => Output::Rtmp(RtmpUrl::parse("rtmp://localhost/live/key").unwrap()),
         };
-        let start = Start { info, access_token: AccessToken::parse("token").unwrap(), output };
+        let start = Start { info, access: self.access(), output };
         let entry = self.journal.begin(&start).await;
         let stored = (kind == Kind::Recording).then(|| raw.clone());
         let plan = Arc::new(Paper { raw: raw.clone(), leaves });
@@ -194,6 +201,11 @@ impl Node {
         (raw, told)
     }
 
+    /// To a room that goes on.
+    fn access(&self) -> RoomAccess {
+        RoomAccess::Token(AccessToken::parse(&self.standin.meeting(Meeting::default()).token).unwrap())
+    }
+
     /// What is kept of one, as it is in the file.
     fn kept(&self, id: &str) -> String {
         std::fs::read_to_string(self.standin.dir().join(format!("state/summaries/{id}.json"))).unwrap()
@@ -212,8 +224,8 @@ async fn an_empty_or_unreadable_raw_file_is_told_with_its_cause_and_makes_no_job
         (
             "broke",
             Some(&b""[..]),
-            Some("Chrome ended (signal 9)"),
-            "Chrome ended (signal 9); the raw file is empty",
+            Some("ffmpeg: No space left on device"),
+            "ffmpeg: No space left on device; the raw file is empty",
             false,
         ),
     ] {
@@ -247,6 +259,7 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
         corrections: Corrections { gaps: 1, gaps_ms: 700, offsets: 3, put_in_ms: 1, left_out_ms: 2 },
         parts: 1,
         bytes: 123_456,
+        meeting_until: None,
     };
     let media = node.standin.dir().join("media.mkv");
     let made = std::process::Command::new("ffmpeg")
@@ -274,7 +287,7 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
     assert!(began <= over && over <= SystemTime::now() && over.elapsed().unwrap() < 2 * LIMIT);
     let expected = json!({
         "recording_id": "file", "room_table_id": 7, "room_id": "room01", "room_sid": "", "recorder_id": "node_01",
-        "kind": "recording", "outcome": "success", "cause": null,
+        "kind": "recording", "outcome": "success", "cause": null, "ended_by": null,
         "duration_s": 1.0, "parts": 1, "gaps": [], "bytes": 123_456,
         "frames_sent": 90, "frames_dropped": 2, "frames_late": 3, "longest_freeze_s": 1.234, "black_share": 0.25,
         "silence_share": 0.3333, "longest_silence_s": 0.7, "peak_dbfs": -6.02, "mean_dbfs": null,
@@ -443,8 +456,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 recording_id: RecordingId::parse(&id).unwrap(),
             };
             let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
-            let start =
-                Start { info: info.clone(), access_token: AccessToken::parse("token").unwrap(), output: Output::File };
+            let start = Start { info: info.clone(), access: node.access(), output: Output::File };
             let plan = Arc::new(Paper {
                 raw: raw.clone(),
                 leaves: Leaves { refuses: Some("Room ended"), ..Leaves::default() },

@@ -31,6 +31,7 @@ mod playback;
 mod recorder;
 mod recording;
 mod redelivery;
+mod rejoin;
 mod rig;
 mod scripts;
 mod soak;

@@ -138,7 +138,7 @@ fn requests_of_the_server_become_what_they_ask_for() {
     let read = |name| request::read(&bytes_of(name), &me).unwrap().unwrap();
     let Request::Start(start) = read("start_recording") else { panic!() };
     assert_eq!((start.kind(), start.info.room_table_id), (Kind::Recording, 852));
-    assert_eq!(start.access_token.expose(), "tok.en.abc");
+    assert_eq!(start.access.sent().unwrap().expose(), "tok.en.abc");
     let Request::Start(start) = read("start_rtmp") else { panic!() };
     assert_eq!(start.kind(), Kind::Broadcast);
     for (name, wanted) in [
@@ -224,12 +224,15 @@ fn what_is_called_pure_imports_nothing_impure() {
         "admin/rows/mod.rs",
         "admin/rows/recording.rs",
         "admin/table.rs",
+        "protocol/access.rs",
         "protocol/announcement.rs",
         "protocol/ids.rs",
         "protocol/job.rs",
+        "protocol/jwt.rs",
         "protocol/messages.rs",
         "protocol/notice.rs",
         "protocol/request.rs",
+        "protocol/room_status.rs",
         "protocol/signature.rs",
         "protocol/token.rs",
         "fleet/admission.rs",
@@ -243,6 +246,7 @@ fn what_is_called_pure_imports_nothing_impure() {
         "capture/losses.rs",
         "capture/matroska.rs",
         "capture/encoder_options.rs",
+        "capture/error_page.rs",
         "capture/pace.rs",
         "capture/page.rs",
         "capture/picture.rs",

@@ -153,6 +153,7 @@ impl Row for RecordingRow {
 mod tests {
     use super::*;
     use crate::capture::rig;
+    use crate::protocol::access::RoomAccess;
     use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
     use crate::protocol::request::{Output, Start};
     use crate::recording::journal::{PartEnd, Stop};
@@ -175,8 +176,8 @@ mod tests {
     }
 
     fn record(stage: Stage, stop: Option<Stop>, parts: Vec<Part>) -> Record {
-        let access_token = AccessToken::parse("very-secret-token").unwrap();
-        let mut record = Record::new(&Start { info: info(), access_token, output: Output::File });
+        let access = RoomAccess::Token(AccessToken::parse("very-secret-token").unwrap());
+        let mut record = Record::new(&Start { info: info(), access, output: Output::File });
         record.taken_at = NOW - 192_000;
         record.stage = stage;
         record.stop = stop;

@@ -14,7 +14,7 @@ fn tick() -> Event {
 }
 
 fn broke(cause: &str) -> Event {
-    Event::Broke { cause: cause.into(), over: false }
+    Event::Broke { cause: cause.into(), after: Interruption::Fault }
 }
 
 fn store(cause: Option<&str>) -> Effect {
@@ -101,25 +101,57 @@ fn a_capture_that_breaks_goes_on_as_the_next_part() {
 }
 
 #[test]
-fn a_meeting_that_is_over_is_not_joined_again_and_its_cause_is_told() {
-    let over = || "the room has ended".to_owned();
+fn the_end_of_the_meeting_is_a_normal_end_and_it_is_not_joined_again() {
     let end = || vec![Event::Finished(Ok(())), Event::Closed, Event::Stored(Ok(()))];
-    let mut events = vec![Event::Opened, Event::Broke { cause: over(), over: true }];
-    events.extend(end());
-    let (_, effects) = run(Kind::Recording, events);
-    assert_eq!(effects.last(), Some(&deliver(Err(over()), true)));
-    assert_eq!(effects.iter().filter(|effect| **effect == Effect::OpenRig).count(), 1);
+    for kind in [Kind::Recording, Kind::Broadcast] {
+        let mut events = vec![Event::Opened, Event::Broke { cause: "ended".into(), after: Interruption::MeetingOver }];
+        events.extend(end());
+        let (_, effects) = run(kind, events);
+        assert_eq!(effects.last(), Some(&deliver(Ok(()), kind == Kind::Recording)));
+        assert_eq!(effects.iter().filter(|effect| **effect == Effect::OpenRig).count(), 1);
+    }
+}
 
+#[test]
+fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
+    let over = || Event::OpenFailed(OpenFailure::Over("the room is over".into()));
+    let until_opening =
+        |after| vec![Event::Opened, Event::Broke { cause: "x".into(), after }, Event::Finished(Ok(())), Event::Closed];
+    let (session, effects) = run(Kind::Recording, until_opening(Interruption::PageLeft));
+    assert_eq!(session.state(), State::Mending(Mend::Opening { cancelled: false }));
+    assert_eq!(effects.last(), Some(&Effect::OpenRig));
+
+    // The page itself left; nothing failed.
+    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), Event::Stored(Ok(()))]);
+    let (_, effects) = run(Kind::Recording, events.collect());
+    assert!(effects.ends_with(&[Effect::FreePlace, store(None), deliver(Ok(()), true)]), "{effects:?}");
+
+    // Chrome had failed, and what came after it of the meeting is missing.
+    let events = until_opening(Interruption::Fault).into_iter().chain([over(), Event::Stored(Ok(()))]);
+    let (_, effects) = run(Kind::Recording, events.collect());
+    let missing = format!("x; {TOO_LATE}");
+    assert!(
+        effects.ends_with(&[Effect::FreePlace, store(Some(&missing)), deliver(Err(missing.clone()), true)]),
+        "{effects:?}"
+    );
+
+    // As after the death of the program itself.
+    let (mut session, _) = Session::recover(Left::Running, NO_LIMITS, at(0));
+    let effects = session.on(at(1), over());
+    assert_eq!(effects.last(), Some(&store(Some(&format!("{RESTARTED}; {TOO_LATE}")))));
+}
+
+#[test]
+fn a_room_that_is_over_when_a_first_opening_is_tried_again_is_told_in_the_pages_words() {
     let events = vec![
-        Event::Opened,
-        broke("Chrome ended (signal 9)"),
-        Event::Finished(Ok(())),
-        Event::Closed,
-        Event::OpenFailed(OpenFailure::Over(over())),
-        Event::Stored(Ok(())),
+        Event::OpenFailed(OpenFailure::Failed("Verification Failed!: no".into())),
+        Event::OpenFailed(OpenFailure::Over("the room is over".into())),
     ];
     let (_, effects) = run(Kind::Recording, events);
-    assert!(effects.ends_with(&[Effect::FreePlace, store(Some(&over())), deliver(Err(over()), true)]), "{effects:?}");
+    assert_eq!(effects.last(), Some(&deliver(Err("Verification Failed!: no".into()), false)));
+    let (_, effects) =
+        run(Kind::Recording, vec![Event::OpenFailed(OpenFailure::Unrecordable("Enter Security Key".into()))]);
+    assert_eq!(effects.last(), Some(&deliver(Err("Enter Security Key".into()), false)));
 }
 
 #[test]
@@ -280,7 +312,13 @@ fn event() -> impl Strategy<Value = Event> {
             Just(OpenFailure::Failed("why".to_owned())),
         ]
         .prop_map(Event::OpenFailed),
-        3 => any::<bool>().prop_map(|over| Event::Broke { cause: "why".into(), over }),
+        3 => prop::sample::select(vec![
+            Interruption::Fault,
+            Interruption::PageLeft,
+            Interruption::MeetingOver,
+            Interruption::Final,
+        ])
+        .prop_map(|after| Event::Broke { cause: "why".into(), after }),
         1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(Event::Stop),
         2 => result().prop_map(Event::Finished),
         2 => Just(Event::Closed),
