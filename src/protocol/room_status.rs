@@ -42,7 +42,9 @@ pub fn read(http_status: u16, body: &[u8]) -> RoomStatus {
         "token-expired" => refused(
             "the server says that a token signed just now has expired: set the clocks of this host and of the server",
         ),
-        "invalid-token" => refused("the server refuses a token signed with plugNmeet_info.api_secret: compare it"),
+        "invalid-token" => refused(
+            "the server refuses a token signed with plugNmeet_info.api_secret: compare it with the server's, and the clocks",
+        ),
         "you-are-blocked" => refused("a moderator has blocked the recorder in this room"),
         "max-num-participates-exceeded" => refused("the room is full"),
         "user-info-not-found" => refused("the room does not know the recorder any more"),

@@ -312,6 +312,9 @@ impl<R: Rig> Driver<R> {
     fn take_back(&mut self, done: Done<R>) -> Event {
         self.work = None;
         self.rig = done.rig;
+        if let Event::OpenFailed(OpenFailure::Over(why)) = &done.event {
+            self.ended_by = Some(why.clone());
+        }
         done.event
     }
 
