@@ -11,7 +11,7 @@ use crate::dice::Dice;
 use crate::measure::cost::resident;
 use crate::measure::sync::{self, Sync};
 use crate::measure::{self, picture, sound};
-use crate::recorder::{Recorder, SOON, Setup, turn};
+use crate::recorder::{Recorder, SOON, Setup, alone};
 use crate::recording::{ENDED, record, standin, stop, wait_for};
 use crate::rig::{self, go_on};
 use crate::standin::meeting::area;
@@ -103,7 +103,7 @@ fn longest_gap(raw: &Path) -> Range<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_memory() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let (standin, recorder, room, _) = recording(Meeting { webcams: 1, ..Meeting::default() }).await;
     go_on(10.0).await;
     let ffmpeg = recorder.children("ffmpeg");
@@ -136,7 +136,7 @@ async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_me
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sound_and_picture_are_in_step_for_two_minutes_in_bounded_memory() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let (standin, recorder, room, started) = recording(Meeting::default()).await;
     go_on(120.0).await;
     let grown = resident(recorder.pid()).saturating_sub(started.memory);

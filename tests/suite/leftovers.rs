@@ -12,7 +12,7 @@ use plugnmeet_recorder::capture::leftovers::{Swept, sweep};
 use plugnmeet_recorder::capture::owner::{self, FileId, Marks, Owner};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::recorder::{Recorder, SOON, Setup, turn};
+use crate::recorder::{Recorder, SOON, Setup, alone};
 use crate::recording::{record, standin};
 use crate::standin::Meeting;
 use crate::standin::child::Child;
@@ -64,7 +64,7 @@ impl Drop for Ended {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let standin = standin().await;
     let mut recorder =
         Recorder::start(&standin, "node_01", &Setup { mode: Some("recorderOnly"), ..Setup::default() }).await;

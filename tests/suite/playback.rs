@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::measure;
-use crate::recorder::{SOON, turn};
+use crate::recorder::{SOON, alone};
 
 /// Seconds of the recording: its sound lasts so long, its last frame comes before that, as ours do. Not in whole
 /// milliseconds: 497,781 samples at 48 kHz.
@@ -222,7 +222,7 @@ async fn what_is_made_plays_seeks_and_ends_in_chromium_at_the_right_times_with_e
         durations.push(told);
         files.push((name, Bytes::from(std::fs::read(&mp4).unwrap())));
     }
-    let _turn = turn().await;
+    let _turn = alone().await;
     let wanted = files.len();
     let seen = watch(files).await;
     assert_eq!(seen.len(), wanted);

@@ -16,10 +16,17 @@ use crate::standin::child::Child;
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// Two Chromes fill a small machine: the tests that start any take turns.
-static CHROMES: Semaphore = Semaphore::const_new(1);
+const CHROMES: u32 = 2;
+static TURNS: Semaphore = Semaphore::const_new(CHROMES as usize);
 
+/// For a test with one Chrome, most of whose time is waiting: another one may run beside it.
 pub async fn turn() -> SemaphorePermit<'static> {
-    CHROMES.acquire().await.unwrap()
+    TURNS.acquire().await.unwrap()
+}
+
+/// For a test that measures what is captured, that has several Chromes, or that ends whatever Chrome it finds.
+pub async fn alone() -> SemaphorePermit<'static> {
+    TURNS.acquire_many(CHROMES).await.unwrap()
 }
 
 /// What differs from one test's configuration to the next.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::measure::{self, picture, sound, sync};
-use crate::recorder::{Recorder, SOON, Setup, command_lines, turn};
+use crate::recorder::{Recorder, SOON, Setup, alone, command_lines, turn};
 use crate::standin::meeting::area;
 use crate::standin::{Deployment, Meeting, Room, Standin};
 
@@ -61,7 +61,7 @@ pub fn close_to(found: [u8; 3], wanted: [u8; 3], tolerance: u8) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let standin = standin().await;
     let script = standin.dir().join("keep argument.sh");
     std::fs::write(
@@ -190,7 +190,7 @@ fn lines_of(log: &str, id: &str, text: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_recordings_at_once_do_not_hear_or_see_each_other() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let standin = standin().await;
     let setup = Setup {
         recorder: "  max_limit: 2\n  post_mp4_convert: false\n  silence_warning: 2s\n".into(),

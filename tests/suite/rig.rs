@@ -13,7 +13,7 @@ use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
-use crate::recorder::{SOON, descendants, processes_of, turn};
+use crate::recorder::{SOON, alone, descendants, processes_of};
 use crate::standin::{Meeting, Room, Standin};
 
 /// The default of the configuration.
@@ -53,7 +53,7 @@ pub async fn record_with(
     flags: Vec<ChromeFlag>,
     during: impl AsyncFnOnce(&mut Live),
 ) -> Recorded {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let room = standin.meeting(meeting);
     let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();

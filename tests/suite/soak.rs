@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dice::Dice;
-use crate::recorder::turn;
+use crate::recorder::alone;
 
 #[path = "../soak/mod.rs"]
 mod engine;
@@ -13,7 +13,7 @@ use engine::Options;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_minutes_of_faults_lose_nothing() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let (_, seed) = Dice::new();
     println!("seed {seed}: repeat with PNM_SEED={seed}");
     let options = Options {
