@@ -58,15 +58,40 @@ pub struct Recorder {
     /// `recorder.temporary_dir`
     pub temporary_dir: PathBuf,
     child: Child,
-    dir: TempDir,
-    /// Instead of the test's.
+    dir: Place,
     setup: Setup,
+}
+
+/// Where a recorder and all that it starts have their files.
+struct Place(TempDir);
+
+impl Place {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Place {
+    /// Where a test fails, the recorder is killed, and what it had started still writes for a moment.
+    fn drop(&mut self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = pids_of(self.path());
+            for pid in &left {
+                let _ = kill_process(*pid, Signal::KILL);
+            }
+            if left.is_empty() || Instant::now() > end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Recorder {
     /// Starts it, without waiting for anything.
     pub fn spawn(standin: &Standin, id: &str, setup: &Setup) -> Self {
-        let dir = tempfile::Builder::new().prefix("pnm-test-").tempdir().unwrap();
+        let dir = Place(tempfile::Builder::new().prefix("pnm-test-").tempdir().unwrap());
         let main_path = setup.main_path.clone().unwrap_or_else(|| dir.path().join("recordings"));
         let temporary_dir = dir.path().join("temporary");
         for made in ["tmp", "temporary"] {
@@ -333,6 +358,18 @@ pub fn descendants(of: u32) -> Vec<u32> {
         next += 1;
     }
     found.split_off(1)
+}
+
+/// All processes that name a path of this test.
+fn pids_of(dir: &Path) -> Vec<Pid> {
+    let dir = dir.to_str().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let names_it = |process: &std::fs::DirEntry| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(dir)
+    };
+    let processes = processes.filter(names_it);
+    processes.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// Command lines of all processes that name a path of this test.
