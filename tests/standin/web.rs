@@ -155,7 +155,7 @@ async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(2))))
 }
 
-async fn notify(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn notify(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> Response {
     site.notices.receive(&headers, &body).await
 }
 
