@@ -108,7 +108,9 @@ pub(super) async fn work_off(shared: Arc<Shared>, recording: RecordingId, lane: 
                     () = asked.notified() => refused.clear(),
                     // What concerns the key is over when the server takes anything.
                     () = changed(&mut taken), if first.concerns == Concerns::Node => {
-                        refused.values_mut().for_each(|refusal| refusal.due = Instant::now());
+                        for refusal in refused.values_mut() {
+                            refusal.due = Instant::now();
+                        }
                     }
                     () = shared.ending.cancelled() => return shared.leave(&recording, lane, &first.why),
                 }

@@ -31,6 +31,7 @@ mod playback;
 mod recorder;
 mod recording;
 mod redelivery;
+mod relay;
 mod rig;
 mod scripts;
 mod soak;

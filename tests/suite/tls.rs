@@ -42,7 +42,7 @@ fn notice() -> Notice {
 }
 
 /// A certificate for 127.0.0.1 that vouches for itself: `cert.pem` and `key.pem`.
-fn make_certificate(dir: &Path) {
+pub fn make_certificate(dir: &Path) {
     let made = Command::new("openssl")
         .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test".split(' '))
         .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])

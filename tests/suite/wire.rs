@@ -248,6 +248,8 @@ fn what_is_called_pure_imports_nothing_impure() {
         "capture/picture.rs",
         "capture/pool.rs",
         "capture/pulse.rs",
+        "capture/rtmp.rs",
+        "capture/rtmp_command.rs",
         "capture/watch.rs",
         "transcode/plan.rs",
         "transcode/progress.rs",
