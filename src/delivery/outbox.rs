@@ -17,6 +17,7 @@ use tokio::sync::watch;
 pub use super::letter::{Key, Letter, Letters, State};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
+use crate::telemetry::redact;
 use crate::wall_clock::unix_ms;
 
 /// The directory in `state_dir`.
@@ -116,14 +117,16 @@ impl Outbox {
 
     /// There was no answer of the other side's; the next try comes after `wait`.
     pub async fn note_failure(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
-        self.note(id, key, State::Waiting, why, wait).await;
+        self.note(id, key, State::Waiting, scrubbed(&why), wait).await;
     }
 
     /// The other side does not take it as things stand; the next try comes after `wait`.
     pub async fn note_refusal(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
+        let why = scrubbed(&why);
         self.note(id, key, State::Refused { at: unix_ms(), why: why.clone() }, why, wait).await;
     }
 
+    /// `why` and what the state says were scrubbed: they may quote the other side.
     async fn note(&self, id: &RecordingId, key: Key, state: State, why: String, wait: Duration) {
         self.change(id, move |there| {
             there.get_mut(key).filter(|letter| letter.is_open()).is_some_and(|letter| {
@@ -220,6 +223,10 @@ impl Outbox {
             }
         }
     }
+}
+
+fn scrubbed(why: &str) -> String {
+    redact::scrub(why).into_owned()
 }
 
 impl Shared {
