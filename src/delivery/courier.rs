@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
-use super::lane::{self, Lane};
+use super::lane::{self, Lane, Wake};
 use super::outbox::{Key, Letter, Outbox, State};
 pub use super::post::NotifierError;
 use super::post::Post;
@@ -104,8 +104,8 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct Lanes {
-    /// Those with a task, each with how it is told that an operator asks something.
-    at_work: HashMap<(RecordingId, Lane), Arc<Notify>>,
+    /// Those with a task.
+    at_work: HashMap<(RecordingId, Lane), Arc<Wake>>,
     /// Who wants to know what becomes of a letter.
     listeners: HashMap<(RecordingId, Key), Vec<oneshot::Sender<Delivered>>>,
 }
@@ -226,12 +226,12 @@ impl Courier {
 
     /// Sees to it that somebody works on the lane.
     fn work(&self, recording: &RecordingId, lane: Lane) {
-        let asked = Arc::new(Notify::new());
+        let wake = Arc::new(Wake::default());
         match self.shared.lock().at_work.entry((recording.clone(), lane)) {
-            Entry::Occupied(_) => return,
-            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&asked))),
+            Entry::Occupied(at_work) => return at_work.get().added.notify_one(),
+            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&wake))),
         }
-        let work = lane::work_off(Arc::clone(&self.shared), recording.clone(), lane, asked);
+        let work = lane::work_off(Arc::clone(&self.shared), recording.clone(), lane, wake);
         self.shared.tasks.spawn(work.instrument(span_for(recording)));
     }
 
@@ -283,7 +283,7 @@ impl Shared {
     fn ask_again(&self, recording: &RecordingId) {
         let lanes = self.lock();
         let of_this = lanes.at_work.iter().filter(|((of, _), _)| of == recording);
-        of_this.for_each(|(_, asked)| asked.notify_one());
+        of_this.for_each(|(_, wake)| wake.asked.notify_one());
     }
 
     /// What `find` makes of the letters of the lane; where that is nothing, the lane is given up in the same breath.

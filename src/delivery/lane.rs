@@ -49,6 +49,15 @@ impl Lane {
     }
 }
 
+/// How a lane at work is woken.
+#[derive(Debug, Default)]
+pub(super) struct Wake {
+    /// An operator has asked something.
+    pub asked: Notify,
+    /// There is one more letter.
+    pub added: Notify,
+}
+
 /// What a try came to.
 enum Tried {
     Delivered,
@@ -80,7 +89,8 @@ fn next(letters: Vec<Letter>, refused: &HashMap<Key, Refused>, now: Instant) -> 
     let mut wait: Option<(Instant, Key)> = None;
     for letter in letters {
         match refused.get(&letter.key) {
-            Some(refusal) if now < refusal.due => {
+            // One that waits has come into the place of the refused one.
+            Some(refusal) if now < refusal.due && !letter.is_waiting() => {
                 if wait.is_none_or(|(due, _)| refusal.due < due) {
                     wait = Some((refusal.due, letter.key));
                 }
@@ -94,8 +104,8 @@ fn next(letters: Vec<Letter>, refused: &HashMap<Key, Refused>, now: Instant) -> 
     wait.map(|(_, key)| Next::Wait(key))
 }
 
-/// Works on a lane until there is nothing left to be told, or the program ends. `asked`: an operator has asked something.
-pub(super) async fn work_off(shared: Arc<Shared>, recording: RecordingId, lane: Lane, asked: Arc<Notify>) {
+/// Works on a lane until there is nothing left to be told, or the program ends.
+pub(super) async fn work_off(shared: Arc<Shared>, recording: RecordingId, lane: Lane, wake: Arc<Wake>) {
     let mut refused: HashMap<Key, Refused> = HashMap::new();
     let mut taken = shared.taken.subscribe();
     while let Some(next) = shared.look(&recording, lane, |letters| next(letters, &refused, Instant::now())) {
@@ -105,7 +115,8 @@ pub(super) async fn work_off(shared: Arc<Shared>, recording: RecordingId, lane: 
                 let Some(first) = refused.get(&key) else { continue };
                 tokio::select! {
                     () = tokio::time::sleep_until(first.due) => {}
-                    () = asked.notified() => refused.clear(),
+                    () = wake.asked.notified() => refused.clear(),
+                    () = wake.added.notified() => {}
                     // What concerns the key is over when the server takes anything.
                     () = changed(&mut taken), if first.concerns == Concerns::Node => {
                         for refusal in refused.values_mut() {
@@ -118,11 +129,11 @@ pub(super) async fn work_off(shared: Arc<Shared>, recording: RecordingId, lane: 
             }
         };
         let tried = match lane {
-            Lane::Notices => shared.tell(&recording, &letter, &asked).await,
+            Lane::Notices => shared.tell(&recording, &letter, &wake.asked).await,
             Lane::Job => tokio::select! {
                 tried = shared.publish(&recording, &letter) => tried,
                 // Storing a job twice is the same as once.
-                () = asked.notified() => Tried::Asked,
+                () = wake.asked.notified() => Tried::Asked,
             },
         };
         match tried {

@@ -314,10 +314,13 @@ async fn one_notice_that_cannot_be_read_does_not_hold_up_the_others_and_never_co
     let outbox = Outbox::in_memory();
     let courier = courier_with(&server.host(), outbox.clone());
     let proceeded = Event::Proceeded { file_path: "x.mp4".into(), file_size: 1, variant: 0, note: None };
-    send(&courier, [started(), ended(), proceeded, finished()]).await;
+    let first = send(&courier, [started()]).await.remove(0);
     let next = async |server: &mut Server| there("a notice", || server.incoming.try_recv().ok()).await;
+    next(&mut server).await.answer_as(Mood::Undecodable).await;
+    assert!(matches!(first.await, Ok(Delivered::Refused(_))));
+    // What comes later does not wait for the next try of it.
+    send(&courier, [ended(), proceeded, finished()]).await;
     for (task, mood) in [
-        (RecordingTasks::StartRecording, Mood::Undecodable),
         (RecordingTasks::EndRecording, Mood::Take),
         (RecordingTasks::RecordingProceeded, Mood::Undecodable),
         (RecordingTasks::RecordingTranscodingFinished, Mood::Take),
