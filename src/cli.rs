@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Mode, Stage};
+use crate::delivery::outbox::Key;
 use crate::protocol::ids::RecordingId;
 
 /// As the program is called.
@@ -24,6 +25,7 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml jobs list --json   the transcoding jobs of this node, for a program
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
   plugnmeet-recorder -config config.yaml outbox list --all  what the server was and is to be told
+  plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
 
 They end with 0, with 1 (not found, cannot be read, refused, a hook failed; standard error says why) or with 2 (wrong
@@ -109,11 +111,27 @@ pub enum OutboxAsked {
     /// Shows each with its state, its age, its next try and its last error
     #[command(display_name = NAME)]
     List {
-        /// Also what is delivered
+        /// Also what is delivered or dropped
         #[arg(long)]
         all: bool,
         #[command(flatten)]
         format: ListFormat,
+    },
+    /// Has what is to be told of a recording tried at once
+    #[command(display_name = NAME)]
+    Retry {
+        /// The recording's id, as `outbox list` shows it
+        #[arg(value_parser = RecordingId::parse)]
+        id: RecordingId,
+    },
+    /// Never tells what the server has not taken of a recording
+    #[command(display_name = NAME)]
+    Drop {
+        /// The recording's id, as `outbox list` shows it
+        #[arg(value_parser = RecordingId::parse)]
+        id: RecordingId,
+        /// Only this one; without it every notice, and never the job
+        letter: Option<Key>,
     },
 }
 
@@ -248,6 +266,12 @@ mod tests {
         }
         let retry = cli(&["jobs", "retry", "rec.1"]).unwrap();
         assert_eq!((retry.config, retry.asked), ("config.yaml".into(), Some(Asked::Jobs(JobsAsked::Retry { id }))));
+        let drop = |letter| Some(Asked::Outbox(OutboxAsked::Drop { id: RecordingId::parse("rec.1").unwrap(), letter }));
+        assert_eq!(cli(&["outbox", "drop", "rec.1"]).unwrap().asked, drop(None));
+        assert_eq!(
+            cli(&["outbox", "drop", "rec.1", "broadcast_ended"]).unwrap().asked,
+            drop(Some(Key::BroadcastEnded))
+        );
         for line in ["-version jobs list", "jobs -version", "jobs list -version", "jobs retry -V"] {
             let answer = cli(&line.split(' ').collect::<Vec<_>>()).unwrap_err();
             assert_eq!(answer.to_string(), format!("plugnmeet-recorder {}\n", env!("CARGO_PKG_VERSION")), "{line}");
@@ -264,6 +288,9 @@ mod tests {
             "jobs retry a b",
             "jobs help",
             "outbox drop",
+            "outbox retry",
+            "outbox retry ../x",
+            "outbox drop rec.1 else",
             "recordings list -all",
             "hooks test",
             "hooks test recording",

@@ -91,10 +91,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         tracing::warn!(?swept, "an earlier run of the recorder was killed: removed what it has left");
     }
 
-    let courier = Courier::new(&config.server, &recorder, Outbox::open(&config.recorder.state_dir)?)?;
+    let courier = Courier::new(&config.server, Outbox::open(&config.recorder.state_dir)?)?;
     courier.outbox().sweep().await;
     // Before there is NATS: the server may be told without it.
-    courier.take_up();
+    courier.take_up().await;
     let nats = match Nats::connect(&config.nats, &config.server, &recorder, &shutdown.drain).await {
         Ok(nats) => nats,
         Err(ConnectError::Cancelled) => {

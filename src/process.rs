@@ -17,10 +17,14 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
+use crate::telemetry::redact;
+
 /// Lines of standard error that are kept for the cause of a failure.
 const TAIL_LINES: usize = 20;
 /// A longer line is cut in the log and in the tail, in bytes.
 const LINE_LIMIT: usize = 4096;
+/// So much more is read of it, that what is cut off leaves no beginning of a secret that is too short to be known as one.
+const LINE_READ: usize = LINE_LIMIT + redact::PIECE;
 
 /// How a child is to be started.
 #[derive(Clone, Debug)]
@@ -241,7 +245,7 @@ fn log_lines(
         let mut line = Vec::new();
         // A pipe that fails has nothing more to say, like one that is closed.
         while let Ok(Some(())) = next_line(&mut pipe, &mut line).await {
-            let text = String::from_utf8_lossy(&line);
+            let text = presentable(&line);
             let text = text.trim_end();
             if text.is_empty() {
                 continue;
@@ -261,7 +265,19 @@ fn log_lines(
     tokio::spawn(read.in_current_span())
 }
 
-/// Reads up to a newline into `line`, keeping at most [`LINE_LIMIT`] bytes of it. `None` at the end.
+/// A child's line without secrets, cut to [`LINE_LIMIT`]: its words become causes, and those go to the server and into
+/// records.
+fn presentable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut clean = redact::scrub(&text).into_owned();
+    if clean.len() > LINE_LIMIT {
+        let end = (0..=LINE_LIMIT).rev().find(|end| clean.is_char_boundary(*end));
+        clean.truncate(end.unwrap_or_default());
+    }
+    clean
+}
+
+/// Reads up to a newline into `line`, keeping at most [`LINE_READ`] bytes of it. `None` at the end.
 async fn next_line<R: AsyncRead + Unpin>(pipe: &mut BufReader<R>, line: &mut Vec<u8>) -> std::io::Result<Option<()>> {
     line.clear();
     let mut any = false;
@@ -273,7 +289,7 @@ async fn next_line<R: AsyncRead + Unpin>(pipe: &mut BufReader<R>, line: &mut Vec
         any = true;
         let newline = buffer.iter().position(|byte| *byte == b'\n');
         let end = newline.unwrap_or(buffer.len());
-        let room = LINE_LIMIT.saturating_sub(line.len());
+        let room = LINE_READ.saturating_sub(line.len());
         line.extend_from_slice(&buffer[..end.min(room)]);
         let used = newline.map_or(end, |at| at + 1);
         pipe.consume(used);
@@ -441,6 +457,22 @@ mod tests {
     async fn a_missing_program_is_named() {
         let error = spawn(&Spec::new("nothing", "/no/such/program")).await.unwrap_err();
         assert!(error.to_string().contains("/no/such/program"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_a_childs_words_is_masked_also_where_its_line_is_cut() {
+        let secret = "open-sesame-and-a-word-more";
+        let _registration = redact::register(secret);
+        // From a beginning of one byte to the whole of it within what is kept.
+        for before in LINE_LIMIT - secret.len() - 1..LINE_LIMIT {
+            let line = format!("{}{secret} and on", "x".repeat(before));
+            let line = &line.as_bytes()[..line.len().min(LINE_READ)];
+            let clean = presentable(line);
+            assert!(clean.len() <= LINE_LIMIT && !clean.contains("ope"), "{before}: {}", &clean[before..]);
+        }
+        let mut child = spawn(&shell(&format!("echo 'the key is {secret}' >&2"))).await.unwrap();
+        child.wait().await;
+        assert_eq!(child.tail().lines(), ["the key is [redacted]"]);
     }
 
     #[tokio::test]

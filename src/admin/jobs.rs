@@ -134,7 +134,7 @@ fn may_drop(state: JobState, runs: bool) -> Result<(), String> {
 }
 
 /// What is written here belongs to the one who writes; the daemon must be able to read it.
-fn of_another_user(owner: u32, me: u32) -> Result<(), String> {
+pub(super) fn of_another_user(owner: u32, me: u32) -> Result<(), String> {
     if owner == me {
         return Ok(());
     }

@@ -60,7 +60,7 @@ pub fn jobs(state: &State, format: &ListFormat, now: u64) -> Result<String, Admi
     Ok(format.show(state, "jobs", &by_age(rows, |row| row.taken_at)))
 }
 
-/// `all`: also what is delivered.
+/// `all`: also what is delivered or dropped.
 ///
 /// # Errors
 /// Where the directory cannot be read.
@@ -69,12 +69,13 @@ pub fn outbox(state: &State, format: &ListFormat, all: bool, now: u64) -> Result
     for Found { id, read } in state.outbox()? {
         match read {
             Ok(there) => {
-                rows.extend(there.letters.iter().map(|letter| LetterRow::new(&id, letter, moment(state, now))));
+                let row = |letter| LetterRow::new(&id, letter, there.comes_too_late(letter), moment(state, now));
+                rows.extend(there.letters.iter().map(row));
             }
             Err(why) => rows.push(LetterRow::unreadable(id, &why)),
         }
     }
-    rows.retain(|row| all || row.standing.state != "delivered");
+    rows.retain(|row| all || !matches!(row.standing.state, "delivered" | "dropped"));
     Ok(format.show(state, "outbox", &by_age(rows, |row| row.added_at)))
 }
 

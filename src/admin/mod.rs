@@ -10,6 +10,7 @@ mod hook_data;
 mod hooks;
 mod jobs;
 mod list;
+mod outbox;
 mod read;
 pub mod rows;
 pub mod table;
@@ -39,6 +40,12 @@ pub enum AdminError {
     Refused { id: RecordingId, why: String },
     #[error("job {id}: cannot {action} {path}: {source}", path = .path.display())]
     Disk { id: RecordingId, action: &'static str, path: PathBuf, source: io::Error },
+    #[error("this node has nothing to tell of {id} (there is no {path}); `outbox list` shows what it has", path = .path.display())]
+    NoLetters { id: RecordingId, path: PathBuf },
+    #[error("outbox {id}: {why}")]
+    OutboxRefused { id: RecordingId, why: String },
+    #[error("outbox {id}: cannot write {path}: {source}", path = .path.display())]
+    OutboxDisk { id: RecordingId, path: PathBuf, source: io::Error },
     #[error(
         "this node knows no recording {id}: no job, no record in recorder.state_dir, and no {id}_raw.mkv, {id}_raw.mp4 or \
          {id}.mp4 under {main_path}",
@@ -84,6 +91,8 @@ fn text(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> 
         Asked::Jobs(JobsAsked::Retry { id }) => jobs::retry(&state, id, now),
         Asked::Jobs(JobsAsked::Drop { id }) => jobs::forget(&state, id),
         Asked::Outbox(OutboxAsked::List { all, format }) => list::outbox(&state, format, *all, now),
+        Asked::Outbox(OutboxAsked::Retry { id }) => outbox::retry(&state, id),
+        Asked::Outbox(OutboxAsked::Drop { id, letter }) => outbox::forget(&state, id, *letter),
     }
 }
 

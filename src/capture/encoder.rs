@@ -1,10 +1,8 @@
 //! The one ffmpeg of a recording or broadcast: its life, and what it reports of its progress. Its options are in
 //! `encoder_options.rs`.
 
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,9 +13,9 @@ use tokio::sync::watch;
 use super::PartError;
 use super::encoder_options::{CaptureOptions, Target, arguments};
 use super::owner;
+use super::relay::Relay;
 use crate::config::FfmpegOptions;
 use crate::process::{self, Child};
-use crate::protocol::ids::RtmpUrl;
 
 const PART: &str = "ffmpeg";
 
@@ -25,16 +23,6 @@ const PART: &str = "ffmpeg";
 /// and map anew, which was a tenth of ffmpeg's time. `mallopt(3)`; the first is the most there is.
 const ALLOCATOR: &[(&str, &str)] =
     &[("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "134217728"), ("MALLOC_TOP_PAD_", "8388608")];
-
-/// Writes the stream key where only ffmpeg reads it. A command line can be read by every user of the host, so the key
-/// is given as an option in a preset file (`-fpre`), which wins over what the URL says.
-fn write_key(dir: &Path, url: &RtmpUrl) -> std::io::Result<Option<PathBuf>> {
-    let Some(key) = url.key() else { return Ok(None) };
-    let path = dir.join("rtmp.ffpreset");
-    let text = format!("rtmp_app={}\nrtmp_playpath={key}\n", url.application());
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(text.as_bytes())?;
-    Ok(Some(path))
-}
 
 /// What ffmpeg last said of its progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +50,8 @@ impl Progress {
 pub struct Encoder {
     child: Child,
     progress: watch::Receiver<Progress>,
+    /// Of a broadcast.
+    relay: Option<Box<Relay>>,
 }
 
 impl Encoder {
@@ -77,15 +67,17 @@ impl Encoder {
         dir: &Path,
     ) -> Result<(Self, OwnedFd), PartError> {
         let failed = |why: &dyn std::fmt::Display| PartError::new(PART, why);
-        let key_file = match target {
+        let relay = match target {
             Target::File(_) => None,
-            Target::Rtmp(url) => write_key(dir, url).map_err(|error| failed(&error))?,
+            Target::Rtmp(url) => {
+                Some(Box::pin(Relay::start(url, dir)).await.map(Box::new).map_err(|error| failed(&error))?)
+            }
         };
         let mut spec = process::Spec::new(PART, "ffmpeg").env(owner::MARK, dir);
         for (name, value) in ALLOCATOR {
             spec = spec.env(*name, *value);
         }
-        spec.args = arguments(capture, size, &options.post_input, target, key_file.as_deref());
+        spec.args = arguments(capture, size, &options.post_input, target, relay.as_deref().map(Relay::address));
         spec.pipe_stdin = true;
         spec.pipe_stdout = true;
         spec.log_level = tracing::Level::WARN;
@@ -97,7 +89,7 @@ impl Encoder {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(follow(stdout, sender));
         }
-        Ok((Self { child, progress }, stdin))
+        Ok((Self { child, progress, relay }, stdin))
     }
 
     /// Resolves once a frame has been encoded (and, for a broadcast, the far end has taken the connection); never when
@@ -122,7 +114,7 @@ impl Encoder {
     /// Where it ended with an error.
     pub async fn ended(&mut self) -> Result<(), PartError> {
         let exit = self.child.wait().await;
-        self.outcome(exit)
+        self.outcome(exit).await
     }
 
     /// After its input was closed: waits up to `grace` for ffmpeg to write its end, then asks harder. Reaped when this
@@ -136,7 +128,7 @@ impl Encoder {
         }
         tracing::warn!(pid = self.child.pid(), grace_s = grace.as_secs(), "ffmpeg does not end, asking it to stop");
         let exit = self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
-        self.outcome(exit)
+        self.outcome(exit).await
     }
 
     /// Ends ffmpeg now.
@@ -144,11 +136,23 @@ impl Encoder {
         self.child.signal(Signal::KILL);
     }
 
-    fn outcome(&self, exit: process::Exit) -> Result<(), PartError> {
-        if exit.success() {
-            return Ok(());
+    /// What the far end of a broadcast has done comes first: of that ffmpeg only knows that the relay is gone.
+    async fn outcome(&mut self, exit: process::Exit) -> Result<(), PartError> {
+        let relayed = match &mut self.relay {
+            // On the heap: a future of a rig would hold it several times over.
+            Some(relay) => Box::pin(relay.over()).await,
+            None => Ok(()),
+        };
+        let said = || {
+            let words = self.child.tail().words(3);
+            self.relay.as_ref().map_or_else(|| words.clone(), |relay| relay.translate(&words))
+        };
+        match relayed {
+            Ok(()) if exit.success() => Ok(()),
+            Ok(()) => Err(PartError::new(PART, format!("ended with {exit}: {}", said()))),
+            Err(why) if exit.success() => Err(PartError::new(PART, why)),
+            Err(why) => Err(PartError::new(PART, format!("{why}; it ended with {exit}: {}", said()))),
         }
-        Err(PartError::new(PART, format!("ended with {exit}: {}", self.child.tail().words(3))))
     }
 }
 
@@ -166,18 +170,6 @@ async fn follow(stdout: ChildStdout, sender: watch::Sender<Progress>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_stream_key_is_not_on_the_command_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = RtmpUrl::parse("rtmps://live.example.com/app/s3cret-key?token=1").unwrap();
-        let file = write_key(dir.path(), &url).unwrap().unwrap();
-        let args = arguments(&CaptureOptions::read(&[]), (2, 2), &[], &Target::Rtmp(url), Some(&file));
-        let args = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        assert!(!args.contains("s3cret") && !args.contains("token"), "{args}");
-        assert!(args.ends_with("rtmps://live.example.com/app"), "{args}");
-        assert_eq!(std::fs::read_to_string(file).unwrap(), "rtmp_app=app\nrtmp_playpath=s3cret-key?token=1\n");
-    }
 
     #[test]
     fn progress_is_read_line_by_line() {

@@ -4,7 +4,7 @@
 //! a raw file, which is always Matroska because that survives a kill at any byte.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::protocol::ids::RtmpUrl;
 
@@ -84,14 +84,31 @@ fn threads(size: (u32, u32), framerate: u32, post_input: &[String]) -> Option<u6
     is_fast.then_some(rate.div_ceil(PIXELS_PER_THREAD).max(1))
 }
 
-/// ffmpeg's whole command line for pictures of this size. `key_file`: of the stream key, see `encoder.rs`.
+/// Where ffmpeg finds the relay of a broadcast ([`super::relay`]).
+#[derive(Clone, Debug)]
+pub struct RelayAddress {
+    /// On the loopback.
+    pub port: u16,
+    /// The preset file that names what the relay knows it by.
+    pub names: PathBuf,
+}
+
+impl RelayAddress {
+    /// As ffmpeg is given it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("rtmp://127.0.0.1:{}/live", self.port)
+    }
+}
+
+/// ffmpeg's whole command line for pictures of this size. `relay`: of a broadcast.
 #[must_use]
 pub fn arguments(
     capture: &CaptureOptions,
     size: (u32, u32),
     post_input: &[String],
     target: &Target,
-    key_file: Option<&Path>,
+    relay: Option<&RelayAddress>,
 ) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     let mut push = |words: &[&str]| args.extend(words.iter().map(OsString::from));
@@ -118,12 +135,12 @@ pub fn arguments(
             push(&["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"]);
             args.push(path.into());
         }
-        Target::Rtmp(url) => {
+        Target::Rtmp(_) => {
             push(&["-f", "flv"]);
-            if let Some(file) = key_file {
-                args.extend([OsString::from("-fpre"), file.into()]);
+            if let Some(relay) = relay {
+                args.extend([OsString::from("-fpre"), relay.names.clone().into()]);
+                args.push(relay.url().into());
             }
-            args.push(format!("{}/{}", url.origin(), url.application()).into());
         }
     }
     args

@@ -2,7 +2,8 @@
 //! (ARCHITECTURE, "The on-disk protocol").
 //!
 //! A letter has a key, and a key is in a file once: adding what is there already, delivered or not, changes nothing, so
-//! whoever does not know whether he has done a step does it again. Delivered letters are therefore kept for a day.
+//! whoever does not know whether he has done a step does it again. Delivered letters are therefore kept for a day; one
+//! that is not delivered is kept until it is, or until an operator drops it.
 //!
 //! A disk that fails costs no delivery: the letters are in memory as well. Only a crash would lose them then.
 
@@ -11,178 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use super::letter::{Key, Letter, Letters, State};
 use crate::protocol::ids::RecordingId;
-use crate::protocol::notice::Event;
-use crate::protocol::request::Kind;
 use crate::storage::files;
+use crate::telemetry::redact;
 use crate::wall_clock::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox";
-/// How long a letter that needs no more tries is remembered: longer than any job is handed out again.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-const VERSION: u32 = 1;
-
-/// What a letter is; each at most once per recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Key {
-    Started,
-    Ended,
-    BroadcastStarted,
-    BroadcastEnded,
-    /// The transcoding job.
-    Job,
-    Proceeded,
-    Finished,
-}
-
-impl Key {
-    #[must_use]
-    pub fn of(event: &Event) -> Self {
-        match event {
-            Event::Started(Kind::Recording) => Self::Started,
-            Event::Started(Kind::Broadcast) => Self::BroadcastStarted,
-            Event::Ended(Kind::Recording, _) => Self::Ended,
-            Event::Ended(Kind::Broadcast, _) => Self::BroadcastEnded,
-            Event::Proceeded { .. } => Self::Proceeded,
-            Event::Finished(_) => Self::Finished,
-        }
-    }
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Ended => "ended",
-            Self::BroadcastStarted => "broadcast_started",
-            Self::BroadcastEnded => "broadcast_ended",
-            Self::Job => "job",
-            Self::Proceeded => "proceeded",
-            Self::Finished => "finished",
-        }
-    }
-}
-
-/// What became of a letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "is")]
-pub enum State {
-    Waiting,
-    /// Unix milliseconds.
-    Delivered {
-        at: u64,
-    },
-    /// The other side will never take it.
-    Refused {
-        at: u64,
-        why: String,
-    },
-}
-
-/// One thing that somebody is to be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
-    pub key: Key,
-    /// In words, for whoever reads the file or the list.
-    pub about: String,
-    pub state: State,
-    /// Unix milliseconds.
-    pub added_at: u64,
-    /// Tries that failed.
-    #[serde(default)]
-    pub failures: u32,
-    #[serde(default)]
-    pub last_error: Option<String>,
-    /// Of the next try, Unix milliseconds, where one has failed.
-    #[serde(default)]
-    pub next_try: Option<u64>,
-    /// The bytes that are sent.
-    #[serde(with = "hex_bytes")]
-    pub body: Vec<u8>,
-}
-
-impl Letter {
-    #[must_use]
-    pub fn new(key: Key, about: String, body: Vec<u8>) -> Self {
-        Self {
-            key,
-            about,
-            state: State::Waiting,
-            added_at: unix_ms(),
-            failures: 0,
-            last_error: None,
-            next_try: None,
-            body,
-        }
-    }
-
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.state == State::Waiting
-    }
-
-    /// When it came to its end, Unix milliseconds.
-    fn settled_at(&self) -> Option<u64> {
-        match self.state {
-            State::Waiting => None,
-            State::Delivered { at } | State::Refused { at, .. } => Some(at),
-        }
-    }
-}
-
-mod hex_bytes {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(bytes))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        hex::decode(String::deserialize(from)?).map_err(D::Error::custom)
-    }
-}
-
-/// One recording's file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letters {
-    version: u32,
-    pub letters: Vec<Letter>,
-}
-
-impl Letters {
-    /// # Errors
-    /// Where the file cannot be read or is none of this version.
-    pub fn read(path: &Path) -> std::io::Result<Self> {
-        let letters: Self = serde_json::from_slice(&std::fs::read(path)?)?;
-        if letters.version != VERSION {
-            return Err(std::io::Error::other(format!("it is of version {}, not {VERSION}", letters.version)));
-        }
-        Ok(letters)
-    }
-
-    fn add(&mut self, letter: Letter) -> bool {
-        let new = self.letters.iter().all(|there| there.key != letter.key);
-        if new {
-            self.letters.push(letter);
-        }
-        new
-    }
-
-    fn get_mut(&mut self, key: Key) -> Option<&mut Letter> {
-        self.letters.iter_mut().find(|letter| letter.key == key)
-    }
-
-    /// Whether all of it is over, and has been for so long that nobody will ask for it again.
-    fn is_past(&self, now: u64) -> bool {
-        let remembered = u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX);
-        self.letters.iter().all(|letter| letter.settled_at().is_some_and(|at| now.saturating_sub(at) > remembered))
-    }
-}
-
 /// All files; clones share them.
 #[derive(Clone, Debug)]
 pub struct Outbox {
@@ -231,6 +70,12 @@ impl Outbox {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Where the node keeps its state; `None`: nowhere.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.shared.dir.as_deref().and_then(Path::parent).map(Path::to_owned)
+    }
+
     /// Adds those whose keys are not there yet, all in one write. Whether they are on disk when this returns: else they are in
     /// memory alone, which is logged.
     pub async fn add(&self, id: &RecordingId, letters: Vec<Letter>) -> bool {
@@ -244,7 +89,8 @@ impl Outbox {
         .await
     }
 
-    /// A recording begins: what is over of an earlier one with its id, or of its earlier job, is forgotten.
+    /// A recording begins, or has a new result: what an earlier one with its id, or its earlier job, was told or could not be
+    /// told is forgotten.
     pub async fn forget(&self, id: &RecordingId, keys: &'static [Key]) {
         self.change(id, move |there| {
             let before = there.letters.len();
@@ -256,20 +102,35 @@ impl Outbox {
 
     /// It is over for this letter.
     pub async fn settle(&self, id: &RecordingId, key: Key, state: State) {
+        self.change(id, move |there| there.get_mut(key).is_some_and(|letter| letter.settle(state))).await;
+    }
+
+    /// This very letter was taken; one that has come into its place meanwhile was not.
+    pub async fn delivered(&self, id: &RecordingId, tried: &Letter) {
+        let (key, body) = (tried.key, tried.body.clone());
+        let state = State::Delivered { at: unix_ms() };
         self.change(id, move |there| {
-            there.get_mut(key).is_some_and(|letter| {
-                letter.state = state;
-                letter.next_try = None;
-                true
-            })
+            there.get_mut(key).is_some_and(|letter| letter.body == body && letter.settle(state))
         })
         .await;
     }
 
-    /// A try has failed; the next one comes after `wait`.
+    /// There was no answer of the other side's; the next try comes after `wait`.
     pub async fn note_failure(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
+        self.note(id, key, State::Waiting, scrubbed(&why), wait).await;
+    }
+
+    /// The other side does not take it as things stand; the next try comes after `wait`.
+    pub async fn note_refusal(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
+        let why = scrubbed(&why);
+        self.note(id, key, State::Refused { at: unix_ms(), why: why.clone() }, why, wait).await;
+    }
+
+    /// `why` and what the state says were scrubbed: they may quote the other side.
+    async fn note(&self, id: &RecordingId, key: Key, state: State, why: String, wait: Duration) {
         self.change(id, move |there| {
-            there.get_mut(key).is_some_and(|letter| {
+            there.get_mut(key).filter(|letter| letter.is_open()).is_some_and(|letter| {
+                letter.state = state;
                 letter.failures = letter.failures.saturating_add(1);
                 letter.last_error = Some(why);
                 letter.next_try = Some(unix_ms() + u64::try_from(wait.as_millis()).unwrap_or(0));
@@ -277,6 +138,14 @@ impl Outbox {
             })
         })
         .await;
+    }
+
+    /// An operator does not want these told any more; those of them that were still to be told.
+    pub async fn drop_letters(&self, id: &RecordingId, keys: Vec<Key>) -> Vec<Letter> {
+        let open = self.letters(id).into_iter().filter(|letter| letter.is_open() && keys.contains(&letter.key));
+        let dropped: Vec<Letter> = open.collect();
+        self.change(id, move |there| there.drop_letters(&keys, unix_ms())).await;
+        dropped
     }
 
     /// The letters of a recording, in order.
@@ -292,11 +161,20 @@ impl Outbox {
         all.get(id)?.letters.iter().find(|letter| letter.key == key).map(|letter| letter.state.clone())
     }
 
-    /// The recordings that have a letter waiting.
+    /// The recordings of which something is still to be told.
     #[must_use]
-    pub fn waiting(&self) -> Vec<RecordingId> {
+    pub fn open_recordings(&self) -> Vec<RecordingId> {
         let all = self.shared.lock();
-        all.iter().filter(|(_, there)| there.letters.iter().any(Letter::is_waiting)).map(|(id, _)| id.clone()).collect()
+        all.iter().filter(|(_, there)| there.letters.iter().any(Letter::is_open)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The letters of a recording that are still to be told, in order, without what comes too late.
+    #[must_use]
+    pub fn to_tell(&self, id: &RecordingId) -> Vec<Letter> {
+        let all = self.shared.lock();
+        let Some(there) = all.get(id) else { return Vec::new() };
+        let open = there.letters.iter().filter(|letter| letter.is_open() && !there.comes_too_late(letter));
+        open.cloned().collect()
     }
 
     /// Removes the files of which all is over since a day.
@@ -336,7 +214,7 @@ impl Outbox {
         written.is_ok()
     }
 
-    /// Resolves when a letter no longer waits. Cancel-safe.
+    /// Resolves when the other side has had its say on a letter. Cancel-safe.
     pub async fn settled(&self, id: &RecordingId, key: Key) {
         let mut changed = self.shared.changed.subscribe();
         while self.state(id, key) == Some(State::Waiting) {
@@ -347,6 +225,10 @@ impl Outbox {
     }
 }
 
+fn scrubbed(why: &str) -> String {
+    redact::scrub(why).into_owned()
+}
+
 impl Shared {
     /// Whether anything changed, and what the file then holds: nothing where no letter is left.
     fn change(
@@ -355,7 +237,7 @@ impl Shared {
         change: impl FnOnce(&mut Letters) -> bool,
     ) -> std::io::Result<(bool, Option<Vec<u8>>)> {
         let mut all = self.lock();
-        let there = all.entry(id.clone()).or_insert_with(|| Letters { version: VERSION, letters: Vec::new() });
+        let there = all.entry(id.clone()).or_default();
         let changed = change(there);
         if there.letters.is_empty() {
             all.remove(id);
@@ -399,7 +281,7 @@ mod tests {
         // The start was told: a second telling of it changes nothing, even after a restart.
         again.add(&id("a"), vec![letter(Key::Started, "again")]).await;
         assert_eq!(again.letters(&id("a")).len(), 3);
-        assert_eq!(again.waiting(), [id("a")]);
+        assert_eq!(again.open_recordings(), [id("a")]);
     }
 
     #[tokio::test]
@@ -428,10 +310,10 @@ mod tests {
         std::fs::write(box_dir.join("a.json"), "{").unwrap();
         std::fs::write(box_dir.join(".b.jsonXYZ"), "half").unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
-        assert!(outbox.waiting().is_empty());
+        assert!(outbox.open_recordings().is_empty());
         assert!(box_dir.join("a.json.unreadable").exists() && !box_dir.join(".b.jsonXYZ").exists());
         std::fs::remove_dir_all(&box_dir).unwrap();
         assert!(!outbox.add(&id("c"), vec![letter(Key::Ended, "x")]).await);
-        assert_eq!(outbox.waiting(), [id("c")]);
+        assert_eq!(outbox.open_recordings(), [id("c")]);
     }
 }

@@ -1,4 +1,4 @@
-//! One notice as one HTTP request (PROTOCOL 5): what is sent, and what an answer means.
+//! One notice as one HTTP request (PROTOCOL 5).
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -9,11 +9,12 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{StatusCode, Url};
 
+use super::answer::{self, Answer, BODY_LIMIT, Response};
 use crate::config::ServerConfig;
 use crate::protocol::signature::hash_signature;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// For the whole request, its answer included.
+/// For the whole request, the last byte of its answer included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 const MOST_REDIRECTS: usize = 3;
 
@@ -26,16 +27,6 @@ pub enum NotifierError {
     ApiKey,
     #[error("HTTP cannot be set up ({0}); for https the package ca-certificates must be installed")]
     Client(String),
-}
-
-/// What became of one request.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Taken,
-    /// Never to be tried again; why, and what to do.
-    Final(String),
-    /// To be tried again; why.
-    Again(String),
 }
 
 /// Where notices go, and as whom.
@@ -71,7 +62,7 @@ impl Post {
             .header(CONTENT_TYPE, "application/protobuf")
             .body(body);
         match request.send().await {
-            Ok(response) => verdict(response.status()),
+            Ok(response) => answer(response).await,
             Err(error) => Answer::Again(causes(&error.without_url())),
         }
     }
@@ -102,19 +93,27 @@ pub(crate) fn client(server: &ServerConfig, path: &str) -> Result<(reqwest::Clie
     Ok((client, url))
 }
 
-/// What a status says of the notice (PROTOCOL 5).
-fn verdict(status: StatusCode) -> Answer {
-    match status {
-        StatusCode::OK => Answer::Taken,
-        StatusCode::NOT_FOUND => Answer::Final("the server does not know this room (any more) (404)".to_owned()),
-        StatusCode::UNAUTHORIZED => Answer::Final(
-            "the server refuses this recorder (401): check plugNmeet_info.api_key and api_secret".to_owned(),
-        ),
-        status if status.is_redirection() => Answer::Again(format!(
-            "the server sends recorders elsewhere ({status}): set plugNmeet_info.host to where it really is"
-        )),
-        status => Answer::Again(format!("the server answered {status}")),
+/// What an answer means, of whose body no more is read than it takes to tell.
+async fn answer(mut response: reqwest::Response) -> Answer {
+    let status = response.status().as_u16();
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let (mut body, mut cut) = (Vec::new(), false);
+    while !cut {
+        match response.chunk().await {
+            Ok(None) => break,
+            Ok(Some(chunk)) => {
+                let room = BODY_LIMIT - body.len();
+                cut = chunk.len() > room;
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            Err(error) => {
+                let why = causes(&error.without_url());
+                return Answer::Again(format!("the server's answer {status} broke off: {why}"));
+            }
+        }
     }
+    answer::read(Response { status, content_type: &content_type, body: &body, cut })
 }
 
 /// Followed within the host and never down to plain HTTP: the key and the signature travel along. Only the codes that keep
@@ -147,17 +146,6 @@ pub(crate) fn causes(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_200_is_taken_and_only_404_and_401_are_final() {
-        assert_eq!(verdict(StatusCode::OK), Answer::Taken);
-        for code in [404, 401] {
-            assert!(matches!(verdict(StatusCode::from_u16(code).unwrap()), Answer::Final(_)), "{code}");
-        }
-        for code in [201, 204, 301, 302, 308, 400, 403, 408, 429, 500, 502, 503] {
-            assert!(matches!(verdict(StatusCode::from_u16(code).unwrap()), Answer::Again(_)), "{code}");
-        }
-    }
 
     #[test]
     fn what_cannot_work_is_said_at_once() {

@@ -201,8 +201,8 @@ impl fmt::Debug for AccessToken {
 pub struct RtmpUrl(url::Url);
 
 impl RtmpUrl {
-    /// The longest URL taken, in bytes.
-    pub const MAX_LEN: usize = 2048;
+    /// The longest URL taken, in bytes: a stream key of 4 kB and room for the rest.
+    pub const MAX_LEN: usize = 8192;
 
     /// # Errors
     /// Where the text is no `rtmp://` or `rtmps://` URL with a host and an application, or carries user info.
@@ -225,7 +225,7 @@ impl RtmpUrl {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(other("it names no host"));
         }
-        // ffmpeg would have to be given them on its command line, where every user of the host can read them.
+        // No service asks for them in this form, and RTMP has no place of its own for them.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(other("user name and password are not supported; use a stream key"));
         }
@@ -238,11 +238,37 @@ impl RtmpUrl {
         Ok(Self(url))
     }
 
-    /// `rtmp://host:port` without application and key: safe to log and to stand on a command line.
+    /// `rtmp://host:port` without application and key: safe to log.
     #[must_use]
     pub fn origin(&self) -> String {
         let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
+    }
+
+    /// Whether it is spoken within TLS (`rtmps://`).
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme() == "rtmps"
+    }
+
+    /// A name or an address, an IPv6 one without its brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.0.host_str().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Where none is named, the usual one: 1935, and 443 within TLS.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
+    }
+
+    /// What RTMP's `connect` calls `tcUrl`: scheme, host, port and application.
+    #[must_use]
+    pub fn tc_url(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        format!("{}://{host}:{}/{}", self.0.scheme(), self.port(), self.application())
     }
 
     /// The RTMP application: the path up to its last component, or the whole path where there is only one.
@@ -309,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rtmp_url_is_taken_apart_for_ffmpeg_and_hides_its_key() {
+    fn an_rtmp_url_is_taken_apart_and_hides_its_key() {
         let url = RtmpUrl::parse("rtmp://live.example.com:1936/app/instance/s3cret?x=1").unwrap();
         assert_eq!(url.origin(), "rtmp://live.example.com:1936");
         assert_eq!(url.application(), "app/instance");
@@ -318,6 +344,13 @@ mod tests {
         assert_eq!(RtmpUrl::parse("rtmp://h/live/a#b").unwrap().key().as_deref(), Some("a#b"));
         assert_eq!(RtmpUrl::parse("rtmps://h/live").unwrap().key(), None);
         assert_eq!(RtmpUrl::parse("rtmps://h/live").unwrap().application(), "live");
+        assert_eq!((url.host(), url.port(), url.is_tls()), ("live.example.com", 1936, false));
+        assert_eq!(url.tc_url(), "rtmp://live.example.com:1936/app/instance");
+        let url = RtmpUrl::parse("rtmps://[::1]/live/key").unwrap();
+        assert_eq!((url.host(), url.port(), url.tc_url().as_str()), ("::1", 443, "rtmps://[::1]:443/live"));
+        let key = "k".repeat(4096);
+        assert_eq!(RtmpUrl::parse(&format!("rtmp://h/live/{key}")).unwrap().key(), Some(key));
+        assert!(RtmpUrl::parse(&format!("rtmp://h/live/{}", "k".repeat(RtmpUrl::MAX_LEN))).is_err());
     }
 
     #[test]
@@ -333,6 +366,9 @@ mod tests {
             "rtmp://u:p@h/a/b",
             "rtmp://h/a b",
             "rtmp://h/live?key=x",
+            "rtmp://h/live/key\nrtmp_app=x",
+            "rtmp://h/live/key\0",
+            "rtmp://h/live/k\u{e9}y",
         ] {
             assert!(RtmpUrl::parse(bad).is_err(), "{bad}");
         }

@@ -14,7 +14,7 @@ use super::request::RecordingInfo;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub info: RecordingInfo,
-    /// The node that recorded it; only repeated to scripts.
+    /// The node that recorded it, repeated to scripts and to the server; `merged-recording` where it is a merge.
     pub recorder_id: RecorderId,
     pub work: Work,
 }

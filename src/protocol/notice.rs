@@ -14,6 +14,8 @@ pub type Outcome = Result<(), String>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
     pub info: RecordingInfo,
+    /// The node that recorded, whichever node tells; of a merge the `merged-recording` that its job names.
+    pub recorder_id: RecorderId,
     pub event: Event,
 }
 
@@ -55,9 +57,9 @@ impl Event {
 }
 
 impl Notice {
-    /// The message on the wire. `recorder` is the node that tells it.
+    /// The message on the wire.
     #[must_use]
-    pub fn to_message(&self, recorder: &RecorderId) -> RecorderToPlugNmeet {
+    pub fn to_message(&self) -> RecorderToPlugNmeet {
         let outcome = match &self.event {
             Event::Ended(_, outcome) | Event::Finished(outcome) => outcome.clone(),
             Event::Started(_) | Event::Proceeded { .. } => Ok(()),
@@ -71,7 +73,7 @@ impl Notice {
             room_table_id: self.info.room_table_id,
             room_id: self.info.room_id.to_string(),
             room_sid: self.info.room_sid.as_str().to_owned(),
-            recorder_id: recorder.to_string(),
+            recorder_id: self.recorder_id.to_string(),
             ..RecorderToPlugNmeet::default()
         };
         if let Event::Proceeded { file_path, file_size, variant, note } = &self.event {

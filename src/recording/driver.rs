@@ -301,7 +301,7 @@ impl<R: Rig> Driver<R> {
     }
 
     fn notice(&self, event: notice::Event) -> Notice {
-        Notice { info: self.start.info.clone(), event }
+        Notice { info: self.start.info.clone(), recorder_id: self.surroundings.recorder.clone(), event }
     }
 
     fn begin(&mut self, work: impl Future<Output = Done<R>> + Send + 'static) {

@@ -107,7 +107,8 @@ impl<R: Rig> Service<R> {
             Step::Recover(left) => self.go_on(left, raw, entry),
             Step::TellEnded(cause) => {
                 tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
-                let notice = Notice { info, event: Event::Ended(kind, Err(cause)) };
+                let recorder_id = self.surroundings.recorder.clone();
+                let notice = Notice { info, recorder_id, event: Event::Ended(kind, Err(cause)) };
                 if courier.send_all(vec![notice.into()]).await {
                     driver::tidy(None, &entry, &[], true).await;
                 }

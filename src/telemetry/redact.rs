@@ -1,11 +1,11 @@
 //! Keeps secrets out of everything that is logged. It works on finished lines, so it does not matter which program or
 //! library a secret came from.
 //!
-//! Two nets: texts that were registered as secrets while they are in use, and shapes that are secrets wherever they
-//! come up: JSON web tokens, `access_token=…`, user and password in a URL, the stream key of an RTMP URL.
+//! Two nets: texts that were registered as secrets while they are in use, whole and in pieces, and shapes that are secrets
+//! wherever they come up: JSON web tokens, `access_token=…`, user and password in a URL, the stream key of an RTMP URL.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
@@ -14,6 +14,10 @@ const MASK: &str = "[redacted]";
 
 /// A shorter text is not registered, in bytes: it would mask half the log, and is no secret.
 const SHORTEST: usize = 6;
+
+/// A piece of a secret of so many bytes is masked as well: programs cut long lines, ours and others. Less of a key of 20
+/// letters leaves too much to guess (70 bits and more of a random one), and words of a language are hardly ever longer.
+pub const PIECE: usize = 12;
 
 static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
 
@@ -97,16 +101,113 @@ struct Registry {
     counts: BTreeMap<String, usize>,
     /// One bit for each pair of bytes with which a text begins; empty where nothing is registered.
     starts: Vec<u64>,
+    pieces: Pieces,
+}
+
+/// Every [`PIECE`] bytes in a row of every text, by a hash.
+#[derive(Debug)]
+struct Pieces {
+    /// How many texts hold each of them how often.
+    counts: Option<HashMap<u64, usize>>,
+    /// One bit for each hash, by its highest bits: rules out nearly every place of a line with one look.
+    bits: Vec<u64>,
+}
+
+/// Of the hash: any large odd number.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// `FACTOR` as often as the first byte of a piece was multiplied when the next one comes.
+const FIRST_FACTOR: u64 = {
+    let (mut factor, mut n) = (1_u64, 0);
+    while n < PIECE {
+        factor = factor.wrapping_mul(FACTOR);
+        n += 1;
+    }
+    factor
+};
+
+impl Pieces {
+    /// The hashes of all pieces of a text, from the first byte on.
+    fn hashes(text: &[u8]) -> impl Iterator<Item = u64> {
+        let mut hash = 0_u64;
+        text.iter().enumerate().filter_map(move |(at, byte)| {
+            hash = hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte) + 1);
+            if let Some(left) = at.checked_sub(PIECE) {
+                hash = hash.wrapping_sub((u64::from(text[left]) + 1).wrapping_mul(FIRST_FACTOR));
+            }
+            (at + 1 >= PIECE).then_some(hash)
+        })
+    }
+
+    fn add(&mut self, text: &str) {
+        let counts = self.counts.get_or_insert_default();
+        Self::hashes(text.as_bytes()).for_each(|hash| *counts.entry(hash).or_insert(0) += 1);
+    }
+
+    fn remove(&mut self, text: &str) {
+        let Some(counts) = &mut self.counts else { return };
+        for hash in Self::hashes(text.as_bytes()) {
+            if let Some(count) = counts.get_mut(&hash) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&hash);
+                }
+            }
+        }
+    }
+
+    fn index(&mut self) {
+        self.bits.clear();
+        let Some(counts) = self.counts.as_ref().filter(|counts| !counts.is_empty()) else { return };
+        // 16 bits for each.
+        self.bits.resize((counts.len() / 4).next_power_of_two().max(16), 0);
+        let size = self.bits.len();
+        for hash in counts.keys() {
+            let (word, bit) = spot(*hash, size);
+            self.bits[word] |= bit;
+        }
+    }
+
+    fn find(&self, text: &str, secrets: &mut Vec<Range<usize>>) {
+        let (Some(counts), false) = (&self.counts, self.bits.is_empty()) else { return };
+        for (at, hash) in Self::hashes(text.as_bytes()).enumerate() {
+            let (word, bit) = spot(hash, self.bits.len());
+            if self.bits[word] & bit != 0 && counts.contains_key(&hash) {
+                secrets.push(whole_characters(text, at..at + PIECE));
+            }
+        }
+    }
+}
+
+/// Where the bit of a hash is among so many words, a power of two.
+fn spot(hash: u64, words: usize) -> (usize, u64) {
+    // Its low bits depend on the last bytes alone.
+    let mixed = (hash ^ (hash >> 32)).wrapping_mul(FACTOR) >> 24;
+    (usize::try_from(mixed >> 6).unwrap_or(0) & (words - 1), 1 << (mixed & 63))
+}
+
+/// A piece may begin or end within a character.
+fn whole_characters(text: &str, mut piece: Range<usize>) -> Range<usize> {
+    while !text.is_char_boundary(piece.start) {
+        piece.start -= 1;
+    }
+    while !text.is_char_boundary(piece.end) {
+        piece.end += 1;
+    }
+    piece
 }
 
 impl Registry {
     const fn new() -> Self {
-        Self { counts: BTreeMap::new(), starts: Vec::new() }
+        Self { counts: BTreeMap::new(), starts: Vec::new(), pieces: Pieces { counts: None, bits: Vec::new() } }
     }
 
     fn add(&mut self, forms: &[String]) {
         for form in forms {
-            *self.counts.entry(form.clone()).or_insert(0) += 1;
+            let count = self.counts.entry(form.clone()).or_insert(0);
+            *count += 1;
+            if *count == 1 {
+                self.pieces.add(form);
+            }
         }
         self.index();
     }
@@ -117,6 +218,7 @@ impl Registry {
                 *count -= 1;
                 if *count == 0 {
                     self.counts.remove(form);
+                    self.pieces.remove(form);
                 }
             }
         }
@@ -124,6 +226,7 @@ impl Registry {
     }
 
     fn index(&mut self) {
+        self.pieces.index();
         self.starts.clear();
         if !self.counts.is_empty() {
             self.starts.resize(usize::from(u16::MAX).div_ceil(64), 0);
@@ -147,6 +250,7 @@ impl Registry {
             let longest = self.counts.keys().filter(|form| rest.starts_with(form.as_bytes())).map(String::len).max();
             secrets.extend(longest.map(|len| at..at + len));
         }
+        self.pieces.find(text, secrets);
     }
 }
 
@@ -266,8 +370,27 @@ mod tests {
     fn the_longest_secret_wins_and_overlapping_ones_leave_nothing() {
         let _registrations = [register("alpha-beta"), register("alpha-beta-gamma"), register("gamma-delta")];
         assert_eq!(scrub("<alpha-beta-gamma-delta>"), "<[redacted]>");
-        assert_eq!(scrub("alpha-beta-gamm"), "[redacted]-gamm");
+        assert_eq!(scrub("alpha-beta-gamm"), "[redacted]");
+        assert_eq!(scrub("alpha-beta gamma"), "[redacted] gamma");
         assert_eq!(scrub("alpha-betaalpha-beta"), "[redacted]");
+    }
+
+    #[test]
+    fn a_piece_of_a_secret_is_masked_wherever_it_was_cut() {
+        let key: String = hex::encode((0..1500_u32).map(|n| (n * 37 + n / 7).to_le_bytes()[0]).collect::<Vec<_>>());
+        let _registration = register(&key);
+        for (from, to) in [(0, 3000), (0, 985), (985, 3000), (985, 1970), (2988, 3000), (0, PIECE), (100, 100 + PIECE)]
+        {
+            let line = format!("unknown option '{}' in x", &key[from..to]);
+            assert_eq!(scrub(&line), "unknown option '[redacted]' in x", "{from}..{to}");
+        }
+        assert_eq!(scrub(&key[..PIECE - 1]), &key[..PIECE - 1]);
+        let _other = register("pässwörter-mit-umlauten-und-ß");
+        let half = "s: pässwörter-mit-uml".to_owned();
+        assert_eq!(scrub(&half), "s: [redacted]");
+        // Cut within a character, as bytes are.
+        let cut = String::from_utf8_lossy(&"pässwörter-mit-umlauten".as_bytes()[2..]).into_owned();
+        assert!(!scrub(&cut).contains("mit"), "{}", scrub(&cut));
     }
 
     #[test]

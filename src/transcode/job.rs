@@ -164,8 +164,13 @@ pub(super) async fn fail(
         return (Verdict::Again(retry), Some(cause));
     }
     tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
-    tell.tell(Notice { info: job.info.clone(), event: Event::Finished(Err(cause.clone())) }).await;
+    tell.tell(notice(job, Event::Finished(Err(cause.clone())))).await;
     (Verdict::GivenUp, Some(cause))
+}
+
+/// What the server is told of a job.
+fn notice(job: &Job, event: Event) -> Notice {
+    Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }
 }
 
 struct Attempt<'a> {
@@ -228,7 +233,7 @@ impl Attempt<'_> {
     }
 
     async fn told(&self, event: Event) {
-        self.around.tell.tell(Notice { info: self.job.info.clone(), event }).await;
+        self.around.tell.tell(notice(self.job, event)).await;
     }
 
     /// The `pre_transcoding` hooks: where they have put what the job names.

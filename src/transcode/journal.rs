@@ -1,6 +1,7 @@
 //! One record per job that this node has in hand or has given up (ARCHITECTURE, "The on-disk protocol"): what a start after
 //! a crash goes on with, without waiting for the queue to hand it out again, and what an operator may try again.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::job::Job;
 use crate::storage::files;
 use crate::storage::record::RecordFile;
+use crate::telemetry::redact;
 use crate::wall_clock::unix_ms;
 
 /// The directory in `state_dir`.
@@ -126,6 +128,15 @@ impl Record {
         Self { state, last_error, progress: None, ..self }
     }
 
+    /// Causes may quote a child's words, and those an address with its secret.
+    fn scrub(&mut self) {
+        for cause in [&mut self.last_error, &mut self.steps.remuxed].into_iter().flatten() {
+            if let Cow::Owned(clean) = redact::scrub(cause) {
+                *cause = clean;
+            }
+        }
+    }
+
     /// Nobody hands it out again after this time.
     #[must_use]
     pub fn is_last(&self) -> bool {
@@ -172,6 +183,10 @@ impl Entry {
     /// Changes it; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of its
     /// deliveries, or have a step done twice.
     pub async fn update(&self, change: impl FnOnce(&mut Record)) {
+        let change = |record: &mut Record| {
+            change(record);
+            record.scrub();
+        };
         if let Err(error) = self.0.update(change).await {
             tracing::error!(path = %self.0.path().display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
         }

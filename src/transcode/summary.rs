@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::protocol::job::RawFileName;
 use crate::storage::files;
+use crate::telemetry::redact;
 
 /// Where it is; the raw file's directory is known to lie in `main_path`.
 #[must_use]
@@ -22,7 +23,7 @@ pub fn path(raw: &Path) -> Option<PathBuf> {
 pub fn mark_remuxed(path: &Path, why: &str) -> io::Result<()> {
     let mut summary: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
     if let Some(summary) = summary.as_object_mut() {
-        summary.insert("remuxed_because".to_owned(), why.into());
+        summary.insert("remuxed_because".to_owned(), redact::scrub(why).into());
         files::write(path, &serde_json::to_vec_pretty(summary)?)?;
     }
     Ok(())

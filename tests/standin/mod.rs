@@ -29,6 +29,7 @@ pub mod meeting;
 pub mod nats;
 pub mod notices;
 pub mod rtmp;
+pub mod rtmp_server;
 pub mod web;
 
 use callout::{Callout, SeenToken};

@@ -1,13 +1,16 @@
-//! What recorders tell the server over HTTP: checked as the server checks it, kept, and answered as a test wants it (PROTOCOL 5).
+//! What recorders tell the server over HTTP: checked as the server checks it, kept, and answered as a test wants it, with
+//! the very bodies of the real one (PROTOCOL 5); or by a proxy in front of it, which has bodies of its own.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use axum::http::{HeaderMap, StatusCode};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
-use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
+use plugnmeet_recorder::protocol::messages::{CommonResponse, RecorderToPlugNmeet, RecordingTasks};
 use prost::Message;
 use sha2::Sha256;
 use tokio::sync::watch;
@@ -19,8 +22,10 @@ use super::Deployment;
 pub struct Notice {
     pub message: RecorderToPlugNmeet,
     pub at: Instant,
-    /// What it was answered; `None` if it never was.
+    /// The status it was answered with; `None` if it never was.
     pub answered: Option<u16>,
+    /// By plugNmeet itself, with 200 and `OK`.
+    taken: bool,
 }
 
 impl Notice {
@@ -30,7 +35,7 @@ impl Notice {
 
     /// The server has it.
     pub fn taken(&self) -> bool {
-        self.answered == Some(200)
+        self.taken
     }
 }
 
@@ -46,10 +51,21 @@ pub struct Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Take,
+    /// plugNmeet's own answer of this status: its database is away (500), it knows no such room (404), the key is wrong (401).
     Answer(u16),
+    /// plugNmeet's own answer to bytes that it cannot decode: 200, with JSON that says no.
+    Undecodable,
     /// Never answers.
     Hang,
+    /// The page of a proxy, or of a captive portal (200), in front of plugNmeet, which does not hear of the notice.
+    Proxy(u16),
+    /// An answer of that proxy that stops in the middle of its body, with the connection open.
+    HangInBody(u16),
 }
+
+/// A proxy's page, as nginx has it.
+const PAGE: &str = "<html>\r\n<head><title>plugNmeet</title></head>\r\n<body>\r\n<center><h1>Please stand by</h1></center>\r\n\
+                    <hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n";
 
 #[derive(Default)]
 struct Log {
@@ -58,6 +74,10 @@ struct Log {
     /// For the next notices, before `mood`.
     planned: VecDeque<Mood>,
     mood: Option<Mood>,
+    /// Before both, until then.
+    outage: Option<(Mood, Instant)>,
+    /// By `room_table_id`.
+    unknown_rooms: HashSet<i64>,
 }
 
 /// The server's side of `POST /auth/recorder/notify`.
@@ -106,7 +126,23 @@ impl Notices {
     pub fn always(&self, mood: Mood) {
         let mut log = self.log.lock().unwrap();
         log.planned.clear();
+        log.outage = None;
         log.mood = Some(mood);
+    }
+
+    /// For so long, beginning now; then as before.
+    pub fn for_a_while(&self, mood: Mood, lasts: Duration) {
+        self.log.lock().unwrap().outage = Some((mood, Instant::now() + lasts));
+    }
+
+    /// The server's database has no room with this `room_table_id`, or has it again.
+    pub fn know_room(&self, room_table_id: i64, known: bool) {
+        let unknown = &mut self.log.lock().unwrap().unknown_rooms;
+        if known {
+            unknown.remove(&room_table_id)
+        } else {
+            unknown.insert(room_table_id)
+        };
     }
 
     /// Waits until the notice has been taken; it may have been already.
@@ -138,38 +174,37 @@ impl Notices {
     }
 
     /// Takes in one request and answers it.
-    pub(super) async fn receive(&self, headers: &HeaderMap, body: &[u8]) -> StatusCode {
+    pub(super) async fn receive(&self, headers: &HeaderMap, body: &[u8]) -> Response {
         let message = match self.check(headers, body) {
             Ok(message) => message,
-            Err((status, reason)) => {
-                let refused = Refused { status: status.as_u16(), reason, at: Instant::now() };
+            Err(wrong) => {
+                let refused = Refused { status: wrong.status, reason: wrong.reason.clone(), at: Instant::now() };
                 self.log.lock().unwrap().refused.push(refused);
                 self.changed.send_modify(|version| *version += 1);
-                return status;
+                return wrong.answer();
             }
         };
         let mood = {
             let mut log = self.log.lock().unwrap();
-            let mood = log.planned.pop_front().or(log.mood).unwrap_or(Mood::Take);
+            let outage = log.outage.filter(|(_, until)| Instant::now() < *until).map(|(mood, _)| mood);
+            let mood = outage.or_else(|| log.planned.pop_front()).or(log.mood).unwrap_or(Mood::Take);
+            let known = !log.unknown_rooms.contains(&message.room_table_id);
+            let mood = if mood == Mood::Take && !known { Mood::Answer(404) } else { mood };
             let answered = match mood {
-                Mood::Take => Some(200),
-                Mood::Answer(status) => Some(status),
-                Mood::Hang => None,
+                Mood::Take | Mood::Undecodable => Some(200),
+                Mood::Answer(status) | Mood::Proxy(status) => Some(status),
+                Mood::Hang | Mood::HangInBody(_) => None,
             };
-            log.notices.push(Notice { message, at: Instant::now(), answered });
+            log.notices.push(Notice { message, at: Instant::now(), answered, taken: mood == Mood::Take });
             mood
         };
         self.changed.send_modify(|version| *version += 1);
-        match mood {
-            Mood::Take => StatusCode::OK,
-            Mood::Answer(status) => StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            Mood::Hang => std::future::pending().await,
-        }
+        mood.answer().await
     }
 
-    fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<RecorderToPlugNmeet, (StatusCode, String)> {
+    fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<RecorderToPlugNmeet, Wrong> {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let unauthorized = |reason: String| (StatusCode::UNAUTHORIZED, reason);
+        let unauthorized = |reason: String| Wrong { status: 401, reason };
         if header("api-key") != self.deployment.api_key {
             return Err(unauthorized(format!("API-KEY is {:?}", header("api-key"))));
         }
@@ -177,11 +212,12 @@ impl Notices {
         if header("hash-signature") != self.signature(body) {
             return Err(unauthorized(format!("HASH-SIGNATURE is {:?}", header("hash-signature"))));
         }
-        let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
+        let bad = |reason: String| Wrong { status: 400, reason };
         if header("content-type") != "application/protobuf" {
             return Err(bad(format!("Content-Type is {:?}", header("content-type"))));
         }
-        let message = RecorderToPlugNmeet::decode(body).map_err(|error| bad(error.to_string()))?;
+        let message =
+            RecorderToPlugNmeet::decode(body).map_err(|error| Wrong { status: 200, reason: error.to_string() })?;
         if message.from != "recorder" {
             return Err(bad(format!("from is {:?}", message.from)));
         }
@@ -195,4 +231,63 @@ impl Notices {
         mac.update(body);
         hex::encode(mac.finalize().into_bytes())
     }
+}
+
+/// Why plugNmeet does not even look at a notice.
+struct Wrong {
+    /// 200 where it cannot be decoded.
+    status: u16,
+    reason: String,
+}
+
+impl Wrong {
+    fn answer(self) -> Response {
+        match self.status {
+            401 => unauthorized("invalid API-KEY or HASH-SIGNATURE"),
+            200 => undecodable(&self.reason),
+            status => plain(status),
+        }
+    }
+}
+
+impl Mood {
+    pub async fn answer(self) -> Response {
+        match self {
+            Self::Take => plain(200),
+            Self::Answer(401) => unauthorized("invalid API-KEY or HASH-SIGNATURE"),
+            Self::Answer(status) => plain(status),
+            Self::Undecodable => undecodable("proto: cannot parse invalid wire-format data"),
+            Self::Hang => std::future::pending().await,
+            Self::Proxy(status) => page(status, Body::from(PAGE)),
+            Self::HangInBody(status) => {
+                let begun = futures::stream::once(async { Ok::<_, std::io::Error>(Bytes::from(&PAGE[..40])) });
+                page(status, Body::from_stream(futures::StreamExt::chain(begun, futures::stream::pending())))
+            }
+        }
+    }
+}
+
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("a test names a status")
+}
+
+/// The name of the status as text, as the server's web framework answers: `OK`, `Not Found`, `Internal Server Error`.
+fn plain(status: u16) -> Response {
+    let code = code(status);
+    let text = code.canonical_reason().unwrap_or_default();
+    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+fn unauthorized(why: &str) -> Response {
+    let body = CommonResponse { msg: why.to_owned(), ..CommonResponse::default() }.encode_to_vec();
+    (StatusCode::UNAUTHORIZED, [(header::CONTENT_TYPE, "application/protobuf")], body).into_response()
+}
+
+fn undecodable(why: &str) -> Response {
+    let body = serde_json::json!({ "status": false, "msg": why }).to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn page(status: u16, body: Body) -> Response {
+    (code(status), [(header::CONTENT_TYPE, "text/html")], body).into_response()
 }

@@ -148,6 +148,7 @@ async fn verify_token(State(site): State<Site>, headers: HeaderMap) -> Response 
             return (status, Html("<html><body>somebody else</body></html>")).into_response();
         }
         Mood::Hang => std::future::pending().await,
+        other => unreachable!("{other:?} is for notices"),
     }
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (status, answer) = match site.check(token) {
@@ -213,7 +214,7 @@ async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(2))))
 }
 
-async fn notify(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn notify(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> Response {
     site.notices.receive(&headers, &body).await
 }
 

@@ -138,7 +138,7 @@ impl Node {
         let cancel = CancellationToken::new();
         let nats = Nats::connect(&config, &server, &me, &cancel).await.unwrap();
         let state = standin.dir().join("state");
-        let courier = Courier::new(&server, &me, Outbox::open(&state).unwrap()).unwrap();
+        let courier = Courier::new(&server, Outbox::open(&state).unwrap()).unwrap();
         courier.connect(nats);
         let publisher = Publisher {
             recorder: me.clone(),
@@ -472,7 +472,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 Journal::new(&node.standin.dir().join("state")),
                 room,
             );
-            node.surroundings.courier.take_up();
+            node.surroundings.courier.take_up().await;
             service.recover(true).await;
             tokio::time::timeout(LIMIT, service.finish()).await.unwrap();
 
@@ -567,7 +567,9 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         std::fs::remove_file(&place).unwrap();
     } else if reached >= 8 {
         let info = start.info.clone();
-        let ended = Notice { info: info.clone(), event: Event::Ended(Kind::Recording, Ok(())) };
+        let recorder_id = node.surroundings.recorder.clone();
+        let event = Event::Ended(Kind::Recording, Ok(()));
+        let ended = Notice { info: info.clone(), recorder_id, event };
         let work = Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 };
         let job = Job { info, recorder_id: node.surroundings.recorder.clone(), work };
         node.surroundings.courier.send_all(vec![ended.into(), Message::Job(job)]).await;

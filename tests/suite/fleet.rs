@@ -383,8 +383,7 @@ async fn jobs_are_fetched_and_published_through_outages() {
     let error = nats.publish_job("rec-1", Bytes::new()).await.unwrap_err();
     assert!(error.to_string().contains("not connected"), "{error}");
 
-    let me = RecorderId::parse("node_01").unwrap();
-    let courier = Courier::new(&server_config("http://127.0.0.1:1"), &me, Outbox::in_memory()).unwrap();
+    let courier = Courier::new(&server_config("http://127.0.0.1:1"), Outbox::in_memory()).unwrap();
     courier.connect(nats.clone());
     let publishing = courier.send(Message::Job(job("rec-1"))).await;
     eventually("the line", async || logs.lines("not in the work queue yet").pop()).await;

@@ -6,15 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use plugnmeet_recorder::config::{HooksConfig, StageConfig, Step};
+use plugnmeet_recorder::config::{HooksConfig, Stage, StageConfig, Step};
+use plugnmeet_recorder::delivery::courier::Courier;
+use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::protocol::ids::RecordingId;
 use plugnmeet_recorder::protocol::job::{Job, Work};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::scripts::hooks::Hooks;
+use plugnmeet_recorder::telemetry::redact;
 use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Verdict};
+use plugnmeet_recorder::transcode::journal::State;
 use serde_json::Value;
 
 use crate::hooks::{LIMIT, script, step};
+use crate::nats_server::server_config;
 use crate::transcode::{Node, job_for, names, raw_like_ours};
 
 fn stage(steps: Vec<Step>) -> StageConfig {
@@ -196,4 +201,50 @@ async fn the_files_of_a_merge_may_be_brought_too() {
     let told = given(&dir, "bring");
     assert_eq!((&told[0]["task"], &told[0]["input_paths"][1]), (&"merge".into(), &"node_01/room01/two.mp4".into()));
     assert_eq!(names(&fetched), ["one.mp4", "two.mp4"], "not asked to");
+}
+
+#[tokio::test]
+async fn a_secret_that_a_hook_or_ffmpeg_says_reaches_neither_the_server_nor_a_file() {
+    const SECRET: &str = "open-sesame-of-the-api-31415";
+    let _registration = redact::register(SECRET);
+    let (job, id) = (|node: &Node| job_for(&node.room(), "rec-1_raw.mkv"), RecordingId::parse("rec-1").unwrap());
+    // A hook that answers with it, one that fails with it, and ffmpeg that is given it for an option.
+    for (what, hook_text, options) in [
+        ("answer", "echo '{\"error\": \"cannot sign with open-sesame-of-the-api-31415\"}'", ""),
+        ("words", "echo 'key open-sesame-of-the-api-31415 is refused' >&2; exit 1", ""),
+        ("ffmpeg", "cat", "-c:v libx264 -open-sesame-of-the-api-31415 1"),
+    ] {
+        let mut node = Node::with_options(true, options);
+        raw_like_ours(&node.room().join("rec-1_raw.mkv"));
+        fs::write(node.room().join("rec-1_raw.json"), "{}").unwrap();
+        if what != "ffmpeg" {
+            node.hooks.pre_transcoding = hook(node.dir.path(), "says", hook_text);
+        }
+        let outbox = Outbox::open(&node.settings.state_dir).unwrap();
+        let courier = Courier::new(&server_config("http://127.0.0.1:1"), outbox.clone()).unwrap();
+        let hooks = Hooks::start(&node.hooks, &[Stage::PreTranscoding]);
+        let entry = node.entry(&job(&node), 3).await;
+        let around = Surroundings { settings: &node.settings, hooks: &hooks, tell: &courier, cancel: &node.cancel };
+        let (verdict, cause) = job::run(&job(&node), &entry, around).await;
+        hooks.shutdown().await;
+        entry.update(|record| *record = record.clone().left(State::GivenUp { at: 1 }, cause)).await;
+        courier.shutdown(Duration::ZERO).await;
+        let told: Vec<_> = outbox.letters(&id).iter().map(|letter| letter.body.clone()).collect();
+        assert!(!told.is_empty(), "{what}: {verdict:?}");
+        let mut files: Vec<Vec<u8>> = told;
+        for file in ["state/jobs/rec-1.json", "state/outbox/rec-1.json"] {
+            files.push(fs::read(node.dir.path().join(file)).unwrap());
+        }
+        files.push(fs::read(node.room().join("rec-1_raw.json")).unwrap());
+        let all = files.concat();
+        let text = String::from_utf8_lossy(&all);
+        assert!(text.contains("[redacted]"), "{what}: the cause is told: {text}");
+        assert!(!text.contains("sesame") && !text.contains(&hex::encode("sesame")), "{what}: {text}");
+        if what == "ffmpeg" {
+            assert!(
+                String::from_utf8_lossy(files.last().unwrap()).contains("[redacted]"),
+                "{what}: the summary says why"
+            );
+        }
+    }
 }

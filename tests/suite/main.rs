@@ -32,6 +32,7 @@ mod recorder;
 mod recording;
 mod redelivery;
 mod rejoin;
+mod relay;
 mod rig;
 mod scripts;
 mod soak;

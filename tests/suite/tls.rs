@@ -38,11 +38,11 @@ fn notice() -> Notice {
         room_sid: RoomSid::default(),
         recording_id: RecordingId::parse("rec-1").unwrap(),
     };
-    Notice { info, event: Event::Started(Kind::Recording) }
+    Notice { info, recorder_id: me(), event: Event::Started(Kind::Recording) }
 }
 
 /// A certificate for 127.0.0.1 that vouches for itself: `cert.pem` and `key.pem`.
-fn make_certificate(dir: &Path) {
+pub fn make_certificate(dir: &Path) {
     let made = Command::new("openssl")
         .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test".split(' '))
         .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
@@ -111,7 +111,7 @@ async fn certificates_are_checked_against_the_roots_of_the_host() {
     assert!(refused.is_err(), "connected to a server that nobody vouches for");
     let lines = logs.lines("ERROR");
     assert!(lines.len() == 1 && lines[0].contains("ca-certificates"), "{lines:?}");
-    let courier = Courier::new(&plug, &me, Outbox::in_memory()).unwrap();
+    let courier = Courier::new(&plug, Outbox::in_memory()).unwrap();
     let told = courier.send(notice()).await;
     courier.shutdown(Duration::from_secs(1)).await;
     let Ok(Delivered::Left(why)) = told.await else { panic!("told a server that nobody vouches for") };
@@ -126,7 +126,7 @@ async fn in_the_other_process() {
     let cancel = CancellationToken::new();
     let nats = timeout(LONG, Nats::connect(&config, &plug, &me(), &cancel)).await.unwrap().unwrap();
     assert!(nats.is_connected());
-    let courier = Courier::new(&plug, &me(), Outbox::in_memory()).unwrap();
+    let courier = Courier::new(&plug, Outbox::in_memory()).unwrap();
     let told = courier.send(notice()).await;
     assert_eq!(timeout(LONG, told).await.unwrap(), Ok(Delivered::Taken));
 }

@@ -16,7 +16,7 @@ pub struct LetterRow {
     pub about: Option<String>,
     pub added_at: Option<u64>,
     pub age_s: Option<u64>,
-    /// When it was delivered or refused.
+    /// When it was delivered, dropped or refused last.
     pub settled_at: Option<u64>,
     /// Tries that failed.
     pub failures: Option<u32>,
@@ -28,14 +28,17 @@ pub struct LetterRow {
 
 impl LetterRow {
     #[must_use]
-    pub fn new(id: &str, letter: &Letter, moment: Moment) -> Self {
+    /// `too_late`: its end is told already, so that it is not told by itself any more.
+    pub fn new(id: &str, letter: &Letter, too_late: bool, moment: Moment) -> Self {
         let (standing, settled_at) = match &letter.state {
             State::Waiting => (Standing::new("waiting", "waiting"), None),
             State::Delivered { at } => (Standing::new("delivered", "delivered"), Some(*at)),
             State::Refused { at, why } => (Standing::new("refused", format!("refused: {why}")), Some(*at)),
+            State::Dropped { at } => (Standing::new("dropped", "dropped"), Some(*at)),
         };
         let next = match letter.next_try {
-            _ if !letter.is_waiting() => String::new(),
+            _ if !letter.is_open() => String::new(),
+            _ if too_late => "never: its end is told".to_owned(),
             _ if !moment.runs => "at the next start".to_owned(),
             Some(at) if at > moment.now => format!("in {}", words(moment.until(at))),
             Some(_) => "now".to_owned(),
@@ -51,7 +54,7 @@ impl LetterRow {
             age_s: Some(moment.since(letter.added_at).as_secs()),
             settled_at,
             failures: Some(letter.failures),
-            next_try: letter.next_try.filter(|_| letter.is_waiting()),
+            next_try: letter.next_try.filter(|_| letter.is_open() && !too_late),
             last_error: letter.last_error.clone(),
             next,
         }
@@ -106,7 +109,7 @@ mod tests {
     fn a_letter_shows_when_it_is_tried_next() {
         let mut letter = Letter::new(Key::Ended, "EndRecording of room room01: ".into(), b"body".to_vec());
         letter.added_at = NOW - 60_000;
-        let cells = |letter: &Letter, moment| LetterRow::new("rec-1", letter, moment).cells();
+        let cells = |letter: &Letter, moment| LetterRow::new("rec-1", letter, false, moment).cells();
         assert_eq!(
             cells(&letter, RUNS),
             ["rec-1", "ended", "waiting", "EndRecording of room room01: ", "1m", "0", "", ""]
@@ -119,9 +122,20 @@ mod tests {
         letter.next_try = Some(NOW - 1);
         assert_eq!(cells(&letter, RUNS)[6], "now");
         letter.state = State::Refused { at: NOW - 1_000, why: "HTTP 401".into() };
-        assert_eq!((cells(&letter, RUNS)[2].as_str(), cells(&letter, RUNS)[6].as_str()), ("refused: HTTP 401", ""));
-        let json = serde_json::to_value(LetterRow::new("rec-1", &letter, RUNS)).unwrap();
+        letter.next_try = Some(NOW + 60_000);
+        assert_eq!(
+            cells(&letter, RUNS)[2..7],
+            ["refused: HTTP 401", "EndRecording of room room01: ", "1m", "4", "in 1m"]
+        );
+        assert_eq!(cells(&letter, STOPPED)[6], "at the next start");
+        let json = serde_json::to_value(LetterRow::new("rec-1", &letter, false, RUNS)).unwrap();
         assert_eq!((&json["state"], &json["settled_at"]), (&"refused".into(), &(NOW - 1_000).into()));
+        assert_eq!(json["next_try"], NOW + 60_000);
+        let late = LetterRow::new("rec-1", &letter, true, RUNS);
+        assert_eq!((late.cells()[6].as_str(), late.next_try), ("never: its end is told", None));
+        letter.state = State::Dropped { at: NOW - 1_000 };
+        let json = serde_json::to_value(LetterRow::new("rec-1", &letter, false, RUNS)).unwrap();
+        assert_eq!(json["state"], "dropped");
         assert!(json["next_try"].is_null() && json.get("body").is_none() && json.get("next").is_none(), "{json}");
         assert_eq!(LetterRow::unreadable("x".into(), "why").cells().len(), LetterRow::HEADER.len());
     }

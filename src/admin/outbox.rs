@@ -1,0 +1,97 @@
+//! What an operator decides about what is to be told of a recording: try it now, or never tell it. Files are not touched.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use super::AdminError;
+use super::jobs::of_another_user;
+use super::read::State;
+use crate::delivery::outbox::{DIR, Key, Letters};
+use crate::delivery::request::{self, Request};
+use crate::protocol::ids::RecordingId;
+use crate::storage::files;
+use crate::storage::lock::StateLock;
+
+/// Has what is to be told of a recording tried at once.
+///
+/// # Errors
+/// Where nothing of it is to be told, it would be of no use, or the disk fails; it is as it was then.
+pub fn retry(state: &State, id: &RecordingId) -> Result<String, AdminError> {
+    let (_, letters) = read(state, id)?;
+    let refused = |why: &str| Err(AdminError::OutboxRefused { id: id.clone(), why: why.to_owned() });
+    let open: Vec<_> = letters.letters.iter().filter(|letter| letter.is_open()).collect();
+    if open.is_empty() {
+        return refused("nothing of it is left to be told");
+    }
+    let told: Vec<Key> =
+        open.iter().filter(|letter| !letters.comes_too_late(letter)).map(|letter| letter.key).collect();
+    if told.is_empty() {
+        return refused("the server knows its end already; `outbox drop` forgets the beginning");
+    }
+    let told = names(&told);
+    let Some(holder) = &state.daemon else {
+        return Ok(format!("{told} of {id}: tried when the recorder {} is started\n", state.recorder));
+    };
+    ask(state, id, &Request::Retry)?;
+    Ok(format!("{told} of {id}: tried at once; the recorder ({holder}) looks for it every 5 s\n"))
+}
+
+/// Has these letters never told; without any, every notice of the recording that the server has not taken.
+///
+/// # Errors
+/// Where none of these is to be told, or the disk fails; it is as it was then.
+pub fn forget(state: &State, id: &RecordingId, letter: Option<Key>) -> Result<String, AdminError> {
+    let (path, mut letters) = read(state, id)?;
+    let wanted = |key: Key| letter.map_or(key != Key::Job, |letter| letter == key);
+    let open = letters.letters.iter().filter(|letter| letter.is_open());
+    let dropped: Vec<Key> = open.map(|letter| letter.key).filter(|key| wanted(*key)).collect();
+    if dropped.is_empty() {
+        let why = match letter {
+            Some(letter) => format!("there is no {} of it left to be told", letter.as_str()),
+            None => "no notice of it is left to be told".to_owned(),
+        };
+        return Err(AdminError::OutboxRefused { id: id.clone(), why });
+    }
+    let told = names(&dropped);
+    // Nobody starts on it meanwhile. Who cannot take it asks the one who has it.
+    let lock = if state.runs() { None } else { StateLock::take(&state.dir).ok() };
+    if lock.is_none() {
+        ask(state, id, &Request::Drop { letters: dropped })?;
+        return Ok(format!("{told} of {id}: not told any more, once the recorder has looked (every 5 s)\n"));
+    }
+    letters.drop_letters(&dropped, crate::wall_clock::unix_ms());
+    let failed = |source| AdminError::OutboxDisk { id: id.clone(), path: path.clone(), source };
+    let text = serde_json::to_vec_pretty(&letters).map_err(|error| failed(error.into()))?;
+    files::write_private(&path, &text).map_err(failed)?;
+    Ok(format!("{told} of {id}: not told any more\n"))
+}
+
+fn names(keys: &[Key]) -> String {
+    keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Letters), AdminError> {
+    let path = state.dir.join(DIR).join(format!("{id}.json"));
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdminError::NoLetters { id: id.clone(), path }),
+        Err(source) => Err(AdminError::Unreadable { path, source }),
+        Ok(file) => {
+            of_another_user(file.uid(), rustix::process::geteuid().as_raw())
+                .map_err(|why| AdminError::OutboxRefused { id: id.clone(), why })?;
+            let letters =
+                Letters::read(&path).map_err(|source| AdminError::Unreadable { path: path.clone(), source })?;
+            Ok((path, letters))
+        }
+    }
+}
+
+/// Leaves a request for the daemon, unless one is there that it has not seen yet.
+fn ask(state: &State, id: &RecordingId, request: &Request) -> Result<(), AdminError> {
+    let path = request::path(&state.dir, id);
+    if path.exists() {
+        let why = "something was asked of it a moment ago; the recorder looks every 5 s".to_owned();
+        return Err(AdminError::OutboxRefused { id: id.clone(), why });
+    }
+    request::write(&state.dir, id, request).map_err(|source| AdminError::OutboxDisk { id: id.clone(), path, source })
+}
