@@ -47,9 +47,20 @@ pub struct Record {
     /// How long each part lasts in the raw file that was made of them, in milliseconds; `None`: it is not in it.
     #[serde(default)]
     pub lengths_ms: Vec<Option<u64>>,
+    /// What else was found of each of them then.
+    #[serde(default)]
+    pub found: Vec<Option<Found>>,
     /// The `post_recording` hooks have failed, and are tried again.
     #[serde(default)]
     pub hooked: Option<Hooked>,
+}
+
+/// What a part holds that lies on the disk: all that is known of one with which the program died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub bytes: u64,
+    /// Pictures; `None`: not counted, since the part's own account has them.
+    pub frames: Option<u64>,
 }
 
 /// How the hooks failed.
@@ -121,6 +132,7 @@ impl Record {
             stop: None,
             stage: Stage::Parts,
             lengths_ms: Vec::new(),
+            found: Vec::new(),
             hooked: None,
         }
     }

@@ -13,3 +13,4 @@ pub mod recovery;
 pub mod service;
 pub mod session;
 pub mod summary;
+pub mod traces;
