@@ -11,7 +11,7 @@ FROM debian:bookworm-slim
 # jq and curl are for the post-processing scripts.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        ca-certificates chromium curl ffmpeg jq pulseaudio tini xvfb \
+        ca-certificates chromium curl ffmpeg jq libnss3-tools pulseaudio tini xvfb \
         fonts-dejavu-core fonts-liberation fonts-noto-cjk fonts-noto-color-emoji \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home --home-dir /var/lib/recorder --shell /usr/sbin/nologin recorder \

@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use backoff::Ladder;
 use capture::rig::LiveRig;
-use capture::{browser, leftovers, owner, sandbox};
+use capture::{browser, leftovers, owner, sandbox, trust};
 use config::{Config, Stage};
 use delivery::courier::Courier;
 use delivery::outbox::Outbox;
@@ -47,6 +47,7 @@ use recording::room::RoomClient;
 use recording::service::Service;
 use recording::session::Limits;
 use recording::summary::Summaries;
+use recording::traces::Traces;
 use rigs::Rigs;
 use scripts::hooks::Hooks;
 use storage::lock::StateLock;
@@ -88,7 +89,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // The lock is ours, so whatever bears our mark is of a run that is dead.
     let swept = leftovers::sweep(&std::env::temp_dir(), &owner::name(&config.recorder.state_dir)).await;
     if swept != leftovers::Swept::default() {
-        tracing::warn!(?swept, "an earlier run of the recorder was killed: removed what it has left");
+        tracing::warn!(
+            rigs = swept.rigs,
+            processes = swept.processes,
+            displays = swept.displays,
+            kept = swept.kept,
+            "an earlier run of the recorder was killed: removed what it has left"
+        );
     }
 
     let courier = Courier::new(&config.server, Outbox::open(&config.recorder.state_dir)?)?;
@@ -220,7 +227,11 @@ impl Node {
             limits: Limits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
         };
         let sandbox = records && chrome_sandbox(&self.config).await;
+        if records {
+            trust::prepare(&recorder.state_dir, &self.config.server).await?;
+        }
         let rigs = Arc::new(Rigs::new(self.config.clone(), sandbox));
+        self.tasks.spawn(Traces::new(recorder).watch(end.clone()));
         let progress = permits.running();
         let room = self.watch_space();
         let mut service = Service::<LiveRig>::new(surroundings, permits, rigs, journal, room.clone());
@@ -263,9 +274,10 @@ impl Node {
             if shutdown.drain.is_cancelled() && ended.is_ok() {
                 return;
             }
+            let ended = ended.err().map_or("it returned".to_owned(), |error| error.to_string());
             tracing::error!(
                 part = name,
-                ?ended,
+                ended,
                 "a part of the node has ended by itself: shutting down; restart the recorder"
             );
             failed.cancel();
@@ -297,6 +309,12 @@ fn check_host(config: &Config) -> anyhow::Result<()> {
     );
     for flag in browser::ignored_flags(&config.chrome.flags) {
         tracing::warn!(flag, "chrome_settings.flags: this flag is the recorder's own and is not heeded");
+    }
+    if browser::takes_any_certificate(&config.chrome.flags) {
+        tracing::warn!(
+            "chrome_settings.flags: with ignore-certificate-errors Chrome hands the access token to whoever answers for the \
+             meeting page; better name the CA in plugNmeet_info.ca_file"
+        );
     }
     Ok(())
 }

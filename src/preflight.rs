@@ -1,12 +1,14 @@
 //! What this host must have before the node announces itself: found out at the start, all of it in one go.
 
 use std::path::Path;
+use std::time::SystemTime;
 
-use crate::capture::browser;
+use crate::capture::{browser, trust};
 use crate::config::{Config, Mode, Stage};
 use crate::process;
 use crate::scripts::{hooks, post_processing};
 use crate::storage::files;
+use crate::tls::{ca_file, roots};
 
 /// Something the node cannot work without.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
             ),
         }));
     }
+    faults.extend(certificates(config));
     if !recorder.main_path.exists() {
         let dir = recorder.main_path.display();
         tracing::warn!(%dir, "recorder.copy_to_path.main_path is not there and is made; should it have been mounted?");
@@ -52,6 +55,42 @@ pub fn check(config: &Config) -> Vec<Fault> {
     let problems = hooks::check(&config.hooks, &Stage::of(recorder.mode));
     faults.extend(problems.iter().map(|problem| Fault(problem.to_string())));
     faults
+}
+
+/// What is wrong with the certificates that are to be trusted, and with what Chrome needs for them.
+fn certificates(config: &Config) -> Vec<Fault> {
+    let server = &config.server;
+    if let Some(path) = &server.ca_file {
+        match ca_file::check(path, SystemTime::now()) {
+            Err(error) => return vec![Fault(error.to_string())],
+            Ok(expired) => {
+                for on in expired {
+                    tracing::warn!(path = %path.display(), on, "plugNmeet_info.ca_file: a certificate in it has expired");
+                }
+            }
+        }
+    }
+    let environment = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some());
+    for error in environment.map(|_| roots::of_host().errors).unwrap_or_default() {
+        tracing::warn!(error, "SSL_CERT_FILE or SSL_CERT_DIR: not all of it can be read");
+    }
+    let (program, package) = trust::PROGRAM;
+    let needed = config.recorder.mode.records() && trust::certificates(server).is_ok_and(|found| !found.is_empty());
+    if !needed || process::find_program(Path::new(program)).is_some() {
+        return Vec::new();
+    }
+    let asked_for = if server.ca_file.is_some() { Some("plugNmeet_info.ca_file") } else { environment };
+    if let Some(name) = asked_for {
+        return vec![Fault(format!(
+            "{program} is missing (not on PATH), by which Chrome learns of the certificates in {name}: apt-get install {package}"
+        ))];
+    }
+    // They may have nothing to do with the meeting page.
+    tracing::warn!(
+        "{program} is missing (not on PATH), so Chrome does not trust the certificates that were added to this host; where \
+         the meeting page needs them: apt-get install {package}"
+    );
+    Vec::new()
 }
 
 /// The programs a mode needs, and the Debian package that has each.

@@ -26,6 +26,12 @@ const LINE_LIMIT: usize = 4096;
 /// So much more is read of it, that what is cut off leaves no beginning of a secret that is too short to be known as one.
 const LINE_READ: usize = LINE_LIMIT + redact::PIECE;
 
+/// What programs say on every run, although nothing is to be done about it: for the log at DEBUG only.
+const NOISE: [&str; 1] = [
+    // ffmpeg, of sound whose header says how many channels it has, and not which.
+    "Guessed Channel Layout",
+];
+
 /// How a child is to be started.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -253,7 +259,8 @@ fn log_lines(
             if let Some(tail) = &tail {
                 tail.push(text);
             }
-            match level {
+            let is_noise = NOISE.iter().any(|noise| text.contains(noise));
+            match if is_noise { level.max(tracing::Level::DEBUG) } else { level } {
                 tracing::Level::ERROR => tracing::error!(child = name, pid, "{text}"),
                 tracing::Level::WARN => tracing::warn!(child = name, pid, "{text}"),
                 tracing::Level::INFO => tracing::info!(child = name, pid, "{text}"),

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::capture::encoder_options::Target;
-use crate::capture::owner;
 use crate::capture::rig::{LiveRig, RigSpec};
+use crate::capture::{owner, trust};
 use crate::config::Config;
 use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{Output, RecordingInfo, Start};
@@ -54,6 +54,7 @@ impl Plan<LiveRig> for Rigs {
             ffmpeg: ffmpeg.clone(),
             chrome: self.config.chrome.clone(),
             sandbox: self.sandbox,
+            trusted: trust::database(&self.config.recorder.state_dir),
             size: (self.config.recorder.width, self.config.recorder.height),
             dpi: self.config.recorder.dpi,
             silence_warning: self.config.recorder.silence_warning,
@@ -75,5 +76,6 @@ impl Plan<LiveRig> for Rigs {
             &info.recording_id,
             &info.room_id,
         )
+        .map(|raw| raw.for_references(&recorder.main_path, &recorder.reference_sub_paths))
     }
 }

@@ -135,6 +135,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
         ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
         chrome: chrome(options.pipeline),
         sandbox: sandbox::check().await.is_ok(),
+        trusted: None,
         size: SIZE,
         dpi: 96,
         silence_warning: None,
@@ -175,7 +176,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
     let mut browser =
-        Browser::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), dir.path()).await?;
+        Browser::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), None, dir.path()).await?;
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover(&address, SIZE)).await??;

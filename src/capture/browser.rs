@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::attendance::{self, PageEnd};
 use super::family::{Family, Process};
 use super::page::{self, Break, PageState, Step};
-use super::{PartError, owner};
+use super::{PartError, certificate, owner, trust};
 use crate::config::{ChromeConfig, ChromeFlag};
 use crate::process::{self, Child};
 
@@ -133,6 +133,13 @@ pub fn ignored_flags(operator: &[ChromeFlag]) -> impl Iterator<Item = &str> {
     operator.iter().map(|flag| flag.name.as_str()).filter(|name| OURS.contains(name))
 }
 
+/// Whether the operator has asked for a Chrome that checks no certificate.
+#[must_use]
+pub fn takes_any_certificate(operator: &[ChromeFlag]) -> bool {
+    let last = operator.iter().rfind(|flag| flag.name == "ignore-certificate-errors");
+    last.is_some_and(|flag| flag.value.as_deref() != Some("false"))
+}
+
 /// The names Chrome has on various systems, in the order they are looked for.
 pub const PROGRAMS: &[&str] = &["google-chrome-stable", "google-chrome", "chromium", "chromium-browser"];
 
@@ -146,7 +153,8 @@ pub fn find(config: &ChromeConfig) -> Option<PathBuf> {
 }
 
 impl Browser {
-    /// Starts Chrome with an empty page that covers the display. Its profile lies in `dir`.
+    /// Starts Chrome with an empty page that covers the display. Its profile lies in `dir`. `trusted`: the database of the
+    /// certificates that it trusts besides its own.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or cannot be steered within 20 s.
@@ -155,12 +163,17 @@ impl Browser {
         size: (u32, u32),
         env: &[(&'static str, String)],
         sandbox: bool,
+        trusted: Option<&Path>,
         dir: &Path,
     ) -> Result<Self, PartError> {
         let failed = |why: &dyn std::fmt::Display| PartError::new(PART, why);
         let program = find(config)
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(owner::PROFILE);
+        if let Some(database) = trusted {
+            trust::give(database, dir)
+                .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
+        }
         let mut spec = process::Spec::new("chrome", program)
             .args(arguments(&config.flags, size, &profile, sandbox))
             // Crash reports, caches and sockets go where the rest goes, and go away with it.
@@ -216,6 +229,11 @@ impl Browser {
                 }
                 state = inspect(&page, LOOK_LIMIT) => state.unwrap_or_default(),
             };
+            if state.failed
+                && let Some(Some(error)) = evaluate::<Option<String>>(&page, certificate::ERROR, LOOK_LIMIT).await
+            {
+                return Err(Break::of(certificate::refusal(&error, url)));
+            }
             if state.main && in_meeting.is_none() {
                 tracing::info!(after_ms = started.elapsed().as_millis(), "in the meeting");
                 in_meeting = Some(Instant::now());
@@ -330,7 +348,13 @@ async fn steer(profile: &Path) -> Result<Steered, CdpError> {
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    let config = HandlerConfig { viewport: None, request_timeout: ANSWER_LIMIT, ..HandlerConfig::default() };
+    let config = HandlerConfig {
+        viewport: None,
+        request_timeout: ANSWER_LIMIT,
+        // Else it takes any certificate, and hands the token to whoever has one.
+        ignore_https_errors: false,
+        ..HandlerConfig::default()
+    };
     let (mut connection, mut handler) = chromiumoxide::Browser::connect_with_config(address, config).await?;
     let handler = AbortOnDropHandle::new(tokio::spawn(async move {
         // Messages that chromiumoxide does not know are its own concern, not faults.
@@ -412,6 +436,9 @@ mod tests {
         }
         assert!(!args.iter().any(|arg| arg.starts_with("--disable-gpu") || arg == "--no-sandbox"));
         assert_eq!(ignored_flags(&operator).count(), 3);
+        assert!(!takes_any_certificate(&operator));
+        assert!(takes_any_certificate(&[flag("ignore-certificate-errors", None)]));
+        assert!(!takes_any_certificate(&[flag("ignore-certificate-errors", Some("false"))]));
         assert!(arguments(&[], (2, 2), Path::new("/x"), false).contains(&"--no-sandbox".to_owned()));
     }
 }

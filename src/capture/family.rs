@@ -79,8 +79,11 @@ impl Family {
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
             if began.elapsed() >= END_LIMIT {
-                let pids: Vec<u32> = left.iter().map(|process| process.pid).collect();
-                tracing::warn!(?pids, "these processes of Chrome do not end, although they were killed");
+                let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+                tracing::warn!(
+                    pids = pids.join(", "),
+                    "these processes of Chrome do not end, although they were killed"
+                );
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

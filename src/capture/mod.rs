@@ -9,6 +9,7 @@ pub mod alarm;
 pub mod attendance;
 pub mod audio_server;
 pub mod browser;
+pub mod certificate;
 pub mod clock;
 pub mod damage;
 pub mod display;
@@ -35,6 +36,7 @@ pub mod screenshot;
 pub mod silence;
 pub mod sound;
 pub mod stream;
+pub mod trust;
 pub mod watch;
 pub mod window;
 

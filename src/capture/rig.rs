@@ -48,6 +48,8 @@ pub struct RigSpec {
     pub ffmpeg: FfmpegOptions,
     pub chrome: ChromeConfig,
     pub sandbox: bool,
+    /// The database of the certificates that Chrome trusts besides its own: [`super::trust::database`].
+    pub trusted: Option<PathBuf>,
     /// Pixels, unless `pre_input` says otherwise.
     pub size: (u32, u32),
     pub dpi: u32,
@@ -285,6 +287,9 @@ impl Rig for LiveRig {
 async fn on_display<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PartError> + Send + 'static,
 ) -> Result<T, PartError> {
+    // What it starts and says is the recording's.
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
     match tokio::time::timeout(DISPLAY_LIMIT, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(PartError::new("Xvfb", error)),
@@ -348,7 +353,9 @@ impl LiveRig {
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
         let browser =
-            Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, self.dir.path()).await.map_err(cause)?;
+            Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, spec.trusted.as_deref(), self.dir.path())
+                .await
+                .map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);

@@ -151,12 +151,20 @@ fn send(clock: &mut SoundClock, heard_us: i64, mut samples: Vec<u8>, sender: &Se
     match clock.chunk(heard_us, (samples.len() / FRAME) as u64) {
         Correction::None => {}
         Correction::Silence(count) => {
-            tracing::debug!(ms = length(count).as_millis(), ?at, "sound was missing, silence put in");
+            tracing::debug!(
+                ms = length(count).as_millis(),
+                at_s = crate::telemetry::seconds(at),
+                "sound was missing, silence put in"
+            );
             send_silence(at, count, sender)?;
             at += length(count);
         }
         Correction::Skip(count) => {
-            tracing::debug!(ms = length(count).as_millis(), ?at, "sound was too much, left out");
+            tracing::debug!(
+                ms = length(count).as_millis(),
+                at_s = crate::telemetry::seconds(at),
+                "sound was too much, left out"
+            );
             let bytes = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(FRAME);
             samples.drain(..bytes.min(samples.len()));
         }

@@ -3,6 +3,7 @@
 //! A URL of a hook may hold a password or a key, so no problem repeats one.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
@@ -73,6 +74,8 @@ pub struct HooksConfig {
     pub post_recording: StageConfig,
     pub pre_transcoding: StageConfig,
     pub post_transcoding: StageConfig,
+    /// `plugNmeet_info.ca_file`: whom `http-request https://…` trusts besides the host's roots.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl HooksConfig {
@@ -184,6 +187,7 @@ pub(super) fn read(root: &Section<'_>) -> HooksConfig {
         post_recording: stage(Stage::PostRecording),
         pre_transcoding: stage(Stage::PreTranscoding),
         post_transcoding: stage(Stage::PostTranscoding),
+        ca_file: None,
     }
 }
 

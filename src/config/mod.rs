@@ -94,7 +94,8 @@ fn read(root: &reader::Section<'_>) -> Option<Config> {
     let chrome = chrome::read(root);
     let server = server::read(root);
     let nats = nats::read(root);
-    let hooks = hooks::read(root);
+    let mut hooks = hooks::read(root);
+    hooks.ca_file = server.as_ref().and_then(|server| server.ca_file.clone());
     Some(Config { recorder: recorder?, transcoder, log, ffmpeg, chrome, server: server?, nats: nats?, hooks })
 }
 
@@ -153,6 +154,8 @@ pub struct RecorderConfig {
     pub main_path: PathBuf,
     /// This node's directory in `main_path`: relative, without `..`; may be empty.
     pub sub_path: PathBuf,
+    /// The same of the fleet's reference transcoders, which do not make their rooms' directories.
+    pub reference_sub_paths: Vec<PathBuf>,
     /// Programs run after each successful transcode, in this order.
     pub post_processing_scripts: Vec<PathBuf>,
     /// The longest any one of them may run.
@@ -266,6 +269,17 @@ pub struct ServerConfig {
     pub api_secret: String,
     /// What the access token is appended to, where the page is not the server's.
     pub join_host: Option<String>,
+    /// Certificates (PEM) that are trusted besides the host's: for the page, notices, NATS and hooks.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl ServerConfig {
+    /// Whether meetings are joined by https.
+    #[must_use]
+    pub fn page_is_https(&self) -> bool {
+        let page = self.join_host.as_ref().unwrap_or(&self.host);
+        page.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
+    }
 }
 
 impl std::fmt::Debug for ServerConfig {
@@ -275,6 +289,7 @@ impl std::fmt::Debug for ServerConfig {
             .field("api_key", &self.api_key)
             .field("api_secret", &"[redacted]")
             .field("join_host", &self.join_host)
+            .field("ca_file", &self.ca_file)
             .finish()
     }
 }

@@ -39,6 +39,8 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
         .required("main_path", "the directory of all recordings is required; the plugNmeet server reads it")
         .and_then(|field| path(&field));
     let sub_path = paths.field("sub_path").and_then(|field| read_sub_path(&field)).unwrap_or_default();
+    let references = paths.list("reference_sub_paths");
+    let reference_sub_paths = references.iter().filter_map(|field| read_sub_path(field)).collect();
     let temporary_dir = section.field("temporary_dir").and_then(|field| path(&field));
     let temporary_dir = temporary_dir.unwrap_or_else(|| in_progress(main_path.as_deref(), &sub_path));
     let state_dir = section.field("state_dir").and_then(|field| path(&field));
@@ -78,6 +80,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
         temporary_dir,
         main_path: main_path?,
         sub_path,
+        reference_sub_paths,
     };
     Some(config)
 }
@@ -123,7 +126,7 @@ fn state(temporary_dir: &Path, id: &RecorderId) -> PathBuf {
 }
 
 /// A path as it is written: a relative one is relative to the working directory, as for the reference.
-fn path(field: &Field<'_>) -> Option<PathBuf> {
+pub(super) fn path(field: &Field<'_>) -> Option<PathBuf> {
     let text = field.text("a path")?;
     if text.contains('\0') {
         field.refuse("a path without NUL bytes is allowed");

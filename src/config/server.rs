@@ -4,6 +4,7 @@
 
 use super::ServerConfig;
 use super::reader::{Field, Section, shown};
+use super::recorder::path;
 
 /// What `config_sample.yaml` has in place of the secret.
 const SAMPLE_SECRET: &str = "change-me-to-the-api-secret-of-the-server";
@@ -13,11 +14,13 @@ const HOST_ALLOWED: &str = "the address of the plugNmeet server is required, lik
 /// `None`: a problem was noted.
 pub(super) fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let section = root.section("plugNmeet_info");
-    let host = section.required("host", HOST_ALLOWED).and_then(|field| read_host(&field));
+    let joins_here = section.field("join_host").is_none();
+    let host = section.required("host", HOST_ALLOWED).and_then(|field| read_host(&field, joins_here));
     let api_key = credential(&section, "api_key");
     let api_secret = credential(&section, "api_secret");
     let join_host = section.field("join_host").and_then(|field| read_join_host(&field));
-    Some(ServerConfig { host: host?, api_key: api_key?, api_secret: api_secret?, join_host })
+    let ca_file = section.field("ca_file").and_then(|field| path(&field));
+    Some(ServerConfig { host: host?, api_key: api_key?, api_secret: api_secret?, join_host, ca_file })
 }
 
 /// `api_key` or `api_secret`, both as they are set in the server's own configuration.
@@ -35,7 +38,7 @@ fn credential(section: &Section<'_>, key: &str) -> Option<String> {
     Some(text)
 }
 
-fn read_host(field: &Field<'_>) -> Option<String> {
+fn read_host(field: &Field<'_>, joins_here: bool) -> Option<String> {
     let text = field.filled_in("the address of your plugNmeet server, like https://meet.example.com")?;
     let text = text.trim_end_matches('/');
     let url = web_url(field, text)?;
@@ -43,17 +46,31 @@ fn read_host(field: &Field<'_>) -> Option<String> {
         field.problem(format!("found {}; an address without `?` and `#` is allowed", shown(text)));
         return None;
     }
+    // Where meetings are joined elsewhere, only notices go here.
+    if joins_here {
+        warn_of_plain_http(field, &url);
+    }
     Some(text.to_owned())
 }
 
 /// The access token is appended to it as it is, so it normally ends in `access_token=`.
 fn read_join_host(field: &Field<'_>) -> Option<String> {
     let text = field.filled_in("the address of the meeting page, like https://meet.example.com/?access_token=")?;
-    web_url(field, &text)?;
+    warn_of_plain_http(field, &web_url(field, &text)?);
     if !text.ends_with("access_token=") {
         field.warning("does not end in `access_token=`; the token is put right behind it");
     }
     Some(text)
+}
+
+/// The page works on https, or where the host name is `localhost` (PROTOCOL 4).
+fn warn_of_plain_http(field: &Field<'_>, page: &url::Url) {
+    if page.scheme() == "http" && page.host_str() != Some("localhost") {
+        field.warning(
+            "plain http:// where the host is not `localhost`: the meeting page will only say \"Secure Connection Required\", and \
+             nothing can be recorded; use https://",
+        );
+    }
 }
 
 fn web_url(field: &Field<'_>, text: &str) -> Option<url::Url> {

@@ -12,6 +12,8 @@ use reqwest::{StatusCode, Url};
 use super::answer::{self, Answer, BODY_LIMIT, Response};
 use crate::config::ServerConfig;
 use crate::protocol::signature::hash_signature;
+use crate::tls::ca_file::CaFileError;
+use crate::tls::roots;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// For the whole request, the last byte of its answer included.
@@ -25,6 +27,8 @@ pub enum NotifierError {
     Host(String),
     #[error("plugNmeet_info.api_key holds a character that cannot stand in an HTTP header")]
     ApiKey,
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
     #[error("HTTP cannot be set up ({0}); for https the package ca-certificates must be installed")]
     Client(String),
 }
@@ -85,7 +89,9 @@ pub(crate) fn client(server: &ServerConfig, path: &str) -> Result<(reqwest::Clie
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(REQUEST_DEADLINE)
         .redirect(Policy::custom(redirect));
-    if !https {
+    if https {
+        client = client.tls_certs_merge(roots::for_http(server.ca_file.as_deref())?);
+    } else {
         // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
         client = client.tls_certs_only([]);
     }
@@ -154,6 +160,7 @@ mod tests {
             api_key: key.into(),
             api_secret: "s3cret".into(),
             join_host: None,
+            ca_file: None,
         };
         assert!(matches!(Post::new(&server("ftp://a", "k")), Err(NotifierError::Host(_))));
         assert!(matches!(Post::new(&server("a b", "k")), Err(NotifierError::Host(_))));

@@ -142,6 +142,7 @@ mod tests {
             api_key: "key".into(),
             api_secret: "secret".into(),
             join_host: None,
+            ca_file: None,
         };
         read(&nats, &server, &RecorderId::parse("node_01").unwrap())
     }

@@ -11,6 +11,8 @@ use tracing::{debug, error, info, warn};
 use crate::backoff::{Backoff, Reminder};
 use crate::config::{NatsConfig, ServerConfig};
 use crate::protocol::ids::RecorderId;
+use crate::tls::ca_file::CaFileError;
+use crate::tls::roots;
 
 use super::address::{self, Addresses, Credentials};
 use super::{ANSWER_DEADLINE, Link, Nats};
@@ -26,8 +28,13 @@ const SHORTEST_RECONNECT_WAIT: Duration = Duration::from_millis(100);
 /// A link that is dead without saying so is noticed after three of these: about the 8 s after which the server does.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 
-const REFUSED: &str = "the server refused the token: check plugNmeet_info.api_key/api_secret and that the clocks agree \
-                       (a token is valid for 5 min)";
+/// A connection that is lost is mostly back within seconds, and its loss has been told.
+const SHORT_ABSENCE: Duration = Duration::from_secs(5);
+/// What a look at why there is no connection may take, for each server.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+const REFUSED: &str = "NATS refused the token: check plugNmeet_info.api_key/api_secret and that the clocks agree (a token is \
+                       valid for 5 min), or the plugNmeet server, which answers for NATS, does not run";
 
 /// Why there is no connection. Being unreachable is no reason: that is waited out.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,8 @@ pub enum ConnectError {
     /// Named by its place, since it may hold a password.
     #[error("nats_info.nats_urls: entry {at} is no NATS URL: {why}")]
     Url { at: usize, why: String },
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
 }
 
 impl Nats {
@@ -54,10 +63,14 @@ impl Nats {
         crate::tls::provide_crypto();
         let (addresses, credentials) = address::read(config, server, recorder)?;
         let credentials = Arc::new(credentials);
+        let tls = server.ca_file.as_deref().map(|path| roots::client_config(Some(path))).transpose()?;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut reminder = Reminder::default();
         loop {
-            let options = options(&addresses, &credentials, recorder);
+            let mut options = options(&addresses, &credentials, recorder);
+            if let Some(tls) = &tls {
+                options = options.tls_client_config(tls.clone());
+            }
             let tried = tokio::select! {
                 tried = options.connect(addresses.as_slice()) => tried,
                 () = cancel.cancelled() => return Err(ConnectError::Cancelled),
@@ -103,7 +116,7 @@ impl Nats {
 fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &RecorderId) -> ConnectOptions {
     let credentials = Arc::clone(credentials);
     let servers = addresses.as_slice().len();
-    let events = EventLog::new(addresses.clone());
+    let events = Arc::new(EventLog::new(addresses.clone()));
     // Called for every CONNECT, the ones of reconnects included: a token lives for 5 min only.
     ConnectOptions::with_auth_callback(move |_nonce| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -115,8 +128,12 @@ fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &Rec
     .ping_interval(PING_INTERVAL)
     .request_timeout(Some(ANSWER_DEADLINE))
     .event_callback(move |event| {
-        events.on(&event);
-        std::future::ready(())
+        let events = Arc::clone(&events);
+        async move {
+            if let Some(kind) = events.on(&event, Instant::now()) {
+                events.still_away(kind).await;
+            }
+        }
     })
 }
 
@@ -142,9 +159,13 @@ fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
 fn advice(kind: ConnectErrorKind) -> &'static str {
     match kind {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => REFUSED,
+        ConnectErrorKind::TimedOut => {
+            "NATS does not answer in time: the plugNmeet server, which answers for NATS who may connect, does not run, or \
+             NATS itself is overloaded or behind a firewall"
+        }
         ConnectErrorKind::Dns => "no such host: check nats_info.nats_urls and the name service of this host",
         ConnectErrorKind::Tls => {
-            "no TLS: check that the server speaks it and that its certificate is one this host trusts (ca-certificates)"
+            "no TLS: check that the server speaks it and that its certificate is one this host trusts (ca-certificates, or plugNmeet_info.ca_file)"
         }
         _ => "check that the NATS server runs and that nats_info.nats_urls and the firewall let this host reach it",
     }
@@ -160,7 +181,10 @@ struct EventLog {
 struct State {
     /// The first connect is told by whoever asked for it.
     connected_before: bool,
+    /// Since when there is none, where there was one.
+    lost: Option<Instant>,
     away: Reminder,
+    refused: Reminder,
     slow: Reminder,
 }
 
@@ -169,34 +193,65 @@ impl EventLog {
         Self { addresses, state: Mutex::default() }
     }
 
-    fn on(&self, event: &Event) {
+    /// The kind of a failure that is worth a line of [`Self::still_away`].
+    fn on<'a>(&self, event: &'a Event, now: Instant) -> Option<&'a str> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         match event {
             Event::Connected => {
                 state.away.over();
+                state.refused.over();
+                state.lost = None;
                 if std::mem::replace(&mut state.connected_before, true) {
                     info!(servers = %self.addresses, "connected to NATS again");
                 }
             }
-            Event::Disconnected => warn!(servers = %self.addresses, "the connection to NATS is lost; connecting again"),
+            Event::Disconnected => {
+                state.lost = Some(now);
+                warn!(servers = %self.addresses, "the connection to NATS is lost; connecting again");
+            }
             Event::LameDuckMode => info!("the NATS server is about to stop and sends its clients away"),
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
                 if state.slow.due(now) {
                     warn!("messages from NATS are dropped: this process does not keep up with them");
                 }
             }
-            Event::ServerError(ServerError::AuthorizationViolation) => error!("{REFUSED}"),
+            Event::ServerError(ServerError::AuthorizationViolation) => {
+                if state.refused.due(now) {
+                    error!("{REFUSED}");
+                }
+            }
             Event::ServerError(ServerError::Other(text)) => server_error(text),
             Event::ClientError(ClientError::Other(kind)) => {
-                if state.away.due(now) {
-                    error!(servers = %self.addresses, why = %kind, "still no connection to NATS: {}", advice_for(kind));
+                let is_short = state.lost.is_some_and(|since| now.duration_since(since) < SHORT_ABSENCE);
+                if !is_short && state.away.due(now) {
+                    return Some(kind);
                 }
             }
             Event::ClientError(_) => warn!("NATS client: {event}"),
             Event::Draining | Event::Closed => debug!("NATS client: {event}"),
         }
+        None
     }
+
+    /// Says that there is still no connection, and why: the client tells of a failure only that it was one.
+    async fn still_away(&self, kind: &str) {
+        let servers = self.addresses.as_slice().iter();
+        let looks = servers.map(|address| look(address.host().to_owned(), address.port()));
+        let seen = futures::future::join_all(looks).await;
+        let why = format!("{kind} ({})", seen.join("; "));
+        error!(servers = %self.addresses, %why, "still no connection to NATS: {}", advice_for(kind));
+    }
+}
+
+/// What whoever connects to this server meets.
+async fn look(host: String, port: u16) -> String {
+    let connected = tokio::time::timeout(LOOK_LIMIT, tokio::net::TcpStream::connect((host.as_str(), port))).await;
+    let met = match connected {
+        Ok(Ok(_)) => "takes connections".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", LOOK_LIMIT.as_secs()),
+    };
+    format!("{host}:{port}: {met}")
 }
 
 /// The event carries the kind of a failed connect only as its text.
@@ -206,6 +261,7 @@ fn advice_for(kind: &str) -> &'static str {
         ConnectErrorKind::Authentication,
         ConnectErrorKind::Dns,
         ConnectErrorKind::Tls,
+        ConnectErrorKind::TimedOut,
     ];
     let known = kinds.into_iter().find(|known| known.to_string() == kind);
     advice(known.unwrap_or(ConnectErrorKind::Io))
@@ -240,7 +296,37 @@ mod tests {
     #[test]
     fn a_refused_token_is_told_from_an_absent_server() {
         assert_eq!(advice_for("authorization violation"), REFUSED);
+        assert!(REFUSED.contains("or the plugNmeet server, which answers for NATS, does not run"));
+        assert!(advice_for("timed out").contains("the plugNmeet server"));
         assert!(advice_for("IO error").contains("firewall"));
         assert!(advice_for("DNS error").contains("no such host"));
+    }
+
+    #[test]
+    fn a_short_absence_and_a_lasting_refusal_are_not_told_again_and_again() {
+        let nats = NatsConfig {
+            urls: vec!["nats://a".to_owned()],
+            recorder_channel: String::new(),
+            recorder_info_kv: String::new(),
+            transcoding_jobs_subject: String::new(),
+        };
+        let server = ServerConfig {
+            host: "http://localhost".to_owned(),
+            api_key: "key".to_owned(),
+            api_secret: "secret".to_owned(),
+            join_host: None,
+            ca_file: None,
+        };
+        let (addresses, _) = address::read(&nats, &server, &RecorderId::parse("node_01").unwrap()).unwrap();
+        let log = EventLog::new(addresses);
+        let (start, seconds) = (Instant::now(), Duration::from_secs_f64);
+        log.on(&Event::Connected, start);
+        log.on(&Event::Disconnected, start);
+        let failed = Event::ClientError(ClientError::Other("IO error".to_owned()));
+        let told = (0..300).map(|tenth| seconds(f64::from(tenth) / 10.0));
+        let told: Vec<u64> = told.filter(|at| log.on(&failed, start + *at).is_some()).map(|at| at.as_secs()).collect();
+        assert_eq!(told, [5, 15]);
+        assert!(log.on(&Event::Connected, start + seconds(30.0)).is_none());
+        assert!(log.on(&failed, start + seconds(31.0)).is_some(), "never lost, and yet there is none");
     }
 }

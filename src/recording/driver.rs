@@ -393,12 +393,14 @@ impl<R: Rig> Driver<R> {
                 return Event::Stored(Ok(())).into();
             }
             let Some(raw) = raw else { return Event::Stored(Err("a broadcast has no raw file".to_owned())).into() };
-            let result = raw.store(&record.part_files()).await;
+            let result = raw.store(&record.parts).await;
             if let Ok(stored) = &result {
                 let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
                 let lengths_ms = stored.lengths.iter().map(|length| length.map(millis)).collect();
+                let found = stored.found.clone();
                 let stored = move |record: &mut super::journal::Record| {
                     record.stage = Stage::Stored;
+                    record.found = found;
                     record.lengths_ms = lengths_ms;
                 };
                 entry.update(stored).await;
@@ -460,7 +462,7 @@ impl<R: Rig> Driver<R> {
             ends.map(|end| wall(end.at)).max()
         });
         let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
-        let done = summary::together(&record.parts, &record.lengths());
+        let done = summary::together(&record.parts, &record.lengths(), &record.found);
         let (start, recorder) = (&self.start, &self.surroundings.recorder);
         let summary = Summary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps());
         Summary { ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()), ..summary }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::raw_file::PartFile;
 use crate::capture::rig;
 use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
@@ -53,9 +52,20 @@ pub struct Record {
     /// How long each part lasts in the raw file that was made of them, in milliseconds; `None`: it is not in it.
     #[serde(default)]
     pub lengths_ms: Vec<Option<u64>>,
+    /// What else was found of each of them then.
+    #[serde(default)]
+    pub found: Vec<Option<Found>>,
     /// The `post_recording` hooks have failed, and are tried again.
     #[serde(default)]
     pub hooked: Option<Hooked>,
+}
+
+/// What a part holds that lies on the disk: all that is known of one with which the program died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    pub bytes: u64,
+    /// Pictures; `None`: not counted, since the part's own account has them.
+    pub frames: Option<u64>,
 }
 
 /// How the hooks failed.
@@ -76,6 +86,14 @@ pub struct Part {
     pub began_at: Option<u64>,
     /// `None` where the program died with it.
     pub ended: Option<PartEnd>,
+}
+
+impl Part {
+    /// Until when it shows the meeting, where that is not to its end.
+    #[must_use]
+    pub fn meeting_until(&self) -> Option<Duration> {
+        self.ended.as_ref().and_then(|end| end.done.meeting_until)
+    }
 }
 
 /// How a part ended.
@@ -129,6 +147,7 @@ impl Record {
             stop: None,
             stage: Stage::Parts,
             lengths_ms: Vec::new(),
+            found: Vec::new(),
             hooked: None,
         }
     }
@@ -178,16 +197,6 @@ impl Record {
     #[must_use]
     pub fn files(&self) -> Vec<String> {
         self.parts.iter().map(|part| part.file.clone()).collect()
-    }
-
-    /// The parts, as the raw file is made of them.
-    #[must_use]
-    pub fn part_files(&self) -> Vec<PartFile> {
-        let file = |part: &Part| PartFile {
-            name: part.file.clone(),
-            meeting_until: part.ended.as_ref().and_then(|end| end.done.meeting_until),
-        };
-        self.parts.iter().map(file).collect()
     }
 
     /// Where capture is missing in the raw file.

@@ -14,4 +14,5 @@ pub mod room;
 pub mod service;
 pub mod session;
 pub mod summary;
+pub mod traces;
 mod trim;

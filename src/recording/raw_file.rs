@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::trim;
+use super::journal::{Found, Part};
+use super::{traces, trim};
 use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::storage::files::{self, Existing};
@@ -24,15 +25,8 @@ pub struct RawFile {
     /// The final directory, which the job names.
     pub dir: PathBuf,
     pub name: RawFileName,
-}
-
-/// One of the parts that a raw file is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartFile {
-    /// In the temporary directory, without its path.
-    pub name: String,
-    /// Until when it shows the meeting, where that is not to its end.
-    pub meeting_until: Option<Duration>,
+    /// Where reference transcoders would put the room's MP4s.
+    reference_dirs: Vec<PathBuf>,
 }
 
 /// A raw file in its place.
@@ -42,6 +36,8 @@ pub struct Stored {
     pub duration: Duration,
     /// How long each part lasts, as measured; `None` for one that holds nothing.
     pub lengths: Vec<Option<Duration>>,
+    /// What else was found of each.
+    pub found: Vec<Option<Found>>,
 }
 
 impl RawFile {
@@ -58,7 +54,24 @@ impl RawFile {
     ) -> Result<Self, InvalidName> {
         let name = RawFileName::of(recording)?;
         let dir = absolute(&main_path.join(sub_path)).join(room.as_str());
-        Ok(Self { temporary_dir: absolute(temporary_dir), dir, name })
+        Ok(Self { temporary_dir: absolute(temporary_dir), dir, name, reference_dirs: Vec::new() })
+    }
+
+    /// The same in a fleet whose reference transcoders have these directories below `main_path`.
+    #[must_use]
+    pub fn for_references(self, main_path: &Path, sub_paths: &[PathBuf]) -> Self {
+        Self { reference_dirs: traces::reference_dirs(main_path, sub_paths, &self.dir), ..self }
+    }
+
+    /// The room's directories that are made for them.
+    #[must_use]
+    pub fn reference_dirs(&self) -> &[PathBuf] {
+        &self.reference_dirs
+    }
+
+    /// Makes them; a failure is only warned of.
+    pub fn make_reference_dirs(&self) {
+        self.reference_dirs.iter().for_each(|dir| traces::make_dir(dir));
     }
 
     /// The name of the n-th part, counted from 1: `<recording_id>_raw.part1.mkv`.
@@ -91,25 +104,34 @@ impl RawFile {
         self.name.summary().map(|name| self.dir.join(name))
     }
 
-    /// Makes one whole of these parts, each without what follows the meeting in it, and puts it into its final place. May be done again: a whole that is
+    /// Makes one whole of these parts, each without what follows the meeting in it, and puts it into its final place. May be
+    /// done again: a whole that is
     /// there already and lasts as long as the parts is taken for theirs. The parts themselves stay, unless there is but
     /// one, which is moved.
     ///
     /// # Errors
     /// Where there is nothing that can be read as a recording, or it cannot be joined or moved: why. All parts are still
     /// there then.
-    pub async fn store(&self, parts: &[PartFile]) -> Result<Stored, String> {
+    pub async fn store(&self, parts: &[Part]) -> Result<Stored, String> {
+        let stored = self.put_in_place(parts).await?;
+        let this = self.clone();
+        // Before anybody can be told of a job. That they are there is not worth the recording.
+        let _ = tokio::task::spawn_blocking(move || this.make_reference_dirs()).await;
+        Ok(stored)
+    }
+
+    async fn put_in_place(&self, parts: &[Part]) -> Result<Stored, String> {
         let to = self.dir.join(self.name.as_str());
         let mut why = "there is no raw file: nothing was captured".to_owned();
-        let (mut lengths, mut readable) = (Vec::new(), Vec::new());
+        let (mut lengths, mut found, mut readable) = (Vec::new(), Vec::new(), Vec::new());
         let mut moved = true;
         for part in parts {
-            let path = self.part(&part.name);
+            let path = self.part(&part.file);
             moved &= !path.exists();
-            let length = match self.look(&path).await {
-                Ok(length) => Some(match part.meeting_until {
-                    Some(until) => trim::cut_off(&path, length, until).await,
-                    None => length,
+            let looked = match self.look(&path, part.ended.is_none()).await {
+                Ok((length, found)) => Some(match part.meeting_until() {
+                    Some(until) => (trim::cut_off(&path, length, until).await, found),
+                    None => (length, found),
                 }),
                 Err(error) => {
                     tracing::debug!(part = %path.display(), why = error, "this part is not in the recording");
@@ -117,27 +139,28 @@ impl RawFile {
                     None
                 }
             };
-            lengths.push(length);
-            if length.is_some() {
+            lengths.push(looked.map(|(length, _)| length));
+            found.push(looked.map(|(_, found)| found));
+            if looked.is_some() {
                 readable.push(path);
             }
         }
         let expected: Duration = lengths.iter().flatten().sum();
         if let Some(stored) = in_place(&to, (!moved).then_some(expected), &lengths).await? {
-            return Ok(stored);
+            return Ok(Stored { found: if moved { stored.found } else { found }, ..stored });
         }
         let whole = match &readable[..] {
             [] => return Err(why),
             [part] => part.clone(),
-            readable => {
+            several => {
                 let whole = self.joined();
-                let joined = join::join(readable, Target::raw(&whole), &CancellationToken::new())
+                let joined = join::join(several, Target::raw(&whole), &CancellationToken::new())
                     .await
                     .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
                 // As they are in the whole.
                 for (part, length) in parts.iter().zip(&mut lengths) {
-                    let path = self.part(&part.name);
-                    *length = joined.parts.iter().find(|part| part.path == path).map(|part| part.duration);
+                    let joined = joined.parts.iter().find(|joined| joined.path == self.part(&part.file));
+                    *length = joined.map(|joined| joined.duration);
                 }
                 whole
             }
@@ -147,21 +170,27 @@ impl RawFile {
             .map_err(|error| format!("the raw file cannot be put into its place: {error}"))?;
         let bytes = tokio::fs::metadata(&to).await.map_err(|error| error.to_string())?.len();
         tracing::info!(
-            raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(expected), parts = readable.len(), ?placed,
+            raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(expected), parts = readable.len(),
+            placed = placed.as_str(),
             "raw file in place"
         );
-        Ok(Stored { bytes, duration: expected, lengths })
+        Ok(Stored { bytes, duration: expected, lengths, found })
     }
 
-    /// How long a part lasts, or why it holds nothing.
-    async fn look(&self, part: &Path) -> Result<Duration, String> {
-        match tokio::fs::metadata(part).await {
+    /// How long a part lasts and what is in it, or why it holds nothing. `count`: its pictures too, for which all of it is read.
+    async fn look(&self, part: &Path, count: bool) -> Result<(Duration, Found), String> {
+        let bytes = match tokio::fs::metadata(part).await {
             Ok(metadata) if metadata.len() == 0 => return Err("the raw file is empty".to_owned()),
-            Ok(_) => {}
+            Ok(metadata) => metadata.len(),
             Err(error) => return Err(format!("there is no raw file: {error}")),
+        };
+        let unusable = |error: ProbeError| format!("the raw file is unusable: {error}");
+        let media = media::verify_raw(part).await.map_err(unusable)?;
+        let mut frames = None;
+        if count {
+            frames = media::measure(part).await.map_err(unusable)?.video().and_then(|stream| stream.packets);
         }
-        let media = media::verify_raw(part).await.map_err(|error| format!("the raw file is unusable: {error}"))?;
-        Ok(media.duration)
+        Ok((media.duration, Found { bytes, frames }))
     }
 
     /// Removes the parts with these names: they are in the whole (`delivered`), or hold nothing. What may be of use is kept
@@ -215,7 +244,8 @@ async fn in_place(
             ));
         }
     };
-    Ok(Some(Stored { bytes: metadata.len(), duration: there.duration, lengths }))
+    let bytes = metadata.len();
+    Ok(Some(Stored { bytes, duration: there.duration, lengths, found: vec![Some(Found { bytes, frames: None })] }))
 }
 
 /// A job may be read by a process with another working directory.

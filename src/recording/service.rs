@@ -127,7 +127,7 @@ impl<R: Rig> Service<R> {
                 let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));
                 if kept == Some(true) {
                     tracing::warn!(
-                        parts = ?files,
+                        parts = files.join(", "),
                         "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
                     );
                 } else {

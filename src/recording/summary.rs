@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::journal::{Gap, Part};
+use super::journal::{Found, Gap, Part};
 use crate::capture::rig;
 use crate::capture::watch::{PictureReport, SoundReport};
 use crate::protocol::ids::{RecorderId, RecordingId};
@@ -66,9 +66,9 @@ pub struct Summary {
 }
 
 /// What several parts did, as one. `lengths`: how long each lasts, where that is known better than from its own account:
-/// of a part with which the program died, nothing else is known.
+/// of a part with which the program died, nothing else is known but what was `found` on the disk.
 #[must_use]
-pub fn together(parts: &[Part], lengths: &[Option<Duration>]) -> rig::Summary {
+pub fn together(parts: &[Part], lengths: &[Option<Duration>], found: &[Option<Found>]) -> rig::Summary {
     let mut all = rig::Summary::default();
     let (mut black, mut silent, mut heard, mut energy) = (0.0, 0.0, 0.0, 0.0);
     for (n, part) in parts.iter().enumerate() {
@@ -78,12 +78,13 @@ pub fn together(parts: &[Part], lengths: &[Option<Duration>]) -> rig::Summary {
             continue;
         }
         let duration = length.unwrap_or(done.duration);
+        let found = found.get(n).copied().flatten().filter(|_| part.ended.is_none());
         all.parts += 1;
         all.duration += duration;
-        all.frames_sent += done.frames_sent;
+        all.frames_sent += found.and_then(|found| found.frames).unwrap_or(done.frames_sent);
         all.frames_dropped += done.frames_dropped;
         all.frames_late += done.frames_late;
-        all.bytes += done.bytes;
+        all.bytes += found.map_or(done.bytes, |found| found.bytes);
         all.picture.longest_freeze = all.picture.longest_freeze.max(done.picture.longest_freeze);
         all.sound.longest_silence = all.sound.longest_silence.max(done.sound.longest_silence);
         all.sound.peak_dbfs = [all.sound.peak_dbfs, done.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
@@ -214,6 +215,12 @@ impl Summaries {
         Self { dir: state_dir.join(DIR) }
     }
 
+    /// Where they are.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
     /// Where the summary of a recording or broadcast is kept.
     #[must_use]
     pub fn path(&self, recording: &RecordingId) -> PathBuf {
@@ -254,7 +261,8 @@ fn seconds(duration: Duration) -> f64 {
 
 /// With as many decimals as `unit` has zeros.
 fn rounded(value: f64, unit: f64) -> f64 {
-    (value * unit).round() / unit
+    // The sum of nothing, and what is rounded up to nothing, is -0.0.
+    (value * unit).round() / unit + 0.0
 }
 
 #[cfg(test)]
@@ -286,14 +294,27 @@ mod tests {
             ..one
         };
         let parts = [part(Some(one)), part(None), part(None), part(Some(two))];
-        let all = together(&parts, &[Some(seconds(10)), None, Some(seconds(5)), Some(seconds(30))]);
+        let lengths = [Some(seconds(10)), None, Some(seconds(5)), Some(seconds(30))];
+        let all = together(&parts, &lengths, &[]);
         assert_eq!((all.parts, all.duration, all.frames_sent, all.bytes), (3, seconds(45), 300, 14));
+        // What lies on the disk counts for the part that nobody could give an account of.
+        let found = |frames| Some(Found { bytes: 1000, frames });
+        let all = together(&parts, &lengths, &[found(None), None, found(Some(50)), found(None)]);
+        assert_eq!((all.frames_sent, all.bytes), (350, 1014));
         assert!((all.picture.black_share - 0.5).abs() < 1e-9 && (all.sound.silence_share - 0.25).abs() < 1e-9);
         assert_eq!((all.picture.longest_freeze, all.sound.peak_dbfs), (seconds(2), Some(-6.0)));
         // Three quarters of the energy of -20 dBFS.
         assert!((all.sound.mean_dbfs.unwrap() + 21.25).abs() < 0.01, "{:?}", all.sound.mean_dbfs);
         // A broadcast has no file that could be measured.
-        assert_eq!(together(&parts[..1], &[]).duration, seconds(10));
+        assert_eq!(together(&parts[..1], &[], &[]).duration, seconds(10));
+    }
+
+    #[test]
+    fn nothing_is_zero_and_not_less() {
+        let none: [f64; 0] = [];
+        for nothing in [none.iter().sum(), -0.0, -0.0001] {
+            assert_eq!(rounded(nothing, 1e3).to_string(), "0");
+        }
     }
 
     #[test]

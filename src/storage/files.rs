@@ -33,6 +33,18 @@ pub enum Placed {
     WasThere,
 }
 
+impl Placed {
+    /// For the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Renamed => "renamed",
+            Self::Copied => "copied",
+            Self::WasThere => "was there",
+        }
+    }
+}
+
 /// A file could not be put into its place. The source is still whole.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {

@@ -140,7 +140,7 @@ pub async fn join(parts: &[PathBuf], target: Target<'_>, cancel: &CancellationTo
         warn!(path = %part.path.display(), cause = part.cause, "this part cannot be played and is left out");
     }
     tracing::info!(into = %into.display(), parts = joined.parts.len(), left_out = joined.left_out.len(),
-        duration_s = seconds(joined.media.duration), how = ?how, "parts joined");
+        duration_s = seconds(joined.media.duration), how = how.as_str(), "parts joined");
     Ok(joined)
 }
 

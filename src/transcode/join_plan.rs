@@ -78,6 +78,17 @@ pub enum How {
     Encoded,
 }
 
+impl How {
+    /// For the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::Encoded => "encoded anew",
+        }
+    }
+}
+
 /// A file name that the list of parts cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} has a line break in its name, which ffmpeg's list of files cannot hold; rename it")]

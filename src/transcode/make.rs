@@ -22,7 +22,7 @@ use super::locate::{self, Fetched, Sought};
 use super::media::{self, Media};
 use super::merge::{self, MergeError};
 use super::plan::{self, Make, Plan, Rules};
-use super::progress::Progress;
+use super::progress::{Progress, Telling};
 use super::recipe::Recipe;
 use super::settings::Settings;
 use super::verify;
@@ -226,6 +226,7 @@ impl Maker<'_> {
 
     /// Says now and then how far ffmpeg is, in the log and in the job's record.
     async fn report(&self, mut progress: watch::Receiver<Progress>) -> std::convert::Infallible {
+        let (started, mut telling) = (Instant::now(), Telling::default());
         loop {
             tokio::time::sleep(REPORT).await;
             // Only what is new since: an ffmpeg that stands still is told of when it is ended.
@@ -235,7 +236,9 @@ impl Maker<'_> {
             let now = *progress.borrow_and_update();
             let eta_s = now.eta().map(|eta| eta.as_secs());
             let percent = (now.percent() * 10.0).round() / 10.0;
-            tracing::info!(percent, speed = now.speed, eta_s, "still transcoding");
+            if telling.due(started.elapsed(), percent) {
+                tracing::info!(percent, speed = now.speed, eta_s, "still transcoding");
+            }
             let standing = Standing { percent, speed: now.speed, eta_s, at: unix_ms() };
             self.entry.update(move |record| record.progress = Some(standing)).await;
         }

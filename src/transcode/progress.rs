@@ -31,6 +31,33 @@ impl Progress {
     }
 }
 
+/// When how far a run is is worth a line in the log: soon, after a minute, and then for every tenth or ten minutes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Telling {
+    lines: u32,
+    at: Duration,
+    percent: f64,
+}
+
+impl Telling {
+    const MINUTE: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// Whether to write it so long after the run's start; `true` counts as written.
+    pub fn due(&mut self, after: Duration, percent: f64) -> bool {
+        let since = after.saturating_sub(self.at);
+        let due = match self.lines {
+            0 => true,
+            1 => after >= Self::MINUTE,
+            _ => since >= Self::LONG || (since >= Self::MINUTE && percent >= self.percent + 10.0),
+        };
+        if due {
+            *self = Self { lines: self.lines.saturating_add(1), at: after, percent };
+        }
+        due
+    }
+}
+
 /// Reads the report, line by line.
 #[derive(Debug)]
 pub struct Reader {
@@ -81,5 +108,23 @@ mod tests {
         assert_eq!(shown(1), (25.0, Some(Duration::from_secs(30))));
         assert_eq!(shown(2), (100.0, Some(Duration::ZERO)));
         assert!(Progress::default().percent() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_long_run_is_told_of_ever_more_rarely() {
+        let told = |hours: u32| {
+            let (mut telling, seconds) = (Telling::default(), hours * 3600);
+            let due =
+                |s: &u32| telling.due(Duration::from_secs((*s).into()), 100.0 * f64::from(*s) / f64::from(seconds));
+            (10..=seconds).step_by(10).filter(due).collect::<Vec<_>>()
+        };
+        assert_eq!(told(1)[..4], [10, 60, 420, 780]);
+        assert_eq!(told(10)[..4], [10, 60, 660, 1260]);
+        assert_eq!((told(1).len(), told(10).len()), (11, 61));
+        // One that takes two minutes does not fill the log either.
+        let mut telling = Telling::default();
+        let few =
+            (10..=120u32).step_by(10).filter(|s| telling.due(Duration::from_secs((*s).into()), f64::from(*s) / 1.2));
+        assert_eq!(few.collect::<Vec<_>>(), [10, 60, 120]);
     }
 }

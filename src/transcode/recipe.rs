@@ -45,6 +45,11 @@ const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:fr
 /// to keyframes finds one at least as often as in a film of a constant rate (8.3 s at 30 frames a second), or at the next frame.
 const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
 const KEYFRAME_OPTIONS: [&str; 3] = ["-force_key_frames", "-g", "-keyint_min"];
+/// Matroska tells of each frame when it is shown, not when it is decoded: ffmpeg works that out, once it has seen by how many
+/// frames the two may differ. Of one frame a second it would not see enough in the 5 s that it looks at unless told, and guess
+/// that one is decoded every 33 ms (tried on 5.1: shown up to minutes later; with B-frames "Invalid DTS"). It stops as soon as
+/// it knows. Microseconds and bytes: of both, what a minute of a raw file takes.
+const SEE_THE_ORDER: [&str; 4] = ["-analyzeduration", "60000000", "-probesize", "100000000"];
 const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
 /// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
@@ -119,7 +124,7 @@ impl Recipe {
         }
         post_input.extend(owned(&["-movflags", "+faststart"]));
         post_input.extend(owned(&EXACT_DURATION));
-        Self { pre_input: Vec::new(), post_input, drops_video: false, drops_audio: false }
+        Self { pre_input: owned(&SEE_THE_ORDER), post_input, drops_video: false, drops_audio: false }
     }
 
     /// What the result of `raw` must hold.

@@ -264,7 +264,8 @@ impl Worker {
         match verdict {
             Verdict::Done(Leftovers { raw, claim, remuxed }) => {
                 if !self.settle("acknowledged", || message.ack()).await {
-                    tracing::warn!(raw = ?raw, "raw file kept: the job is not acknowledged; the next start looks at it again");
+                    let raw = raw.unwrap_or_default();
+                    tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
                     return Some(State::Working);
                 }
                 clear(raw, claim).await;

@@ -1,5 +1,6 @@
 //! The plugNmeet server's auth callout: who may connect as a recorder, and what it may then do (PROTOCOL 1).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,8 @@ pub struct SeenToken {
 pub struct Callout {
     deployment: Deployment,
     issuer: KeyPair,
+    /// It does not, as where the plugNmeet server does not run.
+    silent: AtomicBool,
     seen: Mutex<Vec<SeenToken>>,
     count: watch::Sender<usize>,
 }
@@ -44,7 +47,18 @@ pub struct Callout {
 impl Callout {
     pub fn new(deployment: Deployment) -> Arc<Self> {
         let (count, _) = watch::channel(0);
-        Arc::new(Self { deployment, issuer: KeyPair::new_account(), seen: Mutex::default(), count })
+        Arc::new(Self {
+            deployment,
+            issuer: KeyPair::new_account(),
+            silent: AtomicBool::new(false),
+            seen: Mutex::default(),
+            count,
+        })
+    }
+
+    /// From now on it answers (again), or does not.
+    pub fn answer_none(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
     }
 
     /// The public key that nats-server expects the answers from.
@@ -68,6 +82,7 @@ impl Callout {
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 match self.answer(&request) {
+                    Ok(_) if self.silent.load(Ordering::Relaxed) => {}
                     Ok((reply, answer)) => {
                         let _ = client.publish(reply, answer.into()).await;
                     }

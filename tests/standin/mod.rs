@@ -25,6 +25,7 @@ pub mod callout;
 pub mod child;
 pub mod cluster;
 pub mod fleet;
+pub mod https;
 pub mod meeting;
 pub mod nats;
 pub mod notices;
@@ -200,6 +201,11 @@ impl Standin {
             .await
             .with_context(|| format!("{} tokens seen within {limit:?}, not {count}", self.tokens().len()))??;
         Ok(self.tokens())
+    }
+
+    /// The auth callout does not answer from now on, as where the plugNmeet server does not run; or it does again.
+    pub fn silence_callout(&self, silent: bool) {
+        self.callout.answer_none(silent);
     }
 
     /// Every subject a recorder used although PROTOCOL 1 does not allow it.

@@ -214,6 +214,52 @@ fn a_profile_comes_before_the_operators_own_options_and_unset_changes_nothing() 
 }
 
 #[test]
+fn a_page_on_plain_http_elsewhere_than_on_localhost_is_warned_of() {
+    let warned = |host: &str, more: &str| {
+        let text = more_of(more).replace("http://localhost:8080", host);
+        let (_, warnings) = config::parse(&text, "config.yaml").unwrap();
+        warnings.iter().map(ToString::to_string).find(|said| said.contains("Secure Connection Required"))
+    };
+    for host in
+        ["http://127.0.0.1:8080", "http://meet.example.com", "HTTP://10.0.0.1", "http://x.localhost", "http://[::1]"]
+    {
+        assert!(warned(host, "").is_some_and(|said| said.contains("plugNmeet_info.host")), "{host}");
+    }
+    for host in ["http://localhost", "http://localhost:8080/", "https://127.0.0.1"] {
+        assert_eq!(warned(host, ""), None, "{host}");
+    }
+    // What counts is where meetings are joined.
+    let join = |url: &str| format!("plugNmeet_info.join_host: {url}/?access_token=");
+    assert_eq!(warned("http://10.0.0.1", &join("https://meet.example.com")), None);
+    let said = warned("https://meet.example.com", &join("http://meet.example.com")).unwrap();
+    assert!(said.contains("plugNmeet_info.join_host"), "{said}");
+}
+
+#[test]
+fn reference_sub_paths_lie_in_main_path_like_our_own() {
+    let paths = |more: &str| {
+        REQUIRED.replace(
+            "{main_path: ../recording_files}",
+            &format!("{{main_path: ../recording_files, reference_sub_paths: {more}}}"),
+        )
+    };
+    let (config, _) = config::parse(&paths("[node_02, ./b/c]"), "config.yaml").unwrap();
+    assert_eq!(config.recorder.reference_sub_paths, [PathBuf::from("node_02"), PathBuf::from("b/c")]);
+    assert!(with("").recorder.reference_sub_paths.is_empty());
+    for wrong in ["[../x]", "[/x]", "node_02"] {
+        assert!(problems(&paths(wrong)).contains("reference_sub_paths"), "{wrong}");
+    }
+}
+
+#[test]
+fn the_ca_of_the_server_is_trusted_by_hooks_too() {
+    let config = with("plugNmeet_info.ca_file: ./ca.pem");
+    assert_eq!(config.server.ca_file.as_deref(), Some(Path::new("./ca.pem")));
+    assert_eq!(config.hooks.ca_file, config.server.ca_file);
+    assert_eq!(with("").server.ca_file, None);
+}
+
+#[test]
 fn the_log_goes_where_log_output_says() {
     let outputs = |more: &str| {
         let config = with(&format!("log_settings.log_file: a.log\n{more}"));

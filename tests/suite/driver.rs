@@ -128,6 +128,7 @@ impl Node {
             api_key: deployment.api_key.clone(),
             api_secret: deployment.api_secret.clone(),
             join_host: None,
+            ca_file: None,
         };
         let config = NatsConfig {
             urls: vec![standin.nats_url()],

@@ -509,7 +509,7 @@ async fn a_refusal_ends_neither_the_first_connect_nor_a_reconnect() {
         Nats::connect(&config, &server_config("http://localhost"), &me(), &never()).await.unwrap()
     });
     eventually("the refusal", async || {
-        logs.lines("the server refused the token: check plugNmeet_info.api_key/api_secret").pop()
+        logs.lines("NATS refused the token: check plugNmeet_info.api_key/api_secret").pop()
     })
     .await;
     server.kill();

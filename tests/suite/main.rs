@@ -9,6 +9,7 @@ mod admin;
 mod breaks;
 mod broadcast;
 mod capture;
+mod certificates;
 mod cluster;
 mod config;
 mod delivery;

@@ -158,6 +158,7 @@ pub fn server_config(host: &str) -> ServerConfig {
         api_key: "keyOfTheApi".to_owned(),
         api_secret: API_SECRET.to_owned(),
         join_host: None,
+        ca_file: None,
     }
 }
 

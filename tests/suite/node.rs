@@ -20,7 +20,7 @@ async fn standin() -> Standin {
 }
 
 /// Starts it, expects it to end with this code, and returns its log.
-async fn fails(standin: &Standin, setup: &Setup, code: i32) -> String {
+pub async fn fails(standin: &Standin, setup: &Setup, code: i32) -> String {
     let mut recorder = Recorder::spawn(standin, "node_01", setup);
     let status = recorder.wait_for_end().await;
     let log = recorder.log();
@@ -90,6 +90,23 @@ async fn a_nats_server_that_is_not_there_is_waited_for_with_a_clear_line() {
     recorder.wait_for_log("127.0.0.1:9").await;
     let log = recorder.stop(&[&standin.deployment.api_secret]);
     assert!(log.contains("refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugnmeet_server_that_does_not_run_is_named_where_nats_refuses_for_it() {
+    let standin = standin().await;
+    standin.silence_callout(true);
+    let recorder = Recorder::spawn(&standin, "node_01", &Setup::default());
+    recorder.wait_for_log("no connection to NATS, trying on").await;
+    // nats-server waits 5 s for each.
+    standin.wait_for_tokens(3, SOON).await.unwrap();
+    standin.silence_callout(false);
+    recorder.wait_for_log("connected to NATS").await;
+    let log = recorder.stop(&[&standin.deployment.api_secret]);
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
+    assert!(errors.iter().all(|line| line.contains("the plugNmeet server, which answers for NATS")), "{errors:#?}");
+    // Three refusals, in some 15 s.
+    assert!((1..=2).contains(&errors.len()), "{errors:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,10 @@ pub async fn alone() -> SemaphorePermit<'static> {
 pub struct Setup {
     /// Lines of the `recorder` section, each with two spaces before it.
     pub recorder: String,
+    /// Lines of the `plugNmeet_info` section, each with two spaces before it.
+    pub server: String,
+    /// `plugNmeet_info.host`, instead of the stand-in's.
+    pub host: Option<String>,
     /// Further sections.
     pub sections: String,
     /// Instead of the stand-in's.
@@ -42,8 +46,6 @@ pub struct Setup {
     pub path: Option<String>,
     pub main_path: Option<PathBuf>,
     pub mode: Option<&'static str>,
-    /// Where the meeting page is, instead of the stand-in's own address.
-    pub join_host: Option<String>,
     /// `temporary_dir` is a disk of its own, of so many MiB, that only the recorder sees (see [`Recorder::inside`]).
     pub small_disk: Option<u32>,
     /// A file that says how far the recorder's wall clock is from the true one, in seconds (`+3600`), and may be changed.
@@ -103,7 +105,7 @@ impl Recorder {
         let text = format!(
             "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
              sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
-             api_key: {key}\n  api_secret: {secret}\n{join_host}nats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
+             api_key: {key}\n  api_secret: {secret}\n{server}nats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
              recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{sections}",
             mode = setup.mode.unwrap_or("both"),
             // Nor a reserve on its disk.
@@ -112,8 +114,8 @@ impl Recorder {
             main = main_path.display(),
             recorder = setup.recorder,
             log = dir.path().join("logs/recorder.log").display(),
-            host = standin.host(),
-            join_host = setup.join_host.as_ref().map(|host| format!("  join_host: {host}\n")).unwrap_or_default(),
+            host = setup.host.clone().unwrap_or_else(|| standin.host()),
+            server = setup.server,
             key = deployment.api_key,
             secret = deployment.api_secret,
             nats = setup.nats_url.clone().unwrap_or_else(|| standin.nats_urls().join("\n    - ")),

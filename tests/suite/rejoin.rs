@@ -163,7 +163,7 @@ async fn a_meeting_that_cannot_be_recorded_is_told_at_once_with_what_it_lacks() 
     let _turn = turn().await;
     let standin = Standin::start(Deployment::default()).await.unwrap();
     let plain = standin.host().replace("localhost", "127.0.0.1");
-    let elsewhere = Setup { join_host: Some(format!("{plain}/?access_token=")), ..Setup::default() };
+    let elsewhere = Setup { server: format!("  join_host: {plain}/?access_token=\n"), ..Setup::default() };
     for (id, setup, security_key, words) in [
         ("encrypted", Setup::default(), true, "Enter Security Key…"),
         ("plain", elsewhere, false, "Secure Connection Required: "),

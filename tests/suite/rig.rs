@@ -63,6 +63,7 @@ pub async fn record_with(
         ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
         chrome: ChromeConfig { path: None, flags },
         sandbox: sandbox::check().await.is_ok(),
+        trusted: None,
         size: SIZE,
         dpi: 96,
         silence_warning: None,

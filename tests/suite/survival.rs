@@ -143,6 +143,9 @@ async fn a_recording_whose_meeting_ends_while_its_recorder_is_dead_is_delivered_
         let (mp4, summary) = delivered(&standin, &recorder, &room, &id).await;
         assert!(length(&mp4) >= first - LOST_LIMIT, "seed {seed}: {} of {first}", length(&mp4));
         assert_eq!((&summary["parts"], &summary["cause"]), (&1.into(), &msg.into()), "seed {seed}: {summary}");
+        // Nobody could give an account of its only part.
+        let counted = ["frames_sent", "bytes"].map(|what| summary[what].as_u64().unwrap());
+        assert!(counted.iter().all(|count| *count > 0), "seed {seed}: {summary}");
     }
     recorder.stop(&[]);
 }

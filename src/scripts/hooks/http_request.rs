@@ -1,6 +1,7 @@
 //! The built-in `http-request URL`: what a script would get on standard input is sent there, and the answer's body is the
 //! output.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
@@ -10,12 +11,18 @@ use super::answer::{self, LONGEST_ANSWER, NoAnswer};
 use super::failure::Failure;
 use super::payload::Object;
 use crate::config::HookUrl;
+use crate::tls::roots;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Asks once; a connection that cannot be made is tried once more.
-pub(super) async fn post(url: &HookUrl, given: &Object, limit: Duration) -> Result<Result<Object, NoAnswer>, Failure> {
-    let client = client(url)?;
+/// Asks once; a connection that cannot be made is tried once more. `ca_file`: whom https trusts besides the host's roots.
+pub(super) async fn post(
+    url: &HookUrl,
+    ca_file: Option<&Path>,
+    given: &Object,
+    limit: Duration,
+) -> Result<Result<Object, NoAnswer>, Failure> {
+    let client = client(url, ca_file)?;
     let body = serde_json::to_vec(given).unwrap_or_default();
     let asked = async {
         match ask(&client, url, body.clone()).await {
@@ -73,13 +80,16 @@ async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<V
 }
 
 /// Made anew each time: events are rare, and a connection that was kept would mostly be closed by then.
-fn client(url: &HookUrl) -> Result<reqwest::Client, Failure> {
+fn client(url: &HookUrl, ca_file: Option<&Path>) -> Result<reqwest::Client, Failure> {
     crate::tls::provide_crypto();
     // A redirect would take the recording's data, and a password in the URL, elsewhere.
     let mut client = reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).redirect(Policy::none());
     if url.expose().scheme() == "http" {
         // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
         client = client.tls_certs_only([]);
+    } else {
+        let roots = roots::for_http(ca_file).map_err(|error| Failure::Http(error.to_string()))?;
+        client = client.tls_certs_merge(roots);
     }
     client.build().map_err(|error| {
         Failure::Http(format!(

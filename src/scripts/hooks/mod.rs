@@ -67,6 +67,8 @@ pub struct Hooks(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pipelines: Vec<(Stage, Pipeline)>,
+    /// Whom https trusts besides the host's roots.
+    ca_file: Option<PathBuf>,
     life: Life,
     _end: DropGuard,
 }
@@ -132,7 +134,8 @@ impl Hooks {
         let life = Life { stop: CancellationToken::new(), tasks: TaskTracker::new(), patience };
         let pipelines =
             stages.iter().map(|stage| (*stage, Pipeline::start(*stage, config.stage(*stage), &life))).collect();
-        Self(Arc::new(Inner { pipelines, _end: life.stop.clone().drop_guard(), life }))
+        let ca_file = config.ca_file.clone();
+        Self(Arc::new(Inner { pipelines, ca_file, _end: life.stop.clone().drop_guard(), life }))
     }
 
     /// Whether nothing is to be run at this stage (on this node).
@@ -214,7 +217,7 @@ impl Hooks {
                 () = ended => Err(Broke::Stopped),
             },
             Runner::HttpRequest(url) => tokio::select! {
-                outcome = http_request::post(url, given, pipeline.limit) => outcome.map_err(Broke::Failed),
+                outcome = http_request::post(url, self.0.ca_file.as_deref(), given, pipeline.limit) => outcome.map_err(Broke::Failed),
                 () = ended => Err(Broke::Stopped),
             },
         };

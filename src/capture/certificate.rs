@@ -1,0 +1,51 @@
+//! What Chrome has against a server's certificate, in words, pure.
+
+use url::Url;
+
+/// Chrome's name for what it has against the certificate, from its own error page in whatever language; null where that is about
+/// something else. (It does not say so to whoever asks for the page over the `DevTools` protocol.)
+pub const ERROR: &str = "(document.documentElement.textContent.match(/ERR_CERT_[A-Z_]+/) || [null])[0]";
+
+/// Why the page at `url` cannot be loaded, where Chrome refuses its server's certificate: `name` is Chrome's for the fault.
+/// Trying again would not help. The token is not in it.
+#[must_use]
+pub fn refusal(name: &str, url: &str) -> String {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or("the meeting page");
+    let port = url.as_ref().and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
+    let (fault, advice) = match name {
+        "ERR_CERT_AUTHORITY_INVALID" => (
+            "nobody that Chrome trusts vouches for it",
+            "name the file with your CA's certificate in plugNmeet_info.ca_file, and have the server send its intermediate certificates",
+        ),
+        "ERR_CERT_COMMON_NAME_INVALID" => {
+            ("it is for another name", "set plugNmeet_info.host (or join_host) to a name that is in the certificate")
+        }
+        "ERR_CERT_DATE_INVALID" => {
+            ("it has expired or is not valid yet", "renew it on the server, and compare the clocks of both hosts")
+        }
+        "ERR_CERT_REVOKED" => ("it was revoked", "give the server a new one"),
+        _ => ("it has a fault", "look at it with `openssl s_client`"),
+    };
+    format!("Chrome refuses the certificate of {host}{port}: {fault} (net::{name}); {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_host_fault_and_way_out_and_no_token() {
+        let url = "https://meet.example.com:8443/?access_token=s3cret";
+        for (name, wanted) in [
+            ("ERR_CERT_AUTHORITY_INVALID", "plugNmeet_info.ca_file"),
+            ("ERR_CERT_COMMON_NAME_INVALID", "another name (net::ERR_CERT_COMMON_NAME_INVALID)"),
+            ("ERR_CERT_DATE_INVALID", "expired"),
+            ("ERR_CERT_WEAK_KEY", "net::ERR_CERT_WEAK_KEY"),
+        ] {
+            let said = refusal(name, url);
+            assert!(said.contains("meet.example.com:8443") && said.contains(wanted), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
+        }
+    }
+}
