@@ -20,6 +20,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+pub mod call;
 pub mod callout;
 pub mod child;
 pub mod cluster;
