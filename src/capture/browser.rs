@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attendance::{self, PageEnd};
+use super::call_sync::{CallOffset, CallSync};
 use super::family::{Family, Process};
 use super::page::{self, Break, PageState, Step};
 use super::{PartError, certificate, owner, trust};
@@ -54,6 +55,8 @@ pub struct Browser {
     _handler: AbortOnDropHandle<()>,
     /// Why the page ended, once it has.
     ended: watch::Receiver<Option<PageEnd>>,
+    /// `None` where Chrome did not take it.
+    call_sync: Option<CallSync>,
     /// Watches the page's life, and once it is in the meeting what it shows.
     watches: Vec<AbortOnDropHandle<()>>,
     found: watch::Sender<Option<PageEnd>>,
@@ -61,8 +64,9 @@ pub struct Browser {
 
 /// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
 const FLAGS: &[(&str, &str)] = &[
-    // Samples: 43 ms at a time instead of 11, which halves what sound costs Chrome, PulseAudio and us.
-    ("audio-buffer-size", "2048"),
+    // Samples, 11 ms: a page's sound is heard three of these after it was made, and the page may not know (a flash with a
+    // beep, a call). 1,024 are 40 ms later.
+    ("audio-buffer-size", "512"),
     ("autoplay-policy", "no-user-gesture-required"),
     ("deny-permission-prompts", ""),
     ("disable-background-networking", ""),
@@ -200,7 +204,11 @@ impl Browser {
                 let life = attendance::watch_life(page.clone(), crashes, child.tail(), found.clone());
                 let watch = AbortOnDropHandle::new(tokio::spawn(life));
                 let (watches, known) = (vec![watch], Vec::new());
-                Ok(Self { child, family, known, connection, page, _handler: handler, ended, watches, found })
+                let call_sync = CallSync::install(&page)
+                    .await
+                    .inspect_err(|error| tracing::warn!(%error, "the sound of calls may come later than their picture"))
+                    .ok();
+                Ok(Self { child, family, known, connection, page, _handler: handler, ended, call_sync, watches, found })
             }
             Err(why) => {
                 child.stop(Signal::KILL, Duration::from_secs(1)).await;
@@ -263,6 +271,11 @@ impl Browser {
                 }
             }
         }
+    }
+
+    /// By how much the pictures of calls were held back so far.
+    pub fn call_offset(&self) -> CallOffset {
+        self.call_sync.as_ref().map(CallSync::offset).unwrap_or_default()
     }
 
     /// Resolves when the page or Chrome itself has ended, with the cause. Cancel-safe.

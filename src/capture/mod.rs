@@ -9,6 +9,7 @@ pub mod alarm;
 pub mod attendance;
 pub mod audio_server;
 pub mod browser;
+pub mod call_sync;
 pub mod certificate;
 pub mod clock;
 pub mod damage;

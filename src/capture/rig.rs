@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::PartError;
 use super::audio_server::{AudioServer, SAMPLE_RATE};
 use super::browser::Browser;
+use super::call_sync::CallOffset;
 use super::clock::Corrections;
 use super::display::Display;
 use super::encoder::Encoder;
@@ -93,6 +94,8 @@ pub struct Summary {
     pub picture: PictureReport,
     pub sound: SoundReport,
     pub corrections: Corrections,
+    #[serde(default)]
+    pub call_offset: CallOffset,
     /// Captures, one after the other, that the recording is made of.
     pub parts: u32,
     /// What ffmpeg put out, in bytes.
@@ -248,6 +251,7 @@ impl Rig for LiveRig {
             summary = summed_up(&counters, duration);
             summary.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
             summary.duration = summary.meeting_until.unwrap_or(duration);
+            summary.call_offset = self.call_offset();
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         summary.bytes = encoder.progress().bytes;
@@ -308,6 +312,7 @@ fn summed_up(counters: &Counters, duration: Duration) -> Summary {
         picture: counters.picture().report(),
         sound: counters.sound().report(),
         corrections: *counters.corrections(),
+        call_offset: CallOffset::default(),
         parts: 1,
         bytes: 0,
         meeting_until: None,
@@ -321,7 +326,11 @@ impl LiveRig {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
         let capture = self.capture.as_ref();
         let summary = capture.map(|capture| summed_up(&capture.counters, capture.started.elapsed()));
-        Summary { bytes, ..summary.unwrap_or_default() }
+        Summary { bytes, call_offset: self.call_offset(), ..summary.unwrap_or_default() }
+    }
+
+    fn call_offset(&self) -> CallOffset {
+        self.browser.as_ref().map(Browser::call_offset).unwrap_or_default()
     }
 
     async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), Break> {

@@ -63,6 +63,10 @@ pub struct Summary {
     pub offset_corrections: u64,
     pub offset_put_in_ms: u64,
     pub offset_left_out_ms: u64,
+    /// By how much the picture of WebRTC calls was held back to be in step with their later sound, on average and at the
+    /// most; `null` where there was no call with both.
+    pub call_offset_mean_ms: Option<f64>,
+    pub call_offset_max_ms: Option<f64>,
 }
 
 /// What several parts did, as one. `lengths`: how long each lasts, where that is known better than from its own account:
@@ -89,6 +93,7 @@ pub fn together(parts: &[Part], lengths: &[Option<Duration>], found: &[Option<Fo
         all.sound.longest_silence = all.sound.longest_silence.max(done.sound.longest_silence);
         all.sound.peak_dbfs = [all.sound.peak_dbfs, done.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
         all.corrections += done.corrections;
+        all.call_offset += done.call_offset;
         // Shares and levels are those of the parts that told of any.
         if part.ended.is_some() {
             let seconds = duration.as_secs_f64();
@@ -127,6 +132,7 @@ impl Summary {
     ) -> Self {
         let time = |at| humantime::format_rfc3339_millis(at).to_string();
         let (picture, sound, corrections) = (done.picture, done.sound, done.corrections);
+        let call = Some(done.call_offset).filter(|call| call.seconds > 0);
         Self {
             recording_id: info.recording_id.to_string(),
             room_table_id: info.room_table_id,
@@ -157,6 +163,8 @@ impl Summary {
             offset_corrections: corrections.offsets,
             offset_put_in_ms: corrections.put_in_ms,
             offset_left_out_ms: corrections.left_out_ms,
+            call_offset_mean_ms: call.map(|call| rounded(call.mean_ms, 1e1)),
+            call_offset_max_ms: call.map(|call| rounded(call.max_ms, 1e1)),
         }
     }
 
@@ -178,6 +186,8 @@ impl Summary {
             sound_gaps = self.sound_gaps,
             sound_gaps_ms = self.sound_gaps_ms,
             offset_corrections = self.offset_corrections,
+            call_offset_mean_ms = self.call_offset_mean_ms,
+            call_offset_max_ms = self.call_offset_max_ms,
             parts = self.parts,
             gaps_s = rounded(self.gaps.iter().map(|gap| gap.length_s).sum(), 1e3),
             bytes = self.bytes,

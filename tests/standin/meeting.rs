@@ -51,6 +51,57 @@ pub enum Stage {
     Alternation { colours: [Rgb; 2], hold: Option<Duration> },
 }
 
+/// What plays on a page without making up for anything, as real ones do. Each flashes in the place of a webcam, all but the
+/// last two beep with it, and the page is sounding ([`Room::wait_for_sound`]) when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A guest in a Chrome of its own ([`super::call::Guest`]) is seen and heard: a WebRTC call with each track in a stream of
+    /// its own, as `LiveKit` has it.
+    Call,
+    /// The same with both tracks in one stream.
+    CallInOneStream,
+    /// A `<video>` with sound.
+    Clip,
+    /// A `<div>` that flashes while an oscillator is started at the `AudioContext`'s `currentTime`.
+    Oscillator,
+    /// A WebRTC call of the page with itself, VP8 in three sizes. Silent.
+    Loopback,
+    /// Borders of those who speak, and toasts, moved by CSS.
+    Animation,
+}
+
+impl Content {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::CallInOneStream => "call-in-one-stream",
+            Self::Clip => "clip",
+            Self::Oscillator => "oscillator",
+            Self::Loopback => "loopback",
+            Self::Animation => "animation",
+        }
+    }
+
+    /// Where it is, on the page at 1920×1080.
+    pub const fn area(self) -> crate::measure::Crop {
+        area::webcam(match self {
+            Self::Call | Self::CallInOneStream => 0,
+            Self::Clip => 1,
+            Self::Oscillator => 2,
+            Self::Loopback | Self::Animation => 3,
+        })
+    }
+
+    /// The pitch of its beep.
+    pub const fn beep_hz(self) -> f64 {
+        match self {
+            Self::Call | Self::CallInOneStream => 1000.0,
+            Self::Clip => 1700.0,
+            Self::Oscillator | Self::Loopback | Self::Animation => 2400.0,
+        }
+    }
+}
+
 /// What the page of a meeting shows, plays and does.
 #[derive(Debug, Clone)]
 pub struct Meeting {
@@ -66,6 +117,8 @@ pub struct Meeting {
     pub webcams: u8,
     /// The videos are there but never get any data.
     pub webcams_stall: bool,
+    /// What plays besides, each in a place of its own.
+    pub contents: Vec<Content>,
     /// The pitch of the beep each second; `None`: the page is silent and opens no sound at all.
     pub beep_hz: Option<f64>,
     /// The flash each second, with the beep.
@@ -89,6 +142,7 @@ impl Default for Meeting {
             slide_every: Some(Duration::from_secs(1)),
             webcams: 3,
             webcams_stall: false,
+            contents: Vec::new(),
             beep_hz: Some(1000.0),
             flash: true,
             ready_after: Some(Duration::from_millis(400)),
@@ -384,6 +438,7 @@ impl Room {
             "webcams": meeting.webcams,
             "webcamSource": if meeting.webcams_stall { "/standin/stalled.webm" } else { "/standin/webcam.webm" },
             "beepHz": meeting.beep_hz,
+            "contents": meeting.contents.iter().map(|content| content.name()).collect::<Vec<_>>(),
             "flash": meeting.flash,
             "readyAfter": meeting.ready_after.map(|after| after.as_millis()),
             "joinedAfter": meeting.joined_after.map(|after| after.as_millis()),

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 pub mod access;
+pub mod call;
 pub mod callout;
 pub mod child;
 pub mod cluster;

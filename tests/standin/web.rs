@@ -91,7 +91,8 @@ impl Web {
             .route("/standin/stalled.webm", get(stalled_video))
             .route("/auth/recorder/notify", post(notify))
             .layer(DefaultBodyLimit::max(1 << 20))
-            .with_state(site);
+            .with_state(site)
+            .merge(super::call::routes());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let task = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use plugnmeet_recorder::backoff::Ladder;
+use plugnmeet_recorder::capture::call_sync::CallOffset;
 use plugnmeet_recorder::capture::clock::Corrections;
 use plugnmeet_recorder::capture::rig::{Break, OpenError, Rig, Summary};
 use plugnmeet_recorder::capture::watch::{PictureReport, SoundReport};
@@ -258,6 +259,7 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
             mean_dbfs: None,
         },
         corrections: Corrections { gaps: 1, gaps_ms: 700, offsets: 3, put_in_ms: 1, left_out_ms: 2 },
+        call_offset: CallOffset { seconds: 3, mean_ms: 67.89, max_ms: 73.0 },
         parts: 1,
         bytes: 123_456,
         meeting_until: None,
@@ -294,6 +296,7 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
         "silence_share": 0.3333, "longest_silence_s": 0.7, "peak_dbfs": -6.02, "mean_dbfs": null,
         "sound_gaps": 1, "sound_gaps_ms": 700,
         "offset_corrections": 3, "offset_put_in_ms": 1, "offset_left_out_ms": 2,
+        "call_offset_mean_ms": 67.9, "call_offset_max_ms": 73.0,
     });
     assert_eq!(found, expected);
 

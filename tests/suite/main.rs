@@ -23,6 +23,7 @@ mod hooks;
 mod job_hooks;
 mod join;
 mod leftovers;
+mod lip_sync;
 mod logs;
 mod matroska;
 mod merge;

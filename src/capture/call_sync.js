@@ -1,0 +1,171 @@
+// Keeps the picture of WebRTC calls in step with their sound. Runs in every document before the page's own code.
+//
+// The sound of a call waits in its jitter buffer and again in the sound card's buffer, its picture hardly at all. Where
+// both come in one MediaStream, Chrome brings them together by itself, within half a minute; where each track has a
+// stream of its own (LiveKit's default), it does nothing. So the picture is held back: its receivers get a
+// jitterBufferTarget, by what getStats says once a second.
+//
+// Nothing of it is to be seen by the page: classes and accessors keep their names, prototypes and answers
+// (only Function.prototype.toString shows them without a name). No failure in here may reach the page.
+(() => {
+  'use strict';
+  const tell = globalThis.BINDING;
+  delete globalThis.BINDING;
+  const Native = globalThis.RTCPeerConnection;
+  const target = Object.getOwnPropertyDescriptor(globalThis.RTCRtpReceiver?.prototype ?? {}, 'jitterBufferTarget');
+  if (!tell || !Native || !target) return;
+  const { setInterval, clearInterval, WeakRef, Map, WeakMap, Proxy, JSON } = globalThis;
+  const { construct, apply } = Reflect;
+
+  /** How often the delays are read. */
+  const EVERY_MS = 1000;
+  /** From a decoded picture until the display shows it: one frame of Chrome's compositor. */
+  const COMPOSING_MS = 16;
+  /** A difference up to this is left alone… */
+  const TOLERANCE_MS = 4;
+  /** …and a larger one mended by this much a second: 5 % slower or faster is not seen. */
+  const STEP_MS = 50;
+  /** Nothing is held back for longer. */
+  const LIMIT_MS = 1000;
+
+  /** @type {Set<WeakRef<RTCPeerConnection>>} */
+  const calls = new Set();
+  /** What was counted at the last look, by connection and then by the id of a report. */
+  const counted = new WeakMap();
+  /** The stream that each receiver's track came in. */
+  const streams = new WeakMap();
+  /** By how much a receiver is held back: { own, held }, the delay it had before and the target that it has now. */
+  const held = new WeakMap();
+  /** Targets that the page itself has set. */
+  const wanted = new WeakMap();
+  let timer = null;
+
+  /** Milliseconds a sample (or frame) waited since the last look; null where there was none. */
+  function wait(before, report, total, count) {
+    const key = `${report.id} ${total}`;
+    const [time, number] = before.get(key) ?? [0, 0];
+    before.set(key, [report[total], report[count]]);
+    return report[count] > number ? ((report[total] - time) / (report[count] - number)) * 1000 : null;
+  }
+
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  /** LiveKit's stream ids are those of participant and track with a bar between. */
+  const participant = (stream) => stream?.split('|')[0];
+
+  /** The sound that belongs to a picture: of the same stream, else of the same participant, else all of the call's. */
+  function soundOf(picture, sounds) {
+    const same = sounds.filter((sound) => sound.stream && sound.stream === picture.stream);
+    if (same.length) return { sounds: same, together: true };
+    const near = sounds.filter((sound) => sound.stream && participant(sound.stream) === participant(picture.stream));
+    return { sounds: near.length ? near : sounds, together: false };
+  }
+
+  /** By how many milliseconds the sound is heard later than the picture is seen. */
+  function lateness(picture, { sounds, together }, playout) {
+    // Chrome goes by these where it keeps the two together itself: two that aim at different points would never rest.
+    const shown = together ? picture.shown - sounds[0].shown : NaN;
+    if (Number.isFinite(shown)) return shown - COMPOSING_MS;
+    return mean(sounds.map((sound) => sound.delay)) + playout - picture.delay - COMPOSING_MS;
+  }
+
+  /** Holds one picture back a little more or less; what came of it. */
+  function steer(receiver, picture, sound, playout) {
+    const late = lateness(picture, sound, playout);
+    const state = held.get(receiver) ?? { own: picture.delay, held: null };
+    if (Math.abs(late) > TOLERANCE_MS) {
+      const step = Math.max(-STEP_MS, Math.min(STEP_MS, late * 0.7));
+      const next = Math.max(0, Math.min(LIMIT_MS, (state.held ?? picture.delay) + step));
+      // A picture that is late by itself is not hurried: what it asks for is less than it has.
+      if (state.held !== null || next > picture.delay) {
+        state.held = next;
+        apply(target.set, receiver, [Math.max(next, wanted.get(receiver) ?? 0)]);
+      }
+    }
+    held.set(receiver, state);
+    return { late, held: state.held === null ? 0 : Math.max(0, state.held - state.own) };
+  }
+
+  async function look(call) {
+    const receivers = call.getReceivers().filter(({ track }) => track?.readyState === 'live');
+    const kinds = new Set(receivers.map(({ track }) => track.kind));
+    if (!kinds.has('audio') || !kinds.has('video')) return [];
+    const before = counted.get(call);
+    const [sounds, pictures] = [[], new Map()];
+    let playout = null;
+    const by = new Map(receivers.map((receiver) => [receiver.track.id, receiver]));
+    for (const report of (await call.getStats()).values()) {
+      if (report.type === 'media-playout') playout = wait(before, report, 'totalPlayoutDelay', 'totalSamplesCount');
+      if (report.type !== 'inbound-rtp') continue;
+      const delay = wait(before, report, 'jitterBufferDelay', 'jitterBufferEmittedCount');
+      const receiver = by.get(report.trackIdentifier);
+      if (delay === null || !receiver) continue;
+      const media = { delay, shown: report.estimatedPlayoutTimestamp || NaN, stream: streams.get(receiver) };
+      if (report.kind === 'audio') sounds.push(media);
+      else pictures.set(receiver, media);
+    }
+    // Where nobody is heard, all stays as it is.
+    if (playout === null || !sounds.length) return [];
+    return [...pictures].map(([receiver, picture]) => steer(receiver, picture, soundOf(picture, sounds), playout));
+  }
+
+  async function lookAtAll() {
+    const found = [];
+    for (const reference of calls) {
+      const call = reference.deref();
+      if (!call || call.connectionState === 'closed') calls.delete(reference);
+      else found.push(...(await look(call).catch(() => [])));
+    }
+    if (!calls.size) {
+      clearInterval(timer);
+      timer = null;
+    }
+    if (found.length) {
+      const [late, back] = [mean(found.map(({ late }) => late)), mean(found.map(({ held }) => held))];
+      tell(JSON.stringify({ pictures: found.length, late_ms: late, held_ms: back }));
+    }
+  }
+
+  let looking = false;
+  function watch(call) {
+    calls.add(new WeakRef(call));
+    counted.set(call, new Map());
+    call.addEventListener('track', ({ receiver, streams: [stream] }) => streams.set(receiver, stream?.id));
+    timer ??= setInterval(() => {
+      if (looking) return;
+      looking = true;
+      lookAtAll().catch(() => {}).finally(() => { looking = false; });
+    }, EVERY_MS);
+  }
+
+  const Shown = new Proxy(Native, {
+    construct(native, args, made) {
+      const call = construct(native, args, made === Shown ? native : made);
+      try {
+        watch(call);
+      } catch {}
+      return call;
+    },
+  });
+  const put = (object, name, changed) =>
+    Object.defineProperty(object, name, { ...Object.getOwnPropertyDescriptor(object, name), ...changed });
+  put(Native.prototype, 'constructor', { value: Shown });
+  for (const name of ['RTCPeerConnection', 'webkitRTCPeerConnection']) {
+    if (globalThis[name] === Native) put(globalThis, name, { value: Shown });
+  }
+  // The page reads what it has set itself, and gets at least that.
+  put(globalThis.RTCRtpReceiver.prototype, 'jitterBufferTarget', {
+    get: new Proxy(target.get, {
+      apply: (get, receiver, args) =>
+        held.get(receiver)?.held == null ? apply(get, receiver, args) : (wanted.get(receiver) ?? null),
+    }),
+    set: new Proxy(target.set, {
+      apply(set, receiver, [value]) {
+        apply(set, receiver, [value]);
+        const own = apply(target.get, receiver, []);
+        wanted.set(receiver, own);
+        const back = held.get(receiver)?.held ?? null;
+        if (back !== null && back > (own ?? 0)) apply(set, receiver, [back]);
+      },
+    }),
+  });
+})();
