@@ -124,7 +124,9 @@ mod tests {
     fn the_mean_is_that_of_all_seconds_and_the_parts_add_up() {
         let of = |values: &[f64]| {
             let mut offset = CallOffset::default();
-            values.iter().for_each(|held| offset.add(*held));
+            for held in values {
+                offset.add(*held);
+            }
             offset
         };
         let mut all = of(&[10.0, 20.0, 90.0]);

@@ -250,13 +250,13 @@ mod tests {
         assert_eq!(step(&meeting, true, SECOND, Some(VIDEO_LIMIT)), Step::Ready);
     }
 
-    fn error(text: &str) -> Option<ErrorPage> {
-        Some(ErrorPage { text: text.into(), ..ErrorPage::default() })
+    fn error(text: &str) -> ErrorPage {
+        ErrorPage { text: text.into(), ..ErrorPage::default() }
     }
 
     #[test]
     fn an_error_page_ends_it_in_its_own_words() {
-        let refused = PageState { error: error("Session ended\nThe room was closed."), main: true, ..state() };
+        let refused = PageState { error: Some(error("Session ended\nThe room was closed.")), main: true, ..state() };
         let found = Break { cause: "Session ended: The room was closed.".into(), page: Some(Meaning::Unclear) };
         assert_eq!(step(&refused, true, SECOND, Some(SECOND)), Step::Fail(found));
     }
@@ -300,7 +300,7 @@ mod tests {
         assert!(says(presence.wait(at(54), None), "has not answered for 15 s"));
         let mut presence = Presence::begin(at(0));
         assert!(says(presence.look(at(20), &state()), "left the meeting (no #main-area for 20 s)"));
-        let ended = PageState { error: error("Disconnected\nThe meeting has ended."), ..meeting };
+        let ended = PageState { error: Some(error("Disconnected\nThe meeting has ended.")), ..meeting };
         let over = Break { cause: "Disconnected: The meeting has ended.".into(), page: Some(Meaning::Ended) };
         assert_eq!(Presence::begin(at(0)).look(at(1), &ended), Some(over));
     }

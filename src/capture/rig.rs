@@ -240,13 +240,12 @@ impl Rig for LiveRig {
                 }
             };
             let mut stopping = std::pin::pin!(futures::future::join4(screen.stop(), sound, writer, left));
-            let (.., left_at) = match tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
-                Ok(stopped) => stopped,
-                Err(_) => {
-                    tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
-                    encoder.kill();
-                    stopping.await
-                }
+            let (.., left_at) = if let Ok(stopped) = tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
+                stopped
+            } else {
+                tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
+                encoder.kill();
+                stopping.await
             };
             summary = summed_up(&counters, duration);
             summary.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);

@@ -279,7 +279,7 @@ impl<R: Rig> Driver<R> {
     async fn carry_out(&mut self, effect: Effect) {
         tracing::debug!(?effect, "next");
         match effect {
-            Effect::OpenRig => self.open().await,
+            Effect::OpenRig => self.open(),
             Effect::CancelOpening => self.opening.cancel(),
             Effect::FinishEncoder => self.finish(),
             Effect::CloseRig => self.close(),
@@ -339,7 +339,7 @@ impl<R: Rig> Driver<R> {
         (token, true)
     }
 
-    async fn open(&mut self) {
+    fn open(&mut self) {
         let (token, signed) = self.token();
         self.opening = CancellationToken::new();
         self.broke = None;

@@ -50,10 +50,7 @@ pub fn token(deployment: &Deployment, room_id: &str, bot: Bot, age: Duration) ->
 
 /// What the check of a token comes to.
 pub enum Check {
-    Valid {
-        room: Room,
-        user_id: String,
-    },
+    Valid,
     /// HTTP status, the key that is told, and what the page makes of it.
     Refused {
         status: u16,
@@ -108,7 +105,7 @@ pub fn check(deployment: &Deployment, rooms: &HashMap<String, Room>, token: &str
         let key = "notifications.room-disconnected-duplicate-entry";
         return refused(200, key, "You are already in this meeting from another device.");
     }
-    Check::Valid { room, user_id }
+    Check::Valid
 }
 
 fn now() -> Duration {

@@ -153,7 +153,7 @@ async fn verify_token(State(site): State<Site>, headers: HeaderMap) -> Response 
     }
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (status, answer) = match site.check(token) {
-        Check::Valid { .. } => (200, TokenStatus { status: true, msg: "token is valid".to_owned() }),
+        Check::Valid => (200, TokenStatus { status: true, msg: "token is valid".to_owned() }),
         Check::Refused { status, key, .. } => (status, TokenStatus { status: false, msg: key.to_owned() }),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -163,7 +163,7 @@ async fn verify_token(State(site): State<Site>, headers: HeaderMap) -> Response 
 /// The same for the page, which asks before anything else: what its error page says, or null.
 async fn verify(State(site): State<Site>, parameters: Parameters) -> String {
     let answer = match site.check(parameters.get("access_token").map_or("", String::as_str)) {
-        Check::Valid { .. } => serde_json::Value::Null,
+        Check::Valid => serde_json::Value::Null,
         Check::Refused { heading, text, .. } => serde_json::json!({ "heading": heading, "text": text }),
     };
     answer.to_string()

@@ -198,15 +198,20 @@ async fn an_unknown_token_gets_the_error_page() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let standin = Standin::start(Deployment::default()).await.unwrap();
     let room = standin.meeting(Meeting::default());
-    let get = async |query: &str| {
-        reqwest::get(format!("{}/?access_token={query}", standin.host())).await.unwrap().text().await.unwrap()
-    };
-    assert!(get("nobody's").await.contains("The access token is not valid or expired"));
-    let page = get(&format!("{}&custom_design=%7B%7D", room.token)).await;
-    assert!(page.contains(&room.id) && !page.contains("not valid"));
+    let get =
+        async |query: &str| reqwest::get(format!("{}/{query}", standin.host())).await.unwrap().text().await.unwrap();
+    let page = async |query: &str| get(&format!("?access_token={query}")).await;
+    assert!(page("nobody's").await.contains("The access token is not valid or expired"));
+    let shown = page(&format!("{}&custom_design=%7B%7D", room.token)).await;
+    assert!(shown.contains(&room.id) && !shown.contains("not valid"));
     assert!(room.visits()[0].query.ends_with("&custom_design=%7B%7D"));
+    // The page asks whether its token is good before anything else.
+    let check = async |token: &str| get(&format!("standin/verify?access_token={token}")).await;
+    assert_eq!(check(&room.token).await, "null");
+    let old = room.with_token_of_age(Duration::from_secs(11 * 60 + 2));
+    assert!(check(&old.token).await.contains("Your session has expired"));
     room.end("Room ended", "The session is over");
-    assert!(get(&room.token).await.contains("The session is over"));
+    assert!(check(&room.token).await.contains("The session is over"));
 }
 
 #[test]
