@@ -187,7 +187,8 @@ impl Rig for LiveRig {
         let opened = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(OpenError::Cancelled),
-            opened = rig.build(&spec, &capture) => opened.map_err(OpenError::from),
+            // On the heap, as below.
+            opened = Box::pin(rig.build(&spec, &capture)) => opened.map_err(OpenError::from),
         };
         match opened {
             Ok(()) => Ok(rig),

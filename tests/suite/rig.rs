@@ -70,15 +70,16 @@ pub async fn record_with(
         screenshot: standin.dir().join("failed.png"),
         owner: String::new(),
     };
-    let rig = LiveRig::open(spec, CancellationToken::new()).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
+    let rig =
+        Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
     let opened = Instant::now();
     let display = display();
     let dir = display.1.parent().unwrap().to_owned();
     let mut live = Live { rig, room, raw, opened, display };
-    let went = AssertUnwindSafe(during(&mut live)).catch_unwind().await;
+    let went = Box::pin(AssertUnwindSafe(during(&mut live)).catch_unwind()).await;
     let Live { mut rig, raw, .. } = live;
-    let (summary, outcome) = rig.finish().await;
-    rig.close().await;
+    let (summary, outcome) = Box::pin(rig.finish()).await;
+    Box::pin(rig.close()).await;
     if let Err(panic) = went {
         std::panic::resume_unwind(panic);
     }
