@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chromiumoxide::Page;
-use chromiumoxide::cdp::browser_protocol::page::AddScriptToEvaluateOnNewDocumentParams;
-use chromiumoxide::cdp::js_protocol::runtime::{AddBindingParams, EventBindingCalled};
+use chromiumoxide::cdp::browser_protocol::page::{self, AddScriptToEvaluateOnNewDocumentParams};
+use chromiumoxide::cdp::js_protocol::runtime::{self, AddBindingParams, EventBindingCalled};
 use chromiumoxide::error::CdpError;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,10 @@ impl CallSync {
     /// Where Chrome does not take it.
     pub async fn install(page: &Page) -> Result<Self, CdpError> {
         let events = page.event_listener::<EventBindingCalled>().await?;
+        // Chrome takes binding and script along into the process of the page that is opened next only where both domains
+        // are enabled by then. chromiumoxide enables them too, at some time of its own.
+        page.execute(page::EnableParams::default()).await?;
+        page.execute(runtime::EnableParams::default()).await?;
         page.execute(AddBindingParams::new(BINDING)).await?;
         let script = SCRIPT.replace("BINDING", BINDING);
         page.execute(AddScriptToEvaluateOnNewDocumentParams::new(script)).await?;

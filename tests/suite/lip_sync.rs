@@ -1,5 +1,5 @@
-//! Whether sound and picture are in step where the page does nothing for it: films and oscillators. Beeps are measured in
-//! the sound, flashes are decoded from the picture.
+//! Whether sound and picture are in step where the page does nothing for it: calls with a guest in a Chrome of its own, films
+//! and oscillators. Beeps are measured in the sound, flashes are decoded from the picture.
 
 use crate::measure::sync::{self, Sync};
 use crate::measure::{self, picture, sound};
@@ -7,6 +7,7 @@ use crate::recorder::SOON;
 use crate::recording::standin;
 use crate::rig::{Live, Recorded, go_on, record};
 use crate::standin::Meeting;
+use crate::standin::call::Guest;
 use crate::standin::meeting::Content;
 
 /// How far the beeps may be from their flashes on average, in milliseconds…
@@ -35,6 +36,32 @@ fn assert_in_step(recorded: &Recorded, content: Content) {
     assert!(sync.offsets.len() >= 10, "{content:?}: {sync}");
     assert!(sync.mean().abs() <= MEAN_LIMIT, "{content:?}: {sync}");
     assert!(sync.worst().abs() <= EACH_LIMIT, "{content:?}: {sync}: {:?}", sync.offsets);
+}
+
+async fn a_call(content: Content) {
+    let standin = standin().await;
+    let recorded = record(&standin, meeting(vec![content]), async |live: &mut Live| {
+        let guest = Guest::join(&standin, &live.room, content == Content::CallInOneStream).await.unwrap();
+        live.room.wait_for_sound(1, SOON).await.unwrap();
+        go_on(RECORDED).await;
+        drop(guest);
+    });
+    let recorded = recorded.await;
+    assert_eq!(recorded.outcome, Ok(()));
+    assert_in_step(&recorded, content);
+    // The summary tells by how much the picture was held back.
+    let offset = recorded.summary.call_offset;
+    assert!(offset.seconds >= 8 && offset.max_ms > 5.0 && offset.max_ms >= offset.mean_ms, "{offset:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_tracks_come_in_separate_streams_is_heard_when_it_is_seen() {
+    a_call(Content::Call).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_tracks_come_in_one_stream_is_heard_when_it_is_seen() {
+    a_call(Content::CallInOneStream).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
