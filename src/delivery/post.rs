@@ -104,22 +104,28 @@ async fn answer(mut response: reqwest::Response) -> Answer {
     let status = response.status().as_u16();
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
-    let (mut body, mut cut) = (Vec::new(), false);
-    while !cut {
-        match response.chunk().await {
-            Ok(None) => break,
-            Ok(Some(chunk)) => {
-                let room = BODY_LIMIT - body.len();
-                cut = chunk.len() > room;
-                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            }
-            Err(error) => {
-                let why = causes(&error.without_url());
-                return Answer::Again(format!("the server's answer {status} broke off: {why}"));
-            }
+    match body(&mut response).await {
+        Ok((body, cut)) => answer::read(Response { status, content_type: &content_type, body: &body, cut }),
+        Err(error) => {
+            let why = causes(&error.without_url());
+            Answer::Again(format!("the server's answer {status} broke off: {why}"))
         }
     }
-    answer::read(Response { status, content_type: &content_type, body: &body, cut })
+}
+
+/// What an answer's body begins with, at most [`BODY_LIMIT`] bytes, and whether there is more.
+///
+/// # Errors
+/// Where it breaks off.
+pub(crate) async fn body(response: &mut reqwest::Response) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let (mut body, mut cut) = (Vec::new(), false);
+    while !cut {
+        let Some(chunk) = response.chunk().await? else { break };
+        let room = BODY_LIMIT - body.len();
+        cut = chunk.len() > room;
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    }
+    Ok((body, cut))
 }
 
 /// Followed within the host and never down to plain HTTP: the key and the signature travel along. Only the codes that keep

@@ -9,25 +9,23 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::interruption::{Question, interrupted};
 use super::journal::{Entry, Stage, Stop};
+use super::opening::Opening;
 use super::publish::Publisher;
 use super::raw_file::RawFile;
 use super::room::RoomClient;
 use super::service::{self, Plan};
 use super::session::{Effect, Event, Interruption, Left, Limits, Mend, OpenFailure, Session, State};
 use super::summary::{self, Summaries, Summary, Times};
-use crate::capture::rig::{self, Meaning, OpenError, Rig};
+use crate::capture::rig::Rig;
 use crate::delivery::courier::{Courier, Message};
 use crate::fleet::permits::Permit;
-use crate::protocol::access::RoomAccess;
 use crate::protocol::ids::{AccessToken, RecorderId};
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::{RecordingInfo, Start};
-use crate::protocol::room_status::RoomStatus;
 use crate::telemetry::redact;
 
-/// What ffmpeg says where the disk is full (`ENOSPC`, strerror(3)).
-const NO_SPACE: &str = "No space left on device";
 /// How often the session is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -172,69 +170,6 @@ async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R>
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the server is asked where a page does not say whether its meeting goes on.
-#[derive(Clone, Debug)]
-struct Question {
-    room: RoomClient,
-    access: RoomAccess,
-}
-
-/// Waits until the capture does not go on, and finds out what that comes to. Cancel-safe: the inquiry is kept.
-async fn interrupted<R: Rig>(
-    rig: Option<&mut R>,
-    inquiry: &mut Option<BoxFuture<'static, Event>>,
-    question: &Question,
-) -> Event {
-    if inquiry.is_none() {
-        let Some(rig) = rig else { return std::future::pending().await };
-        let found = rig.broken().await;
-        *inquiry = Some(look_into(found, question.clone()).boxed());
-    }
-    let event = match inquiry {
-        Some(inquiry) => inquiry.await,
-        None => std::future::pending().await,
-    };
-    *inquiry = None;
-    event
-}
-
-async fn look_into(found: rig::Break, question: Question) -> Event {
-    let after = match found.page {
-        // The next part would meet the same end of the disk.
-        None if found.cause.contains(NO_SPACE) => Interruption::Final,
-        None => Interruption::Fault,
-        Some(Meaning::Ended) => Interruption::MeetingOver,
-        Some(Meaning::Unclear | Meaning::Unrecordable) => match question.room.ask(&question.access).await {
-            RoomStatus::Over => Interruption::MeetingOver,
-            status => {
-                tracing::debug!(?status, "the page left the meeting, and the room is not known to be over");
-                Interruption::PageLeft
-            }
-        },
-    };
-    Event::Broke { cause: found.cause, after }
-}
-
-/// What the room says before it is joined again: `None`, it may be tried.
-async fn turned_away(room: &RoomClient, token: &AccessToken) -> Option<OpenFailure> {
-    match room.status(token).await {
-        RoomStatus::Open => {
-            tracing::info!("the room goes on");
-            None
-        }
-        RoomStatus::Over => Some(OpenFailure::Over("the room is over, as the server says".to_owned())),
-        RoomStatus::Refused(why) => Some(OpenFailure::Failed(why)),
-        RoomStatus::Occupied => {
-            tracing::warn!("the server still counts the recorder's last page as present; joining all the same");
-            None
-        }
-        RoomStatus::Unknown(why) => {
-            tracing::warn!(why, "whether the room goes on is not known; trying to join it");
-            None
-        }
     }
 }
 
@@ -479,49 +414,6 @@ pub(super) async fn tidy(raw: Option<&RawFile>, entry: &Entry, parts: &[String],
         entry.update(|record| record.stage = Stage::Failed).await;
     } else {
         entry.remove().await;
-    }
-}
-
-/// One opening of a rig.
-struct Opening<R: Rig> {
-    start: Start,
-    plan: Arc<dyn Plan<R>>,
-    raw: Option<RawFile>,
-    entry: Entry,
-    room: RoomClient,
-    cancel: CancellationToken,
-}
-
-impl<R: Rig> Opening<R> {
-    /// `ask`: the room may be over since it was opened last.
-    async fn run(self, token: &AccessToken, ask: bool) -> Result<R, OpenFailure> {
-        if ask {
-            let asked = self.cancel.run_until_cancelled(turned_away(&self.room, token)).await;
-            if let Some(failure) = asked.unwrap_or(Some(OpenFailure::Cancelled)) {
-                return Err(failure);
-            }
-        }
-        // The name is on disk before the file is. A broadcast has no file.
-        let named = self.raw.clone();
-        let n = self.entry.add_part(move |n| named.map(|raw| raw.part_name(n)).unwrap_or_default()).await;
-        if n > 1 {
-            tracing::info!(part = n, "joining the meeting again, as its next part");
-        }
-        let part = self.raw.map(|raw| raw.part(&raw.part_name(n)));
-        let rig = R::open(self.plan.rig(&self.start, token, part.as_deref()), self.cancel).await?;
-        self.entry.part_began().await;
-        Ok(rig)
-    }
-}
-
-impl From<OpenError> for OpenFailure {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Cancelled => Self::Cancelled,
-            OpenError::Over(cause) => Self::Over(cause),
-            OpenError::Unrecordable(cause) => Self::Unrecordable(cause),
-            OpenError::Failed(cause) => Self::Failed(cause),
-        }
     }
 }
 

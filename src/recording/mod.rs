@@ -6,7 +6,9 @@
 //! and a [`summary`]; [`publish`] hands it to the work queue.
 
 pub mod driver;
+mod interruption;
 pub mod journal;
+mod opening;
 pub mod publish;
 pub mod raw_file;
 pub mod recovery;

@@ -14,8 +14,6 @@ use crate::protocol::room_status::{self, RoomStatus};
 
 /// What one question may take; the page itself, which is opened next, takes longer where the server is slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How much of an answer is read, in bytes; the server's own is some hundred.
-const MOST_BYTES: usize = 64 << 10;
 /// How long the server may count an earlier page as present, whose connection broke.
 const OCCUPIED_LIMIT: Duration = Duration::from_secs(20);
 /// How long it is waited before it is asked again.
@@ -89,13 +87,7 @@ impl RoomClient {
             .header(CONTENT_TYPE, "application/protobuf");
         let answer = async {
             let mut response = request.send().await?;
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await? {
-                body.extend_from_slice(&chunk[..chunk.len().min(MOST_BYTES - body.len())]);
-                if body.len() == MOST_BYTES {
-                    break;
-                }
-            }
+            let (body, _) = post::body(&mut response).await?;
             Ok::<_, reqwest::Error>((response.status().as_u16(), body))
         };
         match tokio::time::timeout(ANSWER_LIMIT, answer).await {

@@ -1,0 +1,78 @@
+//! One opening of a rig: whether the room still takes the recorder, the part's name in the journal, then the rig.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::journal::Entry;
+use super::raw_file::RawFile;
+use super::room::RoomClient;
+use super::service::Plan;
+use super::session::OpenFailure;
+use crate::capture::rig::{OpenError, Rig};
+use crate::protocol::ids::AccessToken;
+use crate::protocol::request::Start;
+use crate::protocol::room_status::RoomStatus;
+
+/// One opening of a rig.
+pub struct Opening<R: Rig> {
+    pub start: Start,
+    pub plan: Arc<dyn Plan<R>>,
+    pub raw: Option<RawFile>,
+    pub entry: Entry,
+    pub room: RoomClient,
+    pub cancel: CancellationToken,
+}
+
+impl<R: Rig> Opening<R> {
+    /// `ask`: the room may be over since it was opened last.
+    pub async fn run(self, token: &AccessToken, ask: bool) -> Result<R, OpenFailure> {
+        if ask {
+            let asked = self.cancel.run_until_cancelled(turned_away(&self.room, token)).await;
+            if let Some(failure) = asked.unwrap_or(Some(OpenFailure::Cancelled)) {
+                return Err(failure);
+            }
+        }
+        // The name is on disk before the file is. A broadcast has no file.
+        let named = self.raw.clone();
+        let n = self.entry.add_part(move |n| named.map(|raw| raw.part_name(n)).unwrap_or_default()).await;
+        if n > 1 {
+            tracing::info!(part = n, "joining the meeting again, as its next part");
+        }
+        let part = self.raw.map(|raw| raw.part(&raw.part_name(n)));
+        let rig = R::open(self.plan.rig(&self.start, token, part.as_deref()), self.cancel).await?;
+        self.entry.part_began().await;
+        Ok(rig)
+    }
+}
+
+impl From<OpenError> for OpenFailure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Cancelled => Self::Cancelled,
+            OpenError::Over(cause) => Self::Over(cause),
+            OpenError::Unrecordable(cause) => Self::Unrecordable(cause),
+            OpenError::Failed(cause) => Self::Failed(cause),
+        }
+    }
+}
+
+/// What the room says before it is joined again: `None`, it may be tried.
+async fn turned_away(room: &RoomClient, token: &AccessToken) -> Option<OpenFailure> {
+    match room.status(token).await {
+        RoomStatus::Open => {
+            tracing::info!("the room goes on");
+            None
+        }
+        RoomStatus::Over => Some(OpenFailure::Over("the room is over, as the server says".to_owned())),
+        RoomStatus::Refused(why) => Some(OpenFailure::Failed(why)),
+        RoomStatus::Occupied => {
+            tracing::warn!("the server still counts the recorder's last page as present; joining all the same");
+            None
+        }
+        RoomStatus::Unknown(why) => {
+            tracing::warn!(why, "whether the room goes on is not known; trying to join it");
+            None
+        }
+    }
+}
