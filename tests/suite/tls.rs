@@ -7,17 +7,20 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugnmeet_recorder::config::{HookUrl, HooksConfig, ServerConfig, Stage, Step};
 use plugnmeet_recorder::delivery::courier::{Courier, Delivered};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::notice::{Event, Notice};
 use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
+use plugnmeet_recorder::scripts::hooks::Hooks;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::hooks;
 use crate::logs::Logs;
 use crate::nats_server::{NatsServer, nats_config, server_config};
 
@@ -116,6 +119,24 @@ async fn certificates_are_checked_against_the_roots_of_the_host() {
     courier.shutdown(Duration::from_secs(1)).await;
     let Ok(Delivered::Left(why)) = told.await else { panic!("told a server that nobody vouches for") };
     assert!(why.contains("certificate"), "{why}");
+
+    // With a file of the operator's own: NATS, notices and hooks.
+    let ca_file = Some(dir.path().join("cert.pem"));
+    let plug = ServerConfig { ca_file: ca_file.clone(), ..plug };
+    let nats = timeout(LONG, Nats::connect(&config, &plug, &me, &cancel)).await.unwrap().unwrap();
+    assert!(nats.is_connected());
+    let courier = Courier::new(&plug, Outbox::in_memory()).unwrap();
+    let told = courier.send(notice()).await;
+    assert_eq!(timeout(LONG, told).await.unwrap(), Ok(Delivered::Taken));
+    for (ca_file, trusted) in [(ca_file, true), (None, false)] {
+        let step = Step::HttpRequest { url: HookUrl::parse(&format!("{host}/hook")).unwrap() };
+        let config = HooksConfig { ca_file, ..hooks::config(vec![step], 1, LONG) };
+        let hooks = Hooks::start(&config, &[Stage::PostRecording]);
+        let asked = hooks::run(&hooks, hooks::payload("rec-1")).await;
+        // An empty answer leaves what was given.
+        assert_eq!(asked.is_ok(), trusted, "{asked:?}");
+        hooks.shutdown().await;
+    }
 }
 
 #[tokio::test]
