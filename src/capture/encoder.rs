@@ -18,6 +18,8 @@ use crate::config::FfmpegOptions;
 use crate::process::{self, Child};
 
 const PART: &str = "ffmpeg";
+/// Of its last words, how many lines make a cause: ffmpeg 7 and later say some of no use behind the one that counts.
+const CAUSE_LINES: usize = 6;
 
 /// Settings of glibc's allocator, in bytes: without them each frame of some 3 MB is memory that the kernel has to clear
 /// and map anew, which was a tenth of ffmpeg's time. `mallopt(3)`; the first is the most there is.
@@ -69,9 +71,7 @@ impl Encoder {
         let failed = |why: &dyn std::fmt::Display| PartError::new(PART, why);
         let relay = match target {
             Target::File(_) => None,
-            Target::Rtmp(url) => {
-                Some(Box::pin(Relay::start(url, dir)).await.map(Box::new).map_err(|error| failed(&error))?)
-            }
+            Target::Rtmp(url) => Some(Box::pin(Relay::start(url)).await.map(Box::new).map_err(|error| failed(&error))?),
         };
         let mut spec = process::Spec::new(PART, "ffmpeg").env(owner::MARK, dir);
         for (name, value) in ALLOCATOR {
@@ -144,7 +144,7 @@ impl Encoder {
             None => Ok(()),
         };
         let said = || {
-            let words = self.child.tail().words(3);
+            let words = self.child.tail().words(CAUSE_LINES);
             self.relay.as_ref().map_or_else(|| words.clone(), |relay| relay.translate(&words))
         };
         match relayed {

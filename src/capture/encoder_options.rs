@@ -89,15 +89,23 @@ fn threads(size: (u32, u32), framerate: u32, post_input: &[String]) -> Option<u6
 pub struct RelayAddress {
     /// On the loopback.
     pub port: u16,
-    /// The preset file that names what the relay knows it by.
-    pub names: PathBuf,
+    /// Made up, and what the relay knows ffmpeg by. In the place of the application and of the stream key.
+    pub app: String,
+    pub key: String,
 }
 
 impl RelayAddress {
-    /// As ffmpeg is given it.
+    /// As ffmpeg is given it: all names in the URL, which every ffmpeg understands. (9.0 no longer hears the options of
+    /// RTMP in a preset file.)
     #[must_use]
     pub fn url(&self) -> String {
-        format!("rtmp://127.0.0.1:{}/live", self.port)
+        format!("{}/{}/{}", self.origin(), self.app, self.key)
+    }
+
+    /// Its scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("rtmp://127.0.0.1:{}", self.port)
     }
 }
 
@@ -138,7 +146,6 @@ pub fn arguments(
         Target::Rtmp(_) => {
             push(&["-f", "flv"]);
             if let Some(relay) = relay {
-                args.extend([OsString::from("-fpre"), relay.names.clone().into()]);
                 args.push(relay.url().into());
             }
         }

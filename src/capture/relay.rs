@@ -1,8 +1,8 @@
 //! Between ffmpeg and the far end of a broadcast: ffmpeg publishes to a port of the loopback under made-up names, and the
 //! relay puts the real ones in their place.
 //!
-//! So ffmpeg never knows the stream key. Its command line can be read by every user of the host, its preset files are read
-//! in lines of some 1,000 bytes of which the rest is taken for options, and what it says goes into the log.
+//! So ffmpeg never knows the stream key, which every user of the host could read on its command line, and what it says goes
+//! into the log.
 //!
 //! ```text
 //! ffmpeg ── handshake, connect with the made-up app ──→ relay ── TCP, TLS, ffmpeg's own handshake, connect ──→ far end
@@ -10,13 +10,10 @@
 //!        ── commands, media ──→ names filled in, each message with a whole header ──→
 //! ```
 //!
-//! The made-up app is 128 random bits in a file that only this user may read: nobody else on the host can feed the stream,
-//! nor have it connect. One connection is taken.
+//! The made-up names are 128 random bits each, and only a process of this very user is listened to: nobody else on the host
+//! can feed the stream, nor have it connect. One connection is taken.
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,17 +73,14 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens for ffmpeg; the file with the made-up names goes into `dir`.
+    /// Listens for ffmpeg.
     ///
     /// # Errors
-    /// Where there is no port, or the file cannot be written.
-    pub async fn start(url: &RtmpUrl, dir: &Path) -> std::io::Result<Self> {
+    /// Where there is no port, or no random number.
+    pub async fn start(url: &RtmpUrl) -> std::io::Result<Self> {
         let (app, key) = (random_name()?, random_name()?);
-        let path = dir.join("rtmp.ffpreset");
-        let text = format!("rtmp_app={app}\nrtmp_playpath={key}\n");
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(text.as_bytes())?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = RelayAddress { port: listener.local_addr()?.port(), names: path };
+        let address = RelayAddress { port: listener.local_addr()?.port(), app: app.clone(), key: key.clone() };
         let names = Names {
             placeholder_app: app,
             placeholder_key: key,
@@ -111,7 +105,7 @@ impl Relay {
     /// ffmpeg's words with the far end's address, where ffmpeg speaks of the relay's.
     #[must_use]
     pub fn translate(&self, words: &str) -> String {
-        words.replace(&self.address.url(), &self.far_end)
+        words.replace(&self.address.url(), &self.far_end).replace(&self.address.origin(), &self.far_end)
     }
 
     #[must_use]
@@ -195,9 +189,17 @@ async fn encoder(listener: &TcpListener, names: &Names) -> Result<Encoder, Strin
     loop {
         tokio::select! {
             accepted = listener.accept(), if strangers.len() < STRANGERS_LIMIT => {
-                let (stream, _) = accepted.map_err(|error| format!("the relay cannot listen: {error}"))?;
+                let (stream, peer) = accepted.map_err(|error| format!("the relay cannot listen: {error}"))?;
                 let names = names.clone();
-                strangers.spawn(async move { timeout(LOCAL_LIMIT, greet(stream, &names)).await.ok().flatten() });
+                let greeted = async move {
+                    // Others can read the names on ffmpeg's command line.
+                    let owner = tokio::task::spawn_blocking(move || socket_owner(peer.port())).await.ok().flatten();
+                    if owner.is_some_and(|owner| owner != rustix::process::geteuid().as_raw()) {
+                        return None;
+                    }
+                    greet(stream, &names).await
+                };
+                strangers.spawn(async move { timeout(LOCAL_LIMIT, greeted).await.ok().flatten() });
             }
             Some(greeted) = strangers.join_next() => {
                 if let Ok(Some(encoder)) = greeted {
@@ -207,6 +209,20 @@ async fn encoder(listener: &TcpListener, names: &Names) -> Result<Encoder, Strin
             }
         }
     }
+}
+
+/// The user whose socket of the loopback has this port (proc(5), `/proc/net/tcp`); `None` where the kernel does not say.
+fn socket_owner(port: u16) -> Option<u32> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    tables.iter().find_map(|table| owner_in(table, port))
+}
+
+/// The owner of the socket with this local port at 127.0.0.1, plain or as IPv6 writes it.
+fn owner_in(table: &str, port: u16) -> Option<u32> {
+    let address = format!("0100007F:{port:04X}");
+    let line =
+        table.lines().skip(1).find(|line| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&address)));
+    line?.split_whitespace().nth(7)?.parse().ok()
 }
 
 /// The server's side of the handshake (5.2), and the first command. `None`: it is not ffmpeg.
@@ -334,4 +350,26 @@ async fn send<W: AsyncWrite + Unpin>(to: &mut W, mut bytes: &[u8]) -> Result<(),
     }
     let flushed = timeout(STALL_LIMIT, to.flush()).await.map_err(|_| stalled())?;
     flushed.map_err(|error| format!("broke off: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_socket_is_found_in_the_kernels_tables() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+                     0: 0100007F:1F90 0100007F:C000 01 00000000:00000000 00:00000000 00000000  1000        0 1 1\n   \
+                     1: 0100007F:C000 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1001        0 2 1\n";
+        assert_eq!(
+            (owner_in(table, 0x1F90), owner_in(table, 0xC000), owner_in(table, 1)),
+            (Some(1000), Some(1001), None)
+        );
+        let mapped = "head\n 0: 0000000000000000FFFF00000100007F:C000 x 01 a b c 1002 0 3\n";
+        assert_eq!(owner_in(mapped, 0xC000), Some(1002));
+        // A socket of this test's own.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(socket_owner(port), Some(rustix::process::geteuid().as_raw()));
+    }
 }

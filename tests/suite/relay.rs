@@ -82,14 +82,14 @@ async fn a_stream_key_of_4_kb_arrives_whole_and_ffmpeg_never_knows_it() {
         (1, 1)
     );
     assert!(seen.media > 20_000, "{} bytes", seen.media);
-    let preset = fs::read_to_string(dir.path().join("rtmp.ffpreset")).unwrap();
     let log = logs.text();
     for part in (0..key.len() - 16).step_by(8).map(|at| &key[at..at + 16]) {
-        assert!(!lines.contains(part) && !preset.contains(part) && !log.contains(part), "{part}");
+        assert!(!lines.contains(part) && !log.contains(part), "{part}");
     }
-    assert!(preset.lines().all(|line| line.len() < 100), "{preset}");
-    assert!(log.contains("rtmp_app") || log.contains("fname = "), "ffmpeg says much: {log}");
-    assert!(!log.contains("[redacted]"), "there was nothing to mask: {}", logs.lines("[redacted]").join("\n"));
+    assert!(log.contains("fname = "), "ffmpeg says much: {log}");
+    // Only the made-up name, which looks like a stream key.
+    let masked = logs.lines("[redacted]");
+    assert!(masked.iter().all(|line| line.contains("rtmp://127.0.0.1:")), "{}", masked.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +108,7 @@ async fn the_cause_of_a_far_end_that_does_not_take_it_is_known() {
             &["no such stream key here", "closed the connection"],
         ),
         ("silence", format!("rtmp://127.0.0.1:{}", hanging.port()), &["no answer to the handshake within 6 s"]),
-        ("it goes away", format!("rtmp://127.0.0.1:{}", closing.port()), &["closed the connection"]),
+        ("it goes away", format!("rtmp://127.0.0.1:{}", closing.port()), &["closed the connection", "broke off: "]),
     ] {
         let dir = dir();
         let encoder = broadcast(dir.path(), &format!("{address}/live/s3cret-stream-key"), 5).await;
@@ -144,10 +144,9 @@ async fn a_far_end_that_takes_nothing_more_is_given_up() {
 #[tokio::test]
 async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
     let logs = Logs::capture();
-    let dir = tempfile::tempdir().unwrap();
     let server = RtmpServer::start(Manner::Take).await.unwrap();
     let url = RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap();
-    let mut relay = plugnmeet_recorder::capture::relay::Relay::start(&url, dir.path()).await.unwrap();
+    let mut relay = plugnmeet_recorder::capture::relay::Relay::start(&url).await.unwrap();
     let port = relay.address().port;
     // One says nothing, one something else, and one is ffmpeg with a guessed name.
     let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -161,11 +160,9 @@ async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
     assert!(!ended.success());
     assert!(server.seen().commands.is_empty(), "{:?}", server.seen());
     // The right one still comes through.
-    let names = relay.address().names.clone();
+    let right = relay.address().url();
     let mut right = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=s=320x180:d=2", "-f", "flv", "-fpre"])
-        .arg(names)
-        .arg(format!("rtmp://127.0.0.1:{port}/live"))
+        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=s=320x180:d=2", "-f", "flv", &right])
         .spawn()
         .unwrap();
     let ended = tokio::task::spawn_blocking(move || right.wait().unwrap()).await.unwrap();
