@@ -134,18 +134,20 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
         room.wait_for_sound(1, SOON).await.unwrap();
         play(2.5).await;
         end(&room);
+        // Nobody answers where the recorder was quicker and has ended the recording already.
+        let mut stopped_first = false;
         if words.is_none() {
-            play(0.3).await;
             let reply = standin.fleet.stop(RecordingTasks::Stop, &room, id).await.unwrap();
-            assert!(reply.response.unwrap().status);
+            stopped_first = reply.response.is_some_and(|response| response.status);
         }
         let ended = wait_for(&standin, &recorder, ENDED, id).await;
         assert_eq!(ended, (true, "success".into()), "{id}\n{}", recorder.log());
         let (mp4, summary) = delivered(&standin, &recorder, &room, id).await;
         assert_eq!((&summary["outcome"], &summary["parts"]), (&"success".into(), &1.into()), "{id}: {summary}");
         let ended_by = summary["ended_by"].as_str();
-        // The page may be looked at within that moment all the same.
-        assert!(ended_by == words || words.is_none() && ended_by == Some(by_host), "{id}: {summary}");
+        // A STOP may come while the recorder already ends the recording because of the page.
+        let expected = ended_by == words || words.is_none() && ended_by == Some(by_host);
+        assert!(expected && (stopped_first || ended_by.is_some()), "{id}: {summary}");
         let info = measure::probe(&mp4).unwrap();
         assert!(info.duration > 2.0, "{id}: {info:?}");
         assert!((info.duration - summary["duration_s"].as_f64().unwrap()).abs() < 0.25, "{id}: {info:?} {summary}");
