@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Mode, Stage};
-use crate::delivery::outbox::Key;
+use crate::config::{HookStage, Mode};
+use crate::delivery::message::MessageKey;
 use crate::protocol::ids::RecordingId;
 
 /// As the program is called.
@@ -131,7 +131,7 @@ pub enum OutboxAsked {
         #[arg(value_parser = RecordingId::parse)]
         id: RecordingId,
         /// Only this one; without it every notice, and never the job
-        letter: Option<Key>,
+        letter: Option<MessageKey>,
     },
 }
 
@@ -145,7 +145,7 @@ pub enum HooksAsked {
     #[command(display_name = NAME)]
     Test {
         /// `post_recording`, `pre_transcoding` or `post_transcoding`
-        stage: Stage,
+        stage: HookStage,
         /// A recording of this node, from its jobs, its records or its files; without it the data is made up
         #[arg(long, value_name = "ID", value_parser = RecordingId::parse)]
         recording_id: Option<RecordingId>,
@@ -258,7 +258,7 @@ mod tests {
         }
         let id = RecordingId::parse("rec.1").unwrap();
         let test = |recording_id| {
-            Some(Asked::Hooks(HooksAsked::Test { stage: Stage::PreTranscoding, recording_id, json: true }))
+            Some(Asked::Hooks(HooksAsked::Test { stage: HookStage::PreTranscoding, recording_id, json: true }))
         };
         for line in ["-recording-id rec.1 -json", "--json --recording-id=rec.1"] {
             let line = format!("hooks test pre_transcoding {line}");
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(cli(&["outbox", "drop", "rec.1"]).unwrap().asked, drop(None));
         assert_eq!(
             cli(&["outbox", "drop", "rec.1", "broadcast_ended"]).unwrap().asked,
-            drop(Some(Key::BroadcastEnded))
+            drop(Some(MessageKey::BroadcastEnded))
         );
         for line in ["-version jobs list", "jobs -version", "jobs list -version", "jobs retry -V"] {
             let answer = cli(&line.split(' ').collect::<Vec<_>>()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Command line → configuration → [`plugnmeet_recorder::run`]; signals; exit codes.
+//! Command line → configuration → [`boot::run`]; signals; exit codes.
 //!
 //! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
 //! usage or configuration.
@@ -8,8 +8,10 @@ use std::process::ExitCode;
 
 use plugnmeet_recorder::cli::{Asked, Cli};
 use plugnmeet_recorder::config::Config;
-use plugnmeet_recorder::wall_clock::unix_ms;
-use plugnmeet_recorder::{Shutdown, admin, telemetry};
+use plugnmeet_recorder::node::boot;
+use plugnmeet_recorder::node::shutdown::Shutdown;
+use plugnmeet_recorder::unix_time::unix_ms;
+use plugnmeet_recorder::{admin, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong usage or configuration; a service manager should not try again.
@@ -68,7 +70,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         let shutdown = Shutdown::default();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(on_signals(terminate, interrupt, shutdown.clone()));
-        plugnmeet_recorder::run(config, shutdown).await
+        boot::run(config, shutdown).await
     })
 }
 

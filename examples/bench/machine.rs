@@ -24,8 +24,9 @@ impl Machine {
             line.and_then(|line| line.split_once(separator).map(|(_, value)| value.trim().trim_matches('"').to_owned()))
                 .unwrap_or_else(|| "unknown".to_owned())
         };
-        let chrome =
-            plugnmeet_recorder::capture::browser::PROGRAMS.iter().find_map(|name| first_line(name, "--version"));
+        let chrome = plugnmeet_recorder::capture::browser::chrome_arguments::PROGRAMS
+            .iter()
+            .find_map(|name| first_line(name, "--version"));
         Self {
             processor: after(&read("/proc/cpuinfo"), "model name", ':'),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

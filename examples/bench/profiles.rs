@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use plugnmeet_recorder::config::{FfmpegOptions, Profile};
-use plugnmeet_recorder::transcode::media;
-use plugnmeet_recorder::transcode::recipe::Recipe;
+use plugnmeet_recorder::media::ffprobe;
+use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use serde::Serialize;
 
 use crate::transcode::{Encoded, encode, megabytes};
@@ -24,9 +24,9 @@ pub struct Row {
 /// The defaults, then each profile; `part` is written over.
 pub async fn measure(raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let media = media::measure(raw).await?;
+    let media = ffprobe::measure(raw).await?;
     for profile in std::iter::once(None).chain(Profile::ALL.map(Some)) {
-        let recipe = Recipe::convert(&FfmpegOptions::post_recording(profile), &media);
+        let recipe = FfmpegArguments::convert(&FfmpegOptions::post_recording(profile), &media);
         let name = profile.map_or("(none)", Profile::as_str);
         let encoded = encode(&recipe, raw, part, rounds).await.context(name)?;
         let (psnr, ssim) = likeness(part, raw).context(name)?;

@@ -155,5 +155,5 @@ pub fn is_there(pipeline: Pipeline) -> bool {
         Pipeline::Reference | Pipeline::Ours => "ffmpeg",
         Pipeline::Egress => "gst-launch-1.0",
     });
-    plugnmeet_recorder::process::find_program(program).is_some()
+    plugnmeet_recorder::process::programs::find_program(program).is_some()
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use plugnmeet_recorder::config::FfmpegOptions;
-use plugnmeet_recorder::transcode::ffmpeg;
-use plugnmeet_recorder::transcode::media::{self, Media};
-use plugnmeet_recorder::transcode::progress::Progress;
-use plugnmeet_recorder::transcode::recipe::Recipe;
+use plugnmeet_recorder::media::ffmpeg;
+use plugnmeet_recorder::media::ffprobe::{self, MediaInfo};
+use plugnmeet_recorder::media::progress::FfmpegProgress;
+use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -149,11 +149,11 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
     let defaults = FfmpegOptions::post_recording(None);
     let part = dir.join("made.mp4");
     let mut made = Vec::new();
-    let [of_reference, of_ours] = [media::measure(reference).await?, media::measure(ours).await?];
+    let [of_reference, of_ours] = [ffprobe::measure(reference).await?, ffprobe::measure(ours).await?];
     for (name, raw, recipe) in [
         ("reference", reference, as_the_reference_does(&defaults, &of_reference)),
-        ("ours on the reference's raw file", reference, Recipe::convert(&defaults, &of_reference)),
-        ("ours", ours, Recipe::convert(&defaults, &of_ours)),
+        ("ours on the reference's raw file", reference, FfmpegArguments::convert(&defaults, &of_reference)),
+        ("ours", ours, FfmpegArguments::convert(&defaults, &of_ours)),
     ] {
         made.push(encode(&recipe, raw, &part, options.rounds).await.context(name)?);
     }
@@ -172,20 +172,20 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
 }
 
 /// ffmpeg with the operator's words and nothing else.
-fn as_the_reference_does(options: &FfmpegOptions, raw: &Media) -> Recipe {
-    let mut recipe = Recipe::convert(options, raw);
+fn as_the_reference_does(options: &FfmpegOptions, raw: &MediaInfo) -> FfmpegArguments {
+    let mut recipe = FfmpegArguments::convert(options, raw);
     recipe.pre_input.clone_from(&options.pre_input);
     recipe.post_input.clone_from(&options.post_input);
     recipe
 }
 
 /// Makes `part` of `raw` some times, as the daemon does; the last one stays.
-pub async fn encode(recipe: &Recipe, raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<Encoded> {
+pub async fn encode(recipe: &FfmpegArguments, raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<Encoded> {
     let never = CancellationToken::new();
     let mut best = Encoded { cpu: f64::INFINITY, wall: f64::INFINITY, size: 0 };
     for _ in 0..rounds.max(1) {
-        let task = ffmpeg::Task { recipe, raw, total: Duration::ZERO, part, nice: 0 };
-        let ran = ffmpeg::run(task, &watch::channel(Progress::default()).0, &never).await?;
+        let task = ffmpeg::FfmpegTask { recipe, raw, total: Duration::ZERO, part, nice: 0 };
+        let ran = ffmpeg::run(task, &watch::channel(FfmpegProgress::default()).0, &never).await?;
         let cpu = ran.cpu.context("the kernel does not say what ffmpeg has cost")?.as_secs_f64();
         best = Encoded {
             cpu: best.cpu.min(cpu),

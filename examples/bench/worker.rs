@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use plugnmeet_recorder::capture::audio_server::AudioServer;
-use plugnmeet_recorder::capture::browser::Browser;
-use plugnmeet_recorder::capture::display::Display;
-use plugnmeet_recorder::capture::encoder_options::Target;
-use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec, Summary};
-use plugnmeet_recorder::capture::{sandbox, window};
+use plugnmeet_recorder::capture::audio::pulseaudio::PulseAudio;
+use plugnmeet_recorder::capture::browser::chrome::Chrome;
+use plugnmeet_recorder::capture::browser::{sandbox, window};
+use plugnmeet_recorder::capture::encoder::arguments::EncoderTarget;
+use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, OpenError, Rig as _, RigSpec};
+use plugnmeet_recorder::capture::video::display::Display;
 use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -68,8 +68,8 @@ pub struct Done {
     pub sound_gaps_ms: u64,
 }
 
-impl From<Summary> for Done {
-    fn from(summary: Summary) -> Self {
+impl From<CaptureReport> for Done {
+    fn from(summary: CaptureReport) -> Self {
         Self {
             frames_sent: summary.frames_sent,
             frames_lost: summary.frames_dropped + summary.frames_late,
@@ -131,7 +131,7 @@ fn chrome(pipeline: Pipeline) -> ChromeConfig {
 async fn ours(options: &Options) -> anyhow::Result<()> {
     let spec = RigSpec {
         url: options.url.clone(),
-        target: Target::File(options.file.clone()),
+        target: EncoderTarget::File(options.file.clone()),
         ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
         chrome: chrome(options.pipeline),
         sandbox: sandbox::check().await.is_ok(),
@@ -170,13 +170,13 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
 async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("pnm-").tempdir()?;
     let display = Display::start(dir.path(), SIZE.0, SIZE.1, 96).await?;
-    let audio = AudioServer::start(dir.path()).await?;
+    let audio = PulseAudio::start(dir.path()).await?;
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::rest_pointer(&address)).await??;
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
     let mut browser =
-        Browser::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), None, dir.path()).await?;
+        Chrome::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), None, dir.path()).await?;
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover(&address, SIZE)).await??;

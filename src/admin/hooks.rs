@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::hook_data::{self, Data};
-use super::{AdminError, print};
-use crate::config::{Config, LogLevel, Stage, Step};
+use crate::admin::sample_payload::{self, SamplePayload};
+use crate::admin::{AdminError, print};
+use crate::config::{Config, HookStage, HookStep, LogLevel};
 use crate::protocol::ids::RecordingId;
-use crate::scripts::hooks::{self, HookError, Hooks, Seen};
+use crate::scripts::hooks::{self, HookError, Hooks, StepReport};
 use crate::telemetry::{self, redact, seconds};
 
 /// What the recorder would do, and this does not.
@@ -24,13 +24,13 @@ const NOTHING_MORE: &str = "the scripts really run; nothing is sent, moved or cl
 /// Where there is no such recording, the scripts cannot be run at all, or `out` fails.
 pub fn test(
     config: &Config,
-    stage: Stage,
+    stage: HookStage,
     id: Option<&RecordingId>,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, AdminError> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
-    let data = hook_data::find(config, stage, id)?;
+    let data = sample_payload::find(config, stage, id)?;
     let level = if config.recorder.debug { LogLevel::Debug } else { LogLevel::Info };
     telemetry::init_console(level).map_err(|error| AdminError::Start(format!("{error:#}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -40,13 +40,13 @@ pub fn test(
 
 async fn run(
     config: &Config,
-    stage: Stage,
-    data: Data,
+    stage: HookStage,
+    data: SamplePayload,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, AdminError> {
     let steps = &config.hooks.stage(stage).steps;
-    let mut show = Show { json, steps, out, failed: None };
+    let mut show = ShownSteps { json, steps, out, failed: None };
     show.head(stage, &data, config);
     let cancel = CancellationToken::new();
     let interrupted = tokio::spawn(on_signal(cancel.clone()));
@@ -70,15 +70,15 @@ async fn on_signal(cancel: CancellationToken) {
     cancel.cancel();
 }
 
-struct Show<'a> {
+struct ShownSteps<'a> {
     json: bool,
-    steps: &'a [Step],
+    steps: &'a [HookStep],
     out: &'a mut (dyn Write + Send),
     /// The first trouble with `out`; the scripts run on.
     failed: Option<AdminError>,
 }
 
-impl Show<'_> {
+impl ShownSteps<'_> {
     /// `text` for an operator, `value` for a program.
     fn say(&mut self, text: &str, value: &Value) {
         let line = if self.json { value.to_string() } else { text.to_owned() };
@@ -88,7 +88,7 @@ impl Show<'_> {
         }
     }
 
-    fn head(&mut self, stage: Stage, data: &Data, config: &Config) {
+    fn head(&mut self, stage: HookStage, data: &SamplePayload, config: &Config) {
         let count = self.steps.len();
         let limit = humantime::format_duration(config.hooks.stage(stage).timeout);
         let text =
@@ -97,27 +97,27 @@ impl Show<'_> {
         self.say(&text, &json!({"stage": stage.as_str(), "steps": steps, "data": data.origin, "note": NOTHING_MORE}));
     }
 
-    fn step(&mut self, seen: &Seen<'_>) {
+    fn step(&mut self, seen: &StepReport<'_>) {
         match seen {
-            Seen::Begins { number, step, input } => {
+            StepReport::Begins { number, step, input } => {
                 let kind = match self.steps.get(number - 1) {
-                    Some(Step::Script { one_shot: true, .. }) => "one-shot script",
-                    Some(Step::Script { one_shot: false, .. }) => "long-lived script",
+                    Some(HookStep::Script { one_shot: true, .. }) => "one-shot script",
+                    Some(HookStep::Script { one_shot: false, .. }) => "long-lived script",
                     _ => "built in",
                 };
                 let text = format!("step {number}: {step} ({kind})\n  input   {}", compact(input));
                 self.say(&text, &json!({"step": number, "script": step, "kind": kind, "input": input}));
             }
-            Seen::Answered { number, answer: Ok(output), took } => {
+            StepReport::Answered { number, answer: Ok(output), took } => {
                 let text = format!("  output  {}\n  took    {} s\n", compact(output), seconds(*took));
                 self.say(&text, &json!({"step": number, "output": output, "took_s": seconds(*took)}));
             }
-            Seen::Answered { number, answer: Err(none), took } => {
+            StepReport::Answered { number, answer: Err(none), took } => {
                 let none = none.to_string();
                 let text = format!("  output  none: {none}; its input goes on\n  took    {} s\n", seconds(*took));
                 self.say(&text, &json!({"step": number, "output": null, "why": none, "took_s": seconds(*took)}));
             }
-            Seen::Failed { number, failure, took } => {
+            StepReport::Failed { number, failure, took } => {
                 let failure = failure.to_string();
                 let text = format!("  failed  {failure}\n  took    {} s\n", seconds(*took));
                 self.say(&text, &json!({"step": number, "failed": failure, "took_s": seconds(*took)}));
@@ -125,7 +125,7 @@ impl Show<'_> {
         }
     }
 
-    fn end(&mut self, stage: Stage, ended: &Result<hooks::payload::Payload, HookError>) {
+    fn end(&mut self, stage: HookStage, ended: &Result<hooks::payload::HookPayload, HookError>) {
         match ended {
             Ok(payload) => {
                 let result = payload.to_object();

@@ -4,14 +4,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::AdminError;
-use super::read::State;
-use super::table::words;
+use crate::admin::AdminError;
+use crate::admin::cells::words;
+use crate::admin::state_dir::StateDir;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, Work};
+use crate::storage::disk_space::ByteSize;
 use crate::storage::files;
-use crate::storage::space::Bytes;
-use crate::transcode::journal::{JobJournal, Record, State as JobState};
+use crate::transcode::journal::{JobJournal, JobRecord, JobState};
 
 /// How often a record is written before its disk is believed to fail.
 const WRITES: u32 = 5;
@@ -20,7 +20,7 @@ const WRITES: u32 = 5;
 ///
 /// # Errors
 /// Where there is no such job, nothing would come of it, or it cannot be written; it is as it was then.
-pub fn retry(state: &State, id: &RecordingId, now: u64) -> Result<String, AdminError> {
+pub fn retry(state: &StateDir, id: &RecordingId, now: u64) -> Result<String, AdminError> {
     let (path, record) = read(state, id)?;
     let refused = |why| AdminError::Refused { id: id.clone(), why };
     may_retry(record.state, state.runs(), now).map_err(refused)?;
@@ -61,7 +61,7 @@ pub fn retry(state: &State, id: &RecordingId, now: u64) -> Result<String, AdminE
 ///
 /// # Errors
 /// Where there is no such job, somebody is still to work on it, or it cannot be removed; it is as it was then.
-pub fn forget(state: &State, id: &RecordingId) -> Result<String, AdminError> {
+pub fn forget(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
     let (path, record) = match read(state, id) {
         // One that could not be decoded has no record, and a name that this program gave it.
         Err(no @ AdminError::NoJob { .. }) => {
@@ -86,13 +86,13 @@ fn forget_undecodable(id: &RecordingId, path: PathBuf) -> Result<String, AdminEr
     }
 }
 
-fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Record), AdminError> {
+fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, JobRecord), AdminError> {
     let path = JobJournal::new(&state.dir).path(id.as_str());
     // Asked of the disk, not of `exists`, for which a directory that may not be read holds nothing.
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdminError::NoJob { id: id.clone(), path }),
         Err(source) => Err(AdminError::Unreadable { path, source }),
-        Ok(_) => match Record::read(&path) {
+        Ok(_) => match JobRecord::read(&path) {
             Ok(record) => Ok((path, record)),
             Err(why) => Err(AdminError::NoRecord { id: id.clone(), path, why }),
         },
@@ -142,7 +142,7 @@ pub(super) fn of_another_user(owner: u32, me: u32) -> Result<(), String> {
 }
 
 /// The files that the job is about, as the recording node named them; relative ones are within `main_path`.
-fn raw_files(record: &Record) -> Vec<PathBuf> {
+fn raw_files(record: &JobRecord) -> Vec<PathBuf> {
     let job = record.payload().ok().and_then(|bytes| Job::decode(&bytes).ok());
     match job.map(|job| job.work) {
         Some(Work::PostRecording { dir, file_name, .. }) => vec![dir.join(file_name.as_str())],
@@ -153,7 +153,7 @@ fn raw_files(record: &Record) -> Vec<PathBuf> {
 
 fn kept(raw: &Path) -> String {
     match std::fs::metadata(raw) {
-        Ok(file) => format!("; its raw file is kept: {} ({})", raw.display(), Bytes(file.len())),
+        Ok(file) => format!("; its raw file is kept: {} ({})", raw.display(), ByteSize(file.len())),
         Err(_) => format!("; its raw file was named {}, which is not there as seen from here", raw.display()),
     }
 }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_what_nobody_works_on_is_tried_again_or_forgotten() {
-        // State, may it be tried again with a daemon and without, may it be forgotten with and without.
+        // StateDir, may it be tried again with a daemon and without, may it be forgotten with and without.
         for (state, expected) in [
             (JobState::GivenUp { at: NOW }, [true, true, true, true]),
             (JobState::Remuxed { at: NOW }, [true, true, true, true]),

@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::AdminError;
-use super::read::{Found, Recording, State, Undecodable};
-use super::rows::{JobRow, LetterRow, Moment, RecordingRow, Row};
+use crate::admin::AdminError;
+use crate::admin::rows::{JobRow, MessageRow, Moment, RecordingRow};
+use crate::admin::state_dir::{Readable, RecordingState, StateDir, Undecodable};
+use crate::admin::table::Row;
 use crate::cli::ListFormat;
 use crate::protocol::request::Kind;
 use crate::telemetry::redact;
 
-fn moment(state: &State, now: u64) -> Moment {
+fn moment(state: &StateDir, now: u64) -> Moment {
     Moment { now, runs: state.runs() }
 }
 
@@ -23,12 +24,12 @@ fn by_age<R>(mut rows: Vec<R>, at: impl Fn(&R) -> Option<u64>) -> Vec<R> {
 ///
 /// # Errors
 /// Where a directory cannot be read.
-pub fn recordings(state: &State, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+pub fn recordings(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, AdminError> {
     let (mut rows, mut secrets) = (Vec::new(), Vec::new());
     for kind in [Kind::Recording, Kind::Broadcast] {
-        for Found { id, read } in state.recordings(kind)? {
+        for Readable { id, read } in state.recordings(kind)? {
             rows.push(match read {
-                Ok(Recording { info, record, sizes }) => {
+                Ok(RecordingState { info, record, sizes }) => {
                     // No row holds it, but the cause of a break may quote an address that does.
                     secrets.extend(
                         record.start().ok().and_then(|start| Some(redact::register(start.access.sent()?.expose()))),
@@ -48,8 +49,8 @@ pub fn recordings(state: &State, format: &ListFormat, now: u64) -> Result<String
 
 /// # Errors
 /// Where the directory cannot be read.
-pub fn jobs(state: &State, format: &ListFormat, now: u64) -> Result<String, AdminError> {
-    let row = |found: Found<_>| match found.read {
+pub fn jobs(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    let row = |found: Readable<_>| match found.read {
         Ok(record) => JobRow::new(&record, moment(state, now)),
         Err(why) => JobRow::unreadable(found.id, &why),
     };
@@ -64,15 +65,15 @@ pub fn jobs(state: &State, format: &ListFormat, now: u64) -> Result<String, Admi
 ///
 /// # Errors
 /// Where the directory cannot be read.
-pub fn outbox(state: &State, format: &ListFormat, all: bool, now: u64) -> Result<String, AdminError> {
+pub fn outbox(state: &StateDir, format: &ListFormat, all: bool, now: u64) -> Result<String, AdminError> {
     let mut rows = Vec::new();
-    for Found { id, read } in state.outbox()? {
+    for Readable { id, read } in state.outbox()? {
         match read {
             Ok(there) => {
-                let row = |letter| LetterRow::new(&id, letter, there.comes_too_late(letter), moment(state, now));
+                let row = |letter| MessageRow::new(&id, letter, there.comes_too_late(letter), moment(state, now));
                 rows.extend(there.letters.iter().map(row));
             }
-            Err(why) => rows.push(LetterRow::unreadable(id, &why)),
+            Err(why) => rows.push(MessageRow::unreadable(id, &why)),
         }
     }
     rows.retain(|row| all || !matches!(row.standing.state, "delivered" | "dropped"));
@@ -80,7 +81,7 @@ pub fn outbox(state: &State, format: &ListFormat, all: bool, now: u64) -> Result
 }
 
 /// Whether the daemon runs, as a line.
-fn daemon(state: &State) -> String {
+fn daemon(state: &StateDir) -> String {
     let (recorder, dir) = (&state.recorder, state.dir.display());
     match &state.daemon {
         Some(holder) => format!("the recorder {recorder} runs ({holder}); its state is in {dir}\n"),
@@ -89,7 +90,7 @@ fn daemon(state: &State) -> String {
 }
 
 /// The rows under `name`, and whose they are.
-pub fn json<R: Row>(state: &State, name: &'static str, rows: &[R]) -> String {
+pub fn json<R: Row>(state: &StateDir, name: &'static str, rows: &[R]) -> String {
     let mut told = json!({
         "recorder": state.recorder,
         "state_dir": state.dir.display().to_string(),

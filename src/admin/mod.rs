@@ -6,13 +6,14 @@
 //!
 //! No secret leaves: rows hold chosen fields only, and every text is scrubbed once more before it is printed.
 
-mod hook_data;
+mod cells;
 mod hooks;
 mod jobs;
 mod list;
 mod outbox;
-mod read;
 pub mod rows;
+mod sample_payload;
+mod state_dir;
 pub mod table;
 
 use std::io::{self, Write};
@@ -82,7 +83,7 @@ fn print(out: &mut (dyn Write + Send), text: &str) -> Result<(), AdminError> {
 
 /// What is to be printed, with a line feed at its end.
 fn text(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> {
-    let state = read::State::open(config)?;
+    let state = state_dir::StateDir::open(config)?;
     match asked {
         // Shows its steps as they come.
         Asked::Hooks(_) => Ok(String::new()),
@@ -98,7 +99,7 @@ fn text(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> 
 
 impl ListFormat {
     /// Rows as a table, or as JSON with what all lists share.
-    fn show<R: rows::Row>(&self, state: &read::State, name: &'static str, rows: &[R]) -> String {
+    fn show<R: table::Row>(&self, state: &state_dir::StateDir, name: &'static str, rows: &[R]) -> String {
         if self.json { list::json(state, name, rows) } else { table::table(rows) }
     }
 }

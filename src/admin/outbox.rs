@@ -4,11 +4,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use super::AdminError;
-use super::jobs::of_another_user;
-use super::read::State;
-use crate::delivery::outbox::{DIR, Key, Letters};
-use crate::delivery::request::{self, Request};
+use crate::admin::AdminError;
+use crate::admin::jobs::of_another_user;
+use crate::admin::state_dir::StateDir;
+use crate::delivery::message::{MessageKey, RecordingMessages};
+use crate::delivery::outbox::DIR;
+use crate::delivery::retry_request::{self, RetryRequest};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
 use crate::storage::lock::StateLock;
@@ -17,14 +18,14 @@ use crate::storage::lock::StateLock;
 ///
 /// # Errors
 /// Where nothing of it is to be told, it would be of no use, or the disk fails; it is as it was then.
-pub fn retry(state: &State, id: &RecordingId) -> Result<String, AdminError> {
+pub fn retry(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
     let (_, letters) = read(state, id)?;
     let refused = |why: &str| Err(AdminError::OutboxRefused { id: id.clone(), why: why.to_owned() });
     let open: Vec<_> = letters.letters.iter().filter(|letter| letter.is_open()).collect();
     if open.is_empty() {
         return refused("nothing of it is left to be told");
     }
-    let told: Vec<Key> =
+    let told: Vec<MessageKey> =
         open.iter().filter(|letter| !letters.comes_too_late(letter)).map(|letter| letter.key).collect();
     if told.is_empty() {
         return refused("the server knows its end already; `outbox drop` forgets the beginning");
@@ -33,7 +34,7 @@ pub fn retry(state: &State, id: &RecordingId) -> Result<String, AdminError> {
     let Some(holder) = &state.daemon else {
         return Ok(format!("{told} of {id}: tried when the recorder {} is started\n", state.recorder));
     };
-    ask(state, id, &Request::Retry)?;
+    ask(state, id, &RetryRequest::Retry)?;
     Ok(format!("{told} of {id}: tried at once; the recorder ({holder}) looks for it every 5 s\n"))
 }
 
@@ -41,11 +42,11 @@ pub fn retry(state: &State, id: &RecordingId) -> Result<String, AdminError> {
 ///
 /// # Errors
 /// Where none of these is to be told, or the disk fails; it is as it was then.
-pub fn forget(state: &State, id: &RecordingId, letter: Option<Key>) -> Result<String, AdminError> {
+pub fn forget(state: &StateDir, id: &RecordingId, letter: Option<MessageKey>) -> Result<String, AdminError> {
     let (path, mut letters) = read(state, id)?;
-    let wanted = |key: Key| letter.map_or(key != Key::Job, |letter| letter == key);
+    let wanted = |key: MessageKey| letter.map_or(key != MessageKey::Job, |letter| letter == key);
     let open = letters.letters.iter().filter(|letter| letter.is_open());
-    let dropped: Vec<Key> = open.map(|letter| letter.key).filter(|key| wanted(*key)).collect();
+    let dropped: Vec<MessageKey> = open.map(|letter| letter.key).filter(|key| wanted(*key)).collect();
     if dropped.is_empty() {
         let why = match letter {
             Some(letter) => format!("there is no {} of it left to be told", letter.as_str()),
@@ -57,21 +58,21 @@ pub fn forget(state: &State, id: &RecordingId, letter: Option<Key>) -> Result<St
     // Nobody starts on it meanwhile. Who cannot take it asks the one who has it.
     let lock = if state.runs() { None } else { StateLock::take(&state.dir).ok() };
     if lock.is_none() {
-        ask(state, id, &Request::Drop { letters: dropped })?;
+        ask(state, id, &RetryRequest::Drop { letters: dropped })?;
         return Ok(format!("{told} of {id}: not told any more, once the recorder has looked (every 5 s)\n"));
     }
-    letters.drop_letters(&dropped, crate::wall_clock::unix_ms());
+    letters.drop_letters(&dropped, crate::unix_time::unix_ms());
     let failed = |source| AdminError::OutboxDisk { id: id.clone(), path: path.clone(), source };
     let text = serde_json::to_vec_pretty(&letters).map_err(|error| failed(error.into()))?;
     files::write_private(&path, &text).map_err(failed)?;
     Ok(format!("{told} of {id}: not told any more\n"))
 }
 
-fn names(keys: &[Key]) -> String {
+fn names(keys: &[MessageKey]) -> String {
     keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Letters), AdminError> {
+fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, RecordingMessages), AdminError> {
     let path = state.dir.join(DIR).join(format!("{id}.json"));
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdminError::NoLetters { id: id.clone(), path }),
@@ -79,19 +80,23 @@ fn read(state: &State, id: &RecordingId) -> Result<(PathBuf, Letters), AdminErro
         Ok(file) => {
             of_another_user(file.uid(), rustix::process::geteuid().as_raw())
                 .map_err(|why| AdminError::OutboxRefused { id: id.clone(), why })?;
-            let letters =
-                Letters::read(&path).map_err(|source| AdminError::Unreadable { path: path.clone(), source })?;
+            let letters = RecordingMessages::read(&path)
+                .map_err(|source| AdminError::Unreadable { path: path.clone(), source })?;
             Ok((path, letters))
         }
     }
 }
 
 /// Leaves a request for the daemon, unless one is there that it has not seen yet.
-fn ask(state: &State, id: &RecordingId, request: &Request) -> Result<(), AdminError> {
-    let path = request::path(&state.dir, id);
+fn ask(state: &StateDir, id: &RecordingId, request: &RetryRequest) -> Result<(), AdminError> {
+    let path = retry_request::path(&state.dir, id);
     if path.exists() {
         let why = "something was asked of it a moment ago; the recorder looks every 5 s".to_owned();
         return Err(AdminError::OutboxRefused { id: id.clone(), why });
     }
-    request::write(&state.dir, id, request).map_err(|source| AdminError::OutboxDisk { id: id.clone(), path, source })
+    retry_request::write(&state.dir, id, request).map_err(|source| AdminError::OutboxDisk {
+        id: id.clone(),
+        path,
+        source,
+    })
 }

@@ -1,16 +1,22 @@
 //! Rows as lines of text: aligned, cut to nothing, each on one line. Pure.
 
-use std::time::Duration;
+use serde::Serialize;
 
-use super::rows::Row;
+use crate::admin::cells::NONE;
 use crate::telemetry::redact;
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// What stands where there is nothing to say.
-pub const NONE: &str = "-";
 /// Instead of a table without rows.
 pub const NOTHING: &str = "nothing\n";
+
+/// One line of a list.
+pub trait Row: Serialize {
+    const HEADER: &'static [&'static str];
+
+    /// As many as the header has; an empty one where there is nothing to say.
+    fn cells(&self) -> Vec<String>;
+}
 
 /// A header line and a line for each row, every column as wide as its widest cell.
 #[must_use]
@@ -48,25 +54,9 @@ fn clean(cell: &str) -> String {
     if clean.is_empty() { NONE.to_owned() } else { clean }
 }
 
-/// A duration in its two largest units, the second left out where it is zero: `2d 4h`, `3m 12s`, `5h`, `0s`.
-#[must_use]
-pub fn words(duration: Duration) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let seconds = duration.as_secs();
-    let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
-    let (unit, name) = UNITS[largest];
-    match UNITS.get(largest + 1) {
-        Some((next, next_name)) if seconds % unit >= *next => {
-            format!("{}{name} {}{next_name}", seconds / unit, seconds % unit / next)
-        }
-        _ => format!("{}{name}", seconds / unit),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Serialize;
 
     #[derive(Serialize)]
     struct Pair(String, String);
@@ -98,23 +88,5 @@ mod tests {
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("one\\ntwo\\u{1b}[31m\n"), "{text}");
         assert!(!text.contains("abcdef0123"), "{text}");
-    }
-
-    #[test]
-    fn durations_have_two_units_at_most() {
-        for (seconds, expected) in [
-            (0, "0s"),
-            (59, "59s"),
-            (60, "1m"),
-            (192, "3m 12s"),
-            (3_600, "1h"),
-            (3_659, "1h"),
-            (3_660, "1h 1m"),
-            (187_200, "2d 4h"),
-            (86_400 + 59 * 60, "1d"),
-        ] {
-            assert_eq!(words(Duration::from_secs(seconds)), expected);
-        }
-        assert_eq!(words(Duration::from_millis(999)), "0s");
     }
 }

@@ -1,57 +1,27 @@
 //! Picture and sound of one meeting → one timestamped stream into ffmpeg.
 //!
-//! In the order the media walks: [`browser`] paints on a [`display`] and plays into an [`audio_server`]; [`screen`] and
-//! [`sound`] take both from there, stamped by one [`clock`], through the one bounded queue of [`stream`] into the
-//! [`encoder`]. [`rig`] opens and closes them all, in order. [`watch`] sees what a recording is like meanwhile. [`leftovers`] removes what
-//! a killed daemon's rigs have left, by what [`owner`] wrote.
+//! ```text
+//!  browser: Chrome in the meeting ──paints on──▶ video: Xvfb display ─▶ grabber ─▶ frame pool ─┐
+//!      │                                                                                       ├─▶ encoder: stream
+//!      └──────────plays into──▶ audio: PulseAudio sink ─▶ recorder ─▶ a/v sync ────────────────┘   (one bounded queue)
+//!                                                                                                      │ Matroska
+//!                                  file of the part  or  rtmp: relay ─▶ far end  ◀── encoder: ffmpeg ◀─┘
+//! ```
+//!
+//! In: a [`rig::RigSpec`]. Out: a file or a broadcast, what was seen and heard meanwhile ([`quality`]), and why it ended
+//! ([`rig_failure`]). [`rig`] opens the components in order and closes them in reverse. [`rig_directory`] and [`process_tag`]
+//! say on disk and in each process whose a rig is, so that [`cleanup`] can remove it after a daemon that was killed.
+//! Nothing here knows of journals, NATS or the outbox; time-stamps are all of one monotonic clock.
 
-pub mod alarm;
-pub mod attendance;
-pub mod audio_server;
+pub mod audio;
 pub mod browser;
-pub mod call_sync;
-pub mod certificate;
-pub mod clock;
-pub mod damage;
-pub mod display;
+pub mod cleanup;
+pub mod component_error;
 pub mod encoder;
-pub mod encoder_options;
-pub mod error_page;
-pub mod family;
-pub mod leftovers;
-pub mod losses;
-pub mod matroska;
-pub mod owner;
-pub mod pace;
-pub mod page;
-pub mod picture;
-pub mod pool;
-pub mod pulse;
-pub mod relay;
+pub mod process_tag;
+pub mod quality;
 pub mod rig;
+pub mod rig_directory;
+pub mod rig_failure;
 pub mod rtmp;
-pub mod rtmp_command;
-pub mod sandbox;
-pub mod screen;
-pub mod screenshot;
-pub mod silence;
-pub mod sound;
-pub mod stream;
-pub mod trust;
-pub mod watch;
-pub mod window;
-
-/// A part of the rig failed; the text is for the operator and, as the cause, for the user.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{part}: {why}")]
-pub struct PartError {
-    /// `Xvfb`, `PulseAudio`, `Chrome`, `ffmpeg`, `picture`, `sound`.
-    pub part: &'static str,
-    pub why: String,
-}
-
-impl PartError {
-    pub fn new(part: &'static str, why: impl std::fmt::Display) -> Self {
-        Self { part, why: why.to_string() }
-    }
-}
+pub mod video;

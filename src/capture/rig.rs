@@ -10,25 +10,25 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::PartError;
-use super::audio_server::{AudioServer, SAMPLE_RATE};
-use super::browser::Browser;
-use super::call_sync::CallOffset;
-use super::clock::Corrections;
-use super::display::Display;
-use super::encoder::Encoder;
-use super::encoder_options::{CaptureOptions, Target};
-pub use super::error_page::Meaning;
-use super::matroska::Tracks;
-use super::owner::{self, Claim};
-use super::pace::Pace;
-pub use super::page::Break;
-use super::screen::Screen;
-use super::screenshot;
-use super::sound::{self, Sound};
-use super::stream::{self, Counters};
-use super::watch::{PictureReport, SoundReport};
-use super::window;
+use crate::capture::audio::av_sync::SyncCorrections;
+use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
+use crate::capture::audio::recorder::{self, AudioRecorder};
+use crate::capture::browser::call_sync::CallOffset;
+use crate::capture::browser::chrome::Chrome;
+use crate::capture::browser::error_page::ErrorPageMeaning;
+use crate::capture::browser::window;
+use crate::capture::component_error::ComponentError;
+use crate::capture::encoder::arguments::{CaptureOptions, EncoderTarget};
+use crate::capture::encoder::ffmpeg::Encoder;
+use crate::capture::encoder::matroska::Tracks;
+use crate::capture::encoder::stream::{self, CaptureCounters};
+use crate::capture::quality::{AudioStats, VideoStats};
+use crate::capture::rig_directory::{self, RigDirectory};
+use crate::capture::rig_failure::RigFailure;
+use crate::capture::video::display::Display;
+use crate::capture::video::grabber::Grabber;
+use crate::capture::video::pacer::FramePacing;
+use crate::capture::video::screenshot;
 use crate::config::{ChromeConfig, FfmpegOptions};
 
 /// The longest from the meeting being on to the first encoded frame; a broadcast's far end must answer within it.
@@ -45,11 +45,11 @@ const FINISH_LIMIT: Duration = Duration::from_secs(30);
 pub struct RigSpec {
     /// The meeting page, token included: a secret.
     pub url: String,
-    pub target: Target,
+    pub target: EncoderTarget,
     pub ffmpeg: FfmpegOptions,
     pub chrome: ChromeConfig,
     pub sandbox: bool,
-    /// The database of the certificates that Chrome trusts besides its own: [`super::trust::database`].
+    /// The database of the certificates that Chrome trusts besides its own: [`crate::capture::browser::trusted_roots::database`].
     pub trusted: Option<PathBuf>,
     /// Pixels, unless `pre_input` says otherwise.
     pub size: (u32, u32),
@@ -58,7 +58,7 @@ pub struct RigSpec {
     pub silence_warning: Option<Duration>,
     /// Where a picture of the page is kept when it fails.
     pub screenshot: PathBuf,
-    /// Who may remove what is left of the rig if the daemon is killed: [`super::owner::name`].
+    /// Who may remove what is left of the rig if the daemon is killed: [`crate::capture::rig_directory::name`].
     pub owner: String,
 }
 
@@ -73,27 +73,27 @@ pub enum OpenError {
     Failed(String),
 }
 
-impl From<Break> for OpenError {
-    fn from(Break { cause, page }: Break) -> Self {
+impl From<RigFailure> for OpenError {
+    fn from(RigFailure { cause, page }: RigFailure) -> Self {
         match page {
-            Some(Meaning::Ended) => Self::Over(cause),
-            Some(Meaning::Unrecordable) => Self::Unrecordable(cause),
-            Some(Meaning::Unclear) | None => Self::Failed(cause),
+            Some(ErrorPageMeaning::Ended) => Self::Over(cause),
+            Some(ErrorPageMeaning::Unrecordable) => Self::Unrecordable(cause),
+            Some(ErrorPageMeaning::Unclear) | None => Self::Failed(cause),
         }
     }
 }
 
 /// What a rig did in its life, and what it saw and heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct CaptureReport {
     /// From the first frame to the last.
     pub duration: Duration,
     pub frames_sent: u64,
     pub frames_dropped: u64,
     pub frames_late: u64,
-    pub picture: PictureReport,
-    pub sound: SoundReport,
-    pub corrections: Corrections,
+    pub picture: VideoStats,
+    pub sound: AudioStats,
+    pub corrections: SyncCorrections,
     #[serde(default)]
     pub call_offset: CallOffset,
     /// Captures, one after the other, that the recording is made of.
@@ -114,7 +114,7 @@ pub trait Rig: Sized + Send + 'static {
     fn open(spec: Self::Spec, cancel: CancellationToken) -> impl Future<Output = Result<Self, OpenError>> + Send;
 
     /// Resolves when a part has failed or the meeting has ended. Cancel-safe.
-    fn broken(&mut self) -> impl Future<Output = Break> + Send;
+    fn broken(&mut self) -> impl Future<Output = RigFailure> + Send;
 
     /// For how long now the recording has been both silent (nothing above -60 dBFS) and still (no frame with new
     /// content). 0 while it is not both, and before its first frame.
@@ -122,7 +122,7 @@ pub trait Rig: Sized + Send + 'static {
 
     /// Ends the capture and has the encoder write its end; it is reaped when this returns. What was done is known
     /// even where the encoder did not end well.
-    fn finish(&mut self) -> impl Future<Output = (Summary, Result<(), String>)> + Send;
+    fn finish(&mut self) -> impl Future<Output = (CaptureReport, Result<(), String>)> + Send;
 
     /// Closes everything, in reverse order.
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -134,25 +134,25 @@ pub struct LiveRig {
     spec_size: (u32, u32),
     screenshot: PathBuf,
     display: Option<Display>,
-    audio: Option<AudioServer>,
-    browser: Option<Browser>,
+    audio: Option<PulseAudio>,
+    browser: Option<Chrome>,
     encoder: Option<Encoder>,
-    sound: Option<Sound>,
-    capture: Option<Capture>,
-    failed: (mpsc::UnboundedSender<PartError>, mpsc::UnboundedReceiver<PartError>),
+    sound: Option<AudioRecorder>,
+    capture: Option<RunningCapture>,
+    failed: (mpsc::UnboundedSender<ComponentError>, mpsc::UnboundedReceiver<ComponentError>),
     /// Known before the screenshot is taken, which may be interrupted.
-    found: Option<Break>,
-    claim: Claim,
+    found: Option<RigFailure>,
+    claim: RigDirectory,
     /// Last: where the rig is dropped instead of closed, it goes after those who write into it.
     dir: TempDir,
 }
 
 /// What flows into ffmpeg, besides the sound.
 #[derive(Debug)]
-struct Capture {
-    screen: Screen,
+struct RunningCapture {
+    screen: Grabber,
     writer: std::thread::JoinHandle<()>,
-    counters: std::sync::Arc<Counters>,
+    counters: std::sync::Arc<CaptureCounters>,
     started: Instant,
 }
 
@@ -164,10 +164,10 @@ impl Rig for LiveRig {
         let size = capture.size.unwrap_or(spec.size);
         // A short path: it holds sockets, whose paths may have 107 bytes. Only this user may enter.
         let dir = tempfile::Builder::new()
-            .prefix(&owner::prefix(&spec.owner))
+            .prefix(&rig_directory::prefix(&spec.owner))
             .tempdir()
             .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
-        let claim = Claim::stake(dir.path(), &spec.owner)
+        let claim = RigDirectory::claim(dir.path(), &spec.owner)
             .await
             .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
         let mut rig = Self {
@@ -199,7 +199,7 @@ impl Rig for LiveRig {
         }
     }
 
-    async fn broken(&mut self) -> Break {
+    async fn broken(&mut self) -> RigFailure {
         if let Some(found) = &self.found {
             return found.clone();
         }
@@ -213,15 +213,15 @@ impl Rig for LiveRig {
     }
 
     fn idle(&self) -> Duration {
-        let Some(Capture { counters, started, .. }) = &self.capture else { return Duration::ZERO };
+        let Some(RunningCapture { counters, started, .. }) = &self.capture else { return Duration::ZERO };
         let still = counters.picture().still_for(started.elapsed());
         still.min(counters.sound().silent_for())
     }
 
-    async fn finish(&mut self) -> (Summary, Result<(), String>) {
-        let mut summary = Summary::default();
+    async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
+        let mut summary = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (summary, Err("there is no encoder".to_owned())) };
-        if let Some(Capture { screen, writer, counters, started }) = self.capture.take() {
+        if let Some(RunningCapture { screen, writer, counters, started }) = self.capture.take() {
             let duration = started.elapsed();
             let sound = self.sound.take();
             let sound = async move {
@@ -289,22 +289,22 @@ impl Rig for LiveRig {
 
 /// Does something that waits for the X server's answers, on a thread that may wait.
 async fn on_display<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PartError> + Send + 'static,
-) -> Result<T, PartError> {
+    work: impl FnOnce() -> Result<T, ComponentError> + Send + 'static,
+) -> Result<T, ComponentError> {
     // What it starts and says is the recording's.
     let span = tracing::Span::current();
     let work = move || span.in_scope(work);
     match tokio::time::timeout(DISPLAY_LIMIT, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => Err(PartError::new("Xvfb", error)),
-        Err(_) => Err(PartError::new("Xvfb", format!("does not answer within {} s", DISPLAY_LIMIT.as_secs()))),
+        Ok(Err(error)) => Err(ComponentError::new("Xvfb", error)),
+        Err(_) => Err(ComponentError::new("Xvfb", format!("does not answer within {} s", DISPLAY_LIMIT.as_secs()))),
     }
 }
 
 /// What has been done in this time.
-fn summed_up(counters: &Counters, duration: Duration) -> Summary {
+fn summed_up(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Summary {
+    CaptureReport {
         duration,
         frames_sent: get(&counters.frames_sent),
         frames_dropped: get(&counters.frames_dropped),
@@ -322,23 +322,23 @@ fn summed_up(counters: &Counters, duration: Duration) -> Summary {
 impl LiveRig {
     /// What has been done so far, while it goes on.
     #[must_use]
-    pub fn so_far(&self) -> Summary {
+    pub fn so_far(&self) -> CaptureReport {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
         let capture = self.capture.as_ref();
         let summary = capture.map(|capture| summed_up(&capture.counters, capture.started.elapsed()));
-        Summary { bytes, call_offset: self.call_offset(), ..summary.unwrap_or_default() }
+        CaptureReport { bytes, call_offset: self.call_offset(), ..summary.unwrap_or_default() }
     }
 
     fn call_offset(&self) -> CallOffset {
-        self.browser.as_ref().map(Browser::call_offset).unwrap_or_default()
+        self.browser.as_ref().map(Chrome::call_offset).unwrap_or_default()
     }
 
-    async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), Break> {
-        let cause = |error: PartError| Break::of(error);
+    async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), RigFailure> {
+        let cause = |error: ComponentError| RigFailure::of(error);
         let begun = Instant::now();
         let (width, height) = self.spec_size;
         let (display, audio) =
-            tokio::join!(Display::start(self.dir.path(), width, height, spec.dpi), AudioServer::start(self.dir.path()));
+            tokio::join!(Display::start(self.dir.path(), width, height, spec.dpi), PulseAudio::start(self.dir.path()));
         // Both are kept before either error is looked at, so that both are closed in good order.
         let (display, audio) =
             (display.map(|display| self.display.insert(display)), audio.map(|audio| self.audio.insert(audio)));
@@ -350,19 +350,20 @@ impl LiveRig {
         let pointed = address.clone();
         on_display(move || window::rest_pointer(&pointed)).await.map_err(cause)?;
 
-        let report = |failed: &mpsc::UnboundedSender<PartError>| {
+        let report = |failed: &mpsc::UnboundedSender<ComponentError>| {
             let failed = failed.clone();
             move |error| {
                 // Nobody listens any more once the rig is gone.
                 let _ = failed.send(error);
             }
         };
-        self.sound = Some(Sound::start(audio.address(), spec.silence_warning, report(&self.failed.0)).map_err(cause)?);
+        self.sound =
+            Some(AudioRecorder::start(audio.address(), spec.silence_warning, report(&self.failed.0)).map_err(cause)?);
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
         let browser =
-            Browser::start(&spec.chrome, self.spec_size, &env, spec.sandbox, spec.trusted.as_deref(), self.dir.path())
+            Chrome::start(&spec.chrome, self.spec_size, &env, spec.sandbox, spec.trusted.as_deref(), self.dir.path())
                 .await
                 .map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
@@ -379,20 +380,25 @@ impl LiveRig {
             .await
             .map_err(cause)?;
         let first_frame = self.encoder.insert(encoder).first_frame();
-        let tracks =
-            Tracks { width, height, framerate: capture.framerate, sample_rate: SAMPLE_RATE, channels: sound::CHANNELS };
+        let tracks = Tracks {
+            width,
+            height,
+            framerate: capture.framerate,
+            sample_rate: SAMPLE_RATE,
+            channels: recorder::CHANNELS,
+        };
         let (sender, counters, writer) = stream::start(stdin, tracks).map_err(cause)?;
         let pace = match spec.target {
-            Target::File(_) => Pace::Changes { framerate: capture.framerate },
-            Target::Rtmp(_) => Pace::Constant { framerate: capture.framerate },
+            EncoderTarget::File(_) => FramePacing::Changes { framerate: capture.framerate },
+            EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: capture.framerate },
         };
         let started = Instant::now();
         if let Some(sound) = &self.sound {
             sound.feed(started, sender.clone());
         }
         let (size, ended) = (self.spec_size, report(&self.failed.0));
-        let screen = on_display(move || Screen::start(&address, size, pace, started, sender, ended)).await;
-        self.capture = Some(Capture { screen: screen.map_err(cause)?, writer, counters, started });
+        let screen = on_display(move || Grabber::start(&address, size, pace, started, sender, ended)).await;
+        self.capture = Some(RunningCapture { screen: screen.map_err(cause)?, writer, counters, started });
         tokio::select! {
             () = first_frame => {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
@@ -400,13 +406,13 @@ impl LiveRig {
             }
             found = self.broken() => Err(found),
             () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
-                Err(Break::of(format_args!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs())))
+                Err(RigFailure::of(format_args!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs())))
             }
         }
     }
 
     /// Waits for whichever part fails first.
-    async fn part_failed(&mut self) -> Break {
+    async fn part_failed(&mut self) -> RigFailure {
         /// A part that is not there does not fail.
         async fn of<T, F: Future>(part: Option<T>, ended: impl FnOnce(T) -> F) -> F::Output {
             match part {
@@ -416,14 +422,14 @@ impl LiveRig {
         }
         tokio::select! {
             biased;
-            found = of(self.browser.as_mut(), Browser::ended) => found,
+            found = of(self.browser.as_mut(), Chrome::ended) => found,
             ended = of(self.encoder.as_mut(), Encoder::ended) => match ended {
-                Ok(()) => Break::of("ffmpeg: ended before it was asked to"),
-                Err(error) => Break::of(error),
+                Ok(()) => RigFailure::of("ffmpeg: ended before it was asked to"),
+                Err(error) => RigFailure::of(error),
             },
-            error = of(self.display.as_mut(), Display::ended) => Break::of(error),
-            error = of(self.audio.as_mut(), AudioServer::ended) => Break::of(error),
-            Some(error) = self.failed.1.recv() => Break::of(error),
+            error = of(self.display.as_mut(), Display::ended) => RigFailure::of(error),
+            error = of(self.audio.as_mut(), PulseAudio::ended) => RigFailure::of(error),
+            Some(error) = self.failed.1.recv() => RigFailure::of(error),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::reader::{Field, Section};
-use super::{ChromeConfig, ChromeFlag};
+use crate::config::reader::{Field, Section};
+use crate::config::{ChromeConfig, ChromeFlag};
 
 pub(super) fn read(root: &Section<'_>) -> ChromeConfig {
     let section = root.section("chrome_settings");

@@ -1,8 +1,8 @@
 //! The section `ffmpeg_settings`. The defaults are the reference's, word by word: operators copy and change them.
 //! A profile is what this program adds: ready-made options for the MP4, in front of the operator's own.
 
-use super::reader::{Section, split};
-use super::{FfmpegConfig, FfmpegOptions, Profile};
+use crate::config::reader::{Section, split};
+use crate::config::{FfmpegConfig, FfmpegOptions, Profile};
 
 /// Options before and after `-i` as they are written in the file.
 struct Written {

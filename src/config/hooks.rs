@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::{Field, Section};
+use crate::config::reader::{Field, Section};
 
 /// The default of the reference's recorder.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -19,7 +19,7 @@ const SCRIPT_ALLOWED: &str = "the path of a script, or `http-request URL`, is re
 
 /// When hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub enum HookStage {
     /// The raw file is in its place.
     PostRecording,
     /// A job was taken.
@@ -28,7 +28,7 @@ pub enum Stage {
     PostTranscoding,
 }
 
-impl Stage {
+impl HookStage {
     pub const ALL: [Self; 3] = [Self::PostRecording, Self::PreTranscoding, Self::PostTranscoding];
 
     /// As it is written in the file and on the command line.
@@ -49,13 +49,13 @@ impl Stage {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for HookStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl std::str::FromStr for Stage {
+impl std::str::FromStr for HookStage {
     type Err = String;
 
     /// # Errors
@@ -80,20 +80,20 @@ pub struct HooksConfig {
 
 impl HooksConfig {
     #[must_use]
-    pub fn stage(&self, stage: Stage) -> &StageConfig {
+    pub fn stage(&self, stage: HookStage) -> &StageConfig {
         match stage {
-            Stage::PostRecording => &self.post_recording,
-            Stage::PreTranscoding => &self.pre_transcoding,
-            Stage::PostTranscoding => &self.post_transcoding,
+            HookStage::PostRecording => &self.post_recording,
+            HookStage::PreTranscoding => &self.pre_transcoding,
+            HookStage::PostTranscoding => &self.post_transcoding,
         }
     }
 
     /// What of it must never be seen in a log.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
-        let steps = Stage::ALL.into_iter().flat_map(|stage| &self.stage(stage).steps);
+        let steps = HookStage::ALL.into_iter().flat_map(|stage| &self.stage(stage).steps);
         steps.flat_map(|step| match step {
-            Step::HttpRequest { url } => url.secrets(),
-            Step::Script { .. } => Vec::new(),
+            HookStep::HttpRequest { url } => url.secrets(),
+            HookStep::Script { .. } => Vec::new(),
         })
     }
 }
@@ -106,7 +106,7 @@ pub struct StageConfig {
     /// The longest that a step may take; never zero.
     pub timeout: Duration,
     /// In this order; none: the stage does nothing.
-    pub steps: Vec<Step>,
+    pub steps: Vec<HookStep>,
 }
 
 impl Default for StageConfig {
@@ -117,7 +117,7 @@ impl Default for StageConfig {
 
 /// One step of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum HookStep {
     Script {
         /// The program and its arguments; never empty.
         command: Vec<String>,
@@ -180,19 +180,19 @@ impl fmt::Debug for HookUrl {
 
 pub(super) fn read(root: &Section<'_>) -> HooksConfig {
     let section = root.section("hooks");
-    let stage = |stage: Stage| {
+    let stage = |stage: HookStage| {
         section.field(stage.as_str()).map_or_else(StageConfig::default, |field| read_stage(&section, stage, &field))
     };
     HooksConfig {
-        post_recording: stage(Stage::PostRecording),
-        pre_transcoding: stage(Stage::PreTranscoding),
-        post_transcoding: stage(Stage::PostTranscoding),
+        post_recording: stage(HookStage::PostRecording),
+        pre_transcoding: stage(HookStage::PreTranscoding),
+        post_transcoding: stage(HookStage::PostTranscoding),
         ca_file: None,
     }
 }
 
 /// Either a section with `scripts`, or the older form: a list of scripts, each of which was started for every event.
-fn read_stage(hooks: &Section<'_>, stage: Stage, field: &Field<'_>) -> StageConfig {
+fn read_stage(hooks: &Section<'_>, stage: HookStage, field: &Field<'_>) -> StageConfig {
     if let Some(items) = field.items() {
         let steps = items.iter().filter_map(|item| step(item, true)).collect();
         return StageConfig { steps, ..StageConfig::default() };
@@ -216,11 +216,11 @@ fn read_stage(hooks: &Section<'_>, stage: Stage, field: &Field<'_>) -> StageConf
 }
 
 /// `None`: a problem was noted.
-fn step(field: &Field<'_>, one_shot: bool) -> Option<Step> {
+fn step(field: &Field<'_>, one_shot: bool) -> Option<HookStep> {
     let text = field.text("the path of a script")?;
     if let Some(url) = text.strip_prefix(HTTP_REQUEST).filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
         return match HookUrl::parse(url.trim()) {
-            Ok(url) => Some(Step::HttpRequest { url }),
+            Ok(url) => Some(HookStep::HttpRequest { url }),
             Err(why) => {
                 field.problem(format!("{why}; `http-request https://host/path` is allowed"));
                 None
@@ -233,7 +233,7 @@ fn step(field: &Field<'_>, one_shot: bool) -> Option<Step> {
             "no command: {SCRIPT_ALLOWED}; arguments may follow, and every ' and \" needs its partner"
         ));
     }
-    command.map(|command| Step::Script { command, one_shot })
+    command.map(|command| HookStep::Script { command, one_shot })
 }
 
 #[cfg(test)]

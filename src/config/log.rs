@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::Section;
-use super::{LogConfig, LogFormat, LogLevel};
+use crate::config::reader::Section;
+use crate::config::{LogConfig, LogFormat, LogLevel};
 
 const LEVELS: [(&str, LogLevel); 8] = [
     ("info", LogLevel::Info),

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::protocol::ids::RecorderId;
 
-pub use hooks::{HookUrl, HooksConfig, Stage, StageConfig, Step};
+pub use hooks::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};

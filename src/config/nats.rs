@@ -2,8 +2,8 @@
 //!
 //! A URL of NATS may hold a password or a token, so no problem repeats one.
 
-use super::NatsConfig;
-use super::reader::Section;
+use crate::config::NatsConfig;
+use crate::config::reader::Section;
 
 const URLS_ALLOWED: &str = "a list of at least one URL is required, like nats://127.0.0.1:4222";
 

@@ -8,9 +8,9 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::keys;
-use super::problem::{Problem, Warning};
-use super::tree::{Entry, Node, Value};
+use crate::config::keys;
+use crate::config::problem::{Problem, Warning};
+use crate::config::tree::{Entry, Node, Value};
 
 /// What the reference's sample has in place of the operator's own values.
 const PLACEHOLDERS: [&str; 3] = ["PLUG_N_MEET_SERVER_DOMAIN", "PLUG_N_MEET_API_KEY", "PLUG_N_MEET_SECRET"];

@@ -3,8 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::reader::{Field, Section, shown};
-use super::{Mode, RecorderConfig, Reserve};
+use crate::config::reader::{Field, Section, shown};
+use crate::config::{Mode, RecorderConfig, Reserve};
 use crate::protocol::ids::RecorderId;
 
 const MODES: [(&str, Mode); 3] =

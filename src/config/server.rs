@@ -2,9 +2,9 @@
 //!
 //! The key, the secret and anything before an `@` in a URL never appear in a problem's text.
 
-use super::ServerConfig;
-use super::reader::{Field, Section, shown};
-use super::recorder::path;
+use crate::config::ServerConfig;
+use crate::config::reader::{Field, Section, shown};
+use crate::config::recorder::path;
 
 /// What `config_sample.yaml` has in place of the secret.
 const SAMPLE_SECRET: &str = "change-me-to-the-api-secret-of-the-server";

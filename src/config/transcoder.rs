@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::TranscoderConfig;
-use super::reader::Section;
+use crate::config::TranscoderConfig;
+use crate::config::reader::Section;
 
 /// How long a meeting may wait for its MP4 because the processors are busy with others.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);

@@ -5,7 +5,7 @@
 use serde_yaml::Spanned;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-use super::problem::Problem;
+use crate::config::problem::Problem;
 
 /// A value and where it stands.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ const WORDS: usize = 200;
 
 /// An answer as it came.
 #[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
+pub struct NoticeResponse<'a> {
     pub status: u16,
     /// `Content-Type`, empty where there is none.
     pub content_type: &'a str,
@@ -27,7 +27,7 @@ pub struct Response<'a> {
 
 /// What became of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum NoticeAnswer {
     Taken,
     /// plugNmeet itself does not take the notice as things stand.
     Refused(Refusal),
@@ -39,12 +39,12 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub why: String,
-    pub concerns: Concerns,
+    pub concerns: RefusalScope,
 }
 
 /// What a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concerns {
+pub enum RefusalScope {
     /// Key or signature: every notice of this node.
     Node,
     /// The room: every notice of its recordings.
@@ -55,39 +55,39 @@ pub enum Concerns {
 
 /// What an answer means.
 #[must_use]
-pub fn read(response: Response<'_>) -> Answer {
+pub fn read(response: NoticeResponse<'_>) -> NoticeAnswer {
     let status = response.status;
     if matches!(status, 200 | 401 | 404)
         && let Some(why) = stranger(response)
     {
-        return Answer::Again(format!(
+        return NoticeAnswer::Again(format!(
             "the answer {status} is not plugNmeet's own: {why}; does plugNmeet run behind the proxy, and is plugNmeet_info.host its address?"
         ));
     }
-    let refused = |concerns, why| Answer::Refused(Refusal { why, concerns });
+    let refused = |concerns, why| NoticeAnswer::Refused(Refusal { why, concerns });
     match status {
         200 => match undecodable(response.body) {
-            Some(words) => refused(Concerns::Notice, format!("plugNmeet cannot read the notice ({words})")),
-            None => Answer::Taken,
+            Some(words) => refused(RefusalScope::Notice, format!("plugNmeet cannot read the notice ({words})")),
+            None => NoticeAnswer::Taken,
         },
-        404 => refused(Concerns::Room, "plugNmeet knows no such room (404)".to_owned()),
+        404 => refused(RefusalScope::Room, "plugNmeet knows no such room (404)".to_owned()),
         401 => refused(
-            Concerns::Node,
+            RefusalScope::Node,
             format!(
                 "plugNmeet refuses this recorder (401: {}): check plugNmeet_info.api_key and api_secret",
                 words(&common_response(response.body).unwrap_or_default())
             ),
         ),
-        300..=399 => Answer::Again(format!(
+        300..=399 => NoticeAnswer::Again(format!(
             "the server sends recorders elsewhere ({status}): set plugNmeet_info.host to where it really is"
         )),
-        500 => Answer::Again("the server answered 500, as plugNmeet does while its database is away".to_owned()),
-        status => Answer::Again(format!("the server answered {status}")),
+        500 => NoticeAnswer::Again("the server answered 500, as plugNmeet does while its database is away".to_owned()),
+        status => NoticeAnswer::Again(format!("the server answered {status}")),
     }
 }
 
 /// Why the answer is not plugNmeet's, if that can be told.
-fn stranger(Response { status, content_type, body, cut }: Response<'_>) -> Option<String> {
+fn stranger(NoticeResponse { status, content_type, body, cut }: NoticeResponse<'_>) -> Option<String> {
     if cut {
         return Some(format!("it has more than {} KiB", BODY_LIMIT / 1024));
     }
@@ -134,12 +134,12 @@ fn words(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn answered(status: u16, content_type: &str, body: &[u8]) -> Answer {
-        read(Response { status, content_type, body, cut: false })
+    fn answered(status: u16, content_type: &str, body: &[u8]) -> NoticeAnswer {
+        read(NoticeResponse { status, content_type, body, cut: false })
     }
 
-    fn concerns(answer: &Answer) -> Option<Concerns> {
-        if let Answer::Refused(refusal) = answer { Some(refusal.concerns) } else { None }
+    fn concerns(answer: &NoticeAnswer) -> Option<RefusalScope> {
+        if let NoticeAnswer::Refused(refusal) = answer { Some(refusal.concerns) } else { None }
     }
 
     const PAGE: &[u8] = b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>nginx</body></html>";
@@ -147,25 +147,28 @@ mod tests {
     #[test]
     fn plugnmeets_own_words_are_known() {
         let no = CommonResponse { msg: "invalid signature".into(), ..CommonResponse::default() }.encode_to_vec();
-        assert_eq!(answered(200, "text/plain; charset=utf-8", b"OK"), Answer::Taken);
+        assert_eq!(answered(200, "text/plain; charset=utf-8", b"OK"), NoticeAnswer::Taken);
         // What a later version may say.
         for body in [&b""[..], b"done", b"{\"status\":true}", b"\x08\x01\x12\x07success"] {
-            assert_eq!(answered(200, "", body), Answer::Taken, "{body:?}");
+            assert_eq!(answered(200, "", body), NoticeAnswer::Taken, "{body:?}");
         }
         let unknown = answered(404, "text/plain; charset=utf-8", b"Not Found");
-        assert_eq!(concerns(&unknown), Some(Concerns::Room));
+        assert_eq!(concerns(&unknown), Some(RefusalScope::Room));
         let key = answered(401, "application/protobuf", &no);
-        assert_eq!(concerns(&key), Some(Concerns::Node));
-        assert!(matches!(&key, Answer::Refused(why) if why.why.contains("invalid signature")), "{key:?}");
+        assert_eq!(concerns(&key), Some(RefusalScope::Node));
+        assert!(matches!(&key, NoticeAnswer::Refused(why) if why.why.contains("invalid signature")), "{key:?}");
         let undecodable = answered(200, "application/json", b"{\"status\":false,\"msg\":\"proto: cannot parse\"}");
-        assert_eq!(concerns(&undecodable), Some(Concerns::Notice));
+        assert_eq!(concerns(&undecodable), Some(RefusalScope::Notice));
     }
 
     #[test]
     fn a_strangers_word_changes_nothing_whatever_its_status() {
         for status in [200, 401, 404, 500, 502, 503] {
             for content_type in ["text/html", "text/html; charset=UTF-8", "text/plain", ""] {
-                assert!(matches!(answered(status, content_type, PAGE), Answer::Again(_)), "{status} {content_type}");
+                assert!(
+                    matches!(answered(status, content_type, PAGE), NoticeAnswer::Again(_)),
+                    "{status} {content_type}"
+                );
             }
         }
         for (status, content_type, body) in [
@@ -185,19 +188,19 @@ mod tests {
             (429, "text/plain", b"slow down"),
         ] {
             let answer = answered(status, content_type, body);
-            assert!(matches!(answer, Answer::Again(_)), "{status} {content_type} {body:?}: {answer:?}");
+            assert!(matches!(answer, NoticeAnswer::Again(_)), "{status} {content_type} {body:?}: {answer:?}");
         }
         for status in [201, 204, 206, 301, 302, 308, 500, 504] {
-            assert!(matches!(answered(status, "text/plain", b"OK"), Answer::Again(_)), "{status}");
+            assert!(matches!(answered(status, "text/plain", b"OK"), NoticeAnswer::Again(_)), "{status}");
         }
-        let endless = Response { status: 200, content_type: "text/plain", body: &[b'x'; BODY_LIMIT], cut: true };
-        assert!(matches!(read(endless), Answer::Again(_)));
+        let endless = NoticeResponse { status: 200, content_type: "text/plain", body: &[b'x'; BODY_LIMIT], cut: true };
+        assert!(matches!(read(endless), NoticeAnswer::Again(_)));
     }
 
     #[test]
     fn the_other_sides_words_stay_on_their_line_and_short() {
         let long = CommonResponse { msg: format!("a\nb{}", "x".repeat(1000)), ..CommonResponse::default() };
-        let Answer::Refused(refusal) = answered(401, "", &long.encode_to_vec()) else { panic!() };
+        let NoticeAnswer::Refused(refusal) = answered(401, "", &long.encode_to_vec()) else { panic!() };
         assert!(refusal.why.contains("a bxx") && refusal.why.len() < 400, "{}", refusal.why);
     }
 }

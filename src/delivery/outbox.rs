@@ -7,6 +7,7 @@
 //!
 //! A disk that fails costs no delivery: the letters are in memory as well. Only a crash would lose them then.
 
+use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use super::letter::{Key, Letter, Letters, State};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
 use crate::telemetry::redact;
-use crate::wall_clock::unix_ms;
+use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox";
@@ -32,7 +32,7 @@ pub struct Outbox {
 struct Shared {
     /// `None`: in memory only.
     dir: Option<PathBuf>,
-    all: Mutex<BTreeMap<RecordingId, Letters>>,
+    all: Mutex<BTreeMap<RecordingId, RecordingMessages>>,
     /// Held while a file is written, so that files follow each other as their contents do. Not `all`: that is never held while
     /// a disk is waited for.
     writing: Mutex<()>,
@@ -51,7 +51,7 @@ impl Outbox {
         let mut all = BTreeMap::new();
         for (name, path) in files::records(&dir)? {
             let read = RecordingId::parse(&name).map_err(|error| error.to_string());
-            match read.and_then(|id| Ok((id, Letters::read(&path).map_err(|error| error.to_string())?))) {
+            match read.and_then(|id| Ok((id, RecordingMessages::read(&path).map_err(|error| error.to_string())?))) {
                 Ok((id, letters)) => drop(all.insert(id, letters)),
                 Err(why) => files::put_aside(&path, &why),
             }
@@ -65,7 +65,7 @@ impl Outbox {
         Self::with(None, BTreeMap::new())
     }
 
-    fn with(dir: Option<PathBuf>, all: BTreeMap<RecordingId, Letters>) -> Self {
+    fn with(dir: Option<PathBuf>, all: BTreeMap<RecordingId, RecordingMessages>) -> Self {
         let shared = Shared { dir, all: Mutex::new(all), writing: Mutex::default(), changed: watch::Sender::new(()) };
         Self { shared: Arc::new(shared) }
     }
@@ -78,7 +78,7 @@ impl Outbox {
 
     /// Adds those whose keys are not there yet, all in one write. Whether they are on disk when this returns: else they are in
     /// memory alone, which is logged.
-    pub async fn add(&self, id: &RecordingId, letters: Vec<Letter>) -> bool {
+    pub async fn add(&self, id: &RecordingId, letters: Vec<Message>) -> bool {
         self.change(id, move |there| {
             let mut changed = false;
             for letter in letters {
@@ -91,7 +91,7 @@ impl Outbox {
 
     /// A recording begins, or has a new result: what an earlier one with its id, or its earlier job, was told or could not be
     /// told is forgotten.
-    pub async fn forget(&self, id: &RecordingId, keys: &'static [Key]) {
+    pub async fn forget(&self, id: &RecordingId, keys: &'static [MessageKey]) {
         self.change(id, move |there| {
             let before = there.letters.len();
             there.letters.retain(|letter| letter.is_waiting() || !keys.contains(&letter.key));
@@ -101,14 +101,14 @@ impl Outbox {
     }
 
     /// It is over for this letter.
-    pub async fn settle(&self, id: &RecordingId, key: Key, state: State) {
+    pub async fn settle(&self, id: &RecordingId, key: MessageKey, state: MessageState) {
         self.change(id, move |there| there.get_mut(key).is_some_and(|letter| letter.settle(state))).await;
     }
 
     /// This very letter was taken; one that has come into its place meanwhile was not.
-    pub async fn delivered(&self, id: &RecordingId, tried: &Letter) {
+    pub async fn delivered(&self, id: &RecordingId, tried: &Message) {
         let (key, body) = (tried.key, tried.body.clone());
-        let state = State::Delivered { at: unix_ms() };
+        let state = MessageState::Delivered { at: unix_ms() };
         self.change(id, move |there| {
             there.get_mut(key).is_some_and(|letter| letter.body == body && letter.settle(state))
         })
@@ -116,18 +116,18 @@ impl Outbox {
     }
 
     /// There was no answer of the other side's; the next try comes after `wait`.
-    pub async fn note_failure(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
-        self.note(id, key, State::Waiting, scrubbed(&why), wait).await;
+    pub async fn note_failure(&self, id: &RecordingId, key: MessageKey, why: String, wait: Duration) {
+        self.note(id, key, MessageState::Waiting, scrubbed(&why), wait).await;
     }
 
     /// The other side does not take it as things stand; the next try comes after `wait`.
-    pub async fn note_refusal(&self, id: &RecordingId, key: Key, why: String, wait: Duration) {
+    pub async fn note_refusal(&self, id: &RecordingId, key: MessageKey, why: String, wait: Duration) {
         let why = scrubbed(&why);
-        self.note(id, key, State::Refused { at: unix_ms(), why: why.clone() }, why, wait).await;
+        self.note(id, key, MessageState::Refused { at: unix_ms(), why: why.clone() }, why, wait).await;
     }
 
     /// `why` and what the state says were scrubbed: they may quote the other side.
-    async fn note(&self, id: &RecordingId, key: Key, state: State, why: String, wait: Duration) {
+    async fn note(&self, id: &RecordingId, key: MessageKey, state: MessageState, why: String, wait: Duration) {
         self.change(id, move |there| {
             there.get_mut(key).filter(|letter| letter.is_open()).is_some_and(|letter| {
                 letter.state = state;
@@ -141,22 +141,22 @@ impl Outbox {
     }
 
     /// An operator does not want these told any more; those of them that were still to be told.
-    pub async fn drop_letters(&self, id: &RecordingId, keys: Vec<Key>) -> Vec<Letter> {
+    pub async fn drop_letters(&self, id: &RecordingId, keys: Vec<MessageKey>) -> Vec<Message> {
         let open = self.letters(id).into_iter().filter(|letter| letter.is_open() && keys.contains(&letter.key));
-        let dropped: Vec<Letter> = open.collect();
+        let dropped: Vec<Message> = open.collect();
         self.change(id, move |there| there.drop_letters(&keys, unix_ms())).await;
         dropped
     }
 
     /// The letters of a recording, in order.
     #[must_use]
-    pub fn letters(&self, id: &RecordingId) -> Vec<Letter> {
+    pub fn letters(&self, id: &RecordingId) -> Vec<Message> {
         self.shared.lock().get(id).map(|there| there.letters.clone()).unwrap_or_default()
     }
 
     /// The state of one letter; `None` where it was never added.
     #[must_use]
-    pub fn state(&self, id: &RecordingId, key: Key) -> Option<State> {
+    pub fn state(&self, id: &RecordingId, key: MessageKey) -> Option<MessageState> {
         let all = self.shared.lock();
         all.get(id)?.letters.iter().find(|letter| letter.key == key).map(|letter| letter.state.clone())
     }
@@ -165,12 +165,12 @@ impl Outbox {
     #[must_use]
     pub fn open_recordings(&self) -> Vec<RecordingId> {
         let all = self.shared.lock();
-        all.iter().filter(|(_, there)| there.letters.iter().any(Letter::is_open)).map(|(id, _)| id.clone()).collect()
+        all.iter().filter(|(_, there)| there.letters.iter().any(Message::is_open)).map(|(id, _)| id.clone()).collect()
     }
 
     /// The letters of a recording that are still to be told, in order, without what comes too late.
     #[must_use]
-    pub fn to_tell(&self, id: &RecordingId) -> Vec<Letter> {
+    pub fn to_tell(&self, id: &RecordingId) -> Vec<Message> {
         let all = self.shared.lock();
         let Some(there) = all.get(id) else { return Vec::new() };
         let open = there.letters.iter().filter(|letter| letter.is_open() && !there.comes_too_late(letter));
@@ -194,7 +194,11 @@ impl Outbox {
     }
 
     /// Changes one recording's letters, in memory and then on disk. A failure of the disk is logged; false then.
-    async fn change(&self, id: &RecordingId, change: impl FnOnce(&mut Letters) -> bool + Send + 'static) -> bool {
+    async fn change(
+        &self,
+        id: &RecordingId,
+        change: impl FnOnce(&mut RecordingMessages) -> bool + Send + 'static,
+    ) -> bool {
         let (shared, owned) = (Arc::clone(&self.shared), id.clone());
         let written = files::on_disk(move || {
             let _writing = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,9 +219,9 @@ impl Outbox {
     }
 
     /// Resolves when the other side has had its say on a letter. Cancel-safe.
-    pub async fn settled(&self, id: &RecordingId, key: Key) {
+    pub async fn settled(&self, id: &RecordingId, key: MessageKey) {
         let mut changed = self.shared.changed.subscribe();
-        while self.state(id, key) == Some(State::Waiting) {
+        while self.state(id, key) == Some(MessageState::Waiting) {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -234,7 +238,7 @@ impl Shared {
     fn change(
         &self,
         id: &RecordingId,
-        change: impl FnOnce(&mut Letters) -> bool,
+        change: impl FnOnce(&mut RecordingMessages) -> bool,
     ) -> std::io::Result<(bool, Option<Vec<u8>>)> {
         let mut all = self.lock();
         let there = all.entry(id.clone()).or_default();
@@ -246,8 +250,8 @@ impl Shared {
         Ok((changed, Some(serde_json::to_vec_pretty(there)?)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RecordingId, Letters>> {
-        // Letters are whole at every point where a panic could be.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RecordingId, RecordingMessages>> {
+        // RecordingMessages are whole at every point where a panic could be.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -260,18 +264,18 @@ mod tests {
         RecordingId::parse(text).unwrap()
     }
 
-    fn letter(key: Key, body: &str) -> Letter {
-        Letter::new(key, format!("about {body}"), body.into())
+    fn letter(key: MessageKey, body: &str) -> Message {
+        Message::new(key, format!("about {body}"), body.into())
     }
 
     #[tokio::test]
     async fn what_is_added_survives_and_a_key_is_there_once() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
-        outbox.add(&id("a"), vec![letter(Key::Started, "1"), letter(Key::Ended, "2")]).await;
-        outbox.add(&id("a"), vec![letter(Key::Ended, "other"), letter(Key::Job, "3")]).await;
-        outbox.settle(&id("a"), Key::Started, State::Delivered { at: unix_ms() }).await;
-        outbox.note_failure(&id("a"), Key::Ended, "refused".into(), Duration::from_secs(1)).await;
+        outbox.add(&id("a"), vec![letter(MessageKey::Started, "1"), letter(MessageKey::Ended, "2")]).await;
+        outbox.add(&id("a"), vec![letter(MessageKey::Ended, "other"), letter(MessageKey::Job, "3")]).await;
+        outbox.settle(&id("a"), MessageKey::Started, MessageState::Delivered { at: unix_ms() }).await;
+        outbox.note_failure(&id("a"), MessageKey::Ended, "refused".into(), Duration::from_secs(1)).await;
         let again = Outbox::open(dir.path()).unwrap();
         assert_eq!(again.letters(&id("a")), outbox.letters(&id("a")));
         let letters = again.letters(&id("a"));
@@ -279,7 +283,7 @@ mod tests {
         assert!(!letters[0].is_waiting() && letters[1].is_waiting());
         assert_eq!((letters[1].failures, letters[1].last_error.as_deref()), (1, Some("refused")));
         // The start was told: a second telling of it changes nothing, even after a restart.
-        again.add(&id("a"), vec![letter(Key::Started, "again")]).await;
+        again.add(&id("a"), vec![letter(MessageKey::Started, "again")]).await;
         assert_eq!(again.letters(&id("a")).len(), 3);
         assert_eq!(again.open_recordings(), [id("a")]);
     }
@@ -290,15 +294,15 @@ mod tests {
         let outbox = Outbox::open(dir.path()).unwrap();
         let old = unix_ms() - 2 * 24 * 3600 * 1000;
         for (name, at) in [("old", old), ("new", unix_ms())] {
-            outbox.add(&id(name), vec![letter(Key::Ended, "x")]).await;
-            outbox.settle(&id(name), Key::Ended, State::Delivered { at }).await;
+            outbox.add(&id(name), vec![letter(MessageKey::Ended, "x")]).await;
+            outbox.settle(&id(name), MessageKey::Ended, MessageState::Delivered { at }).await;
         }
-        outbox.add(&id("waits"), vec![letter(Key::Ended, "x")]).await;
+        outbox.add(&id("waits"), vec![letter(MessageKey::Ended, "x")]).await;
         outbox.sweep().await;
         let names = || files::records(&dir.path().join(DIR)).unwrap().into_iter().map(|(name, _)| name);
         assert_eq!(names().collect::<Vec<_>>(), ["new", "waits"]);
-        outbox.forget(&id("new"), &[Key::Ended]).await;
-        outbox.forget(&id("waits"), &[Key::Ended]).await;
+        outbox.forget(&id("new"), &[MessageKey::Ended]).await;
+        outbox.forget(&id("waits"), &[MessageKey::Ended]).await;
         assert_eq!(names().collect::<Vec<_>>(), ["waits"]);
     }
 
@@ -313,7 +317,7 @@ mod tests {
         assert!(outbox.open_recordings().is_empty());
         assert!(box_dir.join("a.json.unreadable").exists() && !box_dir.join(".b.jsonXYZ").exists());
         std::fs::remove_dir_all(&box_dir).unwrap();
-        assert!(!outbox.add(&id("c"), vec![letter(Key::Ended, "x")]).await);
+        assert!(!outbox.add(&id("c"), vec![letter(MessageKey::Ended, "x")]).await);
         assert_eq!(outbox.open_recordings(), [id("c")]);
     }
 }

@@ -1,4 +1,4 @@
-//! What this node takes on: the policy alone, pure and without synchronization of its own (see [`super::permits`]).
+//! What this node takes on: the policy alone, pure and without synchronization of its own (see [`crate::fleet::slots`]).
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::protocol::messages::StatusCode;
 use crate::protocol::request::Kind;
 
 /// One task of a kind per room (PROTOCOL 3): `room_table_id` and kind.
-pub type Task = (i64, Kind);
+pub type SlotKey = (i64, Kind);
 
 /// Why a task was not taken on; its text is what the user is shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,7 @@ impl Refusal {
 pub struct Admission {
     max_limit: usize,
     draining: bool,
-    tasks: HashMap<Task, RecordingId>,
+    tasks: HashMap<SlotKey, RecordingId>,
 }
 
 impl Admission {
@@ -156,7 +156,7 @@ mod tests {
         #[test]
         fn never_too_many_never_two_of_a_kind_freed_exactly_once(limit in 0..5usize, steps in steps()) {
             let mut admission = Admission::new(limit);
-            let mut held: HashSet<Task> = HashSet::new();
+            let mut held: HashSet<SlotKey> = HashSet::new();
             let mut drained = false;
             for step in steps {
                 match step {

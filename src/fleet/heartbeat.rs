@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::nats::{Bucket, Nats, NatsError};
 use crate::protocol::announcement::{Field, cpu_score};
 use crate::protocol::ids::RecorderId;
-use crate::wall_clock::unix_ms;
+use crate::unix_time::unix_ms;
 
 /// At least every 3 s (PROTOCOL 2).
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub struct Heartbeat {
 
 /// What the bucket holds of this node, as far as is known.
 #[derive(Debug)]
-struct Registered {
+struct Registration {
     at: Instant,
     /// [`Nats::connects`] at that time.
     connects: u64,
@@ -60,7 +60,7 @@ impl Heartbeat {
     /// Announces this node until cancelled, through outages; then takes it back.
     pub async fn run(mut self, cancel: CancellationToken) {
         let Some(bucket) = self.nats.bucket(&cancel).await else { return };
-        let mut registered: Option<Registered> = None;
+        let mut registered: Option<Registration> = None;
         let mut announced_before = false;
         let mut outage = false;
         let mut ticks = tokio::time::interval(PING_INTERVAL);
@@ -100,7 +100,7 @@ impl Heartbeat {
     }
 
     /// Writes all five fields.
-    async fn register(&mut self, bucket: &Bucket) -> Result<Registered, NatsError> {
+    async fn register(&mut self, bucket: &Bucket) -> Result<Registration, NatsError> {
         // Before the writes: a reconnect between them makes the next ping a registration.
         let connects = self.nats.connects();
         let progress = *self.progress.borrow_and_update();
@@ -116,11 +116,11 @@ impl Heartbeat {
             };
             revision = bucket.put(&field.key(&self.recorder), value).await?;
         }
-        Ok(Registered { at: Instant::now(), connects, revision, score, progress })
+        Ok(Registration { at: Instant::now(), connects, revision, score, progress })
     }
 
     /// Writes the ping, and what else has changed.
-    async fn ping(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {
+    async fn ping(&mut self, bucket: &Bucket, mut registered: Registration) -> Result<Registration, NatsError> {
         if registered.connects != self.nats.connects() || registered.at.elapsed() >= REGISTER_INTERVAL {
             return self.register(bucket).await;
         }
@@ -143,7 +143,11 @@ impl Heartbeat {
         if *self.takes_on.borrow() { unix_ms().to_string() } else { "0".to_owned() }
     }
 
-    async fn tell_progress(&mut self, bucket: &Bucket, mut registered: Registered) -> Result<Registered, NatsError> {
+    async fn tell_progress(
+        &mut self,
+        bucket: &Bucket,
+        mut registered: Registration,
+    ) -> Result<Registration, NatsError> {
         let progress = *self.progress.borrow_and_update();
         if progress != registered.progress {
             let key = Field::CurrentProgress.key(&self.recorder);

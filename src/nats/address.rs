@@ -9,7 +9,7 @@ use crate::config::{NatsConfig, ServerConfig};
 use crate::protocol::ids::RecorderId;
 use crate::protocol::token::nats_token;
 
-use super::connect::ConnectError;
+use crate::nats::connect_error::ConnectError;
 
 /// Every server of the cluster, without user info.
 #[derive(Clone, Debug)]

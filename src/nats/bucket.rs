@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backoff::{Backoff, Reminder};
+use crate::retry::Backoff;
+use crate::telemetry::log_throttle::LogThrottle;
 
-use super::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
+use crate::nats::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
 /// A value that is not stored by then is stale.
 const PUT_DEADLINE: Duration = Duration::from_secs(3);
@@ -86,7 +87,7 @@ where
     F: Future<Output = Result<T, Absent>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
-    let mut reminder = Reminder::default();
+    let mut reminder = LogThrottle::default();
     loop {
         let asked = tokio::select! {
             asked = tokio::time::timeout(2 * ANSWER_DEADLINE, ask()) => asked,

@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::backoff::{Backoff, Reminder};
 use crate::config::{NatsConfig, ServerConfig};
 use crate::protocol::ids::RecorderId;
-use crate::tls::ca_file::CaFileError;
+use crate::retry::Backoff;
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::tls::roots;
 
-use super::address::{self, Addresses, Credentials};
-use super::{ANSWER_DEADLINE, Link, Nats};
+use crate::nats::address::{self, Addresses, Credentials};
+use crate::nats::connect_error::ConnectError;
+use crate::nats::{ANSWER_DEADLINE, Link, Nats};
 
 /// Between two rounds over all servers before the first connect.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -36,18 +37,6 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const REFUSED: &str = "NATS refused the token: check plugNmeet_info.api_key/api_secret and that the clocks agree (a token is \
                        valid for 5 min), or the plugNmeet server, which answers for NATS, does not run";
 
-/// Why there is no connection. Being unreachable is no reason: that is waited out.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("cancelled before NATS was reached")]
-    Cancelled,
-    /// Named by its place, since it may hold a password.
-    #[error("nats_info.nats_urls: entry {at} is no NATS URL: {why}")]
-    Url { at: usize, why: String },
-    #[error(transparent)]
-    CaFile(#[from] CaFileError),
-}
-
 impl Nats {
     /// Tries until connected, saying why not at growing intervals. From then on the connection is kept up for ever: it is
     /// made again over all servers whenever it is lost, also after the server has refused a token.
@@ -65,7 +54,7 @@ impl Nats {
         let credentials = Arc::new(credentials);
         let tls = server.ca_file.as_deref().map(|path| roots::client_config(Some(path))).transpose()?;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut reminder = Reminder::default();
+        let mut reminder = LogThrottle::default();
         loop {
             let mut options = options(&addresses, &credentials, recorder);
             if let Some(tls) = &tls {
@@ -174,18 +163,18 @@ fn advice(kind: ConnectErrorKind) -> &'static str {
 /// Turns the client's events into log lines.
 struct EventLog {
     addresses: Addresses,
-    state: Mutex<State>,
+    state: Mutex<ConnectionLogState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionLogState {
     /// The first connect is told by whoever asked for it.
     connected_before: bool,
     /// Since when there is none, where there was one.
     lost: Option<Instant>,
-    away: Reminder,
-    refused: Reminder,
-    slow: Reminder,
+    away: LogThrottle,
+    refused: LogThrottle,
+    slow: LogThrottle,
 }
 
 impl EventLog {

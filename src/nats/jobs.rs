@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backoff::{Backoff, Reminder};
+use crate::retry::Backoff;
+use crate::telemetry::log_throttle::LogThrottle;
 
-use super::bucket::{Absent, until_there};
-use super::{ANSWER_DEADLINE, CONSUMER, Nats, NatsError, no_answer};
+use crate::nats::bucket::{Absent, until_there};
+use crate::nats::{ANSWER_DEADLINE, CONSUMER, Nats, NatsError, no_answer};
 
 /// How long one request for a job stands; then the next is made.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
@@ -150,7 +151,7 @@ impl Nats {
         })
         .await?;
         let max_deliver = max_deliver.into_inner().flatten();
-        Some(Jobs { nats: self.clone(), away: Reminder::default(), max_deliver })
+        Some(Jobs { nats: self.clone(), away: LogThrottle::default(), max_deliver })
     }
 }
 
@@ -179,7 +180,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct Jobs {
     nats: Nats,
-    away: Reminder,
+    away: LogThrottle,
     max_deliver: Option<u64>,
 }
 

@@ -9,6 +9,7 @@
 mod address;
 mod bucket;
 mod connect;
+mod connect_error;
 mod jobs;
 mod requests;
 
@@ -20,7 +21,7 @@ use async_nats::jetstream::{self, context::PublishErrorKind, message::PublishMes
 use bytes::Bytes;
 
 pub use bucket::Bucket;
-pub use connect::ConnectError;
+pub use connect_error::ConnectError;
 pub use jobs::{JobMessage, Jobs, Queue};
 pub use requests::{RequestMessage, Requests};
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt as _;
 
-use super::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
+use crate::nats::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
 /// The messages on the channel, through outages; each node gets every one.
 #[derive(Debug)]

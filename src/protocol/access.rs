@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ids::AccessToken;
-use super::jwt;
+use crate::protocol::ids::AccessToken;
+use crate::protocol::jwt;
 
 /// How long a token is good for where it does not say (the server's default `token_validity`).
 const VALIDITY: Duration = Duration::from_secs(600);

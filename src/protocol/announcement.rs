@@ -1,6 +1,6 @@
 //! What a recorder announces of itself in the bucket, and how the server reads it (PROTOCOL 2).
 
-use super::ids::RecorderId;
+use crate::protocol::ids::RecorderId;
 
 /// The keys of one recorder: `recorder_<id>-FIELD_<n>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

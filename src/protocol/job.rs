@@ -4,11 +4,11 @@ use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 
-use super::ids::{InvalidName, RecorderId, RecordingId, RoomId, RoomSid};
-use super::messages::{
+use crate::protocol::ids::{InvalidName, RecorderId, RecordingId, RoomId, RoomSid};
+use crate::protocol::messages::{
     TranscodingTask, TranscodingTaskMergeRecordings, TranscodingTaskPostRecording, transcoding_task,
 };
-use super::request::RecordingInfo;
+use crate::protocol::request::RecordingInfo;
 
 /// A job that can be acted upon.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use super::signature::hmac_sha256;
+use crate::protocol::signature::hmac_sha256;
 
 /// A token of these claims.
 #[must_use]

@@ -1,8 +1,8 @@
 //! What the server is told (PROTOCOL 5).
 
-use super::ids::RecorderId;
-use super::messages::{RecorderToPlugNmeet, RecordingTasks};
-use super::request::{Kind, RecordingInfo};
+use crate::protocol::ids::RecorderId;
+use crate::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
+use crate::protocol::request::{Kind, RecordingInfo};
 
 /// What a recorder calls itself in `from`.
 const RECORDER: &str = "recorder";
@@ -16,12 +16,12 @@ pub struct Notice {
     pub info: RecordingInfo,
     /// The node that recorded, whichever node tells; of a merge the `merged-recording` that its job names.
     pub recorder_id: RecorderId,
-    pub event: Event,
+    pub event: NoticeEvent,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum NoticeEvent {
     /// Media really flows.
     Started(Kind),
     /// A fault's cause goes into `msg`.
@@ -41,7 +41,7 @@ pub enum Event {
     Finished(Outcome),
 }
 
-impl Event {
+impl NoticeEvent {
     /// The task number that stands for this event.
     #[must_use]
     pub fn task(&self) -> RecordingTasks {
@@ -61,8 +61,8 @@ impl Notice {
     #[must_use]
     pub fn to_message(&self) -> RecorderToPlugNmeet {
         let outcome = match &self.event {
-            Event::Ended(_, outcome) | Event::Finished(outcome) => outcome.clone(),
-            Event::Started(_) | Event::Proceeded { .. } => Ok(()),
+            NoticeEvent::Ended(_, outcome) | NoticeEvent::Finished(outcome) => outcome.clone(),
+            NoticeEvent::Started(_) | NoticeEvent::Proceeded { .. } => Ok(()),
         };
         let mut message = RecorderToPlugNmeet {
             from: RECORDER.to_owned(),
@@ -76,7 +76,7 @@ impl Notice {
             recorder_id: self.recorder_id.to_string(),
             ..RecorderToPlugNmeet::default()
         };
-        if let Event::Proceeded { file_path, file_size, variant, note } = &self.event {
+        if let NoticeEvent::Proceeded { file_path, file_size, variant, note } = &self.event {
             message.file_path.clone_from(file_path);
             message.file_size = megabytes(*file_size);
             message.recording_variant = Some(*variant);

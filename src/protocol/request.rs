@@ -4,9 +4,9 @@
 
 use prost::Message;
 
-use super::access::RoomAccess;
-use super::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
-use super::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
+use crate::protocol::access::RoomAccess;
+use crate::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
+use crate::protocol::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
 
 /// What the server calls itself in `from`.
 const SERVER: &str = "plugnmeet";

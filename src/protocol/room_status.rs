@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::messages::TokenStatus;
+use crate::protocol::messages::TokenStatus;
 
 /// What is known of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ids::RecorderId;
-use super::jwt;
+use crate::protocol::ids::RecorderId;
+use crate::protocol::jwt;
 
 /// How long a token is good for (PROTOCOL 1).
 pub const LIFETIME: Duration = Duration::from_secs(5 * 60);

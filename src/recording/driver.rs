@@ -1,6 +1,7 @@
 //! Owns one recording or broadcast: turns what happens into events for its [`Session`] and carries out the effects, each
 //! noted in the journal before or behind it as "The on-disk protocol" (ARCHITECTURE) says.
 
+use crate::recording::secrets::secrets_of;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,21 +10,24 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::interruption::{Question, interrupted};
-use super::journal::{Entry, Stage, Stop};
-use super::opening::Opening;
-use super::publish::Publisher;
-use super::raw_file::RawFile;
-use super::room::RoomClient;
-use super::service::{self, Plan};
-use super::session::{Effect, Event, Interruption, Left, Limits, Mend, OpenFailure, Session, State};
-use super::summary::{self, Summaries, Summary, Times};
 use crate::capture::rig::Rig;
-use crate::delivery::courier::{Courier, Message};
-use crate::fleet::permits::Permit;
+use crate::delivery::dispatcher::{Delivery, Dispatcher};
+use crate::fleet::slots::Slot;
 use crate::protocol::ids::{AccessToken, RecorderId};
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::{RecordingInfo, Start};
+use crate::recording::interruption::{RoomQuestion, interrupted};
+use crate::recording::job_handoff::JobHandoff;
+use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
+use crate::recording::opening::Opening;
+use crate::recording::raw_file::RawFile;
+use crate::recording::rig_factory::RigFactory;
+use crate::recording::room_client::RoomClient;
+use crate::recording::session::{
+    Effect, InterruptedRecording, Interruption, OpenFailure, Resuming, Session, SessionEvent, SessionLimits,
+    SessionState,
+};
+use crate::recording::summary::{self, RecordingSummary, SummaryStore, Times};
 use crate::telemetry::redact;
 
 /// How often the session is told that time has passed.
@@ -31,41 +35,41 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What every recording needs of the rest of the program.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct RecordingContext {
     pub recorder: RecorderId,
-    pub courier: Courier,
-    pub publisher: Publisher,
-    pub summaries: Summaries,
+    pub dispatcher: Dispatcher,
+    pub handoff: JobHandoff,
+    pub summaries: SummaryStore,
     /// Lets it into its room again.
     pub room: RoomClient,
-    pub limits: Limits,
+    pub limits: SessionLimits,
 }
 
 /// One recording or broadcast that was taken on, by this run of the program or an earlier one.
-pub struct Task<R: Rig> {
+pub struct RecordingTask<R: Rig> {
     pub start: Start,
     /// Makes its rigs.
-    pub plan: Arc<dyn Plan<R>>,
+    pub plan: Arc<dyn RigFactory<R>>,
     /// `None` for a broadcast.
     pub raw: Option<RawFile>,
-    pub entry: Entry,
+    pub entry: RecordingEntry,
     /// `None`: it begins.
-    pub left: Option<Left>,
+    pub left: Option<InterruptedRecording>,
     /// Its place in the node, given back when its last rig is closed. `None`: it needs none.
-    pub permit: Option<Permit>,
+    pub slot: Option<Slot>,
     /// Asks for the end: the server (`None`), or the program with its reason.
     pub stops: mpsc::Receiver<Option<String>>,
 }
 
 /// What a piece of work ends in.
-struct Done<R> {
-    event: Event,
+struct WorkResult<R> {
+    event: SessionEvent,
     /// Given back by work that had it in hand and did not end it.
     rig: Option<R>,
 }
 
-impl<R> From<Event> for Done<R> {
-    fn from(event: Event) -> Self {
+impl<R> From<SessionEvent> for WorkResult<R> {
+    fn from(event: SessionEvent) -> Self {
         Self { event, rig: None }
     }
 }
@@ -73,17 +77,17 @@ impl<R> From<Event> for Done<R> {
 /// Carries out effects; at most one piece of work at a time.
 struct Driver<R: Rig> {
     start: Start,
-    plan: Arc<dyn Plan<R>>,
-    surroundings: Surroundings,
-    question: Question,
+    plan: Arc<dyn RigFactory<R>>,
+    context: RecordingContext,
+    question: RoomQuestion,
     raw: Option<RawFile>,
-    entry: Entry,
-    permit: Option<Permit>,
+    entry: RecordingEntry,
+    slot: Option<Slot>,
     opening: CancellationToken,
     rig: Option<R>,
-    work: Option<BoxFuture<'static, Done<R>>>,
+    work: Option<BoxFuture<'static, WorkResult<R>>>,
     /// What a break of the rig comes to is being found out.
-    inquiry: Option<BoxFuture<'static, Event>>,
+    inquiry: Option<BoxFuture<'static, SessionEvent>>,
     /// Nothing was opened yet, and the server's own token is a moment old.
     token_is_new: bool,
     /// Keeps the tokens out of the log that were signed here.
@@ -98,19 +102,19 @@ struct Driver<R: Rig> {
 }
 
 /// Runs a recording to its end.
-pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
-    let Task { start, plan, raw, entry, left, permit, mut stops } = task;
-    let (kind, limits) = (start.kind(), surroundings.limits);
+pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
+    let RecordingTask { start, plan, raw, entry, left, slot, mut stops } = task;
+    let (kind, limits) = (start.kind(), context.limits);
     let began = Instant::now();
-    let question = Question { room: surroundings.room.clone(), access: start.access.clone() };
+    let question = RoomQuestion { room: context.room.clone(), access: start.access.clone() };
     let mut driver = Driver::<R> {
         start,
         plan,
-        surroundings,
+        context,
         question,
         raw,
         entry,
-        permit,
+        slot,
         opening: CancellationToken::new(),
         rig: None,
         work: None,
@@ -130,23 +134,23 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         driver.carry_out(effect).await;
     }
     let mut tick = tokio::time::interval(TICK);
-    while session.state() != State::Ended {
+    while session.state() != SessionState::Ended {
         let before = session.state();
-        let capturing = session.state() == State::Capturing;
+        let capturing = session.state() == SessionState::Capturing;
         let idle = driver.rig.as_ref().filter(|_| capturing).map_or(Duration::ZERO, R::idle);
         let event = tokio::select! {
-            Some(reason) = stops.recv() => Event::Stop(reason),
+            Some(reason) = stops.recv() => SessionEvent::Stop(reason),
             done = done(driver.work.as_mut()) => driver.take_back(done),
             event = interrupted(driver.rig.as_mut(), &mut driver.inquiry, &driver.question), if capturing => {
                 driver.take_note(event)
             }
-            _ = tick.tick() => Event::Tick { idle },
+            _ = tick.tick() => SessionEvent::Tick { idle },
         };
         note(&event, session.has_begun());
         for effect in session.on(began.elapsed(), event) {
             driver.carry_out(effect).await;
         }
-        if let State::Mending(Mend::Waiting { until }) = session.state()
+        if let SessionState::Mending(Resuming::Waiting { until }) = session.state()
             && session.state() != before
         {
             let wait = until.saturating_sub(began.elapsed());
@@ -154,19 +158,19 @@ pub async fn run<R: Rig>(task: Task<R>, surroundings: Surroundings) {
         }
     }
     if let Some(raw) = driver.raw.as_ref().filter(|_| driver.hooks_left) {
-        publish(&driver.start.info, raw, &driver.entry, &driver.surroundings.publisher).await;
+        publish(&driver.start.info, raw, &driver.entry, &driver.context.handoff).await;
     }
 }
 
 /// The last steps of a recording with hooks: they run, its job goes into the outbox, and what is left of it here goes.
-pub(super) async fn publish(info: &RecordingInfo, raw: &RawFile, entry: &Entry, publisher: &Publisher) {
-    if publisher.publish(info, raw, entry).await {
+pub(super) async fn publish(info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry, handoff: &JobHandoff) {
+    if handoff.publish(info, raw, entry).await {
         tidy(Some(raw), entry, &entry.record().files(), true).await;
     }
 }
 
 /// Waits for the piece of work in hand.
-async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R> {
+async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, WorkResult<R>>>) -> WorkResult<R> {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
@@ -174,39 +178,41 @@ async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, Done<R>>>) -> Done<R>
 }
 
 /// What an operator reads of an event. `begun`: there is something that was captured.
-fn note(event: &Event, begun: bool) {
+fn note(event: &SessionEvent, begun: bool) {
     match event {
-        Event::Stop(None) => tracing::info!("the server asks to stop"),
-        Event::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
-        Event::Broke { cause, after: Interruption::MeetingOver } => {
+        SessionEvent::Stop(None) => tracing::info!("the server asks to stop"),
+        SessionEvent::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
+        SessionEvent::Broke { cause, after: Interruption::MeetingOver } => {
             tracing::info!(page_says = cause, "the meeting has ended");
         }
-        Event::Broke { cause, after: Interruption::Final } => tracing::error!(cause, "the recording ends here"),
-        Event::Broke { cause, after: Interruption::PageLeft } => {
+        SessionEvent::Broke { cause, after: Interruption::Final } => tracing::error!(cause, "the recording ends here"),
+        SessionEvent::Broke { cause, after: Interruption::PageLeft } => {
             tracing::warn!(page_says = cause, "the page left the meeting, which goes on; what was recorded is kept");
         }
-        Event::Broke { cause, after: Interruption::Fault } => {
+        SessionEvent::Broke { cause, after: Interruption::Fault } => {
             tracing::error!(cause, "the capture broke off; what was recorded is kept");
         }
-        Event::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
-        Event::OpenFailed(OpenFailure::Failed(cause)) if begun => {
+        SessionEvent::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
+        SessionEvent::OpenFailed(OpenFailure::Failed(cause)) if begun => {
             tracing::warn!(cause, "the meeting cannot be joined again yet; what was recorded is kept");
         }
-        Event::OpenFailed(OpenFailure::Unrecordable(cause)) if begun => {
+        SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause)) if begun => {
             tracing::error!(cause, "the meeting cannot be recorded any more; what was recorded is kept");
         }
-        Event::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Over(cause) | OpenFailure::Unrecordable(cause)) => {
+        SessionEvent::OpenFailed(
+            OpenFailure::Failed(cause) | OpenFailure::Over(cause) | OpenFailure::Unrecordable(cause),
+        ) => {
             tracing::error!(cause, "the meeting cannot be recorded");
         }
-        Event::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
-        Event::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
-        Event::Stored(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
-        Event::Opened
-        | Event::Finished(Ok(()))
-        | Event::Closed
-        | Event::Stored(Ok(()))
-        | Event::Delivered
-        | Event::Tick { .. } => {}
+        SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
+        SessionEvent::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
+        SessionEvent::Stored(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
+        SessionEvent::Opened
+        | SessionEvent::Finished(Ok(()))
+        | SessionEvent::Closed
+        | SessionEvent::Stored(Ok(()))
+        | SessionEvent::Delivered
+        | SessionEvent::Tick { .. } => {}
     }
 }
 
@@ -221,9 +227,9 @@ impl<R: Rig> Driver<R> {
             Effect::Store { cause } => self.store(cause).await,
             Effect::TellStarted => {
                 tracing::info!("started");
-                let event = notice::Event::Started(self.start.kind());
+                let event = notice::NoticeEvent::Started(self.start.kind());
                 // Whether the server has it does not matter here: the outbox sees to it.
-                drop(self.surroundings.courier.send(self.notice(event)).await);
+                drop(self.context.dispatcher.send(self.notice(event)).await);
             }
             Effect::Deliver { outcome, job } => self.deliver(outcome, job),
             Effect::GiveUp(why) => {
@@ -231,33 +237,33 @@ impl<R: Rig> Driver<R> {
                 self.work = None;
                 self.rig = None;
             }
-            Effect::FreePlace => self.permit = None,
+            Effect::FreePlace => self.slot = None,
         }
     }
 
-    fn notice(&self, event: notice::Event) -> Notice {
-        Notice { info: self.start.info.clone(), recorder_id: self.surroundings.recorder.clone(), event }
+    fn notice(&self, event: notice::NoticeEvent) -> Notice {
+        Notice { info: self.start.info.clone(), recorder_id: self.context.recorder.clone(), event }
     }
 
-    fn begin(&mut self, work: impl Future<Output = Done<R>> + Send + 'static) {
+    fn begin(&mut self, work: impl Future<Output = WorkResult<R>> + Send + 'static) {
         self.work = Some(work.boxed());
     }
 
     /// Ends the piece of work in hand; its news.
-    fn take_back(&mut self, done: Done<R>) -> Event {
+    fn take_back(&mut self, done: WorkResult<R>) -> SessionEvent {
         self.work = None;
         self.rig = done.rig;
-        if let Event::OpenFailed(OpenFailure::Over(why)) = &done.event {
+        if let SessionEvent::OpenFailed(OpenFailure::Over(why)) = &done.event {
             self.ended_by = Some(why.clone());
         }
         done.event
     }
 
     /// What is remembered of how the capture was interrupted.
-    fn take_note(&mut self, event: Event) -> Event {
+    fn take_note(&mut self, event: SessionEvent) -> SessionEvent {
         match &event {
-            Event::Broke { cause, after: Interruption::MeetingOver } => self.ended_by = Some(cause.clone()),
-            Event::Broke { cause, .. } => self.broke = Some(cause.clone()),
+            SessionEvent::Broke { cause, after: Interruption::MeetingOver } => self.ended_by = Some(cause.clone()),
+            SessionEvent::Broke { cause, .. } => self.broke = Some(cause.clone()),
             _ => {}
         }
         event
@@ -270,7 +276,7 @@ impl<R: Rig> Driver<R> {
             return (Some(token.clone()), false);
         }
         let token = self.question.room.sign(&self.start.access);
-        self.signed = token.as_ref().map(service::secrets_of).into_iter().flatten().collect();
+        self.signed = token.as_ref().map(secrets_of).into_iter().flatten().collect();
         (token, true)
     }
 
@@ -288,11 +294,12 @@ impl<R: Rig> Driver<R> {
         };
         self.begin(async move {
             let Some(token) = token else {
-                return Event::OpenFailed(OpenFailure::Failed("no access token can be signed".to_owned())).into();
+                return SessionEvent::OpenFailed(OpenFailure::Failed("no access token can be signed".to_owned()))
+                    .into();
             };
             match opening.run(&token, signed).await {
-                Ok(rig) => Done { rig: Some(rig), event: Event::Opened },
-                Err(failure) => Event::OpenFailed(failure).into(),
+                Ok(rig) => WorkResult { rig: Some(rig), event: SessionEvent::Opened },
+                Err(failure) => SessionEvent::OpenFailed(failure).into(),
             }
         });
     }
@@ -304,7 +311,7 @@ impl<R: Rig> Driver<R> {
         self.begin(async move {
             let (done, result) = rig.finish().await;
             entry.part_ended(broke.or_else(|| result.clone().err()), done).await;
-            Done { event: Event::Finished(result), rig: Some(rig) }
+            WorkResult { event: SessionEvent::Finished(result), rig: Some(rig) }
         });
     }
 
@@ -312,7 +319,7 @@ impl<R: Rig> Driver<R> {
         let Some(rig) = self.rig.take() else { return };
         self.begin(async move {
             rig.close().await;
-            Event::Closed.into()
+            SessionEvent::Closed.into()
         });
     }
 
@@ -320,31 +327,33 @@ impl<R: Rig> Driver<R> {
     async fn store(&mut self, cause: Option<String>) {
         // Whatever comes now, the meeting is not joined again.
         let reason = scrubbed(cause);
-        self.entry.update(move |record| record.stop = Some(Stop { reason })).await;
+        self.entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
         let (raw, entry) = (self.raw.clone(), self.entry.clone());
         self.begin(async move {
             let record = entry.record();
-            if record.stage == Stage::Stored {
-                return Event::Stored(Ok(())).into();
+            if record.stage == RecordingStage::Stored {
+                return SessionEvent::Stored(Ok(())).into();
             }
-            let Some(raw) = raw else { return Event::Stored(Err("a broadcast has no raw file".to_owned())).into() };
+            let Some(raw) = raw else {
+                return SessionEvent::Stored(Err("a broadcast has no raw file".to_owned())).into();
+            };
             let result = raw.store(&record.parts).await;
             if let Ok(stored) = &result {
                 let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
                 let lengths_ms = stored.lengths.iter().map(|length| length.map(millis)).collect();
                 let found = stored.found.clone();
-                let stored = move |record: &mut super::journal::Record| {
-                    record.stage = Stage::Stored;
+                let stored = move |record: &mut crate::recording::journal::RecordingRecord| {
+                    record.stage = RecordingStage::Stored;
                     record.found = found;
                     record.lengths_ms = lengths_ms;
                 };
                 entry.update(stored).await;
             }
-            Event::Stored(result.map(drop)).into()
+            SessionEvent::Stored(result.map(drop)).into()
         });
     }
 
-    /// Summary, letters, and then what is left of it here goes.
+    /// RecordingSummary, letters, and then what is left of it here goes.
     fn deliver(&mut self, outcome: Outcome, job: bool) {
         // A cause may quote a child's words, and those an address with its secret.
         let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
@@ -353,23 +362,22 @@ impl<R: Rig> Driver<R> {
         let summary = self.summary(&outcome);
         // Nothing failed, so there is nothing to look at.
         let screenshot = self.plan.screenshot(&self.start).filter(|_| outcome.is_ok() && summary.gaps.is_empty());
-        let mut letters: Vec<Message> = vec![self.notice(notice::Event::Ended(kind, outcome)).into()];
+        let mut letters: Vec<Delivery> = vec![self.notice(notice::NoticeEvent::Ended(kind, outcome)).into()];
         let raw = self.raw.clone();
-        self.hooks_left = job && self.surroundings.publisher.has_hooks();
+        self.hooks_left = job && self.context.handoff.has_hooks();
         let hooks_left = self.hooks_left;
         if let Some(raw) = raw.as_ref().filter(|_| job && !hooks_left) {
-            letters.push(Message::Job(self.surroundings.publisher.job(&self.start.info, raw)));
+            letters.push(Delivery::Job(self.context.handoff.job(&self.start.info, raw)));
         }
         let beside = raw.as_ref().filter(|_| job).and_then(RawFile::summary);
-        let (surroundings, entry, id) =
-            (self.surroundings.clone(), self.entry.clone(), self.start.info.recording_id.clone());
+        let (context, entry, id) = (self.context.clone(), self.entry.clone(), self.start.info.recording_id.clone());
         self.begin(async move {
             // Before the job: scripts are to find it.
             if let Some(beside) = beside {
                 summary.write(beside).await;
             }
-            surroundings.summaries.keep(&summary, &id).await;
-            let on_disk = surroundings.courier.send_all(letters).await;
+            context.summaries.keep(&summary, &id).await;
+            let on_disk = context.dispatcher.send_all(letters).await;
             if on_disk && hooks_left {
                 tracing::info!("the end is told; the post_recording hooks run before the job is published");
             } else if on_disk {
@@ -384,11 +392,11 @@ impl<R: Rig> Driver<R> {
                 let _ = tokio::fs::remove_file(screenshot).await;
             }
             summary.log();
-            Event::Delivered.into()
+            SessionEvent::Delivered.into()
         });
     }
 
-    fn summary(&self, outcome: &Outcome) -> Summary {
+    fn summary(&self, outcome: &Outcome) -> RecordingSummary {
         let record = self.entry.record();
         let wall = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
         // The last part may have been another run's.
@@ -398,20 +406,23 @@ impl<R: Rig> Driver<R> {
         });
         let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
         let done = summary::together(&record.parts, &record.lengths(), &record.found);
-        let (start, recorder) = (&self.start, &self.surroundings.recorder);
-        let summary = Summary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps());
-        Summary { ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()), ..summary }
+        let (start, recorder) = (&self.start, &self.context.recorder);
+        let summary = RecordingSummary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps());
+        RecordingSummary {
+            ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()),
+            ..summary
+        }
     }
 }
 
 /// The last step of a recording: its parts go, and then its record; what could not be delivered stays.
-pub(super) async fn tidy(raw: Option<&RawFile>, entry: &Entry, parts: &[String], delivered: bool) {
+pub(super) async fn tidy(raw: Option<&RawFile>, entry: &RecordingEntry, parts: &[String], delivered: bool) {
     let kept = match raw {
         Some(raw) => raw.tidy(parts, delivered).await,
         None => false,
     };
     if kept {
-        entry.update(|record| record.stage = Stage::Failed).await;
+        entry.update(|record| record.stage = RecordingStage::Failed).await;
     } else {
         entry.remove().await;
     }

@@ -13,8 +13,8 @@ use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::storage::files;
-use crate::storage::record::RecordFile;
-use crate::wall_clock::unix_ms;
+use crate::storage::journal::RecordFile;
+use crate::unix_time::unix_ms;
 
 const VERSION: u32 = 1;
 
@@ -29,7 +29,7 @@ pub fn dir_of(kind: Kind) -> &'static str {
 
 /// A file, key by key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct RecordingRecord {
     version: u32,
     room_table_id: i64,
     room_id: String,
@@ -45,24 +45,24 @@ pub struct Record {
     pub taken_at: u64,
     /// When media first flowed, Unix milliseconds.
     pub began_at: Option<u64>,
-    pub parts: Vec<Part>,
+    pub parts: Vec<RecordingPart>,
     /// The end was asked for.
-    pub stop: Option<Stop>,
-    pub stage: Stage,
+    pub stop: Option<StopRequest>,
+    pub stage: RecordingStage,
     /// How long each part lasts in the raw file that was made of them, in milliseconds; `None`: it is not in it.
     #[serde(default)]
     pub lengths_ms: Vec<Option<u64>>,
     /// What else was found of each of them then.
     #[serde(default)]
-    pub found: Vec<Option<Found>>,
+    pub found: Vec<Option<FoundMedia>>,
     /// The `post_recording` hooks have failed, and are tried again.
     #[serde(default)]
-    pub hooked: Option<Hooked>,
+    pub hooked: Option<HookResult>,
 }
 
 /// What a part holds that lies on the disk: all that is known of one with which the program died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FoundMedia {
     pub bytes: u64,
     /// Pictures; `None`: not counted, since the part's own account has them.
     pub frames: Option<u64>,
@@ -70,7 +70,7 @@ pub struct Found {
 
 /// How the hooks failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hooked {
+pub struct HookResult {
     pub failures: u32,
     pub last_error: String,
     /// Unix milliseconds.
@@ -79,7 +79,7 @@ pub struct Hooked {
 
 /// One capture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct RecordingPart {
     /// In the temporary directory, without its path; empty for a broadcast.
     pub file: String,
     /// When media flowed, Unix milliseconds. `None`: it never did, or is not noted.
@@ -88,7 +88,7 @@ pub struct Part {
     pub ended: Option<PartEnd>,
 }
 
-impl Part {
+impl RecordingPart {
     /// Until when it shows the meeting, where that is not to its end.
     #[must_use]
     pub fn meeting_until(&self) -> Option<Duration> {
@@ -103,12 +103,12 @@ pub struct PartEnd {
     pub at: u64,
     /// `None`: as it should.
     pub cause: Option<String>,
-    pub done: rig::Summary,
+    pub done: rig::CaptureReport,
 }
 
 /// Why the end was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
+pub struct StopRequest {
     /// `None`: the server wants it.
     pub reason: Option<String>,
 }
@@ -116,7 +116,7 @@ pub struct Stop {
 /// How far it is on its way to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum RecordingStage {
     /// Its parts are all there is of it.
     Parts,
     /// The raw file is whole and in its final place: parts may go.
@@ -125,7 +125,7 @@ pub enum Stage {
     Failed,
 }
 
-impl Record {
+impl RecordingRecord {
     #[must_use]
     pub fn new(start: &Start) -> Self {
         let info = &start.info;
@@ -145,7 +145,7 @@ impl Record {
             began_at: None,
             parts: Vec::new(),
             stop: None,
-            stage: Stage::Parts,
+            stage: RecordingStage::Parts,
             lengths_ms: Vec::new(),
             found: Vec::new(),
             hooked: None,
@@ -229,15 +229,15 @@ impl Journal {
     }
 
     /// Writes the record of what was taken on; on disk when this returns.
-    pub async fn begin(&self, start: &Start) -> Entry {
-        let entry = Entry::of(self.path(start.kind(), &start.info.recording_id), Record::new(start));
+    pub async fn begin(&self, start: &Start) -> RecordingEntry {
+        let entry = RecordingEntry::of(self.path(start.kind(), &start.info.recording_id), RecordingRecord::new(start));
         entry.update(|_| {}).await;
         entry
     }
 
     /// What earlier runs have left, oldest first. A record that cannot be read is put aside, with an error line.
     #[must_use]
-    pub fn left(&self, kind: Kind) -> Vec<Entry> {
+    pub fn left(&self, kind: Kind) -> Vec<RecordingEntry> {
         let dir = self.state_dir.join(dir_of(kind));
         let records = files::remove_unfinished(&dir).and_then(|()| files::records(&dir)).unwrap_or_else(|error| {
             tracing::error!(dir = %dir.display(), %error, "the records of unfinished recordings cannot be read");
@@ -245,8 +245,8 @@ impl Journal {
         });
         let mut left = Vec::new();
         for (_, path) in records {
-            match Record::read(&path) {
-                Ok(record) => left.push(Entry::of(path, record)),
+            match RecordingRecord::read(&path) {
+                Ok(record) => left.push(RecordingEntry::of(path, record)),
                 Err(why) => files::put_aside(&path, &why),
             }
         }
@@ -269,21 +269,21 @@ impl Journal {
 
 /// The record of one recording; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Entry(RecordFile<Record>);
+pub struct RecordingEntry(RecordFile<RecordingRecord>);
 
-impl Entry {
-    fn of(path: PathBuf, record: Record) -> Self {
+impl RecordingEntry {
+    fn of(path: PathBuf, record: RecordingRecord) -> Self {
         Self(RecordFile::new(path, record))
     }
 
     /// What it says now.
     #[must_use]
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> RecordingRecord {
         self.0.get()
     }
 
     /// Changes it; on disk when this returns. A failure of the disk is logged.
-    pub async fn update(&self, change: impl FnOnce(&mut Record)) {
+    pub async fn update(&self, change: impl FnOnce(&mut RecordingRecord)) {
         if let Err(error) = self.0.update(change).await {
             self.complain(&error);
         }
@@ -309,7 +309,7 @@ impl Entry {
     /// A part is about to be opened: its number, counted from 1.
     pub async fn add_part(&self, name: impl FnOnce(usize) -> String) -> usize {
         self.update(move |record| {
-            let part = Part { file: name(record.parts.len() + 1), began_at: None, ended: None };
+            let part = RecordingPart { file: name(record.parts.len() + 1), began_at: None, ended: None };
             record.parts.push(part);
         })
         .await;
@@ -329,7 +329,7 @@ impl Entry {
     }
 
     /// The latest part has ended.
-    pub async fn part_ended(&self, cause: Option<String>, done: rig::Summary) {
+    pub async fn part_ended(&self, cause: Option<String>, done: rig::CaptureReport) {
         self.update(move |record| {
             if let Some(part) = record.parts.last_mut() {
                 part.ended = Some(PartEnd { at: unix_ms(), cause, done });
@@ -351,10 +351,10 @@ pub struct Gap {
 
 /// The gaps of a recording whose parts last so long (as measured; `None`: it is not in the recording).
 #[must_use]
-pub fn gaps(parts: &[Part], lengths: &[Option<Duration>]) -> Vec<Gap> {
+pub fn gaps(parts: &[RecordingPart], lengths: &[Option<Duration>]) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut at = Duration::ZERO;
-    let mut before: Option<(&Part, Duration)> = None;
+    let mut before: Option<(&RecordingPart, Duration)> = None;
     for (part, length) in parts.iter().zip(lengths) {
         let Some(length) = length else { continue };
         if let Some((last, lasted)) = before {
@@ -399,8 +399,13 @@ mod tests {
         let entry = journal.begin(&start()).await;
         assert_eq!(entry.add_part(|n| format!("rec.1_raw.part{n}.mkv")).await, 1);
         entry.part_began().await;
-        entry.part_ended(Some("Chrome ended".into()), rig::Summary { frames_sent: 3, ..rig::Summary::default() }).await;
-        entry.clone().update(|record| record.stop = Some(Stop { reason: None })).await;
+        entry
+            .part_ended(
+                Some("Chrome ended".into()),
+                rig::CaptureReport { frames_sent: 3, ..rig::CaptureReport::default() },
+            )
+            .await;
+        entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
         let left = journal.left(Kind::Recording);
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].record(), entry.record());
@@ -448,10 +453,10 @@ mod tests {
 
     #[test]
     fn gaps_lie_between_the_parts_that_are_in_it() {
-        let part = |began_at, cause: Option<&str>| Part {
+        let part = |began_at, cause: Option<&str>| RecordingPart {
             file: "x".into(),
             began_at: Some(began_at),
-            ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), done: rig::Summary::default() }),
+            ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), done: rig::CaptureReport::default() }),
         };
         let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];
         let seconds = |n| Some(Duration::from_secs(n));

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::journal::Entry;
-use super::raw_file::RawFile;
-use super::room::RoomClient;
-use super::service::Plan;
-use super::session::OpenFailure;
 use crate::capture::rig::{OpenError, Rig};
 use crate::protocol::ids::AccessToken;
 use crate::protocol::request::Start;
 use crate::protocol::room_status::RoomStatus;
+use crate::recording::journal::RecordingEntry;
+use crate::recording::raw_file::RawFile;
+use crate::recording::rig_factory::RigFactory;
+use crate::recording::room_client::RoomClient;
+use crate::recording::session::OpenFailure;
 
 /// One opening of a rig.
 pub struct Opening<R: Rig> {
     pub start: Start,
-    pub plan: Arc<dyn Plan<R>>,
+    pub plan: Arc<dyn RigFactory<R>>,
     pub raw: Option<RawFile>,
-    pub entry: Entry,
+    pub entry: RecordingEntry,
     pub room: RoomClient,
     pub cancel: CancellationToken,
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::journal::{Found, Part};
-use super::{traces, trim};
+use crate::media::concat::{self, ConcatTarget};
+use crate::media::ffprobe::{self, ProbeError};
+use crate::media::verification::same_duration;
 use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
-use crate::storage::files::{self, Existing};
-use crate::transcode::join::{self, Target};
-use crate::transcode::media::{self, ProbeError};
-use crate::transcode::verify::same_duration;
+use crate::recording::journal::{FoundMedia, RecordingPart};
+use crate::recording::{reference_dirs, trim};
+use crate::storage::files::{self, IfExists};
 
 /// A part that cannot be read and is smaller than this (bytes) was killed before it held anything: a header, the first
 /// picture's beginning.
@@ -31,13 +31,13 @@ pub struct RawFile {
 
 /// A raw file in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoreReport {
     pub bytes: u64,
     pub duration: Duration,
     /// How long each part lasts, as measured; `None` for one that holds nothing.
     pub lengths: Vec<Option<Duration>>,
     /// What else was found of each.
-    pub found: Vec<Option<Found>>,
+    pub found: Vec<Option<FoundMedia>>,
 }
 
 impl RawFile {
@@ -60,7 +60,7 @@ impl RawFile {
     /// The same in a fleet whose reference transcoders have these directories below `main_path`.
     #[must_use]
     pub fn for_references(self, main_path: &Path, sub_paths: &[PathBuf]) -> Self {
-        Self { reference_dirs: traces::reference_dirs(main_path, sub_paths, &self.dir), ..self }
+        Self { reference_dirs: reference_dirs::reference_dirs(main_path, sub_paths, &self.dir), ..self }
     }
 
     /// The room's directories that are made for them.
@@ -71,7 +71,7 @@ impl RawFile {
 
     /// Makes them; a failure is only warned of.
     pub fn make_reference_dirs(&self) {
-        self.reference_dirs.iter().for_each(|dir| traces::make_dir(dir));
+        self.reference_dirs.iter().for_each(|dir| reference_dirs::make_dir(dir));
     }
 
     /// The name of the n-th part, counted from 1: `<recording_id>_raw.part1.mkv`.
@@ -112,7 +112,7 @@ impl RawFile {
     /// # Errors
     /// Where there is nothing that can be read as a recording, or it cannot be joined or moved: why. All parts are still
     /// there then.
-    pub async fn store(&self, parts: &[Part]) -> Result<Stored, String> {
+    pub async fn store(&self, parts: &[RecordingPart]) -> Result<StoreReport, String> {
         let stored = self.put_in_place(parts).await?;
         let this = self.clone();
         // Before anybody can be told of a job. That they are there is not worth the recording.
@@ -120,7 +120,7 @@ impl RawFile {
         Ok(stored)
     }
 
-    async fn put_in_place(&self, parts: &[Part]) -> Result<Stored, String> {
+    async fn put_in_place(&self, parts: &[RecordingPart]) -> Result<StoreReport, String> {
         let to = self.dir.join(self.name.as_str());
         let mut why = "there is no raw file: nothing was captured".to_owned();
         let (mut lengths, mut found, mut readable) = (Vec::new(), Vec::new(), Vec::new());
@@ -147,14 +147,14 @@ impl RawFile {
         }
         let expected: Duration = lengths.iter().flatten().sum();
         if let Some(stored) = in_place(&to, (!moved).then_some(expected), &lengths).await? {
-            return Ok(Stored { found: if moved { stored.found } else { found }, ..stored });
+            return Ok(StoreReport { found: if moved { stored.found } else { found }, ..stored });
         }
         let whole = match &readable[..] {
             [] => return Err(why),
             [part] => part.clone(),
             several => {
                 let whole = self.joined();
-                let joined = join::join(several, Target::raw(&whole), &CancellationToken::new())
+                let joined = concat::concat(several, ConcatTarget::raw(&whole), &CancellationToken::new())
                     .await
                     .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
                 // As they are in the whole.
@@ -165,7 +165,7 @@ impl RawFile {
                 whole
             }
         };
-        let placed = files::place(&whole, &to, Existing::Refuse)
+        let placed = files::place(&whole, &to, IfExists::Refuse)
             .await
             .map_err(|error| format!("the raw file cannot be put into its place: {error}"))?;
         let bytes = tokio::fs::metadata(&to).await.map_err(|error| error.to_string())?.len();
@@ -174,23 +174,23 @@ impl RawFile {
             placed = placed.as_str(),
             "raw file in place"
         );
-        Ok(Stored { bytes, duration: expected, lengths, found })
+        Ok(StoreReport { bytes, duration: expected, lengths, found })
     }
 
     /// How long a part lasts and what is in it, or why it holds nothing. `count`: its pictures too, for which all of it is read.
-    async fn look(&self, part: &Path, count: bool) -> Result<(Duration, Found), String> {
+    async fn look(&self, part: &Path, count: bool) -> Result<(Duration, FoundMedia), String> {
         let bytes = match tokio::fs::metadata(part).await {
             Ok(metadata) if metadata.len() == 0 => return Err("the raw file is empty".to_owned()),
             Ok(metadata) => metadata.len(),
             Err(error) => return Err(format!("there is no raw file: {error}")),
         };
         let unusable = |error: ProbeError| format!("the raw file is unusable: {error}");
-        let media = media::verify_raw(part).await.map_err(unusable)?;
+        let media = ffprobe::verify_raw(part).await.map_err(unusable)?;
         let mut frames = None;
         if count {
-            frames = media::measure(part).await.map_err(unusable)?.video().and_then(|stream| stream.packets);
+            frames = ffprobe::measure(part).await.map_err(unusable)?.video().and_then(|stream| stream.packets);
         }
-        Ok((media.duration, Found { bytes, frames }))
+        Ok((media.duration, FoundMedia { bytes, frames }))
     }
 
     /// Removes the parts with these names: they are in the whole (`delivered`), or hold nothing. What may be of use is kept
@@ -203,7 +203,7 @@ impl RawFile {
             let Ok(metadata) = tokio::fs::metadata(&path).await else { continue };
             // What was joined can be joined again.
             let goes = *name == joined || metadata.len() == 0 || {
-                match media::verify_raw(&path).await {
+                match ffprobe::verify_raw(&path).await {
                     Ok(_) => delivered,
                     Err(ProbeError::Empty(_)) => true,
                     Err(_) => metadata.len() < NOTHING,
@@ -230,9 +230,9 @@ async fn in_place(
     to: &Path,
     expected: Option<Duration>,
     lengths: &[Option<Duration>],
-) -> Result<Option<Stored>, String> {
+) -> Result<Option<StoreReport>, String> {
     let Ok(metadata) = tokio::fs::metadata(to).await else { return Ok(None) };
-    let there = media::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
+    let there = ffprobe::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
     let lengths = match expected {
         None => vec![Some(there.duration)],
         Some(expected) if same_duration(there.duration, expected) => lengths.to_vec(),
@@ -245,7 +245,12 @@ async fn in_place(
         }
     };
     let bytes = metadata.len();
-    Ok(Some(Stored { bytes, duration: there.duration, lengths, found: vec![Some(Found { bytes, frames: None })] }))
+    Ok(Some(StoreReport {
+        bytes,
+        duration: there.duration,
+        lengths,
+        found: vec![Some(FoundMedia { bytes, frames: None })],
+    }))
 }
 
 /// A job may be read by a process with another working directory.

@@ -57,7 +57,7 @@ const WAITS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(2), Duration::
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SessionEvent {
     /// The rig is open and media flows.
     Opened,
     /// The rig could not be opened and is closed again.
@@ -107,7 +107,7 @@ pub enum OpenFailure {
 pub enum Effect {
     /// Of the next part.
     OpenRig,
-    /// Ends in [`Event::OpenFailed`].
+    /// Ends in [`SessionEvent::OpenFailed`].
     CancelOpening,
     FinishEncoder,
     CloseRig,
@@ -129,20 +129,20 @@ pub enum Effect {
 
 /// Where in its life a recording is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SessionState {
     Starting {
         cancelled: bool,
     },
     Capturing,
     /// A part broke; the next one is on its way.
-    Mending(Mend),
-    Stopping(Step),
+    Mending(Resuming),
+    Stopping(StopStep),
     Ended,
 }
 
 /// How far the mending is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mend {
+pub enum Resuming {
     Finishing,
     Closing,
     Waiting { until: Duration },
@@ -151,7 +151,7 @@ pub enum Mend {
 
 /// What is left to do once the end was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum StopStep {
     Finishing,
     Closing,
     Storing,
@@ -160,7 +160,7 @@ pub enum Step {
 
 /// What ends a recording that nobody stops; `None`: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct SessionLimits {
     /// From its first frame on.
     pub max_duration: Option<Duration>,
     /// Of neither sound nor movement.
@@ -169,7 +169,7 @@ pub struct Limits {
 
 /// What an earlier run of the program has left of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum InterruptedRecording {
     /// It was not stopped: it goes on.
     Running,
     /// It was stopped, for this reason if not by the server.
@@ -180,8 +180,8 @@ pub enum Left {
 #[derive(Clone, Debug)]
 pub struct Session {
     kind: Kind,
-    limits: Limits,
-    state: State,
+    limits: SessionLimits,
+    state: SessionState,
     /// When the current state began.
     since: Duration,
     /// When media first flowed.
@@ -199,93 +199,93 @@ pub struct Session {
 impl Session {
     /// A session at its start, and what to do first.
     #[must_use]
-    pub fn begin(kind: Kind, limits: Limits, now: Duration) -> (Self, Vec<Effect>) {
-        (Self::at(kind, limits, State::Starting { cancelled: false }, now), vec![Effect::OpenRig])
+    pub fn begin(kind: Kind, limits: SessionLimits, now: Duration) -> (Self, Vec<Effect>) {
+        (Self::at(kind, limits, SessionState::Starting { cancelled: false }, now), vec![Effect::OpenRig])
     }
 
     /// A recording that an earlier run of the program has left behind, and what to do first.
     #[must_use]
-    pub fn recover(left: Left, limits: Limits, now: Duration) -> (Self, Vec<Effect>) {
+    pub fn recover(left: InterruptedRecording, limits: SessionLimits, now: Duration) -> (Self, Vec<Effect>) {
         match left {
-            Left::Running => {
-                let opening = State::Mending(Mend::Opening { cancelled: false });
+            InterruptedRecording::Running => {
+                let opening = SessionState::Mending(Resuming::Opening { cancelled: false });
                 let fault = Some(RESTARTED.to_owned());
                 (Self { fault, ..Self::at(Kind::Recording, limits, opening, now) }, vec![Effect::OpenRig])
             }
-            Left::Stopped(cause) => {
-                let storing = State::Stopping(Step::Storing);
+            InterruptedRecording::Stopped(cause) => {
+                let storing = SessionState::Stopping(StopStep::Storing);
                 let session = Self { cause: cause.clone(), ..Self::at(Kind::Recording, limits, storing, now) };
                 (session, vec![Effect::Store { cause }])
             }
         }
     }
 
-    fn at(kind: Kind, limits: Limits, state: State, now: Duration) -> Self {
+    fn at(kind: Kind, limits: SessionLimits, state: SessionState, now: Duration) -> Self {
         Self { kind, limits, state, since: now, began: None, cause: None, fault: None, stopped: false, failures: 0 }
     }
 
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SessionState {
         self.state
     }
 
     /// Whether there is anything of it that was captured, or may be.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.began.is_some() || matches!(self.state, State::Mending(_))
+        self.began.is_some() || matches!(self.state, SessionState::Mending(_))
     }
 
     /// Takes an event at `now` (any monotonic clock) and says what is to be done. What does not belong to the state is
     /// late news and changes nothing.
-    pub fn on(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+    pub fn on(&mut self, now: Duration, event: SessionEvent) -> Vec<Effect> {
         match (self.state, event) {
-            (State::Ended, _) => Vec::new(),
-            (_, Event::Tick { idle }) => self.on_tick(now, idle),
-            (State::Starting { cancelled }, event) => self.starting(now, cancelled, event),
-            (State::Capturing, event) => self.capturing(now, event),
-            (State::Mending(mend), event) => self.mending(now, mend, event),
-            (State::Stopping(step), event) => self.stopping(now, step, event),
+            (SessionState::Ended, _) => Vec::new(),
+            (_, SessionEvent::Tick { idle }) => self.on_tick(now, idle),
+            (SessionState::Starting { cancelled }, event) => self.starting(now, cancelled, event),
+            (SessionState::Capturing, event) => self.capturing(now, event),
+            (SessionState::Mending(mend), event) => self.mending(now, mend, event),
+            (SessionState::Stopping(step), event) => self.stopping(now, step, event),
         }
     }
 
-    fn starting(&mut self, now: Duration, cancelled: bool, event: Event) -> Vec<Effect> {
+    fn starting(&mut self, now: Duration, cancelled: bool, event: SessionEvent) -> Vec<Effect> {
         match event {
-            Event::Opened => self.opened(now, cancelled),
-            Event::OpenFailed(OpenFailure::Cancelled) => self.end_without_file(now),
+            SessionEvent::Opened => self.opened(now, cancelled),
+            SessionEvent::OpenFailed(OpenFailure::Cancelled) => self.end_without_file(now),
             // A part that failed at once, not a page that did not come: worth another try before somebody waits in vain.
-            Event::OpenFailed(OpenFailure::Failed(cause)) if !cancelled && self.may_start_again(now) => {
+            SessionEvent::OpenFailed(OpenFailure::Failed(cause)) if !cancelled && self.may_start_again(now) => {
                 self.failures += 1;
                 self.fault = Some(cause);
-                self.enter(now, State::Starting { cancelled: false });
+                self.enter(now, SessionState::Starting { cancelled: false });
                 vec![Effect::OpenRig]
             }
-            Event::OpenFailed(OpenFailure::Over(cause)) => {
+            SessionEvent::OpenFailed(OpenFailure::Over(cause)) => {
                 // What the page said at first is nearer to it than that the room is over by now.
                 let first = self.fault.take();
                 self.blame(Some(first.unwrap_or(cause)));
                 self.end_without_file(now)
             }
-            Event::OpenFailed(OpenFailure::Unrecordable(cause) | OpenFailure::Failed(cause)) => {
+            SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause) | OpenFailure::Failed(cause)) => {
                 self.blame(Some(cause));
                 self.end_without_file(now)
             }
-            Event::Stop(reason) if !cancelled => {
+            SessionEvent::Stop(reason) if !cancelled => {
                 self.blame(reason);
-                self.enter(now, State::Starting { cancelled: true });
+                self.enter(now, SessionState::Starting { cancelled: true });
                 vec![Effect::CancelOpening]
             }
             _ => Vec::new(),
         }
     }
 
-    fn capturing(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+    fn capturing(&mut self, now: Duration, event: SessionEvent) -> Vec<Effect> {
         match event {
-            Event::Stop(reason) => self.stop(now, reason),
-            Event::Broke { after: Interruption::MeetingOver, .. } => self.stop(now, None),
-            Event::Broke { cause, after } if after == Interruption::Final || self.kind == Kind::Broadcast => {
+            SessionEvent::Stop(reason) => self.stop(now, reason),
+            SessionEvent::Broke { after: Interruption::MeetingOver, .. } => self.stop(now, None),
+            SessionEvent::Broke { cause, after } if after == Interruption::Final || self.kind == Kind::Broadcast => {
                 self.stop(now, Some(cause))
             }
-            Event::Broke { cause, after } => {
+            SessionEvent::Broke { cause, after } => {
                 self.fault = (after == Interruption::Fault).then(|| cause.clone());
                 if now.saturating_sub(self.since) >= HEALTHY_AFTER {
                     self.failures = 0;
@@ -293,60 +293,66 @@ impl Session {
                 if let Some(cause) = self.failed(&cause) {
                     return self.stop(now, Some(cause));
                 }
-                self.enter(now, State::Mending(Mend::Finishing));
+                self.enter(now, SessionState::Mending(Resuming::Finishing));
                 vec![Effect::FinishEncoder]
             }
             _ => Vec::new(),
         }
     }
 
-    fn mending(&mut self, now: Duration, mend: Mend, event: Event) -> Vec<Effect> {
+    fn mending(&mut self, now: Duration, mend: Resuming, event: SessionEvent) -> Vec<Effect> {
         match (mend, event) {
-            (Mend::Finishing, Event::Finished(_)) => {
-                self.enter(now, State::Mending(Mend::Closing));
+            (Resuming::Finishing, SessionEvent::Finished(_)) => {
+                self.enter(now, SessionState::Mending(Resuming::Closing));
                 vec![Effect::CloseRig]
             }
-            (Mend::Closing, Event::Closed) => self.open_again(now),
-            (Mend::Opening { cancelled }, Event::Opened) => self.opened(now, cancelled),
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) if self.stopped => self.store(now),
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Cancelled)) => self.opening_failed(now, LATE),
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Over(_))) => {
+            (Resuming::Closing, SessionEvent::Closed) => self.open_again(now),
+            (Resuming::Opening { cancelled }, SessionEvent::Opened) => self.opened(now, cancelled),
+            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Cancelled)) if self.stopped => {
+                self.store(now)
+            }
+            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Cancelled)) => {
+                self.opening_failed(now, LATE)
+            }
+            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Over(_))) => {
                 let fault = self.fault.take();
                 self.blame(fault.map(|fault| format!("{fault}; {TOO_LATE}")));
                 self.store(now)
             }
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Unrecordable(cause))) => {
+            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause))) => {
                 self.blame(Some(cause));
                 self.store(now)
             }
-            (Mend::Opening { .. }, Event::OpenFailed(OpenFailure::Failed(cause))) => self.opening_failed(now, &cause),
-            (mend, Event::Stop(reason)) => {
+            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Failed(cause))) => {
+                self.opening_failed(now, &cause)
+            }
+            (mend, SessionEvent::Stop(reason)) => {
                 self.blame(reason);
                 self.stopped = true;
                 match mend {
-                    Mend::Waiting { .. } => self.store(now),
-                    Mend::Opening { cancelled: false } => {
-                        self.enter(now, State::Mending(Mend::Opening { cancelled: true }));
+                    Resuming::Waiting { .. } => self.store(now),
+                    Resuming::Opening { cancelled: false } => {
+                        self.enter(now, SessionState::Mending(Resuming::Opening { cancelled: true }));
                         vec![Effect::CancelOpening]
                     }
-                    Mend::Opening { cancelled: true } | Mend::Finishing | Mend::Closing => Vec::new(),
+                    Resuming::Opening { cancelled: true } | Resuming::Finishing | Resuming::Closing => Vec::new(),
                 }
             }
             _ => Vec::new(),
         }
     }
 
-    fn stopping(&mut self, now: Duration, step: Step, event: Event) -> Vec<Effect> {
+    fn stopping(&mut self, now: Duration, step: StopStep, event: SessionEvent) -> Vec<Effect> {
         match (step, event) {
-            (Step::Finishing, Event::Finished(result)) => {
+            (StopStep::Finishing, SessionEvent::Finished(result)) => {
                 self.blame(result.err());
-                self.enter(now, State::Stopping(Step::Closing));
+                self.enter(now, SessionState::Stopping(StopStep::Closing));
                 vec![Effect::CloseRig]
             }
-            (Step::Closing, Event::Closed) => self.closed(now),
-            (Step::Storing, Event::Stored(result)) => self.stored(now, result),
-            (Step::Delivering, Event::Delivered) => {
-                self.enter(now, State::Ended);
+            (StopStep::Closing, SessionEvent::Closed) => self.closed(now),
+            (StopStep::Storing, SessionEvent::Stored(result)) => self.stored(now, result),
+            (StopStep::Delivering, SessionEvent::Delivered) => {
+                self.enter(now, SessionState::Ended);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -356,23 +362,23 @@ impl Session {
     /// The current state's limit.
     fn limit(&self) -> Option<Duration> {
         match self.state {
-            State::Starting { cancelled: false } | State::Mending(Mend::Opening { cancelled: false }) => {
-                Some(STARTING_LIMIT)
+            SessionState::Starting { cancelled: false }
+            | SessionState::Mending(Resuming::Opening { cancelled: false }) => Some(STARTING_LIMIT),
+            SessionState::Starting { cancelled: true }
+            | SessionState::Mending(Resuming::Opening { cancelled: true }) => Some(CANCELLING_LIMIT),
+            SessionState::Mending(Resuming::Waiting { until }) => Some(until.saturating_sub(self.since)),
+            SessionState::Capturing | SessionState::Ended => None,
+            SessionState::Mending(Resuming::Finishing) | SessionState::Stopping(StopStep::Finishing) => {
+                Some(FINISHING_LIMIT)
             }
-            State::Starting { cancelled: true } | State::Mending(Mend::Opening { cancelled: true }) => {
-                Some(CANCELLING_LIMIT)
-            }
-            State::Mending(Mend::Waiting { until }) => Some(until.saturating_sub(self.since)),
-            State::Capturing | State::Ended => None,
-            State::Mending(Mend::Finishing) | State::Stopping(Step::Finishing) => Some(FINISHING_LIMIT),
-            State::Mending(Mend::Closing) | State::Stopping(Step::Closing) => Some(CLOSING_LIMIT),
-            State::Stopping(Step::Storing) => Some(STORING_LIMIT),
-            State::Stopping(Step::Delivering) => Some(DELIVERING_LIMIT),
+            SessionState::Mending(Resuming::Closing) | SessionState::Stopping(StopStep::Closing) => Some(CLOSING_LIMIT),
+            SessionState::Stopping(StopStep::Storing) => Some(STORING_LIMIT),
+            SessionState::Stopping(StopStep::Delivering) => Some(DELIVERING_LIMIT),
         }
     }
 
     fn on_tick(&mut self, now: Duration, idle: Duration) -> Vec<Effect> {
-        if self.state == State::Capturing {
+        if self.state == SessionState::Capturing {
             return self.runaway(now, idle).map_or_else(Vec::new, |cause| self.stop(now, Some(cause)));
         }
         let Some(limit) = self.limit().filter(|limit| now.saturating_sub(self.since) >= *limit) else {
@@ -380,40 +386,40 @@ impl Session {
         };
         let late = |what: &str| format!("{what} took more than {} s", limit.as_secs());
         let (why, mut next) = match self.state {
-            State::Starting { cancelled: false } => {
+            SessionState::Starting { cancelled: false } => {
                 self.blame(Some(late("opening the meeting")));
-                self.enter(now, State::Starting { cancelled: true });
+                self.enter(now, SessionState::Starting { cancelled: true });
                 return vec![Effect::CancelOpening];
             }
-            State::Mending(Mend::Opening { cancelled: false }) => {
-                self.enter(now, State::Mending(Mend::Opening { cancelled: true }));
+            SessionState::Mending(Resuming::Opening { cancelled: false }) => {
+                self.enter(now, SessionState::Mending(Resuming::Opening { cancelled: true }));
                 return vec![Effect::CancelOpening];
             }
-            State::Mending(Mend::Waiting { .. }) => return self.open(now),
-            State::Starting { cancelled: true } => (late("closing what was opened"), self.end_without_file(now)),
-            State::Mending(Mend::Opening { cancelled: true }) if self.stopped => {
+            SessionState::Mending(Resuming::Waiting { .. }) => return self.open(now),
+            SessionState::Starting { cancelled: true } => (late("closing what was opened"), self.end_without_file(now)),
+            SessionState::Mending(Resuming::Opening { cancelled: true }) if self.stopped => {
                 (late("closing what was opened"), self.store(now))
             }
-            State::Mending(Mend::Opening { cancelled: true }) => {
+            SessionState::Mending(Resuming::Opening { cancelled: true }) => {
                 (late("closing what was opened"), self.opening_failed(now, LATE))
             }
-            State::Mending(Mend::Finishing) => (late("ending the encoder"), self.open_again(now)),
-            State::Mending(Mend::Closing) => (late("closing the capture"), self.open_again(now)),
-            State::Stopping(Step::Finishing) => {
+            SessionState::Mending(Resuming::Finishing) => (late("ending the encoder"), self.open_again(now)),
+            SessionState::Mending(Resuming::Closing) => (late("closing the capture"), self.open_again(now)),
+            SessionState::Stopping(StopStep::Finishing) => {
                 let why = late("ending the encoder");
                 self.blame(Some(why.clone()));
                 (why, self.closed(now))
             }
-            State::Stopping(Step::Closing) => (late("closing the capture"), self.closed(now)),
-            State::Stopping(Step::Storing) => {
+            SessionState::Stopping(StopStep::Closing) => (late("closing the capture"), self.closed(now)),
+            SessionState::Stopping(StopStep::Storing) => {
                 let why = late("storing the raw file");
                 (why.clone(), self.stored(now, Err(why)))
             }
-            State::Stopping(Step::Delivering) => {
-                self.enter(now, State::Ended);
+            SessionState::Stopping(StopStep::Delivering) => {
+                self.enter(now, SessionState::Ended);
                 (late("writing what the server is to be told"), Vec::new())
             }
-            State::Capturing | State::Ended => return Vec::new(),
+            SessionState::Capturing | SessionState::Ended => return Vec::new(),
         };
         next.insert(0, Effect::GiveUp(why));
         next
@@ -445,7 +451,7 @@ impl Session {
         if unwanted || self.stopped {
             effects.extend(self.stop(now, None));
         } else {
-            self.enter(now, State::Capturing);
+            self.enter(now, SessionState::Capturing);
         }
         effects
     }
@@ -477,18 +483,18 @@ impl Session {
         if wait.is_zero() {
             return self.open(now);
         }
-        self.enter(now, State::Mending(Mend::Waiting { until: now + wait }));
+        self.enter(now, SessionState::Mending(Resuming::Waiting { until: now + wait }));
         Vec::new()
     }
 
     fn open(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, State::Mending(Mend::Opening { cancelled: false }));
+        self.enter(now, SessionState::Mending(Resuming::Opening { cancelled: false }));
         vec![Effect::OpenRig]
     }
 
     fn stop(&mut self, now: Duration, cause: Option<String>) -> Vec<Effect> {
         self.blame(cause);
-        self.enter(now, State::Stopping(Step::Finishing));
+        self.enter(now, SessionState::Stopping(StopStep::Finishing));
         vec![Effect::FinishEncoder]
     }
 
@@ -501,7 +507,7 @@ impl Session {
     }
 
     fn store(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, State::Stopping(Step::Storing));
+        self.enter(now, SessionState::Stopping(StopStep::Storing));
         vec![Effect::FreePlace, Effect::Store { cause: self.cause.clone() }]
     }
 
@@ -513,12 +519,12 @@ impl Session {
                 None => why,
             });
         }
-        self.enter(now, State::Stopping(Step::Delivering));
+        self.enter(now, SessionState::Stopping(StopStep::Delivering));
         vec![Effect::Deliver { outcome: self.outcome(), job }]
     }
 
     fn end_without_file(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, State::Stopping(Step::Delivering));
+        self.enter(now, SessionState::Stopping(StopStep::Delivering));
         vec![Effect::FreePlace, Effect::Deliver { outcome: self.outcome(), job: false }]
     }
 
@@ -533,7 +539,7 @@ impl Session {
         }
     }
 
-    fn enter(&mut self, now: Duration, state: State) {
+    fn enter(&mut self, now: Duration, state: SessionState) {
         self.state = state;
         self.since = now;
     }

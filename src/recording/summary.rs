@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::journal::{Found, Gap, Part};
+use crate::capture::quality::{AudioStats, VideoStats};
 use crate::capture::rig;
-use crate::capture::watch::{PictureReport, SoundReport};
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
+use crate::recording::journal::{FoundMedia, Gap, RecordingPart};
 use crate::storage::files::{self, on_disk};
 
 /// The directory in `state_dir`.
@@ -21,7 +21,7 @@ const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The file, key by key. Units are in the names; levels are `null` where there was only digital silence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub struct RecordingSummary {
     pub recording_id: String,
     pub room_table_id: i64,
     pub room_id: String,
@@ -72,8 +72,12 @@ pub struct Summary {
 /// What several parts did, as one. `lengths`: how long each lasts, where that is known better than from its own account:
 /// of a part with which the program died, nothing else is known but what was `found` on the disk.
 #[must_use]
-pub fn together(parts: &[Part], lengths: &[Option<Duration>], found: &[Option<Found>]) -> rig::Summary {
-    let mut all = rig::Summary::default();
+pub fn together(
+    parts: &[RecordingPart],
+    lengths: &[Option<Duration>],
+    found: &[Option<FoundMedia>],
+) -> rig::CaptureReport {
+    let mut all = rig::CaptureReport::default();
     let (mut black, mut silent, mut heard, mut energy) = (0.0, 0.0, 0.0, 0.0);
     for (n, part) in parts.iter().enumerate() {
         let done = part.ended.as_ref().map(|end| end.done).unwrap_or_default();
@@ -104,9 +108,9 @@ pub fn together(parts: &[Part], lengths: &[Option<Duration>], found: &[Option<Fo
         }
     }
     if heard > 0.0 {
-        all.picture = PictureReport { black_share: black / heard, ..all.picture };
+        all.picture = VideoStats { black_share: black / heard, ..all.picture };
         let mean_dbfs = (energy > 0.0).then(|| 10.0 * (energy / heard).log10());
-        all.sound = SoundReport { silence_share: silent / heard, mean_dbfs, ..all.sound };
+        all.sound = AudioStats { silence_share: silent / heard, mean_dbfs, ..all.sound };
     }
     all
 }
@@ -118,7 +122,7 @@ pub struct Times {
     pub ended: SystemTime,
 }
 
-impl Summary {
+impl RecordingSummary {
     /// `outcome` is what the server is told, without secrets.
     #[must_use]
     pub fn new(
@@ -127,7 +131,7 @@ impl Summary {
         recorder: &RecorderId,
         times: Times,
         outcome: &Outcome,
-        done: &rig::Summary,
+        done: &rig::CaptureReport,
         gaps: Vec<Gap>,
     ) -> Self {
         let time = |at| humantime::format_rfc3339_millis(at).to_string();
@@ -215,11 +219,11 @@ fn not_written(path: &Path, error: &std::io::Error) {
 
 /// The summaries that this node keeps.
 #[derive(Clone, Debug)]
-pub struct Summaries {
+pub struct SummaryStore {
     dir: PathBuf,
 }
 
-impl Summaries {
+impl SummaryStore {
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { dir: state_dir.join(DIR) }
@@ -238,7 +242,7 @@ impl Summaries {
     }
 
     /// Keeps one, and removes those that are older than a month.
-    pub async fn keep(&self, summary: &Summary, recording: &RecordingId) {
+    pub async fn keep(&self, summary: &RecordingSummary, recording: &RecordingId) {
         let (path, dir) = (self.path(recording), self.dir.clone());
         if let Err(error) = on_disk(move || files::create_private_dir(&dir)).await {
             return not_written(&path, &error);
@@ -282,25 +286,25 @@ mod tests {
     #[test]
     fn parts_add_up_and_one_of_which_nothing_is_known_only_lasts() {
         use crate::recording::journal::PartEnd;
-        let part = |done: Option<rig::Summary>| Part {
+        let part = |done: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
             ended: done.map(|done| PartEnd { at: 0, cause: None, done }),
         };
         let seconds = Duration::from_secs;
-        let one = rig::Summary {
+        let one = rig::CaptureReport {
             duration: seconds(10),
             frames_sent: 100,
-            picture: PictureReport { longest_freeze: seconds(2), black_share: 0.5 },
-            sound: SoundReport { silence_share: 1.0, longest_silence: seconds(10), peak_dbfs: None, mean_dbfs: None },
+            picture: VideoStats { longest_freeze: seconds(2), black_share: 0.5 },
+            sound: AudioStats { silence_share: 1.0, longest_silence: seconds(10), peak_dbfs: None, mean_dbfs: None },
             parts: 1,
             bytes: 7,
-            ..rig::Summary::default()
+            ..rig::CaptureReport::default()
         };
-        let two = rig::Summary {
+        let two = rig::CaptureReport {
             duration: seconds(30),
             frames_sent: 200,
-            sound: SoundReport { peak_dbfs: Some(-6.0), mean_dbfs: Some(-20.0), ..SoundReport::default() },
+            sound: AudioStats { peak_dbfs: Some(-6.0), mean_dbfs: Some(-20.0), ..AudioStats::default() },
             ..one
         };
         let parts = [part(Some(one)), part(None), part(None), part(Some(two))];
@@ -308,7 +312,7 @@ mod tests {
         let all = together(&parts, &lengths, &[]);
         assert_eq!((all.parts, all.duration, all.frames_sent, all.bytes), (3, seconds(45), 300, 14));
         // What lies on the disk counts for the part that nobody could give an account of.
-        let found = |frames| Some(Found { bytes: 1000, frames });
+        let found = |frames| Some(FoundMedia { bytes: 1000, frames });
         let all = together(&parts, &lengths, &[found(None), None, found(Some(50)), found(None)]);
         assert_eq!((all.frames_sent, all.bytes), (350, 1014));
         assert!((all.picture.black_share - 0.5).abs() < 1e-9 && (all.sound.silence_share - 0.25).abs() < 1e-9);

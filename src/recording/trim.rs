@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::storage::files::{self, Existing};
+use crate::media::ffmpeg;
+use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo};
+use crate::media::unfinished_file::UnfinishedFile;
+use crate::media::verification::tolerance;
+use crate::storage::files::{self, IfExists};
 use crate::telemetry::seconds;
-use crate::transcode::ffmpeg::{self, Part};
-use crate::transcode::media::{self, FILES_ONLY, Media};
-use crate::transcode::verify::tolerance;
 
 /// What is not worth writing the whole file once more: less than a frame, or a packet of the sound.
 const NOT_WORTH_IT: Duration = Duration::from_millis(60);
@@ -45,26 +46,26 @@ async fn cut(part: &Path, until: Duration) -> Result<Duration, String> {
     let mut name = OsString::from(".");
     name.push(part.file_name().unwrap_or_default());
     name.push(".cut");
-    let shorter = Part::new(part.with_file_name(name));
+    let shorter = UnfinishedFile::new(part.with_file_name(name));
     let spec = ffmpeg::spec()
         .args(["-fflags", "+bitexact"])
         .args(FILES_ONLY)
-        .args([OsString::from("-i"), media::file_url(part)])
+        .args([OsString::from("-i"), ffprobe::file_url(part)])
         .args(["-map", "0", "-c", "copy", "-t", &format!("{:.3}", until.as_secs_f64())])
         .args(["-flags", "+bitexact", "-fflags", "+bitexact", "-f", "matroska", "-y"])
-        .args([media::file_url(shorter.path())]);
+        .args([ffprobe::file_url(shorter.path())]);
     let run = ffmpeg::run_spec(&spec, shorter.path(), &CancellationToken::new()).await;
     run.map_err(|error| error.to_string())?;
-    let read = async |path: PathBuf| media::measure(&path).await.map_err(|error| error.to_string());
+    let read = async |path: PathBuf| ffprobe::measure(&path).await.map_err(|error| error.to_string());
     let (whole, made) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
     compare(&whole, &made, until)?;
-    files::place(shorter.path(), part, Existing::Replace).await.map_err(|error| error.to_string())?;
+    files::place(shorter.path(), part, IfExists::Replace).await.map_err(|error| error.to_string())?;
     Ok(made.duration)
 }
 
 /// Whether all is there up to the cut.
-fn compare(whole: &Media, made: &Media, until: Duration) -> Result<(), String> {
-    let kinds = |media: &Media| media.streams.iter().map(|stream| stream.kind).collect::<Vec<_>>();
+fn compare(whole: &MediaInfo, made: &MediaInfo, until: Duration) -> Result<(), String> {
+    let kinds = |media: &MediaInfo| media.streams.iter().map(|stream| stream.kind).collect::<Vec<_>>();
     if kinds(whole) != kinds(made) {
         return Err("the shorter file lacks a track".to_owned());
     }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use crate::process;
+use crate::process::programs::find_program;
 
 pub mod hooks;
 pub mod post_processing;
 
 /// Why `program` cannot be run, as far as can be seen; `None`: it can.
 fn why_not_runnable(program: &Path) -> Option<&'static str> {
-    if process::find_program(program).is_some() {
+    if find_program(program).is_some() {
         return None;
     }
     Some(match std::fs::metadata(program) {

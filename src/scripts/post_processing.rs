@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{self, Exit, Spec};
+use crate::process::child::{self, ChildSpec, Exit};
 
 /// The variable with the path of the recording's summary, where there is one.
 pub const SUMMARY_VARIABLE: &str = "PNM_SUMMARY";
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The argument, key by key as PROTOCOL 7 names them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Payload {
+pub struct ScriptPayload {
     pub recording_id: String,
     pub room_table_id: i64,
     pub room_id: String,
@@ -47,7 +47,7 @@ pub fn megabytes(bytes: u64) -> f64 {
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
     #[error(transparent)]
-    Start(#[from] process::SpawnError),
+    Start(#[from] child::SpawnError),
     #[error("it failed ({0})")]
     Failed(Exit),
     #[error("it was still running after {limit:?} and was ended ({exit})")]
@@ -60,7 +60,7 @@ pub enum ScriptError {
 
 /// How the list went.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub struct ScriptsReport {
     /// Those that ended well.
     pub succeeded: usize,
     pub failed: Vec<(PathBuf, ScriptError)>,
@@ -68,7 +68,7 @@ pub struct Summary {
     pub not_run: Vec<PathBuf>,
 }
 
-impl Summary {
+impl ScriptsReport {
     /// How the rest of the list went.
     pub fn add(&mut self, rest: Self) {
         self.succeeded += rest.succeeded;
@@ -87,12 +87,12 @@ impl Summary {
 /// Failures are logged here.
 pub async fn run(
     scripts: &[PathBuf],
-    payload: &Payload,
+    payload: &ScriptPayload,
     recording: Option<&Path>,
     limit: Duration,
     cancel: &CancellationToken,
-) -> Summary {
-    let mut summary = Summary::default();
+) -> ScriptsReport {
+    let mut summary = ScriptsReport::default();
     for script in scripts {
         if cancel.is_cancelled() {
             tracing::warn!(script = %script.display(), "post-processing script not run: shutting down");
@@ -118,16 +118,16 @@ pub async fn run(
 
 async fn run_one(
     script: &Path,
-    payload: &Payload,
+    payload: &ScriptPayload,
     recording: Option<&Path>,
     limit: Duration,
     cancel: &CancellationToken,
 ) -> Result<(), ScriptError> {
     let argument = serde_json::to_string(payload)?;
     let name = script.file_name().unwrap_or(script.as_os_str()).to_string_lossy();
-    let mut spec = Spec::new(name, script).args([argument]);
+    let mut spec = ChildSpec::new(name, script).args([argument]);
     spec.env.extend(recording.map(|path| (SUMMARY_VARIABLE.into(), path.into())));
-    let mut child = process::spawn(&spec).await?;
+    let mut child = child::spawn(&spec).await?;
     tokio::select! {
         exit = child.wait() => {
             return if exit.success() { Ok(()) } else { Err(ScriptError::Failed(exit)) };
@@ -142,12 +142,12 @@ async fn run_one(
 
 /// Something that will keep a program of the list from running.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ScriptProblem {
     pub script: PathBuf,
     pub why: &'static str,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for ScriptProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "post-processing script {}: {}", self.script.display(), self.why)
     }
@@ -155,8 +155,9 @@ impl std::fmt::Display for Problem {
 
 /// What is wrong with the list, for the start of the program.
 #[must_use]
-pub fn check(scripts: &[PathBuf]) -> Vec<Problem> {
-    let problem = |script: &PathBuf| super::why_not_runnable(script).map(|why| Problem { script: script.clone(), why });
+pub fn check(scripts: &[PathBuf]) -> Vec<ScriptProblem> {
+    let problem =
+        |script: &PathBuf| super::why_not_runnable(script).map(|why| ScriptProblem { script: script.clone(), why });
     scripts.iter().filter_map(problem).collect()
 }
 

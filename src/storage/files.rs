@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 /// What to do where another file has the target's name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum IfExists {
     /// Leave both as they are and fail with [`PlaceError::Exists`].
     Refuse,
     /// The new file takes its place, at once.
@@ -25,7 +25,7 @@ pub enum Existing {
 
 /// How a file came to be in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placed {
+pub enum PlaceMethod {
     Renamed,
     /// The target is on another file system.
     Copied,
@@ -33,7 +33,7 @@ pub enum Placed {
     WasThere,
 }
 
-impl Placed {
+impl PlaceMethod {
     /// For the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -67,7 +67,7 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 ///
 /// # Errors
 /// See [`PlaceError`]; `from` is still there then.
-pub async fn place(from: &Path, to: &Path, existing: Existing) -> Result<Placed, PlaceError> {
+pub async fn place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let (source, target) = (from.to_owned(), to.to_owned());
     match tokio::task::spawn_blocking(move || place_blocking(&source, &target, existing)).await {
         Ok(placed) => placed,
@@ -80,7 +80,7 @@ pub async fn place(from: &Path, to: &Path, existing: Existing) -> Result<Placed,
 ///
 /// # Errors
 /// As [`place`].
-pub fn place_blocking(from: &Path, to: &Path, existing: Existing) -> Result<Placed, PlaceError> {
+pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let source = fs::symlink_metadata(from).map_err(failed("read", from))?;
     if !source.is_file() {
         return Err(PlaceError::NotAFile(from.to_owned()));
@@ -98,7 +98,7 @@ pub fn place_blocking(from: &Path, to: &Path, existing: Existing) -> Result<Plac
             if left != dir {
                 fsync_dir(left).map_err(failed("sync", left))?;
             }
-            Ok(Placed::Renamed)
+            Ok(PlaceMethod::Renamed)
         }
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_into_place(from, to, existing),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -109,13 +109,13 @@ pub fn place_blocking(from: &Path, to: &Path, existing: Existing) -> Result<Plac
 }
 
 /// Where the target exists: nothing to move (`Some`), free to go on (`None`), or an error.
-fn settle_existing(from: &Path, to: &Path, existing: Existing) -> Result<Option<Placed>, PlaceError> {
+fn settle_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<PlaceMethod>, PlaceError> {
     let target = match fs::symlink_metadata(to) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", to)(error)),
     };
-    if existing == Existing::Replace {
+    if existing == IfExists::Replace {
         return Ok(None);
     }
     let same_file = is_same_file(from, to).map_err(failed("read", to))?;
@@ -131,11 +131,11 @@ fn settle_existing(from: &Path, to: &Path, existing: Existing) -> Result<Option<
         fs::remove_file(from).map_err(failed("remove", from))?;
     }
     let _ = fs::remove_file(copy_name(to));
-    Ok(Some(Placed::WasThere))
+    Ok(Some(PlaceMethod::WasThere))
 }
 
 /// The second half of [`place_blocking`], for a target on another file system.
-fn copy_into_place(from: &Path, to: &Path, existing: Existing) -> Result<Placed, PlaceError> {
+fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let dir = parent(to);
     let copy = copy_name(to);
     let copied = copy_and_sync(from, &copy).and_then(|()| {
@@ -151,7 +151,7 @@ fn copy_into_place(from: &Path, to: &Path, existing: Existing) -> Result<Placed,
     }
     fsync_dir(dir).map_err(failed("sync", dir))?;
     fs::remove_file(from).map_err(failed("remove", from))?;
-    Ok(Placed::Copied)
+    Ok(PlaceMethod::Copied)
 }
 
 /// Where a copy grows until it is whole: hidden, beside its target.
@@ -175,8 +175,8 @@ fn copy_and_sync(from: &Path, copy: &Path) -> Result<(), PlaceError> {
     if copied == expected { Ok(()) } else { Err(PlaceError::Short { from: from.to_owned(), copied, expected }) }
 }
 
-fn rename(from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
-    if existing == Existing::Replace {
+fn rename(from: &Path, to: &Path, existing: IfExists) -> io::Result<()> {
+    if existing == IfExists::Replace {
         return fs::rename(from, to);
     }
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
@@ -392,11 +392,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "media").unwrap();
-        assert_eq!(copy_into_place(&from, &to, Existing::Refuse).unwrap(), Placed::Copied);
+        assert_eq!(copy_into_place(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
         assert_eq!(read(&to), "media");
         assert_eq!(names(dir.path()), ["to"]);
         fs::write(&from, "other").unwrap();
-        let error = copy_into_place(&from, &to, Existing::Refuse).unwrap_err();
+        let error = copy_into_place(&from, &to, IfExists::Refuse).unwrap_err();
         assert!(matches!(error, PlaceError::Exists { .. }), "{error}");
         assert_eq!((read(&from), read(&to)), ("other".into(), "media".into()));
         assert_eq!(names(dir.path()), ["from", "to"]);
@@ -412,7 +412,7 @@ mod tests {
         }
         let (from, to) = (far.path().join("raw"), dir.path().join("a/b c/raw"));
         fs::write(&from, vec![7; 3_000_000]).unwrap();
-        assert_eq!(place_blocking(&from, &to, Existing::Refuse).unwrap(), Placed::Copied);
+        assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
         assert_eq!(fs::read(&to).unwrap(), vec![7; 3_000_000]);
         assert!(!from.exists());
         assert_eq!(names(to.parent().unwrap()), ["raw"]);
@@ -424,10 +424,10 @@ mod tests {
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "new").unwrap();
         fs::write(&to, "old").unwrap();
-        let error = place_blocking(&from, &to, Existing::Refuse).unwrap_err();
+        let error = place_blocking(&from, &to, IfExists::Refuse).unwrap_err();
         assert!(error.to_string().contains("is there already"), "{error}");
         assert_eq!((read(&from), read(&to)), ("new".into(), "old".into()));
-        assert_eq!(place_blocking(&from, &to, Existing::Replace).unwrap(), Placed::Renamed);
+        assert_eq!(place_blocking(&from, &to, IfExists::Replace).unwrap(), PlaceMethod::Renamed);
         assert_eq!(read(&to), "new");
         assert!(!from.exists());
     }
@@ -440,7 +440,7 @@ mod tests {
         fs::write(&to, "media").unwrap();
         // What a kill in the middle of an earlier copy leaves.
         fs::write(dir.path().join(".to.copy"), "med").unwrap();
-        assert_eq!(place_blocking(&from, &to, Existing::Refuse).unwrap(), Placed::WasThere);
+        assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::WasThere);
         assert_eq!(names(dir.path()), ["to"]);
         assert_eq!(read(&to), "media");
     }
@@ -450,7 +450,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("it");
         fs::write(&path, "media").unwrap();
-        for existing in [Existing::Refuse, Existing::Replace] {
+        for existing in [IfExists::Refuse, IfExists::Replace] {
             place_blocking(&path, &path, existing).unwrap();
             assert_eq!(read(&path), "media");
         }
@@ -478,9 +478,9 @@ mod tests {
         let (link, to) = (dir.path().join("link"), dir.path().join("to"));
         fs::write(dir.path().join("file"), "x").unwrap();
         std::os::unix::fs::symlink(dir.path().join("file"), &link).unwrap();
-        assert!(matches!(place_blocking(&link, &to, Existing::Refuse), Err(PlaceError::NotAFile(_))));
-        assert!(matches!(place_blocking(dir.path(), &to, Existing::Refuse), Err(PlaceError::NotAFile(_))));
-        let missing = place_blocking(&dir.path().join("missing"), &to, Existing::Refuse).unwrap_err();
+        assert!(matches!(place_blocking(&link, &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
+        assert!(matches!(place_blocking(dir.path(), &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
+        let missing = place_blocking(&dir.path().join("missing"), &to, IfExists::Refuse).unwrap_err();
         assert!(missing.to_string().contains("missing"), "{missing}");
         assert!(!to.exists());
     }

@@ -11,14 +11,14 @@ use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::is_own;
+use crate::telemetry::is_own;
 
 /// `2026-08-01T10:00:00.042Z  INFO recording{recording_id=… room_id=… task=…}: message key=value`; an event of a library
 /// also names it.
 #[derive(Debug)]
-pub(super) struct Text;
+pub(super) struct TextFormat;
 
-impl<S, N> FormatEvent<S, N> for Text
+impl<S, N> FormatEvent<S, N> for TextFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'w> FormatFields<'w> + 'static,
@@ -44,9 +44,9 @@ where
 /// One flat object: `timestamp`, `level`, `message`, then the fields of the spans and of the event, then `target`; so
 /// that `jq 'select(.recording_id == "…")'` finds a recording. An inner field of the same name wins.
 #[derive(Debug)]
-pub(super) struct Json;
+pub(super) struct JsonFormat;
 
-impl<S> FormatEvent<S, JsonFields> for Json
+impl<S> FormatEvent<S, JsonFields> for JsonFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {

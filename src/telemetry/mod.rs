@@ -3,6 +3,7 @@
 //! A line may leave the program only through `sink`, which masks secrets ([`redact`]).
 
 mod format;
+pub mod log_throttle;
 pub mod redact;
 mod rotate;
 mod sink;
@@ -40,11 +41,11 @@ const DAMPED: [(&str, LevelFilter); 9] = [
 /// Keeps the log open. Dropped at the very end, it makes sure that every line is on the disk.
 #[derive(Debug)]
 #[must_use = "the log is only sure to be on the disk once the guard was dropped"]
-pub struct Guard {
+pub struct LogGuard {
     sink: Sink,
 }
 
-impl Drop for Guard {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         self.sink.sync();
     }
@@ -55,7 +56,7 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// Where the log file or its directory cannot be made or opened, or where this was called before.
-pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<Guard> {
+pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
     let file = config
         .file
         .as_deref()
@@ -69,7 +70,7 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<Guard> {
     tracing::subscriber::set_global_default(subscriber(config, debug, sink.clone()))
         .context("the log was opened before")?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Guard { sink })
+    Ok(LogGuard { sink })
 }
 
 /// Opens the log on standard error, for a command that an operator looks at: text, from `level` up.
@@ -93,8 +94,8 @@ pub fn init_console(level: LogLevel) -> anyhow::Result<()> {
 fn subscriber(config: &LogConfig, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
     let layer = fmt::layer().with_ansi(false).with_writer(sink);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(format::Text).boxed(),
-        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(format::Json).boxed(),
+        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(format::TextFormat).boxed(),
+        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(format::JsonFormat).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter(config.level, debug)))
 }

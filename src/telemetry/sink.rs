@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::redact;
-use super::rotate::RotatingFile;
+use crate::telemetry::redact;
+use crate::telemetry::rotate::RotatingFile;
 
 thread_local! {
     /// This thread holds the outputs: whoever logs now would wait for himself.

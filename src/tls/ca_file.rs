@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::validity::valid_until;
+use crate::tls::validity::valid_until;
 
 const KEY: &str = "plugNmeet_info.ca_file";
 

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::ca_file::{self, CaFileError};
+use crate::tls::ca_file::{self, CaFileError};
 
 /// Where distributions put the roots that Mozilla vouches for, and nobody else puts any: Debian and its kin, Alpine; Red Hat.
 const DISTRIBUTION: [&str; 2] = ["/usr/share/ca-certificates", "/usr/share/pki/ca-trust-source"];

@@ -17,7 +17,7 @@ const STALE: Duration = Duration::from_secs(10 * 60);
 
 /// Whose a result is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum ResultClaim {
     Ours,
     /// Another node's, by its id, since so long.
     Of {
@@ -39,14 +39,14 @@ pub fn path(mp4: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Where the directory of the result cannot be written to or read.
-pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<Claim> {
+pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
     let path = path(mp4);
     let made = OpenOptions::new().write(true).create_new(true).open(&path);
     match made {
         Ok(mut file) => {
             file.write_all(node.as_str().as_bytes())?;
             file.sync_all()?;
-            return Ok(Claim::Ours);
+            return Ok(ResultClaim::Ours);
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
@@ -58,14 +58,14 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<Claim> {
         Err(error) => return Err(error),
     };
     if holder == node.as_str() {
-        return Ok(Claim::Ours);
+        return Ok(ResultClaim::Ours);
     }
     if since < STALE {
-        return Ok(Claim::Of { node: holder, since });
+        return Ok(ResultClaim::Of { node: holder, since });
     }
     tracing::warn!(node = holder, since_s = since.as_secs(), claim = %path.display(), "another node has left its job unfinished");
     files::write(&path, node.as_str().as_bytes())?;
-    Ok(Claim::Ours)
+    Ok(ResultClaim::Ours)
 }
 
 /// The job is over.
@@ -92,15 +92,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mp4 = dir.path().join("rec.mp4");
         let node = |id| RecorderId::parse(id).unwrap();
-        assert_eq!(take(&mp4, &node("a")).unwrap(), Claim::Ours);
-        assert_eq!(take(&mp4, &node("a")).unwrap(), Claim::Ours, "the next start of the same");
-        assert!(matches!(take(&mp4, &node("b")).unwrap(), Claim::Of { node, .. } if node == "a"));
+        assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours);
+        assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours, "the next start of the same");
+        assert!(matches!(take(&mp4, &node("b")).unwrap(), ResultClaim::Of { node, .. } if node == "a"));
         let old = SystemTime::now() - STALE - Duration::from_secs(1);
         std::fs::File::open(path(&mp4)).unwrap().set_modified(old).unwrap();
-        assert_eq!(take(&mp4, &node("b")).unwrap(), Claim::Ours);
-        assert!(matches!(take(&mp4, &node("a")).unwrap(), Claim::Of { node, .. } if node == "b"));
+        assert_eq!(take(&mp4, &node("b")).unwrap(), ResultClaim::Ours);
+        assert!(matches!(take(&mp4, &node("a")).unwrap(), ResultClaim::Of { node, .. } if node == "b"));
         release(&path(&mp4)).unwrap();
         release(&path(&mp4)).unwrap();
-        assert_eq!(take(&mp4, &node("a")).unwrap(), Claim::Ours);
+        assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours);
     }
 }

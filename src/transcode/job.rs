@@ -8,6 +8,7 @@
 //! Each step may be repeated: a job that is handed out again goes on where its files and its record say it was. What the
 //! server is told goes into the outbox, which remembers it. On another node the hooks and scripts run again.
 
+use crate::transcode::failure::JobFailure;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -16,29 +17,28 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{self, Claim};
-use super::journal::Entry;
-use super::make::{Brought, Made, Maker};
-use super::settings::Settings;
-use super::{plan, summary};
-use crate::backoff::Ladder;
-use crate::config::Stage;
-use crate::delivery::courier::Courier;
-use crate::delivery::outbox::Key;
+use crate::config::HookStage;
+use crate::delivery::dispatcher::Dispatcher;
+use crate::delivery::message::MessageKey;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, RawFileName, Work};
-use crate::protocol::notice::{Event, Notice};
-use crate::scripts::hooks::cleanup;
-use crate::scripts::hooks::payload::Payload as HookPayload;
-use crate::scripts::hooks::{HookError, Hooks};
-use crate::scripts::post_processing::{self, Payload, Summary};
+use crate::protocol::notice::{Notice, NoticeEvent};
+use crate::retry::RetrySchedule;
+use crate::scripts::hooks::payload::HookPayload;
+use crate::scripts::hooks::{HookError, Hooks, cleanup};
+use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
+use crate::transcode::claim::{self, ResultClaim};
+use crate::transcode::journal::JobEntry;
+use crate::transcode::produce::{InputMedia, JobResult, ResultBuilder};
+use crate::transcode::settings::TranscodeSettings;
+use crate::transcode::{plan, summary};
 
 /// After a shutdown nothing is wrong with the job: the next node may take it at once.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// How the server is told.
-pub trait Tell: Send + Sync {
+pub trait JobNotifier: Send + Sync {
     /// A new result was made: what the server was told of an earlier one is told anew.
     fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()>;
 
@@ -46,32 +46,33 @@ pub trait Tell: Send + Sync {
     fn tell(&self, notice: Notice) -> BoxFuture<'static, ()>;
 }
 
-impl Tell for Courier {
+impl JobNotifier for Dispatcher {
     fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
-        let (courier, recording) = (self.clone(), recording.clone());
-        async move { courier.outbox().forget(&recording, &[Key::Proceeded, Key::Finished]).await }.boxed()
+        let (dispatcher, recording) = (self.clone(), recording.clone());
+        async move { dispatcher.outbox().forget(&recording, &[MessageKey::Proceeded, MessageKey::Finished]).await }
+            .boxed()
     }
 
     fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
-        let courier = self.clone();
-        async move { drop(courier.send(notice).await) }.boxed()
+        let dispatcher = self.clone();
+        async move { drop(dispatcher.send(notice).await) }.boxed()
     }
 }
 
 /// What a job needs of the rest of the program.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
-    pub settings: &'a Settings,
+pub struct JobContext<'a> {
+    pub settings: &'a TranscodeSettings,
     pub hooks: &'a Hooks,
-    pub tell: &'a dyn Tell,
+    pub tell: &'a dyn JobNotifier,
     pub cancel: &'a CancellationToken,
 }
 
 /// What is to become of the job in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum JobOutcome {
     /// Acknowledge it, then remove what is left of it.
-    Done(Leftovers),
+    Done(FilesToRemove),
     /// Hand it out again after so long.
     Again(Duration),
     /// Never hand it out again; the server knows why.
@@ -82,7 +83,7 @@ pub enum Verdict {
 
 /// What may go once the job is acknowledged, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers {
+pub struct FilesToRemove {
     /// The raw file, with the summary beside it.
     pub raw: Option<PathBuf>,
     /// The claim of the result.
@@ -91,43 +92,17 @@ pub struct Leftovers {
     pub remuxed: bool,
 }
 
-/// Why an attempt ended without a result.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// What the log and the server are told.
-    Cause(String),
-    /// Another node is at it, or has done it: what it is.
-    Elsewhere(String),
-    /// The program is shutting down.
-    Stopped,
-}
-
-impl Failure {
-    pub(super) fn of(error: impl std::fmt::Display) -> Self {
-        Self::Cause(error.to_string())
-    }
-}
-
-impl From<HookError> for Failure {
-    fn from(error: HookError) -> Self {
-        match error {
-            HookError::Stopped { .. } => Self::Stopped,
-            HookError::Failed { .. } => Self::of(error),
-        }
-    }
-}
-
 /// Does what the job asks for and tells the server. With the verdict, the cause where there is no result.
-pub async fn run(job: &Job, entry: &Entry, around: Surroundings<'_>) -> (Verdict, Option<String>) {
+pub async fn run(job: &Job, entry: &JobEntry, around: JobContext<'_>) -> (JobOutcome, Option<String>) {
     let record = entry.record();
-    let attempt = Attempt { job, entry, last: record.is_last(), around, claimed: OnceLock::new() };
+    let attempt = JobAttempt { job, entry, last: record.is_last(), around, claimed: OnceLock::new() };
     let ended = attempt.run().await;
     attempt.clean_up().await;
     let (verdict, cause) = match ended {
         Ok(verdict) => return (verdict, None),
         Err(failure) => fail(job, record.delivered, record.max_deliver, failure, around.tell).await,
     };
-    if verdict != Verdict::Kept {
+    if verdict != JobOutcome::Kept {
         // Whoever gets the job next may tell of the result.
         attempt.release().await;
     }
@@ -139,61 +114,61 @@ pub(super) async fn fail(
     job: &Job,
     delivered: u64,
     of: u64,
-    failure: Failure,
-    tell: &dyn Tell,
-) -> (Verdict, Option<String>) {
+    failure: JobFailure,
+    tell: &dyn JobNotifier,
+) -> (JobOutcome, Option<String>) {
     let last = delivered >= of;
-    let retry = Ladder::MINUTES.after(delivered);
+    let retry = RetrySchedule::MINUTES.after(delivered);
     let cause = match failure {
-        Failure::Stopped if last => {
+        JobFailure::Stopped if last => {
             tracing::info!(delivered, "shutting down: the job's last delivery is kept for the next start");
-            return (Verdict::Kept, None);
+            return (JobOutcome::Kept, None);
         }
-        Failure::Stopped => {
+        JobFailure::Stopped => {
             tracing::info!(delivered, "job handed back: shutting down");
-            return (Verdict::Again(HAND_OVER), None);
+            return (JobOutcome::Again(HAND_OVER), None);
         }
-        Failure::Elsewhere(why) if !last => {
+        JobFailure::Elsewhere(why) if !last => {
             tracing::info!(delivered, of, retry_s = retry.as_secs(), why, "job handed back: it is another node's");
-            return (Verdict::Again(retry), Some(why));
+            return (JobOutcome::Again(retry), Some(why));
         }
-        Failure::Elsewhere(cause) | Failure::Cause(cause) => cause,
+        JobFailure::Elsewhere(cause) | JobFailure::Cause(cause) => cause,
     };
     if !last {
         tracing::error!(delivered, of, retry_s = retry.as_secs(), cause, "transcoding failed");
-        return (Verdict::Again(retry), Some(cause));
+        return (JobOutcome::Again(retry), Some(cause));
     }
     tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
-    tell.tell(notice(job, Event::Finished(Err(cause.clone())))).await;
-    (Verdict::GivenUp, Some(cause))
+    tell.tell(notice(job, NoticeEvent::Finished(Err(cause.clone())))).await;
+    (JobOutcome::GivenUp, Some(cause))
 }
 
 /// What the server is told of a job.
-fn notice(job: &Job, event: Event) -> Notice {
+fn notice(job: &Job, event: NoticeEvent) -> Notice {
     Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }
 }
 
-struct Attempt<'a> {
+struct JobAttempt<'a> {
     job: &'a Job,
-    entry: &'a Entry,
+    entry: &'a JobEntry,
     last: bool,
-    around: Surroundings<'a>,
+    around: JobContext<'a>,
     /// The claim, once it is ours.
     claimed: OnceLock<PathBuf>,
 }
 
-impl Attempt<'_> {
-    async fn run(&self) -> Result<Verdict, Failure> {
+impl JobAttempt<'_> {
+    async fn run(&self) -> Result<JobOutcome, JobFailure> {
         let started = Instant::now();
-        let Surroundings { settings, cancel, tell, .. } = self.around;
+        let JobContext { settings, cancel, tell, .. } = self.around;
         // What an earlier attempt has fetched was perhaps not fetched to its end.
         self.clean_up().await;
         let brought = self.before().await?;
         let ours = brought.is_none();
-        let maker = Maker { job: self.job, last: self.last, settings, entry: self.entry, brought, cancel };
+        let maker = ResultBuilder { job: self.job, last: self.last, settings, entry: self.entry, brought, cancel };
         let made = match maker.make().await {
             // It is there, whoever has made it, and nobody else will be asked to tell of it.
-            Err(Failure::Elsewhere(why)) if self.last => {
+            Err(JobFailure::Elsewhere(why)) if self.last => {
                 tracing::warn!(why, "looking again");
                 maker.make().await?
             }
@@ -202,7 +177,7 @@ impl Attempt<'_> {
         let remuxed = self.entry.record().steps.remuxed;
         if made.ran.is_some() {
             tell.anew(&self.job.info.recording_id).await;
-            let steps = |record: &mut super::journal::Record| {
+            let steps = |record: &mut crate::transcode::journal::JobRecord| {
                 record.steps.anew = false;
                 record.steps.told_path = None;
                 record.steps.scripts = 0;
@@ -220,29 +195,29 @@ impl Attempt<'_> {
         };
         let note =
             remuxed.as_ref().map(|why| format!("delivered as it was recorded, since it could not be encoded: {why}"));
-        self.told(Event::Proceeded { file_path, file_size: made.size, variant, note }).await;
+        self.told(NoticeEvent::Proceeded { file_path, file_size: made.size, variant, note }).await;
         let scripts = self.run_scripts(&made).await;
         if !scripts.is_complete() && !self.last {
-            return Err(Failure::Stopped);
+            return Err(JobFailure::Stopped);
         }
-        self.told(Event::Finished(Ok(()))).await;
+        self.told(NoticeEvent::Finished(Ok(()))).await;
         summarise(&made, &scripts, remuxed.as_deref(), started.elapsed());
         // What a hook has brought is the hook's to keep, but for what it has left to us.
         let raw = made.raw.filter(|_| made.remove_raw && remuxed.is_none() && ours);
-        Ok(Verdict::Done(Leftovers { raw, claim, remuxed: remuxed.is_some() }))
+        Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some() }))
     }
 
-    async fn told(&self, event: Event) {
+    async fn told(&self, event: NoticeEvent) {
         self.around.tell.tell(notice(self.job, event)).await;
     }
 
     /// The `pre_transcoding` hooks: where they have put what the job names.
-    async fn before(&self) -> Result<Option<Brought>, Failure> {
-        let Surroundings { hooks, cancel, .. } = self.around;
-        if hooks.is_empty(Stage::PreTranscoding) {
+    async fn before(&self) -> Result<Option<InputMedia>, JobFailure> {
+        let JobContext { hooks, cancel, .. } = self.around;
+        if hooks.is_empty(HookStage::PreTranscoding) {
             return Ok(None);
         }
-        let answer = hooks.run(Stage::PreTranscoding, HookPayload::of_job(self.job), cancel).await?;
+        let answer = hooks.run(HookStage::PreTranscoding, HookPayload::of_job(self.job), cancel).await?;
         let job_dir = match &self.job.work {
             Work::PostRecording { dir, .. } => Some(dir),
             Work::Merge { .. } => None,
@@ -254,19 +229,19 @@ impl Attempt<'_> {
             self.entry.update(move |record| record.steps.fetched = Some(fetched)).await;
         }
         if !dir.is_absolute() {
-            return Err(Failure::Cause(format!(
+            return Err(JobFailure::Cause(format!(
                 "the pre_transcoding hooks answered with the output_path {}, which is not absolute",
                 dir.display()
             )));
         }
         let file_name = match (answer.file_name, &self.job.work) {
             (Some(name), Work::PostRecording { .. }) => {
-                RawFileName::parse(&name).map_err(Failure::of)?.as_str().to_owned()
+                RawFileName::parse(&name).map_err(JobFailure::of)?.as_str().to_owned()
             }
             _ => String::new(),
         };
         tracing::info!(dir = %dir.display(), "the pre_transcoding hooks say where the input is");
-        Ok(Some(Brought { dir, file_name }))
+        Ok(Some(InputMedia { dir, file_name }))
     }
 
     /// Removes what a hook has fetched for this job and does not want any more.
@@ -285,20 +260,23 @@ impl Attempt<'_> {
     }
 
     /// Makes sure that the server is told of this result by one node only, as long as that lives; the claim, if it is ours.
-    async fn claim(&self, made: &Made) -> Result<Option<PathBuf>, Failure> {
+    async fn claim(&self, made: &JobResult) -> Result<Option<PathBuf>, JobFailure> {
         let settings = self.around.settings;
         let path = claim::path(&made.mp4);
         let (mp4, node) = (made.mp4.clone(), settings.recorder_id.clone());
         let ours = match files::on_disk(move || claim::take(&mp4, &node)).await {
-            Ok(Claim::Ours) => {
+            Ok(ResultClaim::Ours) => {
                 let _ = self.claimed.set(path.clone());
                 true
             }
-            Ok(Claim::Of { node, since }) if !self.last => {
-                return Err(Failure::Elsewhere(format!("{node} has taken the result on, {} s ago", since.as_secs())));
+            Ok(ResultClaim::Of { node, since }) if !self.last => {
+                return Err(JobFailure::Elsewhere(format!(
+                    "{node} has taken the result on, {} s ago",
+                    since.as_secs()
+                )));
             }
             // Better told twice than never.
-            Ok(Claim::Of { node, .. }) => {
+            Ok(ResultClaim::Of { node, .. }) => {
                 tracing::warn!(node, "another node has taken the result on; telling the server all the same");
                 false
             }
@@ -314,7 +292,7 @@ impl Attempt<'_> {
             None => made.ran.is_none(),
         };
         if finished && !self.last && !self.entry.record().steps.claimed {
-            return Err(Failure::Elsewhere("the MP4 is there and nothing that it was made of".to_owned()));
+            return Err(JobFailure::Elsewhere("the MP4 is there and nothing that it was made of".to_owned()));
         }
         self.entry.update(|record| record.steps.claimed = true).await;
         Ok(ours.then_some(path))
@@ -329,10 +307,10 @@ impl Attempt<'_> {
     }
 
     /// The `post_transcoding` hooks; the path that the server is told.
-    async fn after(&self, made: &Made) -> Result<String, Failure> {
-        let Surroundings { hooks, cancel, .. } = self.around;
+    async fn after(&self, made: &JobResult) -> Result<String, JobFailure> {
+        let JobContext { hooks, cancel, .. } = self.around;
         let mut path = made.file_path.clone();
-        if !hooks.is_empty(Stage::PostTranscoding) {
+        if !hooks.is_empty(HookStage::PostTranscoding) {
             let (info, node) = (&self.job.info, &self.job.recorder_id);
             let dir = made.mp4.parent().unwrap_or(Path::new("/"));
             let name = plan::mp4_name(&info.recording_id);
@@ -342,11 +320,11 @@ impl Attempt<'_> {
                     payload = payload.with_source(&dir.join(file_name.as_str()));
                 }
                 Work::Merge { paths } => {
-                    payload.task = crate::scripts::hooks::payload::Task::Merge;
+                    payload.task = crate::scripts::hooks::payload::HookTask::Merge;
                     payload.input_paths.clone_from(paths);
                 }
             }
-            match hooks.run(Stage::PostTranscoding, payload, cancel).await {
+            match hooks.run(HookStage::PostTranscoding, payload, cancel).await {
                 Ok(answer) => {
                     if let Some(output) = answer.output_path {
                         path = output.display().to_string();
@@ -364,9 +342,9 @@ impl Attempt<'_> {
         Ok(path)
     }
 
-    async fn run_scripts(&self, made: &Made) -> Summary {
+    async fn run_scripts(&self, made: &JobResult) -> ScriptsReport {
         let info = &self.job.info;
-        let payload = Payload {
+        let payload = ScriptPayload {
             recording_id: info.recording_id.to_string(),
             room_table_id: info.room_table_id,
             room_id: info.room_id.to_string(),
@@ -377,8 +355,8 @@ impl Attempt<'_> {
             recorder_id: self.job.recorder_id.to_string(),
         };
         let summary = made.raw.as_deref().and_then(summary::path);
-        let Surroundings { settings: Settings { scripts, script_timeout, .. }, cancel, .. } = self.around;
-        let mut all = Summary::default();
+        let JobContext { settings: TranscodeSettings { scripts, script_timeout, .. }, cancel, .. } = self.around;
+        let mut all = ScriptsReport::default();
         let done = self.entry.record().steps.scripts.min(scripts.len());
         for (index, script) in scripts.iter().enumerate().skip(done) {
             let one = post_processing::run(
@@ -400,7 +378,7 @@ impl Attempt<'_> {
 }
 
 /// The one line about the whole job.
-fn summarise(made: &Made, scripts: &Summary, remuxed: Option<&str>, wall: Duration) {
+fn summarise(made: &JobResult, scripts: &ScriptsReport, remuxed: Option<&str>, wall: Duration) {
     let duration = made.media.duration.as_secs_f64();
     let ran = made.ran.as_ref();
     tracing::info!(

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::job::Job;
 use crate::storage::files;
-use crate::storage::record::RecordFile;
+use crate::storage::journal::RecordFile;
 use crate::telemetry::redact;
-use crate::wall_clock::unix_ms;
+use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "jobs";
@@ -23,7 +23,7 @@ const FORGOTTEN_AFTER: u64 = 3_600_000;
 
 /// A file, key by key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct JobRecord {
     version: u32,
     pub recording_id: String,
     pub room_id: String,
@@ -35,16 +35,16 @@ pub struct Record {
     pub delivered: u64,
     /// Unix milliseconds.
     pub taken_at: u64,
-    pub state: State,
+    pub state: JobState,
     pub last_error: Option<String>,
     /// How often the queue hands it out at most.
     #[serde(default = "usual_deliveries")]
     pub max_deliver: u64,
     #[serde(default)]
-    pub steps: Steps,
+    pub steps: JobSteps,
     /// How far ffmpeg is, as long as one runs.
     #[serde(default)]
-    pub progress: Option<Standing>,
+    pub progress: Option<ProgressSnapshot>,
 }
 
 fn usual_deliveries() -> u64 {
@@ -53,7 +53,7 @@ fn usual_deliveries() -> u64 {
 
 /// What of a job is done that its files do not show: a job that is taken up again goes on behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Steps {
+pub struct JobSteps {
     /// Where a hook has put the raw file for this node, which is to be removed after the job.
     #[serde(default)]
     pub fetched: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub struct Steps {
 
 /// How far ffmpeg was, a few seconds ago.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ProgressSnapshot {
     /// 0…100.
     pub percent: f64,
     /// Seconds of media a second.
@@ -90,7 +90,7 @@ pub struct Standing {
 /// What this node does about a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum State {
+pub enum JobState {
     /// In hand.
     Working,
     /// Handed back: the queue gives it to any node from then on, Unix milliseconds.
@@ -103,7 +103,7 @@ pub enum State {
     Retry,
 }
 
-impl Record {
+impl JobRecord {
     #[must_use]
     pub fn new(job: &Job, payload: &[u8], ack_to: Option<String>, delivered: u64) -> Self {
         Self {
@@ -114,17 +114,17 @@ impl Record {
             ack_to,
             delivered,
             taken_at: unix_ms(),
-            state: State::Working,
+            state: JobState::Working,
             last_error: None,
             max_deliver: MAX_DELIVER,
-            steps: Steps::default(),
+            steps: JobSteps::default(),
             progress: None,
         }
     }
 
     /// The same job once nothing is done about it for now.
     #[must_use]
-    pub fn left(self, state: State, last_error: Option<String>) -> Self {
+    pub fn left(self, state: JobState, last_error: Option<String>) -> Self {
         Self { state, last_error, progress: None, ..self }
     }
 
@@ -165,25 +165,25 @@ impl Record {
 
     /// Whether nothing is left to be known of it.
     fn is_past(&self, now: u64) -> bool {
-        matches!(self.state, State::HandedBack { until } if now.saturating_sub(until) > FORGOTTEN_AFTER)
+        matches!(self.state, JobState::HandedBack { until } if now.saturating_sub(until) > FORGOTTEN_AFTER)
     }
 }
 
 /// The record of the job in hand; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Entry(RecordFile<Record>);
+pub struct JobEntry(RecordFile<JobRecord>);
 
-impl Entry {
+impl JobEntry {
     /// What it says now.
     #[must_use]
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> JobRecord {
         self.0.get()
     }
 
     /// Changes it; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of its
     /// deliveries, or have a step done twice.
-    pub async fn update(&self, change: impl FnOnce(&mut Record)) {
-        let change = |record: &mut Record| {
+    pub async fn update(&self, change: impl FnOnce(&mut JobRecord)) {
+        let change = |record: &mut JobRecord| {
             change(record);
             record.scrub();
         };
@@ -219,15 +219,15 @@ impl JobJournal {
     }
 
     /// Takes a job in hand: its record is on disk when this returns. What is noted of the same job is kept.
-    pub async fn begin(&self, mut record: Record) -> Entry {
+    pub async fn begin(&self, mut record: JobRecord) -> JobEntry {
         let path = self.path(&record.recording_id);
-        if let Ok(earlier) = Record::read(&path) {
+        if let Ok(earlier) = JobRecord::read(&path) {
             let same = record.delivered > 1 || record.ack_to == earlier.ack_to;
             // What was fetched for any job of this recording is still to be removed.
             let fetched = earlier.steps.fetched.clone();
-            record.steps = if same { earlier.steps } else { Steps { fetched, ..Steps::default() } };
+            record.steps = if same { earlier.steps } else { JobSteps { fetched, ..JobSteps::default() } };
         }
-        let entry = Entry(RecordFile::new(path, record));
+        let entry = JobEntry(RecordFile::new(path, record));
         entry.update(|_| {}).await;
         entry
     }
@@ -241,14 +241,14 @@ impl JobJournal {
 
     /// Every record, oldest first. One that cannot be read is put aside, with an error line; what is past is removed.
     #[must_use]
-    pub fn all(&self) -> Vec<Record> {
+    pub fn all(&self) -> Vec<JobRecord> {
         let records = files::records(&self.dir).unwrap_or_else(|error| {
             tracing::error!(dir = %self.dir.display(), %error, "the records of jobs cannot be read");
             Vec::new()
         });
         let mut all = Vec::new();
         for (_, path) in records {
-            match Record::read(&path) {
+            match JobRecord::read(&path) {
                 Ok(record) if record.is_past(unix_ms()) => drop(files::remove(&path)),
                 Ok(record) => all.push(record),
                 Err(why) => files::put_aside(&path, &why),
@@ -260,8 +260,8 @@ impl JobJournal {
 
     /// One that the operator wants tried again.
     #[must_use]
-    pub fn wanted(&self) -> Option<Record> {
-        self.all().into_iter().find(|record| record.state == State::Retry)
+    pub fn wanted(&self) -> Option<JobRecord> {
+        self.all().into_iter().find(|record| record.state == JobState::Retry)
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
     use crate::protocol::job::Work;
     use crate::protocol::request::RecordingInfo;
 
-    fn record(id: &str, state: State) -> Record {
+    fn record(id: &str, state: JobState) -> JobRecord {
         let job = Job {
             info: RecordingInfo {
                 room_table_id: 7,
@@ -283,7 +283,7 @@ mod tests {
             recorder_id: RecorderId::parse("node_01").unwrap(),
             work: Work::Merge { paths: Vec::new() },
         };
-        Record { state, ..Record::new(&job, b"\x01\xff", Some("$JS.ACK.x".into()), 2) }
+        JobRecord { state, ..JobRecord::new(&job, b"\x01\xff", Some("$JS.ACK.x".into()), 2) }
     }
 
     #[tokio::test]
@@ -292,10 +292,10 @@ mod tests {
         let journal = JobJournal::new(dir.path());
         assert!(journal.all().is_empty());
         let now = unix_ms();
-        let a = journal.begin(record("a", State::Working)).await;
-        journal.begin(record("b", State::HandedBack { until: now - 2 * FORGOTTEN_AFTER })).await;
-        journal.begin(record("c", State::HandedBack { until: now })).await;
-        journal.begin(record("d", State::Retry)).await;
+        let a = journal.begin(record("a", JobState::Working)).await;
+        journal.begin(record("b", JobState::HandedBack { until: now - 2 * FORGOTTEN_AFTER })).await;
+        journal.begin(record("c", JobState::HandedBack { until: now })).await;
+        journal.begin(record("d", JobState::Retry)).await;
         std::fs::write(journal.path("e"), "{").unwrap();
         let all = journal.all();
         assert_eq!(all.iter().map(|record| record.recording_id.as_str()).collect::<Vec<_>>(), ["a", "c", "d"]);
@@ -304,7 +304,7 @@ mod tests {
         assert!(!journal.path("b").exists() && !journal.path("e").exists());
         // Taken up again, it goes on behind what it has done.
         a.update(|record| record.steps.scripts = 2).await;
-        let a = journal.begin(record("a", State::Working)).await;
+        let a = journal.begin(record("a", JobState::Working)).await;
         assert_eq!(a.record().steps.scripts, 2);
         a.remove().await;
         assert_eq!(journal.all().len(), 2);

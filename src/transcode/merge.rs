@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::decode;
-use super::join::{self, Target};
-use super::join_plan::Container;
-use super::locate::{self, Root};
-use super::media::{self, Media};
-use super::verify::same_duration;
+use crate::media::concat::{self, ConcatTarget};
+use crate::media::concat_plan::Container;
+use crate::media::decode_check;
+use crate::media::ffprobe::{self, MediaInfo};
+use crate::media::verification::same_duration;
 use crate::protocol::ids::{RecorderId, RecordingId};
+use crate::transcode::input_files::{self, MediaRoot};
 
 /// The files of a merge, absolute.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct MergeFiles {
     pub inputs: Vec<PathBuf>,
-    /// Where the result grows until it is whole: see [`super::plan::Paths::part`].
+    /// Where the result grows until it is whole: see [`crate::transcode::plan::JobPaths::part`].
     pub part: PathBuf,
     pub mp4: PathBuf,
     /// The result, relative to `main_path`.
@@ -36,7 +36,7 @@ pub enum MergeError {
     #[error("the result {0:?} has the name of one of the files that are to be merged")]
     Itself(PathBuf),
     #[error(transparent)]
-    Join(#[from] join::JoinError),
+    Join(#[from] concat::ConcatError),
     #[error("cannot be merged: {0}")]
     LeftOut(String),
 }
@@ -52,15 +52,15 @@ pub fn locate(
     fetched: Option<&Path>,
     id: &RecordingId,
     node: &RecorderId,
-) -> Result<Files, MergeError> {
-    let root = Root::open(main_path).map_err(|source| MergeError::Root { path: main_path.to_owned(), source })?;
+) -> Result<MergeFiles, MergeError> {
+    let root = MediaRoot::open(main_path).map_err(|source| MergeError::Root { path: main_path.to_owned(), source })?;
     let dir = paths.first().ok_or(MergeError::Nothing)?.parent().unwrap_or(Path::new(""));
     let (mut inputs, mut missing) = (Vec::new(), Vec::new());
     for path in paths {
         let (at, found) = match fetched {
             None => {
                 let at = root.path.join(path);
-                let found = locate::file(&root, &at).map(|file| file.is_some());
+                let found = input_files::file(&root, &at).map(|file| file.is_some());
                 (at, found)
             }
             Some(fetched) => {
@@ -82,23 +82,23 @@ pub fn locate(
     if inputs.contains(&result.mp4) {
         return Err(MergeError::Itself(result.mp4));
     }
-    Ok(Files { inputs, part: result.part, mp4: result.mp4, file_path: result.file_path })
+    Ok(MergeFiles { inputs, part: result.part, mp4: result.mp4, file_path: result.file_path })
 }
 
 /// What stands under the result's name, if it is the result: it lasts as long as its inputs and can be decoded. Else, where
 /// there is a file, why it is none.
-pub async fn existing(files: &Files, nice: u8) -> Option<Result<Media, String>> {
+pub async fn existing(files: &MergeFiles, nice: u8) -> Option<Result<MediaInfo, String>> {
     tokio::fs::metadata(&files.mp4).await.ok()?;
     let seen = async {
-        let made = media::measure(&files.mp4).await.map_err(|error| error.to_string())?;
+        let made = ffprobe::measure(&files.mp4).await.map_err(|error| error.to_string())?;
         let mut expected = Duration::ZERO;
         for input in &files.inputs {
-            expected += media::measure(input).await.map_err(|error| error.to_string())?.duration;
+            expected += ffprobe::measure(input).await.map_err(|error| error.to_string())?.duration;
         }
         if !same_duration(made.duration, expected) {
             return Err(format!("it lasts {:.1?}, its inputs {expected:.1?}", made.duration));
         }
-        decode::check(&files.mp4, &made, nice).await.map_err(|error| error.to_string())?;
+        decode_check::check(&files.mp4, &made, nice).await.map_err(|error| error.to_string())?;
         Ok(made)
     };
     Some(seen.await)
@@ -108,9 +108,9 @@ pub async fn existing(files: &Files, nice: u8) -> Option<Result<Media, String>> 
 ///
 /// # Errors
 /// See [`MergeError`]; an input that cannot be played is named.
-pub async fn run(files: &Files, nice: u8, cancel: &CancellationToken) -> Result<join::Joined, MergeError> {
-    let target = Target { into: &files.part, container: Container::Mp4, nice };
-    let joined = join::join(&files.inputs, target, cancel).await?;
+pub async fn run(files: &MergeFiles, nice: u8, cancel: &CancellationToken) -> Result<concat::ConcatReport, MergeError> {
+    let target = ConcatTarget { into: &files.part, container: Container::Mp4, nice };
+    let joined = concat::concat(&files.inputs, target, cancel).await?;
     if joined.left_out.is_empty() {
         return Ok(joined);
     }

@@ -2,11 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::media::Media;
-use super::recipe::Recipe;
-use super::verify;
 use crate::config::FfmpegOptions;
+use crate::media::ffprobe::MediaInfo;
+use crate::media::verification;
 use crate::protocol::ids::{RecorderId, RecordingId};
+use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 
 /// Bytes of the recorder's id in the temporary name: with the longest recording id the name still has less than
 /// `NAME_MAX` (255) bytes.
@@ -16,30 +16,30 @@ const TAIL: usize = 8;
 
 /// A file as it was found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct MeasuredFile {
     /// Bytes.
     pub size: u64,
     /// What it holds, or why that cannot be said.
-    pub media: Result<Media, String>,
+    pub media: Result<MediaInfo, String>,
 }
 
 /// What is on disk for a job.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct JobFacts {
     /// `main_path`, absolute.
     pub root: PathBuf,
     /// Where the result lies or goes, relative to `root`.
     pub dir: PathBuf,
     /// Where the raw file lies or lay, absolute: beside the result, unless a hook has fetched it from elsewhere.
     pub raw_path: PathBuf,
-    pub raw: Option<Found>,
+    pub raw: Option<MeasuredFile>,
     /// A file of the result's name; where the job names it as its raw file, the same as `raw`.
-    pub mp4: Option<Found>,
+    pub mp4: Option<MeasuredFile>,
 }
 
 /// The files of a job, absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
+pub struct JobPaths {
     pub raw: PathBuf,
     /// Where the result grows until it is whole: hidden, beside the result, another one for each node.
     pub part: PathBuf,
@@ -51,11 +51,11 @@ pub struct Paths {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Plan {
+pub enum JobPlan {
     /// The result is there; it only has to be announced.
     AlreadyDone {
-        paths: Paths,
-        media: Media,
+        paths: JobPaths,
+        media: MediaInfo,
         /// Bytes.
         size: u64,
         /// The raw file is still there and the result was measured against it: it may go.
@@ -64,29 +64,29 @@ pub enum Plan {
     /// There is neither a raw file nor a result that plays.
     MissingInput { cause: String },
     /// Encode the raw file with the operator's options.
-    Convert(Make),
+    Convert(ProducePlan),
     /// Put the raw file's streams into an MP4 as they are.
-    Remux(Make),
+    Remux(ProducePlan),
 }
 
 /// How a result is made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Make {
-    pub paths: Paths,
+pub struct ProducePlan {
+    pub paths: JobPaths,
     /// What the raw file holds, as its header says.
-    pub raw: Media,
-    pub recipe: Recipe,
+    pub raw: MediaInfo,
+    pub arguments: FfmpegArguments,
     /// A file of the result's name is there and will be replaced; why it is no result.
     pub replaces: Option<String>,
 }
 
 /// What of the configuration decides.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub struct PlanRules<'a> {
     pub recorder_id: &'a RecorderId,
     /// Re-encode (true) or remux.
     pub convert: bool,
-    /// Make the result again, though it is there: it could only be remuxed the last time.
+    /// ProducePlan the result again, though it is there: it could only be remuxed the last time.
     pub anew: bool,
     pub options: &'a FfmpegOptions,
 }
@@ -108,12 +108,12 @@ pub fn places(dir: &Path, roots: &[&Path]) -> Vec<PathBuf> {
 
 /// The files of a job whose result goes to `dir`, relative to `root`.
 #[must_use]
-pub fn paths(root: &Path, dir: &Path, raw: &Path, recording_id: &RecordingId, recorder_id: &RecorderId) -> Paths {
+pub fn paths(root: &Path, dir: &Path, raw: &Path, recording_id: &RecordingId, recorder_id: &RecorderId) -> JobPaths {
     let at = root.join(dir);
     let mp4 = mp4_name(recording_id);
     let node = recorder_id.as_str();
     let node = node.get(..ID_IN_NAME).unwrap_or(node);
-    Paths {
+    JobPaths {
         raw: raw.to_owned(),
         part: at.join(format!(".{mp4}.{node}.part")),
         file_path: dir.join(&mp4).to_string_lossy().into_owned(),
@@ -129,9 +129,9 @@ pub fn mp4_name(recording_id: &RecordingId) -> String {
 
 /// Decides what is to be done.
 #[must_use]
-pub fn plan(recording_id: &RecordingId, facts: &Facts, rules: Rules<'_>) -> Plan {
+pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) -> JobPlan {
     let paths = paths(&facts.root, &facts.dir, &facts.raw_path, recording_id, rules.recorder_id);
-    let done = |media: &Media, size, remove_raw| Plan::AlreadyDone {
+    let done = |media: &MediaInfo, size, remove_raw| JobPlan::AlreadyDone {
         paths: paths.clone(),
         media: media.clone(),
         size,
@@ -146,66 +146,78 @@ pub fn plan(recording_id: &RecordingId, facts: &Facts, rules: Rules<'_>) -> Plan
             };
         }
         (None, None) => return missing(&paths.raw, "there is no such file"),
-        (None, Some(Found { media: Err(cause), .. })) => {
+        (None, Some(MeasuredFile { media: Err(cause), .. })) => {
             let cause = format!("there is no such file, and {} does not play ({cause})", paths.mp4.display());
             return missing(&paths.raw, &cause);
         }
-        (None, Some(Found { media: Ok(media), size })) => return done(media, *size, false),
+        (None, Some(MeasuredFile { media: Ok(media), size })) => return done(media, *size, false),
         // A raw file that cannot be read is no reason to withhold a result that plays, nor to be removed.
-        (Some(Found { media: Err(_), .. }), Some(Found { media: Ok(media), size })) => {
+        (Some(MeasuredFile { media: Err(_), .. }), Some(MeasuredFile { media: Ok(media), size })) => {
             return done(media, *size, false);
         }
-        (Some(Found { media: Err(cause), .. }), _) => return missing(&paths.raw, cause),
-        (Some(Found { media: Ok(raw), .. }), _) => raw,
+        (Some(MeasuredFile { media: Err(cause), .. }), _) => return missing(&paths.raw, cause),
+        (Some(MeasuredFile { media: Ok(raw), .. }), _) => raw,
     };
-    let recipe = if rules.convert { Recipe::convert(rules.options, raw) } else { Recipe::remux(raw) };
+    let arguments =
+        if rules.convert { FfmpegArguments::convert(rules.options, raw) } else { FfmpegArguments::remux(raw) };
     let replaces = match &facts.mp4 {
         None => None,
-        Some(Found { media: Err(cause), .. }) => Some(cause.clone()),
+        Some(MeasuredFile { media: Err(cause), .. }) => Some(cause.clone()),
         Some(_) if rules.anew => Some("it could only be remuxed the last time".to_owned()),
-        Some(Found { media: Ok(made), size }) => match verify::compare(made, &recipe.expected(raw)) {
+        Some(MeasuredFile { media: Ok(made), size }) => match verification::compare(made, &arguments.expected(raw)) {
             Ok(()) => return done(made, *size, true),
             // Longer than the raw file: it holds what the raw file does not, so both stay.
-            Err(verify::Mismatch::Duration { made: long, raw: short }) if long > short => {
+            Err(verification::MediaMismatch::Duration { made: long, raw: short }) if long > short => {
                 return done(made, *size, false);
             }
             Err(mismatch) => Some(mismatch.to_string()),
         },
     };
-    let make = Make { paths, raw: raw.clone(), recipe, replaces };
-    if rules.convert { Plan::Convert(make) } else { Plan::Remux(make) }
+    let make = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
+    if rules.convert { JobPlan::Convert(make) } else { JobPlan::Remux(make) }
 }
 
-fn missing(raw: &Path, why: &str) -> Plan {
-    Plan::MissingInput { cause: format!("the raw file {} cannot be used: {why}", raw.display()) }
+fn missing(raw: &Path, why: &str) -> JobPlan {
+    JobPlan::MissingInput { cause: format!("the raw file {} cannot be used: {why}", raw.display()) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::media::{Stream, StreamKind};
     use super::*;
+    use crate::media::ffprobe::{MediaStream, StreamKind};
 
-    fn found(seconds: u64) -> Found {
-        let stream = |kind, codec: &str| Stream { kind, codec: codec.into(), width: 2, height: 2, ..Stream::default() };
+    fn found(seconds: u64) -> MeasuredFile {
+        let stream = |kind, codec: &str| MediaStream {
+            kind,
+            codec: codec.into(),
+            width: 2,
+            height: 2,
+            ..MediaStream::default()
+        };
         let streams = vec![stream(StreamKind::Video, "h264"), stream(StreamKind::Audio, "aac")];
-        Found { size: 9, media: Ok(Media { duration: Duration::from_secs(seconds), streams }) }
+        MeasuredFile { size: 9, media: Ok(MediaInfo { duration: Duration::from_secs(seconds), streams }) }
     }
 
-    fn broken() -> Found {
-        Found { size: 9, media: Err("moov atom not found".into()) }
+    fn broken() -> MeasuredFile {
+        MeasuredFile { size: 9, media: Err("moov atom not found".into()) }
     }
 
-    fn decide(raw_name: &str, raw: impl Into<Option<Found>>, mp4: impl Into<Option<Found>>) -> Plan {
+    fn decide(raw_name: &str, raw: impl Into<Option<MeasuredFile>>, mp4: impl Into<Option<MeasuredFile>>) -> JobPlan {
         decide_again(raw_name, raw, mp4, false)
     }
 
-    fn decide_again(raw_name: &str, raw: impl Into<Option<Found>>, mp4: impl Into<Option<Found>>, anew: bool) -> Plan {
+    fn decide_again(
+        raw_name: &str,
+        raw: impl Into<Option<MeasuredFile>>,
+        mp4: impl Into<Option<MeasuredFile>>,
+        anew: bool,
+    ) -> JobPlan {
         let (raw, mp4) = (raw.into(), mp4.into());
         let (root, dir) = (PathBuf::from("/srv/rec"), PathBuf::from("node_01/room01"));
-        let facts = Facts { raw_path: root.join(&dir).join(raw_name), root, dir, raw, mp4 };
-        let rules = Rules {
+        let facts = JobFacts { raw_path: root.join(&dir).join(raw_name), root, dir, raw, mp4 };
+        let rules = PlanRules {
             recorder_id: &RecorderId::parse("node_02").unwrap(),
             convert: true,
             anew,
@@ -240,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_result_lies_beside_the_raw_file() {
-        let Plan::Convert(make) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
+        let JobPlan::Convert(make) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
         assert_eq!(make.paths.raw, Path::new("/srv/rec/node_01/room01/rec-1_raw.mkv"));
         assert_eq!(make.paths.part, Path::new("/srv/rec/node_01/room01/.rec-1.mp4.node_02.part"));
         assert_eq!(make.paths.mp4, Path::new("/srv/rec/node_01/room01/rec-1.mp4"));
@@ -263,42 +275,42 @@ mod tests {
 
     #[test]
     fn a_finished_result_is_only_announced_and_frees_its_raw_file() {
-        let Plan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", found(10), found(10)) else { panic!() };
+        let JobPlan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", found(10), found(10)) else { panic!() };
         assert!(remove_raw);
-        let Plan::AlreadyDone { remove_raw, size, .. } = decide("rec-1_raw.mkv", None, found(10)) else { panic!() };
+        let JobPlan::AlreadyDone { remove_raw, size, .. } = decide("rec-1_raw.mkv", None, found(10)) else { panic!() };
         assert_eq!((remove_raw, size), (false, 9));
         // Unless it is to be better than it is; never without its raw file.
-        let Plan::Convert(make) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
+        let JobPlan::Convert(make) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
         assert!(make.replaces.is_some());
-        assert!(matches!(decide_again("rec-1_raw.mkv", None, found(10), true), Plan::AlreadyDone { .. }));
+        assert!(matches!(decide_again("rec-1_raw.mkv", None, found(10), true), JobPlan::AlreadyDone { .. }));
     }
 
     #[test]
     fn a_raw_file_that_differs_from_the_result_is_never_removed_unread() {
         // Longer than the raw file, or the raw file does not open: both stay.
         for raw in [found(10), broken()] {
-            let Plan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", raw, found(60)) else { panic!() };
+            let JobPlan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", raw, found(60)) else { panic!() };
             assert!(!remove_raw);
         }
         // A result that an interrupted transcoder left is made again.
         for mp4 in [found(5), broken()] {
-            let Plan::Convert(make) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
+            let JobPlan::Convert(make) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
             assert!(make.replaces.is_some());
         }
     }
 
     #[test]
     fn a_raw_file_of_the_results_name_is_the_result() {
-        let Plan::AlreadyDone { remove_raw, .. } = decide("rec-1.mp4", found(10), found(10)) else { panic!() };
+        let JobPlan::AlreadyDone { remove_raw, .. } = decide("rec-1.mp4", found(10), found(10)) else { panic!() };
         assert!(!remove_raw);
-        assert!(matches!(decide("rec-1.mp4", broken(), broken()), Plan::MissingInput { .. }));
+        assert!(matches!(decide("rec-1.mp4", broken(), broken()), JobPlan::MissingInput { .. }));
     }
 
     #[test]
     fn without_input_the_cause_names_the_path() {
         let broken = || Some(broken());
         for (raw, mp4) in [(None, None), (broken(), None), (None, broken()), (broken(), broken())] {
-            let Plan::MissingInput { cause } = decide("rec-1_raw.mkv", raw, mp4) else { panic!() };
+            let JobPlan::MissingInput { cause } = decide("rec-1_raw.mkv", raw, mp4) else { panic!() };
             assert!(cause.contains("/srv/rec/node_01/room01/rec-1_raw.mkv"), "{cause}");
         }
     }

@@ -9,7 +9,7 @@ use crate::scripts::hooks::cleanup::Protected;
 
 /// For every job.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TranscodeSettings {
     pub recorder_id: RecorderId,
     pub main_path: PathBuf,
     /// This node's own directory in `main_path`: where a result goes whose job names no directory that is here.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub protected: Protected,
 }
 
-impl From<&Config> for Settings {
+impl From<&Config> for TranscodeSettings {
     fn from(config: &Config) -> Self {
         let recorder = &config.recorder;
         // A node that does not record has nothing to protect.

@@ -13,19 +13,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
-use super::claim;
-use super::intake::Intake;
-use super::job::{self, Failure, Leftovers, Surroundings, Verdict};
-use super::journal::{Entry, JobJournal, MAX_DELIVER, Record, State};
-use super::settings::Settings;
-use super::summary;
-use crate::delivery::courier::Courier;
+use crate::delivery::dispatcher::Dispatcher;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
-use crate::wall_clock::unix_ms;
+use crate::transcode::failure::JobFailure;
+use crate::transcode::fetch_gate::FetchGate;
+use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
+use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobState, MAX_DELIVER};
+use crate::transcode::settings::TranscodeSettings;
+use crate::transcode::{claim, summary};
+use crate::unix_time::unix_ms;
 
 /// How often a job in work says so: well within `AckWait` (10 min, PROTOCOL 1), even if some get lost.
 const IN_PROGRESS: Duration = Duration::from_secs(60);
@@ -44,14 +44,14 @@ pub const UNDECODABLE: &str = "undecodable-jobs";
 pub async fn run(
     nats: Nats,
     jobs: Jobs,
-    courier: Courier,
+    dispatcher: Dispatcher,
     hooks: Hooks,
-    settings: Settings,
+    settings: TranscodeSettings,
     cpu: watch::Receiver<f64>,
     drain: CancellationToken,
     end: CancellationToken,
 ) {
-    let mut intake = Intake::new(jobs, settings.cpu_limit, cpu, settings.max_wait);
+    let mut intake = FetchGate::new(jobs, settings.cpu_limit, cpu, settings.max_wait);
     let worker = Worker {
         journal: JobJournal::new(&settings.state_dir),
         hands: Arc::new(Semaphore::new(settings.max_jobs)),
@@ -59,7 +59,7 @@ pub async fn run(
         // One that hands jobs out for ever still has an end here: the last of the waits between the attempts.
         max_deliver: intake.max_deliver().unwrap_or(MAX_DELIVER + 1),
         settings,
-        courier,
+        dispatcher,
         hooks,
         cancel: end,
     };
@@ -95,8 +95,8 @@ struct Worker {
     /// The recordings of the jobs in hand.
     in_hand: Mutex<HashSet<String>>,
     max_deliver: u64,
-    settings: Settings,
-    courier: Courier,
+    settings: TranscodeSettings,
+    dispatcher: Dispatcher,
     hooks: Hooks,
     cancel: CancellationToken,
 }
@@ -127,7 +127,7 @@ impl Worker {
     async fn take_up(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
         self.journal.tidy();
         for record in self.journal.all() {
-            if record.state != State::Working {
+            if record.state != JobState::Working {
                 continue;
             }
             // It was whole when it was read.
@@ -147,7 +147,7 @@ impl Worker {
     async fn try_again(
         self: &Arc<Self>,
         nats: &Nats,
-        mut record: Record,
+        mut record: JobRecord,
         hand: OwnedSemaphorePermit,
         tasks: &TaskTracker,
     ) {
@@ -167,8 +167,8 @@ impl Worker {
             "the operator wants this job tried again"
         );
         record.ack_to = None;
-        record.state = State::Working;
-        let again = |record: &mut Record| {
+        record.state = JobState::Working;
+        let again = |record: &mut JobRecord| {
             // What could only be remuxed is there, and would be found.
             record.steps.anew |= record.steps.remuxed.take().is_some();
         };
@@ -203,7 +203,7 @@ impl Worker {
             room_id = %job.info.room_id,
             task = "transcode"
         );
-        let Some(_in_hand) = InHand::take(&self.in_hand, &job.info.recording_id) else {
+        let Some(_in_hand) = RunningJob::take(&self.in_hand, &job.info.recording_id) else {
             let hand_back = async {
                 tracing::warn!("the queue has handed out a job that is in hand here: handed back");
                 self.settle("handed back", || message.nak(TWICE)).await;
@@ -214,7 +214,7 @@ impl Worker {
         let work = async {
             let delivered = message.delivered();
             tracing::info!(delivered, of = self.max_deliver, "job taken");
-            let mut record = Record::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
+            let mut record = JobRecord::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
             record.max_deliver = self.max_deliver;
             let entry = self.journal.begin(record).await;
             let (verdict, cause) = self.attempt(job, &entry, &message).await;
@@ -230,12 +230,12 @@ impl Worker {
 
     /// Works on the job in a task of its own, so that a panic ends only that, while the queue hears that it lives.
     /// What came of it, and the cause where nothing did.
-    async fn attempt(&self, job: Job, entry: &Entry, message: &JobMessage) -> (Verdict, Option<String>) {
+    async fn attempt(&self, job: Job, entry: &JobEntry, message: &JobMessage) -> (JobOutcome, Option<String>) {
         let (settings, hooks) = (self.settings.clone(), self.hooks.clone());
-        let (tell, cancel) = (self.courier.clone(), self.cancel.clone());
+        let (tell, cancel) = (self.dispatcher.clone(), self.cancel.clone());
         let (info, own) = (job.clone(), entry.clone());
         let work = async move {
-            let around = Surroundings { settings: &settings, hooks: &hooks, tell: &tell, cancel: &cancel };
+            let around = JobContext { settings: &settings, hooks: &hooks, tell: &tell, cancel: &cancel };
             job::run(&job, &own, around).await
         };
         let mut task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
@@ -252,34 +252,34 @@ impl Worker {
         match ended {
             Ok(verdict) => verdict,
             Err(error) => {
-                let failure = Failure::Cause(format!("internal error: {error}"));
+                let failure = JobFailure::Cause(format!("internal error: {error}"));
                 let record = entry.record();
-                job::fail(&info, record.delivered, record.max_deliver, failure, &self.courier).await
+                job::fail(&info, record.delivered, record.max_deliver, failure, &self.dispatcher).await
             }
         }
     }
 
     /// Settles the job in the queue; what is to be remembered of it.
-    async fn conclude(&self, verdict: Verdict, message: &JobMessage) -> Option<State> {
+    async fn conclude(&self, verdict: JobOutcome, message: &JobMessage) -> Option<JobState> {
         match verdict {
-            Verdict::Done(Leftovers { raw, claim, remuxed }) => {
+            JobOutcome::Done(FilesToRemove { raw, claim, remuxed }) => {
                 if !self.settle("acknowledged", || message.ack()).await {
                     let raw = raw.unwrap_or_default();
                     tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
-                    return Some(State::Working);
+                    return Some(JobState::Working);
                 }
                 clear(raw, claim).await;
-                remuxed.then(|| State::Remuxed { at: unix_ms() })
+                remuxed.then(|| JobState::Remuxed { at: unix_ms() })
             }
-            Verdict::Again(delay) => {
+            JobOutcome::Again(delay) => {
                 self.settle("handed back", || message.nak(delay)).await;
                 let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                Some(State::HandedBack { until: unix_ms().saturating_add(delay) })
+                Some(JobState::HandedBack { until: unix_ms().saturating_add(delay) })
             }
-            Verdict::Kept => Some(State::Working),
-            Verdict::GivenUp => {
+            JobOutcome::Kept => Some(JobState::Working),
+            JobOutcome::GivenUp => {
                 self.settle("terminated", || message.term()).await;
-                Some(State::GivenUp { at: unix_ms() })
+                Some(JobState::GivenUp { at: unix_ms() })
             }
         }
     }
@@ -303,12 +303,12 @@ impl Worker {
 }
 
 /// A recording whose job is in hand.
-struct InHand<'a> {
+struct RunningJob<'a> {
     all: &'a Mutex<HashSet<String>>,
     recording: String,
 }
 
-impl<'a> InHand<'a> {
+impl<'a> RunningJob<'a> {
     /// `None`: it is already.
     fn take(all: &'a Mutex<HashSet<String>>, recording: &RecordingId) -> Option<Self> {
         let recording = recording.to_string();
@@ -317,7 +317,7 @@ impl<'a> InHand<'a> {
     }
 }
 
-impl Drop for InHand<'_> {
+impl Drop for RunningJob<'_> {
     fn drop(&mut self) {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.recording);
     }

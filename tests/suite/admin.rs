@@ -6,16 +6,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig;
-use plugnmeet_recorder::delivery::outbox::{Key, Letter, Outbox, State as LetterState};
+use plugnmeet_recorder::delivery::message::{Message, MessageKey};
+use plugnmeet_recorder::delivery::outbox::{JobState as LetterState, Outbox};
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
-use plugnmeet_recorder::recording::journal::{Journal, Stage, Stop};
+use plugnmeet_recorder::recording::journal::{Journal, RecordingStage, StopRequest};
 use plugnmeet_recorder::storage::lock::StateLock;
-use plugnmeet_recorder::transcode::journal::{JobJournal, Record, State};
-use plugnmeet_recorder::wall_clock::unix_ms;
+use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
+use plugnmeet_recorder::unix_time::unix_ms;
 use serde_json::Value;
 
 use crate::measure;
@@ -136,10 +137,10 @@ fn job(id: &str, dir: &Path, file_name: &str) -> Job {
 }
 
 /// Has this node remember the job of `id`, whose raw file lies in `dir`.
-async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: State) {
+async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: JobState) {
     let job = job(id, dir, &format!("{id}_raw.mkv"));
-    let record = Record::new(&job, &job.encode(), Some("$JS.ACK.x".into()), 3);
-    let cause = (state != State::Working).then(|| format!("no {id}_raw.mkv under main_path"));
+    let record = JobRecord::new(&job, &job.encode(), Some("$JS.ACK.x".into()), 3);
+    let cause = (state != JobState::Working).then(|| format!("no {id}_raw.mkv under main_path"));
     JobJournal::new(state_dir).begin(record.left(state, cause)).await;
 }
 
@@ -155,7 +156,7 @@ async fn busy_node() -> Node {
     running.part_began().await;
     // As a child may quote the address of its page.
     let broke = format!("the page is gone: https://meet.example/?x={TOKEN}\nand a second line");
-    running.part_ended(Some(broke), rig::Summary::default()).await;
+    running.part_ended(Some(broke), rig::CaptureReport::default()).await;
     running.add_part(|n| format!("rec-1_raw.part{n}.mkv")).await;
     running.part_began().await;
     std::fs::write(node.path("parts/rec-1_raw.part1.mkv"), vec![0; 3 << 20]).unwrap();
@@ -163,8 +164,8 @@ async fn busy_node() -> Node {
     let failed = journal.begin(&start("rec-2", Output::File)).await;
     failed
         .update(|record| {
-            record.stop = Some(Stop { reason: Some("the disk is full".into()) });
-            record.stage = Stage::Failed;
+            record.stop = Some(StopRequest { reason: Some("the disk is full".into()) });
+            record.stage = RecordingStage::Failed;
         })
         .await;
     let url = RtmpUrl::parse(&format!("rtmp://live.example/app/{STREAM_KEY}")).unwrap();
@@ -173,19 +174,23 @@ async fn busy_node() -> Node {
     std::fs::write(node.state().join("recordings/old.json.unreadable"), "{").unwrap();
     std::fs::write(node.state().join("recordings/.rec-1.jsonAbCdEf"), "{").unwrap();
 
-    put_job(&node.state(), "job-1", &node.path("main"), State::Working).await;
-    put_job(&node.state(), "job-2", &node.path("main"), State::GivenUp { at: unix_ms() - 3_600_000 }).await;
-    put_job(&node.state(), "job-3", &node.path("main"), State::HandedBack { until: unix_ms() + 3_600_000 }).await;
+    put_job(&node.state(), "job-1", &node.path("main"), JobState::Working).await;
+    put_job(&node.state(), "job-2", &node.path("main"), JobState::GivenUp { at: unix_ms() - 3_600_000 }).await;
+    put_job(&node.state(), "job-3", &node.path("main"), JobState::HandedBack { until: unix_ms() + 3_600_000 }).await;
     std::fs::write(node.state().join("jobs/torn.json"), "").unwrap();
 
     let outbox = Outbox::open(&node.state()).unwrap();
     let id = RecordingId::parse("rec-0").unwrap();
-    let letter = |key, about: &str| Letter::new(key, about.to_owned(), b"body".to_vec());
-    let letters = vec![letter(Key::Started, "started"), letter(Key::Ended, "ended"), letter(Key::Job, "job")];
+    let letter = |key, about: &str| Message::new(key, about.to_owned(), b"body".to_vec());
+    let letters = vec![
+        letter(MessageKey::Started, "started"),
+        letter(MessageKey::Ended, "ended"),
+        letter(MessageKey::Job, "job"),
+    ];
     outbox.add(&id, letters).await;
-    outbox.settle(&id, Key::Started, LetterState::Delivered { at: unix_ms() }).await;
-    outbox.note_failure(&id, Key::Ended, "HTTP 503".into(), Duration::from_secs(30)).await;
-    outbox.settle(&id, Key::Job, LetterState::Refused { at: unix_ms(), why: "no stream".into() }).await;
+    outbox.settle(&id, MessageKey::Started, LetterState::Delivered { at: unix_ms() }).await;
+    outbox.note_failure(&id, MessageKey::Ended, "HTTP 503".into(), Duration::from_secs(30)).await;
+    outbox.settle(&id, MessageKey::Job, LetterState::Refused { at: unix_ms(), why: "no stream".into() }).await;
     node
 }
 
@@ -350,7 +355,7 @@ async fn jobs_are_tried_again_or_forgotten_where_nobody_works_on_them() {
     let node = busy_node().await;
     let (state, raw) = (node.state(), node.path("main/job-2_raw.mkv"));
     std::fs::write(&raw, [0; 2048]).unwrap();
-    let record = |id: &str| Record::read(&JobJournal::new(&state).path(id));
+    let record = |id: &str| JobRecord::read(&JobJournal::new(&state).path(id));
     let before = node.files();
     for (line, why) in [
         ("jobs retry job-1", "the next start of the recorder goes on with it"),
@@ -374,7 +379,7 @@ async fn jobs_are_tried_again_or_forgotten_where_nobody_works_on_them() {
     let said = node.told("jobs retry job-2");
     assert_eq!(said, "job job-2 will be tried again: when the recorder node_01 is started\n");
     let wish = record("job-2").unwrap();
-    assert_eq!((wish.state, wish.last_error.as_deref()), (State::Retry, Some("no job-2_raw.mkv under main_path")));
+    assert_eq!((wish.state, wish.last_error.as_deref()), (JobState::Retry, Some("no job-2_raw.mkv under main_path")));
     assert_eq!(Job::decode(&wish.payload().unwrap()).unwrap(), job("job-2", &node.path("main"), "job-2_raw.mkv"));
     assert_eq!(JobJournal::new(&state).wanted(), Some(wish));
     contains_all(line(&node.told("jobs list"), "job-2"), &["to be tried again"]);
@@ -385,7 +390,7 @@ async fn jobs_are_tried_again_or_forgotten_where_nobody_works_on_them() {
     assert!(raw.exists() && record("job-2").is_err());
     assert_eq!(node.ask("jobs drop job-2").code, Some(1));
 
-    put_job(&state, "job-4", &node.path("main"), State::GivenUp { at: unix_ms() }).await;
+    put_job(&state, "job-4", &node.path("main"), JobState::GivenUp { at: unix_ms() }).await;
     contains_all(&node.told("jobs drop job-4"), &["which is not there", "main/job-4_raw.mkv"]);
 }
 
@@ -406,7 +411,7 @@ async fn a_job_that_was_given_up_is_tried_again_by_the_recorder_that_runs() {
         .status()
         .unwrap();
     assert!(made.success());
-    put_job(&recorder.state_dir(), "job-1", &dir, State::GivenUp { at: unix_ms() - 60_000 }).await;
+    put_job(&recorder.state_dir(), "job-1", &dir, JobState::GivenUp { at: unix_ms() - 60_000 }).await;
 
     let config = recorder.temporary_dir.with_file_name("config.yaml").display().to_string();
     let told = |line: &str| {

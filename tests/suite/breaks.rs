@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use plugnmeet_recorder::capture::rig::{Break, Meaning, Rig as _};
+use plugnmeet_recorder::capture::browser::error_page::ErrorPageMeaning;
+use plugnmeet_recorder::capture::rig::Rig as _;
+use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -51,11 +53,11 @@ impl Part {
 }
 
 /// Records the usual meeting for a while, breaks something, and waits until the rig has noticed.
-async fn break_off(name: &str, deed: impl FnOnce(&Room)) -> Break {
+async fn break_off(name: &str, deed: impl FnOnce(&Room)) -> RigFailure {
     break_off_with(name, Vec::new(), deed).await
 }
 
-async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&Room)) -> Break {
+async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&Room)) -> RigFailure {
     let standin = standin().await;
     let (mut found, mut noticed) = (None, None);
     let meeting = Meeting { webcams: 1, ..Meeting::default() };
@@ -149,5 +151,8 @@ async fn a_sound_server_that_is_killed_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_error_page_is_the_end_of_the_meeting_and_no_fault() {
     let found = break_off("error page", |room| room.end("Session ended", "The room was closed.")).await;
-    assert_eq!(found, Break { cause: "Session ended: The room was closed.".into(), page: Some(Meaning::Unclear) });
+    assert_eq!(
+        found,
+        RigFailure { cause: "Session ended: The room was closed.".into(), page: Some(ErrorPageMeaning::Unclear) }
+    );
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use plugnmeet_recorder::capture::encoder_options::Target;
+use plugnmeet_recorder::capture::browser::{sandbox, trusted_roots};
+use plugnmeet_recorder::capture::encoder::arguments::EncoderTarget;
 use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec};
-use plugnmeet_recorder::capture::{sandbox, trust};
 use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions, ServerConfig};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use tokio_util::sync::CancellationToken;
@@ -31,11 +31,11 @@ fn server(https: &Https, authority: &Authority) -> ServerConfig {
 fn rig(dir: &Path, url: &str, state_dir: &Path, flags: Vec<ChromeFlag>, sandbox: bool) -> RigSpec {
     RigSpec {
         url: url.to_owned(),
-        target: Target::File(dir.join("part.mkv")),
+        target: EncoderTarget::File(dir.join("part.mkv")),
         ffmpeg: FfmpegOptions::default(),
         chrome: ChromeConfig { path: None, flags },
         sandbox,
-        trusted: trust::database(state_dir),
+        trusted: trusted_roots::database(state_dir),
         size: (640, 360),
         dpi: 96,
         silence_warning: None,
@@ -65,7 +65,7 @@ async fn chrome_gives_the_token_to_no_server_whose_certificate_it_cannot_check()
     let sandbox = sandbox::check().await.is_ok();
     let (ours, other) = (Authority::new(DAYS).unwrap(), Authority::new(DAYS).unwrap());
     let good = Https::start(&ours.issue("localhost", DAYS).unwrap(), behind(&standin)).await.unwrap();
-    trust::prepare(&state_dir, &server(&good, &ours)).await.unwrap();
+    trusted_roots::prepare(&state_dir, &server(&good, &ours)).await.unwrap();
     let room = standin.meeting(Meeting::default());
     let page = |https: &Https| format!("{}/?access_token={}", https.url(), room.token);
 
@@ -86,7 +86,7 @@ async fn chrome_gives_the_token_to_no_server_whose_certificate_it_cannot_check()
     assert!(good.requests()[0].contains(&room.token), "{:?}", good.requests());
 
     // Another CA at the next start: the one before is not trusted any more.
-    trust::prepare(&state_dir, &server(&good, &other)).await.unwrap();
+    trusted_roots::prepare(&state_dir, &server(&good, &other)).await.unwrap();
     let why = visit(rig(dir.path(), &page(&good), &state_dir, Vec::new(), sandbox)).await.unwrap_err();
     assert!(why.contains("ERR_CERT_AUTHORITY_INVALID"), "{why}");
     // Who wants no check has none.
@@ -122,7 +122,7 @@ async fn what_the_page_itself_asks_for_is_checked_too() {
         untrusted.port()
     );
     let main = Https::start(&ours.issue("localhost", DAYS).unwrap(), Behind::Page(page)).await.unwrap();
-    trust::prepare(dir.path(), &server(&main, &ours)).await.unwrap();
+    trusted_roots::prepare(dir.path(), &server(&main, &ours)).await.unwrap();
     let url = format!("{}/?access_token=x", main.url());
     visit(rig(dir.path(), &url, dir.path(), Vec::new(), sandbox::check().await.is_ok())).await.unwrap();
     let mut lines = trusted.requests();

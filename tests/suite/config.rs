@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugnmeet_recorder::config::{
-    self, ChromeFlag, Config, ConfigError, HookUrl, HooksConfig, KEYS, LogLevel, Mode, Profile, StageConfig, Step,
+    self, ChromeFlag, Config, ConfigError, HookStep, HookUrl, HooksConfig, KEYS, LogLevel, Mode, Profile, Reserve,
+    StageConfig,
 };
-use plugnmeet_recorder::storage::space::Reserve;
 
 const REFERENCE: &str = include_str!("fixtures/reference_v2_3.yaml");
 const SAMPLE: &str = include_str!("../../config_sample.yaml");
@@ -82,9 +82,9 @@ fn a_reference_configuration_loads_unchanged() {
     assert_eq!(config.nats.urls, ["nats://127.0.0.1:4222", "tls://nats.example.com:4222"]);
     let post = &config.hooks.post_recording;
     assert_eq!((post.pool_size, post.timeout), (2, Duration::from_secs(5400)));
-    let script = |path: &str, one_shot| Step::Script { command: vec![path.to_owned()], one_shot };
+    let script = |path: &str, one_shot| HookStep::Script { command: vec![path.to_owned()], one_shot };
     let url = HookUrl::parse("https://hooks.example.com/recorded").unwrap();
-    assert_eq!(post.steps, [script("./scripts/upload.sh", true), Step::HttpRequest { url }]);
+    assert_eq!(post.steps, [script("./scripts/upload.sh", true), HookStep::HttpRequest { url }]);
     // The older form, whose scripts were started for each event.
     let pre = &config.hooks.pre_transcoding;
     assert_eq!((pre.pool_size, pre.timeout), (1, Duration::from_secs(3600)));
@@ -187,7 +187,7 @@ fn a_value_may_be_spelled_in_other_ways() {
     let command = ["python3", "-u", "a b.py"].map(str::to_owned).to_vec();
     assert_eq!(
         hooks.post_recording,
-        StageConfig { steps: vec![Step::Script { command, one_shot: false }], ..StageConfig::default() }
+        StageConfig { steps: vec![HookStep::Script { command, one_shot: false }], ..StageConfig::default() }
     );
 }
 

@@ -7,14 +7,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use plugnmeet_recorder::delivery::courier::{Courier, Delivered};
-use plugnmeet_recorder::delivery::outbox::{Key, Letter, Outbox, State as LetterState};
+use plugnmeet_recorder::delivery::dispatcher::Dispatcher;
+use plugnmeet_recorder::delivery::message::{Message, MessageKey, MessageState as LetterState};
+use plugnmeet_recorder::delivery::outbox::Outbox;
+use plugnmeet_recorder::delivery::queues::DeliveryOutcome;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
-use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
 use plugnmeet_recorder::protocol::signature::hash_signature;
-use plugnmeet_recorder::wall_clock::unix_ms;
+use plugnmeet_recorder::unix_time::unix_ms;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -100,12 +102,12 @@ impl Incoming {
     }
 }
 
-fn courier(host: &str) -> Courier {
+fn dispatcher(host: &str) -> Dispatcher {
     courier_with(host, Outbox::in_memory())
 }
 
-fn courier_with(host: &str, outbox: Outbox) -> Courier {
-    Courier::new(&server_config(host), outbox).unwrap()
+fn courier_with(host: &str, outbox: Outbox) -> Dispatcher {
+    Dispatcher::new(&server_config(host), outbox).unwrap()
 }
 
 /// The clock of a test's runtime, which moves only when the test says so, and at once.
@@ -137,15 +139,18 @@ async fn there<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// All of one recording.
-async fn send<const N: usize>(courier: &Courier, events: [Event; N]) -> Vec<oneshot::Receiver<Delivered>> {
+async fn send<const N: usize>(
+    dispatcher: &Dispatcher,
+    events: [NoticeEvent; N],
+) -> Vec<oneshot::Receiver<DeliveryOutcome>> {
     let mut told = Vec::new();
     for event in events {
-        told.push(courier.send(notice("rec-1", event)).await);
+        told.push(dispatcher.send(notice("rec-1", event)).await);
     }
     told
 }
 
-fn notice(recording: &str, event: Event) -> Notice {
+fn notice(recording: &str, event: NoticeEvent) -> Notice {
     let info = RecordingInfo {
         room_table_id: 5,
         room_id: RoomId::parse("room01").unwrap(),
@@ -155,23 +160,23 @@ fn notice(recording: &str, event: Event) -> Notice {
     Notice { info, recorder_id: RecorderId::parse("node_01").unwrap(), event }
 }
 
-fn started() -> Event {
-    Event::Started(Kind::Recording)
+fn started() -> NoticeEvent {
+    NoticeEvent::Started(Kind::Recording)
 }
 
-fn ended() -> Event {
-    Event::Ended(Kind::Recording, Err("the page has crashed".to_owned()))
+fn ended() -> NoticeEvent {
+    NoticeEvent::Ended(Kind::Recording, Err("the page has crashed".to_owned()))
 }
 
-fn finished() -> Event {
-    Event::Finished(Ok(()))
+fn finished() -> NoticeEvent {
+    NoticeEvent::Finished(Ok(()))
 }
 
 #[tokio::test]
 async fn a_notice_is_signed_and_says_what_happened() {
     let mut server = Server::start().await;
-    let courier = courier(&server.host());
-    let told = courier.send(notice("rec-1", ended())).await;
+    let dispatcher = dispatcher(&server.host());
+    let told = dispatcher.send(notice("rec-1", ended())).await;
     let request = server.next().await;
     assert_eq!(request.path, "/auth/recorder/notify");
     assert_eq!(request.headers["api-key"], "keyOfTheApi");
@@ -184,7 +189,7 @@ async fn a_notice_is_signed_and_says_what_happened() {
         (RecordingTasks::EndRecording, false, "the page has crashed")
     );
     request.answer(200).await;
-    assert_eq!(told.await, Ok(Delivered::Taken));
+    assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     assert!(server.is_quiet(), "once");
 }
 
@@ -192,8 +197,8 @@ async fn a_notice_is_signed_and_says_what_happened() {
 async fn order_is_kept_through_failures_and_recordings_are_independent() {
     let logs = Logs::capture();
     let mut server = Server::start().await;
-    let courier = courier(&server.host());
-    let one = send(&courier, [started(), ended(), finished()]).await;
+    let dispatcher = dispatcher(&server.host());
+    let one = send(&dispatcher, [started(), ended(), finished()]).await;
 
     for status in [500, 503, 302] {
         let request = server.next().await;
@@ -203,11 +208,11 @@ async fn order_is_kept_through_failures_and_recordings_are_independent() {
     let stuck = server.next().await;
     assert_eq!(stuck.task(), RecordingTasks::StartRecording);
     // It is still unanswered, yet another recording's notice passes.
-    let other = courier.clone().send(notice("rec-2", started())).await;
+    let other = dispatcher.clone().send(notice("rec-2", started())).await;
     let request = server.next().await;
     assert_eq!(request.message().recording_id, "rec-2");
     request.answer(200).await;
-    assert_eq!(other.await, Ok(Delivered::Taken));
+    assert_eq!(other.await, Ok(DeliveryOutcome::Taken));
 
     stuck.answer(200).await;
     for task in [RecordingTasks::EndRecording, RecordingTasks::RecordingTranscodingFinished] {
@@ -216,7 +221,7 @@ async fn order_is_kept_through_failures_and_recordings_are_independent() {
         request.answer(200).await;
     }
     for told in one {
-        assert_eq!(told.await, Ok(Delivered::Taken));
+        assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     }
     assert_eq!(logs.lines("trying on").len(), 1, "not at every try");
     assert_eq!(logs.lines("taken the notice at last").len(), 1);
@@ -237,9 +242,9 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
         let logs = Logs::capture();
         let mut server = Server::start().await;
         let outbox = Outbox::in_memory();
-        let courier = courier_with(&server.host(), outbox.clone());
+        let dispatcher = courier_with(&server.host(), outbox.clone());
         let letters = || outbox.letters(&RecordingId::parse("rec-1").unwrap());
-        let told = send(&courier, [started(), ended(), finished()]).await;
+        let told = send(&dispatcher, [started(), ended(), finished()]).await;
         let began = tokio::time::Instant::now();
         let mut waits = Vec::new();
         for tries in 1..=10 {
@@ -249,7 +254,7 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
             request.answer(status).await;
             let first = there("it is noted", || Some(letters().remove(0)).filter(|it| it.failures == tries)).await;
             assert!(matches!(&first.state, LetterState::Refused { why, .. } if why.contains(cause)), "{first:?}");
-            assert!(letters()[1..].iter().all(Letter::is_waiting));
+            assert!(letters()[1..].iter().all(Message::is_waiting));
             let wait = Duration::from_millis(first.next_try.unwrap().saturating_sub(asked));
             waits.push(wait);
             assert!(server.is_quiet(), "not before its time");
@@ -263,7 +268,7 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
         assert!(last <= LONGEST_WAIT_REFUSED + Duration::from_secs(2) && last > LONGEST_WAIT_REFUSED / 2, "{waits:?}");
         println!("{status}: 10 tries in {:.0} s", began.elapsed().as_secs_f64());
         // Another recording does not wait for it.
-        let other = courier.send(notice("rec-2", started())).await;
+        let other = dispatcher.send(notice("rec-2", started())).await;
         let mut requests = Vec::new();
         for _ in 0..2 {
             requests.push(there("a notice", || server.incoming.try_recv().ok()).await);
@@ -272,15 +277,15 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
         for request in requests {
             request.answer(200).await;
         }
-        assert_eq!(other.await, Ok(Delivered::Taken));
+        assert_eq!(other.await, Ok(DeliveryOutcome::Taken));
         for task in [RecordingTasks::EndRecording, RecordingTasks::RecordingTranscodingFinished] {
             let request = there("a notice", || server.incoming.try_recv().ok()).await;
             assert_eq!(request.task(), task);
             request.answer(200).await;
         }
         let [first, second, third]: [_; 3] = told.try_into().unwrap();
-        assert!(matches!(first.await, Ok(Delivered::Refused(why)) if why.contains(cause)));
-        assert_eq!((second.await, third.await), (Ok(Delivered::Taken), Ok(Delivered::Taken)));
+        assert!(matches!(first.await, Ok(DeliveryOutcome::Refused(why)) if why.contains(cause)));
+        assert_eq!((second.await, third.await), (Ok(DeliveryOutcome::Taken), Ok(DeliveryOutcome::Taken)));
         assert!(letters().iter().all(|letter| matches!(letter.state, LetterState::Delivered { .. })));
         assert_eq!(logs.lines("`outbox retry ID` tries at once").len(), 1);
         assert_eq!(logs.lines("still refuses the notice").len(), 9);
@@ -293,14 +298,14 @@ async fn a_key_that_the_server_takes_again_wakes_what_it_was_refused_for() {
     let _clock = Clock::hold();
     let mut server = Server::start().await;
     let outbox = Outbox::in_memory();
-    let courier = courier_with(&server.host(), outbox.clone());
-    let first = courier.send(notice("rec-1", started())).await;
+    let dispatcher = courier_with(&server.host(), outbox.clone());
+    let first = dispatcher.send(notice("rec-1", started())).await;
     there("a try", || server.incoming.try_recv().ok()).await.answer(401).await;
-    assert!(matches!(first.await, Ok(Delivered::Refused(_))));
+    assert!(matches!(first.await, Ok(DeliveryOutcome::Refused(_))));
     // No time goes by: what is taken of another recording says that the key is right.
-    let other = courier.send(notice("rec-2", started())).await;
+    let other = dispatcher.send(notice("rec-2", started())).await;
     there("the other", || server.incoming.try_recv().ok()).await.answer(200).await;
-    assert_eq!(other.await, Ok(Delivered::Taken));
+    assert_eq!(other.await, Ok(DeliveryOutcome::Taken));
     let again = there("the first again", || server.incoming.try_recv().ok()).await;
     assert_eq!(again.message().recording_id, "rec-1");
     again.answer(200).await;
@@ -312,14 +317,14 @@ async fn one_notice_that_cannot_be_read_does_not_hold_up_the_others_and_never_co
     let _clock = Clock::hold();
     let mut server = Server::start().await;
     let outbox = Outbox::in_memory();
-    let courier = courier_with(&server.host(), outbox.clone());
-    let proceeded = Event::Proceeded { file_path: "x.mp4".into(), file_size: 1, variant: 0, note: None };
-    let first = send(&courier, [started()]).await.remove(0);
+    let dispatcher = courier_with(&server.host(), outbox.clone());
+    let proceeded = NoticeEvent::Proceeded { file_path: "x.mp4".into(), file_size: 1, variant: 0, note: None };
+    let first = send(&dispatcher, [started()]).await.remove(0);
     let next = async |server: &mut Server| there("a notice", || server.incoming.try_recv().ok()).await;
     next(&mut server).await.answer_as(Mood::Undecodable).await;
-    assert!(matches!(first.await, Ok(Delivered::Refused(_))));
+    assert!(matches!(first.await, Ok(DeliveryOutcome::Refused(_))));
     // What comes later does not wait for the next try of it.
-    send(&courier, [ended(), proceeded, finished()]).await;
+    send(&dispatcher, [ended(), proceeded, finished()]).await;
     for (task, mood) in [
         (RecordingTasks::EndRecording, Mood::Take),
         (RecordingTasks::RecordingProceeded, Mood::Undecodable),
@@ -330,14 +335,15 @@ async fn one_notice_that_cannot_be_read_does_not_hold_up_the_others_and_never_co
         request.answer_as(mood).await;
     }
     let id = RecordingId::parse("rec-1").unwrap();
-    there("the last is delivered", || (outbox.state(&id, Key::Finished)? != LetterState::Waiting).then_some(())).await;
+    there("the last is delivered", || (outbox.state(&id, MessageKey::Finished)? != LetterState::Waiting).then_some(()))
+        .await;
     tokio::time::advance(FIRST_WAIT_REFUSED + Duration::from_millis(5)).await;
     // The MP4 is not lost; but a start after the end would be.
     let request = next(&mut server).await;
     assert_eq!(request.task(), RecordingTasks::RecordingProceeded);
     request.answer(200).await;
     there("it is delivered", || outbox.to_tell(&id).is_empty().then_some(())).await;
-    assert!(matches!(outbox.state(&id, Key::Started), Some(LetterState::Refused { .. })), "kept");
+    assert!(matches!(outbox.state(&id, MessageKey::Started), Some(LetterState::Refused { .. })), "kept");
     tokio::time::advance(LONGEST_WAIT_REFUSED).await;
     assert!(server.is_quiet());
 }
@@ -347,8 +353,8 @@ async fn what_a_stranger_says_loses_nothing_whatever_its_status() {
     let _clock = Clock::hold();
     let mut server = Server::start().await;
     let outbox = Outbox::in_memory();
-    let courier = courier_with(&server.host(), outbox.clone());
-    let told = send(&courier, [started(), ended(), finished()]).await;
+    let dispatcher = courier_with(&server.host(), outbox.clone());
+    let told = send(&dispatcher, [started(), ended(), finished()]).await;
     let first = || outbox.letters(&RecordingId::parse("rec-1").unwrap()).remove(0);
     let moods = [
         Mood::Proxy(404),
@@ -381,7 +387,7 @@ async fn what_a_stranger_says_loses_nothing_whatever_its_status() {
         there("a notice", || server.incoming.try_recv().ok()).await.answer(200).await;
     }
     for told in told {
-        assert_eq!(told.await, Ok(Delivered::Taken));
+        assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     }
     assert!(server.is_quiet(), "once");
 }
@@ -391,13 +397,13 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("outbox")).unwrap();
     // As version 0.1 wrote it: PROCEEDED was given up, FINISHED was taken; of the second, the start was given up.
-    let letter = |key: &str, state: serde_json::Value, event: Event, id: &str| {
+    let letter = |key: &str, state: serde_json::Value, event: NoticeEvent, id: &str| {
         json!({ "key": key, "about": "x", "state": state, "added_at": unix_ms() - 50 * 3_600_000, "failures": 3,
             "last_error": null, "next_try": null, "body": hex::encode(notice(id, event).to_message().encode_to_vec()) })
     };
     let refused = json!({ "is": "refused", "at": unix_ms() - 49 * 3_600_000, "why": "(404)" });
     let delivered = json!({ "is": "delivered", "at": unix_ms() - 48 * 3_600_000 });
-    let proceeded = Event::Proceeded { file_path: "x.mp4".into(), file_size: 1, variant: 0, note: None };
+    let proceeded = NoticeEvent::Proceeded { file_path: "x.mp4".into(), file_size: 1, variant: 0, note: None };
     for (id, letters) in [
         (
             "rec-1",
@@ -414,16 +420,16 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     let mut server = Server::start().await;
     let outbox = Outbox::open(dir.path()).unwrap();
     outbox.sweep().await;
-    let courier = courier_with(&server.host(), outbox.clone());
-    courier.take_up().await;
+    let dispatcher = courier_with(&server.host(), outbox.clone());
+    dispatcher.take_up().await;
     let request = server.next().await;
     assert_eq!((request.task(), request.message().file_path), (RecordingTasks::RecordingProceeded, "x.mp4".into()));
     request.answer(200).await;
-    courier.shutdown(LONG).await;
+    dispatcher.shutdown(LONG).await;
     assert!(server.is_quiet(), "a start after its end is not told");
     let id = |id: &str| RecordingId::parse(id).unwrap();
-    assert!(matches!(outbox.state(&id("rec-1"), Key::Proceeded), Some(LetterState::Delivered { .. })));
-    assert!(matches!(outbox.state(&id("rec-2"), Key::Started), Some(LetterState::Refused { .. })), "kept");
+    assert!(matches!(outbox.state(&id("rec-1"), MessageKey::Proceeded), Some(LetterState::Delivered { .. })));
+    assert!(matches!(outbox.state(&id("rec-2"), MessageKey::Started), Some(LetterState::Refused { .. })), "kept");
     outbox.sweep().await;
     assert_eq!(outbox.letters(&id("rec-2")).len(), 2);
 }
@@ -493,28 +499,28 @@ async fn a_proxy_that_answers_404_while_its_backend_restarts_costs_no_mp4_and_an
 #[tokio::test]
 async fn a_server_that_is_down_at_first_gets_it_later() {
     let port = free_port();
-    let courier = courier(&format!("http://127.0.0.1:{port}"));
+    let dispatcher = dispatcher(&format!("http://127.0.0.1:{port}"));
     let logs = Logs::capture();
-    let told = courier.send(notice("rec-1", started())).await;
+    let told = dispatcher.send(notice("rec-1", started())).await;
     while logs.lines("onnection refused").is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut server = Server::start_at(port).await;
     server.next().await.answer(200).await;
-    assert_eq!(told.await, Ok(Delivered::Taken));
+    assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_asked_again() {
     let mut server = Server::start().await;
-    let courier = courier(&server.host());
-    let told = courier.send(notice("rec-1", started())).await;
+    let dispatcher = dispatcher(&server.host());
+    let told = dispatcher.send(notice("rec-1", started())).await;
     let hanging = server.next().await;
     let asked = Instant::now();
     let again = server.next().await;
     assert!(asked.elapsed() > Duration::from_secs(8), "{:?}", asked.elapsed());
     again.answer(200).await;
-    assert_eq!(told.await, Ok(Delivered::Taken));
+    assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     hanging.answer(200).await;
 }
 
@@ -540,10 +546,10 @@ async fn a_server_that_is_away_for_ten_minutes_is_tried_now_and_then_and_hears_e
         let port = free_port();
         let mut server = if away == Away::Refuses { None } else { Some(Server::start_at(port).await) };
         let outbox = Outbox::in_memory();
-        let courier = courier_with(&format!("http://127.0.0.1:{port}"), outbox.clone());
+        let dispatcher = courier_with(&format!("http://127.0.0.1:{port}"), outbox.clone());
         let first = || outbox.letters(&RecordingId::parse("rec-1").unwrap()).remove(0);
         let began = tokio::time::Instant::now();
-        let told = send(&courier, [started(), ended(), finished()]).await;
+        let told = send(&dispatcher, [started(), ended(), finished()]).await;
         let (mut tries, mut unanswered) = (0, Vec::new());
         while began.elapsed() < OUTAGE {
             let asked = unix_ms();
@@ -586,7 +592,7 @@ async fn a_server_that_is_away_for_ten_minutes_is_tried_now_and_then_and_hears_e
             request.answer(200).await;
         }
         for told in told {
-            assert_eq!(told.await, Ok(Delivered::Taken), "{away:?}");
+            assert_eq!(told.await, Ok(DeliveryOutcome::Taken), "{away:?}");
         }
         assert_eq!(logs.lines("taken the notice at last").len(), 1, "{away:?}");
         assert!(server.is_quiet(), "{away:?}: once");
@@ -596,8 +602,8 @@ async fn a_server_that_is_away_for_ten_minutes_is_tried_now_and_then_and_hears_e
 #[tokio::test]
 async fn key_and_signature_never_go_to_another_host() {
     let (mut server, mut other) = (Server::start().await, Server::start().await);
-    let courier = courier(&server.host());
-    let told = courier.send(notice("rec-1", started())).await;
+    let dispatcher = dispatcher(&server.host());
+    let told = dispatcher.send(notice("rec-1", started())).await;
     let redirect = |to: String| (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response();
     server.next().await.answer.send(redirect(format!("{}/x", other.host()))).ok();
     // Within the host it is followed, whole.
@@ -606,15 +612,15 @@ async fn key_and_signature_never_go_to_another_host() {
     assert_eq!(request.path, "/moved");
     assert_eq!(request.headers["hash-signature"], hash_signature(API_SECRET, &request.body));
     request.answer(200).await;
-    assert_eq!(told.await, Ok(Delivered::Taken));
+    assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     assert!(other.is_quiet());
 }
 
 #[tokio::test]
 async fn what_is_queued_at_the_end_has_its_grace() {
     let mut server = Server::start().await;
-    let courier = courier(&server.host());
-    let told = send(&courier, [started(), ended()]).await;
+    let dispatcher = dispatcher(&server.host());
+    let told = send(&dispatcher, [started(), ended()]).await;
     // Three failures: the next try would be 2 s away.
     for _ in 0..3 {
         server.next().await.answer(500).await;
@@ -625,10 +631,10 @@ async fn what_is_queued_at_the_end_has_its_grace() {
         }
     };
     let begun = Instant::now();
-    tokio::join!(courier.shutdown(LONG), answering);
+    tokio::join!(dispatcher.shutdown(LONG), answering);
     assert!(begun.elapsed() < Duration::from_secs(1), "the end is not waited for: {:?}", begun.elapsed());
     for told in told {
-        assert_eq!(told.await, Ok(Delivered::Taken));
+        assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     }
 }
 
@@ -638,14 +644,14 @@ async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let host = format!("http://127.0.0.1:{port}");
-    let courier = courier_with(&host, Outbox::open(dir.path()).unwrap());
-    let mut told = send(&courier, [started(), ended()]).await;
-    told.push(courier.send(notice("rec-2", finished())).await);
+    let dispatcher = courier_with(&host, Outbox::open(dir.path()).unwrap());
+    let mut told = send(&dispatcher, [started(), ended()]).await;
+    told.push(dispatcher.send(notice("rec-2", finished())).await);
     let begun = Instant::now();
-    courier.shutdown(Duration::from_millis(700)).await;
+    dispatcher.shutdown(Duration::from_millis(700)).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     for told in told {
-        assert!(matches!(told.await, Ok(Delivered::Left(_))));
+        assert!(matches!(told.await, Ok(DeliveryOutcome::Left(_))));
     }
     let lines = logs.lines("for the next start");
     assert_eq!(lines.len(), 3);
@@ -654,11 +660,11 @@ async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
     {
         assert!(lines.iter().any(|line| line.contains(recording) && line.contains(what)), "{what}: {lines:?}");
     }
-    drop(courier);
+    drop(dispatcher);
 
     let mut server = Server::start_at(port).await;
-    let courier = courier_with(&host, Outbox::open(dir.path()).unwrap());
-    courier.take_up().await;
+    let dispatcher = courier_with(&host, Outbox::open(dir.path()).unwrap());
+    dispatcher.take_up().await;
     let mut tasks = Vec::new();
     for _ in 0..3 {
         let request = server.next().await;
@@ -670,11 +676,11 @@ async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
     let one = |task| ("rec-1".to_owned(), task);
     let two = ("rec-2".to_owned(), RecordingTasks::RecordingTranscodingFinished);
     assert_eq!(tasks, [one(RecordingTasks::StartRecording), one(RecordingTasks::EndRecording), two]);
-    courier.shutdown(LONG).await;
+    dispatcher.shutdown(LONG).await;
 
     // What was told once is not told again, by whichever run.
-    let courier = courier_with(&host, Outbox::open(dir.path()).unwrap());
-    courier.take_up().await;
-    assert_eq!(courier.send(notice("rec-1", ended())).await.await, Ok(Delivered::Taken));
+    let dispatcher = courier_with(&host, Outbox::open(dir.path()).unwrap());
+    dispatcher.take_up().await;
+    assert_eq!(dispatcher.send(notice("rec-1", ended())).await.await, Ok(DeliveryOutcome::Taken));
     assert!(server.is_quiet());
 }

@@ -5,33 +5,35 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use plugnmeet_recorder::backoff::Ladder;
-use plugnmeet_recorder::capture::call_sync::CallOffset;
-use plugnmeet_recorder::capture::clock::Corrections;
-use plugnmeet_recorder::capture::rig::{Break, OpenError, Rig, Summary};
-use plugnmeet_recorder::capture::watch::{PictureReport, SoundReport};
+use plugnmeet_recorder::capture::audio::av_sync::SyncCorrections;
+use plugnmeet_recorder::capture::browser::call_sync::CallOffset;
+use plugnmeet_recorder::capture::quality::{AudioStats, VideoStats};
+use plugnmeet_recorder::capture::rig::{CaptureReport, OpenError, Rig};
+use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::{self, HooksConfig, NatsConfig, ServerConfig};
-use plugnmeet_recorder::delivery::courier::{Courier, Message};
+use plugnmeet_recorder::delivery::dispatcher::{Delivery, Dispatcher};
 use plugnmeet_recorder::delivery::outbox::Outbox;
-use plugnmeet_recorder::fleet::permits::Permits;
+use plugnmeet_recorder::fleet::slots::Slots;
+use plugnmeet_recorder::media::concat::{ConcatTarget, concat};
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, Work};
 use plugnmeet_recorder::protocol::messages::{self, RecorderToPlugNmeet, RecordingTasks};
-use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
-use plugnmeet_recorder::recording::driver::{self, Surroundings, Task};
-use plugnmeet_recorder::recording::journal::{Journal, Record, Stage, Stop};
-use plugnmeet_recorder::recording::publish::Publisher;
+use plugnmeet_recorder::recording::driver::{self, RecordingContext, RecordingTask};
+use plugnmeet_recorder::recording::job_handoff::JobHandoff;
+use plugnmeet_recorder::recording::journal::{Journal, RecordingRecord, RecordingStage, StopRequest};
 use plugnmeet_recorder::recording::raw_file::RawFile;
-use plugnmeet_recorder::recording::room::RoomClient;
-use plugnmeet_recorder::recording::service::{Plan, Service};
-use plugnmeet_recorder::recording::session::Limits;
-use plugnmeet_recorder::recording::summary::Summaries;
+use plugnmeet_recorder::recording::requests::RequestService;
+use plugnmeet_recorder::recording::rig_factory::RigFactory;
+use plugnmeet_recorder::recording::room_client::RoomClient;
+use plugnmeet_recorder::recording::session::SessionLimits;
+use plugnmeet_recorder::recording::summary::SummaryStore;
+use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
-use plugnmeet_recorder::storage::space::Verdict;
-use plugnmeet_recorder::transcode::join::{Target, join};
+use plugnmeet_recorder::storage::disk_space::DiskStatus;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +53,7 @@ struct Leaves {
     breaks: Option<&'static str>,
     /// It was over before it was joined.
     refuses: Option<&'static str>,
-    summary: Summary,
+    summary: CaptureReport,
 }
 
 impl Rig for PaperRig {
@@ -64,9 +66,9 @@ impl Rig for PaperRig {
         }
     }
 
-    async fn broken(&mut self) -> Break {
+    async fn broken(&mut self) -> RigFailure {
         match self.0.breaks {
-            Some(cause) => Break::of(cause),
+            Some(cause) => RigFailure::of(cause),
             None => std::future::pending().await,
         }
     }
@@ -75,7 +77,7 @@ impl Rig for PaperRig {
         Duration::ZERO
     }
 
-    async fn finish(&mut self) -> (Summary, Result<(), String>) {
+    async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
         if let Some(bytes) = &self.0.bytes {
             std::fs::write(&self.0.path, bytes).unwrap();
         }
@@ -91,7 +93,7 @@ struct Paper {
     leaves: Leaves,
 }
 
-impl Plan<PaperRig> for Paper {
+impl RigFactory<PaperRig> for Paper {
     fn rig(&self, _: &Start, _: &AccessToken, part: Option<&Path>) -> Leaves {
         Leaves { path: part.map(Path::to_owned).unwrap_or_default(), ..self.leaves.clone() }
     }
@@ -110,9 +112,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What a driver has around it.
 struct Node {
     standin: Standin,
-    surroundings: Surroundings,
+    context: RecordingContext,
     journal: Journal,
-    permits: Permits,
+    slots: Slots,
 }
 
 impl Node {
@@ -140,28 +142,28 @@ impl Node {
         let cancel = CancellationToken::new();
         let nats = Nats::connect(&config, &server, &me, &cancel).await.unwrap();
         let state = standin.dir().join("state");
-        let courier = Courier::new(&server, Outbox::open(&state).unwrap()).unwrap();
-        courier.connect(nats);
-        let publisher = Publisher {
+        let dispatcher = Dispatcher::new(&server, Outbox::open(&state).unwrap()).unwrap();
+        dispatcher.connect(nats);
+        let handoff = JobHandoff {
             recorder: me.clone(),
-            hooks: Hooks::start(hooks, &[config::Stage::PostRecording]),
-            courier: courier.clone(),
-            waits: Ladder([Duration::from_millis(300); 3]),
+            hooks: Hooks::start(hooks, &[config::HookStage::PostRecording]),
+            dispatcher: dispatcher.clone(),
+            waits: RetrySchedule([Duration::from_millis(300); 3]),
             drain: CancellationToken::new(),
             end: CancellationToken::new(),
         };
-        let surroundings = Surroundings {
+        let context = RecordingContext {
             recorder: me.clone(),
-            courier,
-            publisher,
-            summaries: Summaries::new(&state),
+            dispatcher,
+            handoff,
+            summaries: SummaryStore::new(&state),
             room: RoomClient::new(&server).unwrap(),
-            limits: Limits::default(),
+            limits: SessionLimits::default(),
         };
         let journal = Journal::new(&state);
         std::fs::create_dir_all(standin.dir().join("temporary")).unwrap();
         std::fs::create_dir_all(standin.dir().join("main")).unwrap();
-        Self { standin, surroundings, journal, permits: Permits::new(1) }
+        Self { standin, context, journal, slots: Slots::new(1) }
     }
 
     /// Runs one from its start to its end.
@@ -175,7 +177,7 @@ impl Node {
         let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
         let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
         // The place of the one before is free again, though it ended badly.
-        let permit = self.permits.admit(7, kind, info.recording_id.clone()).unwrap();
+        let slot = self.slots.admit(7, kind, info.recording_id.clone()).unwrap();
         let (stop, stops) = mpsc::channel(1);
         let breaks = leaves.breaks.is_some();
         let output = match kind {
@@ -186,8 +188,8 @@ impl Node {
         let entry = self.journal.begin(&start).await;
         let stored = (kind == Kind::Recording).then(|| raw.clone());
         let plan = Arc::new(Paper { raw: raw.clone(), leaves });
-        let task = Task::<PaperRig> { start, plan, raw: stored, entry, left: None, permit: Some(permit), stops };
-        let running = tokio::spawn(driver::run(task, self.surroundings.clone()));
+        let task = RecordingTask::<PaperRig> { start, plan, raw: stored, entry, left: None, slot: Some(slot), stops };
+        let running = tokio::spawn(driver::run(task, self.context.clone()));
         let (started, ended) = match kind {
             Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
             Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
@@ -240,25 +242,25 @@ async fn an_empty_or_unreadable_raw_file_is_told_with_its_cause_and_makes_no_job
         assert_eq!((&summary["outcome"], &summary["cause"]), (&"failed".into(), &ended.msg.into()), "{id}");
     }
     assert!(node.standin.fleet.published_jobs().is_empty());
-    assert_eq!(*node.permits.running().borrow(), 0);
+    assert_eq!(*node.slots.running().borrow(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
     let node = Node::new().await;
-    let summary = Summary {
+    let summary = CaptureReport {
         duration: Duration::from_micros(3_500_400),
         frames_sent: 90,
         frames_dropped: 2,
         frames_late: 3,
-        picture: PictureReport { longest_freeze: Duration::from_millis(1234), black_share: 0.25 },
-        sound: SoundReport {
+        picture: VideoStats { longest_freeze: Duration::from_millis(1234), black_share: 0.25 },
+        sound: AudioStats {
             silence_share: 1.0 / 3.0,
             longest_silence: Duration::from_millis(700),
             peak_dbfs: Some(-6.0206),
             mean_dbfs: None,
         },
-        corrections: Corrections { gaps: 1, gaps_ms: 700, offsets: 3, put_in_ms: 1, left_out_ms: 2 },
+        corrections: SyncCorrections { gaps: 1, gaps_ms: 700, offsets: 3, put_in_ms: 1, left_out_ms: 2 },
         call_offset: CallOffset { seconds: 3, mean_ms: 67.89, max_ms: 73.0 },
         parts: 1,
         bytes: 123_456,
@@ -332,8 +334,8 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     // It is told from memory all the same.
     let (raw, ended) = node.run(Kind::Recording, "file", Leaves { bytes, ..Leaves::default() }).await;
     assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);
-    let record = Record::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
-    assert_eq!(record.stage, Stage::Stored);
+    let record = RecordingRecord::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
+    assert_eq!(record.stage, RecordingStage::Stored);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +355,7 @@ async fn post_recording_hooks_that_fail_keep_the_raw_file_and_are_tried_until_th
     media(&whole);
     let leaves = Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() };
     let record = node.standin.dir().join("state/recordings/file.json");
-    let hooked = || Record::read(&record).ok().and_then(|record| record.hooked);
+    let hooked = || RecordingRecord::read(&record).ok().and_then(|record| record.hooked);
     let failed_twice = async {
         while hooked().is_none_or(|hooked| hooked.failures < 2) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -377,7 +379,7 @@ async fn post_recording_hooks_that_fail_keep_the_raw_file_and_are_tried_until_th
     let asked: Value = serde_json::from_str(std::fs::read_to_string(asked).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!((&asked["input_path"], &asked["file_name"]), (&json!(raw.dir), &"file_raw.mkv".into()));
     assert_eq!((&asked["task"], &asked["recorder_id"]), (&"single".into(), &"node_01".into()));
-    node.surroundings.publisher.hooks.shutdown().await;
+    node.context.handoff.hooks.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -390,7 +392,7 @@ async fn hooks_that_a_shutdown_interrupts_run_at_the_next_start() {
     let whole = node.standin.dir().join("whole.mkv");
     media(&whole);
     let leaves = Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() };
-    let end = node.surroundings.publisher.end.clone();
+    let end = node.context.handoff.end.clone();
     let interrupt = async {
         while !begun.exists() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -400,19 +402,19 @@ async fn hooks_that_a_shutdown_interrupts_run_at_the_next_start() {
     let ((raw, ended), ()) = tokio::join!(node.run(Kind::Recording, "file", leaves.clone()), interrupt);
     assert!(ended.status && node.standin.fleet.published_jobs().is_empty());
     let record = node.standin.dir().join("state/recordings/file.json");
-    assert_eq!(Record::read(&record).unwrap().stage, Stage::Stored);
+    assert_eq!(RecordingRecord::read(&record).unwrap().stage, RecordingStage::Stored);
 
     std::fs::write(&open, "").unwrap();
-    let (_room, room) = tokio::sync::watch::channel(Verdict::default());
-    let mut surroundings = node.surroundings.clone();
-    surroundings.publisher.end = CancellationToken::new();
+    let (_room, room) = tokio::sync::watch::channel(DiskStatus::default());
+    let mut context = node.context.clone();
+    context.handoff.end = CancellationToken::new();
     let plan = Arc::new(Paper { raw, leaves });
-    let mut service = Service::<PaperRig>::new(surroundings, node.permits.clone(), plan, node.journal.clone(), room);
+    let mut service = RequestService::<PaperRig>::new(context, node.slots.clone(), plan, node.journal.clone(), room);
     service.recover(true).await;
     service.finish().await;
     node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
     assert!(!record.exists());
-    node.surroundings.publisher.hooks.shutdown().await;
+    node.context.handoff.hooks.shutdown().await;
 }
 
 /// A part of a second and a half, with picture and sound.
@@ -468,15 +470,15 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
             lay_out(&node, &start, &raw, parts, reached, &whole, &cut).await;
 
             // The next start.
-            let room = tokio::sync::watch::channel(Verdict::default()).1;
-            let mut service = Service::<PaperRig>::new(
-                node.surroundings.clone(),
-                Permits::new(1),
+            let room = tokio::sync::watch::channel(DiskStatus::default()).1;
+            let mut service = RequestService::<PaperRig>::new(
+                node.context.clone(),
+                Slots::new(1),
                 plan,
                 Journal::new(&node.standin.dir().join("state")),
                 room,
             );
-            node.surroundings.courier.take_up().await;
+            node.context.dispatcher.take_up().await;
             service.recover(true).await;
             tokio::time::timeout(LIMIT, service.finish()).await.unwrap();
 
@@ -526,7 +528,7 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         if !last || reached >= 3 {
             std::fs::copy(whole, &path).unwrap();
             entry.part_began().await;
-            entry.part_ended(None, Summary::default()).await;
+            entry.part_ended(None, CaptureReport::default()).await;
         } else if reached == 2 {
             std::fs::copy(cut, &path).unwrap();
             entry.part_began().await;
@@ -537,7 +539,7 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         let _ = std::fs::remove_file(raw.part(&raw.part_name(1)));
     }
     if reached >= 4 {
-        entry.update(|record| record.stop = Some(Stop { reason: None })).await;
+        entry.update(|record| record.stop = Some(StopRequest { reason: None })).await;
     }
     let joined = raw.part(raw.name.as_str());
     if reached == 5 && parts > 1 {
@@ -549,13 +551,13 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
             std::fs::rename(raw.part(&raw.part_name(1)), &place).unwrap();
         } else {
             let all = [1, 2].map(|n| raw.part(&raw.part_name(n)));
-            join(&all, Target::raw(&joined), &CancellationToken::new()).await.unwrap();
+            join(&all, ConcatTarget::raw(&joined), &CancellationToken::new()).await.unwrap();
             std::fs::rename(&joined, &place).unwrap();
         }
     }
     if reached >= 7 {
-        let stored = move |record: &mut Record| {
-            record.stage = Stage::Stored;
+        let stored = move |record: &mut RecordingRecord| {
+            record.stage = RecordingStage::Stored;
             record.lengths_ms = vec![Some(1500); parts];
         };
         entry.update(stored).await;
@@ -571,11 +573,11 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         std::fs::remove_file(&place).unwrap();
     } else if reached >= 8 {
         let info = start.info.clone();
-        let recorder_id = node.surroundings.recorder.clone();
-        let event = Event::Ended(Kind::Recording, Ok(()));
+        let recorder_id = node.context.recorder.clone();
+        let event = NoticeEvent::Ended(Kind::Recording, Ok(()));
         let ended = Notice { info: info.clone(), recorder_id, event };
         let work = Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 };
-        let job = Job { info, recorder_id: node.surroundings.recorder.clone(), work };
-        node.surroundings.courier.send_all(vec![ended.into(), Message::Job(job)]).await;
+        let job = Job { info, recorder_id: node.context.recorder.clone(), work };
+        node.context.dispatcher.send_all(vec![ended.into(), Delivery::Job(job)]).await;
     }
 }

@@ -8,8 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use plugnmeet_recorder::delivery::courier::{Courier, Delivered, Message};
+use plugnmeet_recorder::delivery::dispatcher::{Delivery, Dispatcher};
 use plugnmeet_recorder::delivery::outbox::Outbox;
+use plugnmeet_recorder::delivery::queues::DeliveryOutcome;
 use plugnmeet_recorder::fleet::heartbeat::Heartbeat;
 use plugnmeet_recorder::nats::{ConnectError, Nats};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
@@ -383,12 +384,12 @@ async fn jobs_are_fetched_and_published_through_outages() {
     let error = nats.publish_job("rec-1", Bytes::new()).await.unwrap_err();
     assert!(error.to_string().contains("not connected"), "{error}");
 
-    let courier = Courier::new(&server_config("http://127.0.0.1:1"), Outbox::in_memory()).unwrap();
-    courier.connect(nats.clone());
-    let publishing = courier.send(Message::Job(job("rec-1"))).await;
+    let dispatcher = Dispatcher::new(&server_config("http://127.0.0.1:1"), Outbox::in_memory()).unwrap();
+    dispatcher.connect(nats.clone());
+    let publishing = dispatcher.send(Delivery::Job(job("rec-1"))).await;
     eventually("the line", async || logs.lines("not in the work queue yet").pop()).await;
     server.resume("").await;
-    assert_eq!(timeout(LONG, publishing).await.unwrap(), Ok(Delivered::Taken));
+    assert_eq!(timeout(LONG, publishing).await.unwrap(), Ok(DeliveryOutcome::Taken));
     // Published twice, stored once.
     nats.publish_job("rec-1", Bytes::from(job("rec-1").encode())).await.unwrap();
     let (mut jobs, first) = timeout(Duration::from_secs(40), waiting).await.unwrap().unwrap();
@@ -398,9 +399,9 @@ async fn jobs_are_fetched_and_published_through_outages() {
 
     // With the stream gone, the job is tried until the grace is over, and then left in the outbox.
     jetstream::new(server.client("").await).delete_stream(JOBS).await.unwrap();
-    let publishing = courier.send(Message::Job(job("rec-2"))).await;
-    timeout(LONG, courier.shutdown(Duration::from_secs(1))).await.unwrap();
-    let Ok(Delivered::Left(why)) = publishing.await else { panic!("where is it?") };
+    let publishing = dispatcher.send(Delivery::Job(job("rec-2"))).await;
+    timeout(LONG, dispatcher.shutdown(Duration::from_secs(1))).await.unwrap();
+    let Ok(DeliveryOutcome::Left(why)) = publishing.await else { panic!("where is it?") };
     assert!(why.contains("there is no stream"), "{why}");
     assert_eq!(logs.lines("in the outbox for the next start").len(), 1);
 }

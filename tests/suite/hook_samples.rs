@@ -8,8 +8,9 @@ use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::journal::Journal;
-use plugnmeet_recorder::scripts::hooks::payload::Payload;
-use plugnmeet_recorder::transcode::journal::{self as jobs, JobJournal};
+use plugnmeet_recorder::scripts::hooks::payload::HookPayload;
+use plugnmeet_recorder::transcode::journal as jobs;
+use plugnmeet_recorder::transcode::journal::JobJournal;
 use serde_json::{Value, json};
 
 use crate::hooks::{LIMIT, loop_with, once, payload, read, run, script, start, step};
@@ -36,7 +37,7 @@ async fn the_samples_do_what_they_say() {
     let note = sample(dir.path(), "hook_journal.py", "HOOK_JOURNAL", &at("journal"));
     let steps = vec![step(&note, false), step(&sums, false), step(&keep, false), step(&copy, true)];
     let hooks = start(steps, 1, LIMIT);
-    let given = |id: &str| Payload { input_path: Some(at("in put")), ..payload(id) };
+    let given = |id: &str| HookPayload { input_path: Some(at("in put")), ..payload(id) };
     for id in ["RM_1", "RM_2"] {
         let after = run(&hooks, given(id)).await.unwrap();
         let copied = after.output_path.clone().unwrap();

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use plugnmeet_recorder::config::{HookUrl, HooksConfig, Stage, StageConfig, Step};
+use plugnmeet_recorder::config::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
-use plugnmeet_recorder::scripts::hooks::payload::Payload;
-use plugnmeet_recorder::scripts::hooks::{self, Failure, HookError, Hooks, Patience, Seen};
+use plugnmeet_recorder::scripts::hooks::payload::HookPayload;
+use plugnmeet_recorder::scripts::hooks::{self, HookError, HookFailure, HookTimeouts, Hooks, StepReport};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -21,14 +21,14 @@ use crate::logs::Logs;
 pub const LIMIT: Duration = Duration::from_secs(30);
 /// For scripts that never answer, and the good answers that follow.
 const SHORT: Duration = Duration::from_secs(6);
-const PATIENCE: Patience = Patience {
+const PATIENCE: HookTimeouts = HookTimeouts {
     grace: Duration::from_millis(300),
     first_wait: Duration::from_millis(10),
     longest_wait: Duration::from_millis(200),
     settle: Duration::ZERO,
 };
 
-pub fn payload(id: &str) -> Payload {
+pub fn payload(id: &str) -> HookPayload {
     let info = RecordingInfo {
         room_table_id: 852,
         room_id: RoomId::parse("room01").unwrap(),
@@ -36,12 +36,12 @@ pub fn payload(id: &str) -> Payload {
         recording_id: RecordingId::parse(id).unwrap(),
     };
     let node = RecorderId::parse("node_01").unwrap();
-    Payload::single(&info, &node, Path::new("/srv/a b"), "x_raw.mkv", Some(12_344_999))
+    HookPayload::single(&info, &node, Path::new("/srv/a b"), "x_raw.mkv", Some(12_344_999))
 }
 
 /// With a mebibyte of paths: no pipe holds it.
-fn huge(id: &str) -> Payload {
-    Payload { input_paths: vec!["p".repeat(1000).into(); 1000], ..payload(id) }
+fn huge(id: &str) -> HookPayload {
+    HookPayload { input_paths: vec!["p".repeat(1000).into(); 1000], ..payload(id) }
 }
 
 /// An executable file; `text` follows `#!/bin/bash`.
@@ -52,20 +52,20 @@ pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-pub fn step(path: &Path, one_shot: bool) -> Step {
-    Step::Script { command: vec![path.display().to_string()], one_shot }
+pub fn step(path: &Path, one_shot: bool) -> HookStep {
+    HookStep::Script { command: vec![path.display().to_string()], one_shot }
 }
 
-pub fn config(steps: Vec<Step>, pool_size: usize, timeout: Duration) -> HooksConfig {
+pub fn config(steps: Vec<HookStep>, pool_size: usize, timeout: Duration) -> HooksConfig {
     HooksConfig { post_recording: StageConfig { pool_size, timeout, steps }, ..HooksConfig::default() }
 }
 
-pub fn start(steps: Vec<Step>, pool_size: usize, timeout: Duration) -> Hooks {
-    Hooks::start_with(&config(steps, pool_size, timeout), &Stage::ALL, PATIENCE)
+pub fn start(steps: Vec<HookStep>, pool_size: usize, timeout: Duration) -> Hooks {
+    Hooks::start_with(&config(steps, pool_size, timeout), &HookStage::ALL, PATIENCE)
 }
 
-pub async fn run(hooks: &Hooks, payload: Payload) -> Result<Payload, HookError> {
-    hooks.run(Stage::PostRecording, payload, &CancellationToken::new()).await
+pub async fn run(hooks: &Hooks, payload: HookPayload) -> Result<HookPayload, HookError> {
+    hooks.run(HookStage::PostRecording, payload, &CancellationToken::new()).await
 }
 
 /// Where a pipeline has put the file of a recording.
@@ -75,14 +75,14 @@ pub async fn output(hooks: &Hooks, id: &str) -> String {
 }
 
 /// A script of one step, run for one event.
-pub async fn once(steps: Vec<Step>, payload: Payload, limit: Duration) -> Result<Payload, HookError> {
+pub async fn once(steps: Vec<HookStep>, payload: HookPayload, limit: Duration) -> Result<HookPayload, HookError> {
     let hooks = start(steps, 1, limit);
     let ended = run(&hooks, payload).await;
     hooks.shutdown().await;
     ended
 }
 
-fn failure(ended: Result<Payload, HookError>) -> Failure {
+fn failure(ended: Result<HookPayload, HookError>) -> HookFailure {
     match ended {
         Err(HookError::Failed { failure, .. }) => failure,
         other => panic!("{other:?}"),
@@ -154,24 +154,24 @@ async fn a_pipeline_hands_an_object_from_step_to_step() {
             true,
         ),
         step(&script(dir.path(), "silent.sh", "cat >/dev/null"), true),
-        Step::HttpRequest { url: server.url("/cleanup") },
+        HookStep::HttpRequest { url: server.url("/cleanup") },
     ];
     let hooks = start(steps, 1, LIMIT);
-    assert!(!hooks.is_empty(Stage::PostRecording) && hooks.is_empty(Stage::PreTranscoding));
+    assert!(!hooks.is_empty(HookStage::PostRecording) && hooks.is_empty(HookStage::PreTranscoding));
     let mut looked = Vec::new();
     let after = hooks
-        .run_seen(Stage::PostRecording, payload("RM_bad"), &CancellationToken::new(), &mut |seen| {
+        .run_seen(HookStage::PostRecording, payload("RM_bad"), &CancellationToken::new(), &mut |seen| {
             looked.push(match seen {
-                Seen::Begins { number, input, .. } => format!("{number} > {}", input.len()),
-                Seen::Answered { number, answer, .. } => {
+                StepReport::Begins { number, input, .. } => format!("{number} > {}", input.len()),
+                StepReport::Answered { number, answer, .. } => {
                     format!("{number} < {}", answer.map_or(0, serde_json::Map::len))
                 }
-                Seen::Failed { number, .. } => format!("{number} failed"),
+                StepReport::Failed { number, .. } => format!("{number} failed"),
             });
         })
         .await
         .unwrap();
-    let expected = Payload {
+    let expected = HookPayload {
         output_path: Some("/x".into()),
         file_name: Some("z.mkv".into()),
         should_cleanup: true,
@@ -194,7 +194,7 @@ async fn a_pipeline_hands_an_object_from_step_to_step() {
     assert_eq!(looked, ["1 > 9", "1 < 2", "2 > 11", "2 < 0", "3 > 11", "3 < 2", "4 > 11", "4 < 0", "5 > 11", "5 < 1"]);
     hooks.shutdown().await;
     // A stage without steps changes nothing, also after the end.
-    let same = hooks.run(Stage::PreTranscoding, payload("RM_1"), &CancellationToken::new()).await.unwrap();
+    let same = hooks.run(HookStage::PreTranscoding, payload("RM_1"), &CancellationToken::new()).await.unwrap();
     assert_eq!(same, payload("RM_1"));
     assert!(matches!(run(&hooks, payload("RM_1")).await, Err(HookError::Stopped { .. })));
 }
@@ -357,7 +357,7 @@ async fn whatever_a_long_lived_script_does_the_next_request_gets_its_own_answer(
 async fn a_script_is_heard_out_before_it_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let logs = Logs::capture();
-    let patience = Patience { settle: Duration::from_secs(2), ..PATIENCE };
+    let patience = HookTimeouts { settle: Duration::from_secs(2), ..PATIENCE };
     let second = "good; sleep 0.2; echo '{\"output_path\": \"/second\"}'";
     let cases = [
         (format!("echo ready\n{}", loop_with("good")), "before it was asked: \"ready\""),
@@ -365,7 +365,7 @@ async fn a_script_is_heard_out_before_it_is_asked() {
     ];
     for (text, logged) in cases {
         let steps = vec![step(&script(dir.path(), "talks.sh", &text), false)];
-        let hooks = Hooks::start_with(&config(steps, 1, LIMIT), &[Stage::PostRecording], patience);
+        let hooks = Hooks::start_with(&config(steps, 1, LIMIT), &[HookStage::PostRecording], patience);
         for id in ["RM_bad", "RM_1"] {
             assert_eq!(output(&hooks, id).await, format!("/out/{id}"));
         }
@@ -392,8 +392,8 @@ async fn a_script_that_ends_at_once_is_not_started_again_at_once() {
     let path = script(dir.path(), "brief.sh", &format!("echo $$ >>'{}'; exit 0", starts.display()));
     let logs = Logs::capture();
     let hour = Duration::from_secs(3600);
-    let slow = Patience { first_wait: hour, longest_wait: hour, ..PATIENCE };
-    let hooks = Hooks::start_with(&config(vec![step(&path, false)], 1, LIMIT), &[Stage::PostRecording], slow);
+    let slow = HookTimeouts { first_wait: hour, longest_wait: hour, ..PATIENCE };
+    let hooks = Hooks::start_with(&config(vec![step(&path, false)], 1, LIMIT), &[HookStage::PostRecording], slow);
     let told = async {
         while logs.lines("has ended by itself").is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -405,7 +405,7 @@ async fn a_script_that_ends_at_once_is_not_started_again_at_once() {
     assert_eq!((logs.lines("has ended by itself").len(), read(&starts).lines().count()), (1, 1));
     // Where there is a request, it is told why it has no answer.
     let died = failure(once(vec![step(&path, false)], payload("RM_1"), LIMIT).await);
-    assert!(matches!(died, Failure::Died { .. }) && died.to_string().contains("exit code 0"), "{died}");
+    assert!(matches!(died, HookFailure::Died { .. }) && died.to_string().contains("exit code 0"), "{died}");
 }
 
 #[tokio::test]
@@ -474,7 +474,7 @@ async fn a_cancelled_wait_ends_at_once_and_the_shutdown_leaves_no_process() {
             }
             cancel.cancel();
         };
-        let (ended, ()) = tokio::join!(hooks.run(Stage::PostRecording, payload("RM_bad"), &cancel), stop);
+        let (ended, ()) = tokio::join!(hooks.run(HookStage::PostRecording, payload("RM_bad"), &cancel), stop);
         assert!(matches!(ended, Err(HookError::Stopped { .. })), "{ended:?}");
         if !one_shot {
             // Its process is in nobody's way.
@@ -506,7 +506,7 @@ async fn a_script_that_cannot_be_started_is_named() {
         assert!(error.contains("cannot start") && error.contains(dir.path().to_str().unwrap()), "{error}");
     }
     let problems: Vec<_> =
-        hooks::check(&config(steps, 1, LIMIT), &Stage::ALL).iter().map(ToString::to_string).collect();
+        hooks::check(&config(steps, 1, LIMIT), &HookStage::ALL).iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].starts_with("hooks.post_recording: script ") && problems[0].contains("chmod"), "{problems:?}");
     assert!(problems[1].ends_with("gone.sh: there is no such file"), "{problems:?}");
@@ -565,7 +565,7 @@ async fn an_http_request_posts_the_json_and_its_answer_is_the_output() {
     let seen = Requests::default();
     let server = Server::start(&seen).await;
     let ask = async |path: &str| {
-        let step = Step::HttpRequest { url: server.url(path) };
+        let step = HookStep::HttpRequest { url: server.url(path) };
         once(vec![step], huge("RM_1"), Duration::from_secs(2)).await
     };
     assert!(ask("/cleanup").await.unwrap().should_cleanup);
@@ -586,7 +586,8 @@ async fn an_http_request_posts_the_json_and_its_answer_is_the_output() {
     // A port that nobody listens on any more.
     let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let nobody = HookUrl::parse(&format!("http://joe:correct-horse@{address}/x?key=battery-staple")).unwrap();
-    let error = once(vec![Step::HttpRequest { url: nobody }], payload("RM_1"), LIMIT).await.unwrap_err().to_string();
+    let error =
+        once(vec![HookStep::HttpRequest { url: nobody }], payload("RM_1"), LIMIT).await.unwrap_err().to_string();
     assert!(error.contains("Connection refused") && !error.contains("correct-horse"), "{error}");
     assert_eq!(logs.lines("sent once more").len(), 1);
     for secret in ["correct-horse", "battery-staple"] {

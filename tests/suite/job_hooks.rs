@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use plugnmeet_recorder::config::{HooksConfig, Stage, StageConfig, Step};
-use plugnmeet_recorder::delivery::courier::Courier;
+use plugnmeet_recorder::config::{HookStage, HookStep, HooksConfig, StageConfig};
+use plugnmeet_recorder::delivery::dispatcher::Dispatcher;
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::protocol::ids::RecordingId;
 use plugnmeet_recorder::protocol::job::{Job, Work};
-use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::telemetry::redact;
-use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Verdict};
-use plugnmeet_recorder::transcode::journal::State;
+use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
+use plugnmeet_recorder::transcode::journal::JobState;
 use serde_json::Value;
 
 use crate::hooks::{LIMIT, script, step};
 use crate::nats_server::server_config;
 use crate::transcode::{Node, job_for, names, raw_like_ours};
 
-fn stage(steps: Vec<Step>) -> StageConfig {
+fn stage(steps: Vec<HookStep>) -> StageConfig {
     StageConfig { pool_size: 1, timeout: LIMIT, steps }
 }
 
@@ -54,15 +54,15 @@ async fn one_hook_brings_the_raw_file_and_another_says_where_the_mp4_is() {
     let job = job_for(Path::new("s3://bucket/room01/"), "kept.mkv");
     let verdict = node.run(&job, 1).await;
     // Neither what it brought nor what is in the store is the job's to remove; what was brought is gone already.
-    assert!(matches!(verdict, Verdict::Done(Leftovers { raw: None, claim: Some(_), .. })), "{verdict:?}");
+    assert!(matches!(verdict, JobOutcome::Done(FilesToRemove { raw: None, claim: Some(_), .. })), "{verdict:?}");
     assert!(!fetched.exists());
     assert_eq!(names(&dir.join("store")), ["kept.mkv"]);
     // The job's directory is not here: the result goes to this node's own, as a recording of its own would.
     let mp4 = node.settings.main_path.join("node_02/room01/rec-1.mp4");
     let size = fs::metadata(&mp4).unwrap().len();
     let file_path = "https://cdn.example/rec-1.mp4".to_owned();
-    let proceeded = Event::Proceeded { file_path, file_size: size, variant: 1, note: None };
-    assert_eq!(node.told(), [proceeded, Event::Finished(Ok(()))]);
+    let proceeded = NoticeEvent::Proceeded { file_path, file_size: size, variant: 1, note: None };
+    assert_eq!(node.told(), [proceeded, NoticeEvent::Finished(Ok(()))]);
     let before = given(&dir, "bring");
     assert_eq!(before[0]["input_path"], "s3://bucket/room01/");
     assert_eq!((&before[0]["file_name"], &before[0]["recorder_id"]), (&"kept.mkv".into(), &"node_01".into()));
@@ -99,22 +99,22 @@ async fn hooks_that_fail_fail_the_attempt_but_never_hide_an_mp4() {
     raw_like_ours(&node.room().join("rec-1_raw.mkv"));
     let job = job_for(&node.room(), "rec-1_raw.mkv");
     node.hooks.pre_transcoding = hook(&dir, "pre", "echo '{\"error\": \"the store is closed\"}'");
-    assert_eq!(node.run(&job, 1).await, Verdict::Again(Duration::from_secs(30)));
+    assert_eq!(node.run(&job, 1).await, JobOutcome::Again(Duration::from_secs(30)));
     assert!(!node.mp4().exists());
-    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
+    assert_eq!(node.run(&job, 3).await, JobOutcome::GivenUp);
     let told = node.told();
-    let [Event::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
+    let [NoticeEvent::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
     assert!(cause.contains("pre_transcoding") && cause.contains("the store is closed"), "{cause}");
 
     node.hooks = HooksConfig { post_transcoding: hook(&dir, "post", "exit 9"), ..HooksConfig::default() };
-    assert_eq!(node.run(&job, 1).await, Verdict::Again(Duration::from_secs(30)));
+    assert_eq!(node.run(&job, 1).await, JobOutcome::Again(Duration::from_secs(30)));
     assert_eq!(node.told(), []);
     // The MP4 is there, and nobody's claim keeps another node from it.
     node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
-    assert!(matches!(node.run(&job, 3).await, Verdict::Done(_)));
+    assert!(matches!(node.run(&job, 3).await, JobOutcome::Done(_)));
     let told = node.told();
     assert!(
-        matches!(&told[0], Event::Proceeded { file_path, .. } if file_path == "node_01/room01/rec-1.mp4"),
+        matches!(&told[0], NoticeEvent::Proceeded { file_path, .. } if file_path == "node_01/room01/rec-1.mp4"),
         "{told:?}"
     );
 }
@@ -122,7 +122,7 @@ async fn hooks_that_fail_fail_the_attempt_but_never_hide_an_mp4() {
 /// Writes what is told into the same file as the scripts do.
 struct Diary(PathBuf, Arc<Mutex<()>>);
 
-impl Tell for Diary {
+impl JobNotifier for Diary {
     fn anew(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -130,8 +130,8 @@ impl Tell for Diary {
     fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
         let _one = self.1.lock().unwrap();
         let line = match notice.event {
-            Event::Proceeded { .. } => "PROCEEDED\n",
-            Event::Finished(_) => "FINISHED\n",
+            NoticeEvent::Proceeded { .. } => "PROCEEDED\n",
+            NoticeEvent::Finished(_) => "FINISHED\n",
             _ => "?\n",
         };
         let before = fs::read_to_string(&self.0).unwrap_or_default();
@@ -158,9 +158,12 @@ async fn hooks_come_before_the_notice_scripts_after_it_and_what_is_done_is_not_d
     for round in 0..2 {
         let hooks = Hooks::start(
             &node.hooks,
-            &[plugnmeet_recorder::config::Stage::PreTranscoding, plugnmeet_recorder::config::Stage::PostTranscoding],
+            &[
+                plugnmeet_recorder::config::HookStage::PreTranscoding,
+                plugnmeet_recorder::config::HookStage::PostTranscoding,
+            ],
         );
-        let around = Surroundings { settings: &node.settings, hooks: &hooks, tell: &tell, cancel: &node.cancel };
+        let around = JobContext { settings: &node.settings, hooks: &hooks, tell: &tell, cancel: &node.cancel };
         let run = job::run(&job, &entry, around);
         if round == 0 {
             // Killed while the second script runs.
@@ -170,7 +173,7 @@ async fn hooks_come_before_the_notice_scripts_after_it_and_what_is_done_is_not_d
             }
             fs::write(&open, "").unwrap();
         } else {
-            assert!(matches!(run.await.0, Verdict::Done(_)));
+            assert!(matches!(run.await.0, JobOutcome::Done(_)));
         }
         hooks.shutdown().await;
     }
@@ -196,7 +199,7 @@ async fn the_files_of_a_merge_may_be_brought_too() {
     let paths = vec!["node_01/room01/one.mp4".into(), "node_01/room01/two.mp4".into()];
     let job = Job { work: Work::Merge { paths }, ..job_for(&node.room(), "x.mkv") };
     let verdict = node.run(&job, 1).await;
-    assert!(matches!(verdict, Verdict::Done(_)), "{verdict:?}");
+    assert!(matches!(verdict, JobOutcome::Done(_)), "{verdict:?}");
     node.assert_holds(&["rec-1.mp4"]);
     let told = given(&dir, "bring");
     assert_eq!((&told[0]["task"], &told[0]["input_paths"][1]), (&"merge".into(), &"node_01/room01/two.mp4".into()));
@@ -221,14 +224,14 @@ async fn a_secret_that_a_hook_or_ffmpeg_says_reaches_neither_the_server_nor_a_fi
             node.hooks.pre_transcoding = hook(node.dir.path(), "says", hook_text);
         }
         let outbox = Outbox::open(&node.settings.state_dir).unwrap();
-        let courier = Courier::new(&server_config("http://127.0.0.1:1"), outbox.clone()).unwrap();
-        let hooks = Hooks::start(&node.hooks, &[Stage::PreTranscoding]);
+        let dispatcher = Dispatcher::new(&server_config("http://127.0.0.1:1"), outbox.clone()).unwrap();
+        let hooks = Hooks::start(&node.hooks, &[HookStage::PreTranscoding]);
         let entry = node.entry(&job(&node), 3).await;
-        let around = Surroundings { settings: &node.settings, hooks: &hooks, tell: &courier, cancel: &node.cancel };
+        let around = JobContext { settings: &node.settings, hooks: &hooks, tell: &dispatcher, cancel: &node.cancel };
         let (verdict, cause) = job::run(&job(&node), &entry, around).await;
         hooks.shutdown().await;
-        entry.update(|record| *record = record.clone().left(State::GivenUp { at: 1 }, cause)).await;
-        courier.shutdown(Duration::ZERO).await;
+        entry.update(|record| *record = record.clone().left(JobState::GivenUp { at: 1 }, cause)).await;
+        dispatcher.shutdown(Duration::ZERO).await;
         let told: Vec<_> = outbox.letters(&id).iter().map(|letter| letter.body.clone()).collect();
         assert!(!told.is_empty(), "{what}: {verdict:?}");
         let mut files: Vec<Vec<u8>> = told;

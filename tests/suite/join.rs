@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use plugnmeet_recorder::capture::encoder_options::{CaptureOptions, Target, arguments};
-use plugnmeet_recorder::transcode::ffmpeg::RunError;
-use plugnmeet_recorder::transcode::join::{JoinError, Joined, Target as Into, join};
-use plugnmeet_recorder::transcode::join_plan::How;
-use plugnmeet_recorder::transcode::media;
+use plugnmeet_recorder::capture::encoder::arguments::{CaptureOptions, EncoderTarget, arguments};
+use plugnmeet_recorder::media::concat::{ConcatError, ConcatReport, ConcatTarget as Into, concat};
+use plugnmeet_recorder::media::concat_plan::ConcatMethod;
+use plugnmeet_recorder::media::ffmpeg::FfmpegError;
+use plugnmeet_recorder::media::ffprobe;
 use tokio_util::sync::CancellationToken;
 
 use crate::measure::{self, Crop, Packet, picture, sound, sync};
@@ -25,7 +25,7 @@ struct Parts {
 struct Film<'a> {
     size: (u32, u32),
     seconds: f64,
-    /// How many Hz of sampling; 0: no sound.
+    /// ConcatMethod many Hz of sampling; 0: no sound.
     sound: u32,
     post_input: &'a str,
 }
@@ -70,7 +70,7 @@ impl Parts {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let capture = CaptureOptions::read(&words("-loglevel error -framerate 25"));
         let encoder = Command::new("ffmpeg")
-            .args(arguments(&capture, film.size, &words(film.post_input), &Target::File(path.clone()), None))
+            .args(arguments(&capture, film.size, &words(film.post_input), &EncoderTarget::File(path.clone()), None))
             .stdin(page.stdout.take().unwrap())
             .stdout(Stdio::null())
             .status()
@@ -86,7 +86,7 @@ impl Parts {
         path
     }
 
-    async fn join(&self, parts: &[&PathBuf]) -> (PathBuf, Joined) {
+    async fn join(&self, parts: &[&PathBuf]) -> (PathBuf, ConcatReport) {
         let into = self.path("joined.mkv");
         let parts: Vec<PathBuf> = parts.iter().map(|part| (*part).clone()).collect();
         let joined =
@@ -104,7 +104,7 @@ impl Parts {
 }
 
 /// Where each part begins, in seconds of the joined file.
-fn begins(joined: &Joined) -> Vec<f64> {
+fn begins(joined: &ConcatReport) -> Vec<f64> {
     joined.parts.iter().map(|part| part.begin.as_secs_f64()).collect()
 }
 
@@ -115,8 +115,8 @@ fn packets(path: &Path, is_video: bool) -> Vec<Packet> {
 
 /// Every packet of every part is in the joined file, in order, with its size, and its part's times moved as a whole.
 #[track_caller]
-fn assert_lossless(into: &Path, joined: &Joined) {
-    assert_eq!(joined.how, How::Copied);
+fn assert_lossless(into: &Path, joined: &ConcatReport) {
+    assert_eq!(joined.how, ConcatMethod::Copied);
     for is_video in [true, false] {
         let expected = joined.parts.iter().flat_map(|part| {
             let begin = part.begin.as_secs_f64();
@@ -135,7 +135,7 @@ fn assert_lossless(into: &Path, joined: &Joined) {
 
 /// Beeps and flashes of the parts that have both are where they were in their part, and so still in step.
 #[track_caller]
-fn assert_in_step(into: &Path, joined: &Joined) {
+fn assert_in_step(into: &Path, joined: &ConcatReport) {
     let beeps = sound::beeps(into, TONE).unwrap();
     let flashes = picture::flashes(into, Crop::new(200, 160, 100, 40)).unwrap();
     for (part, begin) in joined.parts.iter().zip(begins(joined)) {
@@ -188,7 +188,7 @@ async fn a_single_part_that_was_cut_off_gets_a_header_with_its_duration() {
     let cut = parts.cut(&whole, "cut.mkv", length * 2 / 3);
     let (into, joined) = parts.join(&[&cut]).await;
     assert_lossless(&into, &joined);
-    let (header, measured) = (media::probe(&into).await.unwrap(), media::measure(&into).await.unwrap());
+    let (header, measured) = (ffprobe::probe(&into).await.unwrap(), ffprobe::measure(&into).await.unwrap());
     assert!(header.duration.abs_diff(measured.duration).as_millis() < 50, "{header:?} {measured:?}");
     assert!(joined.media.duration.as_secs_f64() < 4.0, "{joined:?}");
 }
@@ -222,7 +222,7 @@ async fn parts_that_differ_are_joined_in_the_size_of_the_first_one() {
     assert!(made.success());
     let all = [&one, &large, &other, &blind, &last];
     let (into, joined) = parts.join(&all).await;
-    assert_eq!((joined.how, joined.parts.len(), joined.left_out.len()), (How::Encoded, 5, 0));
+    assert_eq!((joined.how, joined.parts.len(), joined.left_out.len()), (ConcatMethod::Encoded, 5, 0));
     let made = measure::probe(&into).unwrap();
     let (video, audio) = (made.video().unwrap(), made.audio().unwrap());
     assert_eq!((video.codec.as_str(), video.width, video.height), ("h264", 640, 360));
@@ -266,7 +266,7 @@ async fn names_of_parts_are_only_names() {
     std::fs::copy(&plain, &broken).unwrap();
     // ffmpeg's list of files cannot hold such a name; its command line can.
     let (_, joined) = parts.join(&[&plain, &broken]).await;
-    assert_eq!((joined.how, joined.parts.len()), (How::Encoded, 2));
+    assert_eq!((joined.how, joined.parts.len()), (ConcatMethod::Encoded, 2));
 }
 
 #[tokio::test]
@@ -307,12 +307,12 @@ async fn a_part_is_never_written_over_and_a_join_that_fails_leaves_nothing() {
     std::os::unix::fs::symlink(&one, &link).unwrap();
     for into in [&one, &link] {
         let itself = join(std::slice::from_ref(&one), Into::raw(into), &CancellationToken::new()).await.unwrap_err();
-        assert!(matches!(itself, JoinError::Itself(_)), "{itself}");
+        assert!(matches!(itself, ConcatError::Itself(_)), "{itself}");
     }
     let cancel = CancellationToken::new();
     cancel.cancel();
     let stopped = join(std::slice::from_ref(&one), Into::raw(&parts.path("into.mkv")), &cancel).await.unwrap_err();
-    assert!(matches!(stopped, JoinError::Run { source: RunError::Stopped, .. }), "{stopped}");
+    assert!(matches!(stopped, ConcatError::Run { source: FfmpegError::Stopped, .. }), "{stopped}");
     let nowhere = parts.path("no/such/directory.mkv");
     let error = join(std::slice::from_ref(&one), Into::raw(&nowhere), &CancellationToken::new()).await.unwrap_err();
     assert!(error.to_string().contains("no/such"), "{error}");

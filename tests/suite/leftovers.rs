@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use plugnmeet_recorder::capture::display;
-use plugnmeet_recorder::capture::leftovers::{Swept, sweep};
-use plugnmeet_recorder::capture::owner::{self, FileId, Marks, Owner};
+use plugnmeet_recorder::capture::cleanup::{CleanupReport, clean_up};
+use plugnmeet_recorder::capture::process_tag::ProcessTag;
+use plugnmeet_recorder::capture::rig_directory::{self, FileId, RigOwner};
+use plugnmeet_recorder::capture::video::display;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::recorder::{Recorder, SOON, Setup, alone};
@@ -68,15 +69,15 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let standin = standin().await;
     let mut recorder =
         Recorder::start(&standin, "node_01", &Setup { mode: Some("recorderOnly"), ..Setup::default() }).await;
-    let (temp, owner) = (recorder.runtime_dir(), owner::name(&recorder.state_dir()));
+    let (temp, owner) = (recorder.runtime_dir(), rig_directory::name(&recorder.state_dir()));
     let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
     let before = shared_memory();
     record(&standin, &recorder, &room, "killed").await;
 
     let dirs: Vec<_> = std::fs::read_dir(&temp).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [dir] = dirs.as_slice() else { panic!("one rig is open: {dirs:?}") };
-    let said = std::fs::read(dir.join(owner::FILE)).unwrap();
-    let left = Owner::parse(&said).unwrap();
+    let said = std::fs::read(dir.join(rig_directory::FILE)).unwrap();
+    let left = RigOwner::parse(&said).unwrap();
     assert_eq!((left.owner.as_str(), left.pid, left.runs()), (owner.as_str(), recorder.pid(), true));
     let server = left.display.expect("the display is noted");
     assert_eq!(recorder.children("Xvfb"), [server.pid]);
@@ -84,25 +85,25 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     assert!(server.socket.is_some() && socket() == server.socket, "{server:?}");
     for name in ["Xvfb", "pulseaudio", "ffmpeg"] {
         let environ = std::fs::read(format!("/proc/{}/environ", recorder.children(name)[0])).unwrap();
-        let mark = format!("{}={}", owner::MARK, dir.display());
+        let mark = format!("{}={}", process_tag::TAG, dir.display());
         assert!(environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()), "{name}");
     }
-    assert_eq!(sweep(&temp, &owner).await, Swept::default(), "the recorder runs");
+    assert_eq!(sweep(&temp, &owner).await, CleanupReport::default(), "the recorder runs");
 
     // Another recorder's, beside it.
     let other = temp.join("pnm-other");
     std::fs::create_dir(&other).unwrap();
     let text = String::from_utf8(said).unwrap().replace(&*left.dir, other.to_str().unwrap());
-    std::fs::write(other.join(owner::FILE), text.replace(&*owner, "/var/lib/another/.state-node_02")).unwrap();
+    std::fs::write(other.join(rig_directory::FILE), text.replace(&*owner, "/var/lib/another/.state-node_02")).unwrap();
     let mut foreign = Child::spawn("another's process", "sleep", |command| {
-        command.arg("1000").env(owner::MARK, &other);
+        command.arg("1000").env(process_tag::TAG, &other);
     })
     .unwrap();
 
     // All of them are known, by their environment or by the title that Chrome's have written over theirs.
     let running = naming(dir);
     println!("running: {running:#?}");
-    let marks = Marks::of(&left.dir);
+    let marks = ProcessTag::of(&left.dir);
     for (pid, line) in &running {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         assert!(marks.are_in(&read("environ"), &read("cmdline")), "{pid}: {line}");
@@ -116,7 +117,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let still = Ended::with_this(of("--type=renderer").into_iter().chain(handler));
     still.signal(Signal::STOP);
     // So this stands for a renderer that does not end: the title, and no mark in its environment.
-    let title = format!("chrome --type=renderer --user-data-dir={}/{} --lang=en", left.dir, owner::PROFILE);
+    let title = format!("chrome --type=renderer --user-data-dir={}/{} --lang=en", left.dir, rig_directory::PROFILE);
     let mut renderer = Command::new("cat").arg0(title).stdin(Stdio::piped()).spawn().unwrap();
     let _renderer = Ended::with_this([renderer.id()]);
     let stopped: Vec<u32> = handler.into_iter().chain([renderer.id()]).collect();
@@ -153,8 +154,8 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     assert_eq!(renderer.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
 
     assert!(foreign.ended().unwrap().is_none(), "another's process was ended");
-    assert!(other.join(owner::FILE).exists());
-    assert_eq!(sweep(&temp, &owner).await, Swept::default(), "nothing is left");
+    assert!(other.join(rig_directory::FILE).exists());
+    assert_eq!(sweep(&temp, &owner).await, CleanupReport::default(), "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use plugnmeet_recorder::capture::matroska::{Stream, Tracks, header};
+use plugnmeet_recorder::capture::encoder::matroska::{MatroskaStream, Tracks, header};
 use serde_json::{Value, json};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/stream.hex");
@@ -36,7 +36,7 @@ fn blocks() -> Vec<Block> {
 }
 
 fn stream(blocks: &[Block]) -> Vec<u8> {
-    let mut stream = Stream::default();
+    let mut stream = MatroskaStream::default();
     let mut bytes = header(&TRACKS);
     for block in blocks {
         let (at, len) = (Duration::from_millis(block.at), block.payload.len());

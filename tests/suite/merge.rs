@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugnmeet_recorder::protocol::job::{Job, Work};
-use plugnmeet_recorder::protocol::notice::Event;
-use plugnmeet_recorder::transcode::job::{Leftovers, Verdict};
+use plugnmeet_recorder::protocol::notice::NoticeEvent;
+use plugnmeet_recorder::transcode::job::{FilesToRemove, JobOutcome};
 
 use crate::measure;
 use crate::transcode::{Node, ffmpeg, job_for, names};
@@ -27,15 +27,15 @@ fn merge_of(node: &Node, paths: &[&str]) -> Job {
     Job { work: Work::Merge { paths: paths.iter().map(PathBuf::from).collect() }, ..job_for(&node.room(), "x.mkv") }
 }
 
-fn is_done(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Done(Leftovers { raw: None, claim: Some(_), remuxed: false }))
+fn is_done(verdict: &JobOutcome) -> bool {
+    matches!(verdict, JobOutcome::Done(FilesToRemove { raw: None, claim: Some(_), remuxed: false }))
 }
 
 /// Why the job was given up.
 async fn cause(node: &Node, job: &Job) -> String {
-    assert_eq!(node.run(job, 3).await, Verdict::GivenUp);
+    assert_eq!(node.run(job, 3).await, JobOutcome::GivenUp);
     let told = node.told();
-    let [Event::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
+    let [NoticeEvent::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
     cause.clone()
 }
 
@@ -66,13 +66,14 @@ async fn mp4s_that_are_alike_are_joined_as_they_are_whatever_their_names() {
     assert_eq!(sizes(&result), names.iter().flat_map(|name| sizes(&main.join(name))).collect::<Vec<_>>());
     assert_eq!(measure::decode(&result).unwrap(), [] as [String; 0]);
     let size = fs::metadata(&result).unwrap().len();
-    let proceeded = Event::Proceeded { file_path: "a b/rec-1.mp4".into(), file_size: size, variant: 0, note: None };
-    assert_eq!(node.told(), [proceeded.clone(), Event::Finished(Ok(()))]);
+    let proceeded =
+        NoticeEvent::Proceeded { file_path: "a b/rec-1.mp4".into(), file_size: size, variant: 0, note: None };
+    assert_eq!(node.told(), [proceeded.clone(), NoticeEvent::Finished(Ok(()))]);
     // Its inputs stay, and a job that comes again is only announced again.
     assert!(names.iter().all(|name| main.join(name).exists()));
     let made = fs::metadata(&result).unwrap().modified().unwrap();
     assert!(is_done(&node.run(&job, 3).await));
-    assert_eq!(node.told(), [proceeded, Event::Finished(Ok(()))]);
+    assert_eq!(node.told(), [proceeded, NoticeEvent::Finished(Ok(()))]);
     assert_eq!(fs::metadata(&result).unwrap().modified().unwrap(), made);
 }
 
@@ -112,7 +113,7 @@ async fn what_cannot_be_merged_is_named() {
     std::os::unix::fs::symlink(&secret, main.join("r/link.mp4")).unwrap();
     fs::write(main.join("r/garbage.mp4"), "no film").unwrap();
     let merge = |second| merge_of(&node, &["r/one.mp4", second]);
-    assert_eq!(node.run(&merge("r/gone.mp4"), 1).await, Verdict::Again(Duration::from_secs(30)));
+    assert_eq!(node.run(&merge("r/gone.mp4"), 1).await, JobOutcome::Again(Duration::from_secs(30)));
     let said = cause(&node, &merge_of(&node, &["r/gone.mp4", "r/one.mp4", "r/also.mp4"])).await;
     assert!(said.contains("r/gone.mp4") && said.contains("r/also.mp4") && !said.contains("/one.mp4"), "{said}");
     let said = cause(&node, &merge("r/link.mp4")).await;

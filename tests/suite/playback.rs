@@ -11,12 +11,12 @@ use axum::extract::{Path as Segment, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use plugnmeet_recorder::capture::browser;
+use plugnmeet_recorder::capture::browser::chrome;
 use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions, Profile};
-use plugnmeet_recorder::process::{self, Spec};
-use plugnmeet_recorder::transcode::progress::Progress;
-use plugnmeet_recorder::transcode::recipe::Recipe;
-use plugnmeet_recorder::transcode::{ffmpeg, media, verify};
+use plugnmeet_recorder::media::progress::FfmpegProgress;
+use plugnmeet_recorder::media::{ffmpeg, ffprobe, verification};
+use plugnmeet_recorder::process::child::{self, ChildSpec};
+use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
@@ -183,11 +183,11 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     directory.push(profile.path());
     // Its pages are our own.
     let flags = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-breakpad"];
-    let chrome = Spec::new("chromium", browser::find(&ChromeConfig::default()).unwrap())
+    let chrome = ChildSpec::new("chromium", chrome::find(&ChromeConfig::default()).unwrap())
         .args(flags)
         .args(["--mute-audio", "--disable-dev-shm-usage", "--disable-background-networking"])
         .args([directory, url.into()]);
-    let mut chrome = process::spawn(&chrome).await.unwrap();
+    let mut chrome = child::spawn(&chrome).await.unwrap();
     let told = tokio::time::timeout(2 * SOON, told).await;
     chrome.stop(Signal::TERM, SOON).await;
     server.abort();
@@ -200,20 +200,20 @@ async fn what_is_made_plays_seeks_and_ends_in_chromium_at_the_right_times_with_e
     let dir = tempfile::tempdir().unwrap();
     let raw = dir.path().join("raw.mkv");
     record(&raw);
-    let before = media::measure(&raw).await.unwrap();
+    let before = ffprobe::measure(&raw).await.unwrap();
     let profiles = std::iter::once(None).chain(Profile::ALL.map(Some));
     let name = |profile: Option<Profile>| profile.map_or("default", Profile::as_str).to_owned();
     let mut recipes: Vec<_> = profiles
-        .map(|profile| (name(profile), Recipe::convert(&FfmpegOptions::post_recording(profile), &before)))
+        .map(|profile| (name(profile), FfmpegArguments::convert(&FfmpegOptions::post_recording(profile), &before)))
         .collect();
-    recipes.push(("remux".to_owned(), Recipe::remux(&before)));
+    recipes.push(("remux".to_owned(), FfmpegArguments::remux(&before)));
     let (mut files, mut durations) = (Vec::new(), Vec::new());
     for (name, recipe) in recipes {
         let mp4 = dir.path().join(format!("{name}.mp4"));
-        let task = ffmpeg::Task { recipe: &recipe, raw: &raw, total: Duration::ZERO, part: &mp4, nice: 0 };
-        ffmpeg::run(task, &watch::channel(Progress::default()).0, &CancellationToken::new()).await.unwrap();
-        let made = media::measure(&mp4).await.unwrap();
-        verify::compare(&made, &recipe.expected(&before)).unwrap();
+        let task = ffmpeg::FfmpegTask { recipe: &recipe, raw: &raw, total: Duration::ZERO, part: &mp4, nice: 0 };
+        ffmpeg::run(task, &watch::channel(FfmpegProgress::default()).0, &CancellationToken::new()).await.unwrap();
+        let made = ffprobe::measure(&mp4).await.unwrap();
+        verification::compare(&made, &recipe.expected(&before)).unwrap();
         let told = measure::probe(&mp4).unwrap().duration;
         // Filters take the times of their input for true, and these are rounded.
         let filtered = recipe.post_input.contains(&"-af".to_owned());

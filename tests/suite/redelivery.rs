@@ -13,14 +13,15 @@ use std::task::Poll;
 
 use futures::future::BoxFuture;
 use plugnmeet_recorder::config::HooksConfig;
-use plugnmeet_recorder::delivery::outbox::{Key, Letter, Outbox, State};
+use plugnmeet_recorder::delivery::message::{Message, MessageKey, MessageState};
+use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId};
 use plugnmeet_recorder::protocol::job::Job;
 use plugnmeet_recorder::protocol::notice::Notice;
 use plugnmeet_recorder::scripts::hooks::Hooks;
-use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Verdict};
-use plugnmeet_recorder::transcode::journal::{JobJournal, Record, State as JobState};
-use plugnmeet_recorder::transcode::settings::Settings;
+use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
+use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
+use plugnmeet_recorder::transcode::settings::TranscodeSettings;
 use plugnmeet_recorder::transcode::worker;
 use tokio_util::sync::CancellationToken;
 
@@ -46,40 +47,41 @@ struct Mail {
     proceeded: Arc<AtomicUsize>,
 }
 
-impl Tell for Mail {
+impl JobNotifier for Mail {
     fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
         let (outbox, recording) = (self.outbox.clone(), recording.clone());
-        Box::pin(async move { outbox.forget(&recording, &[Key::Proceeded, Key::Finished]).await })
+        Box::pin(async move { outbox.forget(&recording, &[MessageKey::Proceeded, MessageKey::Finished]).await })
     }
 
     fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
         let mail = self.clone();
         Box::pin(async move {
-            let (id, key) = (&notice.info.recording_id, Key::of(&notice.event));
+            let (id, key) = (&notice.info.recording_id, MessageKey::of(&notice.event));
             if mail.outbox.state(id, key).is_some() {
                 return;
             }
-            mail.outbox.add(id, vec![Letter::new(key, String::new(), Vec::new())]).await;
-            if key == Key::Proceeded {
+            mail.outbox.add(id, vec![Message::new(key, String::new(), Vec::new())]).await;
+            if key == MessageKey::Proceeded {
                 mail.proceeded.fetch_add(1, Ordering::Relaxed);
             }
-            mail.outbox.settle(id, key, State::Delivered { at: 1 }).await;
+            mail.outbox.settle(id, key, MessageState::Delivered { at: 1 }).await;
         })
     }
 }
 
 struct Node {
     name: &'static str,
-    settings: Settings,
+    settings: TranscodeSettings,
     mail: Mail,
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Node {
-    fn new(name: &'static str, settings: &Settings, dir: &Path, proceeded: &Arc<AtomicUsize>) -> Self {
+    fn new(name: &'static str, settings: &TranscodeSettings, dir: &Path, proceeded: &Arc<AtomicUsize>) -> Self {
         let state_dir = dir.join(name);
         let outbox = Outbox::open(&state_dir).unwrap();
-        let settings = Settings { recorder_id: RecorderId::parse(name).unwrap(), state_dir, ..settings.clone() };
+        let settings =
+            TranscodeSettings { recorder_id: RecorderId::parse(name).unwrap(), state_dir, ..settings.clone() };
         Self { name, settings, mail: Mail { outbox, proceeded: Arc::clone(proceeded) }, work: None }
     }
 
@@ -88,7 +90,7 @@ impl Node {
     }
 
     /// What an earlier life of the node had in hand.
-    fn left(&self) -> Option<Record> {
+    fn left(&self) -> Option<JobRecord> {
         self.journal().all().into_iter().find(|record| record.state == JobState::Working)
     }
 
@@ -109,21 +111,21 @@ impl Node {
         let (job, queue, journal) = (job.clone(), Arc::clone(queue), self.journal());
         let (settings, mail) = (self.settings.clone(), self.mail.clone());
         self.work = Some(Box::pin(async move {
-            let mut record = Record::new(&job, &job.encode(), ack_to, delivered);
+            let mut record = JobRecord::new(&job, &job.encode(), ack_to, delivered);
             record.max_deliver = MAX_DELIVER;
             let entry = journal.begin(record).await;
             let (hooks, never) = (Hooks::start(&HooksConfig::default(), &[]), CancellationToken::new());
-            let around = Surroundings { settings: &settings, hooks: &hooks, tell: &mail, cancel: &never };
+            let around = JobContext { settings: &settings, hooks: &hooks, tell: &mail, cancel: &never };
             let (verdict, cause) = job::run(&job, &entry, around).await;
             tokio::task::yield_now().await;
             match verdict {
-                Verdict::Done(Leftovers { raw, claim, .. }) => {
+                JobOutcome::Done(FilesToRemove { raw, claim, .. }) => {
                     queue.lock().unwrap().over = true;
                     tokio::task::yield_now().await;
                     worker::clear(raw, claim).await;
                     entry.remove().await;
                 }
-                Verdict::Again(_) => {
+                JobOutcome::Again(_) => {
                     entry
                         .update(|record| *record = record.clone().left(JobState::HandedBack { until: 1 << 60 }, cause))
                         .await;
@@ -205,7 +207,7 @@ async fn any_order_of_deliveries_and_crashes_ends_in_one_mp4_told_of_once() {
         let outcome = (jobs::names(&room), proceeded.load(Ordering::Relaxed), queue.lock().unwrap().over);
         let told = format!("seed {seed}, round {round}: {story:#?}");
         assert_eq!(outcome, (vec!["rec-1.mp4".to_owned()], 1, true), "{told}");
-        let made = plugnmeet_recorder::transcode::media::measure(&place.mp4()).await.unwrap();
+        let made = plugnmeet_recorder::media::ffprobe::measure(&place.mp4()).await.unwrap();
         assert!((made.duration.as_secs_f64() - 2.0).abs() < 0.2 && made.streams.len() == 2, "{made:?} {told}");
         assert!(nodes.iter().all(|node| node.left().is_none()), "{told}");
     }

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugnmeet_recorder::capture::encoder::Encoder;
-use plugnmeet_recorder::capture::encoder_options::{CaptureOptions, Target};
+use plugnmeet_recorder::capture::encoder::arguments::{CaptureOptions, EncoderTarget};
+use plugnmeet_recorder::capture::encoder::ffmpeg::Encoder;
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::protocol::ids::RtmpUrl;
 use plugnmeet_recorder::telemetry::redact;
@@ -46,7 +46,7 @@ async fn broadcast(dir: &Path, url: &str, seconds: u32) -> Encoder {
         post_input: words("-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 30 -c:a aac"),
     };
     let capture = CaptureOptions::read(&words("-re -loglevel debug"));
-    let target = Target::Rtmp(RtmpUrl::parse(url).unwrap());
+    let target = EncoderTarget::Rtmp(RtmpUrl::parse(url).unwrap());
     let (encoder, stdin) = Encoder::start(&capture, (320, 180), &options, &target, dir).await.unwrap();
     let media = media(dir, seconds);
     std::thread::spawn(move || std::io::Write::write_all(&mut fs::File::from(stdin), &media).ok());
@@ -128,7 +128,7 @@ async fn a_far_end_that_takes_nothing_more_is_given_up() {
     // Enough to fill what the kernel holds for a socket.
     let options =
         FfmpegOptions { pre_input: Vec::new(), post_input: words("-c:v rawvideo -c:v flv1 -qscale:v 1 -c:a aac") };
-    let target = Target::Rtmp(RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap());
+    let target = EncoderTarget::Rtmp(RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap());
     let capture = CaptureOptions::read(&[]);
     let (encoder, stdin) = Encoder::start(&capture, (320, 180), &options, &target, dir.path()).await.unwrap();
     let media = media(dir.path(), 5);
@@ -146,7 +146,7 @@ async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
     let logs = Logs::capture();
     let server = RtmpServer::start(Manner::Take).await.unwrap();
     let url = RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap();
-    let mut relay = plugnmeet_recorder::capture::relay::Relay::start(&url).await.unwrap();
+    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url).await.unwrap();
     let port = relay.address().port;
     // One says nothing, one something else, and one is ffmpeg with a guessed name.
     let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use plugnmeet_recorder::capture::encoder_options::Target;
-use plugnmeet_recorder::capture::rig::{LiveRig, Rig as _, RigSpec, Summary};
-use plugnmeet_recorder::capture::sandbox;
+use plugnmeet_recorder::capture::browser::sandbox;
+use plugnmeet_recorder::capture::encoder::arguments::EncoderTarget;
+use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, Rig as _, RigSpec};
 use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ pub struct Live {
 /// A recording that is over.
 pub struct Recorded {
     pub raw: PathBuf,
-    pub summary: Summary,
+    pub summary: CaptureReport,
     pub outcome: Result<(), String>,
 }
 
@@ -59,7 +59,7 @@ pub async fn record_with(
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
     let spec = RigSpec {
         url: format!("{}/?access_token={}", standin.host(), room.token),
-        target: Target::File(raw.clone()),
+        target: EncoderTarget::File(raw.clone()),
         ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
         chrome: ChromeConfig { path: None, flags },
         sandbox: sandbox::check().await.is_ok(),

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plugnmeet_recorder::scripts::post_processing::{self, Payload, ScriptError, Summary};
+use plugnmeet_recorder::scripts::post_processing::{self, ScriptError, ScriptPayload, ScriptsReport};
 use tokio_util::sync::CancellationToken;
 
 /// Long enough for any script here on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn payload(file_path: impl Into<PathBuf>) -> Payload {
-    Payload {
+fn payload(file_path: impl Into<PathBuf>) -> ScriptPayload {
+    ScriptPayload {
         recording_id: "RM_1-17".into(),
         room_table_id: 852,
         room_id: "room01".into(),
@@ -33,7 +33,7 @@ fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-async fn run(scripts: &[PathBuf], limit: Duration) -> Summary {
+async fn run(scripts: &[PathBuf], limit: Duration) -> ScriptsReport {
     post_processing::run(scripts, &payload("/srv/a b/RM_1-17.mp4"), None, limit, &CancellationToken::new()).await
 }
 
@@ -222,7 +222,7 @@ async fn the_uploading_sample_puts_the_mp4_and_fails_where_it_is_refused() {
         upload("refused.sh", &format!("{url}/refused/")),
         upload("nowhere.sh", "gopher://host/"),
     ];
-    let payload = Payload { file_name: "RM_1-17 a&b.mp4".into(), ..payload(&mp4) };
+    let payload = ScriptPayload { file_name: "RM_1-17 a&b.mp4".into(), ..payload(&mp4) };
     let summary =
         post_processing::run(&scripts, &payload, None, Duration::from_secs(60), &CancellationToken::new()).await;
     server.abort();

@@ -7,12 +7,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugnmeet_recorder::config::{HookUrl, HooksConfig, ServerConfig, Stage, Step};
-use plugnmeet_recorder::delivery::courier::{Courier, Delivered};
+use plugnmeet_recorder::config::{HookStage, HookStep, HookUrl, HooksConfig, ServerConfig};
+use plugnmeet_recorder::delivery::dispatcher::Dispatcher;
 use plugnmeet_recorder::delivery::outbox::Outbox;
+use plugnmeet_recorder::delivery::queues::DeliveryOutcome;
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
-use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use rustls::pki_types::pem::PemObject as _;
@@ -41,7 +42,7 @@ fn notice() -> Notice {
         room_sid: RoomSid::default(),
         recording_id: RecordingId::parse("rec-1").unwrap(),
     };
-    Notice { info, recorder_id: me(), event: Event::Started(Kind::Recording) }
+    Notice { info, recorder_id: me(), event: NoticeEvent::Started(Kind::Recording) }
 }
 
 /// A certificate for 127.0.0.1 that vouches for itself: `cert.pem` and `key.pem`.
@@ -114,10 +115,10 @@ async fn certificates_are_checked_against_the_roots_of_the_host() {
     assert!(refused.is_err(), "connected to a server that nobody vouches for");
     let lines = logs.lines("ERROR");
     assert!(lines.len() == 1 && lines[0].contains("ca-certificates"), "{lines:?}");
-    let courier = Courier::new(&plug, Outbox::in_memory()).unwrap();
-    let told = courier.send(notice()).await;
-    courier.shutdown(Duration::from_secs(1)).await;
-    let Ok(Delivered::Left(why)) = told.await else { panic!("told a server that nobody vouches for") };
+    let dispatcher = Dispatcher::new(&plug, Outbox::in_memory()).unwrap();
+    let told = dispatcher.send(notice()).await;
+    dispatcher.shutdown(Duration::from_secs(1)).await;
+    let Ok(DeliveryOutcome::Left(why)) = told.await else { panic!("told a server that nobody vouches for") };
     assert!(why.contains("certificate"), "{why}");
 
     // With a file of the operator's own: NATS, notices and hooks.
@@ -125,13 +126,13 @@ async fn certificates_are_checked_against_the_roots_of_the_host() {
     let plug = ServerConfig { ca_file: ca_file.clone(), ..plug };
     let nats = timeout(LONG, Nats::connect(&config, &plug, &me, &cancel)).await.unwrap().unwrap();
     assert!(nats.is_connected());
-    let courier = Courier::new(&plug, Outbox::in_memory()).unwrap();
-    let told = courier.send(notice()).await;
-    assert_eq!(timeout(LONG, told).await.unwrap(), Ok(Delivered::Taken));
+    let dispatcher = Dispatcher::new(&plug, Outbox::in_memory()).unwrap();
+    let told = dispatcher.send(notice()).await;
+    assert_eq!(timeout(LONG, told).await.unwrap(), Ok(DeliveryOutcome::Taken));
     for (ca_file, trusted) in [(ca_file, true), (None, false)] {
-        let step = Step::HttpRequest { url: HookUrl::parse(&format!("{host}/hook")).unwrap() };
+        let step = HookStep::HttpRequest { url: HookUrl::parse(&format!("{host}/hook")).unwrap() };
         let config = HooksConfig { ca_file, ..hooks::config(vec![step], 1, LONG) };
-        let hooks = Hooks::start(&config, &[Stage::PostRecording]);
+        let hooks = Hooks::start(&config, &[HookStage::PostRecording]);
         let asked = hooks::run(&hooks, hooks::payload("rec-1")).await;
         // An empty answer leaves what was given.
         assert_eq!(asked.is_ok(), trusted, "{asked:?}");
@@ -147,7 +148,7 @@ async fn in_the_other_process() {
     let cancel = CancellationToken::new();
     let nats = timeout(LONG, Nats::connect(&config, &plug, &me(), &cancel)).await.unwrap().unwrap();
     assert!(nats.is_connected());
-    let courier = Courier::new(&plug, Outbox::in_memory()).unwrap();
-    let told = courier.send(notice()).await;
-    assert_eq!(timeout(LONG, told).await.unwrap(), Ok(Delivered::Taken));
+    let dispatcher = Dispatcher::new(&plug, Outbox::in_memory()).unwrap();
+    let told = dispatcher.send(notice()).await;
+    assert_eq!(timeout(LONG, told).await.unwrap(), Ok(DeliveryOutcome::Taken));
 }

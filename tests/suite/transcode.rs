@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use plugnmeet_recorder::config::{FfmpegOptions, HooksConfig, Stage};
+use plugnmeet_recorder::config::{FfmpegOptions, HookStage, HooksConfig};
+use plugnmeet_recorder::media::decode_check;
+use plugnmeet_recorder::media::ffprobe::{self, StreamKind};
+use plugnmeet_recorder::media::progress::FfmpegProgress;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
-use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::scripts::hooks::cleanup::Protected;
-use plugnmeet_recorder::transcode::claim;
-use plugnmeet_recorder::transcode::job::{self, Leftovers, Surroundings, Tell, Verdict};
-use plugnmeet_recorder::transcode::journal::{Entry, JobJournal, Record};
-use plugnmeet_recorder::transcode::media::{self, StreamKind};
-use plugnmeet_recorder::transcode::progress::Progress;
-use plugnmeet_recorder::transcode::recipe::Recipe;
-use plugnmeet_recorder::transcode::settings::Settings;
-use plugnmeet_recorder::transcode::{self, decode};
+use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
+use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
+use plugnmeet_recorder::transcode::journal::{JobEntry, JobJournal, JobRecord};
+use plugnmeet_recorder::transcode::settings::TranscodeSettings;
+use plugnmeet_recorder::transcode::{self, claim};
 use tokio_util::sync::CancellationToken;
 
 use crate::logs::Logs;
@@ -72,9 +72,9 @@ fn truncate(path: &Path, share: f64) {
 /// A node with its `main_path`, and all it told the server.
 pub struct Node {
     pub dir: tempfile::TempDir,
-    pub settings: Settings,
+    pub settings: TranscodeSettings,
     pub hooks: HooksConfig,
-    told: Arc<Mutex<Vec<Event>>>,
+    told: Arc<Mutex<Vec<NoticeEvent>>>,
     pub cancel: CancellationToken,
 }
 
@@ -86,7 +86,7 @@ impl Node {
     pub fn with_options(convert: bool, post_input: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
-        let settings = Settings {
+        let settings = TranscodeSettings {
             recorder_id: RecorderId::parse("node_02").unwrap(),
             main_path: dir.path().join("main"),
             temporary_dir: dir.path().join("tmp"),
@@ -114,7 +114,7 @@ impl Node {
         self.room().join("rec-1.mp4")
     }
 
-    pub async fn run(&self, job: &Job, delivered: u64) -> Verdict {
+    pub async fn run(&self, job: &Job, delivered: u64) -> JobOutcome {
         let entry = self.entry(job, delivered).await;
         let verdict = self.go_on(job, &entry).await;
         entry.remove().await;
@@ -122,33 +122,37 @@ impl Node {
     }
 
     /// The job's record, as the worker begins with.
-    pub async fn entry(&self, job: &Job, delivered: u64) -> Entry {
-        let record = Record::new(job, &job.encode(), Some("ack".to_owned()), delivered);
+    pub async fn entry(&self, job: &Job, delivered: u64) -> JobEntry {
+        let record = JobRecord::new(job, &job.encode(), Some("ack".to_owned()), delivered);
         JobJournal::new(&self.settings.state_dir).begin(record).await
     }
 
-    pub async fn go_on(&self, job: &Job, entry: &Entry) -> Verdict {
+    pub async fn go_on(&self, job: &Job, entry: &JobEntry) -> JobOutcome {
         let (tell, settings, cancel) = (Told(Arc::clone(&self.told)), &self.settings, &self.cancel);
-        let hooks = Hooks::start(&self.hooks, &[Stage::PreTranscoding, Stage::PostTranscoding]);
-        let work = job::run(job, entry, Surroundings { settings, hooks: &hooks, tell: &tell, cancel });
+        let hooks = Hooks::start(&self.hooks, &[HookStage::PreTranscoding, HookStage::PostTranscoding]);
+        let work = job::run(job, entry, JobContext { settings, hooks: &hooks, tell: &tell, cancel });
         let verdict = tokio::time::timeout(Duration::from_secs(120), work).await.unwrap().0;
         hooks.shutdown().await;
-        if let Verdict::Done(Leftovers { claim: Some(claim), .. }) = &verdict {
+        if let JobOutcome::Done(FilesToRemove { claim: Some(claim), .. }) = &verdict {
             claim::release(claim).unwrap();
         }
         verdict
     }
 
-    pub fn told(&self) -> Vec<Event> {
+    pub fn told(&self) -> Vec<NoticeEvent> {
         std::mem::take(&mut *self.told.lock().unwrap())
     }
 
     /// What the server is told of a job that went well.
     fn assert_told_success(&self) {
         let size = fs::metadata(self.mp4()).unwrap().len();
-        let proceeded =
-            Event::Proceeded { file_path: "node_01/room01/rec-1.mp4".into(), file_size: size, variant: 1, note: None };
-        assert_eq!(self.told(), [proceeded, Event::Finished(Ok(()))]);
+        let proceeded = NoticeEvent::Proceeded {
+            file_path: "node_01/room01/rec-1.mp4".into(),
+            file_size: size,
+            variant: 1,
+            note: None,
+        };
+        assert_eq!(self.told(), [proceeded, NoticeEvent::Finished(Ok(()))]);
     }
 
     /// Nothing unfinished is left in the room's directory.
@@ -166,9 +170,9 @@ pub fn names(dir: &Path) -> Vec<String> {
 }
 
 /// What is told, in order.
-struct Told(Arc<Mutex<Vec<Event>>>);
+struct Told(Arc<Mutex<Vec<NoticeEvent>>>);
 
-impl Tell for Told {
+impl JobNotifier for Told {
     fn anew(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -193,14 +197,14 @@ pub fn job_for(dir: &Path, raw_name: &str) -> Job {
     }
 }
 
-pub fn remove(raw: &Path) -> Verdict {
+pub fn remove(raw: &Path) -> JobOutcome {
     done(raw, Some(raw.to_owned()))
 }
 
 /// The job is done; `raw` may go.
-fn done(beside: &Path, raw: Option<PathBuf>) -> Verdict {
+fn done(beside: &Path, raw: Option<PathBuf>) -> JobOutcome {
     let claim = Some(claim::path(&beside.with_file_name("rec-1.mp4")));
-    Verdict::Done(Leftovers { raw, claim, remuxed: false })
+    JobOutcome::Done(FilesToRemove { raw, claim, remuxed: false })
 }
 
 /// Names of an MP4's top-level boxes, in order (ISO/IEC 14496-12, 4.2).
@@ -315,7 +319,7 @@ async fn a_remux_of_a_meeting_that_hardly_moves_decodes_its_frames_when_they_are
             shown
         };
         let recorded = shown(&raw);
-        assert!(matches!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, Verdict::Done(_)));
+        assert!(matches!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, JobOutcome::Done(_)));
         let times = shown_and_decoded(&node.mp4());
         assert_eq!(times.len(), recorded.len());
         for (at, (shown, decoded)) in times.iter().enumerate() {
@@ -354,7 +358,7 @@ async fn raw_files_of_a_reference_recorder_are_taken_even_when_cut_off() {
         let raw = node.room().join("rec-1_raw.mp4");
         raw_like_the_reference(&raw);
         truncate(&raw, share);
-        let there = media::measure(&raw).await.unwrap().duration.as_secs_f64();
+        let there = ffprobe::measure(&raw).await.unwrap().duration.as_secs_f64();
         assert!(there > 5.0 && (share > 0.9 || there < 9.9), "{there}");
         assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mp4"), 1).await, remove(&raw));
         assert_mp4(&node.mp4(), there);
@@ -421,8 +425,8 @@ async fn a_matroska_file_that_was_cut_off_is_measured_by_what_is_there() {
         raw_like_ours(&raw);
         truncate(&raw, 0.7);
         // The header still tells of all of it.
-        assert!((media::probe(&raw).await.unwrap().duration.as_secs_f64() - 10.0).abs() < 0.1);
-        let there = media::measure(&raw).await.unwrap().duration.as_secs_f64();
+        assert!((ffprobe::probe(&raw).await.unwrap().duration.as_secs_f64() - 10.0).abs() < 0.1);
+        let there = ffprobe::measure(&raw).await.unwrap().duration.as_secs_f64();
         assert!(there > 5.0 && there < 9.0, "{there}");
         assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
         assert_mp4(&node.mp4(), there);
@@ -441,7 +445,7 @@ async fn the_duration_of_a_killed_writers_file_is_found() {
     std::thread::sleep(Duration::from_secs(4));
     writer.kill().unwrap();
     writer.wait().unwrap();
-    let media = media::verify_raw(&killed).await.unwrap();
+    let media = ffprobe::verify_raw(&killed).await.unwrap();
     let seconds = media.duration.as_secs_f64();
     assert!((2.0..5.0).contains(&seconds), "{seconds}");
     assert_eq!(media.video().map(|video| (video.width, video.height)), Some((320, 180)));
@@ -456,7 +460,7 @@ async fn a_raw_file_is_verified_before_anyone_is_told_of_it() {
     fs::write(file("garbage.mkv"), b"\x1a\x45\xdf\xa3 no matroska at all".repeat(100)).unwrap();
     ffmpeg("-f lavfi -i sine=d=1 -c:a pcm_s16le -f matroska", &file("-i mute:picture.mkv"));
     ffmpeg("-f lavfi -i testsrc2=s=64x64:d=1 -c:v libx264 -f matroska", &file("silent.mkv"));
-    let refused = async |name: &str| media::verify_raw(&file(name)).await.unwrap_err().to_string();
+    let refused = async |name: &str| ffprobe::verify_raw(&file(name)).await.unwrap_err().to_string();
     assert!(refused("empty.mkv").await.contains("empty.mkv"));
     assert!(refused("garbage.mkv").await.contains("cannot be read as media"));
     assert!(refused("missing.mkv").await.contains("No such file"));
@@ -471,8 +475,8 @@ async fn no_file_makes_ffmpeg_open_another() {
     let raw = node.room().join("rec-1_raw.mkv");
     for list in ["#EXTM3U\n#EXTINF:10,\nother.mkv\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile other.mkv\n"] {
         fs::write(&raw, list).unwrap();
-        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
-        let [Event::Finished(Err(_))] = node.told()[..] else { panic!() };
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await, JobOutcome::GivenUp);
+        let [NoticeEvent::Finished(Err(_))] = node.told()[..] else { panic!() };
     }
     node.assert_holds(&["other.mkv", "rec-1_raw.mkv"]);
 }
@@ -490,7 +494,7 @@ async fn names_with_spaces_quotes_and_colons_are_only_names() {
     assert_eq!(verdict, remove(&room.join(name)));
     assert_mp4(&room.join("rec-1.mp4"), 10.0);
     let told = node.told();
-    let Event::Proceeded { file_path, .. } = &told[0] else { panic!() };
+    let NoticeEvent::Proceeded { file_path, .. } = &told[0] else { panic!() };
     assert_eq!(file_path, "a b/room01/rec-1.mp4");
 }
 
@@ -499,11 +503,11 @@ async fn a_missing_raw_file_is_tried_again_and_then_told_with_the_path() {
     let node = Node::new(true);
     let job = job_for(&node.room(), "rec-1_raw.mkv");
     for (delivered, wait) in [(1, 30), (2, 120)] {
-        assert_eq!(node.run(&job, delivered).await, Verdict::Again(Duration::from_secs(wait)));
+        assert_eq!(node.run(&job, delivered).await, JobOutcome::Again(Duration::from_secs(wait)));
         assert_eq!(node.told(), []);
     }
-    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
-    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+    assert_eq!(node.run(&job, 3).await, JobOutcome::GivenUp);
+    let [NoticeEvent::Finished(Err(cause))] = &node.told()[..] else { panic!() };
     assert!(cause.contains("rec-1_raw.mkv") && cause.contains(node.room().to_str().unwrap()), "{cause}");
 }
 
@@ -515,8 +519,8 @@ async fn nothing_outside_main_path_is_read() {
     raw_like_ours(&secret.join("rec-1_raw.mkv"));
     std::os::unix::fs::symlink(&secret, node.settings.main_path.join("link")).unwrap();
     for dir in [secret.clone(), node.settings.main_path.join("link")] {
-        assert_eq!(node.run(&job_for(&dir, "rec-1_raw.mkv"), 3).await, Verdict::GivenUp);
-        let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+        assert_eq!(node.run(&job_for(&dir, "rec-1_raw.mkv"), 3).await, JobOutcome::GivenUp);
+        let [NoticeEvent::Finished(Err(cause))] = &node.told()[..] else { panic!() };
         assert!(cause.contains("symbolic link") || cause.contains("no such directory"), "{cause}");
     }
     assert_eq!(fs::read_dir(&secret).unwrap().count(), 1);
@@ -530,9 +534,9 @@ async fn garbage_fails_with_a_cause_and_is_kept() {
     // What this node was writing when it was killed goes, whatever comes of the job now.
     fs::write(node.room().join(".rec-1.mp4.node_02.part"), "half of it").unwrap();
     let job = job_for(&node.room(), "rec-1_raw.mkv");
-    assert_eq!(node.run(&job, 1).await, Verdict::Again(Duration::from_secs(30)));
-    assert_eq!(node.run(&job, 3).await, Verdict::GivenUp);
-    let [Event::Finished(Err(cause))] = &node.told()[..] else { panic!() };
+    assert_eq!(node.run(&job, 1).await, JobOutcome::Again(Duration::from_secs(30)));
+    assert_eq!(node.run(&job, 3).await, JobOutcome::GivenUp);
+    let [NoticeEvent::Finished(Err(cause))] = &node.told()[..] else { panic!() };
     assert!(cause.contains("Invalid data found"), "{cause}");
     node.assert_holds(&["rec-1_raw.mkv"]);
 }
@@ -550,16 +554,16 @@ async fn what_cannot_be_encoded_is_at_last_delivered_as_it_was_recorded_and_its_
         fs::write(node.room().join("rec-1_raw.json"), "{\"duration_s\": 10.0}").unwrap();
         let job = job_for(&node.room(), "rec-1_raw.mkv");
         for (delivered, wait) in [(1, 30), (2, 120)] {
-            assert_eq!(node.run(&job, delivered).await, Verdict::Again(Duration::from_secs(wait)));
+            assert_eq!(node.run(&job, delivered).await, JobOutcome::Again(Duration::from_secs(wait)));
             assert_eq!(node.told(), []);
             node.assert_holds(&["rec-1_raw.json", "rec-1_raw.mkv"]);
         }
         let entry = node.entry(&job, 3).await;
-        let remuxed = |verdict| matches!(verdict, Verdict::Done(Leftovers { raw: None, remuxed: true, .. }));
+        let remuxed = |verdict| matches!(verdict, JobOutcome::Done(FilesToRemove { raw: None, remuxed: true, .. }));
         assert!(remuxed(node.go_on(&job, &entry).await));
         assert_eq!(assert_mp4(&node.mp4(), 10.0).video().unwrap().packets, FRAMES);
         let told = node.told();
-        let [Event::Proceeded { note: Some(said), .. }, Event::Finished(Ok(()))] = &told[..] else {
+        let [NoticeEvent::Proceeded { note: Some(said), .. }, NoticeEvent::Finished(Ok(()))] = &told[..] else {
             panic!("{told:?}")
         };
         assert!(said.contains("could not be encoded") && said.contains(words), "{said}");
@@ -569,7 +573,7 @@ async fn what_cannot_be_encoded_is_at_last_delivered_as_it_was_recorded_and_its_
         assert!(summary["remuxed_because"].as_str().unwrap().contains(words), "{summary}");
         // Killed before it was acknowledged: the next start still knows that the raw file is the better one.
         assert!(remuxed(node.go_on(&job, &entry).await));
-        assert!(matches!(&node.told()[0], Event::Proceeded { note: Some(_), .. }));
+        assert!(matches!(&node.told()[0], NoticeEvent::Proceeded { note: Some(_), .. }));
         // The operator has mended the options and wants it tried again.
         node.settings.ffmpeg.post_input = REFERENCE_OPTIONS.split_whitespace().map(str::to_owned).collect();
         entry.update(|record| (record.steps.anew, record.steps.remuxed) = (true, None)).await;
@@ -587,9 +591,9 @@ async fn what_cannot_even_be_remuxed_is_given_up_with_both_causes() {
     let entry = node.entry(&job_for(&node.room(), "rec-1_raw.mkv"), 3).await;
     // Where the part should grow there is a directory: no ffmpeg can write there.
     fs::create_dir_all(node.room().join(".rec-1.mp4.node_02.part/in the way")).unwrap();
-    assert_eq!(node.go_on(&job_for(&node.room(), "rec-1_raw.mkv"), &entry).await, Verdict::GivenUp);
+    assert_eq!(node.go_on(&job_for(&node.room(), "rec-1_raw.mkv"), &entry).await, JobOutcome::GivenUp);
     let told = node.told();
-    let [Event::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
+    let [NoticeEvent::Finished(Err(cause))] = &told[..] else { panic!("{told:?}") };
     assert!(cause.contains("Unknown encoder") && cause.contains("nor can it be remuxed"), "{cause}");
     assert_eq!(entry.record().steps.remuxed, None);
     node.assert_holds(&[".rec-1.mp4.node_02.part", "rec-1_raw.mkv"]);
@@ -603,8 +607,8 @@ async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
         "-f lavfi -i testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=20:r=48000 -c:v libx264 -preset ultrafast -g 25 -c:a aac -movflags faststart -f mp4",
         &good,
     );
-    let media = media::measure(&good).await.unwrap();
-    decode::check(&good, &media, 0).await.unwrap();
+    let media = ffprobe::measure(&good).await.unwrap();
+    decode_check::check(&good, &media, 0).await.unwrap();
     let elsewhere = dir.path().join("elsewhere.mp4");
     let bytes = fs::read(&good).unwrap();
     for (place, at) in [("start", 0.03), ("middle", 0.5), ("end", 0.93)] {
@@ -620,14 +624,14 @@ async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
         broken[from..from + length].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(97));
         fs::write(&bad, broken).unwrap();
         // It still opens, and has all its packets.
-        assert_eq!(media::measure(&bad).await.unwrap().duration, media.duration);
-        let error = decode::check(&bad, &media, 0).await.unwrap_err().to_string();
+        assert_eq!(ffprobe::measure(&bad).await.unwrap().duration, media.duration);
+        let error = decode_check::check(&bad, &media, 0).await.unwrap_err().to_string();
         assert!(error.contains(place), "{place}: {error}");
         // Nor for a raw file that is broken too, but at another place; only where both are alike.
         if elsewhere.exists() {
-            decode::check_made(&bad, &media, &elsewhere, 0).await.unwrap_err();
+            decode_check::check_made(&bad, &media, &elsewhere, 0).await.unwrap_err();
         }
-        decode::check_made(&bad, &media, &bad, 0).await.unwrap();
+        decode_check::check_made(&bad, &media, &bad, 0).await.unwrap();
         fs::copy(&bad, &elsewhere).unwrap();
     }
 
@@ -637,7 +641,7 @@ async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
     ffmpeg(&format!("-i {} -c copy -f matroska", good.display()), &raw);
     fs::copy(&bad, node.mp4()).unwrap();
     assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
-    decode::check(&node.mp4(), &media, 0).await.unwrap();
+    decode_check::check(&node.mp4(), &media, 0).await.unwrap();
 }
 
 #[tokio::test]
@@ -645,8 +649,8 @@ async fn it_is_told_how_far_ffmpeg_is() {
     let dir = tempfile::tempdir().unwrap();
     let (raw, part) = (dir.path().join("raw.mkv"), dir.path().join("part"));
     raw_like_ours(&raw);
-    let (progress, mut report) = tokio::sync::watch::channel(Progress::default());
-    let recipe = Recipe::convert(&FfmpegOptions::default(), &media::measure(&raw).await.unwrap());
+    let (progress, mut report) = tokio::sync::watch::channel(FfmpegProgress::default());
+    let recipe = FfmpegArguments::convert(&FfmpegOptions::default(), &ffprobe::measure(&raw).await.unwrap());
     let total = Duration::from_secs(10);
     let task = transcode::ffmpeg::Task { recipe: &recipe, raw: &raw, total, part: &part, nice: 5 };
     let never = CancellationToken::new();
@@ -672,7 +676,7 @@ async fn a_job_that_comes_again_is_only_announced_again() {
     assert_eq!(node.run(&job, 2).await, remove(&raw));
     node.assert_told_success();
     fs::remove_file(&raw).unwrap();
-    assert_eq!(node.run(&job, 2).await, Verdict::Again(Duration::from_secs(120)), "another node may have finished");
+    assert_eq!(node.run(&job, 2).await, JobOutcome::Again(Duration::from_secs(120)), "another node may have finished");
     assert_eq!(node.told(), []);
     assert_eq!(node.run(&job, 3).await, done(&raw, None));
     node.assert_told_success();
@@ -710,7 +714,7 @@ async fn a_shutdown_leaves_no_half_result_and_hands_the_job_back() {
     };
     let job = job_for(&node.room(), "rec-1_raw.mkv");
     let (verdict, ()) = tokio::join!(node.run(&job, 1), stop);
-    assert_eq!(verdict, Verdict::Again(Duration::from_secs(1)));
+    assert_eq!(verdict, JobOutcome::Again(Duration::from_secs(1)));
     assert_eq!(node.told(), []);
     node.assert_holds(&["rec-1_raw.mkv"]);
 }

@@ -8,7 +8,7 @@ use plugnmeet_recorder::protocol::job::{Job, Work};
 use plugnmeet_recorder::protocol::messages::{
     CommonResponse, PlugNmeetToRecorder, RecorderToPlugNmeet, TranscodingTask, transcoding_task,
 };
-use plugnmeet_recorder::protocol::notice::{Event, Notice};
+use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{self, Kind, Request};
 use plugnmeet_recorder::protocol::signature::hash_signature;
 use plugnmeet_recorder::protocol::token::nats_token;
@@ -166,18 +166,18 @@ fn replies_are_written_as_the_server_reads_them() {
 #[test]
 fn notices_carry_what_the_golden_ones_carry() {
     let job = Job::decode(&bytes_of("job_post_recording")).unwrap();
-    let proceeded = Event::Proceeded {
+    let proceeded = NoticeEvent::Proceeded {
         file_path: "node_01/room01/RM_b6UvReYDngee-1700133937567.mp4".into(),
         file_size: 12_340_000,
         variant: 0,
         note: None,
     };
     for (name, event) in [
-        ("started", Event::Started(Kind::Recording)),
-        ("ended", Event::Ended(Kind::Recording, Ok(()))),
-        ("ended_with_error", Event::Ended(Kind::Recording, Err("browser crashed".into()))),
+        ("started", NoticeEvent::Started(Kind::Recording)),
+        ("ended", NoticeEvent::Ended(Kind::Recording, Ok(()))),
+        ("ended_with_error", NoticeEvent::Ended(Kind::Recording, Err("browser crashed".into()))),
         ("proceeded", proceeded),
-        ("transcoding_finished", Event::Finished(Ok(()))),
+        ("transcoding_finished", NoticeEvent::Finished(Ok(()))),
     ] {
         let mut message = Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }.to_message();
         // Ours name the room as well (PROTOCOL 5, fields 6 and 7); the golden ones leave that out.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plugnmeet_recorder::nats::JobMessage;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
-use plugnmeet_recorder::transcode::intake::Intake;
+use plugnmeet_recorder::transcode::fetch_gate::FetchGate;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -107,12 +107,12 @@ async fn a_job_that_has_waited_for_too_long_is_taken_though_the_processors_are_b
     let never = CancellationToken::new();
     nats.publish_job("a", "a".into()).await.unwrap();
     let (load, seen) = watch::channel(0.95);
-    let mut intake = Intake::new(nats.jobs(&never).await.unwrap(), Some(0.5), seen.clone(), Duration::from_secs(2));
+    let mut intake = FetchGate::new(nats.jobs(&never).await.unwrap(), Some(0.5), seen.clone(), Duration::from_secs(2));
     let job = tokio::time::timeout(SOON, intake.next(&never)).await.unwrap().unwrap();
     job.ack().await.unwrap();
     // As long as it has not, none is; and then at once when the load falls.
     nats.publish_job("b", "b".into()).await.unwrap();
-    let mut intake = Intake::new(nats.jobs(&never).await.unwrap(), Some(0.5), seen, Duration::from_secs(3600));
+    let mut intake = FetchGate::new(nats.jobs(&never).await.unwrap(), Some(0.5), seen, Duration::from_secs(3600));
     let next = tokio::spawn(async move {
         intake.next(&CancellationToken::new()).await.map(|job: JobMessage| job.payload().clone())
     });

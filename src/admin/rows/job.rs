@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Moment, Row, Standing, age_cell};
-use crate::admin::table::words;
-use crate::transcode::journal::{Record, Standing as Progress, State};
+use crate::admin::cells::{age_cell, words};
+use crate::admin::rows::{JobProgress, Moment};
+use crate::admin::table::Row;
+use crate::transcode::journal::{JobRecord, JobState, ProgressSnapshot as Progress};
 
 /// A transcoding job that this node has in hand, has handed back or has given up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -15,7 +16,7 @@ pub struct JobRow {
     pub id: String,
     pub room: Option<String>,
     #[serde(flatten)]
-    pub standing: Standing,
+    pub standing: JobProgress,
     /// How often the queue has handed it out.
     pub deliveries: Option<u64>,
     /// When this node took it the last time.
@@ -30,20 +31,24 @@ pub struct JobRow {
 
 impl JobRow {
     #[must_use]
-    pub fn new(record: &Record, moment: Moment) -> Self {
-        let progress = record.progress.filter(|_| record.state == State::Working && moment.runs);
+    pub fn new(record: &JobRecord, moment: Moment) -> Self {
+        let progress = record.progress.filter(|_| record.state == JobState::Working && moment.runs);
         let standing = match record.state {
-            State::Working if moment.runs => Standing::new("working", working(progress)),
-            State::Working => {
-                Standing::new("interrupted", "interrupted: the next start of the recorder goes on with it")
+            JobState::Working if moment.runs => JobProgress::new("working", working(progress)),
+            JobState::Working => {
+                JobProgress::new("interrupted", "interrupted: the next start of the recorder goes on with it")
             }
-            State::HandedBack { until } => Standing::new("handed_back", format!("handed back, {}", moment.due(until))),
-            State::GivenUp { at } => Standing::new("given_up", format!("given up {} ago", words(moment.since(at)))),
-            State::Remuxed { at } => Standing::new(
+            JobState::HandedBack { until } => {
+                JobProgress::new("handed_back", format!("handed back, {}", moment.due(until)))
+            }
+            JobState::GivenUp { at } => {
+                JobProgress::new("given_up", format!("given up {} ago", words(moment.since(at))))
+            }
+            JobState::Remuxed { at } => JobProgress::new(
                 "remuxed",
                 format!("delivered as it was recorded {} ago; retry encodes it", words(moment.since(at))),
             ),
-            State::Retry => Standing::new("retry", "to be tried again"),
+            JobState::Retry => JobProgress::new("retry", "to be tried again"),
         };
         Self {
             id: record.recording_id.clone(),
@@ -62,7 +67,7 @@ impl JobRow {
     /// What came from the queue and is no job. `at`: Unix milliseconds.
     #[must_use]
     pub fn undecodable(id: String, why: &str, path: &Path, at: u64, moment: Moment) -> Self {
-        let standing = Standing::new("undecodable", format!("no job, kept as {}", path.display()));
+        let standing = JobProgress::new("undecodable", format!("no job, kept as {}", path.display()));
         Self {
             standing,
             taken_at: Some(at),
@@ -77,7 +82,7 @@ impl JobRow {
         Self {
             id,
             room: None,
-            standing: Standing::unreadable(why),
+            standing: JobProgress::unreadable(why),
             deliveries: None,
             taken_at: None,
             age_s: None,
@@ -145,32 +150,32 @@ mod tests {
             work: Work::Merge { paths: Vec::new() },
         };
         let record = |state| {
-            let record = Record::new(&job, b"\x01", Some("$JS.ACK.x".into()), 3);
+            let record = JobRecord::new(&job, b"\x01", Some("$JS.ACK.x".into()), 3);
             let mut record = record.left(state, Some("no raw file".into()));
             record.taken_at = NOW - 187_200_000;
             record
         };
-        let cells = JobRow::new(&record(State::GivenUp { at: NOW - 3_600_000 }), RUNS).cells();
+        let cells = JobRow::new(&record(JobState::GivenUp { at: NOW - 3_600_000 }), RUNS).cells();
         assert_eq!(cells, ["rec-1", "room01", "given up 1h ago", "3", "2d 4h", "no raw file"]);
         for (state, moment, word, text) in [
-            (State::Working, RUNS, "working", "working"),
-            (State::Working, STOPPED, "interrupted", "interrupted: the next start of the recorder goes on with it"),
-            (State::HandedBack { until: NOW + 25_000 }, RUNS, "handed_back", "handed back, due in 25s"),
-            (State::HandedBack { until: NOW - 65_000 }, RUNS, "handed_back", "handed back, due 1m 5s ago"),
-            (State::Retry, STOPPED, "retry", "to be tried again"),
+            (JobState::Working, RUNS, "working", "working"),
+            (JobState::Working, STOPPED, "interrupted", "interrupted: the next start of the recorder goes on with it"),
+            (JobState::HandedBack { until: NOW + 25_000 }, RUNS, "handed_back", "handed back, due in 25s"),
+            (JobState::HandedBack { until: NOW - 65_000 }, RUNS, "handed_back", "handed back, due 1m 5s ago"),
+            (JobState::Retry, STOPPED, "retry", "to be tried again"),
             (
-                State::Remuxed { at: NOW - 65_000 },
+                JobState::Remuxed { at: NOW - 65_000 },
                 RUNS,
                 "remuxed",
                 "delivered as it was recorded 1m 5s ago; retry encodes it",
             ),
         ] {
-            assert_eq!(JobRow::new(&record(state), moment).standing, Standing::new(word, text));
+            assert_eq!(JobRow::new(&record(state), moment).standing, JobProgress::new(word, text));
         }
-        let json = serde_json::to_value(JobRow::new(&record(State::Retry), RUNS)).unwrap();
+        let json = serde_json::to_value(JobRow::new(&record(JobState::Retry), RUNS)).unwrap();
         assert_eq!((&json["state"], &json["deliveries"]), (&"retry".into(), &3.into()));
-        let mut working = record(State::Working);
-        working.state = State::Working;
+        let mut working = record(JobState::Working);
+        working.state = JobState::Working;
         working.progress = Some(Progress { percent: 42.5, speed: Some(3.1), eta_s: Some(125), at: NOW });
         assert_eq!(JobRow::new(&working, RUNS).standing.text, "working, 42.5 % (3.1×, 2m 5s to go)");
         assert_eq!(JobRow::new(&working, STOPPED).percent, None);

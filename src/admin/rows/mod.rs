@@ -4,26 +4,18 @@
 //! the access token above all, is no field of any row.
 
 mod job;
-mod letter;
+mod message;
 mod recording;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::table::words;
+use crate::admin::cells::words;
 
 pub use job::JobRow;
-pub use letter::LetterRow;
+pub use message::MessageRow;
 pub use recording::RecordingRow;
-
-/// One line of a list.
-pub trait Row: Serialize {
-    const HEADER: &'static [&'static str];
-
-    /// As many as the header has; an empty one where there is nothing to say.
-    fn cells(&self) -> Vec<String>;
-}
 
 /// When a list is made.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +47,13 @@ impl Moment {
 
 /// What became of something: a word for programs, and a text that begins with it or means the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct JobProgress {
     pub state: &'static str,
     #[serde(rename = "says")]
     pub text: String,
 }
 
-impl Standing {
+impl JobProgress {
     fn new(state: &'static str, text: impl Into<String>) -> Self {
         Self { state, text: text.into() }
     }
@@ -69,8 +61,4 @@ impl Standing {
     fn unreadable(why: &str) -> Self {
         Self::new("unreadable", format!("unreadable: {why}"))
     }
-}
-
-fn age_cell(age_s: Option<u64>) -> String {
-    age_s.map(|age| words(Duration::from_secs(age))).unwrap_or_default()
 }

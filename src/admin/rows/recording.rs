@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Moment, Row, Standing, age_cell};
+use crate::admin::cells::age_cell;
+use crate::admin::rows::{JobProgress, Moment};
+use crate::admin::table::Row;
 use crate::protocol::request::{Kind, RecordingInfo};
-use crate::recording::journal::{Part, Record, Stage};
-use crate::storage::space::Bytes;
+use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
+use crate::storage::disk_space::ByteSize;
 
 /// A recording or broadcast that was taken on and is not handed over yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,7 +18,7 @@ pub struct RecordingRow {
     pub kind: &'static str,
     pub room: Option<String>,
     #[serde(flatten)]
-    pub standing: Standing,
+    pub standing: JobProgress,
     pub taken_at: Option<u64>,
     pub age_s: Option<u64>,
     pub parts: Vec<PartRow>,
@@ -42,7 +44,7 @@ impl RecordingRow {
     pub fn new(
         kind: Kind,
         info: &RecordingInfo,
-        record: &Record,
+        record: &RecordingRecord,
         sizes: &[Option<u64>],
         temporary_dir: &Path,
         moment: Moment,
@@ -79,7 +81,7 @@ impl RecordingRow {
             id,
             kind: kind.as_str(),
             room: None,
-            standing: Standing::unreadable(why),
+            standing: JobProgress::unreadable(why),
             taken_at: None,
             age_s: None,
             parts: Vec::new(),
@@ -88,46 +90,48 @@ impl RecordingRow {
     }
 }
 
-fn end_of(part: &Part, last: bool, record: &Record, moment: Moment) -> String {
+fn end_of(part: &RecordingPart, last: bool, record: &RecordingRecord, moment: Moment) -> String {
     match &part.ended {
         Some(end) => end.cause.clone().unwrap_or_else(|| "ended".to_owned()),
-        None if !(last && moment.runs && record.stage == Stage::Parts) => "cut off with the recorder".to_owned(),
+        None if !(last && moment.runs && record.stage == RecordingStage::Parts) => {
+            "cut off with the recorder".to_owned()
+        }
         None if record.stop.is_some() => "closing".to_owned(),
         None if part.began_at.is_none() => "opening".to_owned(),
         None => "capturing".to_owned(),
     }
 }
 
-fn standing(kind: Kind, record: &Record, temporary_dir: &Path, moment: Moment) -> Standing {
+fn standing(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Moment) -> JobProgress {
     match (record.stage, &record.stop) {
-        (Stage::Stored, _) => match &record.hooked {
-            None => Standing::new("stored", "stored"),
+        (RecordingStage::Stored, _) => match &record.hooked {
+            None => JobProgress::new("stored", "stored"),
             Some(hooked) => {
                 let (due, why) = (moment.due(hooked.next_try), &hooked.last_error);
-                Standing::new("hooks_failed", format!("stored; post_recording hooks failed, next try {due}: {why}"))
+                JobProgress::new("hooks_failed", format!("stored; post_recording hooks failed, next try {due}: {why}"))
             }
         },
-        (Stage::Failed, _) => {
-            Standing::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
+        (RecordingStage::Failed, _) => {
+            JobProgress::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
         }
-        (Stage::Parts, Some(stop)) => {
+        (RecordingStage::Parts, Some(stop)) => {
             let cause = stop.reason.as_deref().unwrap_or("the server asked for it");
-            Standing::new("stopping", format!("stopping: {cause}"))
+            JobProgress::new("stopping", format!("stopping: {cause}"))
         }
-        (Stage::Parts, None) => going_on(kind, record, moment),
+        (RecordingStage::Parts, None) => going_on(kind, record, moment),
     }
 }
 
 /// One whose end was not asked for.
-fn going_on(kind: Kind, record: &Record, moment: Moment) -> Standing {
+fn going_on(kind: Kind, record: &RecordingRecord, moment: Moment) -> JobProgress {
     let n = record.parts.len();
     match (record.parts.last(), kind) {
-        _ if !moment.runs => Standing::new("interrupted", "interrupted: the next start of the recorder takes it up"),
-        (None, Kind::Broadcast) if record.began_at.is_some() => Standing::new("broadcasting", "broadcasting"),
-        (None, _) => Standing::new("opening", "opening"),
-        (Some(part), _) if part.ended.is_some() => Standing::new("joining", format!("joining again after part {n}")),
-        (Some(part), _) if part.began_at.is_none() => Standing::new("opening", format!("opening part {n}")),
-        (Some(_), _) => Standing::new("capturing", format!("capturing part {n}")),
+        _ if !moment.runs => JobProgress::new("interrupted", "interrupted: the next start of the recorder takes it up"),
+        (None, Kind::Broadcast) if record.began_at.is_some() => JobProgress::new("broadcasting", "broadcasting"),
+        (None, _) => JobProgress::new("opening", "opening"),
+        (Some(part), _) if part.ended.is_some() => JobProgress::new("joining", format!("joining again after part {n}")),
+        (Some(part), _) if part.began_at.is_none() => JobProgress::new("opening", format!("opening part {n}")),
+        (Some(_), _) => JobProgress::new("capturing", format!("capturing part {n}")),
     }
 }
 
@@ -143,7 +147,7 @@ impl Row for RecordingRow {
             self.room.clone().unwrap_or_default(),
             self.standing.text.clone(),
             age_cell(self.age_s),
-            Bytes(self.bytes).to_string(),
+            ByteSize(self.bytes).to_string(),
             parts.join("; "),
         ]
     }
@@ -156,7 +160,7 @@ mod tests {
     use crate::protocol::access::RoomAccess;
     use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
     use crate::protocol::request::{Output, Start};
-    use crate::recording::journal::{PartEnd, Stop};
+    use crate::recording::journal::{PartEnd, StopRequest};
 
     const NOW: u64 = 1_800_000_000_000;
     const RUNS: Moment = Moment { now: NOW, runs: true };
@@ -171,13 +175,13 @@ mod tests {
         }
     }
 
-    fn stop(reason: Option<&str>) -> Stop {
-        Stop { reason: reason.map(str::to_owned) }
+    fn stop(reason: Option<&str>) -> StopRequest {
+        StopRequest { reason: reason.map(str::to_owned) }
     }
 
-    fn record(stage: Stage, stop: Option<Stop>, parts: Vec<Part>) -> Record {
+    fn record(stage: RecordingStage, stop: Option<StopRequest>, parts: Vec<RecordingPart>) -> RecordingRecord {
         let access = RoomAccess::Token(AccessToken::parse("very-secret-token").unwrap());
-        let mut record = Record::new(&Start { info: info(), access, output: Output::File });
+        let mut record = RecordingRecord::new(&Start { info: info(), access, output: Output::File });
         record.taken_at = NOW - 192_000;
         record.stage = stage;
         record.stop = stop;
@@ -186,21 +190,24 @@ mod tests {
     }
 
     fn ended(cause: Option<&str>) -> PartEnd {
-        PartEnd { at: NOW - 50_000, cause: cause.map(str::to_owned), done: rig::Summary::default() }
+        PartEnd { at: NOW - 50_000, cause: cause.map(str::to_owned), done: rig::CaptureReport::default() }
     }
 
-    fn part(n: usize, began: bool, ended: Option<PartEnd>) -> Part {
-        Part { file: format!("rec-1_raw.part{n}.mkv"), began_at: began.then_some(NOW - 100_000), ended }
+    fn part(n: usize, began: bool, ended: Option<PartEnd>) -> RecordingPart {
+        RecordingPart { file: format!("rec-1_raw.part{n}.mkv"), began_at: began.then_some(NOW - 100_000), ended }
     }
 
-    fn row(kind: Kind, record: &Record, moment: Moment) -> RecordingRow {
+    fn row(kind: Kind, record: &RecordingRecord, moment: Moment) -> RecordingRow {
         RecordingRow::new(kind, &info(), record, &[Some(1_048_576), None], Path::new("/tmp/parts"), moment)
     }
 
     #[test]
     fn a_recording_that_goes_on_shows_how_each_part_ended() {
-        let record =
-            record(Stage::Parts, None, vec![part(1, true, Some(ended(Some("Chrome ended")))), part(2, true, None)]);
+        let record = record(
+            RecordingStage::Parts,
+            None,
+            vec![part(1, true, Some(ended(Some("Chrome ended")))), part(2, true, None)],
+        );
         let row = row(Kind::Recording, &record, RUNS);
         assert_eq!(
             row.cells(),
@@ -221,39 +228,50 @@ mod tests {
     fn the_state_of_a_recording_follows_its_record_and_the_daemon() {
         let open = || vec![part(1, true, None)];
         let broken = || vec![part(1, true, Some(ended(Some("Chrome ended"))))];
-        let of = |stage, stop, parts: Vec<Part>, moment| {
+        let of = |stage, stop, parts: Vec<RecordingPart>, moment| {
             let row = row(Kind::Recording, &record(stage, stop, parts), moment);
             (row.standing.state, row.standing.text, row.parts.last().map(|part| part.end.clone()).unwrap_or_default())
         };
         for (seen, expected) in [
-            (of(Stage::Parts, None, vec![], RUNS), ("opening", "opening", "")),
-            (of(Stage::Parts, None, vec![part(1, false, None)], RUNS), ("opening", "opening part 1", "opening")),
-            (of(Stage::Parts, None, open(), RUNS), ("capturing", "capturing part 1", "capturing")),
-            (of(Stage::Parts, None, broken(), RUNS), ("joining", "joining again after part 1", "Chrome ended")),
+            (of(RecordingStage::Parts, None, vec![], RUNS), ("opening", "opening", "")),
             (
-                of(Stage::Parts, None, open(), STOPPED),
+                of(RecordingStage::Parts, None, vec![part(1, false, None)], RUNS),
+                ("opening", "opening part 1", "opening"),
+            ),
+            (of(RecordingStage::Parts, None, open(), RUNS), ("capturing", "capturing part 1", "capturing")),
+            (
+                of(RecordingStage::Parts, None, broken(), RUNS),
+                ("joining", "joining again after part 1", "Chrome ended"),
+            ),
+            (
+                of(RecordingStage::Parts, None, open(), STOPPED),
                 ("interrupted", "interrupted: the next start of the recorder takes it up", "cut off with the recorder"),
             ),
             (
-                of(Stage::Parts, Some(stop(None)), open(), RUNS),
+                of(RecordingStage::Parts, Some(stop(None)), open(), RUNS),
                 ("stopping", "stopping: the server asked for it", "closing"),
             ),
             (
-                of(Stage::Parts, Some(stop(Some("disk full"))), vec![part(1, true, Some(ended(None)))], STOPPED),
+                of(
+                    RecordingStage::Parts,
+                    Some(stop(Some("disk full"))),
+                    vec![part(1, true, Some(ended(None)))],
+                    STOPPED,
+                ),
                 ("stopping", "stopping: disk full", "ended"),
             ),
             (
-                of(Stage::Stored, Some(stop(None)), vec![part(1, true, Some(ended(None)))], RUNS),
+                of(RecordingStage::Stored, Some(stop(None)), vec![part(1, true, Some(ended(None)))], RUNS),
                 ("stored", "stored", "ended"),
             ),
             (
-                of(Stage::Failed, Some(stop(None)), open(), RUNS),
+                of(RecordingStage::Failed, Some(stop(None)), open(), RUNS),
                 ("failed", "failed: its parts are kept at /tmp/parts", "cut off with the recorder"),
             ),
         ] {
             assert_eq!((seen.0, seen.1.as_str(), seen.2.as_str()), expected);
         }
-        let mut broadcast = record(Stage::Parts, None, vec![]);
+        let mut broadcast = record(RecordingStage::Parts, None, vec![]);
         broadcast.began_at = Some(NOW);
         assert_eq!(row(Kind::Broadcast, &broadcast, RUNS).standing.text, "broadcasting");
         let unreadable = RecordingRow::unreadable(Kind::Recording, "x".into(), "EOF at line 1");

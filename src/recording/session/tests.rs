@@ -3,18 +3,18 @@
 use super::*;
 use proptest::prelude::*;
 
-const NO_LIMITS: Limits = Limits { max_duration: None, end_when_idle: None };
+const NO_LIMITS: SessionLimits = SessionLimits { max_duration: None, end_when_idle: None };
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn tick() -> Event {
-    Event::Tick { idle: Duration::ZERO }
+fn tick() -> SessionEvent {
+    SessionEvent::Tick { idle: Duration::ZERO }
 }
 
-fn broke(cause: &str) -> Event {
-    Event::Broke { cause: cause.into(), after: Interruption::Fault }
+fn broke(cause: &str) -> SessionEvent {
+    SessionEvent::Broke { cause: cause.into(), after: Interruption::Fault }
 }
 
 fn store(cause: Option<&str>) -> Effect {
@@ -26,7 +26,7 @@ fn deliver(outcome: Outcome, job: bool) -> Effect {
 }
 
 /// Runs a recording through these events, one a second.
-fn run(kind: Kind, events: Vec<Event>) -> (Session, Vec<Effect>) {
+fn run(kind: Kind, events: Vec<SessionEvent>) -> (Session, Vec<Effect>) {
     let (mut session, mut effects) = Session::begin(kind, NO_LIMITS, at(0));
     for (i, event) in (1..).zip(events) {
         effects.extend(session.on(at(i), event));
@@ -37,15 +37,15 @@ fn run(kind: Kind, events: Vec<Event>) -> (Session, Vec<Effect>) {
 #[test]
 fn a_recording_from_start_to_job() {
     let events = vec![
-        Event::Opened,
-        Event::Stop(None),
-        Event::Finished(Ok(())),
-        Event::Closed,
-        Event::Stored(Ok(())),
-        Event::Delivered,
+        SessionEvent::Opened,
+        SessionEvent::Stop(None),
+        SessionEvent::Finished(Ok(())),
+        SessionEvent::Closed,
+        SessionEvent::Stored(Ok(())),
+        SessionEvent::Delivered,
     ];
     let (session, effects) = run(Kind::Recording, events);
-    assert_eq!(session.state(), State::Ended);
+    assert_eq!(session.state(), SessionState::Ended);
     assert_eq!(
         effects,
         [
@@ -62,11 +62,17 @@ fn a_recording_from_start_to_job() {
 
 #[test]
 fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
-    for end in [Event::Stop(None), broke("ffmpeg: Broken pipe")] {
-        let outcome = if end == Event::Stop(None) { Ok(()) } else { Err("ffmpeg: Broken pipe".to_owned()) };
-        let events = vec![Event::Opened, end, Event::Finished(Ok(())), Event::Closed, Event::Delivered];
+    for end in [SessionEvent::Stop(None), broke("ffmpeg: Broken pipe")] {
+        let outcome = if end == SessionEvent::Stop(None) { Ok(()) } else { Err("ffmpeg: Broken pipe".to_owned()) };
+        let events = vec![
+            SessionEvent::Opened,
+            end,
+            SessionEvent::Finished(Ok(())),
+            SessionEvent::Closed,
+            SessionEvent::Delivered,
+        ];
         let (session, effects) = run(Kind::Broadcast, events);
-        assert_eq!(session.state(), State::Ended);
+        assert_eq!(session.state(), SessionState::Ended);
         assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreePlace, deliver(outcome, false)]));
     }
 }
@@ -74,15 +80,15 @@ fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
 #[test]
 fn a_capture_that_breaks_goes_on_as_the_next_part() {
     let events = vec![
-        Event::Opened,
+        SessionEvent::Opened,
         broke("Chrome ended (signal 9)"),
-        Event::Finished(Err("ffmpeg: ended with exit code 255".into())),
-        Event::Closed,
-        Event::Opened,
-        Event::Stop(None),
-        Event::Finished(Ok(())),
-        Event::Closed,
-        Event::Stored(Ok(())),
+        SessionEvent::Finished(Err("ffmpeg: ended with exit code 255".into())),
+        SessionEvent::Closed,
+        SessionEvent::Opened,
+        SessionEvent::Stop(None),
+        SessionEvent::Finished(Ok(())),
+        SessionEvent::Closed,
+        SessionEvent::Stored(Ok(())),
     ];
     let (_, effects) = run(Kind::Recording, events);
     assert_eq!(
@@ -102,9 +108,10 @@ fn a_capture_that_breaks_goes_on_as_the_next_part() {
 
 #[test]
 fn the_end_of_the_meeting_is_a_normal_end_and_it_is_not_joined_again() {
-    let end = || vec![Event::Finished(Ok(())), Event::Closed, Event::Stored(Ok(()))];
+    let end = || vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed, SessionEvent::Stored(Ok(()))];
     for kind in [Kind::Recording, Kind::Broadcast] {
-        let mut events = vec![Event::Opened, Event::Broke { cause: "ended".into(), after: Interruption::MeetingOver }];
+        let mut events =
+            vec![SessionEvent::Opened, SessionEvent::Broke { cause: "ended".into(), after: Interruption::MeetingOver }];
         events.extend(end());
         let (_, effects) = run(kind, events);
         assert_eq!(effects.last(), Some(&deliver(Ok(()), kind == Kind::Recording)));
@@ -114,20 +121,26 @@ fn the_end_of_the_meeting_is_a_normal_end_and_it_is_not_joined_again() {
 
 #[test]
 fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
-    let over = || Event::OpenFailed(OpenFailure::Over("the room is over".into()));
-    let until_opening =
-        |after| vec![Event::Opened, Event::Broke { cause: "x".into(), after }, Event::Finished(Ok(())), Event::Closed];
+    let over = || SessionEvent::OpenFailed(OpenFailure::Over("the room is over".into()));
+    let until_opening = |after| {
+        vec![
+            SessionEvent::Opened,
+            SessionEvent::Broke { cause: "x".into(), after },
+            SessionEvent::Finished(Ok(())),
+            SessionEvent::Closed,
+        ]
+    };
     let (session, effects) = run(Kind::Recording, until_opening(Interruption::PageLeft));
-    assert_eq!(session.state(), State::Mending(Mend::Opening { cancelled: false }));
+    assert_eq!(session.state(), SessionState::Mending(Resuming::Opening { cancelled: false }));
     assert_eq!(effects.last(), Some(&Effect::OpenRig));
 
     // The page itself left; nothing failed.
-    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), Event::Stored(Ok(()))]);
+    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     assert!(effects.ends_with(&[Effect::FreePlace, store(None), deliver(Ok(()), true)]), "{effects:?}");
 
     // Chrome had failed, and what came after it of the meeting is missing.
-    let events = until_opening(Interruption::Fault).into_iter().chain([over(), Event::Stored(Ok(()))]);
+    let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     let missing = format!("x; {TOO_LATE}");
     assert!(
@@ -136,7 +149,7 @@ fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
     );
 
     // As after the death of the program itself.
-    let (mut session, _) = Session::recover(Left::Running, NO_LIMITS, at(0));
+    let (mut session, _) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
     let effects = session.on(at(1), over());
     assert_eq!(effects.last(), Some(&store(Some(&format!("{RESTARTED}; {TOO_LATE}")))));
 }
@@ -144,25 +157,25 @@ fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
 #[test]
 fn a_room_that_is_over_when_a_first_opening_is_tried_again_is_told_in_the_pages_words() {
     let events = vec![
-        Event::OpenFailed(OpenFailure::Failed("Verification Failed!: no".into())),
-        Event::OpenFailed(OpenFailure::Over("the room is over".into())),
+        SessionEvent::OpenFailed(OpenFailure::Failed("Verification Failed!: no".into())),
+        SessionEvent::OpenFailed(OpenFailure::Over("the room is over".into())),
     ];
     let (_, effects) = run(Kind::Recording, events);
     assert_eq!(effects.last(), Some(&deliver(Err("Verification Failed!: no".into()), false)));
     let (_, effects) =
-        run(Kind::Recording, vec![Event::OpenFailed(OpenFailure::Unrecordable("Enter Security Key".into()))]);
+        run(Kind::Recording, vec![SessionEvent::OpenFailed(OpenFailure::Unrecordable("Enter Security Key".into()))]);
     assert_eq!(effects.last(), Some(&deliver(Err("Enter Security Key".into()), false)));
 }
 
 #[test]
 fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_come_is_not() {
-    let failed = || Event::OpenFailed(OpenFailure::Failed("PulseAudio: ended at its start".into()));
+    let failed = || SessionEvent::OpenFailed(OpenFailure::Failed("PulseAudio: ended at its start".into()));
     let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
     assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
     assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
     let told = session.clone().on(at(3), failed());
     assert_eq!(told, [Effect::FreePlace, deliver(Err("PulseAudio: ended at its start".into()), false)]);
-    assert_eq!(session.on(at(3), Event::Opened), [Effect::TellStarted]);
+    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::TellStarted]);
     let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
     assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
     let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
@@ -171,94 +184,97 @@ fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_co
 
 #[test]
 fn a_slow_opening_is_a_failure_like_any_other() {
-    let (mut session, _) = run(Kind::Recording, vec![Event::Opened, broke("x")]);
-    session.on(at(3), Event::Finished(Ok(())));
-    session.on(at(3), Event::Closed);
+    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
+    session.on(at(3), SessionEvent::Finished(Ok(())));
+    session.on(at(3), SessionEvent::Closed);
     assert_eq!(session.on(at(3) + STARTING_LIMIT, tick()), [Effect::CancelOpening]);
-    let cancelled = Event::OpenFailed(OpenFailure::Cancelled);
+    let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
     assert_eq!(session.on(at(4) + STARTING_LIMIT, cancelled), [], "it waits");
     assert_eq!(session.on(at(60) + STARTING_LIMIT, tick()), [Effect::OpenRig]);
 }
 
 #[test]
 fn it_gives_up_after_failures_in_a_row_and_keeps_what_there_is() {
-    let (mut session, _) = run(Kind::Recording, vec![Event::Opened]);
+    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
     let mut now = at(1);
     let mut effects = Vec::new();
     session.on(now, broke("Chrome ended"));
-    session.on(now, Event::Finished(Ok(())));
-    effects.extend(session.on(now, Event::Closed));
+    session.on(now, SessionEvent::Finished(Ok(())));
+    effects.extend(session.on(now, SessionEvent::Closed));
     let mut openings = 0;
-    while session.state() != State::Stopping(Step::Storing) {
-        if session.state() == State::Mending(Mend::Opening { cancelled: false }) {
+    while session.state() != SessionState::Stopping(StopStep::Storing) {
+        if session.state() == SessionState::Mending(Resuming::Opening { cancelled: false }) {
             openings += 1;
-            effects.extend(session.on(now, Event::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
+            effects.extend(session.on(now, SessionEvent::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
         }
         now += at(1);
         effects.extend(session.on(now, tick()));
     }
     assert_eq!(openings, MOST_FAILURES);
     assert!(now >= at(20) && now <= at(60), "{now:?}");
-    let told = session.on(now, Event::Stored(Ok(())));
+    let told = session.on(now, SessionEvent::Stored(Ok(())));
     let [Effect::Deliver { outcome: Err(cause), job: true }] = &told[..] else { panic!("{told:?}") };
     assert!(cause.contains("6 failures in a row; the last: no Xvfb"), "{cause}");
 }
 
 #[test]
 fn a_good_capture_begins_a_new_row_of_failures() {
-    let (mut session, _) = run(Kind::Recording, vec![Event::Opened]);
+    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
     let mut now = at(1);
     for _ in 0..3 * MOST_FAILURES {
         now += HEALTHY_AFTER;
         assert_eq!(session.on(now, broke("Chrome ended")), [Effect::FinishEncoder]);
-        session.on(now, Event::Finished(Ok(())));
+        session.on(now, SessionEvent::Finished(Ok(())));
         // The first failure of a row does not wait.
-        assert_eq!(session.on(now, Event::Closed), [Effect::OpenRig]);
-        session.on(now, Event::Opened);
+        assert_eq!(session.on(now, SessionEvent::Closed), [Effect::OpenRig]);
+        session.on(now, SessionEvent::Opened);
     }
-    assert_eq!(session.state(), State::Capturing);
+    assert_eq!(session.state(), SessionState::Capturing);
 }
 
 #[test]
 fn a_stop_while_it_is_mended_keeps_what_there_is() {
-    let broken = || vec![Event::Opened, broke("x")];
+    let broken = || vec![SessionEvent::Opened, broke("x")];
     for (events, after) in [
-        (vec![], vec![Event::Finished(Ok(())), Event::Closed]),
-        (vec![Event::Finished(Ok(()))], vec![Event::Closed]),
-        (vec![Event::Finished(Ok(())), Event::Closed], vec![Event::OpenFailed(OpenFailure::Cancelled)]),
+        (vec![], vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed]),
+        (vec![SessionEvent::Finished(Ok(()))], vec![SessionEvent::Closed]),
+        (
+            vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed],
+            vec![SessionEvent::OpenFailed(OpenFailure::Cancelled)],
+        ),
     ] {
-        let all = broken().into_iter().chain(events).chain([Event::Stop(None)]).chain(after);
+        let all = broken().into_iter().chain(events).chain([SessionEvent::Stop(None)]).chain(after);
         let (session, effects) = run(Kind::Recording, all.collect());
-        assert_eq!(session.state(), State::Stopping(Step::Storing), "{effects:?}");
+        assert_eq!(session.state(), SessionState::Stopping(StopStep::Storing), "{effects:?}");
         assert!(effects.ends_with(&[Effect::FreePlace, store(None)]), "{effects:?}");
     }
 }
 
 #[test]
 fn what_an_earlier_run_has_left_goes_on_or_is_finished() {
-    let (mut session, effects) = Session::recover(Left::Running, NO_LIMITS, at(0));
+    let (mut session, effects) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
     assert_eq!(effects, [Effect::OpenRig]);
-    assert_eq!(session.on(at(1), Event::Opened), [Effect::TellStarted]);
-    assert_eq!(session.state(), State::Capturing);
-    let (mut session, effects) = Session::recover(Left::Stopped(None), NO_LIMITS, at(0));
+    assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::TellStarted]);
+    assert_eq!(session.state(), SessionState::Capturing);
+    let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
     assert_eq!(effects, [store(None)]);
-    assert_eq!(session.on(at(1), Event::Stored(Ok(()))), [deliver(Ok(()), true)]);
+    assert_eq!(session.on(at(1), SessionEvent::Stored(Ok(()))), [deliver(Ok(()), true)]);
 }
 
 #[test]
 fn limits_end_a_runaway_with_their_cause() {
-    let limits = Limits { max_duration: Some(at(100)), end_when_idle: Some(at(30)) };
+    let limits = SessionLimits { max_duration: Some(at(100)), end_when_idle: Some(at(30)) };
     let (mut session, _) = Session::begin(Kind::Recording, limits, at(0));
-    session.on(at(10), Event::Opened);
-    assert_eq!(session.on(at(50), Event::Tick { idle: at(29) }), []);
+    session.on(at(10), SessionEvent::Opened);
+    assert_eq!(session.on(at(50), SessionEvent::Tick { idle: at(29) }), []);
     let mut idle = session.clone();
-    assert_eq!(idle.on(at(51), Event::Tick { idle: at(30) }), [Effect::FinishEncoder]);
+    assert_eq!(idle.on(at(51), SessionEvent::Tick { idle: at(30) }), [Effect::FinishEncoder]);
     assert_eq!(session.on(at(109), tick()), []);
     assert_eq!(session.on(at(110), tick()), [Effect::FinishEncoder]);
     for (session, key) in [(&mut idle, "end_when_idle (30 s)"), (&mut session, "max_duration (100 s)")] {
-        session.on(at(111), Event::Finished(Ok(())));
-        session.on(at(111), Event::Closed);
-        let told = session.on(at(111), Event::Stored(Ok(())));
+        session.on(at(111), SessionEvent::Finished(Ok(())));
+        session.on(at(111), SessionEvent::Closed);
+        let told = session.on(at(111), SessionEvent::Stored(Ok(())));
         assert!(matches!(&told[..], [Effect::Deliver { outcome: Err(cause), .. }] if cause.contains(key)), "{told:?}");
     }
 }
@@ -266,65 +282,65 @@ fn limits_end_a_runaway_with_their_cause() {
 #[test]
 fn an_unreadable_raw_file_is_told_and_makes_no_job() {
     let events = vec![
-        Event::Opened,
-        Event::Stop(None),
-        Event::Finished(Ok(())),
-        Event::Closed,
-        Event::Stored(Err("the raw file is empty".into())),
-        Event::Delivered,
+        SessionEvent::Opened,
+        SessionEvent::Stop(None),
+        SessionEvent::Finished(Ok(())),
+        SessionEvent::Closed,
+        SessionEvent::Stored(Err("the raw file is empty".into())),
+        SessionEvent::Delivered,
     ];
     let (session, effects) = run(Kind::Recording, events);
-    assert_eq!(session.state(), State::Ended);
+    assert_eq!(session.state(), SessionState::Ended);
     assert_eq!(effects.last(), Some(&deliver(Err("the raw file is empty".into()), false)));
 }
 
 #[test]
 fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
-    let cancelled = Event::OpenFailed(OpenFailure::Cancelled);
-    let (session, effects) = run(Kind::Recording, vec![Event::Stop(None), cancelled, Event::Delivered]);
-    assert_eq!(session.state(), State::Ended);
+    let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
+    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::Delivered]);
+    assert_eq!(session.state(), SessionState::Ended);
     assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreePlace, deliver(Ok(()), false)]);
     // The opening was faster than its cancellation: what flowed is kept.
-    let (session, effects) = run(Kind::Recording, vec![Event::Stop(None), Event::Opened]);
-    assert_eq!(session.state(), State::Stopping(Step::Finishing));
+    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), SessionEvent::Opened]);
+    assert_eq!(session.state(), SessionState::Stopping(StopStep::Finishing));
     assert!(effects.ends_with(&[Effect::TellStarted, Effect::FinishEncoder]));
 }
 
 #[test]
 fn what_takes_too_long_is_given_up_and_the_file_still_kept() {
-    let (mut session, _) = run(Kind::Recording, vec![Event::Opened, Event::Stop(None)]);
+    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, SessionEvent::Stop(None)]);
     assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
     assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreePlace, Effect::Store { .. }]), "{effects:?}");
     // A part that cannot be closed does not keep the next one from being opened.
-    let (mut session, _) = run(Kind::Recording, vec![Event::Opened, broke("x")]);
+    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
     assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::OpenRig]), "{effects:?}");
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = SessionEvent> {
     let result = || prop_oneof![Just(Ok(())), Just(Err("why".to_owned()))];
     prop_oneof![
-        3 => Just(Event::Opened),
+        3 => Just(SessionEvent::Opened),
         1 => prop_oneof![
             Just(OpenFailure::Cancelled),
             Just(OpenFailure::Over("why".to_owned())),
             Just(OpenFailure::Failed("why".to_owned())),
         ]
-        .prop_map(Event::OpenFailed),
+        .prop_map(SessionEvent::OpenFailed),
         3 => prop::sample::select(vec![
             Interruption::Fault,
             Interruption::PageLeft,
             Interruption::MeetingOver,
             Interruption::Final,
         ])
-        .prop_map(|after| Event::Broke { cause: "why".into(), after }),
-        1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(Event::Stop),
-        2 => result().prop_map(Event::Finished),
-        2 => Just(Event::Closed),
-        1 => result().prop_map(Event::Stored),
-        1 => Just(Event::Delivered),
-        2 => (0u64..5000).prop_map(|idle| Event::Tick { idle: at(idle) }),
+        .prop_map(|after| SessionEvent::Broke { cause: "why".into(), after }),
+        1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(SessionEvent::Stop),
+        2 => result().prop_map(SessionEvent::Finished),
+        2 => Just(SessionEvent::Closed),
+        1 => result().prop_map(SessionEvent::Stored),
+        1 => Just(SessionEvent::Delivered),
+        2 => (0u64..5000).prop_map(|idle| SessionEvent::Tick { idle: at(idle) }),
     ]
 }
 
@@ -369,7 +385,7 @@ proptest! {
     #[test]
     fn whatever_happens_it_ends_well_told(
         kind in prop_oneof![Just(Kind::Recording), Just(Kind::Broadcast)],
-        limits in (0u64..3, 0u64..3).prop_map(|(most, idle)| Limits {
+        limits in (0u64..3, 0u64..3).prop_map(|(most, idle)| SessionLimits {
             max_duration: (most > 0).then(|| at(most * 500)),
             end_when_idle: (idle > 0).then(|| at(idle * 1000)),
         }),
@@ -381,17 +397,17 @@ proptest! {
         for (i, (event, later)) in events.into_iter().enumerate() {
             now += Duration::from_millis(later);
             if i == stop_at {
-                effects.extend(session.on(now, Event::Stop(None)));
+                effects.extend(session.on(now, SessionEvent::Stop(None)));
             }
             effects.extend(session.on(now, event));
         }
         // Asked to stop, ticks alone bring it to its end.
-        effects.extend(session.on(now, Event::Stop(None)));
+        effects.extend(session.on(now, SessionEvent::Stop(None)));
         for _ in 0..10 {
             now += STORING_LIMIT;
             effects.extend(session.on(now, tick()));
         }
-        prop_assert_eq!(session.state(), State::Ended);
+        prop_assert_eq!(session.state(), SessionState::Ended);
         check(kind, &effects)?;
     }
 }

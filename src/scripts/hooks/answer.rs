@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::payload::Object;
+use crate::scripts::hooks::payload::Object;
 
 /// A longer answer is none, in bytes.
 pub const LONGEST_ANSWER: usize = 1 << 20;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::payload::Refused;
-use crate::config::Stage;
-use crate::process::{Exit, SpawnError, Tail};
+use crate::config::HookStage;
+use crate::process::child::{Exit, OutputTail, SpawnError};
+use crate::scripts::hooks::payload::RefusedAnswer;
 
 /// Lines of standard error that are told of a script that failed.
 const LAST_WORDS: usize = 3;
@@ -14,20 +14,20 @@ const LAST_WORDS: usize = 3;
 pub enum HookError {
     /// Nothing is wrong with the recording or the scripts: try again after the next start.
     #[error("hooks.{stage}: stopped, because the program is shutting down")]
-    Stopped { stage: Stage },
+    Stopped { stage: HookStage },
     #[error("hooks.{stage}: step {number} ({script}): {failure}")]
     Failed {
-        stage: Stage,
+        stage: HookStage,
         /// From 1.
         number: usize,
         script: String,
-        failure: Failure,
+        failure: HookFailure,
     },
 }
 
 /// Why a step has failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum HookFailure {
     #[error(transparent)]
     Start(#[from] SpawnError),
     #[error("it did not answer within {} (hook_timeout) and was ended; it said: {words}", humantime::format_duration(*limit))]
@@ -39,12 +39,12 @@ pub enum Failure {
     #[error("it failed ({exit}); it said: {words}")]
     Exit { exit: Exit, words: String },
     #[error(transparent)]
-    Refused(#[from] Refused),
+    RefusedAnswer(#[from] RefusedAnswer),
     #[error("{0}")]
     Http(String),
 }
 
 /// The end of what a script wrote to its standard error.
-pub(super) fn last_words(tail: &Tail) -> String {
+pub(super) fn last_words(tail: &OutputTail) -> String {
     tail.words(LAST_WORDS)
 }

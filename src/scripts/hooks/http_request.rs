@@ -7,11 +7,11 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 
-use super::answer::{self, LONGEST_ANSWER, NoAnswer};
-use super::failure::Failure;
-use super::payload::Object;
 use crate::config::HookUrl;
-use crate::tls::roots;
+use crate::http;
+use crate::scripts::hooks::answer::{self, LONGEST_ANSWER, NoAnswer};
+use crate::scripts::hooks::failure::HookFailure;
+use crate::scripts::hooks::payload::Object;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -21,12 +21,16 @@ pub(super) async fn post(
     ca_file: Option<&Path>,
     given: &Object,
     limit: Duration,
-) -> Result<Result<Object, NoAnswer>, Failure> {
-    let client = client(url, ca_file)?;
+) -> Result<Result<Object, NoAnswer>, HookFailure> {
+    // Made anew each time: events are rare, and a connection that was kept would mostly be closed by then. A redirect would
+    // take the recording's data, and a password in the URL, elsewhere.
+    let client = reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).redirect(Policy::none());
+    let client = http::build(client, url.expose().scheme() != "http", ca_file)
+        .map_err(|error| HookFailure::Http(error.to_string()))?;
     let body = serde_json::to_vec(given).unwrap_or_default();
     let asked = async {
         match ask(&client, url, body.clone()).await {
-            Err(Trouble::Connection(why)) => {
+            Err(HttpRequestError::Connection(why)) => {
                 tracing::warn!("the request failed and is sent once more: {why}");
                 ask(&client, url, body).await
             }
@@ -40,27 +44,29 @@ pub(super) async fn post(
             }
             Ok(answer::of_output(&body, false))
         }
-        Ok(Err(Trouble::Connection(why) | Trouble::Other(why))) => Err(Failure::Http(why)),
-        Err(_) => Err(Failure::Http(format!("no answer within {} (hook_timeout)", humantime::format_duration(limit)))),
+        Ok(Err(HttpRequestError::Connection(why) | HttpRequestError::Other(why))) => Err(HookFailure::Http(why)),
+        Err(_) => {
+            Err(HookFailure::Http(format!("no answer within {} (hook_timeout)", humantime::format_duration(limit))))
+        }
     }
 }
 
-enum Trouble {
+enum HttpRequestError {
     /// The request has not left this machine.
     Connection(String),
     Other(String),
 }
 
-impl From<reqwest::Error> for Trouble {
+impl From<reqwest::Error> for HttpRequestError {
     fn from(error: reqwest::Error) -> Self {
         let connection = error.is_connect();
-        let why = causes(error);
+        let why = http::causes(error);
         if connection { Self::Connection(why) } else { Self::Other(why) }
     }
 }
 
 /// The body of a good answer; longer than [`LONGEST_ANSWER`], only its beginning.
-async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<Vec<u8>, Trouble> {
+async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<Vec<u8>, HttpRequestError> {
     let request = client.post(url.expose().clone()).header(CONTENT_TYPE, "application/json").body(body);
     let mut response = request.send().await?;
     let status = response.status();
@@ -74,32 +80,7 @@ async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<V
     if !status.is_success() {
         let moved =
             if status.is_redirection() { "; redirects are not followed: give the URL where it really is" } else { "" };
-        return Err(Trouble::Other(format!("it answered {status}{moved}: {}", answer::printable(&body))));
+        return Err(HttpRequestError::Other(format!("it answered {status}{moved}: {}", answer::printable(&body))));
     }
     Ok(body)
-}
-
-/// Made anew each time: events are rare, and a connection that was kept would mostly be closed by then.
-fn client(url: &HookUrl, ca_file: Option<&Path>) -> Result<reqwest::Client, Failure> {
-    crate::tls::provide_crypto();
-    // A redirect would take the recording's data, and a password in the URL, elsewhere.
-    let mut client = reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).redirect(Policy::none());
-    if url.expose().scheme() == "http" {
-        // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
-        client = client.tls_certs_only([]);
-    } else {
-        let roots = roots::for_http(ca_file).map_err(|error| Failure::Http(error.to_string()))?;
-        client = client.tls_certs_merge(roots);
-    }
-    client.build().map_err(|error| {
-        Failure::Http(format!(
-            "HTTP cannot be set up ({}); for https the package ca-certificates must be installed",
-            causes(error)
-        ))
-    })
-}
-
-/// The error and its causes: the first alone only says that the request failed. The URL is not in it.
-fn causes(error: reqwest::Error) -> String {
-    format!("{:#}", anyhow::Error::new(error.without_url()))
 }

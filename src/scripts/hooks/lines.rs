@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::answer::LONGEST_ANSWER;
+use crate::scripts::hooks::answer::LONGEST_ANSWER;
 
 /// Read at once, in bytes: as much as a pipe holds.
 const CHUNK: usize = 64 * 1024;

@@ -23,17 +23,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::backoff::Backoff;
-use crate::config::{HookUrl, HooksConfig, Stage, StageConfig, Step};
-use crate::process::Spec;
+use crate::config::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
+use crate::process::child::ChildSpec;
+use crate::retry::Backoff;
 use answer::NoAnswer;
-pub use failure::{Failure, HookError};
-use payload::{Object, Payload};
-use pool::Pool;
+pub use failure::{HookError, HookFailure};
+use payload::{HookPayload, Object};
+use pool::WorkerPool;
 
 /// How long things may take that no operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct HookTimeouts {
     /// Between the request to end and the kill.
     pub grace: Duration,
     /// Before a process that ended is started again: at first, and at most.
@@ -43,7 +43,7 @@ pub struct Patience {
     pub settle: Duration,
 }
 
-impl Default for Patience {
+impl Default for HookTimeouts {
     fn default() -> Self {
         Self {
             grace: Duration::from_secs(10),
@@ -54,7 +54,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl HookTimeouts {
     fn backoff(self) -> Backoff {
         Backoff::new(self.first_wait, self.longest_wait)
     }
@@ -66,19 +66,19 @@ pub struct Hooks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    pipelines: Vec<(Stage, Pipeline)>,
+    pipelines: Vec<(HookStage, Pipeline)>,
     /// Whom https trusts besides the host's roots.
     ca_file: Option<PathBuf>,
-    life: Life,
+    life: HookLifetime,
     _end: DropGuard,
 }
 
 /// What the parts of the hooks share: how they are ended, and who waits for them.
 #[derive(Clone, Debug)]
-struct Life {
+struct HookLifetime {
     stop: CancellationToken,
     tasks: TaskTracker,
-    patience: Patience,
+    patience: HookTimeouts,
 }
 
 #[derive(Debug)]
@@ -90,48 +90,48 @@ struct Pipeline {
 
 #[derive(Debug)]
 enum Runner {
-    LongLived(Pool),
-    OneShot(Spec),
+    LongLived(WorkerPool),
+    OneShot(ChildSpec),
     HttpRequest(HookUrl),
 }
 
 /// What can be seen of a pipeline while it runs.
 #[derive(Debug)]
-pub enum Seen<'a> {
+pub enum StepReport<'a> {
     /// A step gets its input. `number`: from 1.
     Begins { number: usize, step: &'a str, input: &'a Object },
     /// It has answered: `Err`: what it put out is dropped, and its input goes on.
     Answered { number: usize, answer: Result<&'a Object, &'a NoAnswer>, took: Duration },
     /// It has failed, and with it the stage.
-    Failed { number: usize, failure: &'a Failure, took: Duration },
+    Failed { number: usize, failure: &'a HookFailure, took: Duration },
 }
 
 /// How a step ended that was neither answered nor dropped.
-enum Broke {
+enum StepFailure {
     Stopped,
-    Failed(Failure),
+    Failed(HookFailure),
 }
 
-impl From<Failure> for Broke {
-    fn from(failure: Failure) -> Self {
+impl From<HookFailure> for StepFailure {
+    fn from(failure: HookFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
 /// What became of a step.
-type Outcome = Result<Result<Object, NoAnswer>, Broke>;
+type StepResult = Result<Result<Object, NoAnswer>, StepFailure>;
 
 impl Hooks {
     /// Starts the processes of `stages` in the background; must be called within a runtime.
     #[must_use]
-    pub fn start(config: &HooksConfig, stages: &[Stage]) -> Self {
-        Self::start_with(config, stages, Patience::default())
+    pub fn start(config: &HooksConfig, stages: &[HookStage]) -> Self {
+        Self::start_with(config, stages, HookTimeouts::default())
     }
 
     /// [`Self::start`] with other waits.
     #[must_use]
-    pub fn start_with(config: &HooksConfig, stages: &[Stage], patience: Patience) -> Self {
-        let life = Life { stop: CancellationToken::new(), tasks: TaskTracker::new(), patience };
+    pub fn start_with(config: &HooksConfig, stages: &[HookStage], patience: HookTimeouts) -> Self {
+        let life = HookLifetime { stop: CancellationToken::new(), tasks: TaskTracker::new(), patience };
         let pipelines =
             stages.iter().map(|stage| (*stage, Pipeline::start(*stage, config.stage(*stage), &life))).collect();
         let ca_file = config.ca_file.clone();
@@ -140,7 +140,7 @@ impl Hooks {
 
     /// Whether nothing is to be run at this stage (on this node).
     #[must_use]
-    pub fn is_empty(&self, stage: Stage) -> bool {
+    pub fn is_empty(&self, stage: HookStage) -> bool {
         self.pipeline(stage).is_none_or(|pipeline| pipeline.steps.is_empty())
     }
 
@@ -148,7 +148,12 @@ impl Hooks {
     ///
     /// # Errors
     /// Where a step failed, or `cancel` or [`Self::shutdown`] came first.
-    pub async fn run(&self, stage: Stage, payload: Payload, cancel: &CancellationToken) -> Result<Payload, HookError> {
+    pub async fn run(
+        &self,
+        stage: HookStage,
+        payload: HookPayload,
+        cancel: &CancellationToken,
+    ) -> Result<HookPayload, HookError> {
         self.run_seen(stage, payload, cancel, &mut |_| {}).await
     }
 
@@ -158,34 +163,34 @@ impl Hooks {
     /// As [`Self::run`].
     pub async fn run_seen(
         &self,
-        stage: Stage,
-        payload: Payload,
+        stage: HookStage,
+        payload: HookPayload,
         cancel: &CancellationToken,
-        see: &mut (dyn FnMut(Seen<'_>) + Send),
-    ) -> Result<Payload, HookError> {
+        see: &mut (dyn FnMut(StepReport<'_>) + Send),
+    ) -> Result<HookPayload, HookError> {
         let Some(pipeline) = self.pipeline(stage) else { return Ok(payload) };
         let mut given = payload.to_object();
         for (index, (name, runner)) in pipeline.steps.iter().enumerate() {
             let number = index + 1;
-            see(Seen::Begins { number, step: name, input: &given });
+            see(StepReport::Begins { number, step: name, input: &given });
             let started = Instant::now();
             let span = tracing::info_span!("hook", %stage, step = number, script = %name);
             let outcome = self.step(pipeline, runner, &given, cancel).instrument(span.clone()).await;
             let took = started.elapsed();
             let _in_span = span.enter();
             let failure = match outcome {
-                Err(Broke::Stopped) => {
+                Err(StepFailure::Stopped) => {
                     tracing::warn!("stopped before it answered: the program is shutting down");
                     return Err(HookError::Stopped { stage });
                 }
-                Err(Broke::Failed(failure)) => failure,
+                Err(StepFailure::Failed(failure)) => failure,
                 Ok(Err(none)) => {
-                    see(Seen::Answered { number, answer: Err(&none), took });
+                    see(StepReport::Answered { number, answer: Err(&none), took });
                     dropped(&none);
                     continue;
                 }
                 Ok(Ok(answer)) => {
-                    see(Seen::Answered { number, answer: Ok(&answer), took });
+                    see(StepReport::Answered { number, answer: Ok(&answer), took });
                     match payload::lay_over(given.clone(), answer) {
                         Ok(over) => {
                             tracing::debug!(seconds = crate::telemetry::seconds(took), "answered");
@@ -196,13 +201,19 @@ impl Hooks {
                     }
                 }
             };
-            see(Seen::Failed { number, failure: &failure, took });
+            see(StepReport::Failed { number, failure: &failure, took });
             return Err(HookError::Failed { stage, number, script: name.clone(), failure });
         }
         Ok(payload.with(&given))
     }
 
-    async fn step(&self, pipeline: &Pipeline, runner: &Runner, given: &Object, cancel: &CancellationToken) -> Outcome {
+    async fn step(
+        &self,
+        pipeline: &Pipeline,
+        runner: &Runner,
+        given: &Object,
+        cancel: &CancellationToken,
+    ) -> StepResult {
         let stop = &self.0.life.stop;
         let ended = async {
             tokio::select! {
@@ -214,11 +225,11 @@ impl Hooks {
             Runner::OneShot(spec) => one_shot::run(spec, given, pipeline.limit, &self.0.life, ended).await,
             Runner::LongLived(pool) => tokio::select! {
                 outcome = pool.ask(given.clone()) => outcome,
-                () = ended => Err(Broke::Stopped),
+                () = ended => Err(StepFailure::Stopped),
             },
             Runner::HttpRequest(url) => tokio::select! {
-                outcome = http_request::post(url, self.0.ca_file.as_deref(), given, pipeline.limit) => outcome.map_err(Broke::Failed),
-                () = ended => Err(Broke::Stopped),
+                outcome = http_request::post(url, self.0.ca_file.as_deref(), given, pipeline.limit) => outcome.map_err(StepFailure::Failed),
+                () = ended => Err(StepFailure::Stopped),
             },
         };
         outcome.map(|answer| match answer {
@@ -227,7 +238,7 @@ impl Hooks {
         })
     }
 
-    fn pipeline(&self, stage: Stage) -> Option<&Pipeline> {
+    fn pipeline(&self, stage: HookStage) -> Option<&Pipeline> {
         self.0.pipelines.iter().find(|(of, _)| *of == stage).map(|(_, pipeline)| pipeline)
     }
 
@@ -249,14 +260,14 @@ fn dropped(none: &NoAnswer) {
 }
 
 impl Pipeline {
-    fn start(stage: Stage, config: &StageConfig, life: &Life) -> Self {
+    fn start(stage: HookStage, config: &StageConfig, life: &HookLifetime) -> Self {
         let steps = config.steps.iter().enumerate().map(|(index, step)| {
             let runner = match step {
-                Step::HttpRequest { url } => Runner::HttpRequest(url.clone()),
-                Step::Script { command, one_shot: true } => Runner::OneShot(spec(command)),
-                Step::Script { command, one_shot: false } => {
+                HookStep::HttpRequest { url } => Runner::HttpRequest(url.clone()),
+                HookStep::Script { command, one_shot: true } => Runner::OneShot(spec(command)),
+                HookStep::Script { command, one_shot: false } => {
                     let span = tracing::info_span!("hook", %stage, step = index + 1, script = %name(step));
-                    Runner::LongLived(Pool::start(spec(command), config.pool_size, config.timeout, life, &span))
+                    Runner::LongLived(WorkerPool::start(spec(command), config.pool_size, config.timeout, life, &span))
                 }
             };
             (name(step), runner)
@@ -267,31 +278,31 @@ impl Pipeline {
 
 /// What a step is called: arguments may hold secrets.
 #[must_use]
-pub fn name(step: &Step) -> String {
+pub fn name(step: &HookStep) -> String {
     match step {
-        Step::Script { command, .. } => command.first().cloned().unwrap_or_default(),
-        Step::HttpRequest { url } => format!("http-request {url}"),
+        HookStep::Script { command, .. } => command.first().cloned().unwrap_or_default(),
+        HookStep::HttpRequest { url } => format!("http-request {url}"),
     }
 }
 
 /// A script as a child that is spoken with.
-fn spec(command: &[String]) -> Spec {
+fn spec(command: &[String]) -> ChildSpec {
     let program = PathBuf::from(command.first().map_or("", String::as_str));
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
-    let mut spec = Spec::new(name, program).args(command.iter().skip(1));
+    let mut spec = ChildSpec::new(name, program).args(command.iter().skip(1));
     (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
     spec
 }
 
 /// A script that cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub stage: Stage,
+pub struct HookProblem {
+    pub stage: HookStage,
     pub script: String,
     pub why: &'static str,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for HookProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "hooks.{}: script {}: {}", self.stage, self.script, self.why)
     }
@@ -299,13 +310,13 @@ impl std::fmt::Display for Problem {
 
 /// What is wrong with the scripts of `stages`, for the start of the program.
 #[must_use]
-pub fn check(config: &HooksConfig, stages: &[Stage]) -> Vec<Problem> {
+pub fn check(config: &HooksConfig, stages: &[HookStage]) -> Vec<HookProblem> {
     let scripts = stages.iter().flat_map(|stage| config.stage(*stage).steps.iter().map(|step| (*stage, step)));
-    let problem = |(stage, step): (Stage, &Step)| {
-        let Step::Script { command, .. } = step else { return None };
+    let problem = |(stage, step): (HookStage, &HookStep)| {
+        let HookStep::Script { command, .. } = step else { return None };
         let script = command.first()?;
         let why = super::why_not_runnable(script.as_ref())?;
-        Some(Problem { stage, script: script.clone(), why })
+        Some(HookProblem { stage, script: script.clone(), why })
     };
     scripts.filter_map(problem).collect()
 }

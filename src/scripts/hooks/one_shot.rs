@@ -6,26 +6,26 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, ChildStdout};
 
-use super::answer::{self, LONGEST_ANSWER};
-use super::failure::{Failure, last_words};
-use super::lines::DRAIN;
-use super::payload::Object;
-use super::{Broke, Life, Outcome};
-use crate::process::{self, Spec};
+use crate::process::child::{self, ChildSpec};
+use crate::scripts::hooks::answer::{self, LONGEST_ANSWER};
+use crate::scripts::hooks::failure::{HookFailure, last_words};
+use crate::scripts::hooks::lines::DRAIN;
+use crate::scripts::hooks::payload::Object;
+use crate::scripts::hooks::{HookLifetime, StepFailure, StepResult};
 
 /// Runs the script once. When `ended` comes first it is given up at once; the script then ends in the background, where
 /// [`super::Hooks::shutdown`] waits for it.
 pub(super) async fn run(
-    spec: &Spec,
+    spec: &ChildSpec,
     given: &Object,
     limit: Duration,
-    life: &Life,
+    life: &HookLifetime,
     ended: impl Future<Output = ()>,
-) -> Outcome {
+) -> StepResult {
     let grace = life.patience.grace;
-    let mut child = process::spawn(spec).await.map_err(Failure::Start)?;
+    let mut child = child::spawn(spec).await.map_err(HookFailure::Start)?;
     let (stdin, stdout, tail) = (child.stdin.take(), child.stdout.take(), child.tail());
-    let mut output = Output::default();
+    let mut output = ScriptOutput::default();
     let exit = {
         let speak = async {
             tokio::join!(write(stdin, given), output.read(stdout));
@@ -46,16 +46,16 @@ pub(super) async fn run(
             exit = tokio::time::timeout(limit, talk) => exit.ok(),
             () = ended => {
                 life.tasks.spawn(async move { child.stop(Signal::TERM, grace).await });
-                return Err(Broke::Stopped);
+                return Err(StepFailure::Stopped);
             }
         }
     };
     let Some(exit) = exit else {
         child.stop(Signal::TERM, grace).await;
-        return Err(Failure::Timeout { limit, words: last_words(&tail) }.into());
+        return Err(HookFailure::Timeout { limit, words: last_words(&tail) }.into());
     };
     if !exit.success() {
-        return Err(Failure::Exit { exit, words: last_words(&tail) }.into());
+        return Err(HookFailure::Exit { exit, words: last_words(&tail) }.into());
     }
     Ok(answer::of_output(&output.bytes, output.cut))
 }
@@ -70,13 +70,13 @@ async fn write(stdin: Option<ChildStdin>, given: &Object) {
 
 /// The last of what a script has put out.
 #[derive(Debug, Default)]
-struct Output {
+struct ScriptOutput {
     bytes: Vec<u8>,
     /// Its beginning is missing.
     cut: bool,
 }
 
-impl Output {
+impl ScriptOutput {
     async fn read(&mut self, stdout: Option<ChildStdout>) {
         let Some(mut stdout) = stdout else { return };
         // A pipe that fails has nothing more to say, like one that is closed.

@@ -25,7 +25,7 @@ const LONGEST_ERROR: usize = 1000;
 /// What is done to the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Task {
+pub enum HookTask {
     /// One raw file becomes an MP4.
     Single,
     /// Several MP4s become one.
@@ -34,8 +34,8 @@ pub enum Task {
 
 /// The fields of PROTOCOL 7. Those that name the recording cannot be changed by a hook.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Payload {
-    pub task: Task,
+pub struct HookPayload {
+    pub task: HookTask,
     pub recording_id: String,
     pub room_table_id: i64,
     pub room_id: String,
@@ -76,7 +76,7 @@ pub struct InvalidField {
 
 /// Why an answer is not laid over what its step was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum RefusedAnswer {
     /// The step says that it has failed.
     #[error("it answered with the error {0:?}")]
     Error(String),
@@ -84,7 +84,7 @@ pub enum Refused {
     Field(#[from] InvalidField),
 }
 
-impl Payload {
+impl HookPayload {
     /// One file: a raw file for `post_recording` and `pre_transcoding`, the MP4 for `post_transcoding`. `bytes`: its size,
     /// where it is known.
     #[must_use]
@@ -99,14 +99,14 @@ impl Payload {
             file_name: Some(file_name.to_owned()),
             file_size: bytes.map(megabytes),
             input_path: Some(input_path.to_owned()),
-            ..Self::of(Task::Single, info, recorder)
+            ..Self::of(HookTask::Single, info, recorder)
         }
     }
 
     /// The files that are to become one.
     #[must_use]
     pub fn merge(info: &RecordingInfo, recorder: &RecorderId, input_paths: &[PathBuf]) -> Self {
-        Self { input_paths: input_paths.to_vec(), ..Self::of(Task::Merge, info, recorder) }
+        Self { input_paths: input_paths.to_vec(), ..Self::of(HookTask::Merge, info, recorder) }
     }
 
     /// A job as it came from the queue: for `pre_transcoding`.
@@ -127,7 +127,7 @@ impl Payload {
         self
     }
 
-    fn of(task: Task, info: &RecordingInfo, recorder: &RecorderId) -> Self {
+    fn of(task: HookTask, info: &RecordingInfo, recorder: &RecorderId) -> Self {
         Self {
             task,
             recording_id: info.recording_id.to_string(),
@@ -181,10 +181,10 @@ const IDENTITY: [&str; 6] = ["task", "recording_id", "room_table_id", "room_id",
 ///
 /// # Errors
 /// Where the step says that it failed, or a known field cannot be what it says.
-pub fn lay_over(mut given: Object, answer: Object) -> Result<Object, Refused> {
+pub fn lay_over(mut given: Object, answer: Object) -> Result<Object, RefusedAnswer> {
     // Heard first: whoever reports an error may have left the rest in disorder.
     if let Some(error) = said_error(answer.get("error"))? {
-        return Err(Refused::Error(error));
+        return Err(RefusedAnswer::Error(error));
     }
     for (key, value) in answer {
         if IDENTITY.contains(&key.as_str()) || key == "error" {
@@ -322,7 +322,7 @@ mod tests {
     use crate::protocol::ids::{RecordingId, RoomId, RoomSid};
     use serde_json::json;
 
-    fn payload() -> Payload {
+    fn payload() -> HookPayload {
         let info = RecordingInfo {
             room_table_id: 852,
             room_id: RoomId::parse("room01").unwrap(),
@@ -330,7 +330,7 @@ mod tests {
             recording_id: RecordingId::parse("RM_1-17").unwrap(),
         };
         let node = RecorderId::parse("node_01").unwrap();
-        Payload::single(&info, &node, Path::new("/srv/a b"), "RM_1-17_raw.mkv", Some(12_344_999))
+        HookPayload::single(&info, &node, Path::new("/srv/a b"), "RM_1-17_raw.mkv", Some(12_344_999))
     }
 
     fn object(value: Value) -> Object {
@@ -346,8 +346,8 @@ mod tests {
         });
         assert_eq!(Value::Object(payload().to_object()), expected);
         assert_eq!(payload().with(&payload().to_object()), payload());
-        let full = Payload {
-            task: Task::Merge,
+        let full = HookPayload {
+            task: HookTask::Merge,
             input_paths: vec!["a/b.mp4".into(), "c.mp4".into()],
             should_cleanup: true,
             output_path: Some("/x".into()),
@@ -364,7 +364,8 @@ mod tests {
         let over = lay_over(payload().to_object(), object(answer)).unwrap();
         assert_eq!(over["etag"], json!([1]));
         let after = payload().with(&over);
-        let expected = Payload { output_path: Some("s3://b/x".into()), file_name: None, file_size: None, ..payload() };
+        let expected =
+            HookPayload { output_path: Some("s3://b/x".into()), file_name: None, file_size: None, ..payload() };
         assert_eq!(after, expected);
         assert_eq!((over["room_id"].as_str(), over["task"].as_str()), (Some("room01"), Some("single")));
         assert_eq!(lay_over(over.clone(), Object::new()).unwrap(), over);

@@ -1,7 +1,7 @@
 //! The processes of one long-lived script, and the queue of requests before them.
 //!
 //! ```text
-//! Waiting (backoff) → Idle → Asked ┬ answered, in step ─────────────────→ Idle
+//! Waiting (backoff) → IdleEvent → Asked ┬ answered, in step ─────────────────→ IdleEvent
 //!     ↑                 │          ├ ended before it answered → a fresh one is asked, once
 //!     └── ended, spoke ─┴──────────┴ no answer in time, out of step → ended ─┐
 //!     └─────────────────────────────────────────────────────────────────────┘
@@ -16,41 +16,42 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use super::failure::{Failure, last_words};
-use super::payload::Object;
-use super::worker::{Exchange, Idle, Worker};
-use super::{Broke, Life, Outcome};
-use crate::backoff::{Backoff, Reminder};
-use crate::process::{SpawnError, Spec};
+use crate::process::child::{ChildSpec, SpawnError};
+use crate::retry::Backoff;
+use crate::scripts::hooks::failure::{HookFailure, last_words};
+use crate::scripts::hooks::payload::Object;
+use crate::scripts::hooks::worker::{Exchange, IdleEvent, ScriptProcess};
+use crate::scripts::hooks::{HookLifetime, StepFailure, StepResult};
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Requests that wait in the queue itself; more wait before it.
 const QUEUE: usize = 16;
 
 /// A request and where its outcome goes; nobody there any more: it was given up.
-struct Request {
+struct PoolRequest {
     given: Object,
-    reply: oneshot::Sender<Result<Result<Object, super::NoAnswer>, Failure>>,
+    reply: oneshot::Sender<Result<Result<Object, super::NoAnswer>, HookFailure>>,
 }
 
 /// A script whose processes wait for requests.
 #[derive(Debug)]
-pub(super) struct Pool {
-    queue: mpsc::Sender<Request>,
+pub(super) struct WorkerPool {
+    queue: mpsc::Sender<PoolRequest>,
 }
 
-impl Pool {
+impl WorkerPool {
     /// Starts `size` processes in the background. `limit`: the longest answer that is waited for.
-    pub(super) fn start(spec: Spec, size: usize, limit: Duration, life: &Life, span: &Span) -> Self {
+    pub(super) fn start(spec: ChildSpec, size: usize, limit: Duration, life: &HookLifetime, span: &Span) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
         let (spec, requests) = (Arc::new(spec), Arc::new(Mutex::new(requests)));
         for _ in 0..size {
-            let keeper = Keeper {
+            let keeper = PoolKeeper {
                 spec: Arc::clone(&spec),
                 limit,
                 requests: Arc::clone(&requests),
                 life: life.clone(),
                 backoff: life.patience.backoff(),
-                trouble: Reminder::default(),
+                trouble: LogThrottle::default(),
                 started_before: false,
             };
             life.tasks.spawn(keeper.run().instrument(span.clone()));
@@ -59,40 +60,40 @@ impl Pool {
     }
 
     /// Has one of the processes answer. Given up, its process is replaced.
-    pub(super) async fn ask(&self, given: Object) -> Outcome {
+    pub(super) async fn ask(&self, given: Object) -> StepResult {
         let (reply, answer) = oneshot::channel();
         // Both fail only when the processes were ended.
-        self.queue.send(Request { given, reply }).await.map_err(|_| Broke::Stopped)?;
-        answer.await.map_err(|_| Broke::Stopped)?.map_err(Broke::Failed)
+        self.queue.send(PoolRequest { given, reply }).await.map_err(|_| StepFailure::Stopped)?;
+        answer.await.map_err(|_| StepFailure::Stopped)?.map_err(StepFailure::Failed)
     }
 }
 
 /// Keeps one process of the script up.
-struct Keeper {
-    spec: Arc<Spec>,
+struct PoolKeeper {
+    spec: Arc<ChildSpec>,
     limit: Duration,
-    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
-    life: Life,
+    requests: Arc<Mutex<mpsc::Receiver<PoolRequest>>>,
+    life: HookLifetime,
     backoff: Backoff,
     /// It ends by itself, or cannot be started: said ever more rarely while it lasts.
-    trouble: Reminder,
+    trouble: LogThrottle,
     started_before: bool,
 }
 
 /// Why there is no process.
-enum NotUp {
+enum WorkerStartError {
     Stopped,
     Failed(SpawnError),
 }
 
 /// What a keeper turns to.
-enum Event {
+enum PoolEvent {
     Stop,
-    Asked(Request),
-    Idle(Idle),
+    Asked(PoolRequest),
+    Idle(IdleEvent),
 }
 
-impl Keeper {
+impl PoolKeeper {
     async fn run(mut self) {
         let mut up = None;
         loop {
@@ -100,8 +101,8 @@ impl Keeper {
                 Some(worker) => worker,
                 None => match self.start().await {
                     Ok(worker) => worker,
-                    Err(NotUp::Stopped) => return,
-                    Err(NotUp::Failed(error)) => {
+                    Err(WorkerStartError::Stopped) => return,
+                    Err(WorkerStartError::Failed(error)) => {
                         if self.trouble.due(Instant::now()) {
                             tracing::error!("{error}; it is tried again");
                         }
@@ -121,17 +122,17 @@ impl Keeper {
     }
 
     /// The next process, after the wait that is due.
-    async fn start(&mut self) -> Result<Worker, NotUp> {
+    async fn start(&mut self) -> Result<ScriptProcess, WorkerStartError> {
         let stop = self.life.stop.clone();
         if std::mem::replace(&mut self.started_before, true) {
             let wait = self.backoff.wait();
-            stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(NotUp::Stopped)?;
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(WorkerStartError::Stopped)?;
         }
         let worker = stop
-            .run_until_cancelled(Worker::start(&self.spec, self.life.patience.settle))
+            .run_until_cancelled(ScriptProcess::start(&self.spec, self.life.patience.settle))
             .await
-            .ok_or(NotUp::Stopped)?;
-        let worker = worker.map_err(NotUp::Failed)?;
+            .ok_or(WorkerStartError::Stopped)?;
+        let worker = worker.map_err(WorkerStartError::Failed)?;
         tracing::debug!(pid = worker.pid(), "a process of the script is up");
         Ok(worker)
     }
@@ -146,11 +147,11 @@ impl Keeper {
     }
 
     /// Waits for what is next and does it; `None`: the process is gone.
-    async fn attend(&mut self, mut worker: Worker) -> Option<Worker> {
+    async fn attend(&mut self, mut worker: ScriptProcess) -> Option<ScriptProcess> {
         let (stop, requests) = (self.life.stop.clone(), Arc::clone(&self.requests));
         let next = async {
             match requests.lock().await.recv().await {
-                Some(request) => Event::Asked(request),
+                Some(request) => PoolEvent::Asked(request),
                 // The hooks are gone, and their end is on its way.
                 None => std::future::pending().await,
             }
@@ -158,18 +159,18 @@ impl Keeper {
         // A request first: what the process says meanwhile is looked at before it is asked.
         let event = tokio::select! {
             biased;
-            () = stop.cancelled() => Event::Stop,
+            () = stop.cancelled() => PoolEvent::Stop,
             request = next => request,
-            idle = worker.idle() => Event::Idle(idle),
+            idle = worker.idle() => PoolEvent::Idle(idle),
         };
         match event {
-            Event::Stop => Some(worker),
-            Event::Asked(request) => self.serve(worker, request).await,
-            Event::Idle(Idle::Greeted(text)) => {
+            PoolEvent::Stop => Some(worker),
+            PoolEvent::Asked(request) => self.serve(worker, request).await,
+            PoolEvent::Idle(IdleEvent::Greeted(text)) => {
                 worker.greeted(&text);
                 Some(worker)
             }
-            Event::Idle(Idle::Spoke(text)) => {
+            PoolEvent::Idle(IdleEvent::Spoke(text)) => {
                 tracing::warn!(
                     pid = worker.pid(),
                     "it put out something unasked: {text}; dropped, and the process is replaced"
@@ -177,7 +178,7 @@ impl Keeper {
                 self.end(worker).await;
                 None
             }
-            Event::Idle(Idle::Died) => {
+            PoolEvent::Idle(IdleEvent::Died) => {
                 let (pid, age, tail) = (worker.pid(), worker.age(), worker.tail());
                 let exit = self.end(worker).await;
                 let ran_s = crate::telemetry::seconds(age);
@@ -191,7 +192,7 @@ impl Keeper {
     }
 
     /// Has a request answered, by a fresh process if this one ends in between; `None`: the process is gone.
-    async fn serve(&mut self, mut worker: Worker, mut request: Request) -> Option<Worker> {
+    async fn serve(&mut self, mut worker: ScriptProcess, mut request: PoolRequest) -> Option<ScriptProcess> {
         // Given up before its turn came: the process has nothing to do with it.
         if request.reply.is_closed() {
             return Some(worker);
@@ -222,7 +223,7 @@ impl Keeper {
                     return None;
                 }
                 Err(_) => {
-                    let _ = request.reply.send(Err(Failure::Timeout { limit: self.limit, words }));
+                    let _ = request.reply.send(Err(HookFailure::Timeout { limit: self.limit, words }));
                     self.end(worker).await;
                     return None;
                 }
@@ -240,7 +241,7 @@ impl Keeper {
                     // Its last words may have come with its end.
                     let words = last_words(&tail);
                     if !std::mem::take(&mut again) {
-                        let _ = request.reply.send(Err(Failure::Died { exit, words }));
+                        let _ = request.reply.send(Err(HookFailure::Died { exit, words }));
                         return None;
                     }
                     tracing::warn!(pid, %exit, "it ended before it answered: a fresh process is asked; it said: {words}");
@@ -251,11 +252,11 @@ impl Keeper {
     }
 
     /// A fresh process for this request; without one, the request is told.
-    async fn replace(&mut self, request: &mut Request) -> Option<Worker> {
+    async fn replace(&mut self, request: &mut PoolRequest) -> Option<ScriptProcess> {
         match self.start().await {
             Ok(worker) => Some(worker),
-            Err(NotUp::Stopped) => None,
-            Err(NotUp::Failed(error)) => {
+            Err(WorkerStartError::Stopped) => None,
+            Err(WorkerStartError::Failed(error)) => {
                 tracing::error!("{error}");
                 let (nobody, _) = oneshot::channel();
                 let _ = std::mem::replace(&mut request.reply, nobody).send(Err(error.into()));
@@ -264,7 +265,7 @@ impl Keeper {
         }
     }
 
-    async fn end(&mut self, worker: Worker) -> crate::process::Exit {
+    async fn end(&mut self, worker: ScriptProcess) -> crate::process::child::Exit {
         // One that has run for long is not one that cannot run.
         if worker.age() > self.life.patience.longest_wait {
             self.backoff.reset();

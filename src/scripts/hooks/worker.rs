@@ -11,10 +11,10 @@ use rustix::process::Signal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, ChildStdout};
 
-use super::answer::{self, NoAnswer};
-use super::lines::{DRAIN, Line, Lines};
-use super::payload::{self, Object};
-use crate::process::{self, Child, Exit, SpawnError, Spec, Tail};
+use crate::process::child::{self, Child, ChildSpec, Exit, OutputTail, SpawnError};
+use crate::scripts::hooks::answer::{self, NoAnswer};
+use crate::scripts::hooks::lines::{DRAIN, Line, Lines};
+use crate::scripts::hooks::payload::{self, Object};
 
 /// So many lines may a script greet with before its first request.
 const MOST_GREETINGS: usize = 16;
@@ -24,7 +24,7 @@ const MOST_OF_OTHERS: usize = 16;
 
 /// A running process.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct ScriptProcess {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<ChildStdout>,
@@ -50,7 +50,7 @@ pub(super) enum Exchange {
 
 /// What a process did that was not asked anything.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Idle {
+pub(super) enum IdleEvent {
     /// It said something and stays in step; what it said, printable.
     Greeted(String),
     /// It is out of step.
@@ -58,10 +58,10 @@ pub(super) enum Idle {
     Died,
 }
 
-impl Worker {
+impl ScriptProcess {
     /// `settle`: how long it is heard out before it is asked.
-    pub(super) async fn start(spec: &Spec, settle: Duration) -> Result<Self, SpawnError> {
-        let mut child = process::spawn(spec).await?;
+    pub(super) async fn start(spec: &ChildSpec, settle: Duration) -> Result<Self, SpawnError> {
+        let mut child = child::spawn(spec).await?;
         let no_pipe = || SpawnError {
             name: spec.name.clone(),
             program: spec.program.display().to_string(),
@@ -81,7 +81,7 @@ impl Worker {
         self.since.elapsed()
     }
 
-    pub(super) fn tail(&self) -> Tail {
+    pub(super) fn tail(&self) -> OutputTail {
         self.child.tail()
     }
 
@@ -90,7 +90,7 @@ impl Worker {
         match self.hear_out().await {
             None => {}
             // Nothing of an earlier request can have come from a fresh one: it is useless.
-            Some(Idle::Spoke(text)) if self.asked => return Exchange::OutOfStep(text),
+            Some(IdleEvent::Spoke(text)) if self.asked => return Exchange::OutOfStep(text),
             Some(_) => return Exchange::Died,
         }
         if self.asked && self.lines.is_readable() {
@@ -103,12 +103,12 @@ impl Worker {
     }
 
     /// Waits until it has been quiet for long enough; else what it did.
-    async fn hear_out(&mut self) -> Option<Idle> {
+    async fn hear_out(&mut self) -> Option<IdleEvent> {
         let until = self.quiet_since + self.settle;
         loop {
             match tokio::time::timeout_at(until, self.idle()).await {
                 Err(_) => return None,
-                Ok(Idle::Greeted(text)) => self.greeted(&text),
+                Ok(IdleEvent::Greeted(text)) => self.greeted(&text),
                 Ok(other) => return Some(other),
             }
         }
@@ -166,19 +166,19 @@ impl Worker {
     }
 
     /// Waits until it does anything unasked. Cancel-safe.
-    pub(super) async fn idle(&mut self) -> Idle {
+    pub(super) async fn idle(&mut self) -> IdleEvent {
         let line = tokio::select! {
             biased;
             line = self.lines.next() => line,
-            _ = self.child.wait() => return Idle::Died,
+            _ = self.child.wait() => return IdleEvent::Died,
         };
         match line {
-            Line::End => Idle::Died,
+            Line::End => IdleEvent::Died,
             Line::Whole(line) if !self.asked && self.greetings < MOST_GREETINGS => {
                 self.greetings += 1;
-                Idle::Greeted(answer::printable(&line))
+                IdleEvent::Greeted(answer::printable(&line))
             }
-            Line::Whole(line) | Line::TooLong(line) => Idle::Spoke(answer::printable(&line)),
+            Line::Whole(line) | Line::TooLong(line) => IdleEvent::Spoke(answer::printable(&line)),
         }
     }
 

@@ -1,0 +1,139 @@
+//! Which Chrome is run, and its command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::{ChromeConfig, ChromeFlag};
+use crate::process::programs::find_program;
+
+/// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
+const FLAGS: &[(&str, &str)] = &[
+    // Samples, 11 ms: a page's sound is heard three of these after it was made, and the page may not know (a flash with a
+    // beep, a call). 1,024 are 40 ms later.
+    ("audio-buffer-size", "512"),
+    ("autoplay-policy", "no-user-gesture-required"),
+    ("deny-permission-prompts", ""),
+    ("disable-background-networking", ""),
+    ("disable-background-timer-throttling", ""),
+    ("disable-backgrounding-occluded-windows", ""),
+    ("disable-breakpad", ""),
+    ("disable-component-update", ""),
+    ("disable-default-apps", ""),
+    ("disable-extensions", ""),
+    ("disable-features", "Translate,MediaRouter,GlobalMediaControls,OptimizationHints,AutofillServerCommunication"),
+    // No GPU behind Xvfb: the software compositor costs a fraction of GL emulated on the processor.
+    ("disable-gpu", ""),
+    ("disable-infobars", ""),
+    ("disable-notifications", ""),
+    ("disable-renderer-backgrounding", ""),
+    ("disable-session-crashed-bubble", ""),
+    ("disable-sync", ""),
+    ("hide-crash-restore-bubble", ""),
+    ("kiosk", ""),
+    ("no-default-browser-check", ""),
+    ("no-first-run", ""),
+    ("noerrdialogs", ""),
+    ("ozone-platform", "x11"),
+    ("password-store", "basic"),
+    // Keeps the bar away that warns of unusual flags, which would be in every picture.
+    ("test-type", ""),
+    ("use-mock-keychain", ""),
+    ("window-position", "0,0"),
+];
+
+/// What decides the picture and the sound, and what the program itself steers Chrome by: not the operator's.
+const OURS: &[&str] = &[
+    "alsa-output-device",
+    "audio-output-channels",
+    "display",
+    "remote-debugging-port",
+    "user-data-dir",
+    "window-size",
+];
+
+/// Chrome's command line: the defaults, then the operator's flags over them, then ours. A flag whose value is `false`
+/// is left out.
+#[must_use]
+pub fn arguments(operator: &[ChromeFlag], size: (u32, u32), profile: &Path, sandbox: bool) -> Vec<String> {
+    let mut flags: BTreeMap<&str, String> = FLAGS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    if !sandbox {
+        flags.insert("no-sandbox", String::new());
+    }
+    for flag in operator.iter().filter(|flag| !OURS.contains(&flag.name.as_str())) {
+        match flag.value.as_deref() {
+            Some("false") => flags.remove(flag.name.as_str()),
+            value => flags.insert(&flag.name, value.unwrap_or_default().to_owned()),
+        };
+    }
+    flags.insert("remote-debugging-port", "0".to_owned());
+    flags.insert("user-data-dir", profile.display().to_string());
+    flags.insert("window-size", format!("{},{}", size.0, size.1));
+    let mut args: Vec<String> = flags
+        .into_iter()
+        .map(|(name, value)| if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") })
+        .collect();
+    args.push("about:blank".to_owned());
+    args
+}
+
+/// The operator's flags that are not heeded, for a warning at start.
+pub fn ignored_flags(operator: &[ChromeFlag]) -> impl Iterator<Item = &str> {
+    operator.iter().map(|flag| flag.name.as_str()).filter(|name| OURS.contains(name))
+}
+
+/// Whether the operator has asked for a Chrome that checks no certificate.
+#[must_use]
+pub fn takes_any_certificate(operator: &[ChromeFlag]) -> bool {
+    let last = operator.iter().rfind(|flag| flag.name == "ignore-certificate-errors");
+    last.is_some_and(|flag| flag.value.as_deref() != Some("false"))
+}
+
+/// The names Chrome has on various systems, in the order they are looked for.
+pub const PROGRAMS: &[&str] = &["google-chrome-stable", "google-chrome", "chromium", "chromium-browser"];
+
+/// The Chrome to run: the configured one, or the first of the usual names on `PATH`.
+#[must_use]
+pub fn find(config: &ChromeConfig) -> Option<PathBuf> {
+    match &config.path {
+        Some(path) => find_program(path),
+        None => PROGRAMS.iter().find_map(|name| find_program(Path::new(name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag(name: &str, value: Option<&str>) -> ChromeFlag {
+        ChromeFlag { name: name.to_owned(), value: value.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_operators_flags_win_except_over_size_display_and_steering() {
+        let operator = [
+            flag("autoplay-policy", Some("user-required")),
+            flag("disable-gpu", Some("false")),
+            flag("lang", Some("de")),
+            flag("window-size", Some("1,1")),
+            flag("remote-debugging-port", Some("9222")),
+            flag("user-data-dir", Some("/home/me")),
+        ];
+        let args = arguments(&operator, (1920, 1080), Path::new("/run/x/chrome"), true);
+        for wanted in [
+            "--autoplay-policy=user-required",
+            "--lang=de",
+            "--window-size=1920,1080",
+            "--remote-debugging-port=0",
+            "--user-data-dir=/run/x/chrome",
+            "--kiosk",
+        ] {
+            assert!(args.iter().any(|arg| arg == wanted), "{wanted}: {args:?}");
+        }
+        assert!(!args.iter().any(|arg| arg.starts_with("--disable-gpu") || arg == "--no-sandbox"));
+        assert_eq!(ignored_flags(&operator).count(), 3);
+        assert!(!takes_any_certificate(&operator));
+        assert!(takes_any_certificate(&[flag("ignore-certificate-errors", None)]));
+        assert!(!takes_any_certificate(&[flag("ignore-certificate-errors", Some("false"))]));
+        assert!(arguments(&[], (2, 2), Path::new("/x"), false).contains(&"--no-sandbox".to_owned()));
+    }
+}

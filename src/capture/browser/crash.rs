@@ -1,0 +1,58 @@
+//! What a page died of. Pure.
+
+/// How Chrome numbers the end of a process that nothing but the kernel or an operator ends so.
+const SIGKILL: i64 = 9;
+/// The longest cause taken from a page, in characters.
+const CAUSE_LIMIT: usize = 300;
+
+/// What a page died of, as far as Chrome tells: the status and number of its process's end (`Target.targetCrashed` of the
+/// `DevTools` protocol), and the last lines of Chrome's log, the latest of which that speaks of memory counts.
+#[must_use]
+pub fn crash_cause(end: Option<(&str, i64)>, last_lines: &[String]) -> String {
+    // A line with an address is the page's own, and may hold the token.
+    let of_memory = |line: &&String| {
+        (line.contains(" OOM ") || line.to_ascii_lowercase().contains("out of memory")) && !line.contains("://")
+    };
+    if let Some(line) = last_lines.iter().rfind(of_memory) {
+        // Before it are process, time and source file, in brackets.
+        let said: String =
+            line.rsplit_once("] ").map_or(line.as_str(), |(_, said)| said).chars().take(CAUSE_LIMIT).collect();
+        return format!("the meeting page crashed: it ran out of memory (Chrome says: {said})");
+    }
+    match end {
+        Some(("killed", SIGKILL)) => {
+            "the meeting page crashed: its process was killed (signal 9), as the kernel does where \
+             the host or the container runs out of memory (dmesg tells)"
+                .to_owned()
+        }
+        Some((status, code)) => format!("the meeting page crashed ({status}, code {code})"),
+        None => "the meeting page crashed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_is_told_with_what_is_known_of_it() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let v8 = lines(&[
+            "<--- Last few GCs --->",
+            "[7:7:1121/210534.757551:ERROR:third_party/blink/renderer/bindings/core/v8/v8_oom.cc:49] V8 javascript OOM (Reached heap limit).",
+            "[1121/210535.148050:ERROR:file_io_posix.cc:145] open /sys/x: No such file or directory (2)",
+        ]);
+        assert_eq!(
+            crash_cause(Some(("crashed", 5)), &v8),
+            "the meeting page crashed: it ran out of memory (Chrome says: V8 javascript OOM (Reached heap limit).)"
+        );
+        assert!(crash_cause(None, &lines(&["Out of memory"])).contains("ran out of memory"));
+        let of_the_page =
+            lines(&["[7:7:ERROR:CONSOLE(1)] out of memory, source: https://host/?access_token=s3cret (1)"]);
+        assert!(!crash_cause(None, &of_the_page).contains("s3cret"));
+        let killed = crash_cause(Some(("killed", 9)), &v8[2..]);
+        assert!(killed.contains("signal 9") && killed.contains("runs out of memory"), "{killed}");
+        assert_eq!(crash_cause(Some(("crashed", 11)), &[]), "the meeting page crashed (crashed, code 11)");
+        assert_eq!(crash_cause(None, &[]), "the meeting page crashed");
+    }
+}

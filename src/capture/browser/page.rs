@@ -1,0 +1,61 @@
+//! What the meeting page shows, and the scripts that ask it (PROTOCOL 4): pure.
+
+use serde::Deserialize;
+
+use crate::capture::browser::error_page::ErrorPage;
+
+/// Asks the page for everything at once; its answer is a [`PageState`].
+pub const INSPECT: &str = r"(() => {
+    const find = (selector) => document.querySelector(selector);
+    const error = find('div#errorPage');
+    const button = find('button#listenOnlyJoin');
+    const left = document[Symbol.for('plugnmeet-recorder')]?.left ?? null;
+    return {
+        failed: location.protocol === 'chrome-error:',
+        error: error && {
+            text: error.innerText,
+            asks: error.querySelector('input') !== null,
+            since_ms: left === null ? null : performance.now() - left,
+        },
+        dialog: find('div#startupJoinModal') !== null,
+        button: button !== null,
+        enabled: button !== null && !button.disabled,
+        main: find('div#main-area') !== null,
+        videos: [...document.querySelectorAll('video')].every((video) => video.readyState >= 2),
+    };
+})()";
+
+/// Has the page remember when it left the meeting for its error page, to the millisecond: [`INSPECT`] comes by once a second,
+/// and until then the error page is recorded. The note is kept under a symbol, where no code of the page looks.
+pub const NOTE_DEPARTURE: &str = r"(() => {
+    const key = Symbol.for('plugnmeet-recorder');
+    if (document[key]) return;
+    const note = document[key] = { left: null, gone: null };
+    const shown = (id) => document.getElementById(id) !== null;
+    new MutationObserver(() => {
+        note.gone = shown('main-area') ? null : note.gone ?? performance.now();
+        note.left = shown('errorPage') ? note.left ?? note.gone ?? performance.now() : null;
+    }).observe(document, { childList: true, subtree: true });
+})()";
+
+/// Joins, as a listener; the pointer stays where it is.
+pub const JOIN: &str = "document.querySelector('button#listenOnlyJoin').click()";
+
+/// Resolves when what the page shows now has been painted.
+pub const PAINTED: &str = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
+
+/// What the page shows.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an element that is there or not")]
+pub struct PageState {
+    /// Chrome shows its own error page.
+    pub failed: bool,
+    /// The meeting's error page.
+    pub error: Option<ErrorPage>,
+    pub dialog: bool,
+    pub button: bool,
+    pub enabled: bool,
+    pub main: bool,
+    /// Every video element has a frame to show.
+    pub videos: bool,
+}

@@ -1,0 +1,217 @@
+//! The recording ffmpeg's command line: pure.
+//!
+//! The operator's options stay the operator's; ours come before them, so that theirs win, except for the container of
+//! a raw file, which is always Matroska because that survives a kill at any byte.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::protocol::ids::RtmpUrl;
+
+/// A keyframe at least this often, in seconds: what a seek has to decode, and what a kill may cost.
+const KEYFRAME_SECONDS: u32 = 4;
+/// Frames a second where `pre_input` does not say (`-framerate`).
+const DEFAULT_FRAMERATE: u32 = 30;
+
+/// Where the encoded media goes.
+#[derive(Clone, Debug)]
+pub enum EncoderTarget {
+    /// A Matroska file.
+    File(PathBuf),
+    Rtmp(RtmpUrl),
+}
+
+/// What `pre_input` says of the capture, and what of it is left for ffmpeg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureOptions {
+    /// Frames a second, 1…120.
+    pub framerate: u32,
+    /// `-video_size`, in pixels; even.
+    pub size: Option<(u32, u32)>,
+    /// The options that are not the capture's.
+    pub rest: Vec<String>,
+}
+
+impl CaptureOptions {
+    /// Takes the options that the reference gives to `-f x11grab` and `-f pulse` out of `pre_input`.
+    ///
+    /// `-thread_queue_size` goes with them: it counts packets, and with raw frames of 3 MB the reference's 512 would
+    /// let ffmpeg 7 hold 1.6 GB.
+    #[must_use]
+    pub fn read(pre_input: &[String]) -> Self {
+        let mut options = Self { framerate: DEFAULT_FRAMERATE, size: None, rest: Vec::new() };
+        let mut words = pre_input.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "-framerate" | "-r" => {
+                    let value = words.next().and_then(|value| value.parse().ok());
+                    options.framerate = value.unwrap_or(DEFAULT_FRAMERATE).clamp(1, 120);
+                }
+                "-video_size" | "-s" => options.size = words.next().and_then(|value| size(value)),
+                "-draw_mouse" | "-thread_queue_size" | "-f" | "-i" | "-ac" | "-ar" | "-show_region" | "-grab_x"
+                | "-grab_y" | "-follow_mouse" | "-fragment_size" => {
+                    words.next();
+                }
+                _ => options.rest.push(word.clone()),
+            }
+        }
+        options
+    }
+}
+
+fn size(value: &str) -> Option<(u32, u32)> {
+    let (width, height) = value.split_once('x')?;
+    let (width, height): (u32, u32) = (width.parse().ok()?, height.parse().ok()?);
+    ((2..=7680).contains(&width) && (2..=4320).contains(&height)).then_some((width & !1, height & !1))
+}
+
+/// What one thread of libx264's two fastest presets takes on with ease, in pixels a second: 1080p at 60 a second.
+const PIXELS_PER_THREAD: u64 = 1920 * 1080 * 60;
+
+/// How many threads are enough to encode, `None` where that is left to the encoder.
+///
+/// Left alone, libx264 cuts each picture into a slice for each processor and half as many more, and hands them to
+/// threads: a tenth of its cost where one thread would do.
+fn threads(size: (u32, u32), framerate: u32, post_input: &[String]) -> Option<u64> {
+    let value = |names: &[&str]| {
+        let at = post_input.iter().rposition(|word| names.contains(&word.as_str()))?;
+        post_input.get(at + 1).map(String::as_str)
+    };
+    let codec = value(&["-c:v", "-codec:v", "-vcodec", "-c:v:0"]);
+    let is_fast =
+        codec == Some("libx264") && matches!(value(&["-preset", "-preset:v"]), Some("ultrafast" | "superfast"));
+    let rate = u64::from(size.0) * u64::from(size.1) * u64::from(framerate);
+    is_fast.then_some(rate.div_ceil(PIXELS_PER_THREAD).max(1))
+}
+
+/// Where ffmpeg finds the relay of a broadcast ([`crate::capture::rtmp::relay`]).
+#[derive(Clone, Debug)]
+pub struct RelayAddress {
+    /// On the loopback.
+    pub port: u16,
+    /// Made up, and what the relay knows ffmpeg by. In the place of the application and of the stream key.
+    pub app: String,
+    pub key: String,
+}
+
+impl RelayAddress {
+    /// As ffmpeg is given it: all names in the URL, which every ffmpeg understands. (9.0 no longer hears the options of
+    /// RTMP in a preset file.)
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}/{}/{}", self.origin(), self.app, self.key)
+    }
+
+    /// Its scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("rtmp://127.0.0.1:{}", self.port)
+    }
+}
+
+/// ffmpeg's whole command line for pictures of this size. `relay`: of a broadcast.
+#[must_use]
+pub fn arguments(
+    capture: &CaptureOptions,
+    size: (u32, u32),
+    post_input: &[String],
+    target: &EncoderTarget,
+    relay: Option<&RelayAddress>,
+) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    let mut push = |words: &[&str]| args.extend(words.iter().map(OsString::from));
+    push(&["-hide_banner", "-nostdin", "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]);
+    push(&capture.rest.iter().map(String::as_str).collect::<Vec<_>>());
+    // The header says all there is to know of both tracks: nothing needs to be probed, nothing waits for it.
+    push(&["-f", "matroska", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-i", "pipe:0"]);
+    let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
+    if !given(&["-force_key_frames"]) {
+        push(&["-force_key_frames", &format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})")]);
+    }
+    if let Some(threads) = threads(size, capture.framerate, post_input) {
+        push(&["-threads", &threads.to_string()]);
+    }
+    let rate_given = given(&["-r", "-fps_mode", "-vsync"]);
+    match target {
+        EncoderTarget::File(_) if !rate_given => push(&["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"]),
+        EncoderTarget::Rtmp(_) if !rate_given => push(&["-fps_mode", "cfr", "-r", &capture.framerate.to_string()]),
+        EncoderTarget::File(_) | EncoderTarget::Rtmp(_) => {}
+    }
+    push(&post_input.iter().map(String::as_str).collect::<Vec<_>>());
+    match target {
+        EncoderTarget::File(path) => {
+            push(&["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"]);
+            args.push(path.into());
+        }
+        EncoderTarget::Rtmp(_) => {
+            push(&["-f", "flv"]);
+            if let Some(relay) = relay {
+                args.push(relay.url().into());
+            }
+        }
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn line(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn options_of_the_x11_grabber_set_the_capture() {
+        let options = CaptureOptions::read(&words(
+            "-loglevel error -thread_queue_size 512 -draw_mouse 0 -framerate 25 -video_size 1281x721 -threads 1",
+        ));
+        assert_eq!(options.framerate, 25);
+        assert_eq!(options.size, Some((1280, 720)));
+        assert_eq!(options.rest, words("-loglevel error -threads 1"));
+    }
+
+    #[test]
+    fn a_raw_file_is_matroska_whatever_the_operator_says() {
+        let capture = CaptureOptions::read(&[]);
+        let target = EncoderTarget::File("/x/rec_raw.mkv".into());
+        let args = line(&arguments(&capture, (1920, 1080), &words("-c:v libx264 -f mp4"), &target, None));
+        assert!(
+            args.ends_with(
+                "-c:v libx264 -f mp4 -f matroska -cluster_time_limit 1000 -flush_packets 1 -y /x/rec_raw.mkv"
+            ),
+            "{args}"
+        );
+        assert!(args.contains("-fps_mode vfr"));
+        let args = line(&arguments(&capture, (1920, 1080), &words("-r 15"), &target, None));
+        assert!(!args.contains("-fps_mode"), "{args}");
+    }
+
+    #[test]
+    fn the_fastest_presets_get_as_many_threads_as_they_need() {
+        let fast = words("-c:v libx264 -preset ultrafast -crf 23");
+        assert_eq!(threads((1920, 1080), 30, &fast), Some(1));
+        assert_eq!(threads((1920, 1080), 60, &fast), Some(1));
+        assert_eq!(threads((3840, 2160), 30, &fast), Some(2));
+        assert_eq!(threads((7680, 4320), 120, &fast), Some(32));
+        for other in ["-c:v libx264 -preset veryfast", "-c:v libx264", "-c:v h264_nvenc -preset ultrafast", ""] {
+            assert_eq!(threads((1920, 1080), 30, &words(other)), None, "{other}");
+        }
+        let args = |post: &str| {
+            line(&arguments(
+                &CaptureOptions::read(&[]),
+                (1920, 1080),
+                &words(post),
+                &EncoderTarget::File("/x".into()),
+                None,
+            ))
+        };
+        // The operator's come later, and the last one wins.
+        let given = args("-c:v libx264 -preset ultrafast -threads 4");
+        assert!(given.find("-threads 1").unwrap() < given.find("-threads 4").unwrap(), "{given}");
+    }
+}

@@ -1,0 +1,304 @@
+//! The picture of a display: waits for the X server to say that something changed, fetches only that, sends frames.
+//!
+//! X11 extensions: DAMAGE says that something changed (once, until it is asked what), XFIXES holds what changed as a
+//! region, MIT-SHM hands over pixels through memory that both sides see.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use memmap2::Mmap;
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use x11rb::connection::Connection as _;
+use x11rb::errors::ReplyError;
+use x11rb::protocol::Event;
+use x11rb::protocol::damage::{self, ConnectionExt as _, ReportLevel};
+use x11rb::protocol::shm::{self, ConnectionExt as _};
+use x11rb::protocol::xfixes::{self, ConnectionExt as _};
+use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat, Rectangle, Window};
+use x11rb::rust_connection::RustConnection;
+
+use crate::capture::component_error::ComponentError;
+use crate::capture::encoder::stream::{CaptureCounters, PICTURES, StreamClosed, StreamSender};
+use crate::capture::video::damage::{Box, boxes};
+use crate::capture::video::display::DisplayAddress;
+use crate::capture::video::drop_monitor::{DropMonitor, DropNotice, FrameCounts};
+use crate::capture::video::frame::{Frame, OutOfMemory};
+use crate::capture::video::frame_pool::FramePool;
+use crate::capture::video::pacer::{FramePacer, FramePacing};
+
+const PART: &str = "picture";
+/// Bytes of a pixel at depth 24 in `ZPixmap` format.
+const PIXEL: usize = 4;
+
+/// A thread that captures a display.
+#[derive(Debug)]
+pub struct Grabber {
+    thread: std::thread::JoinHandle<Result<(), ComponentError>>,
+    stop: OwnedFd,
+}
+
+impl Grabber {
+    /// Starts to capture `width` × `height` pixels; frames are stamped with the time since `epoch`. `ended` is called
+    /// when the thread ends by itself.
+    ///
+    /// # Errors
+    /// Where the display is gone, lacks an extension, or no thread can be started.
+    pub fn start(
+        address: &DisplayAddress,
+        (width, height): (u32, u32),
+        pace: FramePacing,
+        epoch: Instant,
+        sender: StreamSender,
+        ended: impl FnOnce(ComponentError) + Send + 'static,
+    ) -> Result<Self, ComponentError> {
+        let connection = address.connect()?;
+        let source = GrabSource::open(connection, width, height).map_err(|error| ComponentError::new(PART, error))?;
+        let stop =
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| ComponentError::new(PART, error))?;
+        let stopped = stop.try_clone().map_err(|error| ComponentError::new(PART, error))?;
+        let span = tracing::Span::current();
+        let run = move || {
+            let _in_span = span.entered();
+            let result = capture(&source, pace, epoch, &sender, &stopped);
+            if let Err(error) = &result {
+                ended(error.clone());
+            }
+            result
+        };
+        let thread = std::thread::Builder::new()
+            .name("screen".to_owned())
+            .spawn(run)
+            .map_err(|error| ComponentError::new(PART, error))?;
+        Ok(Self { thread, stop })
+    }
+
+    /// Ends the capture; the last frame is sent when this returns.
+    pub async fn stop(self) {
+        // Only a full counter could refuse the write, and one write cannot fill it.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+pub(crate) fn root(connection: &RustConnection) -> Window {
+    // Xvfb is started with exactly one screen.
+    connection.setup().roots.first().map_or(x11rb::NONE, |screen| screen.root)
+}
+
+/// What can go wrong with an X connection, in one type.
+#[derive(Debug, thiserror::Error)]
+enum GrabError {
+    #[error("the display is gone: {0}")]
+    Connection(#[from] x11rb::errors::ConnectionError),
+    #[error("the display answered with an error: {0}")]
+    Reply(#[from] ReplyError),
+    #[error("no identifier left: {0}")]
+    Id(#[from] x11rb::errors::ReplyOrIdError),
+    #[error("shared memory: {0}")]
+    Memory(#[from] std::io::Error),
+    #[error("a box of the screen could not be converted: {0}")]
+    Convert(#[from] yuv::YuvError),
+    #[error(transparent)]
+    Pictures(#[from] OutOfMemory),
+}
+
+/// A display's changes and pixels.
+struct GrabSource {
+    connection: RustConnection,
+    root: Window,
+    damage: damage::Damage,
+    region: xfixes::Region,
+    segment: shm::Seg,
+    memory: Mmap,
+    width: u32,
+    height: u32,
+}
+
+impl GrabSource {
+    fn open(connection: RustConnection, width: u32, height: u32) -> Result<Self, GrabError> {
+        let root = root(&connection);
+        connection.damage_query_version(1, 1)?.reply()?;
+        connection.xfixes_query_version(5, 0)?.reply()?;
+        connection.shm_query_version()?.reply()?;
+        let len = width as usize * height as usize * PIXEL;
+        let file =
+            rustix::fs::memfd_create("pnm-screen", rustix::fs::MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        rustix::fs::ftruncate(&file, len as u64).map_err(std::io::Error::from)?;
+        let memory = map(&file)?;
+        let segment = connection.generate_id()?;
+        connection.shm_attach_fd(segment, file, false)?.check()?;
+        let region = connection.generate_id()?;
+        connection.xfixes_create_region(region, &[])?.check()?;
+        let damage = connection.generate_id()?;
+        connection.damage_create(damage, root, ReportLevel::NON_EMPTY)?.check()?;
+        Ok(Self { connection, root, damage, region, segment, memory, width, height })
+    }
+
+    /// The whole screen.
+    fn all(&self) -> Box {
+        Box { x: 0, y: 0, width: self.width, height: self.height }
+    }
+
+    /// Whether the server has said since the last time that something changed. Never blocks.
+    fn changed(&self) -> Result<bool, GrabError> {
+        let mut changed = false;
+        while let Some(event) = self.connection.poll_for_event()? {
+            changed |= matches!(event, Event::DamageNotify(_));
+        }
+        Ok(changed)
+    }
+
+    /// Brings `pool` up to date with what has changed since the last call, or with all of the screen: one instant of it,
+    /// because the server paints nothing meanwhile. Whether anything is new.
+    ///
+    /// Where it fails, the connection is of no use any more, and the server forgets the grab with it.
+    fn take(&self, pool: &mut FramePool, all: bool) -> Result<bool, GrabError> {
+        self.connection.grab_server()?;
+        self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
+        let changed = self.connection.xfixes_fetch_region(self.region)?.reply()?;
+        let changed = if all { vec![self.all()] } else { self.boxes(&changed.rectangles) };
+        let fetch = |at: &Box, offset: u32| {
+            let [x, y] = [at.x, at.y].map(|v| i16::try_from(v).unwrap_or(i16::MAX));
+            let [w, h] = [at.width, at.height].map(|v| u16::try_from(v).unwrap_or(u16::MAX));
+            let format = ImageFormat::Z_PIXMAP.into();
+            self.connection.shm_get_image(self.root, x, y, w, h, !0, format, self.segment, offset)
+        };
+        // All requests go out before the first reply is awaited.
+        let mut offset = 0;
+        let mut fetched = Vec::with_capacity(changed.len());
+        for at in &changed {
+            fetched.push((offset as usize, fetch(at, offset)?));
+            offset += at.width * at.height * u32::try_from(PIXEL).unwrap_or(4);
+        }
+        self.connection.ungrab_server()?;
+        self.connection.flush()?;
+        let draw = |picture: &mut Frame| {
+            for (at, (offset, cookie)) in changed.iter().zip(fetched) {
+                cookie.reply()?;
+                let len = at.width as usize * at.height as usize * PIXEL;
+                picture.update(*at, self.memory.get(offset..offset + len).unwrap_or_default())?;
+            }
+            Ok::<_, GrabError>(())
+        };
+        if let Some(drawn) = pool.draw(&changed, draw) {
+            drawn?;
+        }
+        Ok(!changed.is_empty())
+    }
+
+    fn boxes(&self, rectangles: &[Rectangle]) -> Vec<Box> {
+        let rectangles: Vec<_> = rectangles
+            .iter()
+            .map(|r| (i32::from(r.x), i32::from(r.y), u32::from(r.width), u32::from(r.height)))
+            .collect();
+        boxes(&rectangles, self.width, self.height)
+    }
+
+    /// Waits until the display says something, `stop` is written to, or `timeout` is over.
+    fn wait(&self, stop: &OwnedFd, timeout: Duration) -> std::io::Result<bool> {
+        let timeout = rustix::event::Timespec::try_from(timeout).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        let mut fds = [
+            PollFd::new(self.connection.stream(), PollFlags::IN),
+            PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) => Ok(!fds[1].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Maps the memory that the X server writes pixels into.
+#[expect(unsafe_code, reason = "memory shared with another process cannot be mapped otherwise")]
+fn map(file: &OwnedFd) -> std::io::Result<Mmap> {
+    // SAFETY: the file is an anonymous memfd of fixed length that only we and the X server hold; the server writes to
+    // it only between a GetImage request and its reply, and we read it only after the reply and before the next one.
+    unsafe { Mmap::map(file) }
+}
+
+fn capture(
+    source: &GrabSource,
+    pace: FramePacing,
+    epoch: Instant,
+    sender: &StreamSender,
+    stop: &OwnedFd,
+) -> Result<(), ComponentError> {
+    let run = || -> Result<(), GrabError> {
+        let mut pool = FramePool::new(PICTURES, source.width, source.height)?;
+        let first = epoch.elapsed();
+        let mut pacer = FramePacer::begin(pace, first);
+        source.take(&mut pool, true)?;
+        if send(sender, first, &pool, true) == Err(StreamClosed) {
+            return Ok(());
+        }
+        // Since when there is something new to be sent.
+        let mut changed: Option<Duration> = None;
+        let mut losses = DropMonitor::default();
+        loop {
+            if source.changed()? && changed.is_none() {
+                changed = Some(epoch.elapsed());
+            }
+            let due = pacer.due(changed.is_some());
+            // Also where the next frame is overdue: a busy host must not miss the end.
+            if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
+                break;
+            }
+            let now = epoch.elapsed();
+            if now < due {
+                continue;
+            }
+            pacer.passed(now);
+            tell(&mut losses, now, sender.counters());
+            let mut is_new = false;
+            if let Some(since) = changed {
+                let late = pacer.missed(due.max(since), now);
+                sender.counters().frames_late.fetch_add(late, Ordering::Relaxed);
+                // What has changed stays with the server until there is a place for it.
+                if !(sender.has_room() && pool.has_free()) {
+                    sender.dropped();
+                    continue;
+                }
+                is_new = source.take(&mut pool, false)?;
+                changed = None;
+            }
+            if send(sender, now, &pool, is_new) == Err(StreamClosed) {
+                return Ok(());
+            }
+        }
+        // The picture as it was at the end, so that the file is as long as the meeting.
+        let _ = send(sender, epoch.elapsed(), &pool, false);
+        Ok(())
+    };
+    run().map_err(|error| ComponentError::new(PART, error))
+}
+
+/// Says so where frames are lost.
+fn tell(losses: &mut DropMonitor, now: Duration, counters: &CaptureCounters) {
+    let [sent, dropped, late] = [&counters.frames_sent, &counters.frames_dropped, &counters.frames_late]
+        .map(|counter| counter.load(Ordering::Relaxed));
+    match losses.look(now, FrameCounts { sent, dropped, late }) {
+        Some(DropNotice::Losing { due, dropped, late }) => tracing::warn!(
+            due,
+            dropped,
+            late,
+            "frames are being lost: ffmpeg cannot keep up (dropped) or the machine is overloaded (late); the picture jerks, \
+             the sound is whole. Fewer recordings at once (max_limit), a faster -preset or a smaller picture would help"
+        ),
+        Some(DropNotice::Over) => tracing::info!("no frames are being lost any more"),
+        None => {}
+    }
+}
+
+/// Sends a frame, and notes what it shows where it is not dropped.
+fn send(sender: &StreamSender, at: Duration, pool: &FramePool, is_new: bool) -> Result<bool, StreamClosed> {
+    let Some(picture) = pool.current() else { return Ok(false) };
+    let sent = sender.picture(at, Arc::clone(&picture))?;
+    if sent {
+        sender.counters().picture().shown(at, is_new, || picture.is_black());
+    }
+    Ok(sent)
+}

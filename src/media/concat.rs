@@ -1,0 +1,312 @@
+//! Joins files into one: the parts of a recording that was interrupted into its raw file, MP4s into another.
+//!
+//! ```text
+//! look at every part → copy, or encode anew where they differ → measure the result against the parts
+//! ```
+//!
+//! The parts are only read. What cannot be played is left out and named; it may still be of use to somebody, so
+//! whoever removes the parts of a joined recording keeps those.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::media::concat_plan::{self, ConcatInput, ConcatMethod, Container, UnlistablePath};
+use crate::media::ffmpeg::{self, FfmpegError};
+use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, ProbeError, StreamKind};
+use crate::media::unfinished_file::UnfinishedFile;
+use crate::media::verification::same_duration;
+use crate::telemetry::seconds;
+
+/// What has become of the parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConcatReport {
+    /// In the order in which they follow each other.
+    pub parts: Vec<ConcatPart>,
+    pub left_out: Vec<SkippedPart>,
+    /// The joined file, as measured.
+    pub media: MediaInfo,
+    pub how: ConcatMethod,
+}
+
+/// A part that is in the joined file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConcatPart {
+    pub path: PathBuf,
+    /// When it begins in the joined file.
+    pub begin: Duration,
+    /// What of it can be played, as measured.
+    pub duration: Duration,
+}
+
+/// A part that is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedPart {
+    pub path: PathBuf,
+    pub cause: String,
+}
+
+/// Why the parts could not be joined. They are untouched, and nothing of the joined file is left.
+#[derive(Debug, thiserror::Error)]
+pub enum ConcatError {
+    #[error("none of {} parts can be played{}", .0.len(), first(.0))]
+    Nothing(Vec<SkippedPart>),
+    #[error("{path} is one of the parts that are to be joined into it; choose another name", path = .0.display())]
+    Itself(PathBuf),
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    UnlistablePath(#[from] UnlistablePath),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error("the parts cannot be joined into {into}: {source}", into = into.display())]
+    Run { into: PathBuf, source: FfmpegError },
+    #[error("the parts cannot be joined into {into}: {mismatch}", into = into.display())]
+    Mismatch { into: PathBuf, mismatch: ConcatMismatch },
+}
+
+/// ConcatMethod a joined file differs from its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConcatMismatch {
+    #[error("it has no {0}, and a part has some")]
+    Missing(&'static str),
+    #[error("it lasts {made:.1?}, the parts {parts:.1?}")]
+    Duration { made: Duration, parts: Duration },
+    #[error("it has {made} packets of {what}, the parts {parts}")]
+    Packets { what: &'static str, made: u64, parts: u64 },
+}
+
+fn first(left_out: &[SkippedPart]) -> String {
+    left_out.first().map_or_else(String::new, |part| format!("; the first: {}", part.cause))
+}
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct ConcatTarget<'a> {
+    /// Replaced if it is there.
+    pub into: &'a Path,
+    pub container: Container,
+    /// 0…19: how far ffmpeg steps back behind other programs.
+    pub nice: u8,
+}
+
+impl<'a> ConcatTarget<'a> {
+    /// A recording's raw file: somebody waits for it.
+    #[must_use]
+    pub fn raw(into: &'a Path) -> Self {
+        Self { into, container: Container::Raw, nice: 0 }
+    }
+}
+
+/// Joins `parts`, in this order, into the `target`. Parts that are alike are copied packet by packet; ones that differ are
+/// encoded anew, in the size of the first picture. What was written is not yet safe on disk (`storage::files::place` sees to
+/// that).
+///
+/// # Errors
+/// See [`ConcatError`]. What is not ended by `cancel` may be tried again; the result of a copy is the same, byte for byte.
+pub async fn concat(
+    parts: &[PathBuf],
+    target: ConcatTarget<'_>,
+    cancel: &CancellationToken,
+) -> Result<ConcatReport, ConcatError> {
+    let into = target.into;
+    let stopped = || ConcatError::Run { into: into.to_owned(), source: FfmpegError::Stopped };
+    let looked = cancel.run_until_cancelled(look(parts, into)).await.ok_or_else(stopped)?;
+    let (pieces, left_out) = looked?;
+    if pieces.is_empty() {
+        return Err(ConcatError::Nothing(left_out));
+    }
+    let mut how = concat_plan::how(&pieces);
+    let mut made = make(how, &pieces, target, cancel).await;
+    if let (
+        ConcatMethod::Copied,
+        Err(ConcatError::Run { source: FfmpegError::Failed { .. }, .. } | ConcatError::Mismatch { .. }),
+    ) = (how, &made)
+    {
+        // A recording that lost a little of its quality is more than none.
+        if let Err(error) = &made {
+            warn!(into = %into.display(), %error, "the parts could not be copied; encoding them anew");
+        }
+        how = ConcatMethod::Encoded;
+        made = make(how, &pieces, target, cancel).await;
+    }
+    let made = made?;
+    let mut begin = Duration::ZERO;
+    let parts = pieces.into_iter().map(|piece| {
+        let part = ConcatPart { begin, duration: piece.media.duration, path: piece.path.clone() };
+        begin += piece.slot();
+        part
+    });
+    let joined = ConcatReport { parts: parts.collect(), left_out, media: made, how };
+    for part in &joined.left_out {
+        warn!(path = %part.path.display(), cause = part.cause, "this part cannot be played and is left out");
+    }
+    tracing::info!(into = %into.display(), parts = joined.parts.len(), left_out = joined.left_out.len(),
+        duration_s = seconds(joined.media.duration), how = how.as_str(), "parts joined");
+    Ok(joined)
+}
+
+/// What can be played of the parts, measured, and what cannot.
+async fn look(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Vec<SkippedPart>), ConcatError> {
+    let target = std::fs::metadata(into).ok().map(|file| (file.dev(), file.ino()));
+    let (mut pieces, mut left_out) = (Vec::new(), Vec::new());
+    for part in parts {
+        let path = std::path::absolute(part).unwrap_or_else(|_| part.clone());
+        let mut leave_out = |cause: String| left_out.push(SkippedPart { path: part.clone(), cause });
+        let file = match tokio::fs::metadata(&path).await {
+            Ok(file) => file,
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::NOTDIR)) => {
+                leave_out(format!("{} is not there", part.display()));
+                continue;
+            }
+            Err(source) => return Err(ConcatError::Io { action: "look at", path, source }),
+        };
+        if target == Some((file.dev(), file.ino())) {
+            return Err(ConcatError::Itself(into.to_owned()));
+        }
+        if !file.is_file() || file.len() == 0 {
+            let cause = if file.is_file() { "is empty" } else { "is no regular file" };
+            leave_out(format!("{} {cause}", part.display()));
+            continue;
+        }
+        // ffprobe's "cannot be read" must be about what is in the file.
+        if let Err(source) = tokio::fs::File::open(&path).await {
+            return Err(ConcatError::Io { action: "open", path, source });
+        }
+        match ffprobe::measure(&path).await {
+            Ok(media) if media.video().is_none() && media.audio().is_none() => {
+                leave_out(format!("{} has neither picture nor sound", part.display()));
+            }
+            Ok(media) => pieces.push(ConcatInput { path, media }),
+            Err(error @ (ProbeError::Unreadable { .. } | ProbeError::Empty(_) | ProbeError::Missing { .. })) => {
+                leave_out(error.to_string());
+            }
+            Err(error @ (ProbeError::Start(_) | ProbeError::Deadline { .. })) => return Err(error.into()),
+        }
+    }
+    Ok((pieces, left_out))
+}
+
+/// Makes the joined file and measures it; nothing is left of one that is not right.
+async fn make(
+    how: ConcatMethod,
+    pieces: &[ConcatInput],
+    ConcatTarget { into, container, nice }: ConcatTarget<'_>,
+    cancel: &CancellationToken,
+) -> Result<MediaInfo, ConcatError> {
+    let list = UnfinishedFile::new(list_name(into));
+    let what = match how {
+        ConcatMethod::Copied => {
+            let bytes = concat_plan::list(pieces)?;
+            let written = tokio::fs::write(list.path(), bytes).await;
+            written.map_err(|source| ConcatError::Io { action: "write", path: list.path().to_owned(), source })?;
+            let [.., formats] = FILES_ONLY;
+            concat_plan::copy_arguments(list.path(), formats)
+        }
+        ConcatMethod::Encoded => concat_plan::encode_arguments(pieces, container, &FILES_ONLY),
+    };
+    // Neither times nor random numbers in the file: the same parts give the same file.
+    let spec = ffmpeg::spec()
+        .args(["-fflags", "+bitexact"])
+        .args(what)
+        .args(["-flags", "+bitexact", "-fflags", "+bitexact"])
+        .args(container.arguments())
+        .args([OsString::from("-y"), ffprobe::file_url(into)])
+        .nice(nice);
+    let unfinished = UnfinishedFile::new(into.to_owned());
+    let run = ffmpeg::run_spec(&spec, into, cancel).await;
+    run.map_err(|source| ConcatError::Run { into: into.to_owned(), source })?;
+    let stopped = || ConcatError::Run { into: into.to_owned(), source: FfmpegError::Stopped };
+    let made = cancel.run_until_cancelled(ffprobe::measure(into)).await.ok_or_else(stopped)??;
+    compare(&made, pieces, how).map_err(|mismatch| ConcatError::Mismatch { into: into.to_owned(), mismatch })?;
+    unfinished.keep();
+    Ok(made)
+}
+
+/// The list of the parts lies beside the joined file: hidden, and always under the same name, so that what a crash
+/// leaves behind is replaced at the next try.
+fn list_name(into: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(into.file_name().unwrap_or_default());
+    name.push(".parts");
+    into.with_file_name(name)
+}
+
+/// Whether all of the parts is in what was made of them.
+fn compare(made: &MediaInfo, pieces: &[ConcatInput], how: ConcatMethod) -> Result<(), ConcatMismatch> {
+    let (picture, sound) = concat_plan::holds(pieces);
+    if picture && made.video().is_none() {
+        return Err(ConcatMismatch::Missing("picture"));
+    }
+    if sound && made.audio().is_none() {
+        return Err(ConcatMismatch::Missing("sound"));
+    }
+    let parts: Duration = pieces.iter().map(ConcatInput::slot).sum();
+    if !same_duration(made.duration, parts) {
+        return Err(ConcatMismatch::Duration { made: made.duration, parts });
+    }
+    for (kind, what) in [(StreamKind::Video, "picture"), (StreamKind::Audio, "sound")] {
+        let (made, parts) = (packets(made, kind), pieces.iter().map(|piece| packets(&piece.media, kind)).sum());
+        if how == ConcatMethod::Copied && made != parts {
+            return Err(ConcatMismatch::Packets { what, made, parts });
+        }
+    }
+    Ok(())
+}
+
+fn packets(media: &MediaInfo, kind: StreamKind) -> u64 {
+    media.streams.iter().filter(|stream| stream.kind == kind).filter_map(|stream| stream.packets).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::ffprobe::MediaStream;
+
+    fn media(seconds: f64, kinds: &[(StreamKind, u64)]) -> MediaInfo {
+        let stream = |(kind, packets): &(StreamKind, u64)| MediaStream {
+            kind: *kind,
+            width: 2,
+            height: 2,
+            packets: Some(*packets),
+            ..MediaStream::default()
+        };
+        MediaInfo { duration: Duration::from_secs_f64(seconds), streams: kinds.iter().map(stream).collect() }
+    }
+
+    #[test]
+    fn nothing_of_the_parts_may_be_missing() {
+        let (video, audio) = (StreamKind::Video, StreamKind::Audio);
+        let piece = |media| ConcatInput { path: "/a".into(), media };
+        let parts = [piece(media(5.0, &[(video, 10), (audio, 20)])), piece(media(3.0, &[(video, 4), (audio, 0)]))];
+        let made = media(8.0, &[(video, 14), (audio, 20)]);
+        assert_eq!(compare(&made, &parts, ConcatMethod::Copied), Ok(()));
+        assert_eq!(
+            compare(&media(8.0, &[(video, 14)]), &parts, ConcatMethod::Encoded),
+            Err(ConcatMismatch::Missing("sound"))
+        );
+        assert_eq!(
+            compare(&media(8.0, &[(audio, 20)]), &parts, ConcatMethod::Encoded),
+            Err(ConcatMismatch::Missing("picture"))
+        );
+        let short = media(5.0, &[(video, 14), (audio, 20)]);
+        assert!(matches!(compare(&short, &parts, ConcatMethod::Encoded), Err(ConcatMismatch::Duration { .. })));
+        let lost = media(8.0, &[(video, 13), (audio, 20)]);
+        assert_eq!(compare(&lost, &parts, ConcatMethod::Encoded), Ok(()));
+        assert_eq!(
+            compare(&lost, &parts, ConcatMethod::Copied),
+            Err(ConcatMismatch::Packets { what: "picture", made: 13, parts: 14 })
+        );
+    }
+
+    #[test]
+    fn the_list_lies_hidden_beside_the_joined_file() {
+        assert_eq!(list_name(Path::new("/a/rec_raw.mkv")), Path::new("/a/.rec_raw.mkv.parts"));
+        assert_eq!(list_name(Path::new("rec_raw.mkv")), Path::new(".rec_raw.mkv.parts"));
+    }
+}

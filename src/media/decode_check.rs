@@ -1,0 +1,108 @@
+//! Whether a result can be decoded: looked at where it begins, in its middle and at its end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::media::error_text::condense;
+use crate::media::ffprobe::{FILES_ONLY, MediaInfo, file_url};
+use crate::process::child::{self, ChildSpec};
+
+/// How much is decoded at the start and in the middle.
+const LOOK: Duration = Duration::from_secs(2);
+/// How far before the end the last look begins.
+const TAIL: Duration = Duration::from_secs(3);
+/// For one look: seconds of media, from a keyframe that may lie minutes before, on a busy machine or a slow share.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Why a result is none.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error(transparent)]
+    Start(#[from] child::SpawnError),
+    #[error("it cannot be decoded at its {place}: {cause}")]
+    Undecodable { place: &'static str, cause: String },
+    #[error("no picture comes out of it at its start")]
+    NoPicture,
+}
+
+/// Decodes a little of `path`, which was measured as `media`, in three places. `nice`: 0…19, see [`ChildSpec::nice`].
+///
+/// # Errors
+/// The first place at which a decoder stumbles.
+pub async fn check(path: &Path, media: &MediaInfo, nice: u8) -> Result<(), DecodeError> {
+    let end = media.duration.saturating_sub(TAIL);
+    let frames = look(path, "start", Duration::ZERO, Some(LOOK), nice).await?;
+    if media.video().is_some() && frames == 0 {
+        return Err(DecodeError::NoPicture);
+    }
+    // A short one is seen whole by two looks, a very short one by the first.
+    if media.duration > LOOK + TAIL {
+        look(path, "middle", media.duration / 2, Some(LOOK), nice).await?;
+    }
+    if media.duration > LOOK {
+        look(path, "end", end, None, nice).await?;
+    }
+    Ok(())
+}
+
+/// [`check`] of what was made of `raw`. A raw file that was cut off within a packet ends with half a one, and so does what was
+/// copied from it: a stumble is none where the raw file has it at the same place.
+///
+/// # Errors
+/// The first place at which a decoder stumbles and did not in the raw file.
+pub async fn check_made(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) -> Result<(), DecodeError> {
+    let checked = check(made, media, nice).await;
+    if let Err(DecodeError::Undecodable { place, cause }) = &checked
+        && let Err(DecodeError::Undecodable { place: in_raw, .. }) = check(raw, media, nice).await
+        && *place == in_raw
+    {
+        tracing::warn!(place, cause, "the result cannot be decoded everywhere; neither can its raw file");
+        return Ok(());
+    }
+    checked
+}
+
+/// Decodes from the keyframe before `at` on; the number of pictures that came out.
+async fn look(
+    path: &Path,
+    place: &'static str,
+    at: Duration,
+    most: Option<Duration>,
+    nice: u8,
+) -> Result<u64, DecodeError> {
+    let mut spec = ChildSpec::new("ffmpeg", "ffmpeg")
+        // The first error of a decoder ends it, with an exit code.
+        .args(["-nostdin", "-hide_banner", "-nostats", "-v", "error", "-xerror", "-progress", "pipe:1"])
+        .args(FILES_ONLY)
+        .args(["-noaccurate_seek".into(), "-ss".into(), at.as_secs_f64().to_string()])
+        .args(["-i".into(), file_url(path)]);
+    if let Some(most) = most {
+        spec = spec.args(["-t".into(), most.as_secs_f64().to_string()]);
+    }
+    let mut spec =
+        spec.args(["-map", "0:V?", "-map", "0:a?", "-fps_mode", "passthrough", "-f", "null", "-"]).nice(nice);
+    spec.pipe_stdout = true;
+    spec.log_level = tracing::Level::DEBUG;
+    let mut child = child::spawn(&spec).await?;
+    let mut frames = 0;
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = BufReader::new(stdout).lines();
+        let read = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(count) = line.strip_prefix("frame=") {
+                    frames = count.trim().parse().unwrap_or(frames);
+                }
+            }
+        };
+        // Its end is waited for below, with the same patience.
+        let _ = tokio::time::timeout(DEADLINE, read).await;
+    }
+    let exit = child.end_within(DEADLINE).await;
+    if exit.success() {
+        return Ok(frames);
+    }
+    let cause = condense(&child.tail().lines()).unwrap_or_else(|| format!("ffmpeg failed ({exit})"));
+    Err(DecodeError::Undecodable { place, cause })
+}

@@ -1,0 +1,195 @@
+//! One run of ffmpeg from a raw file to an MP4 that is not whole yet.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::ChildStdout;
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+
+use crate::media::error_text::condense;
+use crate::media::ffprobe::{FILES_ONLY, file_url};
+use crate::media::progress::{FfmpegProgress, ProgressReader};
+use crate::media::stall_watch::StallWatch;
+use crate::process::child::{self, Child, ChildSpec, Exit, SpawnError};
+use crate::process::procfs;
+
+/// An ffmpeg whose result has not grown, changed or got further for so long is stuck (on a share that is gone).
+const STALLED: Duration = Duration::from_secs(120);
+/// For an ffmpeg that is not wanted any more; what it wrote is thrown away.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// For an ffmpeg that has closed its progress, which it does last, to be gone: its files may still be written back.
+const END_GRACE: Duration = STALLED;
+
+/// What a run has cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FfmpegReport {
+    /// CPU time of ffmpeg, user and system; `None` where the kernel does not say.
+    pub cpu: Option<Duration>,
+    pub wall: Duration,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum FfmpegError {
+    #[error(transparent)]
+    Start(#[from] SpawnError),
+    #[error("ffmpeg failed ({exit}): {cause}")]
+    Failed { exit: Exit, cause: String },
+    #[error("ffmpeg got nowhere for {} s and was ended", STALLED.as_secs())]
+    Stalled,
+    #[error("stopped before it was done")]
+    Stopped,
+}
+
+/// What ffmpeg is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct FfmpegTask<'a> {
+    /// Options before and behind the input.
+    pub pre_input: &'a [String],
+    pub post_input: &'a [String],
+    pub input: &'a Path,
+    /// How long the input lasts.
+    pub total: Duration,
+    /// An MP4; written over.
+    pub output: &'a Path,
+    /// 0…19, see [`ChildSpec::nice`].
+    pub nice: u8,
+}
+
+/// Runs ffmpeg from the raw file into the part. Reaped when this returns; what is in the part then is whole only after `Ok`.
+/// How far it is goes into `progress`.
+///
+/// # Errors
+/// See [`FfmpegError`].
+pub async fn run(
+    task: FfmpegTask<'_>,
+    progress: &channel::Sender<FfmpegProgress>,
+    cancel: &CancellationToken,
+) -> Result<FfmpegReport, FfmpegError> {
+    let spec = command(&task).nice(task.nice);
+    let mut reader = ProgressReader::new(task.total);
+    let tell = |line: &str| {
+        if let Some(now) = reader.line(line) {
+            progress.send_replace(now);
+        }
+    };
+    watch(&spec, task.output, tell, cancel, STALLED).await
+}
+
+/// Runs an ffmpeg that began as [`spec`] and writes into `part`; the rest is as with [`run`].
+///
+/// # Errors
+/// See [`FfmpegError`].
+pub(crate) async fn run_spec(
+    spec: &ChildSpec,
+    part: &Path,
+    cancel: &CancellationToken,
+) -> Result<FfmpegReport, FfmpegError> {
+    watch(spec, part, |_| {}, cancel, STALLED).await
+}
+
+async fn watch(
+    spec: &ChildSpec,
+    part: &Path,
+    mut tell: impl FnMut(&str),
+    cancel: &CancellationToken,
+    patience: Duration,
+) -> Result<FfmpegReport, FfmpegError> {
+    let started = Instant::now();
+    let mut child = child::spawn(spec).await?;
+    let mut progress = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+    let mut pulse = StallWatch::new(part, patience);
+    loop {
+        tokio::select! {
+            line = next_line(&mut progress) => match line {
+                Some(line) => {
+                    pulse.progress(&line);
+                    tell(&line);
+                }
+                None => break,
+            },
+            () = tokio::time::sleep_until(pulse.look_at) => {
+                if pulse.is_stalled().await {
+                    child.stop(Signal::TERM, STOP_GRACE).await;
+                    return Err(FfmpegError::Stalled);
+                }
+            }
+            () = cancel.cancelled() => {
+                child.stop(Signal::TERM, STOP_GRACE).await;
+                return Err(FfmpegError::Stopped);
+            }
+        }
+    }
+    // Not reaped before `end_within`, so `/proc` still has the whole account of it.
+    let cpu = procfs::cpu_time(child.pid());
+    let exit = end(&mut child, cancel).await?;
+    if exit.success() {
+        return Ok(FfmpegReport { cpu, wall: started.elapsed() });
+    }
+    let cause = condense(&child.tail().lines()).unwrap_or_else(|| "it does not say why".to_owned());
+    Err(FfmpegError::Failed { exit, cause })
+}
+
+async fn end(child: &mut Child, cancel: &CancellationToken) -> Result<Exit, FfmpegError> {
+    tokio::select! {
+        exit = child.end_within(END_GRACE) => return Ok(exit),
+        () = cancel.cancelled() => {}
+    }
+    child.stop(Signal::TERM, STOP_GRACE).await;
+    Err(FfmpegError::Stopped)
+}
+
+/// An ffmpeg that reports its progress; what it reads and writes is still to be said.
+pub(crate) fn spec() -> ChildSpec {
+    let ours = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "warning", "-progress", "pipe:1"];
+    let mut spec = ChildSpec::new("ffmpeg", "ffmpeg").args(ours);
+    spec.pipe_stdout = true;
+    spec
+}
+
+fn command(task: &FfmpegTask<'_>) -> ChildSpec {
+    spec()
+        .args(task.pre_input)
+        .args(FILES_ONLY)
+        .args([OsString::from("-i"), file_url(task.input)])
+        .args(task.post_input)
+        .args(["-f", "mp4", "-y"])
+        .args([file_url(task.output)])
+}
+
+/// The next line of the progress report; `None` at its end. Cancel-safe.
+async fn next_line(progress: &mut Option<Lines<BufReader<ChildStdout>>>) -> Option<String> {
+    progress.as_mut()?.next_line().await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task<'a>(input: &'a Path, output: &'a Path) -> FfmpegTask<'a> {
+        FfmpegTask { pre_input: &[], post_input: &[], input, total: Duration::ZERO, output, nice: 0 }
+    }
+
+    #[tokio::test]
+    async fn an_ffmpeg_that_gets_nowhere_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (raw, part) = (dir.path().join("raw"), dir.path().join("part"));
+        // Opening it for reading waits for a writer, who never comes.
+        rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let never = CancellationToken::new();
+        let spec = command(&task(&raw, &part));
+        let run = watch(&spec, &part, |_| {}, &never, Duration::from_millis(500));
+        let error = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap_err();
+        assert!(matches!(error, FfmpegError::Stalled), "{error}");
+    }
+
+    #[test]
+    fn names_reach_ffmpeg_as_files() {
+        let args = command(&task(Path::new("-i raw"), Path::new("a:b"))).args;
+        assert!(args.contains(&"file:-i raw".into()) && args.last() == Some(&"file:a:b".into()));
+    }
+}

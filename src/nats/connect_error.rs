@@ -1,0 +1,15 @@
+//! Why there is no connection.
+
+use crate::tls::ca_file::CaFileError;
+
+/// Why there is no connection. Being unreachable is no reason: that is waited out.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cancelled before NATS was reached")]
+    Cancelled,
+    /// Named by its place, since it may hold a password.
+    #[error("nats_info.nats_urls: entry {at} is no NATS URL: {why}")]
+    Url { at: usize, why: String },
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
+}

@@ -1,0 +1,266 @@
+//! The wiring: what a node starts, in which order, and how it ends.
+//!
+//! ```text
+//! 1 host      programs, directories, certificates; nothing starts where something is missing
+//! 2 state     the state directory's lock; what a killed run has left of its rigs is removed
+//! 3 delivery  the outbox: the server is told what is still to be told, also while there is no NATS
+//! 4 NATS      connected, however long that takes
+//! 5 hooks     the operator's long-lived scripts
+//! 6 watches   load, disk space, limit of a drain
+//! 7 recording what an earlier run has begun is taken up; then requests are taken; then the node is announced
+//! 8 jobs      taken from the work queue
+//! ```
+//!
+//! At the end: 8 and 7 end what runs (or let it go on, in a drain), then 5 and 3, for what they were still told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::capture::browser::{sandbox, trusted_roots};
+use crate::capture::cleanup::{self, CleanupReport};
+use crate::capture::rig::LiveRig;
+use crate::capture::rig_directory;
+use crate::config::{Config, HookStage};
+use crate::delivery::dispatcher::Dispatcher;
+use crate::delivery::outbox::Outbox;
+use crate::fleet::heartbeat::Heartbeat;
+use crate::fleet::load;
+use crate::fleet::slots::Slots;
+use crate::nats::{ConnectError, Nats};
+use crate::node::shutdown::Shutdown;
+use crate::node::supervisor::Supervisor;
+use crate::node::{availability, preflight};
+use crate::protocol::request::Kind;
+use crate::recording::driver::RecordingContext;
+use crate::recording::job_handoff::JobHandoff;
+use crate::recording::journal::Journal;
+use crate::recording::live_rig_factory::LiveRigFactory;
+use crate::recording::reference_files::ReferenceFiles;
+use crate::recording::requests::RequestService;
+use crate::recording::room_client::RoomClient;
+use crate::recording::session::SessionLimits;
+use crate::recording::summary::SummaryStore;
+use crate::retry::RetrySchedule;
+use crate::scripts::hooks::Hooks;
+use crate::storage::disk_space::{self, DiskStatus};
+use crate::storage::lock::StateLock;
+use crate::telemetry::redact;
+use crate::transcode::settings::TranscodeSettings;
+use crate::transcode::worker;
+
+/// What is still to be told or published when everything else has ended gets this much longer; the rest waits in the outbox.
+const DELIVERY_GRACE: Duration = Duration::from_secs(10);
+
+/// Runs the node until `shutdown`; back when recordings are closed, jobs handed back and the server told.
+///
+/// # Errors
+/// Where the host lacks something the node needs, or the configuration turns out to be unusable.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let recorder = &config.recorder;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), id = %recorder.id, mode = recorder.mode.as_str(), pid = std::process::id(),
+        "starting"
+    );
+
+    // 1 host
+    crate::tls::provide_crypto();
+    preflight::require(&config)?;
+
+    // 2 state
+    let _lock = StateLock::take(&recorder.state_dir)?;
+    // The lock is ours, so whatever bears our mark is of a run that is dead.
+    let report = cleanup::clean_up(&std::env::temp_dir(), &rig_directory::name(&recorder.state_dir)).await;
+    if report != CleanupReport::default() {
+        let CleanupReport { rigs, processes, displays, kept } = report;
+        tracing::warn!(
+            rigs,
+            processes,
+            displays,
+            kept,
+            "an earlier run of the recorder was killed: removed what it has left"
+        );
+    }
+
+    // 3 delivery
+    let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
+    dispatcher.outbox().sweep().await;
+    dispatcher.take_up().await;
+
+    // 4 NATS
+    let nats = match Nats::connect(&config.nats, &config.server, &recorder.id, &shutdown.drain).await {
+        Ok(nats) => nats,
+        Err(ConnectError::Cancelled) => {
+            dispatcher.shutdown(DELIVERY_GRACE).await;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    dispatcher.connect(nats.clone());
+
+    // 5 hooks
+    let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
+
+    let node = Node { supervisor: Supervisor::new(shutdown), config, nats, dispatcher, hooks };
+    // 6 watches
+    let watches = node.start_watches();
+    // 7 recording
+    node.start_recording(&watches).await?;
+    // 8 jobs
+    if node.config.recorder.mode.transcodes() {
+        node.start_jobs(&watches);
+    }
+
+    let ended = node.supervisor.wait().await;
+    node.hooks.shutdown().await;
+    node.dispatcher.shutdown(DELIVERY_GRACE).await;
+    ended?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the parts of a node share.
+struct Node {
+    config: Config,
+    supervisor: Supervisor,
+    nats: Nats,
+    dispatcher: Dispatcher,
+    hooks: Hooks,
+}
+
+/// What is measured of the host.
+struct Watches {
+    load: watch::Receiver<f64>,
+    disk: watch::Receiver<DiskStatus>,
+}
+
+impl Node {
+    fn start_watches(&self) -> Watches {
+        let (recorder, shutdown) = (&self.config.recorder, &self.supervisor.shutdown);
+        let (load_sender, load) = watch::channel(0.0);
+        self.supervisor.vital("load", load::measure(load_sender, shutdown.end.clone()));
+        if let Some(limit) = recorder.drain_timeout {
+            self.supervisor.tasks.spawn(shutdown.clone().limit_drain(limit));
+        }
+        let places = vec![
+            ("recorder.copy_to_path.main_path", recorder.main_path.clone()),
+            ("recorder.temporary_dir", recorder.temporary_dir.clone()),
+            ("recorder.state_dir", recorder.state_dir.clone()),
+        ];
+        let (disk_sender, disk) = watch::channel(DiskStatus::default());
+        let disks = disk_space::watch(places, recorder.min_free_space, disk_sender, shutdown.end.clone());
+        self.supervisor.tasks.spawn(disks);
+        Watches { load, disk }
+    }
+
+    /// Takes up what an earlier run has left, also where nothing is recorded any more; then takes requests.
+    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<()> {
+        let recorder = &self.config.recorder;
+        let records = recorder.mode.records();
+        let Shutdown { drain, end } = self.supervisor.shutdown.clone();
+        let slots = Slots::new(recorder.max_limit);
+        let running = slots.running();
+        let rigs = self.rig_factory().await?;
+        self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
+        let journal = Journal::new(&recorder.state_dir);
+        let context = self.recording_context()?;
+        let mut service = RequestService::<LiveRig>::new(context, slots, rigs, journal, watches.disk.clone());
+        service.recover(records).await;
+        if !records {
+            self.supervisor.tasks.spawn(async move {
+                drain.cancelled().await;
+                service.finish().await;
+                end.cancel();
+            });
+            return Ok(());
+        }
+        let requests = self.nats.requests().await?;
+        let ended = end.clone();
+        let stop = drain.clone();
+        self.supervisor.vital("requests", async move {
+            service.run(requests, stop, ended.clone()).await;
+            // The last recording is over: nothing keeps the rest of the node.
+            ended.cancel();
+        });
+        // Listening first, announcing second: no request is missed.
+        let (sender, takes_on) = watch::channel(true);
+        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain, sender));
+        let heartbeat = Heartbeat {
+            nats: self.nats.clone(),
+            recorder: recorder.id.clone(),
+            max_limit: recorder.max_limit,
+            total_cores: load::total_cores(),
+            progress: running,
+            load: watches.load.clone(),
+            takes_on,
+        };
+        self.supervisor.vital("heartbeat", heartbeat.run(end));
+        Ok(())
+    }
+
+    /// What every recording needs of the rest of the node.
+    fn recording_context(&self) -> anyhow::Result<RecordingContext> {
+        let recorder = &self.config.recorder;
+        let Shutdown { drain, end } = self.supervisor.shutdown.clone();
+        let handoff = JobHandoff {
+            recorder: recorder.id.clone(),
+            hooks: self.hooks.clone(),
+            dispatcher: self.dispatcher.clone(),
+            waits: RetrySchedule::MINUTES,
+            drain,
+            end,
+        };
+        Ok(RecordingContext {
+            recorder: recorder.id.clone(),
+            dispatcher: self.dispatcher.clone(),
+            handoff,
+            summaries: SummaryStore::new(&recorder.state_dir),
+            room: RoomClient::new(&self.config.server)?,
+            limits: SessionLimits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
+        })
+    }
+
+    async fn rig_factory(&self) -> anyhow::Result<Arc<LiveRigFactory>> {
+        let config = &self.config;
+        let sandbox = config.recorder.mode.records() && chrome_sandbox(config).await;
+        if config.recorder.mode.records() {
+            trusted_roots::prepare(&config.recorder.state_dir, &config.server).await?;
+        }
+        Ok(Arc::new(LiveRigFactory::new(config, sandbox)))
+    }
+
+    fn start_jobs(&self, watches: &Watches) {
+        let (nats, dispatcher, hooks) = (self.nats.clone(), self.dispatcher.clone(), self.hooks.clone());
+        let settings = TranscodeSettings::from(&self.config);
+        let load = watches.load.clone();
+        let Shutdown { drain, end } = self.supervisor.shutdown.clone();
+        self.supervisor.vital("transcoder", async move {
+            if let Some(jobs) = nats.jobs(&drain).await {
+                worker::run(nats, jobs, dispatcher, hooks, settings, load, drain, end).await;
+            }
+        });
+    }
+}
+
+/// The stages of a recording that this node comes to: a node that does not record any more may still have one to hand over.
+fn hook_stages(config: &Config) -> Vec<HookStage> {
+    let recorder = &config.recorder;
+    let mut stages = HookStage::of(recorder.mode);
+    if !recorder.mode.records() && Journal::new(&recorder.state_dir).has_any(Kind::Recording) {
+        stages.push(HookStage::PostRecording);
+    }
+    stages
+}
+
+async fn chrome_sandbox(config: &Config) -> bool {
+    match sandbox::check().await {
+        // The operator may still turn it off (chrome_settings.flags).
+        Ok(()) => !config.chrome.flags.iter().any(|flag| flag.name == "no-sandbox"),
+        Err(reason) => {
+            tracing::warn!(%reason, "Chrome runs without its sandbox");
+            false
+        }
+    }
+}

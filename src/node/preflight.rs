@@ -1,0 +1,146 @@
+//! What this host must have before the node announces itself: found out at the start, all of it in one go.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::capture::browser::{chrome_arguments, trusted_roots};
+use crate::config::{Config, HookStage, Mode};
+use crate::process::programs::find_program;
+use crate::scripts::{hooks, post_processing};
+use crate::storage::files;
+use crate::tls::{ca_file, roots};
+
+/// Something the node cannot work without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFault(String);
+
+impl std::fmt::Display for HostFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Everything that is missing, with what to do about it; empty where the node can start.
+#[must_use]
+pub fn check(config: &Config) -> Vec<HostFault> {
+    let recorder = &config.recorder;
+    let mut faults: Vec<HostFault> =
+        programs(recorder.mode).filter_map(|(name, package)| missing(name, package)).collect();
+    if recorder.mode.records() && chrome_arguments::find(&config.chrome).is_none() {
+        faults.push(HostFault(match &config.chrome.path {
+            Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
+            None => format!(
+                "Chrome is missing (looked for {} on PATH): apt-get install chromium, or set chrome_settings.custom_chrome_path",
+                chrome_arguments::PROGRAMS.join(", ")
+            ),
+        }));
+    }
+    faults.extend(certificates(config));
+    if !recorder.main_path.exists() {
+        let dir = recorder.main_path.display();
+        tracing::warn!(%dir, "recorder.copy_to_path.main_path is not there and is made; should it have been mounted?");
+    }
+    let sub_dir = recorder.main_path.join(&recorder.sub_path);
+    faults.extend(unwritable("recorder.copy_to_path.main_path", &recorder.main_path));
+    if sub_dir != recorder.main_path {
+        faults.extend(unwritable("recorder.copy_to_path.sub_path", &sub_dir));
+    }
+    faults.extend(unwritable("recorder.temporary_dir", &recorder.temporary_dir));
+    // Where it cannot be made, the next line says so with the cause.
+    let _ = files::create_private_dir(&recorder.state_dir);
+    faults.extend(unwritable("recorder.state_dir", &recorder.state_dir));
+    if recorder.mode.transcodes() {
+        let problems = post_processing::check(&recorder.post_processing_scripts);
+        faults.extend(problems.iter().map(|problem| HostFault(problem.to_string())));
+    }
+    let problems = hooks::check(&config.hooks, &HookStage::of(recorder.mode));
+    faults.extend(problems.iter().map(|problem| HostFault(problem.to_string())));
+    faults
+}
+
+/// [`check`], with a line in the log for each fault, and for what of the configuration is not heeded.
+///
+/// # Errors
+/// Where anything is missing.
+pub fn require(config: &Config) -> anyhow::Result<()> {
+    let faults = check(config);
+    for fault in &faults {
+        tracing::error!("{fault}");
+    }
+    anyhow::ensure!(
+        faults.is_empty(),
+        "this host is not ready: {}",
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    );
+    for flag in chrome_arguments::ignored_flags(&config.chrome.flags) {
+        tracing::warn!(flag, "chrome_settings.flags: this flag is the recorder's own and is not heeded");
+    }
+    if chrome_arguments::takes_any_certificate(&config.chrome.flags) {
+        tracing::warn!(
+            "chrome_settings.flags: with ignore-certificate-errors Chrome hands the access token to whoever answers for the \
+             meeting page; better name the CA in plugNmeet_info.ca_file"
+        );
+    }
+    Ok(())
+}
+
+/// What is wrong with the certificates that are to be trusted, and with what Chrome needs for them.
+fn certificates(config: &Config) -> Vec<HostFault> {
+    let server = &config.server;
+    if let Some(path) = &server.ca_file {
+        match ca_file::check(path, SystemTime::now()) {
+            Err(error) => return vec![HostFault(error.to_string())],
+            Ok(expired) => {
+                for on in expired {
+                    tracing::warn!(path = %path.display(), on, "plugNmeet_info.ca_file: a certificate in it has expired");
+                }
+            }
+        }
+    }
+    let environment = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some());
+    for error in environment.map(|_| roots::of_host().errors).unwrap_or_default() {
+        tracing::warn!(error, "SSL_CERT_FILE or SSL_CERT_DIR: not all of it can be read");
+    }
+    let (program, package) = trusted_roots::PROGRAM;
+    let needed =
+        config.recorder.mode.records() && trusted_roots::certificates(server).is_ok_and(|found| !found.is_empty());
+    if !needed || find_program(Path::new(program)).is_some() {
+        return Vec::new();
+    }
+    let asked_for = if server.ca_file.is_some() { Some("plugNmeet_info.ca_file") } else { environment };
+    if let Some(name) = asked_for {
+        return vec![HostFault(format!(
+            "{program} is missing (not on PATH), by which Chrome learns of the certificates in {name}: apt-get install {package}"
+        ))];
+    }
+    // They may have nothing to do with the meeting page.
+    tracing::warn!(
+        "{program} is missing (not on PATH), so Chrome does not trust the certificates that were added to this host; where \
+         the meeting page needs them: apt-get install {package}"
+    );
+    Vec::new()
+}
+
+/// The programs a mode needs, and the Debian package that has each.
+fn programs(mode: Mode) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let capture: &[_] = if mode.records() { &[("Xvfb", "xvfb"), ("pulseaudio", "pulseaudio")] } else { &[] };
+    [("ffmpeg", "ffmpeg"), ("ffprobe", "ffmpeg")].into_iter().chain(capture.iter().copied())
+}
+
+fn missing(name: &str, package: &str) -> Option<HostFault> {
+    if find_program(Path::new(name)).is_some() {
+        return None;
+    }
+    Some(HostFault(format!("{name} is missing (not on PATH): apt-get install {package}")))
+}
+
+/// Tries to make the directory and a file in it.
+fn unwritable(key: &str, dir: &Path) -> Option<HostFault> {
+    let tried =
+        std::fs::create_dir_all(dir).and_then(|()| tempfile::Builder::new().prefix(".writable-").tempfile_in(dir));
+    let error = tried.err()?;
+    Some(HostFault(format!(
+        "{key}: cannot write to {}: {error}; create it, mount it, or give it to the user this runs as",
+        dir.display()
+    )))
+}

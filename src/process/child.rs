@@ -1,0 +1,484 @@
+//! Child processes: each in a process group of its own, killed by the kernel should the daemon die, its output in the
+//! log line by line, stopped by a ladder (signal → grace → kill) and always reaped.
+//!
+//! No shell stands between the daemon and a child.
+
+use crate::process::programs::find_program;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
+
+use crate::telemetry::redact;
+
+/// Lines of standard error that are kept for the cause of a failure.
+const TAIL_LINES: usize = 20;
+/// A longer line is cut in the log and in the tail, in bytes.
+const LINE_LIMIT: usize = 4096;
+/// So much more is read of it, that what is cut off leaves no beginning of a secret that is too short to be known as one.
+const LINE_READ: usize = LINE_LIMIT + redact::PIECE;
+
+/// What programs say on every run, although nothing is to be done about it: for the log at DEBUG only.
+const NOISE: [&str; 1] = [
+    // ffmpeg, of sound whose header says how many channels it has, and not which.
+    "Guessed Channel Layout",
+];
+
+/// How a child is to be started.
+#[derive(Clone, Debug)]
+pub struct ChildSpec {
+    /// What it is called in the log: `ffmpeg`, `Xvfb`, a script's name.
+    pub name: String,
+    pub program: PathBuf,
+    pub args: Vec<OsString>,
+    /// Added to the daemon's environment.
+    pub env: Vec<(OsString, OsString)>,
+    pub current_dir: Option<PathBuf>,
+    /// Give the parent a pipe to its standard input (else it reads `/dev/null`).
+    pub pipe_stdin: bool,
+    /// Give the parent its standard output (else it is logged like standard error).
+    pub pipe_stdout: bool,
+    /// At which level its lines are logged.
+    pub log_level: tracing::Level,
+}
+
+impl ChildSpec {
+    #[must_use]
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            current_dir: None,
+            pipe_stdin: false,
+            pipe_stdout: false,
+            log_level: tracing::Level::INFO,
+        }
+    }
+
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets other programs go first: `niceness` 0 (as any other) to 19, and behind their disk accesses too. Through the programs
+    /// nice(1) and ionice(1), which become the child; one that is not there is left out.
+    #[must_use]
+    pub fn nice(mut self, niceness: u8) -> Self {
+        if niceness == 0 {
+            return self;
+        }
+        let niceness = niceness.min(19).to_string();
+        // Best effort, the last of its eight levels (ioprio_set(2)); `-t`: where the kernel refuses, without.
+        for (program, args) in [("ionice", &["-t", "-c", "2", "-n", "7"][..]), ("nice", &["-n", &niceness])] {
+            if let Some(found) = find_program(Path::new(program)) {
+                let before = std::mem::replace(&mut self.program, found);
+                self.args.insert(0, before.into());
+                self.args.splice(0..0, args.iter().map(OsString::from));
+            }
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+}
+
+/// A child could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {name} ({program}): {source}")]
+pub struct SpawnError {
+    pub name: String,
+    pub program: String,
+    pub source: std::io::Error,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(ExitStatus);
+
+impl Exit {
+    #[must_use]
+    pub fn success(self) -> bool {
+        self.0.success()
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0.code(), self.0.signal()) {
+            (Some(code), _) => write!(f, "exit code {code}"),
+            (None, Some(signal)) => write!(f, "signal {signal}"),
+            (None, None) => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// A running child. Dropped, its whole group is killed and the child reaped.
+#[derive(Debug)]
+pub struct Child {
+    name: String,
+    pid: u32,
+    inner: tokio::process::Child,
+    pub stdin: Option<ChildStdin>,
+    pub stdout: Option<ChildStdout>,
+    tail: OutputTail,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+    exit: Option<Exit>,
+}
+
+/// The last lines of standard error, shared with the task that reads them.
+#[derive(Clone, Debug, Default)]
+pub struct OutputTail(Arc<Mutex<VecDeque<String>>>);
+
+impl OutputTail {
+    fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == TAIL_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line.to_owned());
+    }
+
+    /// The last `most` lines as the end of a sentence.
+    #[must_use]
+    pub fn words(&self, most: usize) -> String {
+        let lines = self.lines();
+        if lines.is_empty() {
+            return "it said nothing".to_owned();
+        }
+        lines[lines.len().saturating_sub(most)..].join("; ")
+    }
+
+    /// The lines, oldest first.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+type SpawnJob =
+    (tokio::process::Command, tokio::runtime::Handle, oneshot::Sender<std::io::Result<tokio::process::Child>>);
+
+/// The thread that starts every child. `PR_SET_PDEATHSIG` fires when the *thread* that forked ends, and a thread of
+/// the runtime may end long before the daemon does; this one never ends.
+static SPAWNER: LazyLock<mpsc::UnboundedSender<SpawnJob>> = LazyLock::new(|| {
+    let (jobs, mut queue) = mpsc::unbounded_channel::<SpawnJob>();
+    let run = move || {
+        while let Some((mut command, runtime, answer)) = queue.blocking_recv() {
+            let _guard = runtime.enter();
+            // A child nobody waits for any more is killed by its `kill_on_drop`.
+            let _ = answer.send(command.spawn());
+        }
+    };
+    // Where the thread cannot be started, its queue is dropped and every start of a child fails with an error.
+    let _ = std::thread::Builder::new().name("spawner".to_owned()).spawn(run);
+    jobs
+});
+
+/// Starts a child; its lines are logged within the current span.
+///
+/// # Errors
+/// Where the program is missing, not executable, or no process can be made.
+pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
+    let failed = |source| SpawnError { name: spec.name.clone(), program: spec.program.display().to_string(), source };
+    let mut command = tokio::process::Command::new(&spec.program);
+    command
+        .args(&spec.args)
+        .envs(spec.env.iter().map(|(key, value)| (key, value)))
+        .stdin(if spec.pipe_stdin { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(dir) = &spec.current_dir {
+        command.current_dir(dir);
+    }
+    die_with_daemon(&mut command);
+    let (answer, started) = oneshot::channel();
+    let gone = || std::io::Error::other("the thread that starts processes is gone");
+    SPAWNER.send((command, tokio::runtime::Handle::current(), answer)).map_err(|_| failed(gone()))?;
+    let mut inner = started.await.map_err(|_| failed(gone()))?.map_err(failed)?;
+    let pid = inner.id().ok_or_else(|| failed(std::io::Error::other("it ended at once")))?;
+    let tail = OutputTail::default();
+    let mut readers = Vec::new();
+    let stdin = inner.stdin.take();
+    let mut stdout = inner.stdout.take();
+    if !spec.pipe_stdout {
+        readers.extend(stdout.take().map(|stdout| log_lines(stdout, spec, pid, None)));
+    }
+    readers.extend(inner.stderr.take().map(|stderr| log_lines(stderr, spec, pid, Some(tail.clone()))));
+    Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, tail, readers, exit: None })
+}
+
+/// Has the kernel kill the child when the daemon dies, however it dies (prctl(2), `PR_SET_PDEATHSIG`).
+#[expect(unsafe_code, reason = "pre_exec is the only way to run code between fork and exec")]
+fn die_with_daemon(command: &mut tokio::process::Command) {
+    let daemon = rustix::process::getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid, both plain system calls;
+    // an `io::Error` from an errno does not allocate.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The daemon may have died before the call above: then nobody would send the signal.
+            if rustix::process::getppid() == Some(daemon) { Ok(()) } else { Err(std::io::Error::from_raw_os_error(3)) }
+        });
+    }
+}
+
+fn log_lines(
+    pipe: impl AsyncRead + Unpin + Send + 'static,
+    spec: &ChildSpec,
+    pid: u32,
+    tail: Option<OutputTail>,
+) -> tokio::task::JoinHandle<()> {
+    let (name, level) = (spec.name.clone(), spec.log_level);
+    let read = async move {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        // A pipe that fails has nothing more to say, like one that is closed.
+        while let Ok(Some(())) = next_line(&mut pipe, &mut line).await {
+            let text = presentable(&line);
+            let text = text.trim_end();
+            if text.is_empty() {
+                continue;
+            }
+            if let Some(tail) = &tail {
+                tail.push(text);
+            }
+            let is_noise = NOISE.iter().any(|noise| text.contains(noise));
+            match if is_noise { level.max(tracing::Level::DEBUG) } else { level } {
+                tracing::Level::ERROR => tracing::error!(child = name, pid, "{text}"),
+                tracing::Level::WARN => tracing::warn!(child = name, pid, "{text}"),
+                tracing::Level::INFO => tracing::info!(child = name, pid, "{text}"),
+                tracing::Level::DEBUG => tracing::debug!(child = name, pid, "{text}"),
+                tracing::Level::TRACE => tracing::trace!(child = name, pid, "{text}"),
+            }
+        }
+    };
+    tokio::spawn(read.in_current_span())
+}
+
+/// A child's line without secrets, cut to [`LINE_LIMIT`]: its words become causes, and those go to the server and into
+/// records.
+fn presentable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut clean = redact::scrub(&text).into_owned();
+    if clean.len() > LINE_LIMIT {
+        let end = (0..=LINE_LIMIT).rev().find(|end| clean.is_char_boundary(*end));
+        clean.truncate(end.unwrap_or_default());
+    }
+    clean
+}
+
+/// Reads up to a newline into `line`, keeping at most [`LINE_READ`] bytes of it. `None` at the end.
+async fn next_line<R: AsyncRead + Unpin>(pipe: &mut BufReader<R>, line: &mut Vec<u8>) -> std::io::Result<Option<()>> {
+    line.clear();
+    let mut any = false;
+    loop {
+        let buffer = pipe.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(any.then_some(()));
+        }
+        any = true;
+        let newline = buffer.iter().position(|byte| *byte == b'\n');
+        let end = newline.unwrap_or(buffer.len());
+        let room = LINE_READ.saturating_sub(line.len());
+        line.extend_from_slice(&buffer[..end.min(room)]);
+        let used = newline.map_or(end, |at| at + 1);
+        pipe.consume(used);
+        if newline.is_some() {
+            return Ok(Some(()));
+        }
+    }
+}
+
+impl Child {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The last lines of its standard error, live.
+    #[must_use]
+    pub fn tail(&self) -> OutputTail {
+        self.tail.clone()
+    }
+
+    /// Waits until the child has ended and all it wrote is in the log; then ends what is left of its group.
+    /// Cancel-safe; may be called again.
+    pub async fn wait(&mut self) -> Exit {
+        let exit = match self.exit {
+            Some(exit) => exit,
+            None => self.reap().await,
+        };
+        // One at a time, and kept until it is done: the wait may be given up here and taken up again.
+        while let Some(reader) = self.readers.last_mut() {
+            // A grandchild outside the group may hold the pipe open; it must not hold us.
+            if tokio::time::timeout(Duration::from_secs(1), &mut *reader).await.is_err() {
+                reader.abort();
+            }
+            self.readers.pop();
+        }
+        exit
+    }
+
+    async fn reap(&mut self) -> Exit {
+        let status = self.inner.wait().await.unwrap_or_else(|error| {
+            // Only possible where somebody else reaped the child.
+            tracing::error!(child = self.name, pid = self.pid, %error, "cannot wait for the child");
+            ExitStatus::from_raw(-1)
+        });
+        let exit = Exit(status);
+        // The group outlives its leader while anything of it runs, and its number is not given away as long.
+        self.signal(Signal::KILL);
+        self.exit = Some(exit);
+        exit
+    }
+
+    /// Sends `signal` to the whole process group, unless the child has been waited for.
+    pub fn signal(&self, signal: Signal) {
+        if self.exit.is_some() {
+            return;
+        }
+        if let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            // A group that is gone needs no signal.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
+    /// Sends `signal`, waits up to `grace` for the end, then kills. Reaped when this returns.
+    pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Exit {
+        self.signal(signal);
+        self.end_within(grace).await
+    }
+
+    /// Waits up to `grace` for the child to end by itself, then kills it. Reaped when this returns.
+    pub async fn end_within(&mut self, grace: Duration) -> Exit {
+        if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
+            return exit;
+        }
+        tracing::warn!(
+            child = self.name,
+            pid = self.pid,
+            grace_s = crate::telemetry::seconds(grace),
+            "still running, killing it"
+        );
+        self.signal(Signal::KILL);
+        self.wait().await
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> ChildSpec {
+        ChildSpec::new("sh", "/bin/sh").args(["-c", script])
+    }
+
+    #[tokio::test]
+    async fn the_exit_and_the_last_lines_are_known() {
+        let mut child = spawn(&shell("echo one >&2; echo two >&2; exit 3")).await.unwrap();
+        assert_eq!(child.wait().await.to_string(), "exit code 3");
+        assert_eq!(child.tail().lines(), ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_was_given_up_is_taken_up_with_all_that_the_child_said() {
+        let mut child = spawn(&shell("seq 1 100000 >&2; exit 3")).await.unwrap();
+        while child.exit.is_none() {
+            let _ = tokio::time::timeout(Duration::from_millis(10), child.wait()).await;
+        }
+        assert_eq!(child.wait().await.to_string(), "exit code 3");
+        assert_eq!(child.tail().lines().last().map(String::as_str), Some("100000"));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_the_signal_is_killed_with_its_children() {
+        let mut child = spawn(&shell("trap '' TERM; sleep 1000 & echo $! >&2; while :; do wait; done")).await.unwrap();
+        let tail = child.tail();
+        while tail.lines().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let grandchild: i32 = tail.lines()[0].parse().unwrap();
+        let exit = child.stop(Signal::TERM, Duration::from_millis(50)).await;
+        assert_eq!(exit.to_string(), "signal 9");
+        // Killed with the group; init reaps it at its leisure, so a zombie counts as gone.
+        let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_else(|_| ") Z".to_owned());
+        while !state().contains(") Z") && !state().contains(") X") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_nice_child_lets_others_go_first_and_is_itself() {
+        let spec = ChildSpec::new("sh", "/bin/sh").args(["-c", "cut -d' ' -f1,19 /proc/$$/stat; ionice -p $$"]).nice(7);
+        let mut child = spawn(&ChildSpec { pipe_stdout: true, ..spec }).await.unwrap();
+        let mut said = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut said).await.unwrap();
+        let pid = child.pid();
+        assert!(child.wait().await.success());
+        // On top of what the tests themselves run with.
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let own: i32 = own.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap();
+        assert_eq!(said, format!("{pid} {}\nbest-effort: prio 7\n", (own + 7).min(19)));
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = spawn(&ChildSpec::new("nothing", "/no/such/program")).await.unwrap_err();
+        assert!(error.to_string().contains("/no/such/program"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_a_childs_words_is_masked_also_where_its_line_is_cut() {
+        let secret = "open-sesame-and-a-word-more";
+        let _registration = redact::register(secret);
+        // From a beginning of one byte to the whole of it within what is kept.
+        for before in LINE_LIMIT - secret.len() - 1..LINE_LIMIT {
+            let line = format!("{}{secret} and on", "x".repeat(before));
+            let line = &line.as_bytes()[..line.len().min(LINE_READ)];
+            let clean = presentable(line);
+            assert!(clean.len() <= LINE_LIMIT && !clean.contains("ope"), "{before}: {}", &clean[before..]);
+        }
+        let mut child = spawn(&shell(&format!("echo 'the key is {secret}' >&2"))).await.unwrap();
+        child.wait().await;
+        assert_eq!(child.tail().lines(), ["the key is [redacted]"]);
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_does_not_fill_the_memory() {
+        let mut child =
+            spawn(&shell("head -c 10000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo end >&2")).await.unwrap();
+        child.wait().await;
+        let lines = child.tail().lines();
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_LIMIT, 3]);
+    }
+}

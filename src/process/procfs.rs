@@ -1,0 +1,109 @@
+//! What the kernel says of processes under `/proc` (proc(5)).
+
+use std::fs;
+use std::time::Duration;
+
+/// Clock ticks in `/proc/PID/stat`: `USER_HZ`, 100 on every architecture this runs on (proc(5), time(7)).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A process as it was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub parent: u32,
+    pub group: u32,
+    /// As in `/proc/<pid>/stat`: `R` wants a processor, `D` waits for a disk, `T` is stopped, `Z` has ended…
+    pub state: char,
+    /// Processor time so far, in clock ticks.
+    pub ticks: u64,
+    /// In ticks since the machine's start: with the pid, it is this process and no later one.
+    pub started: u64,
+}
+
+impl Process {
+    /// Reads `/proc/<pid>/stat`: `pid (name) state ppid pgrp …`, where the name may hold anything.
+    pub(super) fn parse(stat: &str) -> Option<Self> {
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // The manual counts from 1, and the first of these is its third.
+        let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
+        let id = |n: usize| fields.get(n - 3)?.parse::<u32>().ok();
+        Some(Self {
+            pid: head.split_once(' ')?.0.parse().ok()?,
+            parent: id(4)?,
+            group: id(5)?,
+            state: fields.first()?.chars().next()?,
+            ticks: number(14)? + number(15)?,
+            started: number(22)?,
+        })
+    }
+
+    /// `None` where no such process is there, or `/proc` does not say.
+    #[must_use]
+    pub fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Whether it still runs, and its pid is not that of another by now.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        Self::read(self.pid).is_some_and(|now| now.started == self.started && !now.has_ended())
+    }
+
+    /// Whether it has ended: a zombie, whom nobody has asked yet how, or one that is being removed.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// Of this life of the kernel (random(4)); empty where `/proc` does not say.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// When this process was started, in clock ticks since the host was. `None`: it does not run (any more).
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
+    Process::read(pid).filter(|process| !process.has_ended()).map(|process| process.started)
+}
+
+/// User and system time of a process that has not been reaped.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    #[expect(clippy::cast_precision_loss, reason = "2^53 ticks are three million years")]
+    let ticks = Process::read(pid)?.ticks as f64;
+    Duration::try_from_secs_f64(ticks / TICKS_PER_SECOND).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_as_proc_5_says() {
+        let stat = "4342 (a) b (c) T 4331 4342 4298 0 -1 4194304 9 8 7 6 401 149 1 2 0 20 33 0 2341124 5 6 7\n";
+        let read = Process { pid: 4342, parent: 4331, group: 4342, state: 'T', ticks: 550, started: 2_341_124 };
+        assert_eq!(Process::parse(stat), Some(read));
+        for bad in ["", "1 (x", "1 (x) S 1 2 3", "x (x) S 1 1 1 0 -1 0 0 0 0 0 1 1 1 1 0 20 1 0 5"] {
+            assert_eq!(Process::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_cpu_time_is_known() {
+        assert!(cpu_time(std::process::id()).is_some());
+        assert_eq!(cpu_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_running() {
+        let stat = |state: &str| format!("7 (a) b) {state} 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 8899 5 6 7\n");
+        for (state, ended) in [("S", false), ("T", false), ("Z", true), ("X", true)] {
+            let process = Process::parse(&stat(state)).unwrap();
+            assert_eq!((process.started, process.has_ended()), (8899, ended), "{state}");
+        }
+        assert_eq!(started(std::process::id()), Process::read(std::process::id()).map(|process| process.started));
+        assert_eq!(started(u32::MAX), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! The way of a stored recording to the work queue: the operator's `post_recording` hooks, if there are any, and then its
+//! job. A hook that fails keeps the raw file and the recording's record, and is tried again.
+
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::HookStage;
+use crate::delivery::dispatcher::{Delivery, Dispatcher};
+use crate::protocol::ids::RecorderId;
+use crate::protocol::job::{Job, RawFileName, Work};
+use crate::protocol::request::RecordingInfo;
+use crate::recording::journal::{HookResult, RecordingEntry, RecordingRecord};
+use crate::recording::raw_file::RawFile;
+use crate::retry::RetrySchedule;
+use crate::scripts::hooks::payload::HookPayload;
+use crate::scripts::hooks::{HookError, Hooks};
+use crate::telemetry::redact;
+use crate::unix_time::unix_ms;
+
+/// Publishes jobs; clones share the hooks.
+#[derive(Clone, Debug)]
+pub struct JobHandoff {
+    pub recorder: RecorderId,
+    pub hooks: Hooks,
+    pub dispatcher: Dispatcher,
+    /// After a failure of the hooks.
+    pub waits: RetrySchedule,
+    /// The program is to end: a hook that runs may end, one that failed is left for the next start.
+    pub drain: CancellationToken,
+    /// It ends now.
+    pub end: CancellationToken,
+}
+
+impl JobHandoff {
+    /// Whether hooks stand between a raw file and its job.
+    #[must_use]
+    pub fn has_hooks(&self) -> bool {
+        !self.hooks.is_empty(HookStage::PostRecording)
+    }
+
+    /// The job of a raw file that is where it was stored.
+    #[must_use]
+    pub fn job(&self, info: &RecordingInfo, raw: &RawFile) -> Job {
+        let work = Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 };
+        Job { info: info.clone(), recorder_id: self.recorder.clone(), work }
+    }
+
+    /// Runs the hooks, again and again until they succeed, and puts the job into the outbox. Whether it is there, on disk: else
+    /// the next start goes on with it.
+    pub async fn publish(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> bool {
+        loop {
+            let error = match self.try_once(info, raw, entry).await {
+                Ok(on_disk) => return on_disk,
+                Err(error) => error,
+            };
+            let HookError::Failed { .. } = error else {
+                tracing::info!("the post_recording hooks are left for the next start");
+                return false;
+            };
+            let failures = entry.record().hooked.map_or(0, |hooked| hooked.failures).saturating_add(1);
+            let wait = self.waits.after(failures.into());
+            tracing::error!(
+                %error, tries = failures, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
+                "the post_recording hooks failed; the raw file is kept, and no job is published before they succeed"
+            );
+            let last_error = redact::scrub(&error.to_string()).into_owned();
+            let next_try = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            let failed = HookResult { failures, last_error, next_try };
+            entry.update(move |record| record.hooked = Some(failed)).await;
+            if self.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                tracing::info!("the post_recording hooks are left for the next start");
+                return false;
+            }
+        }
+    }
+
+    async fn try_once(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> Result<bool, HookError> {
+        let path = raw.dir.join(raw.name.as_str());
+        let bytes = tokio::fs::metadata(&path).await.ok().map(|file| file.len());
+        let payload = HookPayload::single(info, &self.recorder, &raw.dir, raw.name.as_str(), bytes);
+        let answer = self.hooks.run(HookStage::PostRecording, payload, &self.end).await?;
+        let mut job = self.job(info, raw);
+        if let Work::PostRecording { dir, file_name, .. } = &mut job.work {
+            replace(dir, file_name, answer);
+        }
+        entry.update(|record: &mut RecordingRecord| record.hooked = None).await;
+        Ok(self.dispatcher.send_all(vec![Delivery::Job(job)]).await)
+    }
+}
+
+/// What the hooks have made of directory and name.
+fn replace(dir: &mut PathBuf, file_name: &mut RawFileName, answer: HookPayload) {
+    if let Some(output) = answer.output_path {
+        tracing::info!(from = %dir.display(), to = %output.display(), "the post_recording hooks say where the raw file is");
+        *dir = output;
+    }
+    let Some(name) = answer.file_name else { return };
+    match RawFileName::parse(&name) {
+        Ok(name) => *file_name = name,
+        Err(error) => {
+            tracing::error!(%error, "the post_recording hooks answered with a file_name that is none; the old one is kept");
+        }
+    }
+}

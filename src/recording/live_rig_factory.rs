@@ -1,0 +1,97 @@
+//! The rigs and raw files of a node, as it is configured.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::capture::browser::trusted_roots;
+use crate::capture::encoder::arguments::EncoderTarget;
+use crate::capture::rig::{LiveRig, RigSpec};
+use crate::capture::rig_directory;
+use crate::config::{ChromeConfig, Config, FfmpegOptions};
+use crate::protocol::ids::{AccessToken, InvalidName};
+use crate::protocol::request::{Output, RecordingInfo, Start};
+use crate::recording::raw_file::RawFile;
+use crate::recording::rig_factory::RigFactory;
+
+/// What of the configuration rigs and raw files are made by.
+#[derive(Clone, Debug)]
+pub struct LiveRigFactory {
+    /// What the access token is put behind: the address of the meeting page (PROTOCOL 4).
+    page: String,
+    recording: FfmpegOptions,
+    broadcast: FfmpegOptions,
+    chrome: ChromeConfig,
+    sandbox: bool,
+    size: (u32, u32),
+    dpi: u32,
+    silence_warning: Option<Duration>,
+    /// The directory for pictures of pages that fail: beside the logs, or beside the raw files where there is no log file.
+    screenshots: PathBuf,
+    state_dir: PathBuf,
+    temporary_dir: PathBuf,
+    main_path: PathBuf,
+    sub_path: PathBuf,
+    reference_sub_paths: Vec<PathBuf>,
+}
+
+impl LiveRigFactory {
+    /// `sandbox`: whether Chrome's can be used here.
+    #[must_use]
+    pub fn new(config: &Config, sandbox: bool) -> Self {
+        let Config { recorder, server, ffmpeg, chrome, log, .. } = config;
+        let page = server.join_host.clone().unwrap_or_else(|| format!("{}/?access_token=", server.host));
+        let log_dir = log.file.as_deref().and_then(Path::parent);
+        Self {
+            page,
+            recording: ffmpeg.recording.clone(),
+            broadcast: ffmpeg.rtmp.clone(),
+            chrome: chrome.clone(),
+            sandbox,
+            size: (recorder.width, recorder.height),
+            dpi: recorder.dpi,
+            silence_warning: recorder.silence_warning,
+            screenshots: log_dir.unwrap_or(&recorder.temporary_dir).to_owned(),
+            state_dir: recorder.state_dir.clone(),
+            temporary_dir: recorder.temporary_dir.clone(),
+            main_path: recorder.main_path.clone(),
+            sub_path: recorder.sub_path.clone(),
+            reference_sub_paths: recorder.reference_sub_paths.clone(),
+        }
+    }
+
+    fn screenshot_path(&self, start: &Start) -> PathBuf {
+        self.screenshots.join(format!("{}-{}.png", start.info.recording_id, start.kind().as_str()))
+    }
+}
+
+impl RigFactory<LiveRig> for LiveRigFactory {
+    fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> RigSpec {
+        let (target, ffmpeg) = match &start.output {
+            Output::Rtmp(url) => (EncoderTarget::Rtmp(url.clone()), &self.broadcast),
+            Output::File => (EncoderTarget::File(part.map(Path::to_owned).unwrap_or_default()), &self.recording),
+        };
+        RigSpec {
+            // The token goes in as it is, with whatever follows it.
+            url: format!("{}{}", self.page, token.expose()),
+            target,
+            ffmpeg: ffmpeg.clone(),
+            chrome: self.chrome.clone(),
+            sandbox: self.sandbox,
+            trusted: trusted_roots::database(&self.state_dir),
+            size: self.size,
+            dpi: self.dpi,
+            silence_warning: self.silence_warning,
+            screenshot: self.screenshot_path(start),
+            owner: rig_directory::name(&self.state_dir),
+        }
+    }
+
+    fn screenshot(&self, start: &Start) -> Option<PathBuf> {
+        Some(self.screenshot_path(start))
+    }
+
+    fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName> {
+        RawFile::new(&self.temporary_dir, &self.main_path, &self.sub_path, &info.recording_id, &info.room_id)
+            .map(|raw| raw.for_references(&self.main_path, &self.reference_sub_paths))
+    }
+}

@@ -1,0 +1,359 @@
+//! Answers the server's requests (PROTOCOL 3). Nothing slow is on this path: a start is taken on or refused, noted, answered,
+//! and only then begun.
+
+use crate::recording::rig_factory::RigFactory;
+use crate::recording::secrets::secrets;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
+
+use crate::capture::rig::Rig;
+use crate::delivery::message::MessageKey;
+use crate::fleet::slots::{Slot, Slots};
+use crate::nats::{RequestMessage, Requests};
+use crate::protocol::messages::{CommonResponse, StatusCode};
+use crate::protocol::notice::{Notice, NoticeEvent};
+use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
+use crate::recording::driver::{self, RecordingContext, RecordingTask};
+use crate::recording::journal::{Journal, RecordingEntry, StopRequest};
+use crate::recording::raw_file::RawFile;
+use crate::recording::recovery::{self, RecoveryStep, SentNotices};
+use crate::recording::session::InterruptedRecording;
+use crate::storage::disk_space::{DiskLevel, DiskStatus};
+use crate::telemetry::redact;
+
+/// Why the program's own end ends a recording.
+const SHUT_DOWN: &str = "the recorder was shut down";
+/// Why a start ends whose answer never reached the server.
+const UNANSWERED: &str = "the server could not be told that the recording was taken on";
+/// What a recording that begins may have left in the outbox from an earlier life of its id.
+const OF_A_RECORDING: &[MessageKey] =
+    &[MessageKey::Started, MessageKey::Ended, MessageKey::Job, MessageKey::Proceeded, MessageKey::Finished];
+const OF_A_BROADCAST: &[MessageKey] = &[MessageKey::BroadcastStarted, MessageKey::BroadcastEnded];
+
+/// Takes requests until it is cancelled, and sees every recording to its end.
+pub struct RequestService<R: Rig> {
+    context: RecordingContext,
+    slots: Slots,
+    plan: Arc<dyn RigFactory<R>>,
+    journal: Journal,
+    /// Whether there is room on the disks.
+    room: watch::Receiver<DiskStatus>,
+    tasks: TaskTracker,
+    /// Those that run, by room and kind.
+    running: HashMap<(i64, Kind), RunningRecording>,
+}
+
+/// How one that runs is stopped.
+struct RunningRecording {
+    stop: mpsc::Sender<Option<String>>,
+    entry: RecordingEntry,
+}
+
+impl<R: Rig> RequestService<R> {
+    pub fn new(
+        context: RecordingContext,
+        slots: Slots,
+        plan: Arc<dyn RigFactory<R>>,
+        journal: Journal,
+        room: watch::Receiver<DiskStatus>,
+    ) -> Self {
+        Self { context, slots, plan, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }
+    }
+
+    /// Takes up what an earlier run of the program has left behind: recordings go on or are finished. `records`: whether this
+    /// node takes on any.
+    pub async fn recover(&mut self, records: bool) {
+        for kind in [Kind::Recording, Kind::Broadcast] {
+            for entry in self.journal.left(kind) {
+                let info = match entry.record().info() {
+                    Ok(info) => info,
+                    Err(why) => {
+                        tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
+                        continue;
+                    }
+                };
+                let span = span(kind, &info);
+                self.take_up(kind, info, entry, records).instrument(span).await;
+            }
+        }
+    }
+
+    async fn take_up(&mut self, kind: Kind, info: RecordingInfo, entry: RecordingEntry, records: bool) {
+        let ended = match kind {
+            Kind::Recording => MessageKey::Ended,
+            Kind::Broadcast => MessageKey::BroadcastEnded,
+        };
+        let dispatcher = &self.context.dispatcher;
+        let told = |key| dispatcher.outbox().state(&info.recording_id, key).is_some();
+        let told = SentNotices { ended: told(ended), job: told(MessageKey::Job) };
+        let raw = (kind == Kind::Recording).then(|| self.plan.raw_file(&info).ok()).flatten();
+        let files = entry.record().files();
+        match recovery::plan(kind, &entry.record(), told, records) {
+            RecoveryStep::Recover(left) => self.go_on(left, raw, entry),
+            RecoveryStep::TellEnded(cause) => {
+                tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
+                let recorder_id = self.context.recorder.clone();
+                let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
+                if dispatcher.send_all(vec![notice.into()]).await {
+                    driver::tidy(None, &entry, &[], true).await;
+                }
+            }
+            RecoveryStep::Publish => {
+                let Some(raw) = raw else { return };
+                tracing::warn!(
+                    "an earlier run of the recorder has left the job of this recording unpublished: going on"
+                );
+                let handoff = self.context.handoff.clone();
+                let publish = async move { driver::publish(&info, &raw, &entry, &handoff).await };
+                self.tasks.spawn(publish.instrument(Span::current()));
+            }
+            RecoveryStep::Tidy { delivered } => driver::tidy(raw.as_ref(), &entry, &files, delivered).await,
+            RecoveryStep::Leave => {
+                let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));
+                if kept == Some(true) {
+                    tracing::warn!(
+                        parts = files.join(", "),
+                        "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
+                    );
+                } else {
+                    entry.remove().await;
+                }
+            }
+        }
+    }
+
+    /// A recording of an earlier run goes on, or is finished.
+    fn go_on(&mut self, left: InterruptedRecording, raw: Option<RawFile>, entry: RecordingEntry) {
+        let start = match entry.record().start() {
+            Ok(start) => start,
+            Err(why) => {
+                tracing::error!(why, "the record of an earlier run cannot be used; it is left as it is");
+                return;
+            }
+        };
+        let slot = match &left {
+            InterruptedRecording::Running => {
+                tracing::warn!(
+                    "an earlier run of the recorder has left this recording behind: joining the meeting again"
+                );
+                self.slots.hold(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
+            }
+            InterruptedRecording::Stopped(_) => {
+                tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");
+                None
+            }
+        };
+        let secrets = secrets(&start);
+        self.spawn(start, raw, entry, Some(left), slot, secrets);
+    }
+
+    /// Returns when the last recording has ended: after `drain` nothing is taken on any more, after `end` what still runs
+    /// is ended too.
+    pub async fn run(mut self, mut requests: Requests, drain: CancellationToken, end: CancellationToken) {
+        let mut draining = false;
+        loop {
+            let message = tokio::select! {
+                () = end.cancelled() => break,
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    self.slots.drain();
+                    self.tasks.close();
+                    if !self.tasks.is_empty() {
+                        tracing::info!(recordings = self.tasks.len(), "draining: running recordings go on, nothing new is taken on");
+                    }
+                    continue;
+                }
+                () = self.tasks.wait(), if draining => break,
+                () = full(&mut self.room) => {
+                    self.stop_all(&self.room.borrow().reason.clone());
+                    continue;
+                }
+                message = requests.next() => message,
+            };
+            let Some(message) = message else {
+                tracing::error!("no more requests come in: the NATS client has ended; restart the recorder");
+                break;
+            };
+            self.answer(&message).await;
+        }
+        self.slots.drain();
+        self.stop_all(SHUT_DOWN);
+        self.tasks.close();
+        if !self.tasks.is_empty() {
+            tracing::info!(
+                recordings = self.tasks.len(),
+                "shutting down: waiting for recordings to be closed properly"
+            );
+        }
+        self.tasks.wait().await;
+    }
+
+    /// Returns when what was taken up has ended; for a node that takes no requests.
+    pub async fn finish(self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn stop_all(&self, why: &str) {
+        for running in self.running.values() {
+            // A closed or full channel belongs to one that is ending already.
+            let _ = running.stop.try_send(Some(why.to_owned()));
+        }
+    }
+
+    async fn answer(&mut self, message: &RequestMessage) {
+        let mut begun = None;
+        let response = match request::read(message.payload(), &self.context.recorder) {
+            Ok(Some(request)) => {
+                if let Request::Start(start) = &request {
+                    begun = Some((start.info.room_table_id, start.kind()));
+                }
+                self.decide(request).await
+            }
+            Ok(None) => None,
+            Err(error) => {
+                let bytes = message.payload().len();
+                tracing::warn!(%error, bytes, "a message on the channel is no request; ignored");
+                None
+            }
+        };
+        let Some(response) = response else { return };
+        if let Err(error) = message.reply(response.encode_to_vec().into()).await {
+            tracing::warn!(%error, "a request could not be answered");
+            // The server has told its user that it failed: what was begun for it would be recorded for nobody.
+            let begun = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
+            if let Some(running) = begun {
+                let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
+            }
+        }
+    }
+
+    /// What to answer, if this node is the one to answer; what was taken on has begun.
+    async fn decide(&mut self, request: Request) -> Option<CommonResponse> {
+        self.running.retain(|_, running| !running.stop.is_closed());
+        match request {
+            Request::Start(start) => {
+                let span = span(start.kind(), &start.info);
+                Some(self.start(*start).instrument(span).await)
+            }
+            Request::Stop { room_table_id, kinds } => self.stop(room_table_id, kinds).await,
+            Request::Invalid(reason) => {
+                tracing::warn!(%reason, "a start request was refused");
+                Some(request::refused(StatusCode::InvalidParameters, reason.to_string()))
+            }
+        }
+    }
+
+    async fn start(&mut self, start: Start) -> CommonResponse {
+        let (kind, info) = (start.kind(), start.info.clone());
+        // Registered before the first line that could hold them.
+        let secrets = secrets(&start);
+        let refuse = |code, reason: String| {
+            tracing::warn!(reason, "refused");
+            request::refused(code, reason)
+        };
+        let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
+            Ok(slot) => slot,
+            Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
+        };
+        let DiskStatus { room, reason } = self.room.borrow().clone();
+        if room != DiskLevel::Enough {
+            return refuse(StatusCode::Internal, format!("this recorder's disk is nearly full: {reason}"));
+        }
+        // One whose place is free already, while its file is on its way.
+        if self.journal.holds(kind, &info.recording_id) {
+            return refuse(StatusCode::Conflict, "an earlier recording with this id is not finished yet".to_owned());
+        }
+        let raw = match kind {
+            Kind::Recording => match self.plan.raw_file(&info).map(|raw| (raw.kept(), raw)) {
+                // It would be written over: one that was kept because it could not be delivered.
+                Ok((Some(path), _)) => {
+                    let path = path.display();
+                    tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
+                    return refuse(StatusCode::Conflict, "a raw file of this recording is still there".to_owned());
+                }
+                Ok((None, raw)) => Some(raw),
+                Err(error) => return refuse(StatusCode::InvalidParameters, error.to_string()),
+            },
+            Kind::Broadcast => None,
+        };
+        let of_this = match kind {
+            Kind::Recording => OF_A_RECORDING,
+            Kind::Broadcast => OF_A_BROADCAST,
+        };
+        self.context.dispatcher.outbox().forget(&info.recording_id, of_this).await;
+        let entry = self.journal.begin(&start).await;
+        tracing::info!(room_table_id = info.room_table_id, "taken on");
+        self.spawn(start, raw, entry, None, Some(slot), secrets);
+        request::accepted()
+    }
+
+    /// Within the recording's span.
+    fn spawn(
+        &mut self,
+        start: Start,
+        raw: Option<RawFile>,
+        entry: RecordingEntry,
+        left: Option<InterruptedRecording>,
+        slot: Option<Slot>,
+        secrets: Vec<redact::Registration>,
+    ) {
+        let (stop, stops) = mpsc::channel(4);
+        self.running.insert((start.info.room_table_id, start.kind()), RunningRecording { stop, entry: entry.clone() });
+        let task = RecordingTask::<R> { start, plan: Arc::clone(&self.plan), raw, entry, left, slot, stops };
+        let run = driver::run(task, self.context.clone());
+        let run = async move {
+            run.await;
+            drop(secrets);
+        };
+        self.tasks.spawn(run.instrument(Span::current()));
+    }
+
+    async fn stop(&self, room_table_id: i64, kinds: &[Kind]) -> Option<CommonResponse> {
+        let mut held = false;
+        for kind in kinds {
+            let Some(running) = self.running.get(&(room_table_id, *kind)) else { continue };
+            // A recording whose rig is closed has given its place back: it is over for the server.
+            if self.slots.holds(room_table_id, *kind).is_none() {
+                continue;
+            }
+            held = true;
+            // On disk before it is answered: after a crash it would be joined again else.
+            let stop = |record: &mut crate::recording::journal::RecordingRecord| {
+                record.stop.get_or_insert(StopRequest { reason: None });
+            };
+            running.entry.update(stop).await;
+            // Full: it was told several times already.
+            let _ = running.stop.try_send(None);
+        }
+        held.then(request::accepted)
+    }
+}
+
+/// Resolves each time that the last room on a disk turns out to be gone.
+async fn full(room: &mut watch::Receiver<DiskStatus>) {
+    loop {
+        if room.changed().await.is_err() {
+            // Nobody looks any more: the node ends.
+            std::future::pending::<()>().await;
+        }
+        if room.borrow_and_update().room == DiskLevel::Full {
+            return;
+        }
+    }
+}
+
+fn span(kind: Kind, info: &RecordingInfo) -> Span {
+    tracing::info_span!(
+        "recording",
+        recording_id = %info.recording_id,
+        room_id = %info.room_id,
+        task = kind.as_str()
+    )
+}

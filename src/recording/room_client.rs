@@ -1,0 +1,102 @@
+//! The way back into a room: a token that is good now, and the server's word on whether the room still goes on
+//! (PROTOCOL 3).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+
+use crate::config::ServerConfig;
+use crate::delivery::answer::BODY_LIMIT;
+use crate::http::{self, HttpClientError};
+use crate::protocol::access::RoomAccess;
+use crate::protocol::ids::AccessToken;
+use crate::protocol::room_status::{self, RoomStatus};
+
+/// What one question may take; the page itself, which is opened next, takes longer where the server is slow.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long the server may count an earlier page as present, whose connection broke.
+const OCCUPIED_LIMIT: Duration = Duration::from_secs(20);
+/// How long it is waited before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Signs tokens and asks the server; clones share the connection.
+#[derive(Clone, Debug)]
+pub struct RoomClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: reqwest::Client,
+    url: reqwest::Url,
+    api_secret: String,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoomClient").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
+}
+
+impl RoomClient {
+    /// # Errors
+    /// Where the server's address cannot be used, or TLS cannot be set up on this host.
+    pub fn new(server: &ServerConfig) -> Result<Self, HttpClientError> {
+        let (client, url) = http::server_client(server, "/api/verifyToken")?;
+        Ok(Self { shared: Arc::new(Shared { client, url, api_secret: server.api_secret.clone() }) })
+    }
+
+    /// A token that is good from now on.
+    #[must_use]
+    pub fn sign(&self, access: &RoomAccess) -> Option<AccessToken> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        access.sign(&self.shared.api_secret, now)
+    }
+
+    /// Asks until it is clear whether the room takes this token: while an earlier page of the recorder is still counted as
+    /// present, for 20 s at the most.
+    pub async fn status(&self, token: &AccessToken) -> RoomStatus {
+        let asked = tokio::time::Instant::now();
+        loop {
+            let status = self.question(token).await;
+            if status != RoomStatus::Occupied || asked.elapsed() >= OCCUPIED_LIMIT {
+                return status;
+            }
+            tracing::debug!("the server still counts the recorder's last page as present; asking again");
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Asks once, with a token that is signed for it.
+    pub async fn ask(&self, access: &RoomAccess) -> RoomStatus {
+        match self.sign(access) {
+            Some(token) => self.question(&token).await,
+            None => RoomStatus::Unknown("no access token can be signed".to_owned()),
+        }
+    }
+
+    async fn question(&self, token: &AccessToken) -> RoomStatus {
+        let Ok(mut authorization) = HeaderValue::from_str(token.bare()) else {
+            return RoomStatus::Unknown("the token cannot stand in an HTTP header".to_owned());
+        };
+        authorization.set_sensitive(true);
+        let request = self
+            .shared
+            .client
+            .post(self.shared.url.clone())
+            .header(AUTHORIZATION, authorization)
+            .header(CONTENT_TYPE, "application/protobuf");
+        let answer = async {
+            let mut response = request.send().await?;
+            let (body, _) = http::body(&mut response, BODY_LIMIT).await?;
+            Ok::<_, reqwest::Error>((response.status().as_u16(), body))
+        };
+        match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+            Ok(Ok((status, body))) => room_status::read(status, &body),
+            Ok(Err(error)) => RoomStatus::Unknown(http::causes(error)),
+            Err(_) => {
+                RoomStatus::Unknown(format!("the server's token check did not answer in {} s", ANSWER_LIMIT.as_secs()))
+            }
+        }
+    }
+}

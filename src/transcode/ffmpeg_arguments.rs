@@ -1,0 +1,304 @@
+//! With which options ffmpeg turns a raw file into an MP4: pure.
+
+use std::time::Duration;
+
+use crate::config::FfmpegOptions;
+use crate::media::ffprobe::MediaInfo;
+use crate::media::verification::ExpectedMedia;
+use crate::transcode::filter_delay::without_delay;
+
+/// Keep the frames' own times. A raw file has 1 to 30 frames a second, as many as the meeting had changes; by default
+/// ffmpeg fills it up to the constant rate that it guesses (tried on 5.1: 1000 a second, where the container names
+/// none), and in a time base of that rate frames that lie closer together are lost (tried: 158 of 212, where it
+/// guessed 5 a second). 90 kHz is exact for milliseconds and for MP4's usual time bases.
+const VARIABLE_RATE: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000"];
+/// Where an operator sets one of these, the frame times are theirs. (ffmpeg 7 refuses `-r` and `-fpsmax` beside `vfr`.)
+const RATE_OPTIONS: [&str; 6] = ["-r", "-fpsmax", "-fps_mode", "-vsync", "-enc_time_base", "-vn"];
+/// The header's ticks a second: those of the sound, so that the duration it tells is that of the last sample. ffmpeg's own
+/// thousand are rounded up twice (tried: 60.202 s told of 60.2005).
+const EXACT_DURATION: [&str; 2] = ["-movie_timescale", "48000"];
+/// The filters of the sound wake a thread for every 20 to 40 ms of it and wait for it, which is a tenth of what sound
+/// costs (measured: README). What comes out is the same, to the byte.
+const ONE_FILTER_THREAD: [&str; 2] = ["-filter_threads", "1"];
+/// Filters of the picture are worth their threads, and who sets these has thought of it. Frames that stay with a graphics card
+/// (the last one) are out of reach for our own filter.
+const FILTER_OPTIONS: [&str; 7] = [
+    "-vf",
+    "-filter",
+    "-filter_complex",
+    "-lavfi",
+    "-filter_threads",
+    "-filter_complex_threads",
+    "-hwaccel_output_format",
+];
+/// Whose value is the filters of the sound.
+const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
+/// A picture that stands still is recorded once a second and, by a reference recorder, 30 times; every repetition costs as much
+/// to encode as any frame. So a repetition goes, but for one in ten: whoever is seeking finds the same picture. A repetition
+/// is not the same to the pixel, as the recording encoder refines what stands, most of all in a key frame (measured: up to
+/// 200 in a block of 8×8 pixels, and more than 64 in 1.4 % of the blocks). So a frame goes in which no block differs from the
+/// last frame that was kept by more than `hi`, four levels a pixel, and at most a fiftieth of them by more than `lo`, one
+/// level (ffmpeg counts blocks four pixels apart against a `frac` of those sixteen apart). That a line one pixel wide stays
+/// which is 40 levels lighter than its ground is tested.
+const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
+/// Encoders count frames from one keyframe to the next, libx264 up to 250; of slides that would be minutes. A player that seeks
+/// to keyframes finds one at least as often as in a film of a constant rate (8.3 s at 30 frames a second), or at the next frame.
+const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
+const KEYFRAME_OPTIONS: [&str; 3] = ["-force_key_frames", "-g", "-keyint_min"];
+/// Matroska tells of each frame when it is shown, not when it is decoded: ffmpeg works that out, once it has seen by how many
+/// frames the two may differ. Of one frame a second it would not see enough in the 5 s that it looks at unless told, and guess
+/// that one is decoded every 33 ms (tried on 5.1: shown up to minutes later; with B-frames "Invalid DTS"). It stops as soon as
+/// it knows. Microseconds and bytes: of both, what a minute of a raw file takes.
+const SEE_THE_ORDER: [&str; 4] = ["-analyzeduration", "60000000", "-probesize", "100000000"];
+const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
+/// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
+const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
+const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
+
+/// ffmpeg's options on both sides of its input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FfmpegArguments {
+    pub pre_input: Vec<String>,
+    pub post_input: Vec<String>,
+    drops_video: bool,
+    drops_audio: bool,
+}
+
+impl FfmpegArguments {
+    /// The operator's options behind ours, so that theirs win: the frames' own times unless they set the rate. `raw`: as
+    /// measured, since the last picture is shown to its end.
+    #[must_use]
+    pub fn convert(options: &FfmpegOptions, raw: &MediaInfo) -> Self {
+        let mut pre_input = Vec::new();
+        let before = without_refusal(&options.pre_input);
+        let theirs = without_refusal(&options.post_input);
+        let has = |names: &[&str]| theirs.iter().any(|word| names.contains(&option_name(word)));
+        let copies = theirs.windows(2).any(|pair| {
+            matches!(pair[0].as_str(), "-c" | "-c:v" | "-codec" | "-codec:v" | "-vcodec") && pair[1] == "copy"
+        });
+        let filters = before.iter().chain(&theirs).filter(|word| !SOUND_FILTERS.contains(&word.as_str()));
+        let they_filter = filters.map(|word| option_name(word)).any(|name| FILTER_OPTIONS.contains(&name));
+        if !they_filter {
+            pre_input.extend(owned(&ONE_FILTER_THREAD));
+        }
+        let mut post_input = owned(&EXACT_DURATION);
+        let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
+        if !has(&RATE_OPTIONS) && !copies {
+            post_input.extend(owned(&VARIABLE_RATE));
+            if !has(&KEYFRAME_OPTIONS) && !theirs.iter().any(|word| word.contains("keyint=")) {
+                post_input.extend(owned(&KEYFRAMES));
+            }
+            // Without sound the file would end with the last picture that is kept.
+            let has_sound = raw.audio().is_some_and(|stream| stream.packets != Some(0)) && !drops_audio;
+            if has_sound && !they_filter && !has(&BITSTREAM_FILTERS) {
+                post_input.extend(owned(&WITHOUT_REPETITIONS));
+                post_input.extend(["-bsf:v".to_owned(), shown_to(raw.duration)]);
+            }
+        }
+        pre_input.extend(before);
+        let mut previous = "";
+        for word in &theirs {
+            let filters_sound = SOUND_FILTERS.contains(&previous);
+            post_input.push(if filters_sound { without_delay(word).into_owned() } else { word.clone() });
+            previous = word;
+        }
+        Self { pre_input, post_input, drops_video, drops_audio }
+    }
+
+    /// As it was recorded; only what an MP4 cannot hold is encoded.
+    #[must_use]
+    pub fn remux(raw: &MediaInfo) -> Self {
+        let mut post_input = owned(&["-map", "0:V?", "-map", "0:a?"]);
+        match raw.video().map(|stream| stream.codec.as_str()) {
+            Some("hevc") => post_input.extend(owned(&["-c:v", "copy", "-tag:v", "hvc1"])),
+            Some(codec) if VIDEO_IN_MP4.contains(&codec) => post_input.extend(owned(&["-c:v", "copy"])),
+            Some(_) => {
+                post_input.extend(owned(&VARIABLE_RATE));
+                post_input.extend(owned(&["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"]));
+            }
+            None => {}
+        }
+        if let Some(stream) = raw.audio() {
+            let codec = if AUDIO_IN_MP4.contains(&stream.codec.as_str()) { "copy" } else { "aac" };
+            post_input.extend(owned(&["-c:a", codec]));
+        }
+        post_input.extend(owned(&["-movflags", "+faststart"]));
+        post_input.extend(owned(&EXACT_DURATION));
+        Self { pre_input: owned(&SEE_THE_ORDER), post_input, drops_video: false, drops_audio: false }
+    }
+
+    /// What the result of `raw` must hold.
+    #[must_use]
+    pub fn expected(&self, raw: &MediaInfo) -> ExpectedMedia {
+        ExpectedMedia {
+            duration: raw.duration,
+            video: raw.video().is_some() && !self.drops_video,
+            audio: raw.audio().is_some() && !self.drops_audio,
+        }
+    }
+}
+
+/// The last frame lasts to the end of the raw file, of which the last repetitions may have gone: else the track of the
+/// picture would end before the sound, and some players with it.
+fn shown_to(end: Duration) -> String {
+    format!(
+        "setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\\,NOPTS)\\,max(DURATION\\,{:.6}/TB-PTS)\\,DURATION)",
+        end.as_secs_f64()
+    )
+}
+
+/// `-r:v` → `-r`.
+fn option_name(word: &str) -> &str {
+    word.split(':').next().unwrap_or(word)
+}
+
+/// `-n` (never overwrite) cannot stand beside our `-y`, which is about our own unfinished file only.
+fn without_refusal(options: &[String]) -> Vec<String> {
+    options.iter().filter(|word| *word != "-n").cloned().collect()
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::ffprobe::{MediaStream, StreamKind};
+
+    fn options(post_input: &str) -> FfmpegOptions {
+        FfmpegOptions { pre_input: Vec::new(), post_input: post_input.split_whitespace().map(str::to_owned).collect() }
+    }
+
+    fn raw(video: Option<&str>, audio: Option<&str>) -> MediaInfo {
+        let stream = |kind, codec: &str| MediaStream {
+            kind,
+            codec: codec.to_owned(),
+            width: 2,
+            height: 2,
+            ..MediaStream::default()
+        };
+        let streams = video.map(|codec| stream(StreamKind::Video, codec)).into_iter();
+        MediaInfo {
+            duration: Duration::from_secs(1),
+            streams: streams.chain(audio.map(|codec| stream(StreamKind::Audio, codec))).collect(),
+        }
+    }
+
+    /// Of a raw file as this program makes it.
+    fn convert(post_input: &str) -> FfmpegArguments {
+        FfmpegArguments::convert(&options(post_input), &raw(Some("h264"), Some("pcm_s16le")))
+    }
+
+    #[test]
+    fn frames_keep_their_times_unless_the_operator_sets_the_rate() {
+        let times = |post_input| convert(post_input).post_input.contains(&"1:90000".to_owned());
+        assert!(times("-c:v libx264 -preset veryfast") && times("") && times("-c:a copy"));
+        for set in [
+            "-r 25",
+            "-r:v 25",
+            "-fpsmax 30",
+            "-fps_mode cfr",
+            "-vsync 1",
+            "-enc_time_base:v 1:30",
+            "-c:v copy",
+            "-c copy",
+            "-vn",
+        ] {
+            assert!(!times(set), "{set}");
+        }
+    }
+
+    #[test]
+    fn sound_is_filtered_in_one_thread_unless_the_operator_filters_the_picture() {
+        let one = |post_input| convert(post_input).pre_input == ONE_FILTER_THREAD;
+        assert!(one("") && one("-af highpass=f=200") && one("-filter:a afftdn"));
+        assert!(!one("-vf scale=1280:-2") && !one("-filter:v scale=1280:-2") && !one("-filter_complex_threads 2"));
+        let mut own = options("-c:v libx264");
+        own.pre_input = vec!["-filter_threads".to_owned(), "4".to_owned()];
+        assert_eq!(FfmpegArguments::convert(&own, &raw(Some("h264"), Some("pcm_s16le"))).pre_input, own.pre_input);
+    }
+
+    #[test]
+    fn what_the_operators_filters_delay_is_taken_out() {
+        let line = |post_input: &str| convert(post_input).post_input.join(" ");
+        for option in SOUND_FILTERS {
+            assert!(line(&format!("-c:a aac {option} afftdn -y")).contains("afftdn,atrim=start=0.025"), "{option}");
+        }
+        assert!(!line("-metadata afftdn -af volume=2").contains("atrim"));
+    }
+
+    #[test]
+    fn a_still_picture_is_not_encoded_again_and_again_where_the_sound_tells_how_long_it_lasts() {
+        let drops = |post_input, has_sound: bool| {
+            let raw = raw(Some("h264"), has_sound.then_some("pcm_s16le"));
+            let arguments = FfmpegArguments::convert(&options(post_input), &raw);
+            arguments.post_input.iter().any(|word| word.starts_with("mpdecimate"))
+        };
+        assert!(drops("-c:v libx264 -af afftdn", true) && drops("-filter:a afftdn", true));
+        for theirs in [
+            "-vf scale=640:-2",
+            "-filter:v fps=5",
+            "-r 25",
+            "-c copy",
+            "-an",
+            "-vn",
+            "-filter_complex x",
+            "-bsf:v null",
+        ] {
+            assert!(!drops(theirs, true), "{theirs}");
+        }
+        assert!(!drops("", false));
+        let card = FfmpegOptions { pre_input: vec!["-hwaccel_output_format".into(), "cuda".into()], ..options("") };
+        let kept = FfmpegArguments::convert(&card, &raw(Some("h264"), Some("pcm_s16le"))).post_input;
+        assert!(!kept.contains(&"-vf".to_owned()), "{kept:?}");
+        let announced = MediaStream { kind: StreamKind::Audio, packets: Some(0), ..MediaStream::default() };
+        let silent = MediaInfo { streams: vec![announced], ..raw(Some("h264"), None) };
+        assert!(!FfmpegArguments::convert(&options(""), &silent).post_input.contains(&"-bsf:v".to_owned()));
+    }
+
+    #[test]
+    fn keyframes_are_at_most_some_seconds_apart_unless_the_operator_says_how_far() {
+        let ours = |post_input| convert(post_input).post_input.contains(&"-force_key_frames".to_owned());
+        assert!(ours("-c:v libx264 -preset slow") && ours(""));
+        for theirs in [
+            "-g 300",
+            "-keyint_min 300",
+            "-x264-params keyint=120:scenecut=0",
+            "-x264opts keyint=60",
+            "-r 25",
+            "-c copy",
+        ] {
+            assert!(!ours(theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn the_last_picture_is_shown_to_the_end() {
+        let line = convert("-c:v libx264").post_input.join(" ");
+        assert!(line.contains(r"-bsf:v setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\,NOPTS)\,max(DURATION\,1.000000/TB-PTS)\,DURATION)"), "{line}");
+    }
+
+    #[test]
+    fn only_what_conflicts_is_taken_out() {
+        let arguments = convert("-r 25 -n -movflags faststart -y -f mov");
+        assert_eq!(arguments.post_input.join(" "), "-movie_timescale 48000 -r 25 -movflags faststart -y -f mov");
+    }
+
+    #[test]
+    fn a_remux_encodes_only_what_an_mp4_cannot_hold() {
+        let line = |video, audio| FfmpegArguments::remux(&raw(video, audio)).post_input.join(" ");
+        assert!(line(Some("h264"), Some("aac")).contains("-c:v copy -c:a copy -movflags +faststart"));
+        assert!(line(Some("h264"), Some("pcm_s16le")).contains("-c:v copy -c:a aac"));
+        assert!(line(Some("ffv1"), Some("flac")).contains("-c:v libx264"));
+        assert!(line(Some("hevc"), None).contains("-tag:v hvc1") && !line(Some("hevc"), None).contains("-c:a"));
+    }
+
+    #[test]
+    fn what_the_operator_drops_is_not_expected() {
+        let raw = raw(Some("h264"), Some("aac"));
+        let expected = FfmpegArguments::convert(&options("-an"), &raw).expected(&raw);
+        assert!(expected.video && !expected.audio);
+        assert!(FfmpegArguments::remux(&raw).expected(&raw).audio);
+    }
+}
