@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_what_nobody_works_on_is_tried_again_or_forgotten() {
-        // StateDir, may it be tried again with a daemon and without, may it be forgotten with and without.
+        // State, may it be tried again with a daemon and without, may it be forgotten with and without.
         for (state, expected) in [
             (JobState::GivenUp { at: NOW }, [true, true, true, true]),
             (JobState::Remuxed { at: NOW }, [true, true, true, true]),

@@ -251,7 +251,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RecordingId, RecordingMessages>> {
-        // RecordingMessages are whole at every point where a panic could be.
+        // Letters are whole at every point where a panic could be.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

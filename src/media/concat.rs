@@ -70,7 +70,7 @@ pub enum ConcatError {
     Mismatch { into: PathBuf, mismatch: ConcatMismatch },
 }
 
-/// ConcatMethod a joined file differs from its parts.
+/// How a joined file differs from its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConcatMismatch {
     #[error("it has no {0}, and a part has some")]

@@ -1,4 +1,4 @@
-//! ConcatMethod several files become one: pure, the doing is [`crate::media::concat`]'s.
+//! How several files become one: pure, the doing is [`crate::media::concat`]'s.
 //!
 //! Each part gets a slot of whole milliseconds (Matroska's own step), a little longer than what it holds: so all its
 //! times are moved by the same amount, picture and sound stay in step, and the last frame of a part never has the time
@@ -105,7 +105,7 @@ impl ConcatInput {
         self.media.audio().is_some_and(|stream| stream.packets != Some(0))
     }
 
-    /// ConcatMethod long it lasts in the joined file: whole milliseconds, more than what was measured, by one at the most.
+    /// How long it lasts in the joined file: whole milliseconds, more than what was measured, by one at the most.
     #[must_use]
     pub fn slot(&self) -> Duration {
         let millis = (self.media.duration + ROUNDING).as_millis() + 1;

@@ -353,7 +353,7 @@ impl<R: Rig> Driver<R> {
         });
     }
 
-    /// RecordingSummary, letters, and then what is left of it here goes.
+    /// Summary, letters, and then what is left of it here goes.
     fn deliver(&mut self, outcome: Outcome, job: bool) {
         // A cause may quote a child's words, and those an address with its secret.
         let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());

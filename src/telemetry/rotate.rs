@@ -131,7 +131,7 @@ impl RotatingFile {
     }
 }
 
-/// Readable by the owner and its group: a log is nobody else's.
+/// Found by the owner and its group: a log is nobody else's.
 fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }

@@ -86,7 +86,7 @@ pub struct PlanRules<'a> {
     pub recorder_id: &'a RecorderId,
     /// Re-encode (true) or remux.
     pub convert: bool,
-    /// ProducePlan the result again, though it is there: it could only be remuxed the last time.
+    /// Make the result again, though it is there: it could only be remuxed the last time.
     pub anew: bool,
     pub options: &'a FfmpegOptions,
 }

@@ -56,7 +56,7 @@ struct ChunkStream {
     payload: Vec<u8>,
 }
 
-/// ByteReader → messages.
+/// Bytes → messages.
 #[derive(Debug)]
 pub struct ChunkReader {
     chunk_size: usize,
@@ -194,7 +194,7 @@ struct ChunkHeader {
     message_stream: Option<u32>,
 }
 
-/// ByteReader from which numbers are taken.
+/// Bytes from which numbers are taken.
 pub(super) struct ByteReader<'a> {
     pub bytes: &'a [u8],
     pub at: usize,

@@ -1,4 +1,4 @@
-//! The names in an encoder's commands, and the real ones in their place (RTMP 1.0, 7.2; "Action RtmpMessage Format -- AMF 0").
+//! The names in an encoder's commands, and the real ones in their place (RTMP 1.0, 7.2; "Action Message Format -- AMF 0").
 //! Pure.
 
 use crate::capture::rtmp::chunk_stream::{ByteReader, COMMAND, RtmpError, RtmpMessage};
@@ -84,7 +84,7 @@ impl StreamNames {
     }
 }
 
-/// AMF 0's markers ("Action RtmpMessage Format -- AMF 0", 2.1).
+/// AMF 0's markers ("Action Message Format -- AMF 0", 2.1).
 const STRING: u32 = 2;
 const OBJECT: u32 = 3;
 const OBJECT_BYTE: u8 = 3;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// DropMonitor are looked at over so long.
+/// Losses are looked at over so long.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Share of the frames that were due: 1 in 20 is seen as a jerk now and then.
 const TOO_MANY: f64 = 0.05;

@@ -1,7 +1,7 @@
 //! The processes of one long-lived script, and the queue of requests before them.
 //!
 //! ```text
-//! Waiting (backoff) → IdleEvent → Asked ┬ answered, in step ─────────────────→ IdleEvent
+//! Waiting (backoff) → Idle → Asked ┬ answered, in step ─────────────────→ Idle
 //!     ↑                 │          ├ ended before it answered → a fresh one is asked, once
 //!     └── ended, spoke ─┴──────────┴ no answer in time, out of step → ended ─┐
 //!     └─────────────────────────────────────────────────────────────────────┘
