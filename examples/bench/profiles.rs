@@ -26,9 +26,9 @@ pub async fn measure(raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<V
     let mut rows = Vec::new();
     let media = ffprobe::measure(raw).await?;
     for profile in std::iter::once(None).chain(Profile::ALL.map(Some)) {
-        let recipe = FfmpegArguments::convert(&FfmpegOptions::post_recording(profile), &media);
+        let arguments = FfmpegArguments::convert(&FfmpegOptions::post_recording(profile), &media);
         let name = profile.map_or("(none)", Profile::as_str);
-        let encoded = encode(&recipe, raw, part, rounds).await.context(name)?;
+        let encoded = encode(&arguments, raw, part, rounds).await.context(name)?;
         let (psnr, ssim) = likeness(part, raw).context(name)?;
         rows.push(Row { profile: name, encoded, psnr, ssim });
     }

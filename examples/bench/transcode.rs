@@ -150,12 +150,12 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
     let part = dir.join("made.mp4");
     let mut made = Vec::new();
     let [of_reference, of_ours] = [ffprobe::measure(reference).await?, ffprobe::measure(ours).await?];
-    for (name, raw, recipe) in [
+    for (name, raw, arguments) in [
         ("reference", reference, as_the_reference_does(&defaults, &of_reference)),
         ("ours on the reference's raw file", reference, FfmpegArguments::convert(&defaults, &of_reference)),
         ("ours", ours, FfmpegArguments::convert(&defaults, &of_ours)),
     ] {
-        made.push(encode(&recipe, raw, &part, options.rounds).await.context(name)?);
+        made.push(encode(&arguments, raw, &part, options.rounds).await.context(name)?);
     }
     let profiles = if options.profiles { profiles::measure(ours, &part, options.rounds).await? } else { Vec::new() };
     let [reference, mixed, ours] = made[..] else { unreachable!("three were made") };
@@ -173,18 +173,25 @@ async fn compare(options: &Options, scene: Scene, [ours, reference]: [&Path; 2],
 
 /// ffmpeg with the operator's words and nothing else.
 fn as_the_reference_does(options: &FfmpegOptions, raw: &MediaInfo) -> FfmpegArguments {
-    let mut recipe = FfmpegArguments::convert(options, raw);
-    recipe.pre_input.clone_from(&options.pre_input);
-    recipe.post_input.clone_from(&options.post_input);
-    recipe
+    let mut arguments = FfmpegArguments::convert(options, raw);
+    arguments.pre_input.clone_from(&options.pre_input);
+    arguments.post_input.clone_from(&options.post_input);
+    arguments
 }
 
 /// Makes `part` of `raw` some times, as the daemon does; the last one stays.
-pub async fn encode(recipe: &FfmpegArguments, raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<Encoded> {
+pub async fn encode(arguments: &FfmpegArguments, raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<Encoded> {
     let never = CancellationToken::new();
     let mut best = Encoded { cpu: f64::INFINITY, wall: f64::INFINITY, size: 0 };
     for _ in 0..rounds.max(1) {
-        let task = ffmpeg::FfmpegTask { recipe, raw, total: Duration::ZERO, part, nice: 0 };
+        let task = ffmpeg::FfmpegTask {
+            pre_input: &arguments.pre_input,
+            post_input: &arguments.post_input,
+            input: raw,
+            total: Duration::ZERO,
+            output: part,
+            nice: 0,
+        };
         let ran = ffmpeg::run(task, &watch::channel(FfmpegProgress::default()).0, &never).await?;
         let cpu = ran.cpu.context("the kernel does not say what ffmpeg has cost")?.as_secs_f64();
         best = Encoded {

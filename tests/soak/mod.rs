@@ -1,7 +1,7 @@
 //! A soak: several recordings at once, begun and ended at random, while everything around them breaks at random; and at its
 //! end a ledger in which each of them is delivered, or failed with a reason.
 //!
-//! `schedule` draws what happens from a seed, `run` does it to a real daemon ([`node`]), `gather` collects what became of it,
+//! `schedule` draws what happens from a seed, `run` and `strikes` do it to a real daemon ([`node`]), `gather` collects what became of it,
 //! `ledger` judges that.
 //!
 //! Whoever includes this includes `measure`, `standin` and `dice` beside it.
@@ -12,6 +12,7 @@ pub mod ledger;
 mod node;
 mod run;
 mod schedule;
+mod strikes;
 mod table;
 
 pub use run::{Options, run};

@@ -8,20 +8,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
-use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::ledger::{Answer, Ledger, Sample};
-use super::node::{self, ID, Node, Places};
-use super::schedule::{End, Fault, Part, Schedule, Strike, Take};
+use super::node::{ID, Node, Places};
+use super::schedule::{End, Schedule, Take};
 use crate::dice::Dice;
 use crate::measure::cost;
-use crate::standin::notices::Mood;
 use crate::standin::{Deployment, Meeting, Room, Standin};
 
 const ENDED: RecordingTasks = RecordingTasks::EndRecording;
 /// Longer than any work takes here: the machine may be busy with others.
-const GENEROUS: Duration = Duration::from_secs(240);
+pub(super) const GENEROUS: Duration = Duration::from_secs(240);
 /// All jobs: some wait to be handed out again, one after the other.
 const SETTLE_LIMIT: Duration = Duration::from_secs(900);
 /// Far less than the ten minutes of a real deployment, which a soak would wait for where a kill came just when the queue had
@@ -29,8 +27,6 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(900);
 const ACK_WAIT: Duration = Duration::from_secs(90);
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SAMPLE_EVERY: Duration = Duration::from_secs(3);
-/// A remux of a short recording is over soon.
-const TRANSCODER_LOOK: Duration = Duration::from_millis(30);
 
 /// What is soaked, and how.
 #[derive(Clone, Debug)]
@@ -148,15 +144,15 @@ impl Soak {
         instant.saturating_duration_since(self.began.0).as_secs_f64()
     }
 
-    fn now(&self) -> f64 {
+    pub(super) fn now(&self) -> f64 {
         self.at(Instant::now())
     }
 
-    fn say(&self, what: &str) {
+    pub(super) fn say(&self, what: &str) {
         println!("{:7.1} s  {what}", self.now());
     }
 
-    fn wrong(&self, what: String) {
+    pub(super) fn wrong(&self, what: String) {
         self.say(&what);
         self.book.lock().unwrap().wrong.push(what);
     }
@@ -240,125 +236,6 @@ impl Soak {
             }
         }
     }
-
-    async fn strike(
-        self: &Arc<Self>,
-        strike: &Strike,
-        node: &mut Node,
-        lasting: &mut JoinSet<anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
-        let fault = strike.fault;
-        match fault {
-            Fault::Kill(_) | Fault::HangChrome | Fault::CrashPage => self.strike_rig(strike, node),
-            Fault::KillDaemon { away, convert } => {
-                self.struck(fault, "");
-                let now = self.now();
-                self.book.lock().unwrap().kills.push(now);
-                node.kill()?;
-                tokio::time::sleep(away).await;
-                self.next_life(node, convert)?;
-            }
-            Fault::EndDaemon { away, convert } => {
-                self.struck(fault, "");
-                let now = self.now();
-                self.book.lock().unwrap().terms.push(now);
-                let status = node.end(GENEROUS).await?;
-                if !status.is_some_and(|status| status.success()) {
-                    self.wrong(format!("on SIGTERM at {now:.1} s the recorder ended with {status:?}"));
-                }
-                tokio::time::sleep(away).await;
-                self.next_life(node, convert)?;
-            }
-            Fault::NatsAway { lasts, killed } => {
-                // Away already: once is enough.
-                let Ok(held) = Arc::clone(&self.nats_away).try_lock_owned() else { return Ok(()) };
-                self.struck(fault, "");
-                if killed {
-                    self.standin.kill_nats()?;
-                } else {
-                    self.standin.stop_nats()?;
-                }
-                let soak = Arc::clone(self);
-                lasting.spawn(async move {
-                    tokio::time::sleep(lasts).await;
-                    soak.standin.start_nats().await?;
-                    soak.say("NATS is back");
-                    drop(held);
-                    Ok(())
-                });
-            }
-            Fault::ServerFails { lasts } => self.server_away(fault, Mood::Answer(500), lasts, lasting),
-            Fault::ServerHangs { lasts } => self.server_away(fault, Mood::Hang, lasts, lasting),
-            Fault::KillTranscoder => {
-                let soak = Arc::clone(self);
-                lasting.spawn(async move { soak.kill_transcoder(fault).await });
-            }
-        }
-        Ok(())
-    }
-
-    fn strike_rig(&self, strike: &Strike, node: &Node) {
-        let rigs = node.rigs();
-        let picked = usize::try_from(strike.pick).unwrap_or(0).checked_rem(rigs.len());
-        let Some(rig) = picked.and_then(|picked| rigs.get(picked)) else { return };
-        let recording = rig.recording();
-        let now = self.now();
-        let hit = |part| rig.part(part).is_some_and(|process| process.signal(Signal::KILL));
-        let struck = match strike.fault {
-            Fault::Kill(part) => hit(part),
-            Fault::HangChrome => rig.part(Part::Chrome).is_some_and(|process| process.signal(Signal::STOP)),
-            _ => rig.renderers().iter().filter(|process| process.signal(Signal::KILL)).count() > 0,
-        };
-        if !struck {
-            return;
-        }
-        self.struck(strike.fault, recording.as_deref().unwrap_or("one that is being opened"));
-        let mut book = self.book.lock().unwrap();
-        if let Some(entry) = book.takes.iter_mut().find(|entry| Some(&entry.id) == recording.as_ref()) {
-            entry.struck.push(now);
-        }
-    }
-
-    fn server_away(
-        self: &Arc<Self>,
-        fault: Fault,
-        mood: Mood,
-        lasts: Duration,
-        lasting: &mut JoinSet<anyhow::Result<()>>,
-    ) {
-        let Ok(held) = Arc::clone(&self.server_away).try_lock_owned() else { return };
-        self.struck(fault, "");
-        self.standin.notices.always(mood);
-        let soak = Arc::clone(self);
-        lasting.spawn(async move {
-            tokio::time::sleep(lasts).await;
-            soak.standin.notices.always(Mood::Take);
-            drop(held);
-            Ok(())
-        });
-    }
-
-    /// The next one, whenever it comes.
-    async fn kill_transcoder(&self, fault: Fault) -> anyhow::Result<()> {
-        while Instant::now() < self.until {
-            let daemon = self.book.lock().unwrap().lives.last().copied();
-            if daemon.and_then(node::transcoder).is_some_and(|process| process.signal(Signal::KILL)) {
-                self.struck(fault, "");
-                break;
-            }
-            tokio::time::sleep(TRANSCODER_LOOK).await;
-        }
-        Ok(())
-    }
-
-    fn struck(&self, fault: Fault, whom: &str) {
-        self.say(&format!("{fault:?} {whom}"));
-        let text = format!("{fault:?}");
-        // `Kill(Chrome)`, but of `NatsAway { … }` only the name.
-        let kind = text.split(" {").next().unwrap_or_default().to_owned();
-        *self.book.lock().unwrap().faults.entry(kind).or_default() += 1;
-    }
-
     /// It must not have ended.
     fn see_to(&self, node: &mut Node) -> anyhow::Result<()> {
         let Some(status) = node.ended()? else { return Ok(()) };
@@ -366,7 +243,7 @@ impl Soak {
         self.next_life(node, false)
     }
 
-    fn next_life(&self, node: &mut Node, convert: bool) -> anyhow::Result<()> {
+    pub(super) fn next_life(&self, node: &mut Node, convert: bool) -> anyhow::Result<()> {
         node.launch(convert)?;
         self.say(&format!("the recorder is started again as process {}", node.pid()));
         self.book.lock().unwrap().lives.push(node.pid());

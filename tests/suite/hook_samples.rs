@@ -183,7 +183,7 @@ async fn hooks_are_tested_with_the_recordings_and_jobs_that_this_node_has_in_han
     // A job, of another node's recording.
     let room = dir.path().join("main/node_09/room01");
     let job = job_for(&room, "rec-1_raw.mp4");
-    JobJournal::new(&state).begin(jobs::Record::new(&job, &job.encode(), None, 1)).await;
+    JobJournal::new(&state).begin(jobs::JobRecord::new(&job, &job.encode(), None, 1)).await;
     let (origin, told) = input("pre_transcoding", "rec-1");
     assert_eq!(origin, format!("the job {}", state.join("jobs/rec-1.json").display()));
     // As paths: a job names its directory with a slash behind.

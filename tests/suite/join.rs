@@ -90,7 +90,7 @@ impl Parts {
         let into = self.path("joined.mkv");
         let parts: Vec<PathBuf> = parts.iter().map(|part| (*part).clone()).collect();
         let joined =
-            join(&parts, Into::raw(&into), &CancellationToken::new()).await.unwrap_or_else(|error| panic!("{error}"));
+            concat(&parts, Into::raw(&into), &CancellationToken::new()).await.unwrap_or_else(|error| panic!("{error}"));
         assert!(!self.names().iter().any(|name| name.starts_with('.')), "left behind: {:?}", self.names());
         (into, joined)
     }
@@ -293,7 +293,7 @@ async fn what_cannot_be_played_is_left_out_and_named() {
     }
 
     let into = parts.path("nothing.mkv");
-    let nothing = join(&[garbage, missing], Into::raw(&into), &CancellationToken::new()).await.unwrap_err();
+    let nothing = concat(&[garbage, missing], Into::raw(&into), &CancellationToken::new()).await.unwrap_err();
     assert!(nothing.to_string().starts_with("none of 2 parts can be played; the first:"), "{nothing}");
     assert!(!into.exists());
 }
@@ -306,15 +306,15 @@ async fn a_part_is_never_written_over_and_a_join_that_fails_leaves_nothing() {
     let link = parts.path("link.mkv");
     std::os::unix::fs::symlink(&one, &link).unwrap();
     for into in [&one, &link] {
-        let itself = join(std::slice::from_ref(&one), Into::raw(into), &CancellationToken::new()).await.unwrap_err();
+        let itself = concat(std::slice::from_ref(&one), Into::raw(into), &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(itself, ConcatError::Itself(_)), "{itself}");
     }
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let stopped = join(std::slice::from_ref(&one), Into::raw(&parts.path("into.mkv")), &cancel).await.unwrap_err();
+    let stopped = concat(std::slice::from_ref(&one), Into::raw(&parts.path("into.mkv")), &cancel).await.unwrap_err();
     assert!(matches!(stopped, ConcatError::Run { source: FfmpegError::Stopped, .. }), "{stopped}");
     let nowhere = parts.path("no/such/directory.mkv");
-    let error = join(std::slice::from_ref(&one), Into::raw(&nowhere), &CancellationToken::new()).await.unwrap_err();
+    let error = concat(std::slice::from_ref(&one), Into::raw(&nowhere), &CancellationToken::new()).await.unwrap_err();
     assert!(error.to_string().contains("no/such"), "{error}");
     assert!(std::fs::read(&one).unwrap() == bytes);
     assert_eq!(parts.names(), ["link.mkv", "one.mkv"]);

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::capture::cleanup::{CleanupReport, clean_up};
+use plugnmeet_recorder::capture::process_tag;
 use plugnmeet_recorder::capture::process_tag::ProcessTag;
 use plugnmeet_recorder::capture::rig_directory::{self, FileId, RigOwner};
 use plugnmeet_recorder::capture::video::display;
@@ -85,10 +86,10 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     assert!(server.socket.is_some() && socket() == server.socket, "{server:?}");
     for name in ["Xvfb", "pulseaudio", "ffmpeg"] {
         let environ = std::fs::read(format!("/proc/{}/environ", recorder.children(name)[0])).unwrap();
-        let mark = format!("{}={}", process_tag::TAG, dir.display());
+        let mark = format!("{}={}", process_tag::VARIABLE, dir.display());
         assert!(environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()), "{name}");
     }
-    assert_eq!(sweep(&temp, &owner).await, CleanupReport::default(), "the recorder runs");
+    assert_eq!(clean_up(&temp, &owner).await, CleanupReport::default(), "the recorder runs");
 
     // Another recorder's, beside it.
     let other = temp.join("pnm-other");
@@ -96,7 +97,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let text = String::from_utf8(said).unwrap().replace(&*left.dir, other.to_str().unwrap());
     std::fs::write(other.join(rig_directory::FILE), text.replace(&*owner, "/var/lib/another/.state-node_02")).unwrap();
     let mut foreign = Child::spawn("another's process", "sleep", |command| {
-        command.arg("1000").env(process_tag::TAG, &other);
+        command.arg("1000").env(process_tag::VARIABLE, &other);
     })
     .unwrap();
 
@@ -106,7 +107,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let marks = ProcessTag::of(&left.dir);
     for (pid, line) in &running {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        assert!(marks.are_in(&read("environ"), &read("cmdline")), "{pid}: {line}");
+        assert!(marks.is_on(&read("environ"), &read("cmdline")), "{pid}: {line}");
     }
     let _ended = Ended::with_this(running.keys().copied());
 
@@ -117,7 +118,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let still = Ended::with_this(of("--type=renderer").into_iter().chain(handler));
     still.signal(Signal::STOP);
     // So this stands for a renderer that does not end: the title, and no mark in its environment.
-    let title = format!("chrome --type=renderer --user-data-dir={}/{} --lang=en", left.dir, rig_directory::PROFILE);
+    let title = format!("chrome --type=renderer --user-data-dir={}/{} --lang=en", left.dir, process_tag::PROFILE);
     let mut renderer = Command::new("cat").arg0(title).stdin(Stdio::piped()).spawn().unwrap();
     let _renderer = Ended::with_this([renderer.id()]);
     let stopped: Vec<u32> = handler.into_iter().chain([renderer.id()]).collect();
@@ -139,7 +140,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     );
     assert!(stopped.iter().all(|pid| remaining.contains_key(pid)), "what stands still is left: {stopped:?}");
 
-    let swept = sweep(&temp, &owner).await;
+    let swept = clean_up(&temp, &owner).await;
     println!("{swept:?}");
     assert_eq!(naming(dir), BTreeMap::new());
     assert!(!dir.exists());
@@ -155,7 +156,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
 
     assert!(foreign.ended().unwrap().is_none(), "another's process was ended");
     assert!(other.join(rig_directory::FILE).exists());
-    assert_eq!(sweep(&temp, &owner).await, CleanupReport::default(), "nothing is left");
+    assert_eq!(clean_up(&temp, &owner).await, CleanupReport::default(), "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ mod hook_samples;
 mod hooks;
 mod job_hooks;
 mod join;
+mod layers;
 mod leftovers;
 mod lip_sync;
 mod logs;

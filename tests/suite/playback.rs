@@ -11,7 +11,7 @@ use axum::extract::{Path as Segment, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use plugnmeet_recorder::capture::browser::chrome;
+use plugnmeet_recorder::capture::browser::chrome_arguments;
 use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions, Profile};
 use plugnmeet_recorder::media::progress::FfmpegProgress;
 use plugnmeet_recorder::media::{ffmpeg, ffprobe, verification};
@@ -183,7 +183,7 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     directory.push(profile.path());
     // Its pages are our own.
     let flags = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-breakpad"];
-    let chrome = ChildSpec::new("chromium", chrome::find(&ChromeConfig::default()).unwrap())
+    let chrome = ChildSpec::new("chromium", chrome_arguments::find(&ChromeConfig::default()).unwrap())
         .args(flags)
         .args(["--mute-audio", "--disable-dev-shm-usage", "--disable-background-networking"])
         .args([directory, url.into()]);
@@ -203,20 +203,27 @@ async fn what_is_made_plays_seeks_and_ends_in_chromium_at_the_right_times_with_e
     let before = ffprobe::measure(&raw).await.unwrap();
     let profiles = std::iter::once(None).chain(Profile::ALL.map(Some));
     let name = |profile: Option<Profile>| profile.map_or("default", Profile::as_str).to_owned();
-    let mut recipes: Vec<_> = profiles
+    let mut all: Vec<_> = profiles
         .map(|profile| (name(profile), FfmpegArguments::convert(&FfmpegOptions::post_recording(profile), &before)))
         .collect();
-    recipes.push(("remux".to_owned(), FfmpegArguments::remux(&before)));
+    all.push(("remux".to_owned(), FfmpegArguments::remux(&before)));
     let (mut files, mut durations) = (Vec::new(), Vec::new());
-    for (name, recipe) in recipes {
+    for (name, arguments) in all {
         let mp4 = dir.path().join(format!("{name}.mp4"));
-        let task = ffmpeg::FfmpegTask { recipe: &recipe, raw: &raw, total: Duration::ZERO, part: &mp4, nice: 0 };
+        let task = ffmpeg::FfmpegTask {
+            pre_input: &arguments.pre_input,
+            post_input: &arguments.post_input,
+            input: &raw,
+            total: Duration::ZERO,
+            output: &mp4,
+            nice: 0,
+        };
         ffmpeg::run(task, &watch::channel(FfmpegProgress::default()).0, &CancellationToken::new()).await.unwrap();
         let made = ffprobe::measure(&mp4).await.unwrap();
-        verification::compare(&made, &recipe.expected(&before)).unwrap();
+        verification::compare(&made, &arguments.expected(&before)).unwrap();
         let told = measure::probe(&mp4).unwrap().duration;
         // Filters take the times of their input for true, and these are rounded.
-        let filtered = recipe.post_input.contains(&"-af".to_owned());
+        let filtered = arguments.post_input.contains(&"-af".to_owned());
         let tolerance = if filtered { MILLISECOND } else { TICKS };
         assert!((told - SECONDS).abs() < tolerance, "{name}: ffprobe tells {told} s");
         durations.push(told);

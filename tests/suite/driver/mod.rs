@@ -1,0 +1,221 @@
+//! A recording's driver with real NATS, HTTP, ffprobe and files, and a rig that stands in for Chrome and its company: for
+//! the ends that the real ones do not come to on demand.
+
+mod ends;
+mod post_recording;
+mod power_cut;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plugnmeet_recorder::capture::rig::{CaptureReport, OpenError, Rig};
+use plugnmeet_recorder::capture::rig_failure::RigFailure;
+use plugnmeet_recorder::config::{self, HooksConfig, NatsConfig, ServerConfig};
+use plugnmeet_recorder::delivery::dispatcher::Dispatcher;
+use plugnmeet_recorder::delivery::outbox::Outbox;
+use plugnmeet_recorder::fleet::slots::Slots;
+use plugnmeet_recorder::nats::Nats;
+use plugnmeet_recorder::protocol::access::RoomAccess;
+use plugnmeet_recorder::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
+use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
+use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
+use plugnmeet_recorder::recording::driver::{self, RecordingContext, RecordingTask};
+use plugnmeet_recorder::recording::job_handoff::JobHandoff;
+use plugnmeet_recorder::recording::journal::Journal;
+use plugnmeet_recorder::recording::raw_file::RawFile;
+use plugnmeet_recorder::recording::rig_factory::RigFactory;
+use plugnmeet_recorder::recording::room_client::RoomClient;
+use plugnmeet_recorder::recording::session::SessionLimits;
+use plugnmeet_recorder::recording::summary::SummaryStore;
+use plugnmeet_recorder::retry::RetrySchedule;
+use plugnmeet_recorder::scripts::hooks::Hooks;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::standin::{Deployment, Meeting, Standin};
+
+/// Opens at once; leaves these bytes as its part.
+struct PaperRig(Leaves);
+
+#[derive(Clone, Default)]
+struct Leaves {
+    path: PathBuf,
+    /// `None`: no file at all.
+    bytes: Option<Vec<u8>>,
+    /// It breaks, for this cause.
+    breaks: Option<&'static str>,
+    /// It was over before it was joined.
+    refuses: Option<&'static str>,
+    summary: CaptureReport,
+}
+
+impl Rig for PaperRig {
+    type Spec = Leaves;
+
+    async fn open(spec: Leaves, _: CancellationToken) -> Result<Self, OpenError> {
+        match spec.refuses {
+            Some(cause) => Err(OpenError::Over(cause.to_owned())),
+            None => Ok(Self(spec)),
+        }
+    }
+
+    async fn broken(&mut self) -> RigFailure {
+        match self.0.breaks {
+            Some(cause) => RigFailure::of(cause),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
+        if let Some(bytes) = &self.0.bytes {
+            std::fs::write(&self.0.path, bytes).unwrap();
+        }
+        (self.0.summary, Ok(()))
+    }
+
+    async fn close(self) {}
+}
+
+/// Every part is the same.
+struct Paper {
+    raw: RawFile,
+    leaves: Leaves,
+}
+
+impl RigFactory<PaperRig> for Paper {
+    fn rig(&self, _: &Start, _: &AccessToken, part: Option<&Path>) -> Leaves {
+        Leaves { path: part.map(Path::to_owned).unwrap_or_default(), ..self.leaves.clone() }
+    }
+
+    fn screenshot(&self, _: &Start) -> Option<PathBuf> {
+        None
+    }
+
+    fn raw_file(&self, _: &RecordingInfo) -> Result<RawFile, InvalidName> {
+        Ok(self.raw.clone())
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a driver has around it.
+struct Node {
+    standin: Standin,
+    context: RecordingContext,
+    journal: Journal,
+    slots: Slots,
+}
+
+impl Node {
+    async fn new() -> Self {
+        Self::with_hooks(&HooksConfig::default()).await
+    }
+
+    async fn with_hooks(hooks: &HooksConfig) -> Self {
+        let standin = Standin::start(Deployment::default()).await.unwrap();
+        let deployment = &standin.deployment;
+        let me = RecorderId::parse("node_01").unwrap();
+        let server = ServerConfig {
+            host: standin.host(),
+            api_key: deployment.api_key.clone(),
+            api_secret: deployment.api_secret.clone(),
+            join_host: None,
+            ca_file: None,
+        };
+        let config = NatsConfig {
+            urls: vec![standin.nats_url()],
+            recorder_channel: deployment.channel.clone(),
+            recorder_info_kv: deployment.bucket.clone(),
+            transcoding_jobs_subject: deployment.jobs.clone(),
+        };
+        let cancel = CancellationToken::new();
+        let nats = Nats::connect(&config, &server, &me, &cancel).await.unwrap();
+        let state = standin.dir().join("state");
+        let dispatcher = Dispatcher::new(&server, Outbox::open(&state).unwrap()).unwrap();
+        dispatcher.connect(nats);
+        let handoff = JobHandoff {
+            recorder: me.clone(),
+            hooks: Hooks::start(hooks, &[config::HookStage::PostRecording]),
+            dispatcher: dispatcher.clone(),
+            waits: RetrySchedule([Duration::from_millis(300); 3]),
+            drain: CancellationToken::new(),
+            end: CancellationToken::new(),
+        };
+        let context = RecordingContext {
+            recorder: me.clone(),
+            dispatcher,
+            handoff,
+            summaries: SummaryStore::new(&state),
+            room: RoomClient::new(&server).unwrap(),
+            limits: SessionLimits::default(),
+        };
+        let journal = Journal::new(&state);
+        std::fs::create_dir_all(standin.dir().join("temporary")).unwrap();
+        std::fs::create_dir_all(standin.dir().join("main")).unwrap();
+        Self { standin, context, journal, slots: Slots::new(1) }
+    }
+
+    /// Runs one from its start to its end.
+    async fn run(&self, kind: Kind, id: &str, leaves: Leaves) -> (RawFile, RecorderToPlugNmeet) {
+        let info = RecordingInfo {
+            room_table_id: 7,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse(id).unwrap(),
+        };
+        let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
+        let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
+        // The place of the one before is free again, though it ended badly.
+        let slot = self.slots.admit(7, kind, info.recording_id.clone()).unwrap();
+        let (stop, stops) = mpsc::channel(1);
+        let breaks = leaves.breaks.is_some();
+        let output = match kind {
+            Kind::Recording => Output::File,
+            Kind::Broadcast => Output::Rtmp(RtmpUrl::parse("rtmp://localhost/live/key").unwrap()),
+        };
+        let start = Start { info, access: self.access(), output };
+        let entry = self.journal.begin(&start).await;
+        let stored = (kind == Kind::Recording).then(|| raw.clone());
+        let plan = Arc::new(Paper { raw: raw.clone(), leaves });
+        let task = RecordingTask::<PaperRig> { start, plan, raw: stored, entry, left: None, slot: Some(slot), stops };
+        let running = tokio::spawn(driver::run(task, self.context.clone()));
+        let (started, ended) = match kind {
+            Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
+            Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
+        };
+        let notices = &self.standin.notices;
+        notices.wait_for(started, id, LIMIT).await.unwrap();
+        if !breaks {
+            stop.send(None).await.unwrap();
+        }
+        let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
+        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
+        assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
+        (raw, told)
+    }
+
+    /// To a room that goes on.
+    fn access(&self) -> RoomAccess {
+        RoomAccess::Token(AccessToken::parse(&self.standin.meeting(Meeting::default()).token).unwrap())
+    }
+
+    /// What is kept of one, as it is in the file.
+    fn kept(&self, id: &str) -> String {
+        std::fs::read_to_string(self.standin.dir().join(format!("state/summaries/{id}.json"))).unwrap()
+    }
+}
+
+/// A part of a second and a half, with picture and sound.
+fn media(path: &Path) {
+    let made = std::process::Command::new("ffmpeg")
+        .args("-v error -y -f lavfi -i testsrc2=s=64x64:r=10:d=1.5 -f lavfi -i sine=d=1.5 -c:a pcm_s16le".split(' '))
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-f", "matroska"])
+        .arg(path)
+        .status();
+    assert!(made.unwrap().success());
+}
