@@ -11,6 +11,7 @@ use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, Work};
 use crate::storage::disk_space::ByteSize;
 use crate::storage::files;
+use crate::storage::journal::Record as _;
 use crate::transcode::journal::{JobJournal, JobRecord, JobState};
 
 /// How often a record is written before its disk is believed to fail.

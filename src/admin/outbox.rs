@@ -12,6 +12,7 @@ use crate::delivery::outbox::DIR;
 use crate::delivery::retry_request::{self, RetryRequest};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
+use crate::storage::journal::Record as _;
 use crate::storage::lock::StateLock;
 
 /// Has what is to be told of a recording tried at once.
@@ -81,7 +82,7 @@ fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, RecordingMessage
             of_another_user(file.uid(), rustix::process::geteuid().as_raw())
                 .map_err(|why| AdminError::OutboxRefused { id: id.clone(), why })?;
             let letters = RecordingMessages::read(&path)
-                .map_err(|source| AdminError::Unreadable { path: path.clone(), source })?;
+                .map_err(|why| AdminError::Unreadable { path: path.clone(), source: std::io::Error::other(why) })?;
             Ok((path, letters))
         }
     }

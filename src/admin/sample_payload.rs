@@ -10,6 +10,7 @@ use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal;
 use crate::scripts::hooks::payload::HookPayload;
+use crate::storage::journal::Record as _;
 use crate::transcode::{journal as jobs, plan};
 
 /// How far below `main_path` files are looked for: `<sub_path>/<room_id>`, and room for a deeper `sub_path`.

@@ -11,6 +11,7 @@ use crate::delivery::outbox;
 use crate::protocol::job::Job;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
+use crate::storage::journal::Record as _;
 use crate::storage::lock;
 use crate::transcode::journal as jobs;
 use crate::transcode::worker::UNDECODABLE;
@@ -131,7 +132,7 @@ impl StateDir {
     /// # Errors
     /// Where the directory cannot be read.
     pub fn outbox(&self) -> Result<Vec<Readable<RecordingMessages>>, AdminError> {
-        each(&self.dir.join(outbox::DIR), |path| RecordingMessages::read(path).map_err(|error| error.to_string()))
+        each(&self.dir.join(outbox::DIR), RecordingMessages::read)
     }
 }
 

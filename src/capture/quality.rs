@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// Sound is looked at in pieces of this length: a pause between two words is none, a click of one sample does not
 /// end a silence of minutes unseen.
 const LOOK: Duration = Duration::from_millis(20);
@@ -17,7 +15,7 @@ const FULL_SCALE: f64 = 32_768.0;
 const CHANNELS: u32 = 2;
 
 /// What was heard in a recording's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AudioStats {
     /// Of all sound, 0…1. Silence that was put in counts.
     pub silence_share: f64,
@@ -151,7 +149,7 @@ fn share(part: Duration, whole: Duration) -> f64 {
 }
 
 /// What was seen in a recording's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct VideoStats {
     /// The longest time without any change.
     pub longest_freeze: Duration,

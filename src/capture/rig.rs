@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -84,7 +83,7 @@ impl From<RigFailure> for OpenError {
 }
 
 /// What a rig did in its life, and what it saw and heard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CaptureReport {
     /// From the first frame to the last.
     pub duration: Duration,
@@ -94,7 +93,6 @@ pub struct CaptureReport {
     pub picture: VideoStats,
     pub sound: AudioStats,
     pub corrections: SyncCorrections,
-    #[serde(default)]
     pub call_offset: CallOffset,
     /// Captures, one after the other, that the recording is made of.
     pub parts: u32,
@@ -102,7 +100,6 @@ pub struct CaptureReport {
     pub bytes: u64,
     /// Until when, from its first frame on, it shows the meeting, where that is not to its end: then follows the page that
     /// took the meeting's place.
-    #[serde(default)]
     pub meeting_until: Option<Duration>,
 }
 
@@ -232,16 +229,18 @@ impl Rig for LiveRig {
             let writer = async move {
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;
             };
-            // A stop may come with the end of the meeting, before that was noticed.
+            // A stop may come with the end of the meeting, before that was noticed. So the page is asked when the last frame
+            // of it is there: asked sooner, it could leave behind the question and still be in that frame.
             let browser = self.browser.as_ref();
-            let left = async move {
+            let picture = async move {
+                screen.stop().await;
                 match browser {
                     Some(browser) => browser.left_at().await,
                     None => None,
                 }
             };
-            let mut stopping = std::pin::pin!(futures::future::join4(screen.stop(), sound, writer, left));
-            let (.., left_at) = if let Ok(stopped) = tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
+            let mut stopping = std::pin::pin!(futures::future::join3(picture, sound, writer));
+            let (left_at, ..) = if let Ok(stopped) = tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
                 stopped
             } else {
                 tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");

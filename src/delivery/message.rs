@@ -1,6 +1,6 @@
 //! The letters of a recording: what others are to be told of it, in order, each with what became of it.
 
-use std::path::Path;
+use crate::storage::journal::Record;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -12,7 +12,6 @@ use crate::unix_time::unix_ms;
 
 /// How long a letter that is over is remembered: longer than any job is handed out again.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-const VERSION: u32 = 1;
 
 /// What a letter is; each at most once per recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -168,21 +167,19 @@ pub struct RecordingMessages {
 
 impl Default for RecordingMessages {
     fn default() -> Self {
-        Self { version: VERSION, letters: Vec::new() }
+        Self { version: Self::VERSION, letters: Vec::new() }
+    }
+}
+
+impl Record for RecordingMessages {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
     }
 }
 
 impl RecordingMessages {
-    /// # Errors
-    /// Where the file cannot be read or is none of this version.
-    pub fn read(path: &Path) -> std::io::Result<Self> {
-        let letters: Self = serde_json::from_slice(&std::fs::read(path)?)?;
-        if letters.version != VERSION {
-            return Err(std::io::Error::other(format!("it is of version {}, not {VERSION}", letters.version)));
-        }
-        Ok(letters)
-    }
-
     /// What an operator does not want told any more is over. Whether there was anything of these.
     pub fn drop_letters(&mut self, keys: &[MessageKey], now: u64) -> bool {
         let open = self.letters.iter_mut().filter(|letter| letter.is_open() && keys.contains(&letter.key));

@@ -8,6 +8,7 @@
 //! A disk that fails costs no delivery: the letters are in memory as well. Only a crash would lose them then.
 
 use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
+use crate::storage::journal::Record as _;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,7 +52,7 @@ impl Outbox {
         let mut all = BTreeMap::new();
         for (name, path) in files::records(&dir)? {
             let read = RecordingId::parse(&name).map_err(|error| error.to_string());
-            match read.and_then(|id| Ok((id, RecordingMessages::read(&path).map_err(|error| error.to_string())?))) {
+            match read.and_then(|id| Ok((id, RecordingMessages::read(&path)?))) {
                 Ok((id, letters)) => drop(all.insert(id, letters)),
                 Err(why) => files::put_aside(&path, &why),
             }

@@ -35,7 +35,7 @@ use crate::node::{availability, preflight};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
-use crate::recording::journal::Journal;
+use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::recording::reference_files::ReferenceFiles;
 use crate::recording::requests::RequestService;
@@ -164,7 +164,7 @@ impl Node {
         let running = slots.running();
         let rigs = self.rig_factory().await?;
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
-        let journal = Journal::new(&recorder.state_dir);
+        let journal = RecordingJournal::new(&recorder.state_dir);
         let context = self.recording_context()?;
         let mut service = RequestService::<LiveRig>::new(context, slots, rigs, journal, watches.disk.clone());
         service.recover(records).await;
@@ -248,7 +248,7 @@ impl Node {
 fn hook_stages(config: &Config) -> Vec<HookStage> {
     let recorder = &config.recorder;
     let mut stages = HookStage::of(recorder.mode);
-    if !recorder.mode.records() && Journal::new(&recorder.state_dir).has_any(Kind::Recording) {
+    if !recorder.mode.records() && RecordingJournal::new(&recorder.state_dir).has_any(Kind::Recording) {
         stages.push(HookStage::PostRecording);
     }
     stages

@@ -3,20 +3,18 @@
 //!
 //! A disk that fails costs no recording: the record is in memory as well. Only a crash would then lose it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::rig;
+use crate::capture::rig::CaptureReport;
 use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
-use crate::storage::files;
-use crate::storage::journal::RecordFile;
+use crate::recording::capture_record::CaptureRecord;
+use crate::storage::journal::{Journal, Record, RecordFile};
 use crate::unix_time::unix_ms;
-
-const VERSION: u32 = 1;
 
 /// The directory in `state_dir`.
 #[must_use]
@@ -92,7 +90,7 @@ impl RecordingPart {
     /// Until when it shows the meeting, where that is not to its end.
     #[must_use]
     pub fn meeting_until(&self) -> Option<Duration> {
-        self.ended.as_ref().and_then(|end| end.done.meeting_until)
+        self.ended.as_ref().and_then(|end| end.report().meeting_until)
     }
 }
 
@@ -103,7 +101,20 @@ pub struct PartEnd {
     pub at: u64,
     /// `None`: as it should.
     pub cause: Option<String>,
-    pub done: rig::CaptureReport,
+    done: CaptureRecord,
+}
+
+impl PartEnd {
+    #[must_use]
+    pub fn new(at: u64, cause: Option<String>, done: CaptureReport) -> Self {
+        Self { at, cause, done: done.into() }
+    }
+
+    /// What the capture reported.
+    #[must_use]
+    pub fn report(&self) -> CaptureReport {
+        self.done.into()
+    }
 }
 
 /// Why the end was asked for.
@@ -131,7 +142,7 @@ impl RecordingRecord {
         let info = &start.info;
         let claims = start.access.claims().filter(|_| start.output == Output::File);
         Self {
-            version: VERSION,
+            version: Self::VERSION,
             room_table_id: info.room_table_id,
             room_id: info.room_id.to_string(),
             room_sid: info.room_sid.as_str().to_owned(),
@@ -149,21 +160,6 @@ impl RecordingRecord {
             lengths_ms: Vec::new(),
             found: Vec::new(),
             hooked: None,
-        }
-    }
-
-    /// # Errors
-    /// Where it cannot be read or is none of this version: why.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-        if record.version != VERSION {
-            return Err(format!("it is of version {}, not {VERSION}", record.version));
-        }
-        // A name that leads elsewhere would make a later step move or remove what is not ours.
-        match record.parts.iter().find(|part| part.file.contains('/') || part.file.starts_with('.')) {
-            Some(part) => Err(format!("{:?} is no name of a part", part.file)),
-            None => Ok(record),
         }
     }
 
@@ -212,25 +208,47 @@ impl RecordingRecord {
     }
 }
 
-/// Where records are kept.
-#[derive(Clone, Debug)]
-pub struct Journal {
-    state_dir: PathBuf,
-}
+impl Record for RecordingRecord {
+    const VERSION: u32 = 1;
 
-impl Journal {
-    #[must_use]
-    pub fn new(state_dir: &Path) -> Self {
-        Self { state_dir: state_dir.to_owned() }
+    fn version(&self) -> u32 {
+        self.version
     }
 
-    fn path(&self, kind: Kind, recording: &RecordingId) -> PathBuf {
-        self.state_dir.join(dir_of(kind)).join(format!("{recording}.json"))
+    fn check(&self) -> Result<(), String> {
+        // A name that leads elsewhere would make a later step move or remove what is not ours.
+        match self.parts.iter().find(|part| part.file.contains('/') || part.file.starts_with('.')) {
+            Some(part) => Err(format!("{:?} is no name of a part", part.file)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where records are kept.
+#[derive(Clone, Debug)]
+pub struct RecordingJournal {
+    recordings: Journal<RecordingRecord>,
+    broadcasts: Journal<RecordingRecord>,
+}
+
+impl RecordingJournal {
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        let of = |kind| Journal::new(state_dir.join(dir_of(kind)), "unfinished recordings");
+        Self { recordings: of(Kind::Recording), broadcasts: of(Kind::Broadcast) }
+    }
+
+    fn of(&self, kind: Kind) -> &Journal<RecordingRecord> {
+        match kind {
+            Kind::Recording => &self.recordings,
+            Kind::Broadcast => &self.broadcasts,
+        }
     }
 
     /// Writes the record of what was taken on; on disk when this returns.
     pub async fn begin(&self, start: &Start) -> RecordingEntry {
-        let entry = RecordingEntry::of(self.path(start.kind(), &start.info.recording_id), RecordingRecord::new(start));
+        let path = self.of(start.kind()).path(start.info.recording_id.as_str());
+        let entry = RecordingEntry(RecordFile::new(path, RecordingRecord::new(start)));
         entry.update(|_| {}).await;
         entry
     }
@@ -238,18 +256,10 @@ impl Journal {
     /// What earlier runs have left, oldest first. A record that cannot be read is put aside, with an error line.
     #[must_use]
     pub fn left(&self, kind: Kind) -> Vec<RecordingEntry> {
-        let dir = self.state_dir.join(dir_of(kind));
-        let records = files::remove_unfinished(&dir).and_then(|()| files::records(&dir)).unwrap_or_else(|error| {
-            tracing::error!(dir = %dir.display(), %error, "the records of unfinished recordings cannot be read");
-            Vec::new()
-        });
-        let mut left = Vec::new();
-        for (_, path) in records {
-            match RecordingRecord::read(&path) {
-                Ok(record) => left.push(RecordingEntry::of(path, record)),
-                Err(why) => files::put_aside(&path, &why),
-            }
-        }
+        let journal = self.of(kind);
+        journal.remove_unfinished();
+        let entry = |(path, record)| RecordingEntry(RecordFile::new(path, record));
+        let mut left: Vec<_> = journal.all().into_iter().map(entry).collect();
         left.sort_by_key(|entry| entry.record().taken_at);
         left
     }
@@ -257,13 +267,13 @@ impl Journal {
     /// Whether earlier runs have left any; nothing is read or put aside.
     #[must_use]
     pub fn has_any(&self, kind: Kind) -> bool {
-        files::records(&self.state_dir.join(dir_of(kind))).is_ok_and(|records| !records.is_empty())
+        self.of(kind).has_any()
     }
 
     /// Whether there is a record of it.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
-        self.path(kind, recording).exists()
+        self.of(kind).path(recording.as_str()).exists()
     }
 }
 
@@ -272,10 +282,6 @@ impl Journal {
 pub struct RecordingEntry(RecordFile<RecordingRecord>);
 
 impl RecordingEntry {
-    fn of(path: PathBuf, record: RecordingRecord) -> Self {
-        Self(RecordFile::new(path, record))
-    }
-
     /// What it says now.
     #[must_use]
     pub fn record(&self) -> RecordingRecord {
@@ -329,10 +335,10 @@ impl RecordingEntry {
     }
 
     /// The latest part has ended.
-    pub async fn part_ended(&self, cause: Option<String>, done: rig::CaptureReport) {
+    pub async fn part_ended(&self, cause: Option<String>, done: CaptureReport) {
         self.update(move |record| {
             if let Some(part) = record.parts.last_mut() {
-                part.ended = Some(PartEnd { at: unix_ms(), cause, done });
+                part.ended = Some(PartEnd::new(unix_ms(), cause, done));
             }
         })
         .await;
@@ -395,15 +401,12 @@ mod tests {
     async fn a_record_survives_and_only_this_user_may_read_it() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::new(dir.path());
+        let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;
         assert_eq!(entry.add_part(|n| format!("rec.1_raw.part{n}.mkv")).await, 1);
         entry.part_began().await;
         entry
-            .part_ended(
-                Some("Chrome ended".into()),
-                rig::CaptureReport { frames_sent: 3, ..rig::CaptureReport::default() },
-            )
+            .part_ended(Some("Chrome ended".into()), CaptureReport { frames_sent: 3, ..CaptureReport::default() })
             .await;
         entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
         let left = journal.left(Kind::Recording);
@@ -423,7 +426,7 @@ mod tests {
         let token = format!("{}&x=1", jwt::sign(claims.as_object().unwrap(), "secret"));
         let access = RoomAccess::Token(AccessToken::parse(&token).unwrap());
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::new(dir.path());
+        let journal = RecordingJournal::new(dir.path());
         journal.begin(&Start { access: access.clone(), ..start() }).await;
         let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
         let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
@@ -444,7 +447,7 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_is_none_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::new(dir.path());
+        let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;
         entry.add_part(|_| "../../etc/passwd".to_owned()).await;
         assert!(journal.left(Kind::Recording).is_empty());
@@ -456,7 +459,7 @@ mod tests {
         let part = |began_at, cause: Option<&str>| RecordingPart {
             file: "x".into(),
             began_at: Some(began_at),
-            ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), done: rig::CaptureReport::default() }),
+            ended: cause.map(|cause| PartEnd::new(0, Some(cause.into()), CaptureReport::default())),
         };
         let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];
         let seconds = |n| Some(Duration::from_secs(n));

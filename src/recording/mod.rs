@@ -6,6 +6,7 @@
 //! [`job_handoff`] brings it to the work queue. Nothing here waits for the server or NATS: what they are to be told goes into
 //! the outbox.
 
+mod capture_record;
 pub mod driver;
 mod interruption;
 pub mod job_handoff;

@@ -20,7 +20,7 @@ use crate::protocol::messages::{CommonResponse, StatusCode};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
 use crate::recording::driver::{self, RecordingContext, RecordingTask};
-use crate::recording::journal::{Journal, RecordingEntry, StopRequest};
+use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest};
 use crate::recording::raw_file::RawFile;
 use crate::recording::recovery::{self, RecoveryStep, SentNotices};
 use crate::recording::session::InterruptedRecording;
@@ -41,7 +41,7 @@ pub struct RequestService<R: Rig> {
     context: RecordingContext,
     slots: Slots,
     plan: Arc<dyn RigFactory<R>>,
-    journal: Journal,
+    journal: RecordingJournal,
     /// Whether there is room on the disks.
     room: watch::Receiver<DiskStatus>,
     tasks: TaskTracker,
@@ -60,7 +60,7 @@ impl<R: Rig> RequestService<R> {
         context: RecordingContext,
         slots: Slots,
         plan: Arc<dyn RigFactory<R>>,
-        journal: Journal,
+        journal: RecordingJournal,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
         Self { context, slots, plan, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }

@@ -11,7 +11,7 @@ use crate::capture::rig;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
-use crate::recording::journal::{FoundMedia, Gap, RecordingPart};
+use crate::recording::journal::{FoundMedia, Gap, PartEnd, RecordingPart};
 use crate::storage::files::{self, on_disk};
 
 /// The directory in `state_dir`.
@@ -80,7 +80,7 @@ pub fn together(
     let mut all = rig::CaptureReport::default();
     let (mut black, mut silent, mut heard, mut energy) = (0.0, 0.0, 0.0, 0.0);
     for (n, part) in parts.iter().enumerate() {
-        let done = part.ended.as_ref().map(|end| end.done).unwrap_or_default();
+        let done = part.ended.as_ref().map(PartEnd::report).unwrap_or_default();
         let length = lengths.get(n).copied().flatten();
         if !lengths.is_empty() && length.is_none() {
             continue;
@@ -285,11 +285,10 @@ mod tests {
 
     #[test]
     fn parts_add_up_and_one_of_which_nothing_is_known_only_lasts() {
-        use crate::recording::journal::PartEnd;
         let part = |done: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
-            ended: done.map(|done| PartEnd { at: 0, cause: None, done }),
+            ended: done.map(|done| PartEnd::new(0, None, done)),
         };
         let seconds = Duration::from_secs;
         let one = rig::CaptureReport {

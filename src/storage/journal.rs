@@ -1,14 +1,106 @@
-//! A small file with what one task must remember, and the same in memory.
+//! Records that survive a crash: small JSON files in one directory, each with the version of its format.
 //!
 //! A disk that fails costs nothing but the memory of a crash: what is in memory goes on.
 
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::storage::files::{self, on_disk};
+
+/// What a journal keeps one file of for each recording or job.
+pub trait Record: Clone + Serialize + DeserializeOwned + Send + 'static {
+    /// Of the format that is written, and the only one that is read: fields that come later have defaults.
+    const VERSION: u32;
+
+    /// Of the format of this record.
+    fn version(&self) -> u32;
+
+    /// # Errors
+    /// What is wrong with what was read, though it is JSON of this version.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// # Errors
+    /// Where the file cannot be read or is none of this version: why.
+    fn read(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        if record.version() != Self::VERSION {
+            return Err(format!("it is of version {}, not {}", record.version(), Self::VERSION));
+        }
+        record.check()?;
+        Ok(record)
+    }
+}
+
+/// The records of one kind.
+#[derive(Debug)]
+pub struct Journal<T> {
+    dir: PathBuf,
+    /// What the records are of, for the log.
+    of: &'static str,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Journal<T> {
+    fn clone(&self) -> Self {
+        Self { dir: self.dir.clone(), of: self.of, records: PhantomData }
+    }
+}
+
+impl<T: Record> Journal<T> {
+    /// `of`: what the records are of, for the log.
+    #[must_use]
+    pub fn new(dir: PathBuf, of: &'static str) -> Self {
+        Self { dir, of, records: PhantomData }
+    }
+
+    /// Where the record of this name is.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+
+    /// Removes what an earlier run has left half written.
+    pub fn remove_unfinished(&self) {
+        if let Err(error) = files::remove_unfinished(&self.dir) {
+            self.complain(&error);
+        }
+    }
+
+    /// Every record that is there. One that cannot be read is put aside, with an error line.
+    #[must_use]
+    pub fn all(&self) -> Vec<(PathBuf, T)> {
+        let records = files::records(&self.dir).unwrap_or_else(|error| {
+            self.complain(&error);
+            Vec::new()
+        });
+        let read = |(_, path): (String, PathBuf)| match T::read(&path) {
+            Ok(record) => Some((path, record)),
+            Err(why) => {
+                files::put_aside(&path, &why);
+                None
+            }
+        };
+        records.into_iter().filter_map(read).collect()
+    }
+
+    /// Whether there are any; nothing is read or put aside.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        files::records(&self.dir).is_ok_and(|records| !records.is_empty())
+    }
+
+    fn complain(&self, error: &io::Error) {
+        tracing::error!(dir = %self.dir.display(), %error, "the records of {} cannot be read", self.of);
+    }
+}
 
 /// One record; clones are the same.
 #[derive(Debug)]

@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::job::Job;
 use crate::storage::files;
-use crate::storage::journal::RecordFile;
+use crate::storage::journal::{Journal, Record, RecordFile};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "jobs";
-const VERSION: u32 = 1;
 /// How often the queue hands a job out, unless it says otherwise (PROTOCOL 1: `MaxDeliver`).
 pub const MAX_DELIVER: u64 = 3;
 /// How long after its next try a job that was handed back is remembered, in milliseconds: another node may have it by now.
@@ -107,7 +106,7 @@ impl JobRecord {
     #[must_use]
     pub fn new(job: &Job, payload: &[u8], ack_to: Option<String>, delivered: u64) -> Self {
         Self {
-            version: VERSION,
+            version: Self::VERSION,
             recording_id: job.info.recording_id.to_string(),
             room_id: job.info.room_id.to_string(),
             payload: hex::encode(payload),
@@ -143,18 +142,6 @@ impl JobRecord {
         self.delivered >= self.max_deliver
     }
 
-    /// # Errors
-    /// Where it cannot be read or is none of this version: why.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-        if record.version != VERSION {
-            return Err(format!("it is of version {}, not {VERSION}", record.version));
-        }
-        record.payload()?;
-        Ok(record)
-    }
-
     /// The bytes of the job.
     ///
     /// # Errors
@@ -166,6 +153,18 @@ impl JobRecord {
     /// Whether nothing is left to be known of it.
     fn is_past(&self, now: u64) -> bool {
         matches!(self.state, JobState::HandedBack { until } if now.saturating_sub(until) > FORGOTTEN_AFTER)
+    }
+}
+
+impl Record for JobRecord {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.payload().map(drop)
     }
 }
 
@@ -203,19 +202,19 @@ impl JobEntry {
 /// Where the records of jobs are kept.
 #[derive(Clone, Debug)]
 pub struct JobJournal {
-    dir: PathBuf,
+    records: Journal<JobRecord>,
 }
 
 impl JobJournal {
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { dir: state_dir.join(DIR) }
+        Self { records: Journal::new(state_dir.join(DIR), "jobs") }
     }
 
     /// Where the record of a recording's job is.
     #[must_use]
     pub fn path(&self, recording: &str) -> PathBuf {
-        self.dir.join(format!("{recording}.json"))
+        self.records.path(recording)
     }
 
     /// Takes a job in hand: its record is on disk when this returns. What is noted of the same job is kept.
@@ -234,28 +233,20 @@ impl JobJournal {
 
     /// Removes what an earlier run has left half written.
     pub fn tidy(&self) {
-        if let Err(error) = files::remove_unfinished(&self.dir) {
-            tracing::error!(dir = %self.dir.display(), %error, "the records of jobs cannot be read");
-        }
+        self.records.remove_unfinished();
     }
 
     /// Every record, oldest first. One that cannot be read is put aside, with an error line; what is past is removed.
     #[must_use]
     pub fn all(&self) -> Vec<JobRecord> {
-        let records = files::records(&self.dir).unwrap_or_else(|error| {
-            tracing::error!(dir = %self.dir.display(), %error, "the records of jobs cannot be read");
-            Vec::new()
-        });
-        let mut all = Vec::new();
-        for (_, path) in records {
-            match JobRecord::read(&path) {
-                Ok(record) if record.is_past(unix_ms()) => drop(files::remove(&path)),
-                Ok(record) => all.push(record),
-                Err(why) => files::put_aside(&path, &why),
-            }
+        let (past, mut all): (Vec<_>, Vec<_>) =
+            self.records.all().into_iter().partition(|(_, record)| record.is_past(unix_ms()));
+        for (path, _) in past {
+            // It is tried again the next time.
+            let _ = files::remove(&path);
         }
-        all.sort_by_key(|record| record.taken_at);
-        all
+        all.sort_by_key(|(_, record)| record.taken_at);
+        all.into_iter().map(|(_, record)| record).collect()
     }
 
     /// One that the operator wants tried again.

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
-use plugnmeet_recorder::recording::journal::Journal;
+use plugnmeet_recorder::recording::journal::RecordingJournal;
 use plugnmeet_recorder::scripts::hooks::payload::HookPayload;
 use plugnmeet_recorder::transcode::journal as jobs;
 use plugnmeet_recorder::transcode::journal::JobJournal;
@@ -170,7 +170,7 @@ async fn hooks_are_tested_with_the_recordings_and_jobs_that_this_node_has_in_han
         recording_id: RecordingId::parse("RM_7-1").unwrap(),
     };
     let access = RoomAccess::Token(AccessToken::parse("the-access-token-of-this-test").unwrap());
-    Journal::new(&state).begin(&Start { info, access, output: Output::File }).await;
+    RecordingJournal::new(&state).begin(&Start { info, access, output: Output::File }).await;
     let (origin, told) = input("post_recording", "RM_7-1");
     assert_eq!(origin, format!("the recording's record {}", state.join("recordings/RM_7-1.json").display()));
     assert_eq!(

@@ -25,7 +25,7 @@ struct Parts {
 struct Film<'a> {
     size: (u32, u32),
     seconds: f64,
-    /// ConcatMethod many Hz of sampling; 0: no sound.
+    /// How many Hz of sampling; 0: no sound.
     sound: u32,
     post_input: &'a str,
 }

@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::capture::cleanup::{CleanupReport, clean_up};
-use plugnmeet_recorder::capture::process_tag;
-use plugnmeet_recorder::capture::process_tag::ProcessTag;
+use plugnmeet_recorder::capture::process_tag::{self, ProcessTag};
 use plugnmeet_recorder::capture::rig_directory::{self, FileId, RigOwner};
 use plugnmeet_recorder::capture::video::display;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};

@@ -18,6 +18,7 @@ mod driver;
 mod endurance;
 mod fidelity;
 mod fleet;
+mod golden_state;
 mod hook_samples;
 mod hooks;
 mod job_hooks;

@@ -9,8 +9,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// Comparisons that are looked at together; with chunks of 50 ms, two and a half seconds.
 const WINDOW: usize = 50;
 /// Counting and age may differ by this much before it is corrected…
@@ -33,7 +31,7 @@ pub enum SyncCorrection {
 }
 
 /// What was done since the start to keep sound and picture together. The stream's beginning does not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncCorrections {
     /// Times at which sound was missing, and how much silence stands in for it, in milliseconds.
     pub gaps: u64,

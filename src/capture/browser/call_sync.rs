@@ -10,7 +10,7 @@ use chromiumoxide::cdp::browser_protocol::page::{self, AddScriptToEvaluateOnNewD
 use chromiumoxide::cdp::js_protocol::runtime::{self, AddBindingParams, EventBindingCalled};
 use chromiumoxide::error::CdpError;
 use futures::StreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
@@ -23,7 +23,7 @@ const LIMIT_MS: f64 = 1_000.0;
 const WORTH_A_LINE_MS: f64 = 20.0;
 
 /// By how much the picture of WebRTC calls was held back to be in step with their sound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CallOffset {
     /// Seconds in which there was a call with picture and sound; none: nothing is known of the others.
     pub seconds: u64,

@@ -38,7 +38,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// What a look at the page may take on the way into the meeting; it comes again.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// What the last look at it may take, when the recording ends.
-const LAST_LOOK_LIMIT: Duration = Duration::from_secs(1);
+const LAST_LOOK_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running Chrome with one page.
 #[derive(Debug)]

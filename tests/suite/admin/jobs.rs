@@ -4,6 +4,7 @@ use std::process::Command;
 
 use plugnmeet_recorder::protocol::job::Job;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use plugnmeet_recorder::storage::journal::Record as _;
 use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use plugnmeet_recorder::unix_time::unix_ms;
 

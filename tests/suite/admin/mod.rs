@@ -10,14 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig;
-use plugnmeet_recorder::delivery::message::MessageState;
-use plugnmeet_recorder::delivery::message::{Message, MessageKey};
+use plugnmeet_recorder::delivery::message::{Message, MessageKey, MessageState};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
-use plugnmeet_recorder::recording::journal::{Journal, RecordingStage, StopRequest};
+use plugnmeet_recorder::recording::journal::{RecordingJournal, RecordingStage, StopRequest};
 use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use plugnmeet_recorder::unix_time::unix_ms;
 use serde_json::Value;
@@ -146,7 +145,7 @@ async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: JobState) {
 /// A node with some of everything.
 async fn busy_node() -> Node {
     let node = Node::new();
-    let journal = Journal::new(&node.state());
+    let journal = RecordingJournal::new(&node.state());
     std::fs::create_dir_all(node.path("parts")).unwrap();
     std::fs::create_dir_all(node.path("main")).unwrap();
 

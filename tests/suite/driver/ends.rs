@@ -8,6 +8,7 @@ use plugnmeet_recorder::capture::quality::{AudioStats, VideoStats};
 use plugnmeet_recorder::capture::rig::CaptureReport;
 use plugnmeet_recorder::protocol::request::Kind;
 use plugnmeet_recorder::recording::journal::{RecordingRecord, RecordingStage};
+use plugnmeet_recorder::storage::journal::Record as _;
 use serde_json::{Value, json};
 
 use super::{LIMIT, Leaves, Node, media};

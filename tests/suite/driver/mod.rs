@@ -22,7 +22,7 @@ use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks
 use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::driver::{self, RecordingContext, RecordingTask};
 use plugnmeet_recorder::recording::job_handoff::JobHandoff;
-use plugnmeet_recorder::recording::journal::Journal;
+use plugnmeet_recorder::recording::journal::RecordingJournal;
 use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
@@ -107,7 +107,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Node {
     standin: Standin,
     context: RecordingContext,
-    journal: Journal,
+    journal: RecordingJournal,
     slots: Slots,
 }
 
@@ -154,7 +154,7 @@ impl Node {
             room: RoomClient::new(&server).unwrap(),
             limits: SessionLimits::default(),
         };
-        let journal = Journal::new(&state);
+        let journal = RecordingJournal::new(&state);
         std::fs::create_dir_all(standin.dir().join("temporary")).unwrap();
         std::fs::create_dir_all(standin.dir().join("main")).unwrap();
         Self { standin, context, journal, slots: Slots::new(1) }

@@ -8,6 +8,7 @@ use plugnmeet_recorder::protocol::request::Kind;
 use plugnmeet_recorder::recording::journal::{RecordingRecord, RecordingStage};
 use plugnmeet_recorder::recording::requests::RequestService;
 use plugnmeet_recorder::storage::disk_space::DiskStatus;
+use plugnmeet_recorder::storage::journal::Record as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 

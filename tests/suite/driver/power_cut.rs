@@ -12,7 +12,7 @@ use plugnmeet_recorder::protocol::job::{Job, Work};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
-use plugnmeet_recorder::recording::journal::{Journal, RecordingRecord, RecordingStage, StopRequest};
+use plugnmeet_recorder::recording::journal::{RecordingJournal, RecordingRecord, RecordingStage, StopRequest};
 use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::requests::RequestService;
 use plugnmeet_recorder::storage::disk_space::DiskStatus;
@@ -69,7 +69,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 node.context.clone(),
                 Slots::new(1),
                 plan,
-                Journal::new(&node.standin.dir().join("state")),
+                RecordingJournal::new(&node.standin.dir().join("state")),
                 room,
             );
             node.context.dispatcher.take_up().await;
@@ -109,7 +109,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
 async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reached: usize, whole: &Path, cut: &Path) {
     let place = raw.dir.join(raw.name.as_str());
     std::fs::create_dir_all(&raw.dir).unwrap();
-    let journal = Journal::new(&node.standin.dir().join("state"));
+    let journal = RecordingJournal::new(&node.standin.dir().join("state"));
     let entry = journal.begin(start).await;
     for n in 1..=parts {
         let last = n == parts;
