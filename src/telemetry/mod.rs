@@ -23,12 +23,11 @@ use sink::Sink;
 const OWN: &str = "plugnmeet_recorder";
 
 /// Libraries that say too much, and the level above which they are heard unless everything is asked for.
-const DAMPED: [(&str, LevelFilter); 9] = [
+const DAMPED: [(&str, LevelFilter); 8] = [
     // What matters of these two the program says in its own words; the one reports each message of a newer Chrome and
     // each closed connection as an error, the other each refused token at each try.
     ("chromiumoxide", LevelFilter::OFF),
     ("async_nats", LevelFilter::OFF),
-    ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("hyper_util", LevelFilter::WARN),
     ("reqwest", LevelFilter::WARN),
