@@ -64,11 +64,6 @@ impl RotatingFile {
         result
     }
 
-    /// Makes sure that what was written is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
     fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
         std::fs::rename(&self.path, self.free_name(now)?)?;
         self.file = open_to_append(&self.path)?;
@@ -128,6 +123,19 @@ impl RotatingFile {
         }
         backups.sort_unstable_by(|a, b| b.cmp(a));
         Ok(backups)
+    }
+}
+
+impl io::Write for RotatingFile {
+    /// Takes one line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_line(line)?;
+        Ok(line.len())
+    }
+
+    /// Makes sure that what was written is on the disk.
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.sync_data()
     }
 }
 

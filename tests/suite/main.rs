@@ -24,6 +24,7 @@ mod job_hooks;
 mod join;
 mod leftovers;
 mod lip_sync;
+mod log_outputs;
 mod logs;
 mod matroska;
 mod merge;
