@@ -10,7 +10,7 @@ use crate::admin::table::words;
 use crate::transcode::journal::{Record, Standing as Progress, State};
 
 /// A transcoding job that this node has in hand, has handed back or has given up.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct JobRow {
     pub id: String,
     pub room: Option<String>,
@@ -74,18 +74,7 @@ impl JobRow {
 
     #[must_use]
     pub fn unreadable(id: String, why: &str) -> Self {
-        Self {
-            id,
-            room: None,
-            standing: Standing::unreadable(why),
-            deliveries: None,
-            taken_at: None,
-            age_s: None,
-            last_error: None,
-            percent: None,
-            speed: None,
-            eta_s: None,
-        }
+        Self { id, standing: Standing::unreadable(why), ..Self::default() }
     }
 }
 

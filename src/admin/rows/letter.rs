@@ -7,7 +7,7 @@ use crate::admin::table::words;
 use crate::delivery::outbox::{Letter, State};
 
 /// Something that the server or the work queue is to be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LetterRow {
     pub id: String,
     pub letter: Option<&'static str>,
@@ -62,19 +62,7 @@ impl LetterRow {
 
     #[must_use]
     pub fn unreadable(id: String, why: &str) -> Self {
-        Self {
-            id,
-            letter: None,
-            standing: Standing::unreadable(why),
-            about: None,
-            added_at: None,
-            age_s: None,
-            settled_at: None,
-            failures: None,
-            next_try: None,
-            last_error: None,
-            next: String::new(),
-        }
+        Self { id, standing: Standing::unreadable(why), ..Self::default() }
     }
 }
 

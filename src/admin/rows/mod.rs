@@ -54,7 +54,7 @@ impl Moment {
 }
 
 /// What became of something: a word for programs, and a text that begins with it or means the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Standing {
     pub state: &'static str,
     #[serde(rename = "says")]

@@ -10,7 +10,7 @@ use crate::recording::journal::{Part, Record, Stage};
 use crate::storage::space::Bytes;
 
 /// A recording or broadcast that was taken on and is not handed over yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RecordingRow {
     pub id: String,
     pub kind: &'static str,
@@ -75,16 +75,7 @@ impl RecordingRow {
 
     #[must_use]
     pub fn unreadable(kind: Kind, id: String, why: &str) -> Self {
-        Self {
-            id,
-            kind: kind.as_str(),
-            room: None,
-            standing: Standing::unreadable(why),
-            taken_at: None,
-            age_s: None,
-            parts: Vec::new(),
-            bytes: 0,
-        }
+        Self { id, kind: kind.as_str(), standing: Standing::unreadable(why), ..Self::default() }
     }
 }
 
