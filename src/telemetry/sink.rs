@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,12 +18,6 @@ thread_local! {
 /// Shared by everything that logs.
 #[derive(Clone)]
 pub(super) struct Sink(Arc<Mutex<Vec<Box<dyn Write + Send>>>>);
-
-impl fmt::Debug for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").finish_non_exhaustive()
-    }
-}
 
 impl Sink {
     /// Each line goes to all of the outputs, in the same order.
@@ -76,20 +69,17 @@ impl Drop for Writing {
 }
 
 impl<'a> MakeWriter<'a> for Sink {
-    type Writer = LineWriter<'a>;
+    type Writer = &'a Self;
 
-    fn make_writer(&'a self) -> LineWriter<'a> {
-        LineWriter(self)
+    fn make_writer(&'a self) -> &'a Self {
+        self
     }
 }
 
-/// Takes one event with one call of `write`, as the layer that formats them gives it.
-#[derive(Debug)]
-pub(super) struct LineWriter<'a>(&'a Sink);
-
-impl Write for LineWriter<'_> {
+impl Write for &Sink {
+    /// Takes one event, as the layer that formats them gives it.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.0.write_event(&String::from_utf8_lossy(event));
+        self.write_event(&String::from_utf8_lossy(event));
         Ok(event.len())
     }
 
