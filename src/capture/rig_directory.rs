@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -114,9 +114,9 @@ impl RigOwner {
 /// `WouldBlock` where a rig is open in it; others where the directory is gone or its file system has no locks.
 pub fn lock(dir: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
-    rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(dir.into())
+    let dir = File::from(rustix::fs::open(dir, flags, Mode::empty())?);
+    dir.try_lock()?;
+    Ok(dir)
 }
 
 /// A directory that is known as one's own, for as long as this lives.

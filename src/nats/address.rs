@@ -108,22 +108,9 @@ pub fn read(
     Ok((Addresses(addresses), credentials))
 }
 
-/// RFC 3986, 2.1; a `%` that begins no such triple stays as it is.
+/// A `%` that begins no such triple stays as it is.
 fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let triple = bytes.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(|pair| hex::decode(pair).ok());
-        if let Some(decoded) = triple {
-            out.extend(decoded);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! One daemon on a state directory: two would record, tell and clean up the same things.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use rustix::fs::FlockOperation;
 
 /// The file in `state_dir`.
 const NAME: &str = "lock";
@@ -41,10 +39,8 @@ impl StateLock {
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match lock(&file, || std::thread::sleep(LOOKED_AT)) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LockError::Held { path, holder: written_by(&mut file) });
-            }
-            Err(error) => return Err(failed(error.into())),
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held { path, holder: written_by(&mut file) }),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "pid {} on {}", std::process::id(), host()).map_err(failed)?;
@@ -52,15 +48,14 @@ impl StateLock {
     }
 }
 
-fn lock(file: &File, mut wait: impl FnMut()) -> rustix::io::Result<()> {
-    let mut left = TRIES;
-    loop {
-        left -= 1;
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) if left > 0 => wait(),
+fn lock(file: &File, mut wait: impl FnMut()) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => wait(),
             locked => return locked,
         }
     }
+    file.try_lock()
 }
 
 /// Who runs on `state_dir`, in words (`pid 12 on recorder-1`), without waiting and without keeping the lock. `None`: nobody,
@@ -69,8 +64,8 @@ fn lock(file: &File, mut wait: impl FnMut()) -> rustix::io::Result<()> {
 pub fn holder(state_dir: &Path) -> Option<String> {
     let mut file = File::open(state_dir.join(NAME)).ok()?;
     // Shared, so that two who look do not take each other for a daemon; given back when the file is closed, in a moment.
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => Some(written_by(&mut file)),
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(written_by(&mut file)),
         _ => None,
     }
 }
@@ -119,12 +114,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(StateLock::take(dir.path()).unwrap());
         let looking = File::open(dir.path().join(NAME)).unwrap();
-        rustix::fs::flock(&looking, FlockOperation::NonBlockingLockShared).unwrap();
+        looking.try_lock_shared().unwrap();
         // Two who look see each other's lock and no daemon.
         assert_eq!(holder(dir.path()), None);
         let daemon = File::options().write(true).open(dir.path().join(NAME)).unwrap();
         let mut looking = Some(looking);
-        assert_eq!(lock(&daemon, || drop(looking.take())), Ok(()));
+        lock(&daemon, || drop(looking.take())).unwrap();
         assert!(looking.is_none());
     }
 }

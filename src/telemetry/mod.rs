@@ -4,9 +4,15 @@
 
 mod format;
 pub mod log_throttle;
+mod queue;
 pub mod redact;
 mod rotate;
 mod sink;
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
@@ -17,6 +23,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
+use queue::Queue;
 use rotate::{Limits, RotatingFile};
 use sink::Sink;
 
@@ -24,12 +31,11 @@ use sink::Sink;
 const OWN: &str = "plugnmeet_recorder";
 
 /// Libraries that say too much, and the level above which they are heard unless everything is asked for.
-const DAMPED: [(&str, LevelFilter); 9] = [
+const DAMPED: [(&str, LevelFilter); 8] = [
     // What matters of these two the program says in its own words; the one reports each message of a newer Chrome and
     // each closed connection as an error, the other each refused token at each try.
     ("chromiumoxide", LevelFilter::OFF),
     ("async_nats", LevelFilter::OFF),
-    ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("hyper_util", LevelFilter::WARN),
     ("reqwest", LevelFilter::WARN),
@@ -38,16 +44,21 @@ const DAMPED: [(&str, LevelFilter); 9] = [
     ("tungstenite", LevelFilter::WARN),
 ];
 
-/// Keeps the log open. Dropped at the very end, it makes sure that every line is on the disk.
+/// How long a panic waits until its line is written: the process may be gone in a moment.
+const PANIC_LIMIT: Duration = Duration::from_millis(100);
+
+/// Keeps the log open. Dropped at the very end, it makes sure that every line is on the disk, where that takes a second at
+/// most: a standard output that stands still keeps no process from ending.
 #[derive(Debug)]
 #[must_use = "the log is only sure to be on the disk once the guard was dropped"]
 pub struct LogGuard {
-    sink: Sink,
+    /// The log file comes last, so that it tells what others have lost.
+    queues: Vec<Queue>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.sink.sync();
+        self.queues.drain(..).for_each(Queue::close);
     }
 }
 
@@ -65,12 +76,25 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
             RotatingFile::open(path, limits).with_context(|| format!("cannot open the log file {}", path.display()))
         })
         .transpose()?;
-    let stdout = config.stdout.then(|| Box::new(std::io::stdout()) as _);
-    let sink = Sink::new(stdout, file);
-    tracing::subscriber::set_global_default(subscriber(config, debug, sink.clone()))
-        .context("the log was opened before")?;
-    std::panic::set_hook(Box::new(log_panic));
-    Ok(LogGuard { sink })
+    // Not by `std::io::stdout`, whose lock would be held by a write that does not end.
+    let stdout = config.stdout.then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from)).transpose();
+    let (sink, guard) = open(stdout.context("cannot open standard output")?, file);
+    tracing::subscriber::set_global_default(subscriber(config, debug, sink)).context("the log was opened before")?;
+    let states: Vec<_> = guard.queues.iter().map(Queue::state).collect();
+    std::panic::set_hook(Box::new(move |panic| {
+        log_panic(panic);
+        for state in &states {
+            state.settle(PANIC_LIMIT);
+        }
+    }));
+    Ok(guard)
+}
+
+fn open(stdout: Option<impl io::Write + Send + 'static>, file: Option<RotatingFile>) -> (Sink, LogGuard) {
+    let stdout = stdout.map(|stdout| queue::start("standard output", stdout, queue::LINES));
+    let file = file.map(|file| queue::start("the log file", file, queue::LINES));
+    let (inputs, queues): (Vec<_>, _) = stdout.into_iter().chain(file).unzip();
+    (Sink::new(inputs.into_iter().map(|input| Box::new(input) as _).collect()), LogGuard { queues })
 }
 
 /// Opens the log on standard error, for a command that an operator looks at: text, from `level` up.
@@ -83,11 +107,11 @@ pub fn init_console(level: LogLevel) -> anyhow::Result<()> {
         stdout: false,
         max_size: u64::MAX,
         max_backups: 0,
-        max_age: std::time::Duration::MAX,
+        max_age: Duration::MAX,
         level,
         format: LogFormat::Text,
     };
-    let sink = Sink::new(Some(Box::new(std::io::stderr())), None);
+    let sink = Sink::new(vec![Box::new(io::stderr())]);
     tracing::subscriber::set_global_default(subscriber(&config, false, sink)).context("the log was opened before")
 }
 
@@ -123,7 +147,7 @@ fn is_own(target: &str) -> bool {
 
 /// Seconds with two decimals, for a field of a line.
 #[must_use]
-pub fn seconds(duration: std::time::Duration) -> f64 {
+pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100.0).round() / 100.0
 }
 
@@ -139,7 +163,7 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     if Sink::is_writing() {
         // The log itself broke: this thread holds it, and would wait for itself for ever.
         let text = format!("plugnmeet-recorder: panic while logging: {message} ({location})");
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", redact::scrub(&text)).as_bytes());
+        let _ = writeln!(io::stderr(), "{}", redact::scrub(&text));
         return;
     }
     let current = std::thread::current();

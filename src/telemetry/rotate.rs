@@ -5,7 +5,7 @@
 //! Nothing here panics or loses a line that could have been written: where a file cannot be put aside, it grows on.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -45,28 +45,6 @@ impl RotatingFile {
         let rotating = Self { path: path.to_owned(), file, size, limits, pruned: Instant::now() };
         rotating.prune(SystemTime::now())?;
         Ok(rotating)
-    }
-
-    /// Writes one line, which is never divided between two files.
-    pub(super) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        let mut result = Ok(());
-        if self.size > 0 && self.size.saturating_add(len) > self.limits.size {
-            result = self.rotate(SystemTime::now());
-            // Also where that failed: the next attempt is made after as many bytes again, not with every line.
-            self.size = 0;
-        } else if self.pruned.elapsed() >= PRUNE_EVERY {
-            self.pruned = Instant::now();
-            result = self.prune(SystemTime::now());
-        }
-        self.file.write_all(line)?;
-        self.size = self.size.saturating_add(len);
-        result
-    }
-
-    /// Makes sure that what was written is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
     }
 
     fn rotate(&mut self, now: SystemTime) -> io::Result<()> {
@@ -131,7 +109,31 @@ impl RotatingFile {
     }
 }
 
-/// Found by the owner and its group: a log is nobody else's.
+impl Write for RotatingFile {
+    /// Writes one line, which is never divided between two files.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let mut result = Ok(());
+        if self.size > 0 && self.size.saturating_add(len) > self.limits.size {
+            result = self.rotate(SystemTime::now());
+            // Also where that failed: the next attempt is made after as many bytes again, not with every line.
+            self.size = 0;
+        } else if self.pruned.elapsed() >= PRUNE_EVERY {
+            self.pruned = Instant::now();
+            result = self.prune(SystemTime::now());
+        }
+        self.file.write_all(line)?;
+        self.size = self.size.saturating_add(len);
+        result.map(|()| line.len())
+    }
+
+    /// Makes sure that what was written is on the disk.
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Readable by the owner and its group: a log is nobody else's.
 fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
@@ -172,7 +174,7 @@ mod tests {
         let path = directory.path().join("logs/deep/recorder.log");
         let mut file = RotatingFile::open(&path, limits(100, 2, DAY)).unwrap();
         for number in 0..50 {
-            file.write_line(format!("line number {number:03}\n").as_bytes()).unwrap();
+            file.write_all(format!("line number {number:03}\n").as_bytes()).unwrap();
         }
         let names = names(path.parent().unwrap());
         assert_eq!(names.len(), 3, "{names:?}");
@@ -193,9 +195,9 @@ mod tests {
         let path = directory.path().join("log");
         std::fs::write(&path, "0123456789\n").unwrap();
         let mut file = RotatingFile::open(&path, limits(20, 5, DAY)).unwrap();
-        file.write_line(b"abc\n").unwrap();
+        file.write_all(b"abc\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "0123456789\nabc\n");
-        file.write_line(b"0123456789\n").unwrap();
+        file.write_all(b"0123456789\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "0123456789\n");
         assert_eq!(names(directory.path()).len(), 2);
     }
@@ -226,10 +228,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("logs/recorder.log");
         let mut file = RotatingFile::open(&path, limits(10, 2, DAY)).unwrap();
-        file.write_line(b"12345678\n").unwrap();
+        file.write_all(b"12345678\n").unwrap();
         let aside = directory.path().join("moved");
         std::fs::rename(path.parent().unwrap(), &aside).unwrap();
-        assert!(file.write_line(b"abcdefgh\n").is_err(), "the failure is told");
+        assert!(file.write_all(b"abcdefgh\n").is_err(), "the failure is told");
         assert_eq!(std::fs::read_to_string(aside.join("recorder.log")).unwrap(), "12345678\nabcdefgh\n");
     }
 

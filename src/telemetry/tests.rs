@@ -43,8 +43,9 @@ fn config(format: LogFormat, level: LogLevel) -> LogConfig {
 /// The lines of what `log` logs.
 fn logged(config: &LogConfig, debug: bool, log: impl FnOnce()) -> Vec<String> {
     let capture = Capture::default();
-    let sink = Sink::new(Some(Box::new(capture.clone())), None);
+    let (sink, guard) = open(Some(capture.clone()), None);
     tracing::subscriber::with_default(subscriber(config, debug, sink), log);
+    drop(guard);
     capture.lines()
 }
 
@@ -169,7 +170,7 @@ fn many_threads_lose_and_mix_no_line_over_many_files() {
     let directory = tempfile::tempdir().unwrap();
     let (config, file) = file_config(&directory.path().join("a.log"));
     let capture = Capture::default();
-    let sink = Sink::new(Some(Box::new(capture.clone())), Some(file));
+    let (sink, guard) = open(Some(capture.clone()), Some(file));
     let dispatch = tracing::Dispatch::new(subscriber(&config, false, sink));
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -183,6 +184,7 @@ fn many_threads_lose_and_mix_no_line_over_many_files() {
             });
         }
     });
+    drop(guard);
     let mut files: Vec<PathBuf> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() > 10, "{} files", files.len());
@@ -195,6 +197,44 @@ fn many_threads_lose_and_mix_no_line_over_many_files() {
         .collect();
     seen.sort_unstable();
     assert_eq!(seen, (0..4).flat_map(|thread| (0..250).map(move |number| (thread, number))).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_holds_back_neither_the_program_nor_the_file() {
+    const LOGGED: usize = 5_000;
+    let secret = "secret-of-a-full-pipe";
+    let _registration = redact::register(secret);
+    let directory = tempfile::tempdir().unwrap();
+    let (config, _) = file_config(&directory.path().join("a.log"));
+    let limits = Limits { size: u64::MAX, backups: 0, age: Duration::MAX };
+    let file = RotatingFile::open(config.file.as_deref().unwrap(), limits).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (stdout, stdout_queue) = queue::start("standard output", writer, 100);
+    let (file, file_queue) = queue::start("the log file", file, LOGGED);
+    let sink = Sink::new(vec![Box::new(stdout), Box::new(file)]);
+    let guard = LogGuard { queues: vec![file_queue] };
+    tracing::subscriber::with_default(subscriber(&config, false, sink), || {
+        for number in 0..LOGGED {
+            tracing::info!(number, "with {secret}");
+        }
+    });
+    drop(guard);
+    let numbers = |text: &str| -> Vec<u64> {
+        assert!(!text.contains(secret) && text.contains("with [redacted]"), "{text:.300}");
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| line["number"].as_u64().unwrap()).collect()
+    };
+    let written = std::fs::read_to_string(config.file.as_deref().unwrap()).unwrap();
+    assert!(numbers(&written).into_iter().eq(0..LOGGED as u64), "the file has every line");
+    let state = stdout_queue.state();
+    assert!(state.dropped() > LOGGED / 2, "{} are dropped", state.dropped());
+    // It is read again.
+    let reading = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
+    assert!(state.settle(Duration::from_secs(60)));
+    stdout_queue.close();
+    let read = numbers(&reading.join().unwrap());
+    assert!(read.is_sorted() && read[0] == 0, "{read:?}");
+    assert_eq!(read.len(), LOGGED - state.dropped(), "what is not dropped arrives");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod join;
 mod layers;
 mod leftovers;
 mod lip_sync;
+mod log_outputs;
 mod logs;
 mod matroska;
 mod merge;

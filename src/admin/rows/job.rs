@@ -6,17 +6,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::cells::{age_cell, words};
-use crate::admin::rows::{JobProgress, Moment};
+use crate::admin::rows::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::transcode::journal::{JobRecord, JobState, ProgressSnapshot as Progress};
 
 /// A transcoding job that this node has in hand, has handed back or has given up.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct JobRow {
     pub id: String,
     pub room: Option<String>,
     #[serde(flatten)]
-    pub standing: JobProgress,
+    pub standing: RowStatus,
     /// How often the queue has handed it out.
     pub deliveries: Option<u64>,
     /// When this node took it the last time.
@@ -34,21 +34,19 @@ impl JobRow {
     pub fn new(record: &JobRecord, moment: Moment) -> Self {
         let progress = record.progress.filter(|_| record.state == JobState::Working && moment.runs);
         let standing = match record.state {
-            JobState::Working if moment.runs => JobProgress::new("working", working(progress)),
+            JobState::Working if moment.runs => RowStatus::new("working", working(progress)),
             JobState::Working => {
-                JobProgress::new("interrupted", "interrupted: the next start of the recorder goes on with it")
+                RowStatus::new("interrupted", "interrupted: the next start of the recorder goes on with it")
             }
             JobState::HandedBack { until } => {
-                JobProgress::new("handed_back", format!("handed back, {}", moment.due(until)))
+                RowStatus::new("handed_back", format!("handed back, {}", moment.due(until)))
             }
-            JobState::GivenUp { at } => {
-                JobProgress::new("given_up", format!("given up {} ago", words(moment.since(at))))
-            }
-            JobState::Remuxed { at } => JobProgress::new(
+            JobState::GivenUp { at } => RowStatus::new("given_up", format!("given up {} ago", words(moment.since(at)))),
+            JobState::Remuxed { at } => RowStatus::new(
                 "remuxed",
                 format!("delivered as it was recorded {} ago; retry encodes it", words(moment.since(at))),
             ),
-            JobState::Retry => JobProgress::new("retry", "to be tried again"),
+            JobState::Retry => RowStatus::new("retry", "to be tried again"),
         };
         Self {
             id: record.recording_id.clone(),
@@ -67,7 +65,7 @@ impl JobRow {
     /// What came from the queue and is no job. `at`: Unix milliseconds.
     #[must_use]
     pub fn undecodable(id: String, why: &str, path: &Path, at: u64, moment: Moment) -> Self {
-        let standing = JobProgress::new("undecodable", format!("no job, kept as {}", path.display()));
+        let standing = RowStatus::new("undecodable", format!("no job, kept as {}", path.display()));
         Self {
             standing,
             taken_at: Some(at),
@@ -79,18 +77,7 @@ impl JobRow {
 
     #[must_use]
     pub fn unreadable(id: String, why: &str) -> Self {
-        Self {
-            id,
-            room: None,
-            standing: JobProgress::unreadable(why),
-            deliveries: None,
-            taken_at: None,
-            age_s: None,
-            last_error: None,
-            percent: None,
-            speed: None,
-            eta_s: None,
-        }
+        Self { id, standing: RowStatus::unreadable(why), ..Self::default() }
     }
 }
 
@@ -170,7 +157,7 @@ mod tests {
                 "delivered as it was recorded 1m 5s ago; retry encodes it",
             ),
         ] {
-            assert_eq!(JobRow::new(&record(state), moment).standing, JobProgress::new(word, text));
+            assert_eq!(JobRow::new(&record(state), moment).standing, RowStatus::new(word, text));
         }
         let json = serde_json::to_value(JobRow::new(&record(JobState::Retry), RUNS)).unwrap();
         assert_eq!((&json["state"], &json["deliveries"]), (&"retry".into(), &3.into()));

@@ -3,17 +3,17 @@
 use serde::Serialize;
 
 use crate::admin::cells::{age_cell, words};
-use crate::admin::rows::{JobProgress, Moment};
+use crate::admin::rows::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::delivery::message::{Message, MessageState};
 
 /// Something that the server or the work queue is to be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MessageRow {
     pub id: String,
     pub letter: Option<&'static str>,
     #[serde(flatten)]
-    pub standing: JobProgress,
+    pub standing: RowStatus,
     pub about: Option<String>,
     pub added_at: Option<u64>,
     pub age_s: Option<u64>,
@@ -32,10 +32,10 @@ impl MessageRow {
     /// `too_late`: its end is told already, so that it is not told by itself any more.
     pub fn new(id: &str, letter: &Message, too_late: bool, moment: Moment) -> Self {
         let (standing, settled_at) = match &letter.state {
-            MessageState::Waiting => (JobProgress::new("waiting", "waiting"), None),
-            MessageState::Delivered { at } => (JobProgress::new("delivered", "delivered"), Some(*at)),
-            MessageState::Refused { at, why } => (JobProgress::new("refused", format!("refused: {why}")), Some(*at)),
-            MessageState::Dropped { at } => (JobProgress::new("dropped", "dropped"), Some(*at)),
+            MessageState::Waiting => (RowStatus::new("waiting", "waiting"), None),
+            MessageState::Delivered { at } => (RowStatus::new("delivered", "delivered"), Some(*at)),
+            MessageState::Refused { at, why } => (RowStatus::new("refused", format!("refused: {why}")), Some(*at)),
+            MessageState::Dropped { at } => (RowStatus::new("dropped", "dropped"), Some(*at)),
         };
         let next = match letter.next_try {
             _ if !letter.is_open() => String::new(),
@@ -63,19 +63,7 @@ impl MessageRow {
 
     #[must_use]
     pub fn unreadable(id: String, why: &str) -> Self {
-        Self {
-            id,
-            letter: None,
-            standing: JobProgress::unreadable(why),
-            about: None,
-            added_at: None,
-            age_s: None,
-            settled_at: None,
-            failures: None,
-            next_try: None,
-            last_error: None,
-            next: String::new(),
-        }
+        Self { id, standing: RowStatus::unreadable(why), ..Self::default() }
     }
 }
 

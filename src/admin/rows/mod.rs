@@ -46,14 +46,14 @@ impl Moment {
 }
 
 /// What became of something: a word for programs, and a text that begins with it or means the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct JobProgress {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RowStatus {
     pub state: &'static str,
     #[serde(rename = "says")]
     pub text: String,
 }
 
-impl JobProgress {
+impl RowStatus {
     fn new(state: &'static str, text: impl Into<String>) -> Self {
         Self { state, text: text.into() }
     }

@@ -5,20 +5,20 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::admin::cells::age_cell;
-use crate::admin::rows::{JobProgress, Moment};
+use crate::admin::rows::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
 use crate::storage::disk_space::ByteSize;
 
 /// A recording or broadcast that was taken on and is not handed over yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RecordingRow {
     pub id: String,
     pub kind: &'static str,
     pub room: Option<String>,
     #[serde(flatten)]
-    pub standing: JobProgress,
+    pub standing: RowStatus,
     pub taken_at: Option<u64>,
     pub age_s: Option<u64>,
     pub parts: Vec<PartRow>,
@@ -77,16 +77,7 @@ impl RecordingRow {
 
     #[must_use]
     pub fn unreadable(kind: Kind, id: String, why: &str) -> Self {
-        Self {
-            id,
-            kind: kind.as_str(),
-            room: None,
-            standing: JobProgress::unreadable(why),
-            taken_at: None,
-            age_s: None,
-            parts: Vec::new(),
-            bytes: 0,
-        }
+        Self { id, kind: kind.as_str(), standing: RowStatus::unreadable(why), ..Self::default() }
     }
 }
 
@@ -102,36 +93,36 @@ fn end_of(part: &RecordingPart, last: bool, record: &RecordingRecord, moment: Mo
     }
 }
 
-fn standing(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Moment) -> JobProgress {
+fn standing(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Moment) -> RowStatus {
     match (record.stage, &record.stop) {
         (RecordingStage::Stored, _) => match &record.hooked {
-            None => JobProgress::new("stored", "stored"),
+            None => RowStatus::new("stored", "stored"),
             Some(hooked) => {
                 let (due, why) = (moment.due(hooked.next_try), &hooked.last_error);
-                JobProgress::new("hooks_failed", format!("stored; post_recording hooks failed, next try {due}: {why}"))
+                RowStatus::new("hooks_failed", format!("stored; post_recording hooks failed, next try {due}: {why}"))
             }
         },
         (RecordingStage::Failed, _) => {
-            JobProgress::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
+            RowStatus::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
         }
         (RecordingStage::Parts, Some(stop)) => {
             let cause = stop.reason.as_deref().unwrap_or("the server asked for it");
-            JobProgress::new("stopping", format!("stopping: {cause}"))
+            RowStatus::new("stopping", format!("stopping: {cause}"))
         }
         (RecordingStage::Parts, None) => going_on(kind, record, moment),
     }
 }
 
 /// One whose end was not asked for.
-fn going_on(kind: Kind, record: &RecordingRecord, moment: Moment) -> JobProgress {
+fn going_on(kind: Kind, record: &RecordingRecord, moment: Moment) -> RowStatus {
     let n = record.parts.len();
     match (record.parts.last(), kind) {
-        _ if !moment.runs => JobProgress::new("interrupted", "interrupted: the next start of the recorder takes it up"),
-        (None, Kind::Broadcast) if record.began_at.is_some() => JobProgress::new("broadcasting", "broadcasting"),
-        (None, _) => JobProgress::new("opening", "opening"),
-        (Some(part), _) if part.ended.is_some() => JobProgress::new("joining", format!("joining again after part {n}")),
-        (Some(part), _) if part.began_at.is_none() => JobProgress::new("opening", format!("opening part {n}")),
-        (Some(_), _) => JobProgress::new("capturing", format!("capturing part {n}")),
+        _ if !moment.runs => RowStatus::new("interrupted", "interrupted: the next start of the recorder takes it up"),
+        (None, Kind::Broadcast) if record.began_at.is_some() => RowStatus::new("broadcasting", "broadcasting"),
+        (None, _) => RowStatus::new("opening", "opening"),
+        (Some(part), _) if part.ended.is_some() => RowStatus::new("joining", format!("joining again after part {n}")),
+        (Some(part), _) if part.began_at.is_none() => RowStatus::new("opening", format!("opening part {n}")),
+        (Some(_), _) => RowStatus::new("capturing", format!("capturing part {n}")),
     }
 }
 

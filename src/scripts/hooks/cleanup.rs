@@ -5,10 +5,11 @@
 //! `RESOLVE_NO_SYMLINKS`) and below the returned place never into another mount (`RESOLVE_NO_XDEV`), and is held against
 //! what is protected by device and inode, which no other name or bind mount can disguise.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -51,12 +52,8 @@ pub enum CleanupError {
     Disk { path: PathBuf, source: io::Error },
 }
 
-/// What makes a directory the same under any name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
+/// Device and inode: what makes a directory the same under any name.
+type Identity = (u64, u64);
 
 /// Removes the directory or file `returned`, with all that is in it; one that is not there is removed. Blocks.
 ///
@@ -89,37 +86,24 @@ pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError
     let at_root = rustix::fs::open("/", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let mut dir = at_root.map_err(failed)?;
     for name in parents {
-        dir = match open_dir(&dir, &c_name(name).map_err(failed)?, OFlags::PATH, ResolveFlags::empty()) {
-            Ok(dir) => dir,
-            // Not there, so neither is what would be in it.
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(failed(errno)),
-        };
+        let inner = there(open_dir(&dir, name, OFlags::PATH, ResolveFlags::empty())).map_err(failed)?;
+        // Not there, so neither is what would be in it.
+        let Some(inner) = inner else { return Ok(()) };
+        dir = inner;
         if guard.main_path == identity(&dir).map_err(failed)? {
             return Err(refused("it lies in recorder.copy_to_path.main_path"));
         }
     }
-    let last = c_name(last).map_err(failed)?;
-    let kind = match rustix::fs::statat(&dir, &last, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(failed(errno)),
-    };
+    let Some(kind) = there(kind(&dir, last)).map_err(failed)? else { return Ok(()) };
     match kind {
-        FileType::RegularFile => match rustix::fs::unlinkat(&dir, &last, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(failed(errno)),
-        },
+        FileType::RegularFile => unlink(&dir, last, AtFlags::empty()).map_err(failed),
         FileType::Directory => {
-            let tree = open_dir(&dir, &last, OFlags::RDONLY, ResolveFlags::NO_XDEV).map_err(failed)?;
+            let tree = open_dir(&dir, last, OFlags::RDONLY, ResolveFlags::NO_XDEV).map_err(failed)?;
             if guard.contains_protected(identity(&tree).map_err(failed)?) {
                 return Err(refused("it is, or contains, a directory of the recorder, of its user or of the system"));
             }
             empty(&tree, returned, &guard, DEEPEST)?;
-            match rustix::fs::unlinkat(&dir, &last, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => Ok(()),
-                Err(errno) => Err(failed(errno)),
-            }
+            unlink(&dir, last, AtFlags::REMOVEDIR).map_err(failed)
         }
         FileType::Symlink => Err(failed(Errno::LOOP)),
         _ => Err(refused("it is neither a directory nor a file")),
@@ -137,65 +121,62 @@ fn empty(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), 
     }
     for entry in Dir::read_from(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
             continue;
         }
-        let inner = || path.join(OsStr::new(&*name.to_string_lossy()));
-        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => continue,
-            Err(errno) => return Err(failed(errno)),
-        };
-        let flags = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let inner = inner();
+        let inner = path.join(name);
+        let refused = |why| CleanupError::Refused { path: inner.clone(), why };
+        let failed_inside = |errno: Errno| CleanupError::Disk { path: inner.clone(), source: errno.into() };
+        let Some(kind) = there(kind(dir, name)).map_err(failed)? else { continue };
+        let flags = if kind == FileType::Directory {
             match open_dir(dir, name, OFlags::RDONLY, ResolveFlags::NO_XDEV | ResolveFlags::BENEATH) {
                 Ok(child) => empty(&child, &inner, guard, depth)?,
                 Err(Errno::NOENT) => continue,
-                Err(Errno::XDEV) => {
-                    return Err(CleanupError::Refused { path: inner, why: "something is mounted there" });
-                }
-                Err(Errno::LOOP | Errno::NOTDIR) => {
-                    return Err(CleanupError::Refused { path: inner, why: "it is changed while it is removed" });
-                }
-                Err(errno) => return Err(CleanupError::Disk { path: inner, source: errno.into() }),
+                Err(Errno::XDEV) => return Err(refused("something is mounted there")),
+                Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused("it is changed while it is removed")),
+                Err(errno) => return Err(failed_inside(errno)),
             }
             AtFlags::REMOVEDIR
         } else {
             // A symbolic link itself goes, not what it leads to.
             AtFlags::empty()
         };
-        match rustix::fs::unlinkat(dir, name, flags) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(CleanupError::Disk { path: inner(), source: errno.into() }),
-        }
+        unlink(dir, name, flags).map_err(failed_inside)?;
     }
     Ok(())
 }
 
 /// Opens the directory `name` in `dir`, itself and not by a link. `access`: `PATH` asks for no right to list it.
-fn open_dir(dir: impl AsFd, name: &CStr, access: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+fn open_dir(dir: impl AsFd, name: &OsStr, access: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = resolve | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
         // `O_DIRECTORY` on a link, or on a file that is not one.
-        Err(Errno::NOTDIR) if is_link(&dir, name) => Err(Errno::LOOP),
+        Err(Errno::NOTDIR) if kind(&dir, name) == Ok(FileType::Symlink) => Err(Errno::LOOP),
         opened => opened,
     }
 }
 
-fn is_link(dir: impl AsFd, name: &CStr) -> bool {
-    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+fn kind(dir: impl AsFd, name: &OsStr) -> Result<FileType, Errno> {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode))
+}
+
+/// `None` for what is not there (any more).
+fn there<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Removes `name`, which may be gone already.
+fn unlink(dir: impl AsFd, name: &OsStr, flags: AtFlags) -> Result<(), Errno> {
+    there(rustix::fs::unlinkat(dir, name, flags)).map(drop)
 }
 
 fn identity(dir: impl AsFd) -> Result<Identity, Errno> {
-    let stat = rustix::fs::fstat(dir)?;
-    Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
-}
-
-fn c_name(name: &OsStr) -> Result<CString, Errno> {
-    CString::new(name.as_encoded_bytes()).map_err(|_| Errno::INVAL)
+    rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 /// What is protected, as it is on the disk.
@@ -211,7 +192,7 @@ impl Guard {
     /// # Errors
     /// Where `main_path` is not there: nothing can be held against it.
     fn new(protected: &Protected) -> Result<Self, (PathBuf, io::Error)> {
-        let of = |path: &Path| fs::metadata(path).map(|data| Identity { device: data.dev(), inode: data.ino() });
+        let of = |path: &Path| fs::metadata(path).map(|data| (data.dev(), data.ino()));
         let main_path = of(&protected.main_path).map_err(|error| (protected.main_path.clone(), error))?;
         let (mut own, mut above) = (vec![main_path], Vec::new());
         for path in protected.dirs.iter().chain([&protected.main_path]) {
