@@ -24,7 +24,7 @@ use super::damage::{Box, boxes};
 use super::display::Address;
 use super::losses::{Frames, Losses, News};
 use super::pace::{Pace, Pacer};
-use super::picture::{OutOfMemory, Picture};
+use super::picture::{Misfit, OutOfMemory, Picture};
 use super::pool::Pool;
 use super::stream::{Closed, Counters, PICTURES, Sender};
 
@@ -99,7 +99,7 @@ enum SourceError {
     #[error("shared memory: {0}")]
     Memory(#[from] std::io::Error),
     #[error("a box of the screen could not be converted: {0}")]
-    Convert(#[from] yuv::YuvError),
+    Convert(#[from] Misfit),
     #[error(transparent)]
     Pictures(#[from] OutOfMemory),
 }
