@@ -3,11 +3,9 @@
 //! BT.709, limited range, as the stream's header says.
 
 use memmap2::MmapMut;
-use yuv::{
-    BufferStoreMut, YuvConversionMode, YuvError, YuvPlanarImageMut, YuvRange, YuvStandardMatrix, bgra_to_yuv420,
-};
 
 use crate::capture::video::damage::Box;
+use crate::capture::video::yuv::{self, Rows};
 
 /// There is no memory for a picture.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,6 +14,16 @@ pub struct OutOfMemory {
     width: u32,
     height: u32,
     why: String,
+}
+
+/// A box that does not lie within the picture, has odd edges, or comes with too few pixels.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{bytes} bytes for {at:?} in {width}x{height}")]
+pub struct InvalidBox {
+    at: Box,
+    bytes: usize,
+    width: usize,
+    height: usize,
 }
 
 /// Every so many pixels of every so many rows are looked at: 8,000 of 1080p, and no text or thumbnail slips through.
@@ -30,8 +38,7 @@ const BLACK_MAX: u8 = 38;
 pub struct Frame {
     width: usize,
     height: usize,
-    /// Luma, then the two chroma planes. Each has a row more than it shows: the converter wants whole rows, and the
-    /// last row of a box that does not begin at the left edge would end behind the plane.
+    /// Luma, then the two chroma planes.
     ///
     /// Pages of its own, because they are lent to a pipe (`stream.rs`): unmapped, they live on until they are read,
     /// where an allocator would hand them out again.
@@ -45,7 +52,7 @@ impl Frame {
     /// Where there is no memory for it.
     pub fn black(width: u32, height: u32) -> Result<Self, OutOfMemory> {
         let mut picture = Self::untouched(width, height)?;
-        let [luma, u, v] = picture.padded_planes();
+        let [luma, u, v] = picture.planes_mut();
         luma.fill(16);
         u.fill(128);
         v.fill(128);
@@ -58,36 +65,29 @@ impl Frame {
     /// Where there is no address space for it.
     pub fn untouched(width: u32, height: u32) -> Result<Self, OutOfMemory> {
         let (w, h) = (width as usize, height as usize);
-        let memory = MmapMut::map_anon(w * (h + 1) + 2 * (w / 2 * (h / 2 + 1))).map_err(|error| OutOfMemory {
-            width,
-            height,
-            why: error.to_string(),
-        })?;
+        let memory =
+            MmapMut::map_anon(w * h * 3 / 2).map_err(|error| OutOfMemory { width, height, why: error.to_string() })?;
         Ok(Self { width: w, height: h, memory })
     }
 
     /// The frame as it is sent: the three planes, to be written one after the other.
     #[must_use]
     pub fn planes(&self) -> [&[u8]; 3] {
-        let (luma, half, pixels) = (self.width * (self.height + 1), self.padded_chroma(), self.width * self.height);
-        [(0, pixels), (luma, pixels / 4), (luma + half, pixels / 4)]
-            .map(|(start, len)| self.memory.get(start..start + len).unwrap_or_default())
-    }
-
-    /// Bytes of a chroma plane with its row more.
-    fn padded_chroma(&self) -> usize {
-        self.width / 2 * (self.height / 2 + 1)
-    }
-
-    fn padded_planes(&mut self) -> [&mut [u8]; 3] {
-        let half = self.padded_chroma();
-        let (luma, chroma) = self.memory.split_at_mut(self.width * (self.height + 1));
-        let (u, v) = chroma.split_at_mut(half);
+        let (luma, chroma) = self.memory.split_at(self.width * self.height);
+        let (u, v) = chroma.split_at(luma.len() / 4);
         [luma, u, v]
     }
 
+    fn planes_mut(&mut self) -> [&mut [u8]; 3] {
+        let (luma, chroma) = self.memory.split_at_mut(self.width * self.height);
+        let (u, v) = chroma.split_at_mut(luma.len() / 4);
+        [luma, u, v]
+    }
+
+    /// Whether a box lies within the picture, and no chroma sample is half in it.
     fn holds(&self, at: Box) -> bool {
-        (at.x + at.width) as usize <= self.width && (at.y + at.height) as usize <= self.height
+        let even = [at.x, at.y, at.width, at.height].iter().all(|edge| edge.is_multiple_of(2));
+        even && (at.x + at.width) as usize <= self.width && (at.y + at.height) as usize <= self.height
     }
 
     /// Whether there is nothing to be seen, by a sparse sample of the luma.
@@ -106,33 +106,34 @@ impl Frame {
     /// Converts one box of BGRX pixels (4 bytes each, rows without padding) into its place.
     ///
     /// # Errors
-    /// Where `bgrx` holds fewer pixels than the box or the box does not lie within the picture.
-    pub fn update(&mut self, at: Box, bgrx: &[u8]) -> Result<(), YuvError> {
-        if !self.holds(at) {
-            return Err(YuvError::PointerOverflow);
+    /// Where `bgrx` holds fewer pixels than the box, or the box does not lie within the picture or has odd edges.
+    pub fn update(&mut self, at: Box, bgrx: &[u8]) -> Result<(), InvalidBox> {
+        let [left, top, across, down] = [at.x, at.y, at.width, at.height].map(|v| v as usize);
+        let (width, height) = (self.width, self.height);
+        if !self.holds(at) || bgrx.len() < 4 * across * down {
+            return Err(InvalidBox { at, bytes: bgrx.len(), width, height });
         }
-        let (width, half) = (self.width, self.width / 2);
-        let (x, y) = (at.x as usize, at.y as usize);
-        let chroma_start = y / 2 * half + x / 2;
-        let [luma, u, v] = self.padded_planes();
-        let mut part = YuvPlanarImageMut {
-            y_plane: BufferStoreMut::Borrowed(luma.get_mut(y * width + x..).unwrap_or_default()),
-            y_stride: at_most_u32(width),
-            u_plane: BufferStoreMut::Borrowed(u.get_mut(chroma_start..).unwrap_or_default()),
-            u_stride: at_most_u32(half),
-            v_plane: BufferStoreMut::Borrowed(v.get_mut(chroma_start..).unwrap_or_default()),
-            v_stride: at_most_u32(half),
-            width: at.width,
-            height: at.height,
-        };
-        let mode = YuvConversionMode::Balanced;
-        bgra_to_yuv420(&mut part, bgrx, at.width * 4, YuvRange::Limited, YuvStandardMatrix::Bt709, mode)
+        if at.area() == 0 {
+            return Ok(());
+        }
+        let [luma, u, v] = self.planes_mut();
+        let lumas = luma.chunks_exact_mut(2 * width).skip(top / 2);
+        let chromas = u.chunks_exact_mut(width / 2).zip(v.chunks_exact_mut(width / 2)).skip(top / 2);
+        for ((pixels, luma), (u, v)) in bgrx.chunks_exact(8 * across).take(down / 2).zip(lumas).zip(chromas) {
+            let (upper, lower) = luma.split_at_mut(width);
+            yuv::convert(Rows {
+                bgrx: pixels.split_at(4 * across).into(),
+                luma: [upper, lower].map(|row| &mut row[left..left + across]),
+                chroma: [u, v].map(|row| &mut row[left / 2..][..across / 2]),
+            });
+        }
+        Ok(())
     }
 
     /// Takes one box over from a picture of the same size; what lies outside either is left out.
     pub fn copy(&mut self, at: Box, from: &Self) {
         let shapes = [self.width, self.width / 2, self.width / 2].into_iter().zip([1, 2, 2]);
-        for ((to, from), (stride, shrink)) in self.padded_planes().into_iter().zip(from.planes()).zip(shapes) {
+        for ((to, from), (stride, shrink)) in self.planes_mut().into_iter().zip(from.planes()).zip(shapes) {
             let [x, y, width, height] = [at.x, at.y, at.width, at.height].map(|v| v as usize / shrink);
             for row in y..y + height {
                 let row = row * stride + x..row * stride + x + width;
@@ -142,10 +143,6 @@ impl Frame {
             }
         }
     }
-}
-
-fn at_most_u32(value: usize) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -187,15 +184,16 @@ mod tests {
             Box { x: 0, y: 0, width: 2, height: 2 },
             Box { x: 62, y: 30, width: 2, height: 2 },
             Box { x: 10, y: 20, width: 54, height: 12 },
+            Box { x: 6, y: 2, width: 50, height: 28 },
             Box { x: 0, y: 0, width: 64, height: 32 },
         ] {
             let mut picture = Frame::black(64, 32).unwrap();
-            picture.update(at, &solid(at, [255, 255, 255])).unwrap();
+            picture.update(at, &solid(at, [255, 0, 0])).unwrap();
             for y in 0..32u32 {
                 for x in 0..64u32 {
                     let inside = x >= at.x && y >= at.y && x < at.x + at.width && y < at.y + at.height;
-                    let luma = pixel(&picture, x as usize, y as usize)[0];
-                    assert_eq!(luma, if inside { 235 } else { 16 }, "{at:?} {x} {y}");
+                    let found = pixel(&picture, x as usize, y as usize);
+                    assert_eq!(found, if inside { [63, 102, 240] } else { [16, 128, 128] }, "{at:?} {x} {y}");
                 }
             }
         }
@@ -220,9 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_box_beyond_the_picture_is_an_error() {
+    fn a_box_that_does_not_fit_is_an_error() {
         let mut picture = Frame::black(16, 16).unwrap();
-        let at = Box { x: 8, y: 8, width: 16, height: 16 };
-        assert!(picture.update(at, &solid(at, [1, 2, 3])).is_err());
+        let beyond = Box { x: 8, y: 8, width: 16, height: 16 };
+        let odd = [(1, 0, 2, 2), (0, 3, 2, 2), (0, 0, 5, 2), (0, 0, 2, 7)];
+        for at in odd.map(|(x, y, width, height)| Box { x, y, width, height }).into_iter().chain([beyond]) {
+            assert!(picture.update(at, &solid(at, [1, 2, 3])).is_err(), "{at:?}");
+        }
+        let at = Box { x: 8, y: 8, width: 8, height: 8 };
+        assert!(picture.update(at, &solid(at, [1, 2, 3])[1..]).is_err());
+        assert_eq!(pixel(&picture, 8, 8), [16, 128, 128]);
+        picture.update(at, &solid(at, [255, 0, 0])).unwrap();
+        assert_eq!(pixel(&picture, 8, 8), [63, 102, 240]);
     }
 }

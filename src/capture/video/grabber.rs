@@ -24,7 +24,7 @@ use crate::capture::encoder::stream::{CaptureCounters, PICTURES, StreamClosed, S
 use crate::capture::video::damage::{Box, boxes};
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::drop_monitor::{DropMonitor, DropNotice, FrameCounts};
-use crate::capture::video::frame::{Frame, OutOfMemory};
+use crate::capture::video::frame::{Frame, InvalidBox, OutOfMemory};
 use crate::capture::video::frame_pool::FramePool;
 use crate::capture::video::pacer::{FramePacer, FramePacing};
 
@@ -100,7 +100,7 @@ enum GrabError {
     #[error("shared memory: {0}")]
     Memory(#[from] std::io::Error),
     #[error("a box of the screen could not be converted: {0}")]
-    Convert(#[from] yuv::YuvError),
+    Convert(#[from] InvalidBox),
     #[error(transparent)]
     Pictures(#[from] OutOfMemory),
 }

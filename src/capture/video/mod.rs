@@ -11,3 +11,4 @@ pub mod frame_pool;
 pub mod grabber;
 pub mod pacer;
 pub mod screenshot;
+mod yuv;
