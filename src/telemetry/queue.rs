@@ -65,7 +65,7 @@ impl Queue {
             drop(self.worker);
             self.state.tell(self.state.dropped());
         } else {
-            // Where the queue is full, the worker's guard would say so on standard output, and wait for that without end.
+            // Where the queue is full, the worker's guard would say so on standard output, and may wait there without end.
             std::mem::forget(self.worker);
             self.state.tell(self.state.missing());
         }

@@ -238,6 +238,28 @@ fn a_standard_output_that_nobody_reads_holds_back_neither_the_program_nor_the_fi
 }
 
 #[test]
+fn an_output_that_panics_takes_nothing_with_it() {
+    struct Broken;
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            panic!("a broken output")
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let capture = Capture::default();
+    let (broken, broken_queue) = queue::start("standard output", Broken, 10);
+    let (whole, whole_queue) = queue::start("the log file", capture.clone(), 100);
+    let sink = Sink::new(vec![Box::new(broken), Box::new(whole)]);
+    tracing::subscriber::with_default(subscriber(&config(LogFormat::Text, LogLevel::Info), false, sink), || {
+        (0..50).for_each(|number| tracing::info!(number, "a line"));
+    });
+    drop(Guard { queues: vec![broken_queue, whole_queue] });
+    assert_eq!(capture.lines().len(), 50);
+}
+
+#[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
     let config =
         LogConfig { file: Some(PathBuf::from("/dev/null/recorder.log")), ..config(LogFormat::Text, LogLevel::Info) };
