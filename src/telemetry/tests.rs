@@ -255,7 +255,7 @@ fn an_output_that_panics_takes_nothing_with_it() {
     tracing::subscriber::with_default(subscriber(&config(LogFormat::Text, LogLevel::Info), false, sink), || {
         (0..50).for_each(|number| tracing::info!(number, "a line"));
     });
-    drop(Guard { queues: vec![broken_queue, whole_queue] });
+    drop(LogGuard { queues: vec![broken_queue, whole_queue] });
     assert_eq!(capture.lines().len(), 50);
 }
 

@@ -270,7 +270,10 @@ impl ChunkWriter {
         to.extend_from_slice(&length.to_be_bytes()[1..]);
         to.push(message.kind);
         to.extend_from_slice(&message.message_stream.to_le_bytes());
-        for (n, chunk) in message.payload.chunks(self.chunk_size).enumerate() {
+        let mut chunks = message.payload.chunks(self.chunk_size);
+        // A message without payload has a chunk as well, and in it the long timestamp.
+        let first = chunks.next().unwrap_or_default();
+        for (n, chunk) in std::iter::once(first).chain(chunks).enumerate() {
             if n > 0 {
                 basic_header(3, message.chunk_stream, to);
             }
@@ -347,6 +350,26 @@ mod tests {
             reader.push(&[stream, 0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0, 1]);
         }
         assert_eq!((0..40).find_map(|_| reader.read().err()), Some(RtmpError::TooManyStreams));
+    }
+
+    #[test]
+    fn an_empty_message_late_in_a_stream_leaves_the_next_one_whole() {
+        let message = |payload: &[u8]| RtmpMessage {
+            chunk_stream: 4,
+            timestamp: EXTENDED + 40,
+            kind: 9,
+            message_stream: 1,
+            payload: payload.to_vec(),
+        };
+        let (mut writer, mut bytes) = (ChunkWriter::default(), Vec::new());
+        for payload in [b"".as_slice(), b"x", b""] {
+            writer.write(&message(payload), &mut bytes);
+        }
+        let mut reader = ChunkReader::default();
+        reader.push(&bytes);
+        for payload in [b"".as_slice(), b"x", b""] {
+            assert_eq!(reader.read().unwrap(), Some(message(payload)));
+        }
     }
 
     proptest! {
