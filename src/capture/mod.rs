@@ -40,7 +40,6 @@ pub mod stream;
 pub mod trust;
 pub mod watch;
 pub mod window;
-pub mod yuv;
 
 /// A part of the rig failed; the text is for the operator and, as the cause, for the user.
 #[derive(Debug, Clone, thiserror::Error)]
