@@ -47,7 +47,7 @@ ci: rust ## Run everything that a change must pass
 	.ci/run
 
 fmt: rust ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 clippy: rust ## Lint the code as CI does
 	cargo clippy --all-targets --locked -- -D warnings

@@ -3,9 +3,9 @@
 //! BT.709, limited range, as the stream's header says.
 
 use memmap2::MmapMut;
+use pixel_conversion::Rows;
 
 use crate::capture::video::damage::Box;
-use crate::capture::video::yuv::{self, Rows};
 
 /// There is no memory for a picture.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -121,7 +121,7 @@ impl Frame {
         let chromas = u.chunks_exact_mut(width / 2).zip(v.chunks_exact_mut(width / 2)).skip(top / 2);
         for ((pixels, luma), (u, v)) in bgrx.chunks_exact(8 * across).take(down / 2).zip(lumas).zip(chromas) {
             let (upper, lower) = luma.split_at_mut(width);
-            yuv::convert(Rows {
+            pixel_conversion::convert(Rows {
                 bgrx: pixels.split_at(4 * across).into(),
                 luma: [upper, lower].map(|row| &mut row[left..left + across]),
                 chroma: [u, v].map(|row| &mut row[left / 2..][..across / 2]),

@@ -11,4 +11,3 @@ pub mod frame_pool;
 pub mod grabber;
 pub mod pacer;
 pub mod screenshot;
-mod yuv;
