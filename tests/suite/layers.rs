@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
 /// Without clock, I/O, async, globals, shared memory and system calls: time is an argument, effects are values.
 const PURE: &[&str] = &[
     "admin/cells",
+    "admin/rows",
     "admin/rows/job",
     "admin/rows/message",
     "admin/rows/recording",
@@ -67,6 +68,7 @@ const PURE: &[&str] = &[
     "recording/session",
     "scripts/hooks/answer",
     "scripts/hooks/payload",
+    "storage/disk_space/byte_size",
     "storage/disk_space/policy",
     "tls/validity",
     "transcode/ffmpeg_arguments",
@@ -89,14 +91,13 @@ const IMPURE: &[&str] = &[
     "SystemTime",
     "rustix",
     "memmap2",
-    "static ",
     "thread_local",
     "Mutex",
     "Atomic",
     "OnceLock",
     "LazyLock",
     "tracing",
-    "redact",
+    "redact::",
     "unsafe",
 ];
 
@@ -260,16 +261,18 @@ fn what_is_called_pure_is_pure() {
         let code = files.get(&module(&path)).unwrap_or_else(|| panic!("{name} is not there"));
         for line in code.lines() {
             let found = IMPURE.iter().find(|word| line.contains(*word));
-            assert!(found.is_none(), "{name} is called pure, but says {found:?}: {line}");
+            let is_global = line.trim_start().trim_start_matches("pub ").starts_with("static ");
+            assert!(found.is_none() && !is_global, "{name} is called pure, but says {found:?}: {line}");
         }
     }
+    // A folder's `mod.rs` speaks of its files.
     for (module, _) in files.iter().filter(|(module, _)| !module.is_empty()) {
         let path = src.join(module.join("/")).with_extension("rs");
         let Ok(text) = std::fs::read_to_string(path) else { continue };
-        let says = text.lines().take_while(|line| line.starts_with("//!")).any(|line| {
-            let line = line.to_lowercase();
-            line.trim_end().ends_with("pure.") || line.contains(": pure") || line.contains(" pure: ")
-        });
+        let says = text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .any(|line| line.to_lowercase().split(|c: char| !c.is_alphabetic()).any(|word| word == "pure"));
         assert!(!says || PURE.contains(&module.join("/").as_str()), "{} says that it is pure", module.join("/"));
     }
 }
