@@ -3,7 +3,7 @@
 //!
 //! The kernel ends a rig's direct children with the daemon (`process/child.rs`). Chrome's own children end when they
 //! notice; a stopped one does not. Nothing is left in `/dev/shm`: the shared memory of PulseAudio and Chrome has no
-//! name there, and the segments that Chrome shares with the X server are processes_with for removal as soon as both have
+//! name there, and the segments that Chrome shares with the X server are marked for removal as soon as both have
 //! attached them.
 
 use std::collections::BTreeSet;

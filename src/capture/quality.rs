@@ -155,7 +155,7 @@ pub struct VideoStats {
     pub black_share: f64,
 }
 
-/// Measures the video of one recording. A frame is add_frame until the next one.
+/// Measures the video of one recording. A frame is shown until the next one.
 #[derive(Clone, Debug, Default)]
 pub struct VideoQuality {
     /// Times of the first and of the latest frame.

@@ -1,15 +1,15 @@
-//! Names that come from outside, as types: once parsed they may stand in a path, a URL or a command line.
+//! Names from outside as types: a parsed name may be used in paths, URLs and command lines.
 //!
-//! The server makes its ids of letters, digits, `-`, `_`, `.` and `:` (room ids are checked against that set by the
-//! reference server). An id may not start with `-` (an option to a command) or `.` (a hidden or parent directory),
-//! and has at most [`MAX_LEN`] bytes, so that with any suffix it still is a valid file name (255 bytes, `NAME_MAX`).
+//! The server's ids consist of letters, digits, `-`, `_`, `.` and `:` (the reference server checks room ids against
+//! this set). An id may not start with `-` (an option) or `.` (a hidden or parent directory), and has at most
+//! [`MAX_LEN`] bytes, so that it is a valid file name (255 bytes, `NAME_MAX`) with any suffix.
 
 use std::fmt;
 
-/// The longest id taken from the wire, in bytes.
+/// Length limit of an id in bytes.
 pub const MAX_LEN: usize = 128;
 
-/// Why a name from outside was refused. Its text repeats at most a few bytes of what was found.
+/// Why a name was refused. The message quotes at most a few bytes of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     #[error("{field} is empty")]
@@ -77,23 +77,23 @@ macro_rules! id {
 }
 
 id!(
-    /// One recording or broadcast; names its files.
+    /// Id of a recording or broadcast; names its files.
     RecordingId,
     "recording_id"
 );
 id!(
-    /// A room, as its owner named it; names the directory of its recordings.
+    /// Id of a room, chosen by its owner; names the directory of its recordings.
     RoomId,
     "room_id"
 );
 
-/// A session of a room; only ever handed back to the server, and empty in some of its messages.
+/// Id of a room's session; only returned to the server, and empty in some of its messages.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RoomSid(String);
 
 impl RoomSid {
     /// # Errors
-    /// Like an id's, but an empty one is taken.
+    /// As for other ids, but an empty text is accepted.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -107,7 +107,7 @@ impl RoomSid {
     }
 }
 
-/// The id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed in it.
+/// Id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecorderId(String);
 
@@ -124,7 +124,7 @@ impl RecorderId {
         Ok(Self(text.to_owned()))
     }
 
-    /// Another node's id, which is only ever repeated: whatever could be an id of anything here is taken.
+    /// Parses the id of another node, which is only repeated: the characters of other ids are accepted.
     ///
     /// # Errors
     /// As for the other ids of this module.
@@ -150,17 +150,17 @@ impl fmt::Debug for RecorderId {
     }
 }
 
-/// What lets a browser into a room, with any query parameters that follow it. A secret: it is never shown.
+/// The token that lets a browser into a room, with any query parameters after it. A secret: never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(String);
 
 impl AccessToken {
-    /// The longest token taken, in bytes: far above a JWT with a design in its parameters, far below a URL's limit in Chrome.
+    /// Length limit in bytes: far above a JWT with a design in its parameters, far below Chrome's limit of URLs.
     pub const MAX_LEN: usize = 16 * 1024;
 
     /// # Errors
-    /// Where the token is empty, too long, or holds a byte that ends a URL's query or is no printable ASCII. (More than
-    /// RFC 3986 allows: Chrome escapes the rest, and what follows the token may not have been escaped by its sender.)
+    /// Where the token is empty, too long, or has a byte that ends a URL's query or is not printable ASCII. (RFC 3986
+    /// allows less: Chrome escapes the rest, and the sender may not have escaped the parameters.)
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "access_token";
         if text.is_empty() {
@@ -177,13 +177,13 @@ impl AccessToken {
         Ok(Self(text.to_owned()))
     }
 
-    /// The secret itself, for the URL of the meeting page and for the redaction of logs.
+    /// The secret, for the URL of the meeting page and for redaction.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The token alone, without the query parameters that may follow it. A secret.
+    /// The token without query parameters. A secret.
     #[must_use]
     pub fn bare(&self) -> &str {
         self.0.split('&').next().unwrap_or(&self.0)
@@ -196,16 +196,17 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Where a broadcast goes. Its last path component is the stream key: a secret, so it is never shown whole.
+/// Destination of a broadcast. Its last path component is the stream key: a secret, so the URL is never shown
+/// completely.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RtmpUrl(url::Url);
 
 impl RtmpUrl {
-    /// The longest URL taken, in bytes: a stream key of 4 kB and room for the rest.
+    /// Length limit in bytes: a stream key of 4 kB, and the rest.
     pub const MAX_LEN: usize = 8192;
 
     /// # Errors
-    /// Where the text is no `rtmp://` or `rtmps://` URL with a host and an application, or carries user info.
+    /// Where the text is not an `rtmp://` or `rtmps://` URL with host and application, or has user info.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "rtmp_url";
         let other = |why: &str| InvalidName::Other { field: FIELD, why: why.to_owned() };
@@ -225,7 +226,7 @@ impl RtmpUrl {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(other("it names no host"));
         }
-        // No service asks for them in this form, and RTMP has no place of its own for them.
+        // No service uses them in a URL, and RTMP has no field for them.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(other("user name and password are not supported; use a stream key"));
         }
@@ -238,48 +239,48 @@ impl RtmpUrl {
         Ok(Self(url))
     }
 
-    /// `rtmp://host:port` without application and key: safe to log.
+    /// `rtmp://host:port`, which may be logged.
     #[must_use]
     pub fn origin(&self) -> String {
         let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
     }
 
-    /// Whether it is spoken within TLS (`rtmps://`).
+    /// Whether RTMP runs over TLS (`rtmps://`).
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.0.scheme() == "rtmps"
     }
 
-    /// A name or an address, an IPv6 one without its brackets.
+    /// Host name or address; an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         let host = self.0.host_str().unwrap_or_default();
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// Where none is named, the usual one: 1935, and 443 within TLS.
+    /// The port, by default 1935, or 443 with TLS.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.0.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
     }
 
-    /// What RTMP's `connect` calls `tcUrl`: scheme, host, port and application.
+    /// RTMP's `tcUrl`: scheme, host, port and application.
     #[must_use]
     pub fn tc_url(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         format!("{}://{host}:{}/{}", self.0.scheme(), self.port(), self.application())
     }
 
-    /// The RTMP application: the path up to its last component, or the whole path where there is only one.
+    /// The RTMP application: the path without its last component, or the whole path if it has only one.
     #[must_use]
     pub fn application(&self) -> &str {
         let path = self.0.path().trim_start_matches('/');
         path.rsplit_once('/').map_or(path, |(application, _)| application)
     }
 
-    /// The stream key (RTMP's play path) with all that follows it, or `None` where the URL names only an application.
-    /// A secret.
+    /// The stream key (RTMP's play path) with query and fragment; `None` if the URL names an application only. A
+    /// secret.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         let (_, key) = self.0.path().trim_start_matches('/').rsplit_once('/')?;
@@ -300,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_the_server_are_taken() {
+    fn ids_of_the_server_are_accepted() {
         for id in ["RM_b6UvReYDngee-1700133937567", "room01", "a", "_x", "a.b:c", "a..b"] {
             assert_eq!(RecordingId::parse(id).unwrap().as_str(), id);
         }
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rtmp_url_is_taken_apart_and_hides_its_key() {
+    fn an_rtmp_url_is_parsed_and_hides_its_key() {
         let url = RtmpUrl::parse("rtmp://live.example.com:1936/app/instance/s3cret?x=1").unwrap();
         assert_eq!(url.origin(), "rtmp://live.example.com:1936");
         assert_eq!(url.application(), "app/instance");

@@ -2,7 +2,6 @@
 //!
 //! In: what Chrome plays into [`pulseaudio`]. Out: PCM without gaps into the encoder's stream ([`recorder`]).
 //! [`av_sync`] and [`silence_detector`] are pure. The recorder never drops a sample.
-//! [`silence_detector`] are pure. No sample is ever dropped.
 
 pub mod av_sync;
 pub mod pulseaudio;

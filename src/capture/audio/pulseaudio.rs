@@ -105,9 +105,9 @@ mod tests {
         let server = PulseAudio::start(dir.path()).await.unwrap();
         // `pactl` comes with the server: Debian's package depends on it.
         let mut pactl = tokio::process::Command::new("pactl");
-        let said = pactl.arg("info").env("PULSE_SERVER", server.address()).env("LC_ALL", "C").output().await.unwrap();
+        let output = pactl.arg("info").env("PULSE_SERVER", server.address()).env("LC_ALL", "C").output().await.unwrap();
         server.stop().await;
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        assert!(said.contains("Default Sample Specification: s16le 2ch 48000Hz"), "{said}");
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.contains("Default Sample Specification: s16le 2ch 48000Hz"), "{output}");
     }
 }

@@ -43,9 +43,9 @@ mod tests {
             ("ERR_CERT_DATE_INVALID", "expired"),
             ("ERR_CERT_WEAK_KEY", "net::ERR_CERT_WEAK_KEY"),
         ] {
-            let said = refusal(name, url);
-            assert!(said.contains("meet.example.com:8443") && said.contains(wanted), "{said}");
-            assert!(!said.contains("s3cret"), "{said}");
+            let message = refusal(name, url);
+            assert!(message.contains("meet.example.com:8443") && message.contains(wanted), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
         }
     }
 }

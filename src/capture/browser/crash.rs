@@ -15,9 +15,9 @@ pub fn crash_cause(end: Option<(&str, i64)>, last_lines: &[String]) -> String {
     };
     if let Some(line) = last_lines.iter().rfind(of_memory) {
         // The line begins with process, time and source file in brackets.
-        let said: String =
-            line.rsplit_once("] ").map_or(line.as_str(), |(_, said)| said).chars().take(CAUSE_LIMIT).collect();
-        return format!("the meeting page crashed: it ran out of memory (Chrome says: {said})");
+        let message: String =
+            line.rsplit_once("] ").map_or(line.as_str(), |(_, message)| message).chars().take(CAUSE_LIMIT).collect();
+        return format!("the meeting page crashed: it ran out of memory (Chrome says: {message})");
     }
     match end {
         Some(("killed", SIGKILL)) => {

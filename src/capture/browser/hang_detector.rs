@@ -84,9 +84,9 @@ mod tests {
     /// Observes the activity every half second from 1 to `last` seconds after the answer. Returns when Chrome was found to
     /// hang, and the cause.
     fn found(last: u32, activity: impl Fn(Duration) -> Option<ProcessActivity>) -> Option<(Duration, String)> {
-        let mut vigil = HangDetector::default();
+        let mut detector = HangDetector::default();
         let mut moments = (2..=2 * last).map(|n| Duration::from_millis(500) * n);
-        moments.find_map(|now| Some((now, vigil.observe(now, Duration::ZERO, activity(now))?)))
+        moments.find_map(|now| Some((now, detector.observe(now, Duration::ZERO, activity(now))?)))
     }
 
     #[test]
@@ -117,13 +117,13 @@ mod tests {
     #[test]
     fn an_answer_restarts_the_detection() {
         let at = Duration::from_millis;
-        let mut vigil = HangDetector::default();
-        assert_eq!(vigil.observe(at(3500), at(0), Some(ASLEEP_AT_100)), None);
-        vigil.answered();
+        let mut detector = HangDetector::default();
+        assert_eq!(detector.observe(at(3500), at(0), Some(ASLEEP_AT_100)), None);
+        detector.answered();
         // Observations before the answer do not count.
-        assert_eq!(vigil.observe(at(6000), at(4000), Some(ASLEEP_AT_100)), None);
-        assert_eq!(vigil.observe(at(8500), at(4000), Some(ASLEEP_AT_100)), None);
-        assert!(vigil.observe(at(9000), at(4000), Some(ASLEEP_AT_100)).is_some());
+        assert_eq!(detector.observe(at(6000), at(4000), Some(ASLEEP_AT_100)), None);
+        assert_eq!(detector.observe(at(8500), at(4000), Some(ASLEEP_AT_100)), None);
+        assert!(detector.observe(at(9000), at(4000), Some(ASLEEP_AT_100)).is_some());
     }
 
     #[test]

@@ -80,20 +80,20 @@ mod tests {
     fn a_page_that_left_the_meeting_or_does_not_answer_is_noticed() {
         let at = Duration::from_secs;
         let meeting = PageState { main: true, ..state() };
-        let mut presence = PageHealth::begin(at(0));
-        let says = |found: Option<RigFailure>, text| {
+        let mut health = PageHealth::begin(at(0));
+        let has_cause = |found: Option<RigFailure>, text| {
             found.is_some_and(|found| found.page.is_none() && found.cause.contains(text))
         };
-        assert_eq!(presence.answer(at(5), &meeting), None);
+        assert_eq!(health.answer(at(5), &meeting), None);
         // A short absence is a reconnect; a late answer comes from an overloaded host.
-        assert_eq!(presence.answer(at(24), &state()), None);
-        assert_eq!(presence.answer(at(25), &meeting), None);
-        assert!((26..=39).all(|now| presence.no_answer(at(now), None).is_none()));
-        assert_eq!(presence.answer(at(39), &meeting), None);
-        assert!((40..=53).all(|now| presence.no_answer(at(now), None).is_none()));
-        assert!(says(presence.no_answer(at(54), None), "has not answered for 15 s"));
-        let mut presence = PageHealth::begin(at(0));
-        assert!(says(presence.answer(at(20), &state()), "left the meeting (no #main-area for 20 s)"));
+        assert_eq!(health.answer(at(24), &state()), None);
+        assert_eq!(health.answer(at(25), &meeting), None);
+        assert!((26..=39).all(|now| health.no_answer(at(now), None).is_none()));
+        assert_eq!(health.answer(at(39), &meeting), None);
+        assert!((40..=53).all(|now| health.no_answer(at(now), None).is_none()));
+        assert!(has_cause(health.no_answer(at(54), None), "has not answered for 15 s"));
+        let mut health = PageHealth::begin(at(0));
+        assert!(has_cause(health.answer(at(20), &state()), "left the meeting (no #main-area for 20 s)"));
         let ended = PageState { error: Some(error("Disconnected\nThe meeting has ended.")), ..meeting };
         let over =
             RigFailure { cause: "Disconnected: The meeting has ended.".into(), page: Some(ErrorPageMeaning::Ended) };
@@ -103,20 +103,20 @@ mod tests {
     #[test]
     fn time_without_checks_does_not_count() {
         let at = Duration::from_secs;
-        let mut presence = PageHealth::begin(at(0));
-        assert_eq!(presence.no_answer(at(1), None), None);
+        let mut health = PageHealth::begin(at(0));
+        assert_eq!(health.no_answer(at(1), None), None);
         // The recorder was paused for an hour.
-        assert!((3600..3614).all(|now| presence.no_answer(at(now), None).is_none()));
-        assert!(presence.no_answer(at(3614), None).is_some());
+        assert!((3600..3614).all(|now| health.no_answer(at(now), None).is_none()));
+        assert!(health.no_answer(at(3614), None).is_some());
     }
 
     #[test]
     fn a_hanging_chrome_is_noticed_sooner_than_a_slow_one() {
         let process = |state, ticks| Process { state, ticks, ..Process::default() };
         let noticed = |activity: &dyn Fn(u64) -> Option<ProcessActivity>| {
-            let mut presence = PageHealth::begin(Duration::ZERO);
+            let mut health = PageHealth::begin(Duration::ZERO);
             (1..)
-                .find_map(|s| presence.no_answer(Duration::from_secs(s), activity(s)).map(|found| (s, found.page)))
+                .find_map(|s| health.no_answer(Duration::from_secs(s), activity(s)).map(|found| (s, found.page)))
                 .unwrap()
         };
         assert_eq!(noticed(&|_| ProcessActivity::of(&[process('T', 9)])), (1, None));

@@ -297,7 +297,7 @@ mod tests {
         let frame = black(&FULL);
         // A frame is larger than the pipe, so the writer blocks in the first one and keeps it.
         let at = |i: u64| Duration::from_millis(i * 33);
-        let taken = (0..100).filter(|i| sender.frame(at(*i), Arc::clone(&frame)).unwrap()).count();
+        let taken = (0..100).filter(|i| sender.send_frame(at(*i), Arc::clone(&frame)).unwrap()).count();
         assert_eq!(taken, FRAMES_WAITING);
         for i in 0..100u64 {
             sender.send_audio(Duration::from_millis(i * 20), vec![7; 960 * 4]).unwrap();
@@ -319,7 +319,7 @@ mod tests {
         let mut pipe = FfmpegPipe::new(writer.into());
         // Small enough for the pipe: nothing has been read when the call returns.
         let frame = black(&TRACKS);
-        pipe.frame(b"head", Arc::clone(&frame)).unwrap();
+        pipe.write_frame(b"head", Arc::clone(&frame)).unwrap();
         pipe.release();
         assert_eq!(Arc::strong_count(&frame), 2);
         let mut all = vec![0; 4 + TRACKS.frame_len()];
@@ -343,7 +343,7 @@ mod tests {
         let read = |can_splice| {
             let (mut reader, writer) = std::io::pipe().unwrap();
             let mut pipe = FfmpegPipe { can_splice, ..FfmpegPipe::new(writer.into()) };
-            pipe.frame(b"head", Arc::clone(&frame)).unwrap();
+            pipe.write_frame(b"head", Arc::clone(&frame)).unwrap();
             assert_eq!((pipe.can_splice, pipe.written), (can_splice, 4 + 64 * 32 * 3 / 2));
             drop(pipe);
             let mut bytes = Vec::new();
@@ -362,6 +362,6 @@ mod tests {
         drop(reader);
         while sender.send_audio(Duration::ZERO, vec![0; 4]).is_ok() {}
         thread.join().unwrap();
-        assert_eq!(sender.frame(Duration::ZERO, black(&TRACKS)), Err(StreamClosed));
+        assert_eq!(sender.send_frame(Duration::ZERO, black(&TRACKS)), Err(StreamClosed));
     }
 }

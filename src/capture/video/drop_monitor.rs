@@ -69,13 +69,13 @@ mod tests {
 
     /// Ten frames a second, of which `lost(second)` are dropped. Returns each notice with its time.
     fn run(seconds: u64, lost: impl Fn(u64) -> u64) -> Vec<(u64, DropNotice)> {
-        let (mut losses, mut frames, mut said) = (DropMonitor::default(), FrameCounts::default(), Vec::new());
+        let (mut monitor, mut frames, mut notices) = (DropMonitor::default(), FrameCounts::default(), Vec::new());
         for second in 1..=seconds {
             frames.sent += 10 - lost(second);
             frames.dropped += lost(second);
-            said.extend(losses.look(Duration::from_secs(second), frames).map(|news| (second, news)));
+            notices.extend(monitor.update(Duration::from_secs(second), frames).map(|notice| (second, notice)));
         }
-        said
+        notices
     }
 
     #[test]
@@ -85,11 +85,12 @@ mod tests {
 
     #[test]
     fn lost_frames_are_noticed_at_once_then_rarely_and_so_is_their_end() {
-        let said = run(400, |second| if (31..=350).contains(&second) { 4 } else { 0 });
+        let notices = run(400, |second| if (31..=350).contains(&second) { 4 } else { 0 });
         let losing = DropNotice::Losing { due: 100, dropped: 40, late: 0 };
-        let times: Vec<u64> = said.iter().filter(|(_, news)| *news == losing).map(|(second, _)| *second).collect();
+        let times: Vec<u64> =
+            notices.iter().filter(|(_, notice)| *notice == losing).map(|(second, _)| *second).collect();
         assert_eq!(times, [40, 60, 90, 140, 230]);
-        assert_eq!(said.last(), Some(&(360, DropNotice::Over)));
-        assert_eq!(said.len(), 6);
+        assert_eq!(notices.last(), Some(&(360, DropNotice::Over)));
+        assert_eq!(notices.len(), 6);
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! A frame that is being encoded must not change, so the next one is drawn into another buffer. That needs only what
 //! has changed since the buffer was last current, not a full copy. Pure.
-//! since its memory was last current, not a copy of everything. Pure.
 
 use std::sync::Arc;
 
