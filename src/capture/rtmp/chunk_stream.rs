@@ -270,7 +270,9 @@ impl ChunkWriter {
         to.extend_from_slice(&length.to_be_bytes()[1..]);
         to.push(message.kind);
         to.extend_from_slice(&message.message_stream.to_le_bytes());
-        for (n, chunk) in message.payload.chunks(self.chunk_size).enumerate() {
+        // An empty message has a header, too.
+        let chunks = message.payload.chunks(self.chunk_size).chain(message.payload.is_empty().then_some(&[][..]));
+        for (n, chunk) in chunks.enumerate() {
             if n > 0 {
                 basic_header(3, message.chunk_stream, to);
             }
@@ -348,6 +350,15 @@ mod tests {
             reader.push(&[stream, 0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0, 1]);
         }
         assert_eq!((0..40).find_map(|_| reader.read().err()), Some(RtmpError::TooManyStreams));
+    }
+
+    #[test]
+    fn an_empty_message_with_an_extended_timestamp_is_read_back() {
+        let (mut writer, mut bytes, mut reader) = (ChunkWriter::default(), Vec::new(), ChunkReader::default());
+        let message = RtmpMessage { chunk_stream: 3, timestamp: 20_000_000, kind: 9, ..RtmpMessage::default() };
+        writer.write(&message, &mut bytes);
+        reader.push(&bytes);
+        assert_eq!(reader.read(), Ok(Some(message)));
     }
 
     proptest! {
