@@ -1,21 +1,21 @@
-//! Converts pixels of a screen to video: BGRX to I420, BT.709, limited range, two rows at a time.
+//! From a screen's pixels to a video's: BGRX to I420, BT.709, limited range, two rows at a time.
 //!
-//! Two implementations with identical results: a portable one that the optimiser vectorises, and one with AVX2
-//! intrinsics, because a debug build has no such optimiser and tests convert as many frames as a meeting.
+//! The same sums twice, to the last bit: once for any processor, which the optimiser makes vectors of, and once by hand
+//! for AVX2, because a debug build has no such optimiser and the tests convert as many frames as a meeting does.
 
 /// Weights of blue, green and red in 1/32768: 219/255 of BT.709's luma, 224/255 of its differences.
 const LUMA: [i16; 3] = [2_032, 20_127, 5_983];
 const U: [i16; 3] = [14_392, -11_094, -3_298];
 const V: [i16; 3] = [-1_320, -13_072, 14_392];
-/// The value of black, plus a half for rounding.
+/// What black is, and a half, so that sums are rounded.
 const LUMA_BASE: i32 = (16 << LUMA_SHIFT) + (1 << (LUMA_SHIFT - 1));
 const CHROMA_BASE: i32 = (128 << CHROMA_SHIFT) + (1 << (CHROMA_SHIFT - 1));
 const LUMA_SHIFT: i32 = 15;
-/// For the sum of four pixels.
+/// Of the sum of four pixels.
 const CHROMA_SHIFT: i32 = LUMA_SHIFT + 2;
 
-/// Two rows of pixels and their destinations: `luma` holds one byte per pixel (an even number), each `chroma` (U and V)
-/// half as many. Where a slice is shorter, pixels are skipped.
+/// Two rows of pixels and their place: `luma` as many bytes as there are pixels, which is even, and `chroma` (U and V)
+/// half as many. Where a side is shorter than that, some pixels are left out.
 pub struct Rows<'a> {
     pub bgrx: [&'a [u8]; 2],
     pub luma: [&'a mut [u8]; 2],
@@ -31,7 +31,7 @@ pub fn convert(rows: Rows) {
     portable(rows);
 }
 
-/// Blue and red in one word, green in another, each with room for the sum of four.
+/// Blue and red, and green, each with room for the sum of four.
 #[inline]
 fn split(bgrx: &[u8]) -> [u32; 2] {
     let pixel = u32::from_le_bytes(bgrx.try_into().unwrap_or_default());
@@ -72,12 +72,12 @@ mod avx2 {
 
     use super::{CHROMA_BASE, CHROMA_SHIFT, LUMA, LUMA_BASE, LUMA_SHIFT, Rows, U, V, portable};
 
-    /// Pixels converted at once.
+    /// Pixels that are converted at once.
     const BLOCK: usize = 32;
 
     #[expect(unsafe_code, reason = "what the processor can do is found out while it runs")]
     pub fn convert(rows: Rows) {
-        // SAFETY: the only caller has detected AVX2.
+        // SAFETY: the only caller has asked the processor for AVX2.
         unsafe { in_blocks(rows) }
     }
 
@@ -90,7 +90,7 @@ mod avx2 {
         }
         let mut next = 0;
         while next < width {
-            // The last block ends with the row and converts some pixels again.
+            // The last block ends with the row, and does some pixels again.
             let x = if next > width - BLOCK { width - BLOCK } else { next };
             let (Some(top), Some(bottom)) = (pixels(top, x), pixels(bottom, x)) else { return };
             let (Some(luma), Some(lower)) = (at(luma, x), at(lower, x)) else { return };
@@ -110,7 +110,7 @@ mod avx2 {
         row.get_mut(x..)?.first_chunk_mut()
     }
 
-    /// Eight pixels: blue and red, and green beside X, whose weight is zero.
+    /// Eight pixels: blue and red, and green beside X, whose weight is nothing.
     type Eight = [__m256i; 2];
 
     #[target_feature(enable = "avx2")]
@@ -123,8 +123,8 @@ mod avx2 {
         let (top, bottom) = (load(top), load(bottom));
         store(luma, lumas(top));
         store(lower, lumas(bottom));
-        let low = pair_sums(add(top[0], bottom[0]), add(top[1], bottom[1]));
-        let high = pair_sums(add(top[2], bottom[2]), add(top[3], bottom[3]));
+        let low = beside(add(top[0], bottom[0]), add(top[1], bottom[1]));
+        let high = beside(add(top[2], bottom[2]), add(top[3], bottom[3]));
         let both = _mm256_packus_epi16(differences(low, high, U), differences(low, high, V));
         let (left, right) = (_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
         store_half(u, _mm_unpacklo_epi16(left, right));
@@ -136,7 +136,7 @@ mod avx2 {
     fn lumas([a, b, c, d]: [Eight; 4]) -> __m256i {
         let low = _mm256_packs_epi32(weigh::<LUMA_SHIFT>(a, LUMA, LUMA_BASE), weigh::<LUMA_SHIFT>(b, LUMA, LUMA_BASE));
         let high = _mm256_packs_epi32(weigh::<LUMA_SHIFT>(c, LUMA, LUMA_BASE), weigh::<LUMA_SHIFT>(d, LUMA, LUMA_BASE));
-        // Packing works per half of a register; this restores the order of the dwords.
+        // Packing goes by halves of a register; the dwords are put in order again.
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order)
     }
@@ -147,10 +147,10 @@ mod avx2 {
         [_mm256_add_epi16(a[0], b[0]), _mm256_add_epi16(a[1], b[1])]
     }
 
-    /// The sums of neighbouring pixels.
+    /// The sums of each two pixels side by side.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn pair_sums(a: Eight, b: Eight) -> Eight {
+    fn beside(a: Eight, b: Eight) -> Eight {
         let sums = |a: __m256i, b: __m256i| {
             let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
             let even = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
@@ -178,13 +178,13 @@ mod avx2 {
         _mm256_srli_epi32::<SHIFT>(_mm256_add_epi32(sum, _mm256_set1_epi32(base)))
     }
 
-    // The load and store intrinsics take pointers, which a debug build checks at every use; hence `transmute`.
+    // The instructions that load and store take pointers, which a debug build checks at every use.
 
     #[expect(unsafe_code, reason = "there is no safe way between bytes and a register")]
     #[target_feature(enable = "avx2")]
     #[inline]
     fn load(from: &[u8; 4 * BLOCK]) -> [Eight; 4] {
-        // SAFETY: same size, and every bit pattern is valid.
+        // SAFETY: as many bytes, and any are valid.
         let [a, b, c, d] = unsafe { std::mem::transmute::<[u8; 4 * BLOCK], [__m256i; 4]>(*from) };
         [split(a), split(b), split(c), split(d)]
     }
@@ -199,7 +199,7 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn store(to: &mut [u8; 32], value: __m256i) {
-        // SAFETY: same size, and every bit pattern is valid.
+        // SAFETY: as many bytes, and any are valid.
         *to = unsafe { std::mem::transmute::<__m256i, [u8; 32]>(value) };
     }
 
@@ -207,7 +207,7 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn store_half(to: &mut [u8; 16], value: __m128i) {
-        // SAFETY: same size, and every bit pattern is valid.
+        // SAFETY: as many bytes, and any are valid.
         *to = unsafe { std::mem::transmute::<__m128i, [u8; 16]>(value) };
     }
 }
@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// Luma of both rows, U and V.
+    /// Both rows' luma, U and V.
     fn converted(how: fn(Rows), bgrx: [&[u8]; 2]) -> [Vec<u8>; 4] {
         let width = bgrx[0].len() / 4;
         let [mut luma, mut lower, mut u, mut v] = [width, width, width / 2, width / 2].map(|len| vec![1; len]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn both_implementations_match_bt709() {
+    fn values_are_those_of_bt709_whichever_way() {
         for ([r, g, b], [luma, u, v]) in [
             ([0, 0, 0], [16, 128, 128]),
             ([255, 255, 255], [235, 128, 128]),
@@ -258,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_implementations_are_identical(
+        fn both_ways_come_to_the_same(
             rows in (1..80usize).prop_flat_map(|half| [(); 2].map(|()| proptest::collection::vec(any::<u8>(), 8 * half))),
         ) {
             let rows = [&rows[0][..], &rows[1][..]];
