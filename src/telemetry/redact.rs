@@ -5,7 +5,7 @@
 //! tokens, `access_token=…`, user and password in a URL, the stream key of an RTMP URL.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
@@ -94,21 +94,13 @@ fn in_json(text: &str) -> String {
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
 }
 
-/// The registered secrets, with an index that rules out almost every position of a line by one lookup.
+/// The registered secrets. Every piece of a long secret is masked, and so the whole of it.
 #[derive(Debug)]
 struct Registry {
-    /// Number of registrations per text.
-    counts: BTreeMap<String, usize>,
-    /// One bit for each pair of bytes with which a text begins; empty if nothing is registered.
-    starts: Vec<u64>,
-    pieces: Pieces,
-}
-
-/// Hashes of all [`PIECE`]-byte sequences of all texts.
-#[derive(Debug)]
-struct Pieces {
-    /// Number of occurrences per hash.
-    counts: Option<HashMap<u64, usize>>,
+    /// Number of registrations of each text shorter than [`PIECE`].
+    short: BTreeMap<String, usize>,
+    /// Number of occurrences of each piece in the longer texts, by its hash.
+    pieces: BTreeMap<u64, usize>,
     /// One bit per hash (of its highest bits), which rules out almost every position of a line by one lookup.
     bits: Vec<u64>,
 }
@@ -125,61 +117,16 @@ const FIRST_FACTOR: u64 = {
     factor
 };
 
-impl Pieces {
-    /// The hashes of all pieces of a text, in order.
-    fn hashes(text: &[u8]) -> impl Iterator<Item = u64> {
-        let mut hash = 0_u64;
-        text.iter().enumerate().filter_map(move |(at, byte)| {
-            hash = hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte) + 1);
-            if let Some(left) = at.checked_sub(PIECE) {
-                hash = hash.wrapping_sub((u64::from(text[left]) + 1).wrapping_mul(FIRST_FACTOR));
-            }
-            (at + 1 >= PIECE).then_some(hash)
-        })
-    }
-
-    fn add(&mut self, text: &str) {
-        let counts = self.counts.get_or_insert_default();
-        Self::hashes(text.as_bytes()).for_each(|hash| *counts.entry(hash).or_insert(0) += 1);
-    }
-
-    fn remove(&mut self, text: &str) {
-        let Some(counts) = &mut self.counts else { return };
-        for hash in Self::hashes(text.as_bytes()) {
-            if let Some(count) = counts.get_mut(&hash) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&hash);
-                }
-            }
+/// The hashes of all pieces of a text, in order.
+fn hashes(text: &[u8]) -> impl Iterator<Item = u64> {
+    let mut hash = 0_u64;
+    text.iter().enumerate().filter_map(move |(at, byte)| {
+        hash = hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte) + 1);
+        if let Some(left) = at.checked_sub(PIECE) {
+            hash = hash.wrapping_sub((u64::from(text[left]) + 1).wrapping_mul(FIRST_FACTOR));
         }
-    }
-
-    fn index(&mut self) {
-        self.bits.clear();
-        let Some(counts) = self.counts.as_ref().filter(|counts| !counts.is_empty()) else { return };
-        // 16 bits per hash.
-        self.bits.resize((counts.len() / 4).next_power_of_two().max(16), 0);
-        let size = self.bits.len();
-        for hash in counts.keys() {
-            let (word, bit) = hash_bit(*hash, size);
-            self.bits[word] |= bit;
-        }
-    }
-
-    fn find(&self, text: &str, secrets: &mut Vec<Range<usize>>) {
-        let (Some(counts), false) = (&self.counts, self.bits.is_empty()) else { return };
-        for (at, hash) in Self::hashes(text.as_bytes()).enumerate() {
-            if self.may_hold(hash) && counts.contains_key(&hash) {
-                secrets.push(whole_characters(text, at..at + PIECE));
-            }
-        }
-    }
-
-    fn may_hold(&self, hash: u64) -> bool {
-        let (word, bit) = hash_bit(hash, self.bits.len());
-        self.bits[word] & bit != 0
-    }
+        (at + 1 >= PIECE).then_some(hash)
+    })
 }
 
 /// Word and bit of a hash in an index of `words` words, a power of two.
@@ -202,15 +149,15 @@ fn whole_characters(text: &str, mut piece: Range<usize>) -> Range<usize> {
 
 impl Registry {
     const fn new() -> Self {
-        Self { counts: BTreeMap::new(), starts: Vec::new(), pieces: Pieces { counts: None, bits: Vec::new() } }
+        Self { short: BTreeMap::new(), pieces: BTreeMap::new(), bits: Vec::new() }
     }
 
     fn add(&mut self, forms: &[String]) {
         for form in forms {
-            let count = self.counts.entry(form.clone()).or_insert(0);
-            *count += 1;
-            if *count == 1 {
-                self.pieces.add(form);
+            if form.len() < PIECE {
+                *self.short.entry(form.clone()).or_insert(0) += 1;
+            } else {
+                hashes(form.as_bytes()).for_each(|hash| *self.pieces.entry(hash).or_insert(0) += 1);
             }
         }
         self.index();
@@ -218,55 +165,57 @@ impl Registry {
 
     fn remove(&mut self, forms: &[String]) {
         for form in forms {
-            if let Some(count) = self.counts.get_mut(form) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(form);
-                    self.pieces.remove(form);
-                }
+            if form.len() < PIECE {
+                remove_one(&mut self.short, form);
+            } else {
+                hashes(form.as_bytes()).for_each(|hash| remove_one(&mut self.pieces, &hash));
             }
         }
         self.index();
     }
 
     fn index(&mut self) {
-        self.pieces.index();
-        self.starts.clear();
-        if !self.counts.is_empty() {
-            self.starts.resize(usize::from(u16::MAX).div_ceil(64), 0);
+        self.bits.clear();
+        if self.pieces.is_empty() {
+            return;
         }
-        for form in self.counts.keys() {
-            if let Some((word, bit)) = pair_bit(form.as_bytes()) {
-                self.starts[word] |= bit;
-            }
+        // 16 bits per hash.
+        self.bits.resize((self.pieces.len() / 4).next_power_of_two().max(16), 0);
+        let size = self.bits.len();
+        for hash in self.pieces.keys() {
+            let (word, bit) = hash_bit(*hash, size);
+            self.bits[word] |= bit;
         }
     }
 
     fn find(&self, text: &str, secrets: &mut Vec<Range<usize>>) {
-        if self.starts.is_empty() {
+        for form in self.short.keys().map(String::as_bytes) {
+            let places = text.as_bytes().windows(form.len()).enumerate().filter(|(_, window)| *window == form);
+            secrets.extend(places.map(|(at, _)| at..at + form.len()));
+        }
+        if self.bits.is_empty() {
             return;
         }
-        for (at, pair) in text.as_bytes().windows(2).enumerate() {
-            if !self.may_begin(pair) {
-                continue;
+        for (at, hash) in hashes(text.as_bytes()).enumerate() {
+            if self.may_hold(hash) && self.pieces.contains_key(&hash) {
+                secrets.push(whole_characters(text, at..at + PIECE));
             }
-            let rest = &text.as_bytes()[at..];
-            let longest = self.counts.keys().filter(|form| rest.starts_with(form.as_bytes())).map(String::len).max();
-            secrets.extend(longest.map(|len| at..at + len));
         }
-        self.pieces.find(text, secrets);
     }
 
-    fn may_begin(&self, pair: &[u8]) -> bool {
-        pair_bit(pair).is_some_and(|(word, bit)| self.starts[word] & bit != 0)
+    fn may_hold(&self, hash: u64) -> bool {
+        let (word, bit) = hash_bit(hash, self.bits.len());
+        self.bits[word] & bit != 0
     }
 }
 
-/// Word and bit of a text's first two bytes in the index.
-fn pair_bit(text: &[u8]) -> Option<(usize, u64)> {
-    let [first, second, ..] = text else { return None };
-    let pair = u16::from_be_bytes([*first, *second]);
-    Some((usize::from(pair / 64), 1 << (pair % 64)))
+fn remove_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 /// JSON web tokens (RFC 7519): `eyJ` is `{"` in base64url. A token without signature is masked too.
@@ -473,9 +422,7 @@ mod tests {
         let mut registry = Registry::new();
         (0..200).for_each(|n| registry.add(&forms_of(&format!("eyJsecret-number-{n}"))));
         let line = "2026-08-01T10:00:00.000Z  INFO recording{recording_id=a}: a key of the keyboard ".repeat(4);
-        let starts = line.as_bytes().windows(2).filter(|pair| registry.may_begin(pair)).count();
-        assert_eq!(starts, line.matches("ey").count(), "of {} bytes", line.len());
-        let pieces = Pieces::hashes(line.as_bytes()).filter(|hash| registry.pieces.may_hold(*hash)).count();
+        let pieces = hashes(line.as_bytes()).filter(|hash| registry.may_hold(*hash)).count();
         assert!(pieces * 10 <= line.len(), "{pieces} of {} bytes", line.len());
         let mut secrets = Vec::new();
         registry.find(&line, &mut secrets);
