@@ -24,36 +24,40 @@ pub enum InvalidName {
     Other { field: &'static str, why: String },
 }
 
-fn check(field: &'static str, text: &str) -> Result<(), InvalidName> {
-    if text.len() > MAX_LEN {
-        return Err(InvalidName::TooLong { field, len: text.len(), max: MAX_LEN });
+/// Checks that `text` has 1 to `max` bytes.
+pub(super) fn check_length(field: &'static str, text: &str, max: usize) -> Result<(), InvalidName> {
+    match text.len() {
+        0 => Err(InvalidName::Empty { field }),
+        len if len > max => Err(InvalidName::TooLong { field, len, max }),
+        _ => Ok(()),
     }
-    let Some(first) = text.chars().next() else {
-        return Err(InvalidName::Empty { field });
-    };
+}
+
+fn check(field: &'static str, text: &str) -> Result<(), InvalidName> {
+    check_length(field, text, MAX_LEN)?;
     if let Some((at, found)) =
         text.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':')))
     {
         let allowed = "letters, digits, '-', '_', '.' and ':'";
         return Err(InvalidName::Character { field, found, at, allowed });
     }
-    if !(first.is_ascii_alphanumeric() || first == '_') {
-        return Err(InvalidName::Start { field, found: first });
+    match text.chars().next() {
+        Some(found @ ('-' | '.' | ':')) => Err(InvalidName::Start { field, found }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(String);
 
         impl $name {
             /// # Errors
-            /// Where `text` is empty, too long, or holds a character that this module does not allow.
+            /// Where `text` is empty, longer than [`MAX_LEN`], or has a character that is not allowed.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
-                check($field, text).map(|()| Self(text.to_owned()))
+                $check($field, text).map(|()| Self(text.to_owned()))
             }
 
             #[must_use]
@@ -79,13 +83,40 @@ macro_rules! id {
 id!(
     /// Id of a recording or broadcast; names its files.
     RecordingId,
-    "recording_id"
+    "recording_id",
+    check
 );
 id!(
     /// Id of a room, chosen by its owner; names the directory of its recordings.
     RoomId,
-    "room_id"
+    "room_id",
+    check
 );
+id!(
+    /// Id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed.
+    RecorderId,
+    "recorder id",
+    check_key
+);
+
+/// [`check`] for a part of a NATS key: letters, digits, `-` and `_`.
+fn check_key(field: &'static str, text: &str) -> Result<(), InvalidName> {
+    let narrow = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if let Some((at, found)) = text.char_indices().find(|(_, c)| !narrow(*c)) {
+        return Err(InvalidName::Character { field, found, at, allowed: "letters, digits, '-' and '_'" });
+    }
+    check(field, text)
+}
+
+impl RecorderId {
+    /// Parses the id of another node, which is only repeated: the characters of other ids are accepted.
+    ///
+    /// # Errors
+    /// As for the other ids of this module.
+    pub fn of_another_node(text: &str) -> Result<Self, InvalidName> {
+        check("recorder id", text).map(|()| Self(text.to_owned()))
+    }
+}
 
 /// Id of a room's session; only returned to the server, and empty in some of its messages.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -107,49 +138,6 @@ impl RoomSid {
     }
 }
 
-/// Id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RecorderId(String);
-
-impl RecorderId {
-    /// # Errors
-    /// Where `text` is empty, longer than [`MAX_LEN`], or holds anything but letters, digits, `-` and `_`.
-    pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        const FIELD: &str = "recorder id";
-        let narrow = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if let Some((at, found)) = text.char_indices().find(|(_, c)| !narrow(*c)) {
-            return Err(InvalidName::Character { field: FIELD, found, at, allowed: "letters, digits, '-' and '_'" });
-        }
-        check(FIELD, text)?;
-        Ok(Self(text.to_owned()))
-    }
-
-    /// Parses the id of another node, which is only repeated: the characters of other ids are accepted.
-    ///
-    /// # Errors
-    /// As for the other ids of this module.
-    pub fn of_another_node(text: &str) -> Result<Self, InvalidName> {
-        check("recorder id", text).map(|()| Self(text.to_owned()))
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RecorderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RecorderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The token that lets a browser into a room, with any query parameters after it. A secret: never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(String);
@@ -163,12 +151,7 @@ impl AccessToken {
     /// allows less: Chrome escapes the rest, and the sender may not have escaped the parameters.)
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "access_token";
-        if text.is_empty() {
-            return Err(InvalidName::Empty { field: FIELD });
-        }
-        if text.len() > Self::MAX_LEN {
-            return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
-        }
+        check_length(FIELD, text, Self::MAX_LEN)?;
         let query = |c: char| c.is_ascii_graphic() && c != '#';
         if let Some((at, _)) = text.char_indices().find(|(_, c)| !query(*c)) {
             let why = format!("byte {at} cannot stand in a URL's query");
@@ -210,12 +193,7 @@ impl RtmpUrl {
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "rtmp_url";
         let other = |why: &str| InvalidName::Other { field: FIELD, why: why.to_owned() };
-        if text.is_empty() {
-            return Err(InvalidName::Empty { field: FIELD });
-        }
-        if text.len() > Self::MAX_LEN {
-            return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
-        }
+        check_length(FIELD, text, Self::MAX_LEN)?;
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err(other("it holds a space, a control character or a character that is not ASCII"));
         }

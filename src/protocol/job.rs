@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 
-use crate::protocol::ids::{InvalidName, RecorderId, RecordingId, RoomId, RoomSid};
+use crate::protocol::ids::{InvalidName, RecorderId, RecordingId, RoomId, RoomSid, check_length};
 use crate::protocol::messages::{
     TranscodingTask, TranscodingTaskMergeRecordings, TranscodingTaskPostRecording, transcoding_task,
 };
@@ -148,15 +148,13 @@ impl Job {
     }
 }
 
+/// Length limit of a path in bytes (Linux's `PATH_MAX`).
+const PATH_LIMIT: usize = 4096;
+
 /// A directory named by another node; the transcoder checks it against its `main_path`.
 fn directory(text: &str) -> Result<PathBuf, InvalidName> {
     const FIELD: &str = "file_path";
-    if text.is_empty() {
-        return Err(InvalidName::Empty { field: FIELD });
-    }
-    if text.len() > 4096 {
-        return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: 4096 });
-    }
+    check_length(FIELD, text, PATH_LIMIT)?;
     if text.chars().any(char::is_control) {
         return Err(InvalidName::Other { field: FIELD, why: "it holds a control character".to_owned() });
     }
@@ -174,12 +172,7 @@ fn directory(text: &str) -> Result<PathBuf, InvalidName> {
 /// A path within `main_path`; names are chosen by users and may hold any character.
 fn relative(text: &str) -> Result<PathBuf, InvalidName> {
     const FIELD: &str = "file_paths";
-    if text.is_empty() {
-        return Err(InvalidName::Empty { field: FIELD });
-    }
-    if text.len() > 4096 {
-        return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: 4096 });
-    }
+    check_length(FIELD, text, PATH_LIMIT)?;
     let path = PathBuf::from(text);
     if text.contains('\0') || !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(InvalidName::Other { field: FIELD, why: "it is not a path within main_path".to_owned() });
