@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{LogConfig, LogFormat};
+use format::{JsonFormat, TextFormat};
 use queue::Queue;
 use rotate::{Limits, RotatingFile};
 use sink::Sink;
@@ -80,7 +81,8 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
     // A duplicate of standard output, because a blocked write would hold the lock of `std::io::stdout` for ever.
     let stdout = config.stdout.then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from)).transpose();
     let (sink, guard) = open(stdout.context("cannot open standard output")?, file);
-    tracing::subscriber::set_global_default(subscriber(config, debug, sink)).context("the log was opened before")?;
+    tracing::subscriber::set_global_default(subscriber(config.format, config.level, debug, sink))
+        .context("the log was opened before")?;
     let states: Vec<_> = guard.queues.iter().map(Queue::state).collect();
     std::panic::set_hook(Box::new(move |panic| {
         log_panic(panic);
@@ -103,26 +105,18 @@ fn open(stdout: Option<impl io::Write + Send + 'static>, file: Option<RotatingFi
 /// # Errors
 /// Where the log is already open.
 pub fn init_console(level: Level) -> anyhow::Result<()> {
-    let config = LogConfig {
-        file: None,
-        stdout: false,
-        max_size: u64::MAX,
-        max_backups: 0,
-        max_age: Duration::MAX,
-        level,
-        format: LogFormat::Text,
-    };
     let sink = Sink::new(vec![Box::new(io::stderr())]);
-    tracing::subscriber::set_global_default(subscriber(&config, false, sink)).context("the log was opened before")
+    tracing::subscriber::set_global_default(subscriber(LogFormat::Text, level, false, sink))
+        .context("the log was opened before")
 }
 
-fn subscriber(config: &LogConfig, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
+fn subscriber(format: LogFormat, level: Level, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
     let layer = fmt::layer().with_ansi(false).with_writer(sink);
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(format::TextFormat).boxed(),
-        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(format::JsonFormat).boxed(),
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(TextFormat).boxed(),
+        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(JsonFormat).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(config.level, debug)))
+    tracing_subscriber::registry().with(layer.with_filter(filter(level, debug)))
 }
 
 fn filter(level: Level, debug: bool) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {

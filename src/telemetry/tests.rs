@@ -44,7 +44,7 @@ fn config(format: LogFormat, level: Level) -> LogConfig {
 fn logged(config: &LogConfig, debug: bool, log: impl FnOnce()) -> Vec<String> {
     let capture = Capture::default();
     let (sink, guard) = open(Some(capture.clone()), None);
-    tracing::subscriber::with_default(subscriber(config, debug, sink), log);
+    tracing::subscriber::with_default(subscriber(config.format, config.level, debug, sink), log);
     drop(guard);
     capture.lines()
 }
@@ -171,7 +171,7 @@ fn many_threads_lose_and_mix_no_line_over_many_files() {
     let (config, file) = file_config(&directory.path().join("a.log"));
     let capture = Capture::default();
     let (sink, guard) = open(Some(capture.clone()), Some(file));
-    let dispatch = tracing::Dispatch::new(subscriber(&config, false, sink));
+    let dispatch = tracing::Dispatch::new(subscriber(config.format, config.level, false, sink));
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let dispatch = dispatch.clone();
@@ -213,7 +213,7 @@ fn a_standard_output_that_nobody_reads_holds_back_neither_the_program_nor_the_fi
     let (file, file_queue) = queue::start("the log file", file, LOGGED);
     let sink = Sink::new(vec![Box::new(stdout), Box::new(file)]);
     let guard = LogGuard { queues: vec![file_queue] };
-    tracing::subscriber::with_default(subscriber(&config, false, sink), || {
+    tracing::subscriber::with_default(subscriber(config.format, config.level, false, sink), || {
         for number in 0..LOGGED {
             tracing::info!(number, "with {secret}");
         }
