@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::reader::{Field, Section};
+use crate::config::reader::{Field, Section, choose};
 
 /// The reference recorder's default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -61,10 +61,7 @@ impl std::str::FromStr for HookStage {
     /// # Errors
     /// The allowed names, if `text` is none of them.
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|stage| stage.as_str().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("one of {} is allowed", Self::ALL.map(Self::as_str).join(", ")))
+        choose(&Self::ALL.map(|stage| (stage.as_str(), stage)), text)
     }
 }
 

@@ -193,14 +193,7 @@ impl<'a> Section<'a> {
     /// One of the words of `choices`; `None` if the key is missing.
     pub(super) fn optional_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let field = self.field(key)?;
-        let word = field.node.text();
-        let is_meant = |name: &str| word.is_some_and(|word| word.trim().eq_ignore_ascii_case(name));
-        if let Some((_, value)) = choices.iter().find(|(name, _)| is_meant(name)) {
-            return Some(*value);
-        }
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        field.refuse(&format!("one of {} is allowed", names.join(", ")));
-        None
+        choose(choices, field.node.text().unwrap_or_default().trim()).map_err(|why| field.refuse(&why)).ok()
     }
 
     /// `1h`, `1h30m`, `90s`, or a number of seconds.
@@ -363,6 +356,13 @@ fn without_indices(path: &str) -> String {
         rest = after.split_once(']').map_or("", |(_, after)| after);
     }
     plain + rest
+}
+
+/// The value of the choice called `word`, or the words that are allowed.
+pub(super) fn choose<T: Copy>(choices: &[(&str, T)], word: &str) -> Result<T, String> {
+    let found = choices.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+    let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    found.map(|(_, value)| *value).ok_or_else(|| format!("one of {} is allowed", names()))
 }
 
 /// Splits a built-in default, whose quotes are balanced.

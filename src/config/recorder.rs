@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::reader::{Field, Section, shown};
+use crate::config::reader::{Field, Section, choose, shown};
 use crate::config::{Mode, RecorderConfig, Reserve};
 use crate::protocol::ids::RecorderId;
 
@@ -168,10 +168,6 @@ impl std::str::FromStr for Mode {
     /// # Errors
     /// The allowed names, if `text` is none of them.
     fn from_str(text: &str) -> Result<Self, String> {
-        MODES
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text))
-            .map(|(_, mode)| *mode)
-            .ok_or_else(|| format!("one of {} is allowed", MODES.map(|(name, _)| name).join(", ")))
+        choose(&MODES, text)
     }
 }
