@@ -189,41 +189,38 @@ async fn headers(path: &Path) -> Result<(Vec<MediaStream>, Option<Duration>), Pr
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeAnswer {
-    #[serde(default)]
     streams: Vec<FfprobeStream>,
-    #[serde(default)]
     format: FfprobeFormat,
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeFormat {
     duration: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeStream {
     codec_type: Option<String>,
     codec_name: Option<String>,
-    #[serde(default)]
     width: u32,
-    #[serde(default)]
     height: u32,
     pix_fmt: Option<String>,
     sample_fmt: Option<String>,
     /// ffprobe writes it as a string.
     sample_rate: Option<String>,
-    #[serde(default)]
     channels: u32,
     extradata_hash: Option<String>,
-    #[serde(default)]
     disposition: FfprobeDisposition,
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeDisposition {
-    #[serde(default)]
     attached_pic: u8,
 }
 
