@@ -90,9 +90,7 @@ impl Chrome {
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);
-        for (key, value) in env {
-            spec = spec.env(key, value);
-        }
+        spec.env.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
         // Chrome logs much that does not matter here, such as a missing session bus.
         spec.log_level = tracing::Level::TRACE;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(&error))?;

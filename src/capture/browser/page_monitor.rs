@@ -59,25 +59,15 @@ pub async fn monitor_page(
     log: OutputTail,
     ended: watch::Sender<Option<PageEnd>>,
 ) {
-    let crashed = async {
-        match page.event_listener::<inspector::EventTargetCrashed>().await {
-            Ok(mut events) => events.next().await.is_some(),
-            Err(_) => false,
-        }
-    };
-    let detached = async {
-        match page.event_listener::<inspector::EventDetached>().await {
-            Ok(mut events) => events.next().await.map(|event| event.reason.clone()),
-            Err(_) => None,
-        }
-    };
+    let crashed = async { page.event_listener::<inspector::EventTargetCrashed>().await.ok()?.next().await };
+    let detached = async { page.event_listener::<inspector::EventDetached>().await.ok()?.next().await };
     let cause = tokio::select! {
-        true = crashed => {
+        Some(_) = crashed => {
             let crash = crash_report(&page, reports).await;
             crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines())
         }
-        reason = detached => match reason.as_deref() {
-            Some(reason) if reason != "target_closed" => format!("the meeting page was lost ({reason})"),
+        event = detached => match event {
+            Some(event) if event.reason != "target_closed" => format!("the meeting page was lost ({})", event.reason),
             _ => "the meeting page was closed".to_owned(),
         },
     };
@@ -86,16 +76,9 @@ pub async fn monitor_page(
 
 /// Chrome's report of this page's crash, which may already have arrived.
 async fn crash_report(page: &Page, reports: Option<Crashes>) -> Option<target::EventTargetCrashed> {
-    let mut reports = reports?;
-    let ours = async {
-        while let Some(crash) = reports.next().await {
-            if crash.target_id == *page.target_id() {
-                return Some((*crash).clone());
-            }
-        }
-        None
-    };
-    tokio::time::timeout(CRASH_LIMIT, ours).await.ok().flatten()
+    let mut ours = reports?.filter(|crash| std::future::ready(crash.target_id == *page.target_id()));
+    let crash = tokio::time::timeout(CRASH_LIMIT, ours.next()).await.ok()??;
+    Some((*crash).clone())
 }
 
 /// Reports the first end only: an error page may be closed afterwards.

@@ -75,9 +75,7 @@ impl Encoder {
             }
         };
         let mut spec = child::ChildSpec::new(COMPONENT, "ffmpeg").env(process_tag::VARIABLE, dir);
-        for (name, value) in ALLOCATOR {
-            spec = spec.env(*name, *value);
-        }
+        spec.env.extend(ALLOCATOR.iter().map(|(name, value)| (name.into(), value.into())));
         spec.args = arguments(capture, size, &options.post_input, target, relay.as_deref().map(Relay::address));
         spec.pipe_stdin = true;
         spec.pipe_stdout = true;
