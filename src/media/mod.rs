@@ -1,7 +1,7 @@
 //! Media files: their content, and conversions by ffmpeg, for live recordings and transcoding jobs.
 //!
 //! In: paths and ffmpeg's options. Out: the content of a file ([`ffprobe`]), a finished file or the cause from ffmpeg's
-//! output ([`ffmpeg`], [`concat`]), whether a result is correct ([`verification`], [`decode_check`]). Nothing here
+//! output ([`ffmpeg`], [`mod@concat`]), whether a result is correct ([`verification`], [`decode_check`]). Nothing here
 //! knows of recordings, jobs or the server, and no content of a file makes ffmpeg open another file.
 
 pub mod concat;

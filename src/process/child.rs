@@ -156,7 +156,7 @@ impl OutputTail {
 
     /// The last `most` lines, joined for an error message.
     #[must_use]
-    pub fn words(&self, most: usize) -> String {
+    pub fn last_lines(&self, most: usize) -> String {
         let lines = self.lines();
         if lines.is_empty() {
             return "it said nothing".to_owned();

@@ -202,10 +202,10 @@ pub fn write(to: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(to, bytes, 0o666)
 }
 
-/// [`write`], readable by this user only.
+/// [`write()`], readable by this user only.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_private(to: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(to, bytes, 0o600)
 }
@@ -251,7 +251,7 @@ pub fn records(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes temporary files of [`write`] calls that a crash interrupted. Only for a directory that nobody writes to: at
+/// Removes temporary files of [`write()`] calls that a crash interrupted. Only for a directory that nobody writes to: at
 /// the start.
 ///
 /// # Errors

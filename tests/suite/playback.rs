@@ -191,7 +191,7 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     let told = tokio::time::timeout(2 * SOON, told).await;
     chrome.stop(Signal::TERM, SOON).await;
     server.abort();
-    let told = told.unwrap_or_else(|_| panic!("no report: {}", chrome.tail().words(5))).unwrap();
+    let told = told.unwrap_or_else(|_| panic!("no report: {}", chrome.tail().last_lines(5))).unwrap();
     serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}"))
 }
 

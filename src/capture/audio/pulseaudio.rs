@@ -71,7 +71,7 @@ impl PulseAudio {
         };
         if let Some(why) = why {
             child.stop(Signal::KILL, Duration::from_secs(1)).await;
-            return Err(failed(format!("{why}: {}", child.tail().words(4))));
+            return Err(failed(format!("{why}: {}", child.tail().last_lines(4))));
         }
         tracing::debug!(pid = child.pid(), "sound server started");
         Ok(Self { child, socket })
@@ -86,7 +86,7 @@ impl PulseAudio {
     /// Resolves when the daemon has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> ComponentError {
         let exit = self.child.wait().await;
-        ComponentError::new(COMPONENT, format!("ended ({exit}): {}", self.child.tail().words(4)))
+        ComponentError::new(COMPONENT, format!("ended ({exit}): {}", self.child.tail().last_lines(4)))
     }
 
     /// Ends the daemon.

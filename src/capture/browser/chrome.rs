@@ -124,7 +124,7 @@ impl Chrome {
             }
             Err(why) => {
                 child.stop(Signal::KILL, Duration::from_secs(1)).await;
-                Err(failed(&format!("{why}: {}", child.tail().words(1))))
+                Err(failed(&format!("{why}: {}", child.tail().last_lines(1))))
             }
         }
     }

@@ -111,7 +111,7 @@ async fn certutil(dir: &Path, args: &[&str]) -> Result<(), TrustedRootsError> {
     if exit.success() {
         return Ok(());
     }
-    Err(TrustedRootsError::Certutil { exit: exit.to_string(), said: child.tail().words(2) })
+    Err(TrustedRootsError::Certutil { exit: exit.to_string(), said: child.tail().last_lines(2) })
 }
 
 /// The database that [`prepare`] has written, if any.

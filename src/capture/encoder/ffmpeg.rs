@@ -143,7 +143,7 @@ impl Encoder {
             None => Ok(()),
         };
         let last_words = || {
-            let words = self.child.tail().words(CAUSE_LINES);
+            let words = self.child.tail().last_lines(CAUSE_LINES);
             self.relay.as_ref().map_or_else(|| words.clone(), |relay| relay.translate(&words))
         };
         match relayed {

@@ -73,7 +73,7 @@ impl Display {
         let timed_out = tokio::time::timeout(START_LIMIT, read_number).await.is_err();
         let Ok(number) = line.trim().parse() else {
             let exit = child.stop(Signal::KILL, Duration::from_secs(1)).await;
-            let last_words = child.tail().words(4);
+            let last_words = child.tail().last_lines(4);
             return Err(failed(if timed_out {
                 format!("did not start within {} s: {last_words}", START_LIMIT.as_secs())
             } else {
@@ -108,7 +108,7 @@ impl Display {
     /// Resolves when the server has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> ComponentError {
         let exit = self.child.wait().await;
-        ComponentError::new(COMPONENT, format!("ended ({exit}): {}", self.child.tail().words(4)))
+        ComponentError::new(COMPONENT, format!("ended ({exit}): {}", self.child.tail().last_lines(4)))
     }
 
     /// Ends the server, which removes its socket and lock file.
