@@ -1,7 +1,5 @@
-//! HTTP: how a client is built, an answer's body read, and an error named.
+//! HTTP: clients, bodies of answers, and texts of errors.
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,11 +11,11 @@ use crate::tls::ca_file::CaFileError;
 use crate::tls::{self, roots};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// For the whole request, the last byte of its answer included.
+/// Time limit of the whole request, including the body of its answer.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-const MOST_REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 
-/// Why there is no client.
+/// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpClientError {
     #[error("plugNmeet_info.host is no http:// or https:// address: {0}")]
@@ -28,7 +26,7 @@ pub enum HttpClientError {
     Setup(String),
 }
 
-/// Builds a client for `https` or for plain HTTP. `ca_file`: whom https trusts besides the host's roots.
+/// Builds a client for https or plain HTTP. `ca_file`: certificates that https trusts besides the host's roots.
 ///
 /// # Errors
 /// Where the CA file cannot be read, or TLS cannot be set up on this host.
@@ -37,16 +35,16 @@ pub fn build(client: ClientBuilder, https: bool, ca_file: Option<&Path>) -> Resu
     let client = if https {
         client.tls_certs_merge(roots::for_http(ca_file)?)
     } else {
-        // Else the host's root certificates are loaded, and a host without any could not even speak plain HTTP.
+        // Otherwise reqwest loads the host's roots, and fails on a host without any even for plain HTTP.
         client.tls_certs_only([])
     };
     client.build().map_err(|error| HttpClientError::Setup(causes(error)))
 }
 
-/// What speaks with the plugNmeet server, and the address of one of its paths.
+/// A client for the plugNmeet server, and the URL of one of its paths.
 ///
 /// # Errors
-/// Where the server's address cannot be used, or as [`build`].
+/// Where the server's address is invalid, or as [`build`].
 pub fn server_client(server: &ServerConfig, path: &str) -> Result<(Client, Url), HttpClientError> {
     let url = format!("{}{path}", server.host.trim_end_matches('/'));
     let url = Url::parse(&url).map_err(|error| HttpClientError::Host(error.to_string()))?;
@@ -62,8 +60,8 @@ pub fn server_client(server: &ServerConfig, path: &str) -> Result<(Client, Url),
     Ok((build(client, https, server.ca_file.as_deref())?, url))
 }
 
-/// Followed within the host and never down to plain HTTP: the key and the signature travel along. Only the codes that keep
-/// method and body (RFC 9110, 15.4.8 and 15.4.9).
+/// Follows redirects within the host and never from https to plain HTTP, because key and signature are sent along. Only
+/// with codes that keep method and body (RFC 9110, 15.4.8 and 15.4.9).
 fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
     let keeps_body = matches!(attempt.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let same_place = attempt.previous().last().is_some_and(|from| {
@@ -71,17 +69,17 @@ fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
         let upgrade = from.scheme() == "http" && to.scheme() == "https";
         from.host_str() == to.host_str() && (from.origin() == to.origin() || upgrade)
     });
-    if keeps_body && same_place && attempt.previous().len() <= MOST_REDIRECTS {
+    if keeps_body && same_place && attempt.previous().len() <= MAX_REDIRECTS {
         attempt.follow()
     } else {
         attempt.stop()
     }
 }
 
-/// What an answer's body begins with, at most `limit` bytes, and whether there is more.
+/// The first `limit` bytes of an answer's body, and whether there are more.
 ///
 /// # Errors
-/// Where it breaks off.
+/// Where the connection breaks.
 pub async fn body(response: &mut Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let (mut body, mut cut) = (Vec::new(), false);
     while !cut {
@@ -93,15 +91,8 @@ pub async fn body(response: &mut Response, limit: usize) -> Result<(Vec<u8>, boo
     Ok((body, cut))
 }
 
-/// The error and its causes: the first alone only says that the request failed. The URL is not in it.
+/// The error with all of its causes, without the URL. The outermost error only says that the request failed.
 #[must_use]
 pub fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let _ = write!(text, ": {next}");
-        cause = next.source();
-    }
-    text
+    format!("{:#}", anyhow::Error::new(error.without_url()))
 }

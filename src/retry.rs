@@ -1,9 +1,9 @@
-//! How long to wait between tries.
+//! Delays between retries.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
-/// Waits that double up to a cap, each shortened by up to a quarter at random, so that a fleet does not try in step.
+/// Delays that double up to a cap, each shortened by up to a quarter at random, so that nodes do not retry in step.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -17,42 +17,42 @@ impl Backoff {
         Self { first, cap, next: first }
     }
 
-    /// The wait before the next try.
+    /// The delay before the next attempt.
     pub fn wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = wait.saturating_mul(2).min(self.cap);
         jittered(wait)
     }
 
-    /// Something worked: the next wait is the first one again.
+    /// After a success: the next delay is the first one again.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// Waits before work on a recording that failed is tried again: after the first failure, the second and any other.
+/// Delays before failed work on a recording is retried: after the first failure, the second, and any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetrySchedule(pub [Duration; 3]);
 
 impl RetrySchedule {
-    /// Long enough for a share to be mounted again, a script to be mended, or another node to come by.
+    /// Long enough to remount a share, repair a script, or let another node take over.
     pub const MINUTES: Self = Self([Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(300)]);
 
-    /// The wait after this many failures, counted from 1.
+    /// The delay after this many failures, counted from 1.
     #[must_use]
     pub fn after(&self, failures: u64) -> Duration {
-        let Self([first, second, any_other]) = *self;
+        let Self([first, second, other]) = *self;
         match failures {
             0 | 1 => first,
             2 => second,
-            _ => any_other,
+            _ => other,
         }
     }
 }
 
-/// Three quarters of `wait` to the whole of it, at random.
+/// Between three quarters of `wait` and all of it, at random.
 fn jittered(wait: Duration) -> Duration {
-    // The keys of a `RandomState` are the standard library's own randomness; nothing better is needed here.
+    // `RandomState` has random keys from the standard library, which is good enough here.
     let random = RandomState::new().build_hasher().finish() % 1000;
     wait.mul_f64(0.75 + 0.25 * f64::from(u16::try_from(random).unwrap_or(0)) / 1000.0)
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_cap_and_begin_anew() {
+    fn delays_double_up_to_the_cap_and_restart() {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(3));
         for nominal in [500, 1000, 2000, 3000, 3000] {
             let wait = backoff.wait();
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ladder_ends_with_its_longest_wait() {
+    fn a_schedule_ends_with_its_longest_delay() {
         let waits = (0..=5).chain([u64::MAX]).map(|failures| RetrySchedule::MINUTES.after(failures).as_secs());
         assert_eq!(waits.collect::<Vec<_>>(), [30, 30, 120, 300, 300, 300, 300]);
     }

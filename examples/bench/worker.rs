@@ -151,7 +151,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
     let broken = loop {
         tokio::select! {
             question = questions.recv() => match question {
-                Some(()) => say(&Said::Done(rig.so_far().into()))?,
+                Some(()) => say(&Said::Done(rig.report().into()))?,
                 None => break None,
             },
             broken = rig.broken() => break Some(broken),
@@ -179,7 +179,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
         Chrome::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), None, dir.path()).await?;
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
-    tokio::task::spawn_blocking(move || window::cover(&address, SIZE)).await??;
+    tokio::task::spawn_blocking(move || window::cover_screen(&address, SIZE)).await??;
     browser.join(&options.url).await.map_err(|why| anyhow!(why.cause))?;
 
     let number = &display.env()[0].1;

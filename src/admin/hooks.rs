@@ -7,10 +7,11 @@ use std::io::Write;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use crate::admin::sample_payload::{self, SamplePayload};
 use crate::admin::{AdminError, print};
-use crate::config::{Config, HookStage, HookStep, LogLevel};
+use crate::config::{Config, HookStage, HookStep};
 use crate::protocol::ids::RecordingId;
 use crate::scripts::hooks::{self, HookError, Hooks, StepReport};
 use crate::telemetry::{self, redact, seconds};
@@ -31,7 +32,7 @@ pub fn test(
 ) -> Result<bool, AdminError> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
     let data = sample_payload::find(config, stage, id)?;
-    let level = if config.recorder.debug { LogLevel::Debug } else { LogLevel::Info };
+    let level = if config.recorder.debug { Level::DEBUG } else { Level::INFO };
     telemetry::init_console(level).map_err(|error| AdminError::Start(format!("{error:#}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| AdminError::Start(error.to_string()))?;

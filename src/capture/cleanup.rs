@@ -1,9 +1,10 @@
-//! What the rigs of a daemon leave behind that was killed, or that went down with its host: their directories, X's lock
-//! and socket, processes. The next start removes all that is its own, and nothing else.
+//! Removes what the rigs of a killed daemon, or of a crashed host, leave behind: directories, the X lock and socket,
+//! processes. The next start of the daemon removes its own rigs and nothing else.
 //!
-//! The kernel ends a rig's direct children with the daemon (`process.rs`) and Chrome's own end when they notice; one that
-//! stands still notices nothing. Nothing is left in `/dev/shm`: PulseAudio's and Chrome's shared memory has no name there,
-//! and what Chrome shares with the X server is marked for removal as soon as both have it.
+//! The kernel ends a rig's direct children with the daemon (`process/child.rs`). Chrome's own children end when they
+//! notice; a stopped one does not. Nothing is left in `/dev/shm`: the shared memory of PulseAudio and Chrome has no
+//! name there, and the segments that Chrome shares with the X server are marked for removal as soon as both have
+//! attached them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,101 +23,101 @@ use crate::capture::rig_directory::{self, FileId, PREFIX, RigOwner, XServer};
 use crate::capture::video::display;
 use crate::process::procfs;
 
-/// What killed processes may take to be gone; longer only where the kernel waits for a disk or a driver.
+/// Time limit for killed processes to end; the kernel is slower only when it waits for a disk or a driver.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// More than any owner file has, in bytes.
+/// Size limit of an owner file in bytes; none is as large.
 const FILE_LIMIT: u64 = 64 * 1024;
 
-/// What was removed, for a line in the log.
+/// What was removed, for the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanupReport {
-    /// Directories, each of which was a rig.
+    /// Rig directories removed.
     pub rigs: u32,
-    /// Processes that were killed.
+    /// Processes killed.
     pub processes: u32,
-    /// Displays of which a lock or a socket was left.
+    /// Displays whose lock or socket was removed.
     pub displays: u32,
-    /// Rigs of which something could not be removed; a line says what and why.
+    /// Rigs that could not be removed completely; the log says why.
     pub kept: u32,
 }
 
-/// Removes what is left in `temp_dir` of rigs that `owner` (see [`rig_directory::name`]) opened, and the processes that belong to
-/// them. The caller holds what makes it the only daemon of that name. Rigs that are open are left alone all the same.
+/// Removes the rigs in `temp_dir` that `owner` (see [`rig_directory::name`]) opened, and their processes. The caller
+/// holds the lock that makes it the only daemon with that name. Open rigs are skipped nevertheless.
 pub async fn clean_up(temp_dir: &Path, owner: &str) -> CleanupReport {
     let (temp_dir, owner) = (temp_dir.to_owned(), owner.to_owned());
-    tokio::task::spawn_blocking(move || sweep_blocking(&temp_dir, &owner)).await.unwrap_or_else(|error| {
+    tokio::task::spawn_blocking(move || clean_up_blocking(&temp_dir, &owner)).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "what killed recorders have left was not looked for");
         CleanupReport::default()
     })
 }
 
-fn sweep_blocking(temp_dir: &Path, owner: &str) -> CleanupReport {
-    let mut swept = CleanupReport::default();
+fn clean_up_blocking(temp_dir: &Path, owner: &str) -> CleanupReport {
+    let mut report = CleanupReport::default();
     let boot_id = procfs::boot_id();
     let entries = match fs::read_dir(temp_dir) {
         Ok(entries) => entries,
         Err(error) => {
             let dir = temp_dir.display();
             tracing::warn!(%dir, %error, "cannot look for what killed recorders have left");
-            return swept;
+            return report;
         }
     };
     for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
         let dir = entry.path();
-        let Some(left) = owner_of(&dir, owner).filter(|left| is_from(left, &dir, owner)) else { continue };
-        // Held until the directory is gone: of two that sweep, one does.
+        let Some(rig) = owner_of(&dir, owner).filter(|rig| is_from(rig, &dir, owner)) else { continue };
+        // Held until the directory is gone, so that only one of two cleanups removes it.
         let lock = rig_directory::lock(&dir);
         let open = lock.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        if open || left.runs() {
-            tracing::debug!(dir = %dir.display(), pid = left.pid, "a rig is open here, it stays");
+        if open || rig.daemon_runs() {
+            tracing::debug!(dir = %dir.display(), pid = rig.pid, "a rig is open here, it stays");
             continue;
         }
-        match remove(&dir, &left, left.boot_id == boot_id, &mut swept) {
-            Ok(()) => swept.rigs += 1,
+        match remove(&dir, &rig, rig.boot_id == boot_id, &mut report) {
+            Ok(()) => report.rigs += 1,
             Err(why) => {
-                swept.kept += 1;
+                report.kept += 1;
                 let dir = dir.display();
                 tracing::warn!(%dir, why, "what a killed recorder has left cannot be removed, remove it by hand");
             }
         }
     }
-    swept
+    report
 }
 
-/// Who opened the rig of this directory. `None` where this user does not own it, or neither it nor its name says.
+/// The owner of the rig in this directory. `None` where this user does not own it, or neither owner file nor name tell.
 fn owner_of(dir: &Path, owner: &str) -> Option<RigOwner> {
     let mine = |file: &fs::Metadata| file.uid() == rustix::process::geteuid().as_raw();
-    // A symbolic link is not followed: it is neither a directory nor a file.
+    // A symbolic link is neither a directory nor a file here, so it is not followed.
     fs::symlink_metadata(dir).ok().filter(|dir| dir.is_dir() && mine(dir))?;
     let path = dir.join(rig_directory::FILE);
     match fs::symlink_metadata(&path) {
         Ok(file) if file.is_file() && mine(&file) && file.len() <= FILE_LIMIT => {
             RigOwner::parse(&fs::read(&path).ok()?)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => RigOwner::of_nameless(dir, owner),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => RigOwner::of_directory_name(dir, owner),
         Ok(_) | Err(_) => None,
     }
 }
 
-/// Whether the rig in `dir` was opened by `owner`. Where the file speaks of another directory, this one is a copy.
-fn is_from(left: &RigOwner, dir: &Path, owner: &str) -> bool {
-    !owner.is_empty() && left.owner == owner && Path::new(&left.dir).file_name() == dir.file_name()
+/// Whether `owner` opened the rig in `dir`. A directory whose owner file names another directory is a copy.
+fn is_from(rig: &RigOwner, dir: &Path, owner: &str) -> bool {
+    !owner.is_empty() && rig.owner == owner && Path::new(&rig.dir).file_name() == dir.file_name()
 }
 
-/// Ends and removes all that is left of a rig; of one before the host's last start only files are.
-fn remove(dir: &Path, left: &RigOwner, same_boot: bool, swept: &mut CleanupReport) -> Result<(), String> {
+/// Ends the rig's processes and removes its files. After a reboot only files are left.
+fn remove(dir: &Path, rig: &RigOwner, same_boot: bool, report: &mut CleanupReport) -> Result<(), String> {
     if same_boot {
-        swept.processes += end_all(&ProcessTag::of(&left.dir))?;
+        report.processes += end_all(&ProcessTag::of(&rig.dir))?;
     }
-    if let Some(server) = &left.display {
-        swept.displays += u32::from(remove_display(server)?);
+    if let Some(server) = &rig.display {
+        report.displays += u32::from(remove_display(server)?);
     }
     remove_dir(dir)?;
-    tracing::debug!(dir = %dir.display(), pid = left.pid, "removed what a killed recorder has left");
+    tracing::debug!(dir = %dir.display(), pid = rig.pid, "removed what a killed recorder has left");
     Ok(())
 }
 
-/// The directory with all in it; the owner file goes last, so that what is left of a try is found again.
+/// Removes the directory; the owner file goes last, so that an interrupted removal is found again.
 fn remove_dir(dir: &Path) -> Result<(), String> {
     let failed = |path: PathBuf| move |error: io::Error| format!("{}: {error}", path.display());
     for entry in fs::read_dir(dir).map_err(failed(dir.to_owned()))? {
@@ -132,19 +133,19 @@ fn remove_dir(dir: &Path) -> Result<(), String> {
     fs::remove_dir_all(dir).map_err(failed(dir.to_owned()))
 }
 
-/// Kills every process that bears the marks and waits until they are gone; how many there were.
-fn end_all(marks: &ProcessTag) -> Result<u32, String> {
+/// Kills every process with the tag and waits until all are gone. Returns their number.
+fn end_all(tag: &ProcessTag) -> Result<u32, String> {
     let end = Instant::now() + KILL_LIMIT;
     let mut killed = BTreeSet::new();
     loop {
-        // One may have started another between the look and the kill.
-        let found = marked(marks)?;
+        // A process may have forked between the search and the kill.
+        let found = processes_with(tag)?;
         if found.is_empty() {
             return Ok(u32::try_from(killed.len()).unwrap_or(u32::MAX));
         }
         for (pid, process) in &found {
             match rustix::process::pidfd_send_signal(process, Signal::KILL) {
-                // It may have ended by itself.
+                // The process may have ended by itself.
                 Ok(()) | Err(Errno::SRCH) => killed.insert(*pid),
                 Err(error) => return Err(format!("process {pid} cannot be killed: {error}")),
             };
@@ -157,12 +158,12 @@ fn end_all(marks: &ProcessTag) -> Result<u32, String> {
     }
 }
 
-/// Every process that bears the marks, each by a handle that stays its own, whoever is given its number next.
-fn marked(marks: &ProcessTag) -> Result<Vec<(u32, OwnedFd)>, String> {
+/// Every process with the tag, by pidfd: a handle that stays valid when its pid is reused.
+fn processes_with(tag: &ProcessTag) -> Result<Vec<(u32, OwnedFd)>, String> {
     let bears = |pid: u32| {
-        // What may not be read, or is gone, says nothing.
+        // A file that cannot be read counts as empty.
         let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        marks.is_on(&read("environ"), &read("cmdline"))
+        tag.matches(&read("environ"), &read("cmdline"))
     };
     let processes = fs::read_dir("/proc").map_err(|error| format!("cannot look for processes in /proc: {error}"))?;
     let pids = processes.flatten().filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
@@ -170,8 +171,8 @@ fn marked(marks: &ProcessTag) -> Result<Vec<(u32, OwnedFd)>, String> {
     for pid in pids.filter(|pid| *pid != std::process::id() && bears(*pid)) {
         let Some(handle) = Pid::from_raw(pid.cast_signed()) else { continue };
         match rustix::process::pidfd_open(handle, PidfdFlags::empty()) {
-            // The second look is at the process that the handle stands for, or at one of the same number after its end:
-            // then the signal goes nowhere.
+            // Checked again: the pid may have been reused before `pidfd_open`. If the process has ended since, the
+            // signal has no effect.
             Ok(handle) if bears(pid) => found.push((pid, handle)),
             Ok(_) | Err(Errno::SRCH) => {}
             Err(error) => return Err(format!("no handle on process {pid} (pidfd_open, Linux 5.3): {error}")),
@@ -180,19 +181,19 @@ fn marked(marks: &ProcessTag) -> Result<Vec<(u32, OwnedFd)>, String> {
     Ok(found)
 }
 
-/// Waits for the end of a process, which makes its handle readable (`pidfd_open(2)`).
+/// Waits until `end` for a process to exit, which makes its pidfd readable (`pidfd_open(2)`).
 fn gone_by(process: &OwnedFd, end: Instant) -> bool {
     loop {
-        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
-        match rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()) {
+        let timeout = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
+        match rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], timeout.as_ref()) {
             Err(Errno::INTR) => {}
             ready => return ready.is_ok_and(|ready| ready > 0),
         }
     }
 }
 
-/// Removes the lock and the socket that this X server has left; whether there was any. Another's, which has taken the
-/// number since, stay.
+/// Removes lock and socket of this X server; returns whether there were any. Files of a later X server with the same
+/// number stay.
 fn remove_display(server: &XServer) -> Result<bool, String> {
     let uid = rustix::process::geteuid().as_raw();
     let (socket, lock) = (display::socket(server.number), display::lock(server.number));
@@ -205,11 +206,11 @@ fn remove_display(server: &XServer) -> Result<bool, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(format!("{}: {error}", path.display())),
     };
-    let is_left = |file: &fs::Metadata| {
+    let is_stale_socket = |file: &fs::Metadata| {
         file.uid() == uid && file.file_type().is_socket() && server.socket == Some(FileId::from(file))
     };
-    // Its server bore the marks, if it outlived the daemon at all, and has been killed.
-    if fs::symlink_metadata(&socket).is_ok_and(|file| is_left(&file)) {
+    // If the X server outlived the daemon, `end_all` has killed it: it has the tag.
+    if fs::symlink_metadata(&socket).is_ok_and(|file| is_stale_socket(&file)) {
         unlink(&socket)?;
     }
     if fs::symlink_metadata(&lock).is_ok_and(|file| file.uid() == uid && file.is_file())
@@ -221,8 +222,8 @@ fn remove_display(server: &XServer) -> Result<bool, String> {
     Ok(any)
 }
 
-/// Whether an X lock is that of a server which is gone: a lock holds the pid, in ten columns. Where a process of that
-/// number runs, nobody can tell whether it is another X server, or another's pid.
+/// Whether an X lock belongs to a server that is gone. The lock file holds the server's pid in ten columns. While a
+/// process with that pid runs, it may be another X server.
 fn is_stale(lock: &str, server: u32, running: bool) -> bool {
     !running && lock.trim().parse() == Ok(server)
 }
@@ -236,8 +237,8 @@ mod tests {
 
     const ME: &str = "/var/lib/recorder/.state-node_01";
 
-    /// A rig's directory of a daemon that is gone, and what its owner file says.
-    fn left(temp: &Path, name: &str, owner: &str) -> (PathBuf, serde_json::Value) {
+    /// The rig directory of a daemon that is gone, and the content of its owner file.
+    fn rig_dir(temp: &Path, name: &str, owner: &str) -> (PathBuf, serde_json::Value) {
         let dir = temp.join(name);
         fs::create_dir_all(dir.join("chrome/Default")).unwrap();
         fs::write(dir.join("chrome/Default/History"), "x").unwrap();
@@ -254,25 +255,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ones_own_goes_and_whatever_else_looks_like_it_stays() {
+    async fn own_rigs_are_removed_and_all_else_is_kept() {
         let temp = tempfile::tempdir().unwrap();
         let temp = temp.path();
-        left(temp, "pnm-mine", ME);
-        left(temp, "pnm-mine-too", ME);
-        left(temp, "pnm-foreign", "/var/lib/recorder/.state-node_02");
-        left(temp, "pnm-nobodys", "");
-        left(temp, "other", ME);
-        let (copy, text) = left(temp, "pnm-copy", ME);
+        rig_dir(temp, "pnm-mine", ME);
+        rig_dir(temp, "pnm-mine-too", ME);
+        rig_dir(temp, "pnm-foreign", "/var/lib/recorder/.state-node_02");
+        rig_dir(temp, "pnm-nobodys", "");
+        rig_dir(temp, "other", ME);
+        let (copy, text) = rig_dir(temp, "pnm-copy", ME);
         fs::write(copy.join(rig_directory::FILE), text.to_string().replace("pnm-copy", "pnm-mine")).unwrap();
-        let (next, text) = left(temp, "pnm-next-version", ME);
+        let (next, text) = rig_dir(temp, "pnm-next-version", ME);
         fs::write(next.join(rig_directory::FILE), text.to_string().replace("\"version\":1", "\"version\":2")).unwrap();
-        fs::write(left(temp, "pnm-torn", ME).0.join(rig_directory::FILE), r#"{"version":1,"own"#).unwrap();
-        fs::remove_file(left(temp, "pnm-says-nothing", ME).0.join(rig_directory::FILE)).unwrap();
+        fs::write(rig_dir(temp, "pnm-torn", ME).0.join(rig_directory::FILE), r#"{"version":1,"own"#).unwrap();
+        fs::remove_file(rig_dir(temp, "pnm-says-nothing", ME).0.join(rig_directory::FILE)).unwrap();
         fs::write(temp.join("pnm-file"), ME).unwrap();
         symlink(temp.join("other"), temp.join("pnm-link")).unwrap();
-        let open = left(temp, "pnm-open", ME).0;
+        let open = rig_dir(temp, "pnm-open", ME).0;
         let _open = rig_directory::lock(&open).unwrap();
-        // Not followed out of the directory that goes.
+        // Not followed when the directory is removed.
         symlink(temp.join("other"), temp.join("pnm-mine/chrome/link")).unwrap();
 
         let mut wanted = names(temp);
@@ -287,10 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_removed_is_named_with_the_cause() {
+    fn a_failed_removal_names_path_and_cause() {
         let temp = tempfile::tempdir().unwrap();
-        let (dir, _) = left(temp.path(), "pnm-mine", ME);
-        // Tests run as root, too, who may remove anything but what is not there.
+        let (dir, _) = rig_dir(temp.path(), "pnm-mine", ME);
+        // Tests may run as root, so a missing file is the only failure that always occurs.
         let gone = remove_dir(&dir.join("chrome/gone")).unwrap_err();
         assert!(gone.contains("chrome/gone: No such file"), "{gone}");
         assert!(dir.join(rig_directory::FILE).exists());
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_without_a_file_is_known_by_its_name() {
+    async fn a_directory_without_owner_file_is_recognised_by_its_name() {
         let temp = tempfile::tempdir().unwrap();
         let made = |name: String| {
             let dir = temp.path().join(name);
@@ -315,8 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_goes_only_as_the_one_that_was_noted() {
-        // A number that no server chooses by itself.
+    fn only_the_recorded_socket_is_removed() {
+        // A display number that no server chooses by itself.
         let number = 60_000 + std::process::id() % 5_000;
         let path = display::socket(number);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_goes_only_with_its_own_server_gone() {
+    fn a_lock_is_removed_only_if_its_own_server_is_gone() {
         assert!(is_stale("      4711\n", 4711, false));
         assert!(!is_stale("      4711\n", 4711, true), "or whoever has its number now");
         assert!(!is_stale("      4712\n", 4711, false), "another server's");

@@ -8,10 +8,11 @@
 //!                                  file of the part  or  rtmp: relay ─▶ far end  ◀── encoder: ffmpeg ◀─┘
 //! ```
 //!
-//! In: a [`rig::RigSpec`]. Out: a file or a broadcast, what was seen and heard meanwhile ([`quality`]), and why it ended
-//! ([`rig_failure`]). [`rig`] opens the components in order and closes them in reverse. [`rig_directory`] and [`process_tag`]
-//! say on disk and in each process whose a rig is, so that [`cleanup`] can remove it after a daemon that was killed.
-//! Nothing here knows of journals, NATS or the outbox; time-stamps are all of one monotonic clock.
+//! In: a [`rig::RigSpec`]. Out: a file or a broadcast, its quality ([`quality`]), and the reason of its end
+//! ([`rig_failure`]). [`rig`] opens the components in order and closes them in reverse. [`rig_directory`] and
+//! [`process_tag`] record the owner of a rig on disk and in each of its processes, so that [`cleanup`] can remove the
+//! rig of a killed daemon. Nothing here knows of journals, NATS or the outbox. All timestamps come from one monotonic
+//! clock.
 
 pub mod audio;
 pub mod browser;

@@ -1,11 +1,12 @@
-//! By what a process is known to belong to a rig: an environment variable, or Chrome's profile in its title. Pure.
+//! Recognises the processes of a rig: by an environment variable, or by Chrome's profile path in the process title.
+//! Pure.
 
-/// What every child of a rig has in its environment, and so has what that starts: the rig's directory.
+/// Environment variable of all children of a rig, inherited by their children. Its value is the rig's directory.
 pub const VARIABLE: &str = "PNM_RIG";
-/// Chrome's profile within the rig's directory.
+/// Name of Chrome's profile within the rig's directory.
 pub const PROFILE: &str = "chrome";
 
-/// How a process of a rig is known.
+/// Recognises the processes of one rig.
 #[derive(Clone, Debug)]
 pub struct ProcessTag {
     environ: Vec<u8>,
@@ -13,7 +14,7 @@ pub struct ProcessTag {
 }
 
 impl ProcessTag {
-    /// `dir`: as the processes were given it.
+    /// `dir`: the rig's directory as it was passed to the processes.
     #[must_use]
     pub fn of(dir: &str) -> Self {
         Self {
@@ -22,13 +23,13 @@ impl ProcessTag {
         }
     }
 
-    /// Whether a process is one of the rig's, by `/proc/PID/environ` and `/proc/PID/cmdline`.
+    /// Whether a process belongs to the rig, by `/proc/PID/environ` and `/proc/PID/cmdline`.
     ///
-    /// Chrome's zygotes, and all that they fork, write a title over their command line and environment: arguments with
-    /// spaces between them, the profile among them, and zeroes up to the end. Only such a title counts. Who merely speaks of a
-    /// profile (`grep`, a shell) has its words apart, with zeroes between.
+    /// Chrome's zygotes and their children overwrite command line and environment with a title: arguments separated by
+    /// spaces, `--user-data-dir` among them, then zeroes. Only such a title matches. A process that merely mentions the
+    /// profile (`grep`, a shell) has arguments separated by zeroes.
     #[must_use]
-    pub fn is_on(&self, environ: &[u8], command_line: &[u8]) -> bool {
+    pub fn matches(&self, environ: &[u8], command_line: &[u8]) -> bool {
         if environ.split(|byte| *byte == 0).any(|entry| entry == self.environ) {
             return true;
         }
@@ -45,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_environment_or_by_the_title_over_it() {
+    fn a_process_is_recognised_by_its_environment_or_its_title() {
         let tag = ProcessTag::of("/tmp/pnm-a b");
-        let by_environ = |environ: &str| tag.is_on(environ.as_bytes(), b"Xvfb\0");
+        let by_environ = |environ: &str| tag.matches(environ.as_bytes(), b"Xvfb\0");
         assert!(by_environ("HOME=/\0PNM_RIG=/tmp/pnm-a b\0"));
         for other in ["", "PNM_RIG=/tmp/pnm-a b2\0", "PNM_RIG=/tmp/pnm-a\0", "OLD_PNM_RIG=/tmp/pnm-a b\0", "\0\0\0"] {
             assert!(!by_environ(other), "{other:?}");
         }
-        let by_title = |title: &str| tag.is_on(b"\0\0\0", title.as_bytes());
+        let by_title = |title: &str| tag.matches(b"\0\0\0", title.as_bytes());
         assert!(by_title("/usr/lib/chromium --type=zygote --user-data-dir=/tmp/pnm-a b/chrome\0\0"));
         assert!(by_title("chrome --type=renderer --user-data-dir=/tmp/pnm-a b/chrome --no-sandbox\0"));
         for other in [

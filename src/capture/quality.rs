@@ -1,60 +1,62 @@
-//! What a recording would show and sound like, seen while it is made: silence and level, frozen and black picture.
-//! Pure: fed with what goes to ffmpeg; time is an argument.
+//! Quality of a recording, measured while it is captured: silence, level, frozen and black picture. Pure: input is the
+//! data sent to ffmpeg; time is an argument.
 
 use std::time::Duration;
 
-/// Sound is looked at in pieces of this length: a pause between two words is none, a click of one sample does not
-/// end a silence of minutes unseen.
-const LOOK: Duration = Duration::from_millis(20);
-/// A look whose highest sample is at most this is silent: -60 dBFS (32768 / 1000), below the noise of any microphone
-/// that is open, above the dither of one that is muted.
+use crate::capture::audio::av_sync::duration;
+
+/// Length of the windows in which the audio level is measured: long enough to ignore pauses between words, short enough
+/// that a click does not hide minutes of silence.
+const WINDOW: Duration = Duration::from_millis(20);
+/// A window whose highest sample is at most this is silent: -60 dBFS (32768 / 1000), below the noise of an open
+/// microphone, above the dither of a muted one.
 const SILENT_PEAK: u16 = 32;
-/// What 16-bit samples are held against: 0 dBFS.
+/// 0 dBFS for 16-bit samples.
 const FULL_SCALE: f64 = 32_768.0;
-/// Left and right, 16 bits each.
+/// Stereo, 16 bits each.
 const CHANNELS: u32 = 2;
 
-/// What was heard in a recording's life.
+/// Level and silence of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AudioStats {
-    /// Of all sound, 0…1. Silence that was put in counts.
+    /// Silent share of all audio, 0…1, inserted silence included.
     pub silence_share: f64,
     pub longest_silence: Duration,
-    /// The highest sample, in dB below full scale. `None`: nothing but digital silence, or no sound at all.
+    /// The highest sample, in dBFS. `None`: digital silence only, or no audio.
     pub peak_dbfs: Option<f64>,
-    /// Root mean square over all sound, silence included, in dB below full scale: a sine at full scale has -3.01.
+    /// Root mean square of all audio, silence included, in dBFS: a full-scale sine has -3.01.
     pub mean_dbfs: Option<f64>,
 }
 
-/// Follows the sound of one recording. All lengths are counted in samples of all channels.
+/// Measures the audio of one recording. Lengths are counted in samples per channel.
 #[derive(Clone, Debug)]
 pub struct AudioQuality {
     rate: u32,
-    /// Length of a look.
-    look: u64,
-    /// What of the current look is heard already.
-    looked: u64,
-    look_peak: u16,
+    /// Length of a window.
+    window: u64,
+    /// Samples in the current window.
+    window_filled: u64,
+    window_peak: u16,
     total: u64,
     silent: u64,
-    /// The silence at the end of what was heard, without the current look.
+    /// Silence up to the start of the current window.
     current: u64,
     longest: u64,
     peak: u16,
-    /// Of all squares; a day at full scale would not fit into 64 bits.
+    /// Sum of all squares; a day at full scale does not fit into 64 bits.
     energy: u128,
 }
 
 impl AudioQuality {
-    /// `rate`: samples a second.
+    /// `rate`: samples per second.
     #[must_use]
     pub fn new(rate: u32) -> Self {
-        let look = u64::from(rate) * u64::try_from(LOOK.as_millis()).unwrap_or(1) / 1000;
+        let window = u64::from(rate) * u64::try_from(WINDOW.as_millis()).unwrap_or(1) / 1000;
         Self {
             rate: rate.max(1),
-            look: look.max(1),
-            looked: 0,
-            look_peak: 0,
+            window: window.max(1),
+            window_filled: 0,
+            window_peak: 0,
             total: 0,
             silent: 0,
             current: 0,
@@ -64,63 +66,59 @@ impl AudioQuality {
         }
     }
 
-    /// A chunk that is written: 16-bit little-endian samples, interleaved.
-    pub fn heard(&mut self, mut chunk: &[u8]) {
+    /// Measures a chunk of 16-bit little-endian interleaved stereo samples.
+    pub fn add_samples(&mut self, mut chunk: &[u8]) {
         const FRAME: usize = 2 * CHANNELS as usize;
         while chunk.len() >= FRAME {
-            let left = usize::try_from(self.look - self.looked).unwrap_or(usize::MAX);
-            let (piece, rest) = chunk.split_at(left.min(chunk.len() / FRAME) * FRAME);
+            let remaining = usize::try_from(self.window - self.window_filled).unwrap_or(usize::MAX);
+            let (piece, rest) = chunk.split_at(remaining.min(chunk.len() / FRAME) * FRAME);
             let (peak, energy) = measure(piece);
-            self.look_peak = self.look_peak.max(peak);
+            self.window_peak = self.window_peak.max(peak);
             self.energy += u128::from(energy);
-            self.looked += (piece.len() / FRAME) as u64;
-            if self.looked == self.look {
-                self.end_look();
+            self.window_filled += (piece.len() / FRAME) as u64;
+            if self.window_filled == self.window {
+                self.end_window();
             }
             chunk = rest;
         }
     }
 
-    fn end_look(&mut self) {
-        self.total += self.looked;
-        if self.look_peak <= SILENT_PEAK {
-            self.silent += self.looked;
-            self.current += self.looked;
+    fn end_window(&mut self) {
+        self.total += self.window_filled;
+        if self.window_peak <= SILENT_PEAK {
+            self.silent += self.window_filled;
+            self.current += self.window_filled;
             self.longest = self.longest.max(self.current);
         } else {
             self.current = 0;
         }
-        self.peak = self.peak.max(self.look_peak);
-        (self.looked, self.look_peak) = (0, 0);
+        self.peak = self.peak.max(self.window_peak);
+        (self.window_filled, self.window_peak) = (0, 0);
     }
 
-    /// For how long there has been nothing but silence, up to the last whole look.
+    /// Length of the silence up to the last complete window.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
-        self.length(self.current)
+        duration(self.current, self.rate)
     }
 
-    /// All that was heard so far.
+    /// Statistics of all audio up to now.
     #[must_use]
     pub fn report(&self) -> AudioStats {
         let mut all = self.clone();
-        all.end_look();
+        all.end_window();
+        let length = |samples| duration(samples, all.rate);
         AudioStats {
-            silence_share: share(all.length(all.silent), all.length(all.total)),
-            longest_silence: all.length(all.longest),
+            silence_share: share(length(all.silent), length(all.total)),
+            longest_silence: length(all.longest),
             peak_dbfs: decibels(f64::from(all.peak)),
             mean_dbfs: decibels(root_mean_square(all.energy, all.total * u64::from(CHANNELS))),
         }
     }
-
-    fn length(&self, samples: u64) -> Duration {
-        let rate = u64::from(self.rate);
-        Duration::from_secs(samples / rate) + Duration::from_nanos(samples % rate * 1_000_000_000 / rate)
-    }
 }
 
-/// The highest sample and the sum of the squares of at most a look, in one pass that the compiler can vectorise: hence
-/// lowest and highest value instead of a magnitude, and sums that wrap instead of checking, which they cannot do here.
+/// The highest magnitude and the sum of squares of at most one window. Written so that the compiler vectorises it:
+/// minimum and maximum instead of a magnitude, wrapping sums instead of checked ones (they cannot overflow here).
 fn measure(piece: &[u8]) -> (u16, u64) {
     let (mut low, mut high, mut energy) = (0i16, 0i16, 0u64);
     for bytes in piece.chunks_exact(4) {
@@ -128,7 +126,7 @@ fn measure(piece: &[u8]) -> (u16, u64) {
         low = low.min(left).min(right);
         high = high.max(left).max(right);
         let (left, right) = (i32::from(left), i32::from(right));
-        // Two squares of 2^30 each fill 32 bits but for the sign, which is none here.
+        // Two squares of 2^30 each fit into 32 bits unsigned.
         let squares = left.wrapping_mul(left).wrapping_add(right.wrapping_mul(right)).cast_unsigned();
         energy = energy.wrapping_add(u64::from(squares));
     }
@@ -148,31 +146,31 @@ fn share(part: Duration, whole: Duration) -> f64 {
     if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
 }
 
-/// What was seen in a recording's life.
+/// Freezes and black picture of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct VideoStats {
-    /// The longest time without any change.
+    /// The longest time without a change.
     pub longest_freeze: Duration,
-    /// Of the time from the first frame to the last, 0…1.
+    /// Black share of the time from the first frame to the last one, 0…1.
     pub black_share: f64,
 }
 
-/// Follows the picture of one recording. A frame stands until the next one.
+/// Measures the video of one recording. A frame is shown until the next one.
 #[derive(Clone, Debug, Default)]
 pub struct VideoQuality {
-    /// Of the first frame and of the latest one.
+    /// Times of the first and of the latest frame.
     span: Option<(Duration, Duration)>,
-    /// When the content was last new.
+    /// Time of the last frame with new content.
     changed: Duration,
     freeze: Duration,
-    /// Whether the latest frame is black, and for how long frames were.
+    /// Whether the latest frame is black, and the total time of black frames.
     is_black: bool,
     black: Duration,
 }
 
 impl VideoQuality {
-    /// A frame is sent at `at` (since the start). `is_black` is asked only where its content is new.
-    pub fn shown(&mut self, at: Duration, is_new: bool, is_black: impl FnOnce() -> bool) {
+    /// Records a frame sent at `at` (since the start). `is_black` is called only for frames with new content.
+    pub fn add_frame(&mut self, at: Duration, is_new: bool, is_black: impl FnOnce() -> bool) {
         let (first, last) = self.span.unwrap_or((at, at));
         if self.is_black {
             self.black += at.saturating_sub(last);
@@ -187,13 +185,13 @@ impl VideoQuality {
         self.span = Some((first, at));
     }
 
-    /// For how long at `now` (since the start) no frame with new content has come; 0 before the first one.
+    /// Time since the last frame with new content, at `now` (since the start); zero before the first frame.
     #[must_use]
     pub fn still_for(&self, now: Duration) -> Duration {
         self.span.map_or(Duration::ZERO, |_| now.saturating_sub(self.changed))
     }
 
-    /// All that was shown up to the latest frame.
+    /// Statistics up to the latest frame.
     #[must_use]
     pub fn report(&self) -> VideoStats {
         let (first, last) = self.span.unwrap_or_default();
@@ -207,7 +205,7 @@ mod tests {
 
     const RATE: u32 = 48_000;
 
-    /// Both channels the same.
+    /// The same samples on both channels.
     fn stereo(samples: impl Iterator<Item = i16>) -> Vec<u8> {
         samples.flat_map(|sample| [sample.to_le_bytes(), sample.to_le_bytes()].concat()).collect()
     }
@@ -216,7 +214,7 @@ mod tests {
         stereo(std::iter::repeat_n(value, ms * RATE as usize / 1000))
     }
 
-    /// 1 kHz at this amplitude.
+    /// A 1 kHz sine of this amplitude.
     #[expect(clippy::cast_possible_truncation, reason = "within 16 bits")]
     fn sine(amplitude: f64, seconds: u32) -> Vec<u8> {
         let at = |i: u32| (f64::from(i) / 48.0 * std::f64::consts::TAU).sin() * amplitude;
@@ -230,12 +228,12 @@ mod tests {
     #[test]
     fn a_sine_at_full_scale_peaks_at_0_and_has_a_mean_of_3_below() {
         let mut watch = AudioQuality::new(RATE);
-        watch.heard(&sine(32_767.0, 2));
+        watch.add_samples(&sine(32_767.0, 2));
         let report = watch.report();
         assert!(near(report.peak_dbfs, 0.0) && near(report.mean_dbfs, -3.01), "{report:?}");
         assert!(report.silence_share.abs() < f64::EPSILON && report.longest_silence.is_zero(), "{report:?}");
-        // As much silence again halves the energy and leaves the peak.
-        watch.heard(&level(0, 2000));
+        // An equal length of silence halves the energy and keeps the peak.
+        watch.add_samples(&level(0, 2000));
         let report = watch.report();
         assert!(near(report.peak_dbfs, 0.0) && near(report.mean_dbfs, -6.02), "{report:?}");
         assert!((report.silence_share - 0.5).abs() < 1e-9, "{report:?}");
@@ -244,7 +242,7 @@ mod tests {
     #[test]
     fn the_loudest_sample_there_is_does_not_overflow() {
         let mut watch = AudioQuality::new(RATE);
-        watch.heard(&level(i16::MIN, 100));
+        watch.add_samples(&level(i16::MIN, 100));
         let report = watch.report();
         assert_eq!((report.peak_dbfs, report.mean_dbfs), (Some(0.0), Some(0.0)));
     }
@@ -253,19 +251,19 @@ mod tests {
     fn digital_silence_has_no_level() {
         let mut watch = AudioQuality::new(RATE);
         assert_eq!(watch.report(), AudioStats::default());
-        watch.heard(&level(0, 3010));
+        watch.add_samples(&level(0, 3010));
         let report = watch.report();
         assert_eq!((report.peak_dbfs, report.mean_dbfs), (None, None));
         assert!((report.silence_share - 1.0).abs() < f64::EPSILON, "{report:?}");
         assert_eq!(report.longest_silence, Duration::from_millis(3010));
-        assert_eq!(watch.silent_for(), Duration::from_secs(3), "up to the last whole look");
+        assert_eq!(watch.silent_for(), Duration::from_secs(3), "up to the last whole window");
     }
 
     #[test]
     fn silence_is_what_stays_below_60_db() {
         for (value, silent) in [(32, true), (-32, true), (33, false), (-33, false)] {
             let mut watch = AudioQuality::new(RATE);
-            watch.heard(&level(value, 1000));
+            watch.add_samples(&level(value, 1000));
             assert_eq!(watch.silent_for() == Duration::from_secs(1), silent, "{value}");
         }
     }
@@ -279,7 +277,7 @@ mod tests {
         for size in [4, 1000, 3840, 5000, 100_000, all.len()] {
             let mut watch = AudioQuality::new(RATE);
             // Chunks hold whole samples.
-            all.chunks(size / 4 * 4).for_each(|chunk| watch.heard(chunk));
+            all.chunks(size / 4 * 4).for_each(|chunk| watch.add_samples(chunk));
             let report = watch.report();
             assert_eq!(report.longest_silence, Duration::from_millis(2500), "{size}");
             assert!((report.silence_share - 0.8).abs() < 1e-9, "{size}: {report:?}");
@@ -293,13 +291,13 @@ mod tests {
         let ms = Duration::from_millis;
         let mut watch = VideoQuality::default();
         assert_eq!(watch.report(), VideoStats::default());
-        // The stream's first frame is there some time after its beginning.
+        // The stream's first frame arrives some time after its start.
         for (at, is_new) in [(700, true), (740, true), (1740, false), (2740, false), (3000, true), (3040, true)] {
-            watch.shown(ms(at), is_new, || false);
+            watch.add_frame(ms(at), is_new, || false);
         }
         assert_eq!(watch.report().longest_freeze, ms(3000 - 740));
         for at in [4040, 5040, 6040] {
-            watch.shown(ms(at), false, || false);
+            watch.add_frame(ms(at), false, || false);
         }
         assert_eq!(watch.report().longest_freeze, ms(6040 - 3040));
     }
@@ -309,10 +307,10 @@ mod tests {
         let ms = Duration::from_millis;
         let mut watch = VideoQuality::default();
         assert_eq!(watch.still_for(ms(9000)), Duration::ZERO, "there is no picture yet");
-        watch.shown(ms(700), true, || false);
-        watch.shown(ms(1700), false, || false);
+        watch.add_frame(ms(700), true, || false);
+        watch.add_frame(ms(1700), false, || false);
         assert_eq!(watch.still_for(ms(2500)), ms(2500 - 700), "a frame that repeats is no change");
-        watch.shown(ms(2700), true, || false);
+        watch.add_frame(ms(2700), true, || false);
         assert_eq!(watch.still_for(ms(2700)), Duration::ZERO);
         assert_eq!(watch.still_for(ms(2600)), Duration::ZERO, "asked before, sent meanwhile");
         assert_eq!(watch.still_for(ms(3000)), ms(300));
@@ -323,12 +321,12 @@ mod tests {
         let ms = Duration::from_millis;
         let mut watch = VideoQuality::default();
         let unasked = || -> bool { panic!("the content is not new") };
-        watch.shown(ms(0), true, || true);
-        watch.shown(ms(1000), false, unasked);
-        watch.shown(ms(2000), true, || false);
-        watch.shown(ms(3000), false, unasked);
-        watch.shown(ms(7000), true, || true);
-        watch.shown(ms(8000), false, unasked);
+        watch.add_frame(ms(0), true, || true);
+        watch.add_frame(ms(1000), false, unasked);
+        watch.add_frame(ms(2000), true, || false);
+        watch.add_frame(ms(3000), false, unasked);
+        watch.add_frame(ms(7000), true, || true);
+        watch.add_frame(ms(8000), false, unasked);
         assert!((watch.report().black_share - 3.0 / 8.0).abs() < 1e-9, "{:?}", watch.report());
     }
 }

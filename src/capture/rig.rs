@@ -1,10 +1,11 @@
-//! Everything that captures one meeting, opened in order and closed in reverse: display and sound server, browser,
-//! encoder, stream, screen and sound.
+//! All components that capture one meeting, opened in order and closed in reverse: display, PulseAudio, Chrome,
+//! encoder, stream, grabber and audio recorder.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::OptionFuture;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -30,44 +31,45 @@ use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
 use crate::config::{ChromeConfig, FfmpegOptions};
 
-/// The longest from the meeting being on to the first encoded frame; a broadcast's far end must answer within it.
+/// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
-/// What the X server may take to answer.
+/// Time limit for an answer of the X server.
 const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
-/// What a picture of the page may take; nobody is to wait for it who could record on meanwhile.
+/// Time limit for a screenshot of the page. It delays the next part of the recording.
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(2);
-/// What ffmpeg may take to write its end once its input is closed.
+/// Time limit for ffmpeg to finish its output once its input is closed.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a rig is opened for.
+/// What a rig needs to open.
 #[derive(Clone)]
 pub struct RigSpec {
-    /// The meeting page, token included: a secret.
+    /// URL of the meeting page with its access token: a secret.
     pub url: String,
     pub target: EncoderTarget,
     pub ffmpeg: FfmpegOptions,
     pub chrome: ChromeConfig,
     pub sandbox: bool,
-    /// The database of the certificates that Chrome trusts besides its own: [`crate::capture::browser::trusted_roots::database`].
+    /// NSS database of the certificates that Chrome trusts besides its own
+    /// ([`crate::capture::browser::trusted_roots::database`]).
     pub trusted: Option<PathBuf>,
-    /// Pixels, unless `pre_input` says otherwise.
+    /// Width and height in pixels; a size in `pre_input` has precedence.
     pub size: (u32, u32),
     pub dpi: u32,
-    /// After how long it is said that a recording is silent although the page plays sound. `None`: never.
+    /// How long a recording may be silent while the page plays sound before a warning is logged. `None`: no warning.
     pub silence_warning: Option<Duration>,
-    /// Where a picture of the page is kept when it fails.
+    /// Path of the screenshot that is taken when the page fails.
     pub screenshot: PathBuf,
-    /// Who may remove what is left of the rig if the daemon is killed: [`crate::capture::rig_directory::name`].
+    /// Name of the daemon that may remove the rig after a kill: [`crate::capture::rig_directory::name`].
     pub owner: String,
 }
 
-/// Why a rig is not open.
+/// Why a rig could not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     Cancelled,
-    /// The page says that the meeting has ended; in its own words.
+    /// The page shows that the meeting has ended; the text is the page's.
     Over(String),
-    /// The meeting cannot be recorded, however often it is tried.
+    /// The meeting cannot be recorded; a retry does not help.
     Unrecordable(String),
     Failed(String),
 }
@@ -82,10 +84,10 @@ impl From<RigFailure> for OpenError {
     }
 }
 
-/// What a rig did in its life, and what it saw and heard.
+/// Counters and quality of one capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CaptureReport {
-    /// From the first frame to the last.
+    /// From the first frame to the last one.
     pub duration: Duration,
     pub frames_sent: u64,
     pub frames_dropped: u64,
@@ -94,38 +96,38 @@ pub struct CaptureReport {
     pub sound: AudioStats,
     pub corrections: SyncCorrections,
     pub call_offset: CallOffset,
-    /// Captures, one after the other, that the recording is made of.
+    /// Number of captures that were joined into the recording.
     pub parts: u32,
-    /// What ffmpeg put out, in bytes.
+    /// Bytes that ffmpeg has written.
     pub bytes: u64,
-    /// Until when, from its first frame on, it shows the meeting, where that is not to its end: then follows the page that
-    /// took the meeting's place.
+    /// Time from the first frame to the end of the meeting, where the capture went on after it and shows the page that
+    /// replaced the meeting.
     pub meeting_until: Option<Duration>,
 }
 
-/// The capture side of a recording: the one seam behind which Chrome and its company can be left out of a test.
+/// The capture side of a recording. Tests replace it to run without Chrome, Xvfb, PulseAudio and ffmpeg.
 pub trait Rig: Sized + Send + 'static {
     type Spec: Send + 'static;
 
-    /// Opens everything; media flows when this returns. What was opened is closed again if that fails.
+    /// Opens all components; media flows when this returns. On failure, components that were opened are closed again.
     fn open(spec: Self::Spec, cancel: CancellationToken) -> impl Future<Output = Result<Self, OpenError>> + Send;
 
-    /// Resolves when a part has failed or the meeting has ended. Cancel-safe.
+    /// Resolves when a component has failed or the meeting has ended. Cancel-safe.
     fn broken(&mut self) -> impl Future<Output = RigFailure> + Send;
 
-    /// For how long now the recording has been both silent (nothing above -60 dBFS) and still (no frame with new
-    /// content). 0 while it is not both, and before its first frame.
+    /// How long the recording has been both silent (nothing above -60 dBFS) and still (no frame with new content). Zero
+    /// while it is not both, and before the first frame.
     fn idle(&self) -> Duration;
 
-    /// Ends the capture and has the encoder write its end; it is reaped when this returns. What was done is known
-    /// even where the encoder did not end well.
+    /// Ends the capture and waits until the encoder has finished its output and is reaped. The report is complete even
+    /// where the encoder failed.
     fn finish(&mut self) -> impl Future<Output = (CaptureReport, Result<(), String>)> + Send;
 
-    /// Closes everything, in reverse order.
+    /// Closes all components in reverse order.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-/// The real one. Parts are missing only while it is opened or closed.
+/// The [`Rig`] of real components. A component is `None` only while the rig opens or closes.
 #[derive(Debug)]
 pub struct LiveRig {
     spec_size: (u32, u32),
@@ -134,20 +136,20 @@ pub struct LiveRig {
     audio: Option<PulseAudio>,
     browser: Option<Chrome>,
     encoder: Option<Encoder>,
-    sound: Option<AudioRecorder>,
+    audio_recorder: Option<AudioRecorder>,
     capture: Option<RunningCapture>,
     failed: (mpsc::UnboundedSender<ComponentError>, mpsc::UnboundedReceiver<ComponentError>),
-    /// Known before the screenshot is taken, which may be interrupted.
-    found: Option<RigFailure>,
-    claim: RigDirectory,
-    /// Last: where the rig is dropped instead of closed, it goes after those who write into it.
+    /// Set before the screenshot is taken, because the screenshot may be interrupted.
+    failure: Option<RigFailure>,
+    directory: RigDirectory,
+    /// Last field: a dropped rig removes the directory after the components that write into it.
     dir: TempDir,
 }
 
-/// What flows into ffmpeg, besides the sound.
+/// The running media flow into ffmpeg, except for the audio recorder.
 #[derive(Debug)]
 struct RunningCapture {
-    screen: Grabber,
+    grabber: Grabber,
     writer: std::thread::JoinHandle<()>,
     counters: std::sync::Arc<CaptureCounters>,
     started: Instant,
@@ -159,32 +161,32 @@ impl Rig for LiveRig {
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
         let capture = CaptureOptions::read(&spec.ffmpeg.pre_input);
         let size = capture.size.unwrap_or(spec.size);
-        // A short path: it holds sockets, whose paths may have 107 bytes. Only this user may enter.
+        // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
         let dir = tempfile::Builder::new()
             .prefix(&rig_directory::prefix(&spec.owner))
             .tempdir()
             .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
-        let claim = RigDirectory::claim(dir.path(), &spec.owner)
+        let directory = RigDirectory::acquire(dir.path(), &spec.owner)
             .await
             .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
         let mut rig = Self {
             spec_size: size,
             screenshot: spec.screenshot.clone(),
-            claim,
+            directory,
             dir,
             display: None,
             audio: None,
             browser: None,
             encoder: None,
-            sound: None,
+            audio_recorder: None,
             capture: None,
             failed: mpsc::unbounded_channel(),
-            found: None,
+            failure: None,
         };
         let opened = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(OpenError::Cancelled),
-            // On the heap, as below.
+            // Boxed like `Chrome::stop` in `close`.
             opened = Box::pin(rig.build(&spec, &capture)) => opened.map_err(OpenError::from),
         };
         match opened {
@@ -197,49 +199,39 @@ impl Rig for LiveRig {
     }
 
     async fn broken(&mut self) -> RigFailure {
-        if let Some(found) = &self.found {
-            return found.clone();
+        if let Some(failure) = &self.failure {
+            return failure.clone();
         }
-        let found = self.part_failed().await;
-        self.found = Some(found.clone());
-        // What an error page says is in the cause.
-        if found.page.is_none() {
+        let failure = self.component_failed().await;
+        self.failure = Some(failure.clone());
+        // An error page's text is already in the cause.
+        if failure.page.is_none() {
             self.keep_screenshot().await;
         }
-        found
+        failure
     }
 
     fn idle(&self) -> Duration {
         let Some(RunningCapture { counters, started, .. }) = &self.capture else { return Duration::ZERO };
-        let still = counters.picture().still_for(started.elapsed());
-        still.min(counters.sound().silent_for())
+        let still = counters.video().still_for(started.elapsed());
+        still.min(counters.audio().silent_for())
     }
 
     async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
-        let mut summary = CaptureReport::default();
-        let Some(mut encoder) = self.encoder.take() else { return (summary, Err("there is no encoder".to_owned())) };
-        if let Some(RunningCapture { screen, writer, counters, started }) = self.capture.take() {
+        let mut report = CaptureReport::default();
+        let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
+        if let Some(RunningCapture { grabber, writer, counters, started }) = self.capture.take() {
             let duration = started.elapsed();
-            let sound = self.sound.take();
-            let sound = async move {
-                if let Some(sound) = sound {
-                    sound.stop().await;
-                }
-            };
-            let writer = async move {
-                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
-            };
-            // A stop may come with the end of the meeting, before that was noticed. So the page is asked when the last frame
-            // of it is there: asked sooner, it could leave behind the question and still be in that frame.
+            let audio = OptionFuture::from(self.audio_recorder.take().map(AudioRecorder::stop));
+            let writer = tokio::task::spawn_blocking(move || writer.join());
+            // The stop may arrive together with the end of the meeting. The page is inspected only after the last frame
+            // was grabbed: an earlier inspection could miss an error page that is in that frame.
             let browser = self.browser.as_ref();
-            let picture = async move {
-                screen.stop().await;
-                match browser {
-                    Some(browser) => browser.left_at().await,
-                    None => None,
-                }
+            let video = async move {
+                grabber.stop().await;
+                OptionFuture::from(browser.map(Chrome::left_at)).await.flatten()
             };
-            let mut stopping = std::pin::pin!(futures::future::join3(picture, sound, writer));
+            let mut stopping = std::pin::pin!(futures::future::join3(video, audio, writer));
             let (left_at, ..) = if let Ok(stopped) = tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
                 stopped
             } else {
@@ -247,29 +239,27 @@ impl Rig for LiveRig {
                 encoder.kill();
                 stopping.await
             };
-            summary = summed_up(&counters, duration);
-            summary.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
-            summary.duration = summary.meeting_until.unwrap_or(duration);
-            summary.call_offset = self.call_offset();
+            report = capture_report(&counters, duration);
+            report.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
+            report.duration = report.meeting_until.unwrap_or(duration);
+            report.call_offset = self.call_offset();
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
-        summary.bytes = encoder.progress().bytes;
-        (summary, outcome.map_err(|error| error.to_string()))
+        report.bytes = encoder.progress().bytes;
+        (report, outcome.map_err(|error| error.to_string()))
     }
 
     async fn close(mut self) {
-        if self.encoder.is_some() {
-            // Never finished: what it has written stays, its last seconds may be lost.
-            if let Some(encoder) = &self.encoder {
-                encoder.kill();
-            }
+        // The capture was not finished: the file stays, its last seconds may be lost.
+        if let Some(encoder) = &self.encoder {
+            encoder.kill();
             let _ = self.finish().await;
         }
-        if let Some(sound) = self.sound.take() {
-            sound.stop().await;
+        if let Some(audio_recorder) = self.audio_recorder.take() {
+            audio_recorder.stop().await;
         }
         if let Some(browser) = self.browser.take() {
-            // On the heap: a future of a rig would hold all of a browser several times over.
+            // Boxed: otherwise the future of a rig holds the future of Chrome several times.
             Box::pin(browser.stop()).await;
         }
         if let Some(audio) = self.audio.take() {
@@ -286,11 +276,11 @@ impl Rig for LiveRig {
     }
 }
 
-/// Does something that waits for the X server's answers, on a thread that may wait.
+/// Runs `work`, which waits for answers of the X server, on a blocking thread.
 async fn on_display<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ComponentError> + Send + 'static,
 ) -> Result<T, ComponentError> {
-    // What it starts and says is the recording's.
+    // Keeps the recording's span for log lines and threads of `work`.
     let span = tracing::Span::current();
     let work = move || span.in_scope(work);
     match tokio::time::timeout(DISPLAY_LIMIT, tokio::task::spawn_blocking(work)).await {
@@ -300,16 +290,16 @@ async fn on_display<T: Send + 'static>(
     }
 }
 
-/// What has been done in this time.
-fn summed_up(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
+/// The report of a capture that has run for `duration`.
+fn capture_report(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     CaptureReport {
         duration,
         frames_sent: get(&counters.frames_sent),
         frames_dropped: get(&counters.frames_dropped),
         frames_late: get(&counters.frames_late),
-        picture: counters.picture().report(),
-        sound: counters.sound().report(),
+        picture: counters.video().report(),
+        sound: counters.audio().report(),
         corrections: *counters.corrections(),
         call_offset: CallOffset::default(),
         parts: 1,
@@ -319,13 +309,13 @@ fn summed_up(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
 }
 
 impl LiveRig {
-    /// What has been done so far, while it goes on.
+    /// The report of the running capture.
     #[must_use]
-    pub fn so_far(&self) -> CaptureReport {
+    pub fn report(&self) -> CaptureReport {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
         let capture = self.capture.as_ref();
-        let summary = capture.map(|capture| summed_up(&capture.counters, capture.started.elapsed()));
-        CaptureReport { bytes, call_offset: self.call_offset(), ..summary.unwrap_or_default() }
+        let report = capture.map(|capture| capture_report(&capture.counters, capture.started.elapsed()));
+        CaptureReport { bytes, call_offset: self.call_offset(), ..report.unwrap_or_default() }
     }
 
     fn call_offset(&self) -> CallOffset {
@@ -338,26 +328,28 @@ impl LiveRig {
         let (width, height) = self.spec_size;
         let (display, audio) =
             tokio::join!(Display::start(self.dir.path(), width, height, spec.dpi), PulseAudio::start(self.dir.path()));
-        // Both are kept before either error is looked at, so that both are closed in good order.
+        // Both components are stored before either error is returned, so that `close` stops both.
         let (display, audio) =
             (display.map(|display| self.display.insert(display)), audio.map(|audio| self.audio.insert(audio)));
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
-        if let Err(error) = self.claim.add(display).await {
+        if let Err(error) = self.directory.add(display).await {
             tracing::warn!(%error, "the display is not noted: should the recorder be killed, its socket stays in /tmp/.X11-unix");
         }
         let address = display.address().clone();
         let pointed = address.clone();
         on_display(move || window::rest_pointer(&pointed)).await.map_err(cause)?;
 
-        let report = |failed: &mpsc::UnboundedSender<ComponentError>| {
+        let report_failure = |failed: &mpsc::UnboundedSender<ComponentError>| {
             let failed = failed.clone();
             move |error| {
-                // Nobody listens any more once the rig is gone.
+                // The receiver is gone once the rig is closed.
                 let _ = failed.send(error);
             }
         };
-        self.sound =
-            Some(AudioRecorder::start(audio.address(), spec.silence_warning, report(&self.failed.0)).map_err(cause)?);
+        self.audio_recorder = Some(
+            AudioRecorder::start(audio.address(), spec.silence_warning, report_failure(&self.failed.0))
+                .map_err(cause)?,
+        );
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
@@ -368,10 +360,10 @@ impl LiveRig {
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
-        on_display(move || window::cover(&shown, size)).await.map_err(cause)?;
-        if let Err(found) = browser.join(&spec.url).await {
+        on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?;
+        if let Err(failure) = browser.join(&spec.url).await {
             self.keep_screenshot().await;
-            return Err(found);
+            return Err(failure);
         }
 
         let ready = Instant::now();
@@ -387,52 +379,45 @@ impl LiveRig {
             channels: recorder::CHANNELS,
         };
         let (sender, counters, writer) = stream::start(stdin, tracks).map_err(cause)?;
-        let pace = match spec.target {
+        let pacing = match spec.target {
             EncoderTarget::File(_) => FramePacing::Changes { framerate: capture.framerate },
             EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: capture.framerate },
         };
         let started = Instant::now();
-        if let Some(sound) = &self.sound {
-            sound.feed(started, sender.clone());
+        if let Some(audio_recorder) = &self.audio_recorder {
+            audio_recorder.feed(started, sender.clone());
         }
-        let (size, ended) = (self.spec_size, report(&self.failed.0));
-        let screen = on_display(move || Grabber::start(&address, size, pace, started, sender, ended)).await;
-        self.capture = Some(RunningCapture { screen: screen.map_err(cause)?, writer, counters, started });
+        let (size, ended) = (self.spec_size, report_failure(&self.failed.0));
+        let grabber = on_display(move || Grabber::start(&address, size, pacing, started, sender, ended)).await;
+        self.capture = Some(RunningCapture { grabber: grabber.map_err(cause)?, writer, counters, started });
         tokio::select! {
             () = first_frame => {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
                 Ok(())
             }
-            found = self.broken() => Err(found),
+            failure = self.broken() => Err(failure),
             () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
                 Err(RigFailure::of(format_args!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs())))
             }
         }
     }
 
-    /// Waits for whichever part fails first.
-    async fn part_failed(&mut self) -> RigFailure {
-        /// A part that is not there does not fail.
-        async fn of<T, F: Future>(part: Option<T>, ended: impl FnOnce(T) -> F) -> F::Output {
-            match part {
-                Some(part) => ended(part).await,
-                None => std::future::pending().await,
-            }
-        }
+    /// Waits for the first component that fails. A component that is not open has no branch here.
+    async fn component_failed(&mut self) -> RigFailure {
         tokio::select! {
             biased;
-            found = of(self.browser.as_mut(), Chrome::ended) => found,
-            ended = of(self.encoder.as_mut(), Encoder::ended) => match ended {
+            Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
+            Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
                 Ok(()) => RigFailure::of("ffmpeg: ended before it was asked to"),
                 Err(error) => RigFailure::of(error),
             },
-            error = of(self.display.as_mut(), Display::ended) => RigFailure::of(error),
-            error = of(self.audio.as_mut(), PulseAudio::ended) => RigFailure::of(error),
+            Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
+            Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
             Some(error) = self.failed.1.recv() => RigFailure::of(error),
         }
     }
 
-    /// Keeps a picture of what the display shows beside the logs.
+    /// Writes a screenshot of the display beside the logs.
     async fn keep_screenshot(&self) {
         let Some(display) = &self.display else { return };
         let (address, size, path) = (display.address().clone(), self.spec_size, self.screenshot.clone());

@@ -1,5 +1,4 @@
-//! Whose a rig's directory is, and by what its processes are known: written when a rig opens, read by `leftovers.rs`
-//! after a daemon that was killed.
+//! The owner file of a rig's directory: written when a rig opens, read by `cleanup.rs` after a daemon was killed.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,44 +13,44 @@ use crate::capture::video::display::Display;
 use crate::process::procfs::{boot_id, started};
 use crate::storage::files;
 
-/// What the directories of all rigs begin with.
+/// Common prefix of the names of all rig directories.
 pub const PREFIX: &str = "pnm-";
-/// The file within the rig's directory that says whose it is.
+/// Name of the owner file within the rig's directory.
 pub const FILE: &str = "owner.json";
-/// What is written here; a file of another version is somebody else's.
+/// Version of the owner file; files of other versions are left alone.
 const VERSION: u32 = 1;
 
-/// Who opened a rig, and what may be left of it beyond its directory.
+/// The owner file: who opened a rig, and what the rig may leave outside of its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RigOwner {
     version: u32,
     /// See [`name`].
     pub owner: String,
-    /// The directory as its processes know it.
+    /// Path of the rig's directory as its processes were given it.
     pub dir: String,
-    /// Of the daemon.
+    /// Process id of the daemon.
     pub pid: u32,
-    /// When that was started, in clock ticks since the host was: with its pid and [`boot_id`] it is one process.
+    /// Start time of the daemon in clock ticks since boot. With pid and [`boot_id`] it identifies one process.
     pub started: Option<u64>,
     pub boot_id: String,
-    /// Once the X server runs.
+    /// Set once the X server runs.
     pub display: Option<XServer>,
 }
 
-/// What an X server leaves in `/tmp`.
+/// An X server, and its files in `/tmp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct XServer {
     pub number: u32,
     pub pid: u32,
-    /// `None`: it was not there.
+    /// `None`: the socket was not there.
     pub socket: Option<FileId>,
 }
 
-/// Tells a file from a later one of the same name, whose inode may be the same.
+/// Tells a file from a later one with the same name and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileId {
     inode: u64,
-    /// `st_mtim`: a socket's is when it was made.
+    /// `st_mtim`: the creation time of a socket.
     made_s: i64,
     made_ns: i64,
 }
@@ -62,14 +61,14 @@ impl From<&fs::Metadata> for FileId {
     }
 }
 
-/// The owner of a daemon's rigs: where it keeps its state, which is its alone while it runs.
+/// The owner name of a daemon's rigs: the absolute path of its state directory, which only one daemon uses at a time.
 #[must_use]
 pub fn name(state_dir: &Path) -> String {
     std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()).display().to_string()
 }
 
-/// What the directories of an owner's rigs begin with: so one is known even in the moments in which it has no owner file, just
-/// made or nearly removed. An empty owner has no mark.
+/// Prefix of the directory names of an owner's rigs. It identifies a directory without owner file: one just created, or
+/// almost removed. An empty owner gets [`PREFIX`] alone.
 #[must_use]
 pub fn prefix(owner: &str) -> String {
     if owner.is_empty() {
@@ -79,15 +78,15 @@ pub fn prefix(owner: &str) -> String {
 }
 
 impl RigOwner {
-    /// What the file says. `None`: nothing that this version wrote.
+    /// Parses an owner file. `None`: this version did not write it.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().filter(|owner: &Self| owner.version == VERSION)
     }
 
-    /// Of a directory that bears an owner's [`prefix`], but no file that says more.
+    /// The owner of a directory that has the owner's [`prefix`] but no owner file.
     #[must_use]
-    pub fn of_nameless(dir: &Path, owner: &str) -> Option<Self> {
+    pub fn of_directory_name(dir: &Path, owner: &str) -> Option<Self> {
         let marked = !owner.is_empty() && dir.file_name()?.to_str()?.starts_with(&prefix(owner));
         marked.then(|| Self {
             version: VERSION,
@@ -100,18 +99,19 @@ impl RigOwner {
         })
     }
 
-    /// Whether the daemon may still run, as far as this process table knows.
+    /// Whether the daemon may still run, by this process table.
     #[must_use]
-    pub fn runs(&self) -> bool {
+    pub fn daemon_runs(&self) -> bool {
         self.boot_id == boot_id() && self.started.is_some() && started(self.pid) == self.started
     }
 }
 
-/// What keeps others away from a directory while its rig is open: a lock that ends with the daemon, however that ends.
-/// It says so beyond a container's own process table, too, and systemd-tmpfiles heeds it.
+/// Locks the directory of an open rig. The kernel releases the lock when the daemon ends. Unlike pids, the lock is also
+/// seen from other containers, and systemd-tmpfiles respects it.
 ///
 /// # Errors
-/// `WouldBlock` where a rig is open in it; others where the directory is gone or its file system has no locks.
+/// `WouldBlock` where the lock is held, so a rig is open; others where the directory is gone or its file system has no
+/// locks.
 pub fn lock(dir: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = File::from(rustix::fs::open(dir, flags, Mode::empty())?);
@@ -119,7 +119,7 @@ pub fn lock(dir: &Path) -> io::Result<File> {
     Ok(dir)
 }
 
-/// A directory that is known as one's own, for as long as this lives.
+/// The directory of an open rig, locked and with an owner file.
 #[derive(Debug)]
 pub struct RigDirectory(Box<Inner>);
 
@@ -127,16 +127,16 @@ pub struct RigDirectory(Box<Inner>);
 struct Inner {
     dir: PathBuf,
     owner: RigOwner,
-    /// Some file systems have none.
+    /// `None`: the file system has no locks.
     _lock: Option<File>,
 }
 
 impl RigDirectory {
-    /// Says whose the directory of a rig is, before anything is started in it.
+    /// Writes the owner file before anything is started in the directory.
     ///
     /// # Errors
     /// Where the owner file cannot be written.
-    pub async fn claim(dir: &Path, owner: &str) -> io::Result<Self> {
+    pub async fn acquire(dir: &Path, owner: &str) -> io::Result<Self> {
         let pid = std::process::id();
         let owner = RigOwner {
             version: VERSION,
@@ -147,15 +147,15 @@ impl RigDirectory {
             boot_id: boot_id(),
             display: None,
         };
-        let claim = Self(Box::new(Inner { dir: dir.to_owned(), owner, _lock: lock(dir).ok() }));
-        claim.write().await?;
-        Ok(claim)
+        let acquire = Self(Box::new(Inner { dir: dir.to_owned(), owner, _lock: lock(dir).ok() }));
+        acquire.write().await?;
+        Ok(acquire)
     }
 
-    /// Adds the X server.
+    /// Adds the X server to the owner file.
     ///
     /// # Errors
-    /// Where the owner file cannot be written anew; the one that was there stays.
+    /// Where the owner file cannot be replaced; the old one stays.
     pub async fn add(&mut self, display: &Display) -> io::Result<()> {
         let (number, pid) = (display.number(), display.pid());
         let socket =
@@ -175,22 +175,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_claimed_is_read_again_and_locked() {
+    async fn an_acquired_directory_is_locked_and_its_owner_file_is_readable() {
         let dir = tempfile::tempdir().unwrap();
-        let claim = RigDirectory::claim(dir.path(), "/var/state").await.unwrap();
+        let acquire = RigDirectory::acquire(dir.path(), "/var/state").await.unwrap();
         let read = RigOwner::parse(&fs::read(dir.path().join(FILE)).unwrap()).unwrap();
-        assert_eq!(read, claim.0.owner);
+        assert_eq!(read, acquire.0.owner);
         assert_eq!((read.owner.as_str(), read.dir.as_str()), ("/var/state", dir.path().to_str().unwrap()));
-        assert!(read.runs(), "this very process");
-        assert!(!RigOwner { boot_id: "before".into(), ..read.clone() }.runs());
-        assert!(!RigOwner { started: read.started.map(|ticks| ticks + 1), ..read }.runs(), "its pid was given away");
+        assert!(read.daemon_runs(), "this very process");
+        assert!(!RigOwner { boot_id: "before".into(), ..read.clone() }.daemon_runs());
+        assert!(
+            !RigOwner { started: read.started.map(|ticks| ticks + 1), ..read }.daemon_runs(),
+            "its pid was given away"
+        );
         assert_eq!(lock(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(claim);
+        drop(acquire);
         assert!(lock(dir.path()).is_ok());
     }
 
     #[test]
-    fn a_file_of_another_kind_or_version_says_nothing() {
+    fn a_file_of_another_kind_or_version_is_ignored() {
         let text = r#"{"version":1,"owner":"o","dir":"/tmp/pnm-a","pid":1,"started":2,"boot_id":"b","display":null}"#;
         assert!(RigOwner::parse(text.as_bytes()).is_some());
         for other in ["", "{}", "owner", &text.replace(":1,", ":2,"), &text.replace(r#""owner":"o","#, ""), &text[1..]]

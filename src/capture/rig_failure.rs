@@ -1,23 +1,23 @@
-//! Why a capture does not go on. Pure.
+//! Why a capture cannot continue. Pure.
 
 use crate::capture::browser::error_page::{ErrorPage, ErrorPageMeaning};
 
-/// Why a capture does not go on.
+/// Why a capture cannot continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RigFailure {
-    /// For the operator, and as the cause for the user.
+    /// Text for the operator and for the user.
     pub cause: String,
-    /// The page shows its error page, which means this. `None`: a part of the capture has failed.
+    /// What the page's error page means. `None`: a component of the rig has failed.
     pub page: Option<ErrorPageMeaning>,
 }
 
 impl RigFailure {
-    /// The meeting goes on without us.
+    /// A component has failed; the meeting continues.
     pub fn of(cause: impl std::fmt::Display) -> Self {
         Self { cause: cause.to_string(), page: None }
     }
 
-    /// By the error page.
+    /// The page shows an error page.
     #[must_use]
     pub fn by(page: &ErrorPage) -> Self {
         Self { cause: page.cause(), page: Some(page.meaning()) }

@@ -14,7 +14,7 @@ pub(super) fn read(root: &Section<'_>) -> ChromeConfig {
     }
 }
 
-/// `{name, value}`, or on one line as on a command line: `--name=value`.
+/// `{name, value}`, or a string as on a command line: `--name=value`.
 fn read_flag(field: &Field<'_>) -> Option<ChromeFlag> {
     if let Some(text) = field.node.text() {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
@@ -33,7 +33,7 @@ fn flag(field: &Field<'_>, name: &str, value: Option<&str>) -> Option<ChromeFlag
         field.refuse("the name of a Chrome flag is letters, digits and dashes");
         return None;
     }
-    // `value: true` is how YAML says that a flag is just there.
+    // `value: true` is the way to give a flag without value in YAML.
     let value = value.map(str::trim).filter(|value| !value.is_empty() && *value != "true");
     Some(ChromeFlag { name: name.to_owned(), value: value.map(str::to_owned) })
 }

@@ -1,28 +1,28 @@
-//! The section `ffmpeg_settings`. The defaults are the reference's, word by word: operators copy and change them.
-//! A profile is what this program adds: ready-made options for the MP4, in front of the operator's own.
+//! The section `ffmpeg_settings`. The defaults are literally those of the reference, because operators copy and change
+//! them. Profiles are an addition: ready-made options for the MP4, before the operator's own.
 
 use crate::config::reader::{Section, split};
 use crate::config::{FfmpegConfig, FfmpegOptions, Profile};
 
-/// Options before and after `-i` as they are written in the file.
-struct Written {
+/// Options before and after `-i` as written in the file.
+struct OptionStrings {
     pre_input: &'static str,
     post_input: &'static str,
 }
 
-const RECORDING: Written = Written {
+const RECORDING: OptionStrings = OptionStrings {
     pre_input: "-loglevel error -thread_queue_size 512 -draw_mouse 0 -threads 1",
     post_input: "-c:v libx264 -bf 0 -x264-params keyint=120:scenecut=0 -preset ultrafast -crf 23 -c:a copy \
                  -movflags frag_keyframe+empty_moov+default_base_moof -flush_packets 1 -tune zerolatency -y",
 };
 
-const POST_RECORDING: Written = Written {
+const POST_RECORDING: OptionStrings = OptionStrings {
     pre_input: "-loglevel error",
     post_input: "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast -movflags faststart -y -c:a aac \
                  -af highpass=f=200,lowpass=f=4000,afftdn",
 };
 
-const RTMP: Written = Written {
+const RTMP: OptionStrings = OptionStrings {
     pre_input: "-loglevel error -draw_mouse 0 -threads 1",
     post_input: "-c:v libx264 -profile:v baseline -bf 0 -x264-params keyint=120:scenecut=0 -b:v 2500k \
                  -video_size 1920x1080 -c:a aac -b:a 128k -ar 44100 -preset ultrafast -crf 23 \
@@ -30,36 +30,36 @@ const RTMP: Written = Written {
                  -tune zerolatency -f flv",
 };
 
-/// As they are written in the file.
+/// Profiles by their names in the file.
 const PROFILES: [(&str, Profile); 3] =
     [("compatible", Profile::Compatible), ("small", Profile::Small), ("fast", Profile::Fast)];
 
 impl Profile {
     pub const ALL: [Self; 3] = [Self::Compatible, Self::Small, Self::Fast];
 
-    /// As it is written in the file.
+    /// The name in the file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         PROFILES.iter().find(|(_, profile)| *profile == self).map_or("", |(name, _)| name)
     }
 
-    /// What stands behind `-i`, as it is written. Measured for screen content: README, "Profiles of the MP4".
+    /// The options after `-i`, as in the file. Measured for screen content: README, "Profiles of the MP4".
     #[must_use]
     pub fn post_input(self) -> &'static str {
         match self {
-            // The defaults, with what they leave to chance: the level of every 1080p decoder, a place to seek to every 5 s
-            // of time (250 frames of slides are 4 minutes), plain stereo.
+            // The defaults, with explicit values for what they leave open: the level of every 1080p decoder, a keyframe
+            // every 5 s (250 frames of slides are 4 minutes), stereo.
             Self::Compatible => {
                 "-c:v libx264 -profile:v baseline -level:v 4.0 -pix_fmt yuv420p -preset veryfast -crf 23 \
                  -force_key_frames expr:gte(t,n_forced*5) -movflags +faststart -c:a aac -b:a 128k -ac 2 -ar 48000 \
                  -af highpass=f=200,lowpass=f=4000,afftdn"
             }
-            // Letters and flat areas are what x264's tuning for cartoons is good at. Up to 4 kHz, 64 kbit/s are enough.
+            // x264's tuning for cartoons suits letters and flat areas. 64 kbit/s are enough up to 4 kHz.
             Self::Small => {
                 "-c:v libx264 -profile:v high -pix_fmt yuv420p -preset slow -tune animation -crf 30 \
                  -movflags +faststart -c:a aac -b:a 64k -af highpass=f=200,lowpass=f=4000,afftdn"
             }
-            // Sound as it was heard: the filters cost nearly as much as the slides.
+            // No audio filters: they cost nearly as much as encoding slides.
             Self::Fast => {
                 "-c:v libx264 -pix_fmt yuv420p -preset ultrafast -crf 26 -movflags +faststart -c:a aac -b:a 128k"
             }
@@ -68,7 +68,7 @@ impl Profile {
 }
 
 impl FfmpegOptions {
-    /// `ffmpeg_settings.post_recording` where the operator has written none: the profile's, or the defaults.
+    /// The default of `ffmpeg_settings.post_recording`: the profile's options, or the reference's without a profile.
     #[must_use]
     pub fn post_recording(profile: Option<Profile>) -> Self {
         let post_input = profile.map_or(POST_RECORDING.post_input, Profile::post_input);
@@ -78,7 +78,7 @@ impl FfmpegOptions {
 
 pub(super) fn read(root: &Section<'_>) -> FfmpegConfig {
     let section = root.section("ffmpeg_settings");
-    let options = |key: &str, default: &Written| {
+    let options = |key: &str, default: &OptionStrings| {
         let section = section.section(key);
         FfmpegOptions {
             pre_input: section.words("pre_input", default.pre_input),
@@ -91,9 +91,9 @@ pub(super) fn read(root: &Section<'_>) -> FfmpegConfig {
         recording: options("recording", &RECORDING),
         post_recording: match profile {
             None => options("post_recording", &POST_RECORDING),
-            // Of two words for one thing ffmpeg takes the last one: the operator's own.
+            // ffmpeg takes the last of repeated options, so the operator's win.
             Some(profile) => {
-                let own = options("post_recording", &Written { post_input: "", ..POST_RECORDING });
+                let own = options("post_recording", &OptionStrings { post_input: "", ..POST_RECORDING });
                 let mut post_input = split(profile.post_input());
                 post_input.extend(own.post_input);
                 FfmpegOptions { post_input, ..own }

@@ -1,37 +1,37 @@
 //! The section `hooks`: scripts at three stages of a recording (PROTOCOL 7).
 //!
-//! A URL of a hook may hold a password or a key, so no problem repeats one.
+//! The URL of a hook may hold a password or a key, so no problem quotes one.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::reader::{Field, Section};
+use crate::config::reader::{Field, Section, choose};
 
-/// The default of the reference's recorder.
+/// The reference recorder's default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Processes of one script. Each is there from the start, needed or not.
+/// Limit of processes per script; all of them run from the start.
 const POOL_SIZE_MAX: u32 = 64;
-/// What a step begins with that is no program.
+/// First word of a step that is an HTTP request instead of a program.
 const HTTP_REQUEST: &str = "http-request";
 const SCRIPT_ALLOWED: &str = "the path of a script, or `http-request URL`, is required";
 
 /// When hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookStage {
-    /// The raw file is in its place.
+    /// After the raw file was moved to its place.
     PostRecording,
-    /// A job was taken.
+    /// After a job was fetched.
     PreTranscoding,
-    /// The MP4 is in its place.
+    /// After the MP4 was moved to its place.
     PostTranscoding,
 }
 
 impl HookStage {
     pub const ALL: [Self; 3] = [Self::PostRecording, Self::PreTranscoding, Self::PostTranscoding];
 
-    /// As it is written in the file and on the command line.
+    /// The name in the file and on the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,11 +41,11 @@ impl HookStage {
         }
     }
 
-    /// The stages that a node of this mode comes to.
+    /// The stages that a node of this mode runs.
     #[must_use]
     pub fn of(mode: super::Mode) -> Vec<Self> {
-        let comes_to = |stage: &Self| if *stage == Self::PostRecording { mode.records() } else { mode.transcodes() };
-        Self::ALL.into_iter().filter(comes_to).collect()
+        let runs = |stage: &Self| if *stage == Self::PostRecording { mode.records() } else { mode.transcodes() };
+        Self::ALL.into_iter().filter(runs).collect()
     }
 }
 
@@ -59,12 +59,9 @@ impl std::str::FromStr for HookStage {
     type Err = String;
 
     /// # Errors
-    /// The words that are allowed, where `text` is none of them.
+    /// The allowed names, if `text` is none of them.
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|stage| stage.as_str().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("one of {} is allowed", Self::ALL.map(Self::as_str).join(", ")))
+        choose(&Self::ALL.map(|stage| (stage.as_str(), stage)), text)
     }
 }
 
@@ -74,7 +71,7 @@ pub struct HooksConfig {
     pub post_recording: StageConfig,
     pub pre_transcoding: StageConfig,
     pub post_transcoding: StageConfig,
-    /// `plugNmeet_info.ca_file`: whom `http-request https://…` trusts besides the host's roots.
+    /// `plugNmeet_info.ca_file`: trusted by `http-request https://…` besides the host's roots.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -88,7 +85,7 @@ impl HooksConfig {
         }
     }
 
-    /// What of it must never be seen in a log.
+    /// Parts of the URLs that must not be logged.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
         let steps = HookStage::ALL.into_iter().flat_map(|stage| &self.stage(stage).steps);
         steps.flat_map(|step| match step {
@@ -98,14 +95,14 @@ impl HooksConfig {
     }
 }
 
-/// One stage: a pipeline.
+/// One stage: a pipeline of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageConfig {
-    /// Processes of each long-lived script, 1 to 64.
+    /// Number of processes of each long-lived script, 1 to 64.
     pub pool_size: usize,
-    /// The longest that a step may take; never zero.
+    /// Time limit of a step; never zero.
     pub timeout: Duration,
-    /// In this order; none: the stage does nothing.
+    /// The steps in order; an empty stage does nothing.
     pub steps: Vec<HookStep>,
 }
 
@@ -121,7 +118,7 @@ pub enum HookStep {
     Script {
         /// The program and its arguments; never empty.
         command: Vec<String>,
-        /// Started for each event, instead of once.
+        /// Whether the script is started for each event instead of once.
         one_shot: bool,
     },
     HttpRequest {
@@ -129,13 +126,13 @@ pub enum HookStep {
     },
 }
 
-/// Where a hook is sent to; its user info and its query are secrets.
+/// Target of an HTTP hook; user info and query are secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookUrl(url::Url);
 
 impl HookUrl {
     /// # Errors
-    /// What is wrong with it, without a word of it.
+    /// What is wrong with the URL, without quoting it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = url::Url::parse(text).map_err(|error| format!("found a URL with a fault: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -144,13 +141,14 @@ impl HookUrl {
         Ok(Self(url))
     }
 
-    /// In full: only for the request itself.
+    /// The complete URL, for the request only.
     #[must_use]
     pub fn expose(&self) -> &url::Url {
         &self.0
     }
 
-    /// As they stand in the URL: a user without a password may be a token, and one with it is a secret only together.
+    /// The secrets as written in the URL. A user without password may be a token; a user with password is secret only
+    /// together with it.
     fn secrets(&self) -> Vec<&str> {
         let authority = self.0.as_str().split("://").nth(1).and_then(|rest| rest.split('/').next());
         let user_info = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user_info, _)| user_info);
@@ -162,7 +160,7 @@ impl fmt::Display for HookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.0.clone();
         let has_user = !shown.username().is_empty() || shown.password().is_some();
-        // Neither can fail: http and https have a host.
+        // Neither can fail: http and https URLs have a host.
         let _ = shown.set_password(None);
         let _ = shown.set_username(if has_user { "redacted" } else { "" });
         if shown.query().is_some() {
@@ -191,7 +189,7 @@ pub(super) fn read(root: &Section<'_>) -> HooksConfig {
     }
 }
 
-/// Either a section with `scripts`, or the older form: a list of scripts, each of which was started for every event.
+/// Reads a section with `scripts`, or the older form: a list of scripts that are started for every event.
 fn read_stage(hooks: &Section<'_>, stage: HookStage, field: &Field<'_>) -> StageConfig {
     if let Some(items) = field.items() {
         let steps = items.iter().filter_map(|item| step(item, true)).collect();
@@ -208,14 +206,14 @@ fn read_stage(hooks: &Section<'_>, stage: HookStage, field: &Field<'_>) -> Stage
         steps.extend(path.and_then(|path| step(&path, one_shot)));
     }
     StageConfig {
-        // Zero is the reference's way to say "the default", of both.
+        // Zero means the default in the reference, for both settings.
         pool_size: usize::try_from(pool_size.max(1)).unwrap_or(1),
         timeout: if timeout.is_zero() { HOOK_TIMEOUT } else { timeout },
         steps,
     }
 }
 
-/// `None`: a problem was noted.
+/// `None`: a problem was reported.
 fn step(field: &Field<'_>, one_shot: bool) -> Option<HookStep> {
     let text = field.text("the path of a script")?;
     if let Some(url) = text.strip_prefix(HTTP_REQUEST).filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
@@ -241,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_secret_in_a_url_is_not_shown() {
+    fn secrets_of_a_url_are_not_shown() {
         let url = HookUrl::parse("https://joe:correct-horse@hooks.example.com:8443/a/b?key=battery-staple").unwrap();
         assert_eq!(url.to_string(), "https://redacted@hooks.example.com:8443/a/b?redacted");
         assert_eq!(format!("{url:?}"), url.to_string());

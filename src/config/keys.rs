@@ -1,4 +1,4 @@
-//! Every key that the program knows, and what was probably meant by one that it does not.
+//! All known keys, and suggestions for unknown ones.
 
 /// In the order of `config_sample.yaml`; `[]` stands for any item of a list.
 pub const KEYS: &[&str] = &[
@@ -71,17 +71,17 @@ pub const KEYS: &[&str] = &[
     "hooks.post_transcoding.scripts[].is_one_shot",
 ];
 
-/// Whether `path` (`hooks.post_recording.scripts[]` or a whole key) is one of [`KEYS`] or leads to one.
+/// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.
 pub(super) fn is_known(path: &str) -> bool {
     KEYS.iter().any(|key| {
         key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with('['))
     })
 }
 
-/// What an operator probably meant by the unknown `key` in `section` (empty at the top level), as the end of a warning.
+/// The key that was probably meant by the unknown `key` in `section` (empty at the top level), as the end of a warning.
 pub(super) fn suggestion(section: &str, key: &str) -> Option<String> {
     let elsewhere: Vec<&str> = sections_of(key).into_iter().filter(|other| *other != section).collect();
-    // More than two homes (`pre_input` has three) would only confuse.
+    // A key in more than two sections (`pre_input` is in three) gets no suggestion here.
     match elsewhere.as_slice() {
         [] => {}
         [""] => return Some(format!("`{key}` belongs at the top level, without indentation")),
@@ -92,11 +92,11 @@ pub(super) fn suggestion(section: &str, key: &str) -> Option<String> {
         .into_iter()
         .map(|(home, name)| {
             let distance = distance(&plain(key), &plain(name));
-            // The same section wins over another one at the same distance.
+            // A key of the same section wins over another one at the same distance.
             ((home, name), distance * 2 + usize::from(home != section))
         })
         .min_by_key(|(_, distance)| *distance)?;
-    // A third of the letters may be wrong, three at the most: beyond that it is another word.
+    // At most a third of the letters and three of them may differ; otherwise it is another word.
     if distance / 2 > (key.chars().count() / 3).clamp(1, 3) {
         return None;
     }
@@ -107,23 +107,23 @@ pub(super) fn suggestion(section: &str, key: &str) -> Option<String> {
     })
 }
 
-/// Slips of the finger between two names; the beginning of a name (`plugNmeet`) counts as one.
+/// Number of typing errors between two names; an abbreviation (`plugNmeet`) counts as one.
 fn distance(key: &str, name: &str) -> usize {
     if key.len() >= 4 && name.starts_with(key) { 1 } else { strsim::damerau_levenshtein(key, name) }
 }
 
-/// Lower case and without separators: `maxLimit`, `max-limit` and `max_limit` are one.
+/// Lower case without separators: `maxLimit`, `max-limit` and `max_limit` are equal.
 fn plain(key: &str) -> String {
     key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// The sections that have a key of exactly this name.
+/// The sections that have a key with exactly this name.
 fn sections_of(key: &str) -> Vec<&'static str> {
     names().into_iter().filter(|(_, name)| *name == key).map(|(home, _)| home).collect()
 }
 
-/// Every name in the file with the section it stands in: `recorder.copy_to_path` and `main_path`; an empty
-/// section and `recorder`; and so on.
+/// All names of the file with their sections: `recorder.copy_to_path` and `main_path`, an empty section and `recorder`,
+/// and so on.
 fn names() -> Vec<(&'static str, &'static str)> {
     let mut names = Vec::new();
     for key in KEYS {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_finger_finds_its_key() {
+    fn a_typing_error_gets_the_right_suggestion() {
         for (section, key, expected) in [
             ("recorder", "max_limt", "did you mean `max_limit`?"),
             ("recorder", "maxLimit", "did you mean `max_limit`?"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_of_its_own_gets_no_suggestion() {
+    fn an_unrelated_word_gets_no_suggestion() {
         for key in ["redis_info", "colour", "x", ""] {
             assert_eq!(suggestion("recorder", key), None, "{key}");
         }

@@ -3,48 +3,50 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::reader::Section;
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use tracing::Level;
 
-const LEVELS: [(&str, LogLevel); 8] = [
-    ("info", LogLevel::Info),
-    ("warn", LogLevel::Warn),
-    ("error", LogLevel::Error),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-    // Levels of the reference's logger that have no counterpart here.
-    ("fatal", LogLevel::Error),
-    ("panic", LogLevel::Error),
-    ("warning", LogLevel::Warn),
+use crate::config::reader::Section;
+use crate::config::{LogConfig, LogFormat};
+
+const LEVELS: [(&str, Level); 8] = [
+    ("info", Level::INFO),
+    ("warn", Level::WARN),
+    ("error", Level::ERROR),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+    // Levels of the reference's logger without counterpart here.
+    ("fatal", Level::ERROR),
+    ("panic", Level::ERROR),
+    ("warning", Level::WARN),
 ];
 
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-/// `maxsize` counts in these, like the reference's logger.
+/// Unit of `maxsize`, as in the reference's logger.
 const MIB: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// `recorder.debug` raises the level to debug.
+/// `debug` (`recorder.debug`) raises the level to debug.
 pub(super) fn read(root: &Section<'_>, debug: bool) -> LogConfig {
     let section = root.section("log_settings");
     let max_size = whole_of_either(&section, "maxsize", "max_size", 1, 20);
     let max_backups = whole_of_either(&section, "maxbackups", "max_backups", 0, 4);
     let max_age = whole_of_either(&section, "maxage", "max_age", 0, 2);
     let (file, stdout) = outputs(&section);
-    let level = section.choice("log_level", &LEVELS, LogLevel::Info);
+    let level = section.choice("log_level", &LEVELS, Level::INFO);
     LogConfig {
         file,
         stdout,
         max_size: u64::from(max_size) * MIB,
-        // 0 means without a limit, as for the reference.
+        // 0 means no limit, as in the reference.
         max_backups: if max_backups == 0 { usize::MAX } else { usize::try_from(max_backups).unwrap_or(usize::MAX) },
         max_age: if max_age == 0 { Duration::MAX } else { DAY * max_age },
-        level: if debug && level != LogLevel::Trace { LogLevel::Debug } else { level },
+        level: if debug { level.max(Level::DEBUG) } else { level },
         format: section.choice("log_format", &FORMATS, LogFormat::Text),
     }
 }
 
-/// The number under either spelling of a key; the first one is used where both are there.
+/// The number under either name of a key; `key` wins if both are set.
 fn whole_of_either(section: &Section<'_>, key: &str, other: &str, least: u32, default: u32) -> u32 {
     let range = least..=100_000;
     let Some(second) = section.field(other) else { return section.whole(key, range, default) };
@@ -59,7 +61,7 @@ fn whole_of_either(section: &Section<'_>, key: &str, other: &str, least: u32, de
     first
 }
 
-/// The log file, and whether standard output is written too.
+/// The log file, and whether the log also goes to standard output.
 fn outputs(section: &Section<'_>) -> (Option<PathBuf>, bool) {
     let file = section.text("log_file").map(PathBuf::from);
     let Some(field) = section.field("log_output") else { return (file, true) };

@@ -1,6 +1,7 @@
-//! The configuration: the YAML as an operator writes it → the checked [`Config`] that the program uses (PROTOCOL 8).
+//! The configuration: from an operator's YAML to the checked [`Config`] (PROTOCOL 8).
 //!
-//! Nothing here looks at the machine: whether a program or a directory is there is the business of `preflight`.
+//! In: the text of a file. Out: a [`Config`] with warnings, or all problems at once. Nothing here inspects the machine:
+//! `node::preflight` checks programs and directories. No message quotes a secret.
 
 mod chrome;
 mod ffmpeg;
@@ -26,7 +27,7 @@ pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
 
-/// Everything an operator can set, checked. Each part of the program is handed only its own section.
+/// All settings, checked. Each component gets only its own section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub recorder: RecorderConfig,
@@ -39,9 +40,9 @@ pub struct Config {
     pub hooks: HooksConfig,
 }
 
-/// A configuration that can be used, and what is odd about its file.
+/// A valid configuration, and warnings about its file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+pub struct LoadedConfig {
     pub config: Config,
     pub warnings: Vec<Warning>,
 }
@@ -50,15 +51,15 @@ impl Config {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// Where it cannot be read, or with every problem that is in it.
-    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    /// Where the file cannot be read, or with all of its problems.
+    pub fn load(path: &Path) -> Result<LoadedConfig, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let (config, warnings) = parse(&text, &path.display().to_string()).map_err(ConfigError::Invalid)?;
-        Ok(Loaded { config, warnings })
+        Ok(LoadedConfig { config, warnings })
     }
 
-    /// What must never be seen in a log, besides the tokens that come with the requests.
+    /// Secrets that must not be logged, besides the tokens of requests.
     pub fn secrets(&self) -> Vec<&str> {
         let mut secrets = vec![self.server.api_secret.as_str()];
         secrets.extend(self.nats.urls.iter().flat_map(|url| nats::secrets_of(url)));
@@ -67,10 +68,10 @@ impl Config {
     }
 }
 
-/// Checks the text of a configuration; `file_name` is what the problems call it.
+/// Parses a configuration; `file_name` is its name in problems.
 ///
 /// # Errors
-/// Every problem of the text at once.
+/// All problems of the text.
 pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Problems> {
     let root = tree::parse(text).map_err(|problem| Problems::new(file_name, vec![problem], Vec::new()))?;
     let report = reader::Report::default();
@@ -84,7 +85,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Prob
     }
 }
 
-/// Every section is read, whatever is wrong with the ones before it.
+/// Reads every section, even after problems in earlier ones.
 fn read(root: &reader::Section<'_>) -> Option<Config> {
     let recorder = recorder::read(root);
     let debug = recorder.as_ref().is_some_and(|recorder| recorder.debug);
@@ -99,7 +100,7 @@ fn read(root: &reader::Section<'_>) -> Option<Config> {
     Some(Config { recorder: recorder?, transcoder, log, ffmpeg, chrome, server: server?, nats: nats?, hooks })
 }
 
-/// What this node does.
+/// The tasks of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Both,
@@ -108,7 +109,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As it is written in the file and on the command line.
+    /// The name in the file and on the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -134,53 +135,53 @@ impl Mode {
 pub struct RecorderConfig {
     pub id: RecorderId,
     pub mode: Mode,
-    /// Recordings and broadcasts at once, at least 1.
+    /// Limit of simultaneous recordings and broadcasts, at least 1.
     pub max_limit: u32,
     pub debug: bool,
-    /// Re-encode the raw file (true) or only remux it (false).
+    /// Whether the raw file is re-encoded (true) or only remuxed.
     pub post_mp4_convert: bool,
-    /// In mode `both`: no job is fetched above this share of the processors, 0…1. `None`: no limit.
+    /// In mode `both`: processor load, 0…1, above which no job is fetched. `None`: no limit.
     pub transcoding_cpu_limit: Option<f64>,
-    /// Size of the meeting page and of the picture, in pixels; even.
+    /// Size of page and picture in pixels; even.
     pub width: u32,
     pub height: u32,
-    /// Dots per inch that the X server reports.
+    /// Dots per inch reported by the X server.
     pub dpi: u32,
-    /// Where raw files grow until they are whole.
+    /// Directory of unfinished raw files.
     pub temporary_dir: PathBuf,
-    /// What this node has to remember: only it looks in there.
+    /// Directory of this node's state.
     pub state_dir: PathBuf,
-    /// The root of all recordings, shared with the server.
+    /// Root of all recordings, shared with the server.
     pub main_path: PathBuf,
     /// This node's directory in `main_path`: relative, without `..`; may be empty.
     pub sub_path: PathBuf,
-    /// The same of the fleet's reference transcoders, which do not make their rooms' directories.
+    /// The `sub_path`s of the fleet's reference transcoders, which do not create the directories of rooms.
     pub reference_sub_paths: Vec<PathBuf>,
-    /// Programs run after each successful transcode, in this order.
+    /// Programs that run after each successful transcoding, in this order.
     pub post_processing_scripts: Vec<PathBuf>,
-    /// The longest any one of them may run.
+    /// Time limit of each script.
     pub post_processing_timeout: Duration,
-    /// After how long it is said that a recording is silent although its page plays sound. `None`: never.
+    /// How long a recording may be silent while its page plays sound before a warning is logged. `None`: no warning.
     pub silence_warning: Option<Duration>,
-    /// What must stay free on the file systems of the recordings.
+    /// Free space to keep on the file systems of the recordings.
     pub min_free_space: Reserve,
-    /// How long running recordings may go on when the program is told to end. `None`: until they end by themselves;
-    /// zero: they are ended at once.
+    /// How long recordings may continue after the program was told to end. `None`: until they end by themselves; zero:
+    /// they are ended at once.
     pub drain_timeout: Option<Duration>,
-    /// After how long a recording is ended; never zero. `None`: never.
+    /// Time after which a recording is ended; never zero. `None`: no limit.
     pub max_duration: Option<Duration>,
-    /// After how long without sound and movement a recording is ended; never zero. `None`: never.
+    /// Time without sound and movement after which a recording is ended; never zero. `None`: no limit.
     pub end_when_idle: Option<Duration>,
 }
 
 /// `transcoder`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TranscoderConfig {
-    /// Jobs at once, at least 1.
+    /// Limit of simultaneous jobs, at least 1.
     pub max_jobs: usize,
-    /// How long the next job may wait because the processors are busy.
+    /// How long the next job may wait for busy processors.
     pub max_wait: Duration,
-    /// In mode `both`: how far ffmpeg steps back behind recordings, 0…19.
+    /// In mode `both`: niceness of ffmpeg, 0…19.
     pub nice: u8,
 }
 
@@ -189,25 +190,16 @@ pub struct TranscoderConfig {
 pub struct LogConfig {
     /// `None`: no log file.
     pub file: Option<PathBuf>,
-    /// Also (or only) to standard output.
+    /// Whether the log goes to standard output.
     pub stdout: bool,
-    /// Bytes after which a new file is begun.
+    /// Size of a full log file in bytes.
     pub max_size: u64,
-    /// Older files that are kept.
+    /// Number of old log files that are kept.
     pub max_backups: usize,
-    /// Age at which an older file is removed.
+    /// Age after which an old log file is removed.
     pub max_age: Duration,
-    pub level: LogLevel,
+    pub level: tracing::Level,
     pub format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,10 +208,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// `ffmpeg_settings`, each option string split into words as a shell would.
+/// `ffmpeg_settings`, with option strings split into words as by a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FfmpegConfig {
-    /// What [`Self::post_recording`] begins with; `None`: nothing but what is written there.
+    /// Its options precede the operator's in [`Self::post_recording`].
     pub profile: Option<Profile>,
     pub recording: FfmpegOptions,
     pub post_recording: FfmpegOptions,
@@ -229,11 +221,11 @@ pub struct FfmpegConfig {
 /// `ffmpeg_settings.profile`: ready-made options for the MP4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Plays on whatever plays H.264, and seeks at once.
+    /// Plays wherever H.264 plays, and seeks fast.
     Compatible,
-    /// The smallest file, for the most processor time.
+    /// Smallest file, most processor time.
     Small,
-    /// The least processor time, for the largest file.
+    /// Least processor time, largest file.
     Fast,
 }
 
@@ -247,12 +239,12 @@ pub struct FfmpegOptions {
 /// `chrome_settings`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ChromeConfig {
-    /// `None`: the first of the usual names on PATH.
+    /// `None`: the first of the usual names on `PATH`.
     pub path: Option<PathBuf>,
     pub flags: Vec<ChromeFlag>,
 }
 
-/// `--name` or `--name=value`; the name is without dashes.
+/// `--name` or `--name=value`; `name` is without dashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChromeFlag {
     pub name: String,
@@ -267,14 +259,14 @@ pub struct ServerConfig {
     pub api_key: String,
     /// A secret: never shown.
     pub api_secret: String,
-    /// What the access token is appended to, where the page is not the server's.
+    /// The URL that the access token is appended to, if the page is not on `host`.
     pub join_host: Option<String>,
-    /// Certificates (PEM) that are trusted besides the host's: for the page, notices, NATS and hooks.
+    /// PEM file of certificates to trust besides the host's: for the page, notices, NATS and hooks.
     pub ca_file: Option<PathBuf>,
 }
 
 impl ServerConfig {
-    /// Whether meetings are joined by https.
+    /// Whether meetings are joined over https.
     #[must_use]
     pub fn page_is_https(&self) -> bool {
         let page = self.join_host.as_ref().unwrap_or(&self.host);
@@ -297,13 +289,13 @@ impl std::fmt::Debug for ServerConfig {
 /// `nats_info`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsConfig {
-    /// Every server of the cluster; at least one. May hold a password or a token before the `@`: a secret.
+    /// URLs of the cluster's servers; at least one. User, password or token before the `@` are secrets.
     pub urls: Vec<String>,
-    /// The channel of the requests.
+    /// Channel of requests.
     pub recorder_channel: String,
-    /// The bucket of the announcements.
+    /// Bucket of announcements.
     pub recorder_info_kv: String,
-    /// The subject of the jobs, which is also their stream's name.
+    /// Subject of jobs, which is also the name of their stream.
     pub transcoding_jobs_subject: String,
 }
 

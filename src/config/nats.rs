@@ -1,13 +1,13 @@
 //! The section `nats_info`.
 //!
-//! A URL of NATS may hold a password or a token, so no problem repeats one.
+//! A NATS URL may hold a password or a token, so no problem quotes one.
 
 use crate::config::NatsConfig;
 use crate::config::reader::Section;
 
 const URLS_ALLOWED: &str = "a list of at least one URL is required, like nats://127.0.0.1:4222";
 
-/// `None`: a problem was noted.
+/// `None`: a problem was reported.
 pub(super) fn read(root: &Section<'_>) -> Option<NatsConfig> {
     let section = root.section("nats_info");
     let urls = read_urls(&section);
@@ -23,18 +23,18 @@ pub(super) fn read(root: &Section<'_>) -> Option<NatsConfig> {
 
 fn read_urls(section: &Section<'_>) -> Option<Vec<String>> {
     let field = section.required("nats_urls", URLS_ALLOWED)?;
-    // One URL, or several with commas between them, is what the reference's client takes too.
+    // The reference's client also takes one URL, or several separated by commas.
     let items = field.items().unwrap_or_else(|| vec![field.clone()]);
     if items.is_empty() {
         field.problem(format!("found an empty list; {URLS_ALLOWED}"));
         return None;
     }
     let mut urls = Vec::new();
-    let mut sound = true;
+    let mut is_valid = true;
     for item in items {
         let Some(text) = item.node.text() else {
             item.refuse("a URL like nats://127.0.0.1:4222 is expected");
-            sound = false;
+            is_valid = false;
             continue;
         };
         for url in text.split(',').map(str::trim) {
@@ -44,15 +44,15 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<String>> {
                     item.problem(format!(
                         "{why}; a URL like nats://127.0.0.1:4222 or tls://nats.example.com is allowed"
                     ));
-                    sound = false;
+                    is_valid = false;
                 }
             }
         }
     }
-    sound.then_some(urls)
+    is_valid.then_some(urls)
 }
 
-/// What is wrong with `url`, without a word of it but its scheme.
+/// What is wrong with `url`, quoting only its scheme.
 fn check_url(url: &str) -> Result<(), String> {
     if url.is_empty() {
         return Err("found an empty text".to_owned());
@@ -62,7 +62,7 @@ fn check_url(url: &str) -> Result<(), String> {
         let scheme: String = scheme.chars().take(12).filter(char::is_ascii_graphic).collect();
         return Err(format!("found a URL that starts with {scheme}://"));
     }
-    // An own scheme is "not special" to the URL standard, which then checks less than it does for http.
+    // Checked as http, because the URL standard checks unknown schemes less strictly.
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let parsed =
         url::Url::parse(&format!("http://{rest}")).map_err(|error| format!("found a URL with a fault: {error}"))?;
@@ -75,7 +75,7 @@ fn check_url(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The server makes bucket and stream; the setting is only there because both share one file.
+/// The server creates bucket and stream; the setting exists because the file may be shared with the server.
 fn check_replicas(section: &Section<'_>) {
     let Some(field) = section.field("num_replicas") else { return };
     if !matches!(field.node.text(), Some("1" | "3" | "5")) {
@@ -83,7 +83,7 @@ fn check_replicas(section: &Section<'_>) {
     }
 }
 
-/// The name of a subject, a stream or a bucket. `.` joins the tokens of a subject and is not allowed in the others.
+/// Name of a subject, a stream or a bucket. `dots`: whether `.`, which separates the tokens of a subject, is allowed.
 fn name(section: &Section<'_>, key: &str, default: &str, dots: bool) -> String {
     let Some(field) = section.field(key) else { return default.to_owned() };
     let Some(text) = field.text("a name") else { return default.to_owned() };
@@ -96,19 +96,19 @@ fn name(section: &Section<'_>, key: &str, default: &str, dots: bool) -> String {
     text
 }
 
-/// What stands before the `@` of `url`: user and password, or a token. Both the whole and the password alone are secrets.
+/// User info before the `@`: user and password, or a token. Both the whole and the password alone are secrets.
 pub(super) fn secrets_of(url: &str) -> impl Iterator<Item = &str> {
     let userinfo = split_userinfo(url).map(|(_, userinfo, _)| userinfo);
     let password = userinfo.and_then(|userinfo| userinfo.split_once(':')).map(|(_, password)| password);
     userinfo.into_iter().chain(password)
 }
 
-/// `url` with its user, password or token masked.
+/// `url` with user, password or token masked.
 pub(super) fn masked(url: &str) -> String {
     split_userinfo(url).map_or_else(|| url.to_owned(), |(before, _, after)| format!("{before}[redacted]@{after}"))
 }
 
-/// The scheme with its `://`, the user info, and what comes behind the `@`.
+/// The scheme with `://`, the user info, and the rest after the `@`.
 fn split_userinfo(url: &str) -> Option<(&str, &str, &str)> {
     let start = url.find("://").map_or(0, |at| at + "://".len());
     let (before, rest) = url.split_at(start);

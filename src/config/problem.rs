@@ -1,16 +1,16 @@
-//! What is told to the operator about a configuration: problems (the program does not start) and warnings (it does).
+//! Messages about a configuration: problems (the program does not start) and warnings (it starts).
 //!
-//! No text of either may repeat a secret; the readers see to it.
+//! No message quotes a secret; the readers ensure that.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Something in the file that keeps the program from starting.
+/// An error in the file: the program does not start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Counted from 1; `None` where something is missing altogether.
+    /// Counted from 1; `None` for a missing setting.
     pub line: Option<usize>,
-    /// `recorder.max_limit`; empty where the file as a whole is meant.
+    /// Like `recorder.max_limit`; empty for the whole file.
     pub key: String,
     /// What was found and what is allowed.
     pub text: String,
@@ -22,7 +22,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Something in the file that is probably not meant so. Its line is counted from 1.
+/// A probable mistake in the file. Lines are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning {
     pub line: Option<usize>,
@@ -46,12 +46,12 @@ fn write_placed(f: &mut fmt::Formatter<'_>, line: Option<usize>, key: &str, text
     f.write_str(text)
 }
 
-/// All problems of a file, in the order of their lines; those without a line come last.
+/// All problems of a file, ordered by line; those without a line are last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     pub file_name: String,
     pub list: Vec<Problem>,
-    /// A key that is misspelt may be the cause of one that is missing, so they are shown too.
+    /// Shown too, because a misspelt key may be the cause of a missing one.
     pub warnings: Vec<Warning>,
 }
 
@@ -64,16 +64,16 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file_name, counted(self.list.len(), "problem"))?;
+        write!(f, "{}: {}", self.file_name, count_of(self.list.len(), "problem"))?;
         self.list.iter().try_for_each(|problem| write!(f, "\n  {problem}"))?;
         if !self.warnings.is_empty() {
-            write!(f, "\n{}: {}", self.file_name, counted(self.warnings.len(), "warning"))?;
+            write!(f, "\n{}: {}", self.file_name, count_of(self.warnings.len(), "warning"))?;
         }
         self.warnings.iter().try_for_each(|warning| write!(f, "\n  {warning}"))
     }
 }
 
-fn counted(count: usize, noun: &str) -> String {
+fn count_of(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

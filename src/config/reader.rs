@@ -1,7 +1,7 @@
-//! Reads values out of the tree section by section and notes every problem instead of stopping at the first.
+//! Reads values from the tree section by section and reports all problems instead of the first one.
 //!
-//! A reading function that notes a problem answers with the default (or `None`), so that the reading goes on; the
-//! caller drops the result as soon as one problem was noted.
+//! A function that reports a problem returns the default (or `None`), so that reading continues; the caller discards
+//! the result if any problem was reported.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -12,13 +12,13 @@ use crate::config::keys;
 use crate::config::problem::{Problem, Warning};
 use crate::config::tree::{Entry, Node, Value};
 
-/// What the reference's sample has in place of the operator's own values.
+/// Placeholders of the reference's sample configuration.
 const PLACEHOLDERS: [&str; 3] = ["PLUG_N_MEET_SERVER_DOMAIN", "PLUG_N_MEET_API_KEY", "PLUG_N_MEET_SECRET"];
 
-/// A longer text is cut where a problem repeats it, in characters.
+/// Length limit of quoted values in problems, in characters.
 const SHOWN_LIMIT: usize = 60;
 
-/// What was noted so far.
+/// Problems and warnings so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: RefCell<Vec<Problem>>,
@@ -43,18 +43,18 @@ impl Report {
     }
 }
 
-/// A mapping of the file, or of nothing where it is not there.
+/// A mapping of the file; empty if it is missing.
 #[derive(Clone, Debug)]
 pub(super) struct Section<'a> {
-    /// `recorder.copy_to_path`; empty for the whole file.
+    /// Like `recorder.copy_to_path`; empty for the whole file.
     path: String,
-    /// The line of the section's key, `None` where the section is not there.
+    /// Line of the section's key; `None` for a missing section.
     line: Option<usize>,
     entries: &'a [Entry],
     report: &'a Report,
 }
 
-/// A value that is there, with the path and the place that a problem with it names.
+/// A value with the path and line for its problems.
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
     pub path: String,
@@ -63,7 +63,7 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The whole file; `None` with a problem where it is not made of sections.
+    /// The whole file; `None` with a problem if it is not a mapping.
     pub(super) fn root(node: &'a Node, report: &'a Report) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
             let text = match node.value {
@@ -80,13 +80,14 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// The value of `key`; one that is `null` or an empty text counts as not there, as it does for the reference.
+    /// The value of `key`; `null` and an empty text count as missing, as in the reference.
     pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
-        self.written(key).filter(|field| !matches!(&field.node.value, Value::Text(text) if text.trim().is_empty()))
+        self.field_or_empty(key)
+            .filter(|field| !matches!(&field.node.value, Value::Text(text) if text.trim().is_empty()))
     }
 
-    /// Like [`Self::field`], but with an empty text taken as a value.
-    fn written(&self, key: &str) -> Option<Field<'a>> {
+    /// Like [`Self::field`], but an empty text is a value.
+    fn field_or_empty(&self, key: &str) -> Option<Field<'a>> {
         let path = self.path_of(key);
         debug_assert!(keys::is_known(&without_indices(&path)), "{path} is missing in KEYS");
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
@@ -109,15 +110,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Notes that the required `key` is not there.
+    /// Reports that the required `key` is missing.
     pub(super) fn missing(&self, key: &str, allowed: &str) {
-        // The key's own line where it is there but empty.
+        // Line of the key if it is present but empty.
         let own = self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.line);
         let found = if own.is_some() { "empty" } else { "missing" };
         self.report.problem(own.or(self.line), self.path_of(key), format!("{found}; {allowed}"));
     }
 
-    /// The text of `key`, or `None` with a problem where it is not there.
+    /// The value of `key`; reports a problem if it is missing.
     pub(super) fn required(&self, key: &str, allowed: &str) -> Option<Field<'a>> {
         let field = self.field(key);
         if field.is_none() {
@@ -130,7 +131,7 @@ impl<'a> Section<'a> {
         self.field(key)?.text("a text")
     }
 
-    /// true or false; also `yes`, `no`, `on` and `off`, which the reference takes.
+    /// true or false; also `yes`, `no`, `on` and `off`, as in the reference.
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
         let Some(field) = self.field(key) else { return default };
         let word = match &field.node.value {
@@ -153,7 +154,7 @@ impl<'a> Section<'a> {
         self.whole_that(key, range, default, "a whole number", |_| true)
     }
 
-    /// An even whole number in `range`: pictures with 4:2:0 colours have even sides.
+    /// An even whole number in `range`: frames with 4:2:0 chroma have even sizes.
     pub(super) fn even(&self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
         self.whole_that(key, range, default, "an even whole number", |number| number.is_multiple_of(2))
     }
@@ -174,7 +175,7 @@ impl<'a> Section<'a> {
         default
     }
 
-    /// A share in percent, 0…100.
+    /// A percentage, 0…100.
     pub(super) fn percent(&self, key: &str, default: f64) -> f64 {
         let Some(field) = self.field(key) else { return default };
         if let Some(number) = field.number().filter(|number| (0.0..=100.0).contains(number)) {
@@ -184,25 +185,18 @@ impl<'a> Section<'a> {
         default
     }
 
-    /// One of the words of `choices`, whose first one is the default.
+    /// One of the words of `choices`.
     pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> T {
         self.optional_choice(key, choices).unwrap_or(default)
     }
 
-    /// One of the words of `choices`; `None` where the key is not there.
+    /// One of the words of `choices`; `None` if the key is missing.
     pub(super) fn optional_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let field = self.field(key)?;
-        let word = field.node.text();
-        let is_meant = |name: &str| word.is_some_and(|word| word.trim().eq_ignore_ascii_case(name));
-        if let Some((_, value)) = choices.iter().find(|(name, _)| is_meant(name)) {
-            return Some(*value);
-        }
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        field.refuse(&format!("one of {} is allowed", names.join(", ")));
-        None
+        choose(choices, field.node.text().unwrap_or_default().trim()).map_err(|why| field.refuse(&why)).ok()
     }
 
-    /// `1h`, `1h30m`, `90s`, or a bare number of seconds.
+    /// `1h`, `1h30m`, `90s`, or a number of seconds.
     pub(super) fn duration(&self, key: &str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
         let Some(field) = self.field(key) else { return default };
         if let Some(duration) = field.duration().filter(|duration| range.contains(duration)) {
@@ -217,10 +211,10 @@ impl<'a> Section<'a> {
         default
     }
 
-    /// Options on one line, split into words as a shell would, without expanding anything.
+    /// A line of options, split into words as by a shell without expansion.
     pub(super) fn words(&self, key: &str, default: &str) -> Vec<String> {
-        // An empty text is an operator's choice here: no options at all.
-        let Some(field) = self.written(key) else { return split(default) };
+        // Here an empty text is a valid choice: no options.
+        let Some(field) = self.field_or_empty(key) else { return split(default) };
         let Some(text) = field.text("options on one line, in quotes") else { return Vec::new() };
         shell_words::split(&text).unwrap_or_else(|_| {
             field.report.problem(
@@ -232,7 +226,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The items of a list; none where there is no list.
+    /// The items of a list; none if it is missing.
     pub(super) fn list(&self, key: &str) -> Vec<Field<'a>> {
         let Some(field) = self.field(key) else { return Vec::new() };
         field.items().unwrap_or_else(|| {
@@ -243,12 +237,12 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// Notes a problem with the value: what was found and what is allowed.
+    /// Reports a problem with the value: what was found and what is allowed.
     pub(super) fn refuse(&self, allowed: &str) {
         self.problem(format!("found {}; {allowed}", describe(&self.node.value)));
     }
 
-    /// Notes a problem with the value in words of the caller's.
+    /// Reports a problem with the value in the caller's words.
     pub(super) fn problem(&self, text: impl Display) {
         self.report.problem(Some(self.node.line), self.path.clone(), text.to_string());
     }
@@ -257,7 +251,7 @@ impl<'a> Field<'a> {
         self.report.warning(Some(self.node.line), self.path.clone(), text.to_string());
     }
 
-    /// The value as it is written, trimmed; a problem where it is no scalar.
+    /// The value as written, trimmed; a problem if it is not a scalar.
     pub(super) fn text(&self, expected: &str) -> Option<String> {
         let text = self.node.text().map(|text| text.trim().to_owned());
         if text.is_none() {
@@ -266,7 +260,7 @@ impl<'a> Field<'a> {
         text
     }
 
-    /// Like [`Self::text`]; a problem also where the reference sample's placeholder was left in.
+    /// Like [`Self::text`]; also a problem if it still is the reference sample's placeholder.
     pub(super) fn filled_in(&self, meaning: &str) -> Option<String> {
         let text = self.text("a text")?;
         if PLACEHOLDERS.iter().any(|placeholder| text.contains(placeholder)) {
@@ -276,7 +270,7 @@ impl<'a> Field<'a> {
         Some(text)
     }
 
-    /// The value as a section; a problem where it is none.
+    /// The value as a section; a problem if it is none.
     pub(super) fn section(&self) -> Option<Section<'a>> {
         let Value::Map(entries) = &self.node.value else {
             self.refuse("a section with keys of its own is expected");
@@ -285,21 +279,21 @@ impl<'a> Field<'a> {
         Some(Section { path: self.path.clone(), line: Some(self.node.line), entries, report: self.report })
     }
 
-    /// The items of the value, `None` where it is no list.
+    /// The items of the value; `None` if it is not a list.
     pub(super) fn items(&self) -> Option<Vec<Field<'a>>> {
         let Value::List(nodes) = &self.node.value else { return None };
         let item = |(index, node)| Field { path: format!("{}[{index}]", self.path), node, report: self.report };
         Some(nodes.iter().enumerate().map(item).collect())
     }
 
-    /// `1h`, `1h30m`, `90s`, or a bare number of seconds; `None` where it is none of these.
+    /// `1h`, `1h30m`, `90s`, or a number of seconds; `None` for anything else.
     pub(super) fn duration(&self) -> Option<Duration> {
         let seconds = || self.number().and_then(|number| Duration::try_from_secs_f64(number).ok());
         let spelled = || humantime::parse_duration(self.node.text()?.trim()).ok();
         seconds().or_else(spelled)
     }
 
-    /// A number, also one in quotes or with a percent sign.
+    /// A number, also in quotes or with a percent sign.
     fn number(&self) -> Option<f64> {
         match &self.node.value {
             Value::Number(number, _) => Some(*number),
@@ -310,7 +304,7 @@ impl<'a> Field<'a> {
 }
 
 impl Node {
-    /// The scalar as it is written; `None` for a list, a section or nothing.
+    /// The scalar as written; `None` for a list, a section or null.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Bool(_, text) | Value::Number(_, text) | Value::Text(text) => Some(text),
@@ -319,7 +313,7 @@ impl Node {
     }
 }
 
-/// Notes unknown and repeated keys in the whole tree.
+/// Reports unknown and repeated keys of the whole tree.
 pub(super) fn check_keys(root: &Node, report: &Report) {
     check_node(root, "", report);
 }
@@ -352,7 +346,7 @@ fn check_node(node: &Node, path: &str, report: &Report) {
     }
 }
 
-/// `flags[3].name` → `flags[].name`, as [`keys::KEYS`] has it.
+/// `flags[3].name` → `flags[].name`, as in [`keys::KEYS`].
 fn without_indices(path: &str) -> String {
     let mut rest = path;
     let mut plain = String::new();
@@ -364,19 +358,26 @@ fn without_indices(path: &str) -> String {
     plain + rest
 }
 
-/// A default of the program's own, whose quotes are known to be closed.
+/// The value of the choice called `word`, or the words that are allowed.
+pub(super) fn choose<T: Copy>(choices: &[(&str, T)], word: &str) -> Result<T, String> {
+    let found = choices.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+    let names = || choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    found.map(|(_, value)| *value).ok_or_else(|| format!("one of {} is allowed", names()))
+}
+
+/// Splits a built-in default, whose quotes are balanced.
 pub(super) fn split(options: &str) -> Vec<String> {
     shell_words::split(options).unwrap_or_default()
 }
 
-/// A number without a fraction that fits.
+/// The number as an integer if it has no fraction and fits.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are checked in the line before")]
 fn whole(number: f64) -> Option<u32> {
     let fits = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
     fits.then_some(number as u32)
 }
 
-/// A value in plain words, after "found".
+/// A value as text, to follow "found".
 fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
@@ -387,7 +388,7 @@ fn describe(value: &Value) -> String {
     }
 }
 
-/// A text in quotes, without control characters, cut where it is long.
+/// A text in quotes, without control characters, cut to [`SHOWN_LIMIT`].
 pub(super) fn shown(text: &str) -> String {
     format!("{:?}", cut(text))
 }

@@ -3,34 +3,34 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::reader::{Field, Section, shown};
+use crate::config::reader::{Field, Section, choose, shown};
 use crate::config::{Mode, RecorderConfig, Reserve};
 use crate::protocol::ids::RecorderId;
 
 const MODES: [(&str, Mode); 3] =
     [("both", Mode::Both), ("recorderOnly", Mode::RecorderOnly), ("transcoderOnly", Mode::TranscoderOnly)];
 
-/// Where raw files grow unless `temporary_dir` says otherwise: on the file system of the recordings, so that finishing
-/// one is a rename.
+/// Default name of the directory of unfinished raw files: on the file system of the recordings, so that finishing one
+/// is a rename.
 const IN_PROGRESS: &str = ".in-progress";
 
-/// What this node remembers goes where the raw files grow unless `state_dir` says otherwise, under this name and its id:
-/// nodes may share that directory.
+/// Default name (plus the node's id) of the state directory, in the directory of unfinished raw files, which nodes may
+/// share.
 const STATE: &str = ".state-";
 
-/// How long a recording may be silent unless set, and the longest that can be set.
+/// Default and maximum of `silence_warning`.
 const SILENCE_WARNING: Duration = Duration::from_secs(60);
 const SILENCE_WARNING_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest waits that can be set: for recordings at a shutdown, for the end of a recording.
+/// Maximum of `drain_timeout`, and of the durations after which a recording is ended.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const RECORDING_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The longest a script may run unless set, and the longest that can be set.
+/// Default and maximum of `post_processing_timeout`.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// `None`: a problem was noted.
+/// `None`: a problem was reported.
 pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
     let section = root.section("recorder");
     let id = read_id(&section);
@@ -71,7 +71,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
         drain_timeout: section.field("drain_timeout").and_then(|field| read_drain_timeout(&field)),
         max_duration: read_limit(&section, "max_duration"),
         end_when_idle: read_limit(&section, "end_when_idle"),
-        // Last, so that a missing id does not hide the problems of the rest.
+        // Last, so that a missing id does not hide other problems.
         state_dir: match (state_dir, &id) {
             (Some(dir), _) => dir,
             (None, id) => state(&temporary_dir, id.as_ref()?),
@@ -96,7 +96,7 @@ fn read_reserve(field: &Field<'_>) -> Option<Reserve> {
     text.parse().map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
 }
 
-/// `None` for the word `never`, and with a problem.
+/// `None` for the word `never`, and after a problem.
 fn read_drain_timeout(field: &Field<'_>) -> Option<Duration> {
     if field.node.text().is_some_and(|text| text.trim().eq_ignore_ascii_case("never")) {
         return None;
@@ -111,7 +111,7 @@ fn read_drain_timeout(field: &Field<'_>) -> Option<Duration> {
     duration
 }
 
-/// A duration of which 0, the default, means that there is no limit.
+/// A duration; 0, the default, means no limit.
 fn read_limit(section: &Section<'_>, key: &str) -> Option<Duration> {
     let limit = section.duration(key, Duration::ZERO..=RECORDING_MAX, Duration::ZERO);
     (!limit.is_zero()).then_some(limit)
@@ -125,7 +125,7 @@ fn state(temporary_dir: &Path, id: &RecorderId) -> PathBuf {
     temporary_dir.join(format!("{STATE}{id}"))
 }
 
-/// A path as it is written: a relative one is relative to the working directory, as for the reference.
+/// A path as written; relative paths are relative to the working directory, as in the reference.
 pub(super) fn path(field: &Field<'_>) -> Option<PathBuf> {
     let text = field.text("a path")?;
     if text.contains('\0') {
@@ -145,7 +145,7 @@ fn read_script(field: &Field<'_>) -> Option<PathBuf> {
     })
 }
 
-/// Relative and downwards only: it becomes part of the paths that the server hands to its users.
+/// Must be relative without `..`: it becomes part of the paths that the server gives to its users.
 fn read_sub_path(field: &Field<'_>) -> Option<PathBuf> {
     let path = path(field)?;
     let mut clean = PathBuf::new();
@@ -166,12 +166,8 @@ impl std::str::FromStr for Mode {
     type Err = String;
 
     /// # Errors
-    /// The words that are allowed, where `text` is none of them.
+    /// The allowed names, if `text` is none of them.
     fn from_str(text: &str) -> Result<Self, String> {
-        MODES
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text))
-            .map(|(_, mode)| *mode)
-            .ok_or_else(|| format!("one of {} is allowed", MODES.map(|(name, _)| name).join(", ")))
+        choose(&MODES, text)
     }
 }

@@ -1,4 +1,4 @@
-//! The disk reserve (`recorder.min_free_space`) as an operator writes it. What follows from it: `storage::space`.
+//! The disk reserve (`recorder.min_free_space`) as an operator writes it. `storage::disk_space` enforces it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
-/// The reserve unless set: the smaller of a size and a share of the file system.
+/// The default: the smaller of a size and a percentage of the file system.
 const DEFAULT_SIZE: u64 = 5 * GIB;
 const DEFAULT_PERCENT: f64 = 5.0;
-/// A share above this would leave no room for recordings.
+/// A larger percentage would leave no space for recordings.
 const PERCENT_MAX: f64 = 90.0;
 
 /// `recorder.min_free_space`.
@@ -26,7 +26,7 @@ pub enum Reserve {
 }
 
 impl Reserve {
-    /// Bytes that must stay free on a file system of `total` bytes; 0 switches the reserve off.
+    /// Bytes that must stay free on a file system of `total` bytes; 0 disables the reserve.
     #[must_use]
     pub fn bytes(self, total: u64) -> u64 {
         match self {
@@ -37,7 +37,7 @@ impl Reserve {
     }
 }
 
-/// Spelled so that it can be parsed again.
+/// In a form that can be parsed again.
 impl fmt::Display for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,7 +55,7 @@ impl fmt::Display for Reserve {
     }
 }
 
-/// What is allowed, where a text is no [`Reserve`].
+/// What is allowed, for a text that is no [`Reserve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReserve {
     #[error(
@@ -73,8 +73,8 @@ pub enum InvalidReserve {
 impl FromStr for Reserve {
     type Err = InvalidReserve;
 
-    /// Takes `5GiB`, `500MB`, `2.5 GB`, `5%`, `0` and `default`. Upper and lower case are the same; `G`, `GB` are
-    /// powers of ten, `Gi`, `GiB` powers of two (IEC 80000-13).
+    /// Parses `5GiB`, `500MB`, `2.5 GB`, `5%`, `0` and `default`, ignoring case. `G` and `GB` are powers of ten, `Gi`
+    /// and `GiB` powers of two (IEC 80000-13).
     fn from_str(text: &str) -> Result<Self, InvalidReserve> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("default") {
@@ -106,7 +106,7 @@ impl FromStr for Reserve {
     }
 }
 
-/// A share of a number of bytes, rounded down.
+/// A share of `bytes`, rounded down.
 #[expect(clippy::cast_precision_loss, reason = "a few bytes of a disk do not matter")]
 fn share(bytes: u64, share: f64) -> u64 {
     whole(bytes as f64 * share)

@@ -1,17 +1,17 @@
 //! The section `plugNmeet_info`.
 //!
-//! The key, the secret and anything before an `@` in a URL never appear in a problem's text.
+//! No problem quotes the key, the secret, or the user info of a URL.
 
 use crate::config::ServerConfig;
 use crate::config::reader::{Field, Section, shown};
 use crate::config::recorder::path;
 
-/// What `config_sample.yaml` has in place of the secret.
+/// The placeholder of the secret in `config_sample.yaml`.
 const SAMPLE_SECRET: &str = "change-me-to-the-api-secret-of-the-server";
 
 const HOST_ALLOWED: &str = "the address of the plugNmeet server is required, like https://meet.example.com";
 
-/// `None`: a problem was noted.
+/// `None`: a problem was reported.
 pub(super) fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let section = root.section("plugNmeet_info");
     let joins_here = section.field("join_host").is_none();
@@ -23,7 +23,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<ServerConfig> {
     Some(ServerConfig { host: host?, api_key: api_key?, api_secret: api_secret?, join_host, ca_file })
 }
 
-/// `api_key` or `api_secret`, both as they are set in the server's own configuration.
+/// `api_key` or `api_secret`, with the same values as in the server's configuration.
 fn credential(section: &Section<'_>, key: &str) -> Option<String> {
     let allowed = format!("the {key} of the server's own configuration is required");
     let field = section.required(key, &allowed)?;
@@ -46,14 +46,14 @@ fn read_host(field: &Field<'_>, joins_here: bool) -> Option<String> {
         field.problem(format!("found {}; an address without `?` and `#` is allowed", shown(text)));
         return None;
     }
-    // Where meetings are joined elsewhere, only notices go here.
+    // If meetings are joined elsewhere, this URL is only for notices.
     if joins_here {
         warn_of_plain_http(field, &url);
     }
     Some(text.to_owned())
 }
 
-/// The access token is appended to it as it is, so it normally ends in `access_token=`.
+/// The access token is appended without separator, so the URL normally ends in `access_token=`.
 fn read_join_host(field: &Field<'_>) -> Option<String> {
     let text = field.filled_in("the address of the meeting page, like https://meet.example.com/?access_token=")?;
     warn_of_plain_http(field, &web_url(field, &text)?);
@@ -63,7 +63,7 @@ fn read_join_host(field: &Field<'_>) -> Option<String> {
     Some(text)
 }
 
-/// The page works on https, or where the host name is `localhost` (PROTOCOL 4).
+/// The page works over https, or where the host name is `localhost` (PROTOCOL 4).
 fn warn_of_plain_http(field: &Field<'_>, page: &url::Url) {
     if page.scheme() == "http" && page.host_str() != Some("localhost") {
         field.warning(

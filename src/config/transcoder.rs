@@ -1,11 +1,11 @@
-//! The section `transcoder`: how this node takes jobs.
+//! The section `transcoder`: how this node fetches jobs.
 
 use std::time::Duration;
 
 use crate::config::TranscoderConfig;
 use crate::config::reader::Section;
 
-/// How long a meeting may wait for its MP4 because the processors are busy with others.
+/// Default of `max_wait`: how long an MP4 may be delayed by busy processors.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
 const MAX_WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 

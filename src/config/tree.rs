@@ -1,13 +1,13 @@
-//! YAML text → an untyped tree in which every key and value knows its line.
+//! Parses YAML into an untyped tree in which every key and value has its line.
 //!
-//! What the values mean is no business of this file: it only fails on text that is no YAML at all.
+//! The only errors are those of the YAML syntax; the values are interpreted elsewhere.
 
 use serde_yaml::Spanned;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use crate::config::problem::Problem;
 
-/// A value and where it stands.
+/// A value with its line.
 #[derive(Debug)]
 pub(super) struct Node {
     /// Counted from 1.
@@ -18,7 +18,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum Value {
     Null,
-    /// As it was written: an id of `007` or a secret of `1e5` is a text that YAML takes for a number.
+    /// With the text as written: an id of `007` or a secret of `1e5` is a number in YAML.
     Bool(bool, String),
     Number(f64, String),
     Text(String),
@@ -30,13 +30,15 @@ pub(super) enum Value {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub key: String,
-    /// The key's line.
+    /// Line of the key.
     pub line: usize,
     pub node: Node,
 }
 
+/// Parses a file.
+///
 /// # Errors
-/// One problem where `text` is no YAML.
+/// One problem where `text` is not YAML.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     let options = serde_yaml::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -45,17 +47,17 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
         with_snippet: false,
     };
     match serde_yaml::from_str_with_options::<Option<Spanned<Untyped>>>(text, options) {
-        Ok(Some(root)) => Ok(root.value.place(&root.defined, text)),
+        Ok(Some(root)) => Ok(root.value.locate(&root.defined, text)),
         Ok(None) => Ok(Node { line: 1, value: Value::Null }),
         Err(error) => Err(syntax_problem(&error, text)),
     }
 }
 
-/// The parser's words, unless its words may repeat a secret.
+/// The parser's message, unless it may quote a secret.
 fn syntax_problem(error: &serde_yaml::Error, text: &str) -> Problem {
     let at = error.location();
     let line = at.map(|at| line_number(&at));
-    // A value that is not closed is noticed further down, so every line up to there counts.
+    // An unclosed value is noticed later, so all lines up to there are checked.
     let until = line.unwrap_or(usize::MAX);
     let secret_near = text
         .lines()
@@ -67,7 +69,7 @@ fn syntax_problem(error: &serde_yaml::Error, text: &str) -> Problem {
     } else {
         let words = error.without_snippet().render_with_formatter(&serde_yaml::UserMessageFormatter);
         let first = words.lines().next().unwrap_or_default();
-        // The line is told in front already.
+        // The line is already shown before the message.
         first.split(" at line ").next().unwrap_or_default().trim().to_owned()
     };
     let column = at.map(|at| format!(" at column {}", at.column())).unwrap_or_default();
@@ -78,7 +80,7 @@ fn line_number(at: &serde_yaml::Location) -> usize {
     usize::try_from(at.line()).unwrap_or(usize::MAX)
 }
 
-/// What serde sees of a value; [`Untyped::place`] adds where it stands.
+/// A value as deserialized by serde; [`Untyped::locate`] adds the lines.
 enum Untyped {
     Null,
     Bool(bool),
@@ -89,7 +91,7 @@ enum Untyped {
 }
 
 impl Untyped {
-    fn place(self, at: &serde_yaml::Location, source: &str) -> Node {
+    fn locate(self, at: &serde_yaml::Location, source: &str) -> Node {
         let written = || as_written(at, source);
         let value = match self {
             Self::Null => Value::Null,
@@ -97,7 +99,7 @@ impl Untyped {
             Self::Number(value) => Value::Number(value, written().unwrap_or_else(|| value.to_string())),
             Self::Text(text) => Value::Text(text),
             Self::List(items) => {
-                Value::List(items.into_iter().map(|item| item.value.place(&item.defined, source)).collect())
+                Value::List(items.into_iter().map(|item| item.value.locate(&item.defined, source)).collect())
             }
             Self::Map(entries) => Value::Map(
                 entries
@@ -108,7 +110,7 @@ impl Untyped {
                             Self::Text(text) => text,
                             _ => as_written(&key.defined, source).unwrap_or_else(|| "?".to_owned()),
                         },
-                        node: value.value.place(&value.referenced, source),
+                        node: value.value.locate(&value.referenced, source),
                     })
                     .collect(),
             ),
@@ -117,7 +119,7 @@ impl Untyped {
     }
 }
 
-/// The text of a plain scalar in the file.
+/// The source text of a plain scalar.
 fn as_written(at: &serde_yaml::Location, source: &str) -> Option<String> {
     let start = usize::try_from(at.span().byte_offset()?).ok()?;
     let len = usize::try_from(at.span().byte_len()?).ok()?;

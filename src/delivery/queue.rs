@@ -187,7 +187,7 @@ impl Queues {
             };
             match answer {
                 NoticeAnswer::Taken => {
-                    if reminder.over() || letter.failures > 0 {
+                    if reminder.end() || letter.failures > 0 {
                         info!(notice = key.as_str(), "the server has taken the notice at last");
                     } else {
                         debug!(notice = key.as_str(), "the server has taken the notice");

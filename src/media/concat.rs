@@ -1,11 +1,11 @@
-//! Joins files into one: the parts of a recording that was interrupted into its raw file, MP4s into another.
+//! Concatenates media files: the parts of an interrupted recording into its raw file, or MP4s into one.
 //!
 //! ```text
-//! look at every part → copy, or encode anew where they differ → measure the result against the parts
+//! inspect every part → copy, or encode where parts differ → measure the result against the parts
 //! ```
 //!
-//! The parts are only read. What cannot be played is left out and named; it may still be of use to somebody, so
-//! whoever removes the parts of a joined recording keeps those.
+//! The parts are only read. A part that cannot be played is skipped and reported; who removes the parts of a joined
+//! recording must keep the skipped ones.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,37 +21,38 @@ use crate::media::ffmpeg::{self, FfmpegError};
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, ProbeError, StreamKind};
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::verification::same_duration;
+use crate::storage::files::hidden_beside;
 use crate::telemetry::seconds;
 
-/// What has become of the parts.
+/// The result of a concatenation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConcatReport {
-    /// In the order in which they follow each other.
+    /// In their order.
     pub parts: Vec<ConcatPart>,
     pub left_out: Vec<SkippedPart>,
-    /// The joined file, as measured.
+    /// The measured result.
     pub media: MediaInfo,
     pub how: ConcatMethod,
 }
 
-/// A part that is in the joined file.
+/// A part that is in the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConcatPart {
     pub path: PathBuf,
-    /// When it begins in the joined file.
+    /// Its start in the result.
     pub begin: Duration,
-    /// What of it can be played, as measured.
+    /// Its measured playable length.
     pub duration: Duration,
 }
 
-/// A part that is not.
+/// A part that is not in the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedPart {
     pub path: PathBuf,
     pub cause: String,
 }
 
-/// Why the parts could not be joined. They are untouched, and nothing of the joined file is left.
+/// Why the parts could not be joined. The parts are unchanged, and nothing of the result is left.
 #[derive(Debug, thiserror::Error)]
 pub enum ConcatError {
     #[error("none of {} parts can be played{}", .0.len(), first(.0))]
@@ -70,7 +71,7 @@ pub enum ConcatError {
     Mismatch { into: PathBuf, mismatch: ConcatMismatch },
 }
 
-/// How a joined file differs from its parts.
+/// How the result differs from its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConcatMismatch {
     #[error("it has no {0}, and a part has some")]
@@ -85,30 +86,30 @@ fn first(left_out: &[SkippedPart]) -> String {
     left_out.first().map_or_else(String::new, |part| format!("; the first: {}", part.cause))
 }
 
-/// What is to be made.
+/// The file to write.
 #[derive(Clone, Copy, Debug)]
 pub struct ConcatTarget<'a> {
-    /// Replaced if it is there.
+    /// An existing file is replaced.
     pub into: &'a Path,
     pub container: Container,
-    /// 0…19: how far ffmpeg steps back behind other programs.
+    /// Niceness of ffmpeg, 0…19 ([`crate::process::child::ChildSpec::nice`]).
     pub nice: u8,
 }
 
 impl<'a> ConcatTarget<'a> {
-    /// A recording's raw file: somebody waits for it.
+    /// The raw file of a recording, at normal priority because its job waits.
     #[must_use]
     pub fn raw(into: &'a Path) -> Self {
         Self { into, container: Container::Raw, nice: 0 }
     }
 }
 
-/// Joins `parts`, in this order, into the `target`. Parts that are alike are copied packet by packet; ones that differ are
-/// encoded anew, in the size of the first picture. What was written is not yet safe on disk (`storage::files::place` sees to
-/// that).
+/// Joins `parts` in this order into `target`. Parts with equal parameters are copied packet by packet; others are
+/// encoded in the size of the first picture. The result is not yet safe on disk ([`crate::storage::files::place`] syncs
+/// it).
 ///
 /// # Errors
-/// See [`ConcatError`]. What is not ended by `cancel` may be tried again; the result of a copy is the same, byte for byte.
+/// See [`ConcatError`]. All may be retried, except for a cancellation; a repeated copy gives the same bytes.
 pub async fn concat(
     parts: &[PathBuf],
     target: ConcatTarget<'_>,
@@ -116,24 +117,24 @@ pub async fn concat(
 ) -> Result<ConcatReport, ConcatError> {
     let into = target.into;
     let stopped = || ConcatError::Run { into: into.to_owned(), source: FfmpegError::Stopped };
-    let looked = cancel.run_until_cancelled(look(parts, into)).await.ok_or_else(stopped)?;
-    let (pieces, left_out) = looked?;
+    let inspected = cancel.run_until_cancelled(inspect(parts, into)).await.ok_or_else(stopped)?;
+    let (pieces, left_out) = inspected?;
     if pieces.is_empty() {
         return Err(ConcatError::Nothing(left_out));
     }
-    let mut how = concat_plan::how(&pieces);
-    let mut made = make(how, &pieces, target, cancel).await;
+    let mut how = concat_plan::method(&pieces);
+    let mut made = write_result(how, &pieces, target, cancel).await;
     if let (
         ConcatMethod::Copied,
         Err(ConcatError::Run { source: FfmpegError::Failed { .. }, .. } | ConcatError::Mismatch { .. }),
     ) = (how, &made)
     {
-        // A recording that lost a little of its quality is more than none.
+        // A recording with a little less quality is better than none.
         if let Err(error) = &made {
             warn!(into = %into.display(), %error, "the parts could not be copied; encoding them anew");
         }
         how = ConcatMethod::Encoded;
-        made = make(how, &pieces, target, cancel).await;
+        made = write_result(how, &pieces, target, cancel).await;
     }
     let made = made?;
     let mut begin = Duration::ZERO;
@@ -151,8 +152,8 @@ pub async fn concat(
     Ok(joined)
 }
 
-/// What can be played of the parts, measured, and what cannot.
-async fn look(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Vec<SkippedPart>), ConcatError> {
+/// Measures the parts. Returns the playable ones, and the others with the cause.
+async fn inspect(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Vec<SkippedPart>), ConcatError> {
     let target = std::fs::metadata(into).ok().map(|file| (file.dev(), file.ino()));
     let (mut pieces, mut left_out) = (Vec::new(), Vec::new());
     for part in parts {
@@ -174,7 +175,7 @@ async fn look(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Vec<S
             leave_out(format!("{} {cause}", part.display()));
             continue;
         }
-        // ffprobe's "cannot be read" must be about what is in the file.
+        // Checked here, so that ffprobe's "cannot be read" is about the content.
         if let Err(source) = tokio::fs::File::open(&path).await {
             return Err(ConcatError::Io { action: "open", path, source });
         }
@@ -192,14 +193,15 @@ async fn look(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Vec<S
     Ok((pieces, left_out))
 }
 
-/// Makes the joined file and measures it; nothing is left of one that is not right.
-async fn make(
+/// Writes and measures the result; a wrong result is removed.
+async fn write_result(
     how: ConcatMethod,
     pieces: &[ConcatInput],
     ConcatTarget { into, container, nice }: ConcatTarget<'_>,
     cancel: &CancellationToken,
 ) -> Result<MediaInfo, ConcatError> {
-    let list = UnfinishedFile::new(list_name(into));
+    // A fixed name, so that a retry after a crash replaces the list.
+    let list = UnfinishedFile::new(hidden_beside(into, ".parts"));
     let what = match how {
         ConcatMethod::Copied => {
             let bytes = concat_plan::list(pieces)?;
@@ -210,7 +212,7 @@ async fn make(
         }
         ConcatMethod::Encoded => concat_plan::encode_arguments(pieces, container, &FILES_ONLY),
     };
-    // Neither times nor random numbers in the file: the same parts give the same file.
+    // Neither times nor random numbers in the file, so that equal parts give equal files.
     let spec = ffmpeg::spec()
         .args(["-fflags", "+bitexact"])
         .args(what)
@@ -228,18 +230,9 @@ async fn make(
     Ok(made)
 }
 
-/// The list of the parts lies beside the joined file: hidden, and always under the same name, so that what a crash
-/// leaves behind is replaced at the next try.
-fn list_name(into: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(into.file_name().unwrap_or_default());
-    name.push(".parts");
-    into.with_file_name(name)
-}
-
-/// Whether all of the parts is in what was made of them.
+/// Whether the result holds all of the parts.
 fn compare(made: &MediaInfo, pieces: &[ConcatInput], how: ConcatMethod) -> Result<(), ConcatMismatch> {
-    let (picture, sound) = concat_plan::holds(pieces);
+    let (picture, sound) = concat_plan::has_video_and_audio(pieces);
     if picture && made.video().is_none() {
         return Err(ConcatMismatch::Missing("picture"));
     }
@@ -280,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_parts_may_be_missing() {
+    fn a_result_that_lacks_anything_is_refused() {
         let (video, audio) = (StreamKind::Video, StreamKind::Audio);
         let piece = |media| ConcatInput { path: "/a".into(), media };
         let parts = [piece(media(5.0, &[(video, 10), (audio, 20)])), piece(media(3.0, &[(video, 4), (audio, 0)]))];
@@ -302,11 +295,5 @@ mod tests {
             compare(&lost, &parts, ConcatMethod::Copied),
             Err(ConcatMismatch::Packets { what: "picture", made: 13, parts: 14 })
         );
-    }
-
-    #[test]
-    fn the_list_lies_hidden_beside_the_joined_file() {
-        assert_eq!(list_name(Path::new("/a/rec_raw.mkv")), Path::new("/a/.rec_raw.mkv.parts"));
-        assert_eq!(list_name(Path::new("rec_raw.mkv")), Path::new(".rec_raw.mkv.parts"));
     }
 }

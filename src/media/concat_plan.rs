@@ -1,8 +1,8 @@
-//! How several files become one: pure, the doing is [`crate::media::concat`]'s.
+//! Plans how several files are concatenated: pure; [`crate::media::concat`] carries it out.
 //!
-//! Each part gets a slot of whole milliseconds (Matroska's own step), a little longer than what it holds: so all its
-//! times are moved by the same amount, picture and sound stay in step, and the last frame of a part never has the time
-//! of the next one's first.
+//! Each part gets a slot of whole milliseconds (Matroska's time unit), slightly longer than its content. So all times
+//! of a part are moved by the same amount, picture and sound stay in step, and the last frame of a part never has the
+//! time of the next part's first one.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -12,32 +12,33 @@ use std::time::Duration;
 
 use crate::media::ffprobe::{MediaInfo, MediaStream};
 
-/// What measured times may be off by: they went through decimals.
+/// Error of measured times, which are decimals.
 const ROUNDING: Duration = Duration::from_micros(1);
-/// The sound of parts that differ, before it is encoded: that of the capture (DESIGN, "Capture").
+/// Filters for the sound of parts that differ: the format of the capture (DESIGN, "Capture").
 const SOUND: &str = "aresample=48000:async=1:min_hard_comp=0.01:first_pts=0,\
                      aformat=sample_fmts=s16:channel_layouts=stereo";
-/// A raw file of parts that differ: nearly as they were, with their own times to the millisecond, and a keyframe every 4 s
-/// as in any raw file.
+/// Encoding of a raw file from parts that differ: high quality, their own times to the millisecond, and a keyframe
+/// every 4 s as in any raw file.
 const RAW_PICTURE: &str = "-fps_mode vfr -enc_time_base:v 1:1000 -c:v libx264 -preset ultrafast -crf 18 -bf 0 \
                            -force_key_frames expr:gte(t,n_forced*4)";
 const RAW_SOUND: &str = "-c:a pcm_s16le -ar 48000 -ac 2";
-/// An MP4 of MP4s that differ: for every player, a little better than they were made with, since it is their second loss.
+/// Encoding of an MP4 from MP4s that differ: for every player, in slightly better quality than usual, because it is
+/// their second loss.
 const MP4_PICTURE: &str = "-fps_mode vfr -enc_time_base:v 1:90000 -c:v libx264 -preset veryfast -crf 20 \
                            -profile:v baseline -pix_fmt yuv420p";
 const MP4_SOUND: &str = "-c:a aac -b:a 128k -ar 48000 -ac 2";
 
-/// What the joined file is.
+/// Container of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// A raw file: Matroska.
+    /// Matroska, for a raw file.
     Raw,
-    /// A result: MP4 that begins to play before it is loaded.
+    /// MP4 that plays before it is fully loaded.
     Mp4,
 }
 
 impl Container {
-    /// ffmpeg's options for the file itself.
+    /// ffmpeg's options for the container.
     #[must_use]
     pub fn arguments(self) -> Vec<OsString> {
         words(match self {
@@ -61,25 +62,25 @@ impl Container {
     }
 }
 
-/// A part that can be played, measured.
+/// A playable part, measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConcatInput {
-    /// Absolute.
+    /// Absolute path.
     pub path: PathBuf,
     pub media: MediaInfo,
 }
 
-/// What is done to the parts.
+/// How the parts are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConcatMethod {
     /// Packet by packet, without loss.
     Copied,
-    /// The parts differ: encoded anew, in the size of the first one.
+    /// Encoded in the size of the first part, because the parts differ.
     Encoded,
 }
 
 impl ConcatMethod {
-    /// For the log.
+    /// Name for the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,17 +96,17 @@ impl ConcatMethod {
 pub struct UnlistablePath(pub PathBuf);
 
 impl ConcatInput {
-    /// Its moving picture, if there is anything of it.
+    /// The video stream, if it has packets.
     fn picture(&self) -> Option<&MediaStream> {
         self.media.video().filter(|stream| stream.packets != Some(0) && stream.width > 0 && stream.height > 0)
     }
 
-    /// Whether any sound is in it, not only announced.
+    /// Whether the audio stream has packets.
     fn has_sound(&self) -> bool {
         self.media.audio().is_some_and(|stream| stream.packets != Some(0))
     }
 
-    /// How long it lasts in the joined file: whole milliseconds, more than what was measured, by one at the most.
+    /// Length of the slot: whole milliseconds, at most one more than the measured duration.
     #[must_use]
     pub fn slot(&self) -> Duration {
         let millis = (self.media.duration + ROUNDING).as_millis() + 1;
@@ -113,29 +114,28 @@ impl ConcatInput {
     }
 }
 
-/// Copied, if the decoder of the first part can go on with each of the others without being told anything new, and all
-/// their names can stand in a list.
+/// [`ConcatMethod::Copied`] if all parts have equal stream parameters and all their names can be listed.
 #[must_use]
-pub fn how(pieces: &[ConcatInput]) -> ConcatMethod {
-    let alike = |a: &[MediaStream], b: &[MediaStream]| {
+pub fn method(pieces: &[ConcatInput]) -> ConcatMethod {
+    let equal = |a: &[MediaStream], b: &[MediaStream]| {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| MediaStream { packets: b.packets, ..a.clone() } == *b)
     };
     let listed = pieces.iter().all(|piece| !has_line_break(&piece.path));
-    let all = listed && pieces.windows(2).all(|pair| alike(&pair[0].media.streams, &pair[1].media.streams));
+    let all = listed && pieces.windows(2).all(|pair| equal(&pair[0].media.streams, &pair[1].media.streams));
     if all { ConcatMethod::Copied } else { ConcatMethod::Encoded }
 }
 
-/// Whether the joined file must have a picture, and sound.
+/// Whether the result must have a picture, and sound.
 #[must_use]
-pub fn holds(pieces: &[ConcatInput]) -> (bool, bool) {
+pub fn has_video_and_audio(pieces: &[ConcatInput]) -> (bool, bool) {
     (pieces.iter().any(|piece| piece.picture().is_some()), pieces.iter().any(ConcatInput::has_sound))
 }
 
-/// The pieces as ffmpeg's concat demuxer reads them. Each has its duration: the header of a file that was cut off has
-/// none, or that of the whole file.
+/// The parts as a list for ffmpeg's concat demuxer. Durations are listed because the header of a cut-off file has none,
+/// or that of the whole file.
 ///
 /// # Errors
-/// For a name with a line break: the list is read by lines, whatever the quotes.
+/// For a name with a line break: the list is read line by line, even within quotes.
 pub fn list(pieces: &[ConcatInput]) -> Result<Vec<u8>, UnlistablePath> {
     let mut list = b"ffconcat version 1.0\n".to_vec();
     for piece in pieces {
@@ -146,7 +146,7 @@ pub fn list(pieces: &[ConcatInput]) -> Result<Vec<u8>, UnlistablePath> {
         list.extend_from_slice(b"file 'file:");
         for byte in path {
             match byte {
-                // Within quotes nothing has a meaning but their end.
+                // Within quotes only the closing quote has a meaning.
                 b'\'' => list.extend_from_slice(br"'\''"),
                 byte => list.push(*byte),
             }
@@ -160,11 +160,11 @@ fn has_line_break(path: &Path) -> bool {
     path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\0'))
 }
 
-/// ffmpeg's options to copy what stands in `list`. `whitelist`: the formats that a part may have.
+/// ffmpeg's options to copy the parts in `list`. `whitelist`: the formats that a part may have.
 #[must_use]
 pub fn copy_arguments(list: &Path, whitelist: &str) -> Vec<OsString> {
-    // Without `-auto_convert 0` each H.264 packet would be taken apart and put together again, with the parameter sets
-    // within: it is for parts that differ.
+    // Without `-auto_convert 0` ffmpeg rewrites each H.264 packet, parameter sets included, which is needed for parts
+    // that differ only.
     let mut args = words("-protocol_whitelist file -format_whitelist");
     args.push(format!("concat,{whitelist}").into());
     args.extend(words("-f concat -safe 0 -auto_convert 0 -i"));
@@ -173,17 +173,17 @@ pub fn copy_arguments(list: &Path, whitelist: &str) -> Vec<OsString> {
     args
 }
 
-/// ffmpeg's options to encode the pieces anew, one behind the other. `files_only`: the options that keep an input from
-/// opening further files.
+/// ffmpeg's options to encode the parts one after the other. `files_only`: the options that keep an input from opening
+/// further files.
 ///
-/// The concat filter only joins the sound: for the picture it would guess where a part ends from the mean time between
-/// its frames, which may be seconds off here. Each picture is moved to its part's slot instead.
+/// The concat filter joins the sound only: for the picture it would estimate the end of a part from the mean frame
+/// interval, which may be seconds off. Each picture is moved to its part's slot instead.
 #[must_use]
 pub fn encode_arguments(pieces: &[ConcatInput], container: Container, files_only: &[&str]) -> Vec<OsString> {
-    // Times as they are in the files: else ffmpeg moves each file's by its first one, which its versions tell differently
-    // where the sound has a codec delay (tried: 7.0 and 7.1, 23 ms with AAC in Matroska).
+    // Keeps the times of the files. Otherwise ffmpeg subtracts each file's first time, which its versions compute
+    // differently for sound with a codec delay (tried: 7.0 and 7.1, 23 ms with AAC in Matroska).
     let mut args = words("-copyts");
-    // Each file twice, for its picture and for its sound: ffmpeg 7.0 stands still for ever where two graphs read one file.
+    // Each file is opened twice, for picture and sound: ffmpeg 7.0 hangs where two graphs read one file.
     for piece in pieces.iter().chain(pieces) {
         args.extend(files_only.iter().map(OsString::from));
         args.push("-i".into());
@@ -201,10 +201,11 @@ pub fn encode_arguments(pieces: &[ConcatInput], container: Container, files_only
     args
 }
 
-/// Every picture in the size of the first one, at its own time; black where a part has none. `None`: no part has one.
+/// All pictures in the size of the first one, each in its slot; black where a part has none. `None`: no part has a
+/// picture.
 fn picture_graph(pieces: &[ConcatInput]) -> Option<String> {
     let first = pieces.iter().find_map(ConcatInput::picture)?;
-    // H.264 with 4:2:0 colours has even sides.
+    // H.264 with 4:2:0 chroma needs even sizes.
     let (width, height) = ((first.width & !1).max(2), (first.height & !1).max(2));
     let (mut graph, mut ends) = (String::new(), String::new());
     let mut begin = Duration::ZERO;
@@ -215,7 +216,7 @@ fn picture_graph(pieces: &[ConcatInput]) -> Option<String> {
                  pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,"
             )
         } else {
-            // A frame a second, as of a page on which nothing moves.
+            // One frame per second, as for a still page.
             format!("color=c=black:s={width}x{height}:r=1:d={},", seconds(piece.slot()))
         };
         let at = seconds(begin);
@@ -227,7 +228,7 @@ fn picture_graph(pieces: &[ConcatInput]) -> Option<String> {
     Some(format!("{graph}{ends}interleave=n={}[v]", pieces.len()))
 }
 
-/// All sound, each part's as long as its slot to the sample; silence where a part has none. `None`: no part has any.
+/// All sound, each part as long as its slot to the sample; silence where a part has none. `None`: no part has sound.
 fn sound_graph(pieces: &[ConcatInput]) -> Option<String> {
     pieces.iter().any(ConcatInput::has_sound).then_some(())?;
     let (mut graph, mut ends) = (String::new(), String::new());
@@ -243,7 +244,7 @@ fn sound_graph(pieces: &[ConcatInput]) -> Option<String> {
     Some(format!("{graph}{ends}concat=n={}:v=0:a=1[a]", pieces.len()))
 }
 
-/// A slot as ffmpeg takes it, in seconds.
+/// A slot in seconds for ffmpeg.
 fn seconds(slot: Duration) -> String {
     format!("{}.{:03}", slot.as_secs(), slot.subsec_millis())
 }
@@ -294,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn only_parts_that_are_alike_are_copied() {
+    fn only_equal_parts_are_copied() {
         let first = piece("/a", 10, &[video(640, 360), audio(48_000)]);
         let silent = MediaStream { packets: Some(0), ..audio(48_000) };
-        let with = |streams: &[MediaStream]| how(&[first.clone(), piece("/b", 20, streams)]);
-        assert_eq!(how(std::slice::from_ref(&first)), ConcatMethod::Copied);
+        let with = |streams: &[MediaStream]| method(&[first.clone(), piece("/b", 20, streams)]);
+        assert_eq!(method(std::slice::from_ref(&first)), ConcatMethod::Copied);
         assert_eq!(with(&[video(640, 360), audio(48_000)]), ConcatMethod::Copied);
         assert_eq!(with(&[video(640, 360), silent]), ConcatMethod::Copied, "it goes on with what comes next");
         for streams in [
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_holds_stays_a_name() {
+    fn names_are_escaped_in_the_list() {
         let names = ["/a b/it's.mkv", "/x' duration 9", r"/back\slash # %03d"];
         let pieces = names.map(|name| piece(name, 1500, &[]));
         assert_eq!(
@@ -327,14 +328,14 @@ mod tests {
              file 'file:/back\\slash # %03d'\nduration 1.501\n"
         );
         for name in ["/a\nfile 'file:/etc/passwd'", "/a\rb"] {
-            assert_eq!(how(&[piece(name, 1500, &[])]), ConcatMethod::Encoded, "{name:?}");
+            assert_eq!(method(&[piece(name, 1500, &[])]), ConcatMethod::Encoded, "{name:?}");
             let refused = list(&[piece(name, 1500, &[])]).unwrap_err();
             assert!(refused.to_string().contains("rename it") && !refused.to_string().contains('\n'), "{refused}");
         }
     }
 
     #[test]
-    fn what_a_part_lacks_is_black_and_silent() {
+    fn a_missing_stream_is_black_or_silent() {
         let announced = MediaStream { packets: Some(0), ..audio(48_000) };
         let pieces = [
             piece("/a", 1499, &[announced, video(641, 361)]),
@@ -359,8 +360,8 @@ mod tests {
         ] {
             assert!(line.contains(expected), "{expected}: {line}");
         }
-        assert_eq!(holds(&pieces), (true, true));
-        assert_eq!(holds(&pieces[..1]), (true, false));
+        assert_eq!(has_video_and_audio(&pieces), (true, true));
+        assert_eq!(has_video_and_audio(&pieces[..1]), (true, false));
         let silent = encode_arguments(&pieces[..1], Container::Raw, &[]);
         assert!(!silent.iter().any(|arg| arg == "[a]" || arg == "pcm_s16le"), "{silent:?}");
     }

@@ -1,4 +1,4 @@
-//! Whether a result can be decoded: looked at where it begins, in its middle and at its end.
+//! Checks whether a result can be decoded at its start, in its middle and at its end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use crate::media::error_text::condense;
 use crate::media::ffprobe::{FILES_ONLY, MediaInfo, file_url};
 use crate::process::child::{self, ChildSpec};
 
-/// How much is decoded at the start and in the middle.
-const LOOK: Duration = Duration::from_secs(2);
-/// How far before the end the last look begins.
+/// Length that is decoded at the start and in the middle.
+const CHECK_LENGTH: Duration = Duration::from_secs(2);
+/// Distance of the last check from the end.
 const TAIL: Duration = Duration::from_secs(3);
-/// For one look: seconds of media, from a keyframe that may lie minutes before, on a busy machine or a slow share.
+/// Time limit for one check: seconds of media, from a keyframe that may be minutes before, on a busy machine or a slow
+/// share.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Why a result is none.
+/// Why a result is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     #[error(transparent)]
@@ -27,32 +28,32 @@ pub enum DecodeError {
     NoPicture,
 }
 
-/// Decodes a little of `path`, which was measured as `media`, in three places. `nice`: 0…19, see [`ChildSpec::nice`].
+/// Decodes `path`, measured as `media`, in three places. `nice`: 0…19, see [`ChildSpec::nice`].
 ///
 /// # Errors
-/// The first place at which a decoder stumbles.
+/// The first place at which decoding fails.
 pub async fn check(path: &Path, media: &MediaInfo, nice: u8) -> Result<(), DecodeError> {
     let end = media.duration.saturating_sub(TAIL);
-    let frames = look(path, "start", Duration::ZERO, Some(LOOK), nice).await?;
+    let frames = decode(path, "start", Duration::ZERO, Some(CHECK_LENGTH), nice).await?;
     if media.video().is_some() && frames == 0 {
         return Err(DecodeError::NoPicture);
     }
-    // A short one is seen whole by two looks, a very short one by the first.
-    if media.duration > LOOK + TAIL {
-        look(path, "middle", media.duration / 2, Some(LOOK), nice).await?;
+    // Two checks cover a short file, the first one a very short file.
+    if media.duration > CHECK_LENGTH + TAIL {
+        decode(path, "middle", media.duration / 2, Some(CHECK_LENGTH), nice).await?;
     }
-    if media.duration > LOOK {
-        look(path, "end", end, None, nice).await?;
+    if media.duration > CHECK_LENGTH {
+        decode(path, "end", end, None, nice).await?;
     }
     Ok(())
 }
 
-/// [`check`] of what was made of `raw`. A raw file that was cut off within a packet ends with half a one, and so does what was
-/// copied from it: a stumble is none where the raw file has it at the same place.
+/// [`check`] of a result made from `raw`. A raw file that was cut off ends within a packet, and so does a copy of it:
+/// an error that the raw file has at the same place is accepted.
 ///
 /// # Errors
-/// The first place at which a decoder stumbles and did not in the raw file.
-pub async fn check_made(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) -> Result<(), DecodeError> {
+/// The first place at which decoding fails, but not in the raw file.
+pub async fn check_result(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) -> Result<(), DecodeError> {
     let checked = check(made, media, nice).await;
     if let Err(DecodeError::Undecodable { place, cause }) = &checked
         && let Err(DecodeError::Undecodable { place: in_raw, .. }) = check(raw, media, nice).await
@@ -64,8 +65,8 @@ pub async fn check_made(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) ->
     checked
 }
 
-/// Decodes from the keyframe before `at` on; the number of pictures that came out.
-async fn look(
+/// Decodes from the keyframe before `at` on. Returns the number of frames.
+async fn decode(
     path: &Path,
     place: &'static str,
     at: Duration,
@@ -73,7 +74,7 @@ async fn look(
     nice: u8,
 ) -> Result<u64, DecodeError> {
     let mut spec = ChildSpec::new("ffmpeg", "ffmpeg")
-        // The first error of a decoder ends it, with an exit code.
+        // The first decoder error ends ffmpeg with an exit code.
         .args(["-nostdin", "-hide_banner", "-nostats", "-v", "error", "-xerror", "-progress", "pipe:1"])
         .args(FILES_ONLY)
         .args(["-noaccurate_seek".into(), "-ss".into(), at.as_secs_f64().to_string()])
@@ -96,7 +97,7 @@ async fn look(
                 }
             }
         };
-        // Its end is waited for below, with the same patience.
+        // The exit is waited for below, with the same limit.
         let _ = tokio::time::timeout(DEADLINE, read).await;
     }
     let exit = child.end_within(DEADLINE).await;

@@ -1,23 +1,23 @@
-//! The cause of a failure, from what ffmpeg or ffprobe said last. Pure.
+//! Condenses the last output of ffmpeg or ffprobe to the cause of a failure. Pure.
 
-/// Lines and characters of ffmpeg's complaints that make a cause.
+/// Size limits of a cause in lines and characters.
 const CAUSE_LINES: usize = 4;
 const CAUSE_CHARS: usize = 400;
 
-/// The cause of a failure from a program's last lines: the end of them, without addresses and repetitions.
+/// The cause of a failure: the end of a program's output, without memory addresses, repetitions and empty phrases.
 #[must_use]
 pub fn condense(lines: &[String]) -> Option<String> {
-    let mut said: Vec<String> = Vec::new();
+    let mut causes: Vec<String> = Vec::new();
     for line in lines {
         let line = without_address(line.trim());
-        // ffmpeg's last words, which say nothing.
+        // Lines of ffmpeg that give no cause.
         let empty =
             line.is_empty() || line == "Conversion failed!" || line.starts_with("Error opening output file file:");
-        if !empty && !said.contains(&line) {
-            said.push(line);
+        if !empty && !causes.contains(&line) {
+            causes.push(line);
         }
     }
-    let last = said.split_off(said.len().saturating_sub(CAUSE_LINES)).join("; ");
+    let last = causes.split_off(causes.len().saturating_sub(CAUSE_LINES)).join("; ");
     (!last.is_empty()).then(|| last.chars().take(CAUSE_CHARS).collect())
 }
 
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_the_end_of_what_was_said() {
+    fn a_cause_is_the_end_of_the_output() {
         let lines = [
             "one",
             "[mov,mp4 @ 0x55d5] moov atom not found",

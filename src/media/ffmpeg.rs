@@ -1,4 +1,4 @@
-//! One run of ffmpeg from a raw file to an MP4 that is not whole yet.
+//! Runs ffmpeg for the conversion of a raw file, or for a concatenation.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -17,17 +17,17 @@ use crate::media::stall_watch::StallWatch;
 use crate::process::child::{self, Child, ChildSpec, Exit, SpawnError};
 use crate::process::procfs;
 
-/// An ffmpeg whose result has not grown, changed or got further for so long is stuck (on a share that is gone).
+/// Time limit without progress and without a change of the result (a lost share, for example).
 const STALLED: Duration = Duration::from_secs(120);
-/// For an ffmpeg that is not wanted any more; what it wrote is thrown away.
+/// Time limit for an ffmpeg to end on SIGTERM; its output is discarded.
 const STOP_GRACE: Duration = Duration::from_secs(2);
-/// For an ffmpeg that has closed its progress, which it does last, to be gone: its files may still be written back.
+/// Time limit for an ffmpeg to exit after it has closed its progress output: its files may still be written back.
 const END_GRACE: Duration = STALLED;
 
-/// What a run has cost.
+/// Cost of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FfmpegReport {
-    /// CPU time of ffmpeg, user and system; `None` where the kernel does not say.
+    /// CPU time of ffmpeg, user and system; `None` where the kernel does not report it.
     pub cpu: Option<Duration>,
     pub wall: Duration,
 }
@@ -45,23 +45,23 @@ pub enum FfmpegError {
     Stopped,
 }
 
-/// What ffmpeg is to do.
+/// A conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct FfmpegTask<'a> {
-    /// Options before and behind the input.
+    /// Options before and after the input.
     pub pre_input: &'a [String],
     pub post_input: &'a [String],
     pub input: &'a Path,
-    /// How long the input lasts.
+    /// Duration of the input.
     pub total: Duration,
-    /// An MP4; written over.
+    /// An MP4; an existing file is overwritten.
     pub output: &'a Path,
     /// 0…19, see [`ChildSpec::nice`].
     pub nice: u8,
 }
 
-/// Runs ffmpeg from the raw file into the part. Reaped when this returns; what is in the part then is whole only after `Ok`.
-/// How far it is goes into `progress`.
+/// Converts a raw file to an MP4 and reports to `progress`. ffmpeg is reaped when this returns; the output is complete
+/// only after `Ok`.
 ///
 /// # Errors
 /// See [`FfmpegError`].
@@ -72,15 +72,15 @@ pub async fn run(
 ) -> Result<FfmpegReport, FfmpegError> {
     let spec = command(&task).nice(task.nice);
     let mut reader = ProgressReader::new(task.total);
-    let tell = |line: &str| {
+    let on_line = |line: &str| {
         if let Some(now) = reader.line(line) {
             progress.send_replace(now);
         }
     };
-    watch(&spec, task.output, tell, cancel, STALLED).await
+    run_watched(&spec, task.output, on_line, cancel, STALLED).await
 }
 
-/// Runs an ffmpeg that began as [`spec`] and writes into `part`; the rest is as with [`run`].
+/// Runs an ffmpeg that was built with [`spec`] and writes into `part`; otherwise like [`run`].
 ///
 /// # Errors
 /// See [`FfmpegError`].
@@ -89,31 +89,31 @@ pub(crate) async fn run_spec(
     part: &Path,
     cancel: &CancellationToken,
 ) -> Result<FfmpegReport, FfmpegError> {
-    watch(spec, part, |_| {}, cancel, STALLED).await
+    run_watched(spec, part, |_| {}, cancel, STALLED).await
 }
 
-async fn watch(
+async fn run_watched(
     spec: &ChildSpec,
     part: &Path,
-    mut tell: impl FnMut(&str),
+    mut on_line: impl FnMut(&str),
     cancel: &CancellationToken,
-    patience: Duration,
+    stall_limit: Duration,
 ) -> Result<FfmpegReport, FfmpegError> {
     let started = Instant::now();
     let mut child = child::spawn(spec).await?;
     let mut progress = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-    let mut pulse = StallWatch::new(part, patience);
+    let mut stall_watch = StallWatch::new(part, stall_limit);
     loop {
         tokio::select! {
             line = next_line(&mut progress) => match line {
                 Some(line) => {
-                    pulse.progress(&line);
-                    tell(&line);
+                    stall_watch.progress(&line);
+                    on_line(&line);
                 }
                 None => break,
             },
-            () = tokio::time::sleep_until(pulse.look_at) => {
-                if pulse.is_stalled().await {
+            () = tokio::time::sleep_until(stall_watch.next_check) => {
+                if stall_watch.is_stalled().await {
                     child.stop(Signal::TERM, STOP_GRACE).await;
                     return Err(FfmpegError::Stalled);
                 }
@@ -124,7 +124,7 @@ async fn watch(
             }
         }
     }
-    // Not reaped before `end_within`, so `/proc` still has the whole account of it.
+    // The process is a zombie until `end_within` reaps it, so `/proc` still has its total CPU time.
     let cpu = procfs::cpu_time(child.pid());
     let exit = end(&mut child, cancel).await?;
     if exit.success() {
@@ -143,7 +143,7 @@ async fn end(child: &mut Child, cancel: &CancellationToken) -> Result<Exit, Ffmp
     Err(FfmpegError::Stopped)
 }
 
-/// An ffmpeg that reports its progress; what it reads and writes is still to be said.
+/// An ffmpeg that reports its progress to its standard output; input and output are still missing.
 pub(crate) fn spec() -> ChildSpec {
     let ours = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "warning", "-progress", "pipe:1"];
     let mut spec = ChildSpec::new("ffmpeg", "ffmpeg").args(ours);
@@ -175,14 +175,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_ffmpeg_that_gets_nowhere_is_ended() {
+    async fn a_stalled_ffmpeg_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         let (raw, part) = (dir.path().join("raw"), dir.path().join("part"));
-        // Opening it for reading waits for a writer, who never comes.
+        // Opening a FIFO for reading waits for a writer, which never comes.
         rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let never = CancellationToken::new();
         let spec = command(&task(&raw, &part));
-        let run = watch(&spec, &part, |_| {}, &never, Duration::from_millis(500));
+        let run = run_watched(&spec, &part, |_| {}, &never, Duration::from_millis(500));
         let error = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap_err();
         assert!(matches!(error, FfmpegError::Stalled), "{error}");
     }

@@ -1,7 +1,7 @@
-//! What a media file holds, as ffprobe sees it.
+//! Content of media files, read by ffprobe.
 //!
-//! A path is always handed over as `file:PATH`, so that no name is taken for an option or a protocol, and a file's
-//! content cannot make ffprobe open any other file.
+//! A path is always passed as `file:PATH`, so that no name is taken for an option or a protocol, and a file's content
+//! cannot make ffprobe open another file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,27 +14,27 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use crate::media::error_text::condense;
 use crate::process::child::{self, Child, ChildSpec};
 
-/// The longest ffprobe may take for a file's headers, and the longest it may be silent while it reads packets.
+/// Time limit for a file's headers, and for each line of its packets.
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
-/// Far above the description of any file with a handful of streams, in bytes.
+/// Limit of ffprobe's answer in bytes, far above any file with a handful of streams.
 const ANSWER_LIMIT: u64 = 4 << 20;
-/// What keeps a file's content from making ffmpeg or ffprobe open anything else: only the file protocol, and none of
-/// the formats that are lists of further files (HLS, concat, image sequences).
+/// Options that keep a file's content from making ffmpeg or ffprobe open other files: only the file protocol, and no
+/// format that lists further files (HLS, concat, image sequences).
 pub(crate) const FILES_ONLY: [&str; 4] = [
     "-protocol_whitelist",
     "file",
     "-format_whitelist",
     "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpegts,mpeg,flv,avi,nut,ogg,asf",
 ];
-/// What is asked of the headers.
+/// Options to read the headers.
 const HEADERS: [&str; 6] = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
-/// For a child that was told to end.
+/// Time limit for an ffprobe to end on SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a file holds.
+/// Content of a media file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MediaInfo {
-    /// From its first to its last moment; never zero.
+    /// From the start of the first packet to the end of the last one; never zero.
     pub duration: Duration,
     pub streams: Vec<MediaStream>,
 }
@@ -43,25 +43,25 @@ pub struct MediaInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MediaStream {
     pub kind: StreamKind,
-    /// ffmpeg's name: `h264`, `pcm_s16le`; empty where it knows none.
+    /// ffmpeg's name (`h264`, `pcm_s16le`); empty where it has none.
     pub codec: String,
-    /// Pixels; 0 where it is no picture.
+    /// Size in pixels; 0 if not video.
     pub width: u32,
     pub height: u32,
-    /// ffmpeg's name of how pixels or samples lie in memory: `yuv420p`, `s16`; empty where it knows none.
+    /// ffmpeg's name of the pixel or sample format (`yuv420p`, `s16`); empty where it has none.
     pub format: String,
-    /// Samples a second, and channels; 0 where it is no sound.
+    /// Samples per second, and number of channels; 0 if not audio.
     pub sample_rate: u32,
     pub channels: u32,
-    /// A hash of what a decoder must be told before the first packet (ffmpeg's "extradata"); empty where that is nothing.
+    /// Hash of the decoder's configuration (ffmpeg's "extradata"); empty where there is none.
     pub setup: String,
-    /// How many packets there are; known only where they were read ([`measure`]).
+    /// Number of packets; known only if they were read ([`measure`]).
     pub packets: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamKind {
-    /// A moving picture (a cover image is [`Self::Other`]).
+    /// Moving pictures (a cover image is [`Self::Other`]).
     Video,
     Audio,
     #[default]
@@ -69,20 +69,20 @@ pub enum StreamKind {
 }
 
 impl MediaInfo {
-    /// The first moving picture.
+    /// The first video stream.
     #[must_use]
     pub fn video(&self) -> Option<&MediaStream> {
         self.streams.iter().find(|stream| stream.kind == StreamKind::Video)
     }
 
-    /// The first sound.
+    /// The first audio stream.
     #[must_use]
     pub fn audio(&self) -> Option<&MediaStream> {
         self.streams.iter().find(|stream| stream.kind == StreamKind::Audio)
     }
 }
 
-/// Why nothing is known of a file.
+/// Why a file's content is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error(transparent)]
@@ -97,11 +97,11 @@ pub enum ProbeError {
     Missing { path: PathBuf, missing: &'static str },
 }
 
-/// What `path` holds. The duration is the header's; where the header has none (the file of a writer that was killed),
-/// it is found as [`measure`] does.
+/// The content of `path`. The duration is the header's, or that of the packets where the header has none (the writer
+/// was killed).
 ///
 /// # Errors
-/// Where the file is missing, is no media, or has no moment to play.
+/// Where the file is missing, is no media file, or is empty.
 pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
     let (streams, duration) = headers(path).await?;
     let duration = match duration {
@@ -111,8 +111,8 @@ pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
     Ok(MediaInfo { duration, streams })
 }
 
-/// As [`probe`], but the duration is that of the packets that are really there: the whole file is read. A file that
-/// was cut off keeps a header that says otherwise.
+/// Like [`probe`], but the duration is always that of the packets: reads the whole file. The header of a cut-off file
+/// may be wrong.
 ///
 /// # Errors
 /// As [`probe`].
@@ -125,7 +125,7 @@ pub async fn measure(path: &Path) -> Result<MediaInfo, ProbeError> {
     Ok(MediaInfo { duration, streams })
 }
 
-/// That a raw file can become a recording: it opens, has picture and sound, and lasts.
+/// Checks that a raw file can become a recording: it opens, has picture and sound, and a duration.
 ///
 /// # Errors
 /// As [`probe`], and where picture or sound are missing.
@@ -156,7 +156,7 @@ fn ffprobe(path: &Path, show: &[&str]) -> ChildSpec {
     spec
 }
 
-/// The end of an ffprobe, within the deadline; what it said where it failed.
+/// Waits for the end of an ffprobe within the deadline; returns its error output where it failed.
 async fn finish(mut child: Child, path: &Path) -> Result<(), ProbeError> {
     let tail = child.tail();
     if child.end_within(PROBE_DEADLINE).await.success() {
@@ -172,7 +172,7 @@ async fn give_up(mut child: Child, path: &Path) -> ProbeError {
     ProbeError::Deadline { path: path.to_owned() }
 }
 
-/// The streams, and the duration if the header knows it.
+/// The streams, and the duration if the header has one.
 async fn headers(path: &Path) -> Result<(Vec<MediaStream>, Option<Duration>), ProbeError> {
     let mut child = child::spawn(&ffprobe(path, &HEADERS)).await?;
     let mut answer = Vec::new();
@@ -189,41 +189,38 @@ async fn headers(path: &Path) -> Result<(Vec<MediaStream>, Option<Duration>), Pr
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeAnswer {
-    #[serde(default)]
     streams: Vec<FfprobeStream>,
-    #[serde(default)]
     format: FfprobeFormat,
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeFormat {
     duration: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeStream {
     codec_type: Option<String>,
     codec_name: Option<String>,
-    #[serde(default)]
     width: u32,
-    #[serde(default)]
     height: u32,
     pix_fmt: Option<String>,
     sample_fmt: Option<String>,
-    /// ffprobe writes it as a text.
+    /// ffprobe writes it as a string.
     sample_rate: Option<String>,
-    #[serde(default)]
     channels: u32,
     extradata_hash: Option<String>,
-    #[serde(default)]
     disposition: FfprobeDisposition,
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct FfprobeDisposition {
-    #[serde(default)]
     attached_pic: u8,
 }
 
@@ -248,16 +245,16 @@ fn parse(answer: &[u8]) -> Result<(Vec<MediaStream>, Option<Duration>), serde_js
             packets: None,
         })
         .collect();
-    let duration = answer.format.duration.as_deref().and_then(|text| text.parse().ok()).and_then(lasting);
+    let duration = answer.format.duration.as_deref().and_then(|text| text.parse().ok()).and_then(positive_duration);
     Ok((streams, duration))
 }
 
-/// Seconds that are a duration: more than nothing, less than for ever.
-fn lasting(seconds: f64) -> Option<Duration> {
+/// A positive, finite duration.
+fn positive_duration(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
 }
 
-/// How long the packets of `streams` last, and how many each stream has.
+/// The duration of the packets of `streams`, and the number of packets of each stream.
 async fn packets(path: &Path, streams: &[MediaStream]) -> Result<(Duration, Vec<u64>), ProbeError> {
     let show = ["-show_entries", "packet=stream_index,pts_time,dts_time,duration_time", "-of", "csv=p=0"];
     let mut child = child::spawn(&ffprobe(path, &show)).await?;
@@ -267,7 +264,7 @@ async fn packets(path: &Path, streams: &[MediaStream]) -> Result<(Duration, Vec<
         loop {
             match tokio::time::timeout(PROBE_DEADLINE, lines.next_line()).await {
                 Ok(Ok(Some(line))) => spans.packet(&line),
-                // What ffprobe cannot write down it cannot have read: its exit code tells.
+                // A read error ends the output early; the exit code reports it.
                 Ok(Ok(None) | Err(_)) => break,
                 Err(_) => return Err(give_up(child, path).await),
             }
@@ -275,18 +272,18 @@ async fn packets(path: &Path, streams: &[MediaStream]) -> Result<(Duration, Vec<
     }
     let ended = finish(child, path).await;
     let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
-    // A file that is cut off in the middle of a packet plays up to there all the same.
-    match (spans.seconds(&kinds).and_then(lasting), ended) {
+    // A file that is cut off within a packet can still be played up to there.
+    match (spans.seconds(&kinds).and_then(positive_duration), ended) {
         (Some(duration), _) => Ok((duration, spans.counts())),
         (None, Err(error)) => Err(error),
         (None, Ok(())) => Err(ProbeError::Empty(path.to_owned())),
     }
 }
 
-/// More streams than any file has that is of use here; the packets of further ones are not counted.
+/// Limit of streams; the packets of further ones are not counted.
 const STREAMS_LIMIT: usize = 64;
 
-/// What is known of the packets of each stream.
+/// The packets of all streams.
 #[derive(Default)]
 struct Spans(Vec<Span>);
 
@@ -294,12 +291,12 @@ struct Spans(Vec<Span>);
 #[derive(Clone, Copy, Default)]
 struct Span {
     count: u64,
-    /// When the first one begins, when the last one does, and when the last one ends.
+    /// Start of the first packet, start of the last one, end of the last one.
     times: Option<(f64, f64, f64)>,
 }
 
 impl Spans {
-    /// Takes a line `stream_index,pts_time,dts_time,duration_time`, each a number or `N/A`.
+    /// Reads a line `stream_index,pts_time,dts_time,duration_time`, each a number or `N/A`.
     fn packet(&mut self, line: &str) {
         let (stream, line) = line.split_once(',').unwrap_or((line, ""));
         let Some(stream) = stream.trim().parse::<usize>().ok().filter(|stream| *stream < STREAMS_LIMIT) else { return };
@@ -316,15 +313,15 @@ impl Spans {
         span.times = Some((first.min(begin), last.max(begin), ends.max(end)));
     }
 
-    /// From the first packet to the end of the last one, given the streams' kinds. Beside sound a picture lasts to its last
-    /// frame: how long that one is to be shown is only said, and can be said of a film that was cut off.
+    /// Seconds from the first packet to the end of the last one, for streams of these kinds. In a file with sound,
+    /// video lasts to the start of its last frame: the declared duration of that frame may be wrong in a cut-off file.
     fn seconds(&self, kinds: &[StreamKind]) -> Option<f64> {
         let kind = |index: usize| kinds.get(index).copied().unwrap_or(StreamKind::Other);
         let times = |(index, span): (usize, &Span)| span.times.map(|times| (kind(index), times));
         let all: Vec<_> = self.0.iter().enumerate().filter_map(times).collect();
-        let is_heard = all.iter().any(|(kind, _)| *kind == StreamKind::Audio);
+        let has_audio = all.iter().any(|(kind, _)| *kind == StreamKind::Audio);
         let ends = all.iter().map(|(kind, (_, last, ends))| match kind {
-            StreamKind::Video if is_heard => *last,
+            StreamKind::Video if has_audio => *last,
             _ => *ends,
         });
         let first = all.iter().map(|(_, (first, ..))| *first).reduce(f64::min)?;
@@ -341,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_without_a_duration_is_understood() {
+    fn an_answer_without_duration_is_parsed() {
         let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080,
                 "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd"},
             {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
@@ -359,10 +356,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_real_duration_counts() {
-        assert_eq!(lasting(1.5), Some(Duration::from_millis(1500)));
+    fn only_positive_finite_durations_count() {
+        assert_eq!(positive_duration(1.5), Some(Duration::from_millis(1500)));
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
-            assert_eq!(lasting(seconds), None);
+            assert_eq!(positive_duration(seconds), None);
         }
     }
 

@@ -1,8 +1,8 @@
-//! Media files: what they hold, and ffmpeg's work on them. What live recordings and transcoding jobs both use.
+//! Media files: their content, and conversions by ffmpeg, for live recordings and transcoding jobs.
 //!
-//! In: paths and ffmpeg's options. Out: what a file holds ([`ffprobe`]), a finished file or the cause in ffmpeg's own words
-//! ([`ffmpeg`], [`concat`]), whether it is what it should be ([`verification`], [`decode_check`]). Nothing here knows of
-//! recordings, jobs or the server, and no content of a file makes ffmpeg open another.
+//! In: paths and ffmpeg's options. Out: the content of a file ([`ffprobe`]), a finished file or the cause from ffmpeg's
+//! output ([`ffmpeg`], [`mod@concat`]), whether a result is correct ([`verification`], [`decode_check`]). Nothing here
+//! knows of recordings, jobs or the server, and no content of a file makes ffmpeg open another file.
 
 pub mod concat;
 pub mod concat_plan;

@@ -1,20 +1,20 @@
-//! How far an ffmpeg is, from what it says with `-progress`: pure.
+//! Progress of an ffmpeg from its `-progress` output: pure.
 
 use std::time::Duration;
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FfmpegProgress {
-    /// Media that was made.
+    /// Duration of the finished media.
     pub done: Duration,
-    /// Media that there is to make.
+    /// Duration of all media.
     pub total: Duration,
-    /// Seconds of media a second; `None`: not known yet.
+    /// Seconds of media per second; `None`: not known yet.
     pub speed: Option<f64>,
 }
 
 impl FfmpegProgress {
-    /// 0…100.
+    /// Percent, 0…100.
     #[must_use]
     pub fn percent(&self) -> f64 {
         if self.total.is_zero() {
@@ -23,7 +23,7 @@ impl FfmpegProgress {
         (100.0 * self.done.as_secs_f64() / self.total.as_secs_f64()).min(100.0)
     }
 
-    /// How long it will take from here on, at this speed.
+    /// Time to the end at the current speed.
     #[must_use]
     pub fn eta(&self) -> Option<Duration> {
         let speed = self.speed.filter(|speed| *speed > 0.0)?;
@@ -31,7 +31,7 @@ impl FfmpegProgress {
     }
 }
 
-/// When how far a run is is worth a line in the log: soon, after a minute, and then for every tenth or ten minutes.
+/// Decides when progress is logged: at once, after a minute, then at every tenth percent or ten minutes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProgressThrottle {
     lines: u32,
@@ -43,7 +43,7 @@ impl ProgressThrottle {
     const MINUTE: Duration = Duration::from_secs(60);
     const LONG: Duration = Duration::from_secs(600);
 
-    /// Whether to write it so long after the run's start; `true` counts as written.
+    /// Whether to log at `after` (since the run's start); `true` counts as logged.
     pub fn due(&mut self, after: Duration, percent: f64) -> bool {
         let since = after.saturating_sub(self.at);
         let due = match self.lines {
@@ -58,33 +58,33 @@ impl ProgressThrottle {
     }
 }
 
-/// Reads the report, line by line.
+/// Reads the progress output line by line.
 #[derive(Debug)]
 pub struct ProgressReader {
-    now: FfmpegProgress,
+    current: FfmpegProgress,
 }
 
 impl ProgressReader {
     #[must_use]
     pub fn new(total: Duration) -> Self {
-        Self { now: FfmpegProgress { total, ..FfmpegProgress::default() } }
+        Self { current: FfmpegProgress { total, ..FfmpegProgress::default() } }
     }
 
-    /// Takes a line `key=value`. At the end of each block of the report (`progress=…`): where it stands.
+    /// Reads a line `key=value`. Returns the progress at the end of each block (`progress=…`).
     pub fn line(&mut self, line: &str) -> Option<FfmpegProgress> {
         let (key, value) = line.split_once('=')?;
         match key {
-            // `N/A` at the beginning, and below zero where a stream begins before the first.
+            // The value is `N/A` at the start, and negative where a stream begins before the first.
             "out_time_us" => {
                 if let Ok(micros) = value.trim().parse() {
-                    self.now.done = Duration::from_micros(micros);
+                    self.current.done = Duration::from_micros(micros);
                 }
             }
             "speed" => {
                 let speed = value.trim().trim_end_matches('x').parse().ok();
-                self.now.speed = speed.filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+                self.current.speed = speed.filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
             }
-            "progress" => return Some(self.now),
+            "progress" => return Some(self.current),
             _ => {}
         }
         None
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_becomes_percent_and_time_to_go() {
+    fn a_report_becomes_percent_and_remaining_time() {
         let mut reader = ProgressReader::new(Duration::from_secs(100));
         let report = "frame=7\nout_time_us=N/A\nspeed=N/A\nprogress=continue\nout_time_us=-33\nout_time_us=25000000\n\
                       total_size=9\nspeed=2.50x\nprogress=continue\nout_time_us=101000000\nspeed= 1e+03x\nprogress=end\n\
@@ -111,17 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_is_told_of_ever_more_rarely() {
-        let told = |hours: u32| {
+    fn a_long_run_is_logged_ever_more_rarely() {
+        let logged = |hours: u32| {
             let (mut telling, seconds) = (ProgressThrottle::default(), hours * 3600);
             let due =
                 |s: &u32| telling.due(Duration::from_secs((*s).into()), 100.0 * f64::from(*s) / f64::from(seconds));
             (10..=seconds).step_by(10).filter(due).collect::<Vec<_>>()
         };
-        assert_eq!(told(1)[..4], [10, 60, 420, 780]);
-        assert_eq!(told(10)[..4], [10, 60, 660, 1260]);
-        assert_eq!((told(1).len(), told(10).len()), (11, 61));
-        // One that takes two minutes does not fill the log either.
+        assert_eq!(logged(1)[..4], [10, 60, 420, 780]);
+        assert_eq!(logged(10)[..4], [10, 60, 660, 1260]);
+        assert_eq!((logged(1).len(), logged(10).len()), (11, 61));
+        // A run of two minutes does not fill the log.
         let mut telling = ProgressThrottle::default();
         let few =
             (10..=120u32).step_by(10).filter(|s| telling.due(Duration::from_secs((*s).into()), f64::from(*s) / 1.2));

@@ -1,33 +1,33 @@
-//! Whether an ffmpeg gets anywhere: it reports progress, or its file grows or changes.
+//! Detects an ffmpeg that makes no progress: it neither reports any, nor does its output file change.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often the file is looked at within the limit.
-const LOOKS: u32 = 24;
+/// Number of checks of the file within the limit.
+const CHECKS: u32 = 24;
 
-/// Follows one ffmpeg.
+/// Watches one ffmpeg.
 pub(super) struct StallWatch<'a> {
-    /// What ffmpeg writes.
+    /// The output file of ffmpeg.
     file: &'a Path,
     /// ffmpeg's latest `out_time_us`.
     out_time: Option<String>,
-    /// Size and time of change of the file, when it was last looked at.
-    seen: Option<(u64, SystemTime)>,
+    /// Size and modification time of the file at the last check.
+    last_state: Option<(u64, SystemTime)>,
     last_change: Instant,
     limit: Duration,
-    /// When [`Self::is_stalled`] is to be asked next.
-    pub look_at: tokio::time::Instant,
+    /// Time of the next call of [`Self::is_stalled`].
+    pub next_check: tokio::time::Instant,
 }
 
 impl<'a> StallWatch<'a> {
     /// `limit`: how long nothing may change.
     pub fn new(file: &'a Path, limit: Duration) -> Self {
-        let look_at = tokio::time::Instant::now() + limit / LOOKS;
-        Self { file, out_time: None, seen: None, last_change: Instant::now(), limit, look_at }
+        let next_check = tokio::time::Instant::now() + limit / CHECKS;
+        Self { file, out_time: None, last_state: None, last_change: Instant::now(), limit, next_check }
     }
 
-    /// A line of ffmpeg's report (`-progress`).
+    /// Reads a line of ffmpeg's progress output.
     pub fn progress(&mut self, line: &str) {
         if let Some(("out_time_us", time)) = line.split_once('=')
             && self.out_time.as_deref() != Some(time)
@@ -37,15 +37,15 @@ impl<'a> StallWatch<'a> {
         }
     }
 
-    /// Looks at the file: while its index is moved to the front, no progress is reported.
+    /// Checks the file, because ffmpeg reports no progress while it moves the index to the front.
     pub async fn is_stalled(&mut self) -> bool {
-        // On a share that is gone the look itself may hang.
-        let every = self.limit / LOOKS;
-        let look = tokio::time::timeout(every, tokio::fs::metadata(self.file)).await;
-        self.look_at = tokio::time::Instant::now() + every;
-        let file = look.ok().and_then(Result::ok).and_then(|file| Some((file.len(), file.modified().ok()?)));
-        if file.is_some() && file != self.seen {
-            self.seen = file;
+        // The check itself may hang on a lost share.
+        let every = self.limit / CHECKS;
+        let check = tokio::time::timeout(every, tokio::fs::metadata(self.file)).await;
+        self.next_check = tokio::time::Instant::now() + every;
+        let file = check.ok().and_then(Result::ok).and_then(|file| Some((file.len(), file.modified().ok()?)));
+        if file.is_some() && file != self.last_state {
+            self.last_state = file;
             self.last_change = Instant::now();
         }
         self.last_change.elapsed() > self.limit

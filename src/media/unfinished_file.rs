@@ -1,4 +1,4 @@
-//! A file that is being written, and does not stay unless it is finished.
+//! A file that is removed unless it is finished.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,16 +18,16 @@ impl UnfinishedFile {
         &self.0
     }
 
-    /// It is finished: it stays.
+    /// Keeps the finished file.
     pub fn keep(mut self) {
-        // An empty path names no file that could be removed.
+        // An empty path names no file.
         self.0 = PathBuf::new();
     }
 }
 
 impl Drop for UnfinishedFile {
     fn drop(&mut self) {
-        // It has been moved into its place, or was never begun: then there is nothing to remove.
+        // There is no file if it was moved into its place or was never created.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_that_is_not_finished_is_removed() {
+    fn an_unfinished_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("part");
         fs::write(&path, "x").unwrap();

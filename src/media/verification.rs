@@ -1,15 +1,15 @@
-//! Whether what was made is what was asked for: pure, the measuring is [`crate::media::ffprobe`]'s.
+//! Checks a measured result against its raw file: pure; [`crate::media::ffprobe`] measures.
 
 use std::time::Duration;
 
 use crate::media::ffprobe::{MediaInfo, MediaStream};
 
-/// A result may be this much shorter or longer than its raw file: a second, or [`SHARE`] of it (issue: "duration
-/// within max(1 s, 0.5 %)").
+/// A result may be a second or [`SHARE`] shorter or longer than its raw file (issue: "duration within max(1 s, 0.5
+/// %)").
 const SLACK: Duration = Duration::from_secs(1);
 const SHARE: f64 = 0.005;
 
-/// What a result must hold.
+/// Required content of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedMedia {
     pub duration: Duration,
@@ -17,7 +17,7 @@ pub struct ExpectedMedia {
     pub audio: bool,
 }
 
-/// How a result differs from what was asked for.
+/// How a result differs from its raw file.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum MediaMismatch {
     #[error("the result has no picture, its raw file has one")]
@@ -30,13 +30,13 @@ pub enum MediaMismatch {
     Duration { made: Duration, raw: Duration },
 }
 
-/// How far two durations of the same recording may lie apart.
+/// Allowed difference of two durations of the same recording.
 #[must_use]
 pub fn tolerance(duration: Duration) -> Duration {
     SLACK.max(duration.mul_f64(SHARE))
 }
 
-/// Whether two durations are those of the same recording.
+/// Whether two durations can be of the same recording.
 #[must_use]
 pub fn same_duration(made: Duration, raw: Duration) -> bool {
     made.abs_diff(raw) <= tolerance(raw)
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_raw_file_had_must_be_there() {
+    fn all_streams_of_the_raw_file_must_be_in_the_result() {
         let expected = ExpectedMedia { duration: Duration::from_secs(10), video: true, audio: true };
         let both = [StreamKind::Video, StreamKind::Audio];
         assert_eq!(compare(&media(10.2, &both), &expected), Ok(()));

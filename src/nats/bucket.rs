@@ -95,7 +95,7 @@ where
         };
         match asked {
             Ok(Ok(there)) => {
-                if reminder.over() {
+                if reminder.end() {
                     info!("{what} is there");
                 }
                 return Some(there);

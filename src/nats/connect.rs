@@ -187,8 +187,8 @@ impl EventLog {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Connected => {
-                state.away.over();
-                state.refused.over();
+                state.away.end();
+                state.refused.end();
                 state.lost = None;
                 if std::mem::replace(&mut state.connected_before, true) {
                     info!(servers = %self.addresses, "connected to NATS again");

@@ -338,7 +338,7 @@ impl Jobs {
 
     /// The queue answers.
     fn back(&mut self) {
-        if self.away.over() {
+        if self.away.end() {
             info!(queue = %self.nats.link.jobs, "jobs can be fetched from the work queue again");
         }
     }

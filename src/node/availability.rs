@@ -12,7 +12,7 @@ pub(super) async fn watch(
     available: watch::Sender<bool>,
 ) {
     loop {
-        let open = !drain.is_cancelled() && disk.borrow_and_update().room == DiskLevel::Enough;
+        let open = !drain.is_cancelled() && disk.borrow_and_update().level == DiskLevel::Enough;
         available.send_if_modified(|was| std::mem::replace(was, open) != open);
         tokio::select! {
             changed = disk.changed() => if changed.is_err() { return },

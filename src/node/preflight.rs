@@ -26,7 +26,7 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     let recorder = &config.recorder;
     let mut faults: Vec<HostFault> =
         programs(recorder.mode).filter_map(|(name, package)| missing(name, package)).collect();
-    if recorder.mode.records() && chrome_arguments::find(&config.chrome).is_none() {
+    if recorder.mode.records() && chrome_arguments::find_chrome(&config.chrome).is_none() {
         faults.push(HostFault(match &config.chrome.path {
             Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
             None => format!(
@@ -75,7 +75,7 @@ pub fn require(config: &Config) -> anyhow::Result<()> {
     for flag in chrome_arguments::ignored_flags(&config.chrome.flags) {
         tracing::warn!(flag, "chrome_settings.flags: this flag is the recorder's own and is not heeded");
     }
-    if chrome_arguments::takes_any_certificate(&config.chrome.flags) {
+    if chrome_arguments::ignores_certificate_errors(&config.chrome.flags) {
         tracing::warn!(
             "chrome_settings.flags: with ignore-certificate-errors Chrome hands the access token to whoever answers for the \
              meeting page; better name the CA in plugNmeet_info.ca_file"

@@ -1,7 +1,7 @@
-//! Child processes: each in a process group of its own, killed by the kernel should the daemon die, its output in the
-//! log line by line, stopped by a ladder (signal → grace → kill) and always reaped.
+//! Child processes. Each has its own process group, is killed by the kernel when the daemon dies, has its output logged
+//! line by line, is stopped in steps (signal, grace, kill) and is always reaped.
 //!
-//! No shell stands between the daemon and a child.
+//! No shell is started between the daemon and a child.
 
 use crate::process::programs::find_program;
 use std::collections::VecDeque;
@@ -20,34 +20,34 @@ use tracing::Instrument as _;
 
 use crate::telemetry::redact;
 
-/// Lines of standard error that are kept for the cause of a failure.
+/// Number of lines of standard error that are kept for the cause of a failure.
 const TAIL_LINES: usize = 20;
-/// A longer line is cut in the log and in the tail, in bytes.
+/// Length limit of a line in the log and in the tail, in bytes.
 const LINE_LIMIT: usize = 4096;
-/// So much more is read of it, that what is cut off leaves no beginning of a secret that is too short to be known as one.
+/// Bytes read of a line: the rest after the limit is needed to recognise a secret that the limit cuts.
 const LINE_READ: usize = LINE_LIMIT + redact::PIECE;
 
-/// What programs say on every run, although nothing is to be done about it: for the log at DEBUG only.
+/// Lines that programs write at every run and that need no action; logged at DEBUG.
 const NOISE: [&str; 1] = [
-    // ffmpeg, of sound whose header says how many channels it has, and not which.
+    // ffmpeg writes it for sound whose header has the number of channels but no layout.
     "Guessed Channel Layout",
 ];
 
-/// How a child is to be started.
+/// How to start a child.
 #[derive(Clone, Debug)]
 pub struct ChildSpec {
-    /// What it is called in the log: `ffmpeg`, `Xvfb`, a script's name.
+    /// Name in the log: `ffmpeg`, `Xvfb`, a script's name.
     pub name: String,
     pub program: PathBuf,
     pub args: Vec<OsString>,
     /// Added to the daemon's environment.
     pub env: Vec<(OsString, OsString)>,
     pub current_dir: Option<PathBuf>,
-    /// Give the parent a pipe to its standard input (else it reads `/dev/null`).
+    /// Whether the parent gets a pipe to the standard input; otherwise the input is `/dev/null`.
     pub pipe_stdin: bool,
-    /// Give the parent its standard output (else it is logged like standard error).
+    /// Whether the parent gets the standard output; otherwise it is logged like standard error.
     pub pipe_stdout: bool,
-    /// At which level its lines are logged.
+    /// Log level of the child's lines.
     pub log_level: tracing::Level,
 }
 
@@ -72,15 +72,15 @@ impl ChildSpec {
         self
     }
 
-    /// Lets other programs go first: `niceness` 0 (as any other) to 19, and behind their disk accesses too. Through the programs
-    /// nice(1) and ionice(1), which become the child; one that is not there is left out.
+    /// Lowers the priority of the child for processor and disk. `niceness`: 0 (normal) to 19. Uses the programs nice(1)
+    /// and ionice(1), which exec the child; a missing one is skipped.
     #[must_use]
     pub fn nice(mut self, niceness: u8) -> Self {
         if niceness == 0 {
             return self;
         }
         let niceness = niceness.min(19).to_string();
-        // Best effort, the last of its eight levels (ioprio_set(2)); `-t`: where the kernel refuses, without.
+        // Best effort, the lowest of its eight levels (ioprio_set(2)). `-t`: continue where the kernel refuses.
         for (program, args) in [("ionice", &["-t", "-c", "2", "-n", "7"][..]), ("nice", &["-n", &niceness])] {
             if let Some(found) = find_program(Path::new(program)) {
                 let before = std::mem::replace(&mut self.program, found);
@@ -107,7 +107,7 @@ pub struct SpawnError {
     pub source: std::io::Error,
 }
 
-/// How a child ended.
+/// Exit status of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit(ExitStatus);
 
@@ -128,7 +128,7 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// A running child. Dropped, its whole group is killed and the child reaped.
+/// A running child. When it is dropped, its whole group is killed and the child is reaped.
 #[derive(Debug)]
 pub struct Child {
     name: String,
@@ -154,9 +154,9 @@ impl OutputTail {
         lines.push_back(line.to_owned());
     }
 
-    /// The last `most` lines as the end of a sentence.
+    /// The last `most` lines, joined for an error message.
     #[must_use]
-    pub fn words(&self, most: usize) -> String {
+    pub fn last_lines(&self, most: usize) -> String {
         let lines = self.lines();
         if lines.is_empty() {
             return "it said nothing".to_owned();
@@ -174,18 +174,18 @@ impl OutputTail {
 type SpawnJob =
     (tokio::process::Command, tokio::runtime::Handle, oneshot::Sender<std::io::Result<tokio::process::Child>>);
 
-/// The thread that starts every child. `PR_SET_PDEATHSIG` fires when the *thread* that forked ends, and a thread of
-/// the runtime may end long before the daemon does; this one never ends.
+/// The thread that starts every child. `PR_SET_PDEATHSIG` is sent when the *thread* that forked ends. A thread of the
+/// runtime may end before the daemon does; this thread never ends.
 static SPAWNER: LazyLock<mpsc::UnboundedSender<SpawnJob>> = LazyLock::new(|| {
     let (jobs, mut queue) = mpsc::unbounded_channel::<SpawnJob>();
     let run = move || {
         while let Some((mut command, runtime, answer)) = queue.blocking_recv() {
             let _guard = runtime.enter();
-            // A child nobody waits for any more is killed by its `kill_on_drop`.
+            // If the caller is gone, `kill_on_drop` kills the child.
             let _ = answer.send(command.spawn());
         }
     };
-    // Where the thread cannot be started, its queue is dropped and every start of a child fails with an error.
+    // If the thread cannot be started, its queue is dropped, and every start of a child fails with an error.
     let _ = std::thread::Builder::new().name("spawner".to_owned()).spawn(run);
     jobs
 });
@@ -193,7 +193,7 @@ static SPAWNER: LazyLock<mpsc::UnboundedSender<SpawnJob>> = LazyLock::new(|| {
 /// Starts a child; its lines are logged within the current span.
 ///
 /// # Errors
-/// Where the program is missing, not executable, or no process can be made.
+/// Where the program is missing or not executable, or no process can be created.
 pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
     let failed = |source| SpawnError { name: spec.name.clone(), program: spec.program.display().to_string(), source };
     let mut command = tokio::process::Command::new(&spec.program);
@@ -225,16 +225,16 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
     Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, tail, readers, exit: None })
 }
 
-/// Has the kernel kill the child when the daemon dies, however it dies (prctl(2), `PR_SET_PDEATHSIG`).
+/// Lets the kernel kill the child when the daemon dies for any reason (prctl(2), `PR_SET_PDEATHSIG`).
 #[expect(unsafe_code, reason = "pre_exec is the only way to run code between fork and exec")]
 fn die_with_daemon(command: &mut tokio::process::Command) {
     let daemon = rustix::process::getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid, both plain system calls;
-    // an `io::Error` from an errno does not allocate.
+    // SAFETY: only async-signal-safe calls are made between fork and exec: prctl and getppid, both plain system calls.
+    // An `io::Error` from an errno does not allocate.
     unsafe {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The daemon may have died before the call above: then nobody would send the signal.
+            // If the daemon died before the call above, no signal will be sent.
             if rustix::process::getppid() == Some(daemon) { Ok(()) } else { Err(std::io::Error::from_raw_os_error(3)) }
         });
     }
@@ -250,7 +250,7 @@ fn log_lines(
     let read = async move {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
-        // A pipe that fails has nothing more to say, like one that is closed.
+        // A pipe that fails has no more lines, like a closed one.
         while let Ok(Some(())) = next_line(&mut pipe, &mut line).await {
             let text = presentable(&line);
             let text = text.trim_end();
@@ -273,8 +273,7 @@ fn log_lines(
     tokio::spawn(read.in_current_span())
 }
 
-/// A child's line without secrets, cut to [`LINE_LIMIT`]: its words become causes, and those go to the server and into
-/// records.
+/// A child's line without secrets, cut to [`LINE_LIMIT`]: lines become causes, which are stored and sent to the server.
 fn presentable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let mut clean = redact::scrub(&text).into_owned();
@@ -285,7 +284,7 @@ fn presentable(line: &[u8]) -> String {
     clean
 }
 
-/// Reads up to a newline into `line`, keeping at most [`LINE_READ`] bytes of it. `None` at the end.
+/// Reads up to a newline into `line`, keeping at most [`LINE_READ`] bytes. `None` at the end.
 async fn next_line<R: AsyncRead + Unpin>(pipe: &mut BufReader<R>, line: &mut Vec<u8>) -> std::io::Result<Option<()>> {
     line.clear();
     let mut any = false;
@@ -318,22 +317,22 @@ impl Child {
         self.pid
     }
 
-    /// The last lines of its standard error, live.
+    /// The last lines of standard error, updated while the child runs.
     #[must_use]
     pub fn tail(&self) -> OutputTail {
         self.tail.clone()
     }
 
-    /// Waits until the child has ended and all it wrote is in the log; then ends what is left of its group.
-    /// Cancel-safe; may be called again.
+    /// Waits until the child has ended and all its output is logged; then kills the rest of its group. Cancel-safe; may
+    /// be repeated.
     pub async fn wait(&mut self) -> Exit {
         let exit = match self.exit {
             Some(exit) => exit,
             None => self.reap().await,
         };
-        // One at a time, and kept until it is done: the wait may be given up here and taken up again.
+        // Each reader is removed only when it is done: the wait may be cancelled here and repeated.
         while let Some(reader) = self.readers.last_mut() {
-            // A grandchild outside the group may hold the pipe open; it must not hold us.
+            // A grandchild outside of the group may keep the pipe open and must not block the wait.
             if tokio::time::timeout(Duration::from_secs(1), &mut *reader).await.is_err() {
                 reader.abort();
             }
@@ -344,35 +343,35 @@ impl Child {
 
     async fn reap(&mut self) -> Exit {
         let status = self.inner.wait().await.unwrap_or_else(|error| {
-            // Only possible where somebody else reaped the child.
+            // Only possible where other code has reaped the child.
             tracing::error!(child = self.name, pid = self.pid, %error, "cannot wait for the child");
             ExitStatus::from_raw(-1)
         });
         let exit = Exit(status);
-        // The group outlives its leader while anything of it runs, and its number is not given away as long.
+        // A process group's number is not reused while any member runs, even after its leader has ended.
         self.signal(Signal::KILL);
         self.exit = Some(exit);
         exit
     }
 
-    /// Sends `signal` to the whole process group, unless the child has been waited for.
+    /// Sends `signal` to the whole process group, unless the child has been reaped.
     pub fn signal(&self, signal: Signal) {
         if self.exit.is_some() {
             return;
         }
         if let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            // A group that is gone needs no signal.
+            // A group that has ended needs no signal.
             let _ = rustix::process::kill_process_group(group, signal);
         }
     }
 
-    /// Sends `signal`, waits up to `grace` for the end, then kills. Reaped when this returns.
+    /// Sends `signal`, waits up to `grace` for the end, then kills. The child is reaped when this returns.
     pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Exit {
         self.signal(signal);
         self.end_within(grace).await
     }
 
-    /// Waits up to `grace` for the child to end by itself, then kills it. Reaped when this returns.
+    /// Waits up to `grace` for the child to end by itself, then kills it. The child is reaped when this returns.
     pub async fn end_within(&mut self, grace: Duration) -> Exit {
         if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
             return exit;
@@ -410,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_was_given_up_is_taken_up_with_all_that_the_child_said() {
+    async fn a_cancelled_wait_can_be_repeated_without_losing_output() {
         let mut child = spawn(&shell("seq 1 100000 >&2; exit 3")).await.unwrap();
         while child.exit.is_none() {
             let _ = tokio::time::timeout(Duration::from_millis(10), child.wait()).await;
@@ -429,7 +428,7 @@ mod tests {
         let grandchild: i32 = tail.lines()[0].parse().unwrap();
         let exit = child.stop(Signal::TERM, Duration::from_millis(50)).await;
         assert_eq!(exit.to_string(), "signal 9");
-        // Killed with the group; init reaps it at its leisure, so a zombie counts as gone.
+        // Killed with the group. Init reaps it some time later, so a zombie counts as ended.
         let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_else(|_| ") Z".to_owned());
         while !state().contains(") Z") && !state().contains(") X") {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -437,18 +436,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_nice_child_lets_others_go_first_and_is_itself() {
+    async fn a_nice_child_has_low_priority_and_its_own_program() {
         let spec = ChildSpec::new("sh", "/bin/sh").args(["-c", "cut -d' ' -f1,19 /proc/$$/stat; ionice -p $$"]).nice(7);
         let mut child = spawn(&ChildSpec { pipe_stdout: true, ..spec }).await.unwrap();
-        let mut said = String::new();
+        let mut output = String::new();
         let mut stdout = child.stdout.take().unwrap();
-        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut said).await.unwrap();
+        tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut output).await.unwrap();
         let pid = child.pid();
         assert!(child.wait().await.success());
-        // On top of what the tests themselves run with.
+        // Added to the niceness of the tests themselves.
         let own = std::fs::read_to_string("/proc/self/stat").unwrap();
         let own: i32 = own.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap();
-        assert_eq!(said, format!("{pid} {}\nbest-effort: prio 7\n", (own + 7).min(19)));
+        assert_eq!(output, format!("{pid} {}\nbest-effort: prio 7\n", (own + 7).min(19)));
     }
 
     #[tokio::test]
@@ -458,10 +457,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_in_a_childs_words_is_masked_also_where_its_line_is_cut() {
+    async fn a_secret_is_masked_even_where_its_line_is_cut() {
         let secret = "open-sesame-and-a-word-more";
         let _registration = redact::register(secret);
-        // From a beginning of one byte to the whole of it within what is kept.
+        // The kept bytes hold from one byte of the secret up to all of it.
         for before in LINE_LIMIT - secret.len() - 1..LINE_LIMIT {
             let line = format!("{}{secret} and on", "x".repeat(before));
             let line = &line.as_bytes()[..line.len().min(LINE_READ)];

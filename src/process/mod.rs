@@ -1,8 +1,8 @@
-//! Processes: children of ours, and what the kernel says of any.
+//! Processes: children of the daemon, and `/proc`.
 //!
-//! In: what to start, how, and when to end it. Out: a [`child`] that is always reaped, with its last lines; what
-//! descends from one ([`tree`]); what `/proc` says ([`procfs`]). No shell is ever started here, and nothing here knows
-//! what a child is for.
+//! In: what to start and how, and when to end it. Out: a [`child`] that is always reaped, with its last lines; its
+//! descendants ([`tree`]); the state of any process ([`procfs`]). No shell is started here, and nothing here knows the
+//! purpose of a child.
 
 pub mod child;
 pub mod procfs;

@@ -1,31 +1,31 @@
-//! What the kernel says of processes under `/proc` (proc(5)).
+//! Reads processes from `/proc` (proc(5)).
 
 use std::fs;
 use std::time::Duration;
 
-/// Clock ticks in `/proc/PID/stat`: `USER_HZ`, 100 on every architecture this runs on (proc(5), time(7)).
+/// Clock ticks per second in `/proc/PID/stat`: `USER_HZ`, 100 on all supported architectures (proc(5), time(7)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process as it was found.
+/// The state of a process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
     pub parent: u32,
     pub group: u32,
-    /// As in `/proc/<pid>/stat`: `R` wants a processor, `D` waits for a disk, `T` is stopped, `Z` has ended…
+    /// As in `/proc/<pid>/stat`: `R` running, `D` waiting for a disk, `T` stopped, `Z` zombie…
     pub state: char,
     /// Processor time so far, in clock ticks.
     pub ticks: u64,
-    /// In ticks since the machine's start: with the pid, it is this process and no later one.
+    /// Start time in clock ticks since boot: identifies the process together with its pid.
     pub started: u64,
 }
 
 impl Process {
-    /// Reads `/proc/<pid>/stat`: `pid (name) state ppid pgrp …`, where the name may hold anything.
+    /// Parses `/proc/<pid>/stat`: `pid (name) state ppid pgrp …`; the name may contain any character.
     pub(super) fn parse(stat: &str) -> Option<Self> {
         let (head, rest) = stat.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // The manual counts from 1, and the first of these is its third.
+        // The manual counts fields from 1; `fields` begins with its third.
         let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
         let id = |n: usize| fields.get(n - 3)?.parse::<u32>().ok();
         Some(Self {
@@ -38,31 +38,31 @@ impl Process {
         })
     }
 
-    /// `None` where no such process is there, or `/proc` does not say.
+    /// `None` where no such process exists, or `/proc` is not readable.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Whether it still runs, and its pid is not that of another by now.
+    /// Whether the process still runs; false if its pid belongs to another process.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started && !now.has_ended())
     }
 
-    /// Whether it has ended: a zombie, whom nobody has asked yet how, or one that is being removed.
+    /// Whether the process has ended: a zombie that is not reaped yet, or being removed.
     fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 }
 
-/// Of this life of the kernel (random(4)); empty where `/proc` does not say.
+/// Identifies the current boot of the host (random(4)); empty where `/proc` is not readable.
 #[must_use]
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// When this process was started, in clock ticks since the host was. `None`: it does not run (any more).
+/// Start time of a running process in clock ticks since boot. `None`: the process does not run.
 #[must_use]
 pub fn started(pid: u32) -> Option<u64> {
     Process::read(pid).filter(|process| !process.has_ended()).map(|process| process.started)
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_cpu_time_is_known() {
+    fn own_cpu_time_is_known() {
         assert!(cpu_time(std::process::id()).is_some());
         assert_eq!(cpu_time(u32::MAX), None);
     }

@@ -1,4 +1,4 @@
-//! All processes of one of our children, as `/proc` tells (proc(5)): what they are doing, and that none stays behind.
+//! The processes of a child: its group and its descendants, from `/proc` (proc(5)).
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use rustix::process::{Pid, Signal};
 
 use crate::process::procfs::Process;
 
-/// What a process may take to be gone once it is killed; one that waits for a disk takes longer than a moment.
+/// Time limit for killed processes to end; one that waits for a disk takes longer.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
-/// A child of ours that leads its own process group, and all that it has started.
+/// A child that leads its own process group, and all processes that it has started.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessTree(Process);
 
@@ -20,7 +20,7 @@ impl ProcessTree {
         Process::read(child).map(Self)
     }
 
-    /// Those that are there now: its group, and what descends from it.
+    /// The processes that exist now: the child's group, and all descendants.
     #[must_use]
     pub fn members(&self) -> Vec<Process> {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -28,18 +28,18 @@ impl ProcessTree {
         members(&pids.filter_map(Process::read).collect::<Vec<_>>(), &self.0)
     }
 
-    /// Kills all of these that still run, and waits until they are gone, for up to 2 s: nothing else waits for a
-    /// child's children.
+    /// Kills those of `known` that still run and waits up to 2 s for their end. Nothing else waits for a child's
+    /// children.
     pub async fn end(known: &[Process]) {
         let began = Instant::now();
-        let mut left = alive(known);
-        while !left.is_empty() {
-            for pid in left.iter().filter_map(|process| Pid::from_raw(i32::try_from(process.pid).ok()?)) {
-                // One that has just ended needs no signal.
+        let mut remaining = alive(known);
+        while !remaining.is_empty() {
+            for pid in remaining.iter().filter_map(|process| Pid::from_raw(i32::try_from(process.pid).ok()?)) {
+                // A process that has just ended needs no signal.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
             if began.elapsed() >= END_LIMIT {
-                let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+                let pids: Vec<String> = remaining.iter().map(|process| process.pid.to_string()).collect();
                 tracing::warn!(
                     pids = pids.join(", "),
                     "these processes of Chrome do not end, although they were killed"
@@ -47,7 +47,7 @@ impl ProcessTree {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
-            left = alive(known);
+            remaining = alive(known);
         }
     }
 }
@@ -56,14 +56,14 @@ fn alive(known: &[Process]) -> Vec<Process> {
     known.iter().copied().filter(Process::is_alive).collect()
 }
 
-/// Who of `all` is in `root`'s group or descends from it. A pid is not given away while its group has members: only one
-/// whose process is there and is another has a stranger's family.
+/// The processes of `all` that are in `root`'s group or descend from it. None if a later process has `root`'s pid: a
+/// pid is not reused while its group has members.
 fn members(all: &[Process], root: &Process) -> Vec<Process> {
     if all.iter().any(|process| process.pid == root.pid && process.started != root.started) {
         return Vec::new();
     }
-    let is_one = |process: &Process| process.pid == root.pid || process.group == root.pid;
-    let (mut found, mut rest): (Vec<Process>, Vec<Process>) = all.iter().partition(|process| is_one(process));
+    let is_direct = |process: &Process| process.pid == root.pid || process.group == root.pid;
+    let (mut found, mut rest): (Vec<Process>, Vec<Process>) = all.iter().partition(|process| is_direct(process));
     let mut next = 0;
     while let Some(parent) = found.get(next).map(|process| process.pid) {
         let (children, others) = rest.into_iter().partition(|process| process.parent == parent);
@@ -84,11 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn a_family_is_the_group_and_all_descendants() {
+    fn members_are_the_group_and_all_descendants() {
         let all = [
             process(1, 0, 1),
             process(10, 1, 10),
-            // Its parent ended; it stayed in the group. And a child with a group of its own.
+            // Its parent ended and it stayed in the group; and a child with its own group.
             process(11, 1, 10),
             process(30, 11, 30),
             process(20, 10, 20),
@@ -101,28 +101,28 @@ mod tests {
             pids
         };
         assert_eq!(pids(&all), [10, 11, 20, 21, 30]);
-        // It ended, and left something in its group.
+        // The root has ended and left a process in its group.
         assert_eq!(pids(&[all[0], all[2], all[3]]), [11, 30]);
-        // Its pid is somebody else's.
+        // The root's pid belongs to another process.
         assert_eq!(pids(&[Process { started: 8, ..all[1] }, all[4], all[5]]), [] as [u32; 0]);
     }
 
-    /// A shell with a child in a group of its own; both sleep.
-    async fn family() -> (Child, Vec<Process>) {
+    /// A shell with a child in its own group; both sleep.
+    async fn shell_with_child() -> (Child, Vec<Process>) {
         let script = "setsid sleep 1000 & echo ready >&2; wait";
         let child = child::spawn(&child::ChildSpec::new("sh", "/bin/sh").args(["-c", script])).await.unwrap();
-        let family = ProcessTree::of(child.pid()).unwrap();
-        let mut members = family.members();
+        let shell_with_child = ProcessTree::of(child.pid()).unwrap();
+        let mut members = shell_with_child.members();
         while members.iter().all(|process| process.group == child.pid()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            members = family.members();
+            members = shell_with_child.members();
         }
         (child, members)
     }
 
     #[tokio::test]
-    async fn what_a_killed_child_leaves_is_ended() {
-        let (mut child, known) = family().await;
+    async fn remaining_processes_of_a_killed_child_are_ended() {
+        let (mut child, known) = shell_with_child().await;
         child.stop(Signal::KILL, Duration::from_secs(5)).await;
         assert_eq!(alive(&known).len(), 1, "{known:?}");
         ProcessTree::end(&known).await;
@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_later_process_of_the_same_pid_is_left_alone() {
-        let (mut child, known) = family().await;
+        let (mut child, known) = shell_with_child().await;
         let strangers: Vec<Process> =
             known.iter().map(|process| Process { started: process.started + 1, ..*process }).collect();
         ProcessTree::end(&strangers).await;

@@ -1,5 +1,5 @@
-//! What lets the recorder's page into a room (PROTOCOL 3): the token that came with the start, and its claims, which are
-//! signed again for each later opening. A token is good for some ten minutes, a meeting lasts for hours.
+//! Access to a room (PROTOCOL 3): the token of the start request, and its claims, which are signed again each time the
+//! page opens later. A token is valid for some ten minutes, a meeting lasts for hours.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use serde_json::{Map, Value};
 use crate::protocol::ids::AccessToken;
 use crate::protocol::jwt;
 
-/// How long a token is good for where it does not say (the server's default `token_validity`).
+/// Validity of a token that does not specify one (the server's default `token_validity`).
 const VALIDITY: Duration = Duration::from_secs(600);
-/// The bounds within which what a token says of it is believed.
+/// Bounds of the validity that a token specifies.
 const SHORTEST_VALIDITY: Duration = Duration::from_secs(60);
 const LONGEST_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
-/// What an access token claims, and what followed it in the URL. Worth a token only to whoever knows `api_secret`.
+/// The claims of an access token, and the URL parameters after it. Useless without `api_secret`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoomClaims {
     claims: Map<String, Value>,
-    /// Query parameters behind the token, with the `&` before them; may be empty.
+    /// Query parameters after the token, with a leading `&`; may be empty.
     parameters: String,
 }
 
 impl RoomClaims {
-    /// `None` where the token is no JSON web token.
+    /// `None`: the token is not a JSON web token.
     #[must_use]
     pub fn of(token: &AccessToken) -> Option<Self> {
         let bare = token.bare();
@@ -32,9 +32,8 @@ impl RoomClaims {
         Some(Self { claims: jwt::claims(bare)?, parameters })
     }
 
-    /// A token with the same claims that is good from `now` (since the Unix epoch) on, for as long as the first one was:
-    /// one minute to a day. `None` where what followed the token cannot stand in a URL, which no token that was parsed
-    /// comes to.
+    /// A token with the same claims, valid from `now` (since the Unix epoch) on for as long as the first one: one
+    /// minute to a day. `None`: the parameters cannot be in a URL, which is impossible for those of a parsed token.
     #[must_use]
     pub fn sign(&self, api_secret: &str, now: Duration) -> Option<AccessToken> {
         let mut claims = self.claims.clone();
@@ -57,17 +56,17 @@ impl std::fmt::Debug for RoomClaims {
     }
 }
 
-/// What is at hand to get into a room.
+/// The means to get into a room.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RoomAccess {
     /// The token of the start request.
     Token(AccessToken),
-    /// Its claims, of a recording that an earlier run of the program has taken on.
+    /// The claims of the token, for a recording that an earlier run of the program started.
     Claims(RoomClaims),
 }
 
 impl RoomAccess {
-    /// The token as the server has sent it, where this run of the program got it.
+    /// The token as sent by the server; `None` if an earlier run of the program got it.
     #[must_use]
     pub fn sent(&self) -> Option<&AccessToken> {
         match self {
@@ -84,8 +83,8 @@ impl RoomAccess {
         }
     }
 
-    /// A token that is good from `now` (since the Unix epoch) on. One that is no JSON web token stays as it is. `None`: see
-    /// [`RoomClaims::sign`].
+    /// A token that is valid from `now` (since the Unix epoch) on. A token that is not a JSON web token is returned
+    /// unchanged. `None`: see [`RoomClaims::sign`].
     #[must_use]
     pub fn sign(&self, api_secret: &str, now: Duration) -> Option<AccessToken> {
         match self.claims() {
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_claims_are_signed_with_new_times_and_what_followed_the_token_is_kept() {
+    fn claims_are_signed_with_new_times_and_parameters_are_kept() {
         let claims = json!({
             "iss": "key", "sub": "RECORDER_BOT", "nbf": 1_000, "exp": 1_600, "room_id": "room01", "user_id": "RECORDER_BOT",
             "name": "RECORDER_BOT", "is_admin": false, "is_hidden": true, "user_metadata": { "a": [1, 2.5] },
@@ -122,14 +121,14 @@ mod tests {
         assert_eq!(bare, jwt::sign(&expected, "secret"), "signed with the secret");
         assert_ne!(bare, jwt::sign(&expected, "another"));
 
-        // The claims alone are enough, also after they were on disk.
+        // The claims alone are sufficient, even after they were stored.
         let stored = serde_json::to_string(&access.claims().unwrap()).unwrap();
         let claims: RoomClaims = serde_json::from_str(&stored).unwrap();
         assert_eq!(RoomAccess::Claims(claims).sign("secret", Duration::from_secs(7_200)), Some(anew));
     }
 
     #[test]
-    fn a_validity_that_cannot_be_meant_is_not_believed() {
+    fn an_implausible_validity_is_clamped() {
         let validity = |claims: Value| {
             let anew = RoomAccess::Token(token(&claims, "")).sign("secret", Duration::from_secs(5_000)).unwrap();
             let claims = jwt::claims(anew.expose()).unwrap();
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_kind_stays_as_it_is() {
+    fn a_token_of_another_kind_is_unchanged() {
         for text in ["opaque", "a.b", "a.b.c.d", "eyJhbGciOiJIUzI1NiJ9.bm8ganNvbg.x&y=1"] {
             let access = RoomAccess::Token(AccessToken::parse(text).unwrap());
             assert_eq!(access.claims(), None, "{text}");

@@ -1,8 +1,8 @@
-//! What a recorder announces of itself in the bucket, and how the server reads it (PROTOCOL 2).
+//! A recorder's announcement in the NATS bucket, as the server reads it (PROTOCOL 2).
 
 use crate::protocol::ids::RecorderId;
 
-/// The keys of one recorder: `recorder_<id>-FIELD_<n>`.
+/// The fields of one recorder; their keys are `recorder_<id>-FIELD_<n>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     MaxLimit = 0,
@@ -23,7 +23,7 @@ impl Field {
     }
 }
 
-/// A share of the processors in use, 0…1, as the server wants it: four decimals.
+/// Processor load, 0…1, with four decimals, as the server expects it.
 #[must_use]
 pub fn cpu_score(load: f64) -> String {
     format!("{:.4}", if load.is_finite() { load.clamp(0.0, 1.0) } else { 1.0 })

@@ -1,15 +1,15 @@
-//! Names that come from outside, as types: once parsed they may stand in a path, a URL or a command line.
+//! Names from outside as types: a parsed name may be used in paths, URLs and command lines.
 //!
-//! The server makes its ids of letters, digits, `-`, `_`, `.` and `:` (room ids are checked against that set by the
-//! reference server). An id may not start with `-` (an option to a command) or `.` (a hidden or parent directory),
-//! and has at most [`MAX_LEN`] bytes, so that with any suffix it still is a valid file name (255 bytes, `NAME_MAX`).
+//! The server's ids consist of letters, digits, `-`, `_`, `.` and `:` (the reference server checks room ids against
+//! this set). An id may not start with `-` (an option) or `.` (a hidden or parent directory), and has at most
+//! [`MAX_LEN`] bytes, so that it is a valid file name (255 bytes, `NAME_MAX`) with any suffix.
 
 use std::fmt;
 
-/// The longest id taken from the wire, in bytes.
+/// Length limit of an id in bytes.
 pub const MAX_LEN: usize = 128;
 
-/// Why a name from outside was refused. Its text repeats at most a few bytes of what was found.
+/// Why a name was refused. The message quotes at most a few bytes of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     #[error("{field} is empty")]
@@ -24,36 +24,40 @@ pub enum InvalidName {
     Other { field: &'static str, why: String },
 }
 
-fn check(field: &'static str, text: &str) -> Result<(), InvalidName> {
-    if text.len() > MAX_LEN {
-        return Err(InvalidName::TooLong { field, len: text.len(), max: MAX_LEN });
+/// Checks that `text` has 1 to `max` bytes.
+pub(super) fn check_length(field: &'static str, text: &str, max: usize) -> Result<(), InvalidName> {
+    match text.len() {
+        0 => Err(InvalidName::Empty { field }),
+        len if len > max => Err(InvalidName::TooLong { field, len, max }),
+        _ => Ok(()),
     }
-    let Some(first) = text.chars().next() else {
-        return Err(InvalidName::Empty { field });
-    };
+}
+
+fn check(field: &'static str, text: &str) -> Result<(), InvalidName> {
+    check_length(field, text, MAX_LEN)?;
     if let Some((at, found)) =
         text.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':')))
     {
         let allowed = "letters, digits, '-', '_', '.' and ':'";
         return Err(InvalidName::Character { field, found, at, allowed });
     }
-    if !(first.is_ascii_alphanumeric() || first == '_') {
-        return Err(InvalidName::Start { field, found: first });
+    match text.chars().next() {
+        Some(found @ ('-' | '.' | ':')) => Err(InvalidName::Start { field, found }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(String);
 
         impl $name {
             /// # Errors
-            /// Where `text` is empty, too long, or holds a character that this module does not allow.
+            /// Where `text` is empty, longer than [`MAX_LEN`], or has a character that is not allowed.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
-                check($field, text).map(|()| Self(text.to_owned()))
+                $check($field, text).map(|()| Self(text.to_owned()))
             }
 
             #[must_use]
@@ -77,23 +81,50 @@ macro_rules! id {
 }
 
 id!(
-    /// One recording or broadcast; names its files.
+    /// Id of a recording or broadcast; names its files.
     RecordingId,
-    "recording_id"
+    "recording_id",
+    check
 );
 id!(
-    /// A room, as its owner named it; names the directory of its recordings.
+    /// Id of a room, chosen by its owner; names the directory of its recordings.
     RoomId,
-    "room_id"
+    "room_id",
+    check
+);
+id!(
+    /// Id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed.
+    RecorderId,
+    "recorder id",
+    check_key
 );
 
-/// A session of a room; only ever handed back to the server, and empty in some of its messages.
+/// [`check`] for a part of a NATS key: letters, digits, `-` and `_`.
+fn check_key(field: &'static str, text: &str) -> Result<(), InvalidName> {
+    let narrow = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if let Some((at, found)) = text.char_indices().find(|(_, c)| !narrow(*c)) {
+        return Err(InvalidName::Character { field, found, at, allowed: "letters, digits, '-' and '_'" });
+    }
+    check(field, text)
+}
+
+impl RecorderId {
+    /// Parses the id of another node, which is only repeated: the characters of other ids are accepted.
+    ///
+    /// # Errors
+    /// As for the other ids of this module.
+    pub fn of_another_node(text: &str) -> Result<Self, InvalidName> {
+        check("recorder id", text).map(|()| Self(text.to_owned()))
+    }
+}
+
+/// Id of a room's session; only returned to the server, and empty in some of its messages.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RoomSid(String);
 
 impl RoomSid {
     /// # Errors
-    /// Like an id's, but an empty one is taken.
+    /// As for other ids, but an empty text is accepted.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -107,68 +138,20 @@ impl RoomSid {
     }
 }
 
-/// The id of a node, unique in the fleet. It is part of NATS keys, so `.` and `:` are not allowed in it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RecorderId(String);
-
-impl RecorderId {
-    /// # Errors
-    /// Where `text` is empty, longer than [`MAX_LEN`], or holds anything but letters, digits, `-` and `_`.
-    pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        const FIELD: &str = "recorder id";
-        let narrow = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if let Some((at, found)) = text.char_indices().find(|(_, c)| !narrow(*c)) {
-            return Err(InvalidName::Character { field: FIELD, found, at, allowed: "letters, digits, '-' and '_'" });
-        }
-        check(FIELD, text)?;
-        Ok(Self(text.to_owned()))
-    }
-
-    /// Another node's id, which is only ever repeated: whatever could be an id of anything here is taken.
-    ///
-    /// # Errors
-    /// As for the other ids of this module.
-    pub fn of_another_node(text: &str) -> Result<Self, InvalidName> {
-        check("recorder id", text).map(|()| Self(text.to_owned()))
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RecorderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RecorderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What lets a browser into a room, with any query parameters that follow it. A secret: it is never shown.
+/// The token that lets a browser into a room, with any query parameters after it. A secret: never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(String);
 
 impl AccessToken {
-    /// The longest token taken, in bytes: far above a JWT with a design in its parameters, far below a URL's limit in Chrome.
+    /// Length limit in bytes: far above a JWT with a design in its parameters, far below Chrome's limit of URLs.
     pub const MAX_LEN: usize = 16 * 1024;
 
     /// # Errors
-    /// Where the token is empty, too long, or holds a byte that ends a URL's query or is no printable ASCII. (More than
-    /// RFC 3986 allows: Chrome escapes the rest, and what follows the token may not have been escaped by its sender.)
+    /// Where the token is empty, too long, or has a byte that ends a URL's query or is not printable ASCII. (RFC 3986
+    /// allows less: Chrome escapes the rest, and the sender may not have escaped the parameters.)
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "access_token";
-        if text.is_empty() {
-            return Err(InvalidName::Empty { field: FIELD });
-        }
-        if text.len() > Self::MAX_LEN {
-            return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
-        }
+        check_length(FIELD, text, Self::MAX_LEN)?;
         let query = |c: char| c.is_ascii_graphic() && c != '#';
         if let Some((at, _)) = text.char_indices().find(|(_, c)| !query(*c)) {
             let why = format!("byte {at} cannot stand in a URL's query");
@@ -177,13 +160,13 @@ impl AccessToken {
         Ok(Self(text.to_owned()))
     }
 
-    /// The secret itself, for the URL of the meeting page and for the redaction of logs.
+    /// The secret, for the URL of the meeting page and for redaction.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The token alone, without the query parameters that may follow it. A secret.
+    /// The token without query parameters. A secret.
     #[must_use]
     pub fn bare(&self) -> &str {
         self.0.split('&').next().unwrap_or(&self.0)
@@ -196,25 +179,21 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Where a broadcast goes. Its last path component is the stream key: a secret, so it is never shown whole.
+/// Destination of a broadcast. Its last path component is the stream key: a secret, so the URL is never shown
+/// completely.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RtmpUrl(url::Url);
 
 impl RtmpUrl {
-    /// The longest URL taken, in bytes: a stream key of 4 kB and room for the rest.
+    /// Length limit in bytes: a stream key of 4 kB, and the rest.
     pub const MAX_LEN: usize = 8192;
 
     /// # Errors
-    /// Where the text is no `rtmp://` or `rtmps://` URL with a host and an application, or carries user info.
+    /// Where the text is not an `rtmp://` or `rtmps://` URL with host and application, or has user info.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "rtmp_url";
         let other = |why: &str| InvalidName::Other { field: FIELD, why: why.to_owned() };
-        if text.is_empty() {
-            return Err(InvalidName::Empty { field: FIELD });
-        }
-        if text.len() > Self::MAX_LEN {
-            return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: Self::MAX_LEN });
-        }
+        check_length(FIELD, text, Self::MAX_LEN)?;
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err(other("it holds a space, a control character or a character that is not ASCII"));
         }
@@ -225,7 +204,7 @@ impl RtmpUrl {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(other("it names no host"));
         }
-        // No service asks for them in this form, and RTMP has no place of its own for them.
+        // No service uses them in a URL, and RTMP has no field for them.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(other("user name and password are not supported; use a stream key"));
         }
@@ -238,48 +217,48 @@ impl RtmpUrl {
         Ok(Self(url))
     }
 
-    /// `rtmp://host:port` without application and key: safe to log.
+    /// `rtmp://host:port`, which may be logged.
     #[must_use]
     pub fn origin(&self) -> String {
         let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{}{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
     }
 
-    /// Whether it is spoken within TLS (`rtmps://`).
+    /// Whether RTMP runs over TLS (`rtmps://`).
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.0.scheme() == "rtmps"
     }
 
-    /// A name or an address, an IPv6 one without its brackets.
+    /// Host name or address; an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         let host = self.0.host_str().unwrap_or_default();
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// Where none is named, the usual one: 1935, and 443 within TLS.
+    /// The port, by default 1935, or 443 with TLS.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.0.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
     }
 
-    /// What RTMP's `connect` calls `tcUrl`: scheme, host, port and application.
+    /// RTMP's `tcUrl`: scheme, host, port and application.
     #[must_use]
     pub fn tc_url(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         format!("{}://{host}:{}/{}", self.0.scheme(), self.port(), self.application())
     }
 
-    /// The RTMP application: the path up to its last component, or the whole path where there is only one.
+    /// The RTMP application: the path without its last component, or the whole path if it has only one.
     #[must_use]
     pub fn application(&self) -> &str {
         let path = self.0.path().trim_start_matches('/');
         path.rsplit_once('/').map_or(path, |(application, _)| application)
     }
 
-    /// The stream key (RTMP's play path) with all that follows it, or `None` where the URL names only an application.
-    /// A secret.
+    /// The stream key (RTMP's play path) with query and fragment; `None` if the URL names an application only. A
+    /// secret.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         let (_, key) = self.0.path().trim_start_matches('/').rsplit_once('/')?;
@@ -300,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_the_server_are_taken() {
+    fn ids_of_the_server_are_accepted() {
         for id in ["RM_b6UvReYDngee-1700133937567", "room01", "a", "_x", "a.b:c", "a..b"] {
             assert_eq!(RecordingId::parse(id).unwrap().as_str(), id);
         }
@@ -335,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rtmp_url_is_taken_apart_and_hides_its_key() {
+    fn an_rtmp_url_is_parsed_and_hides_its_key() {
         let url = RtmpUrl::parse("rtmp://live.example.com:1936/app/instance/s3cret?x=1").unwrap();
         assert_eq!(url.origin(), "rtmp://live.example.com:1936");
         assert_eq!(url.application(), "app/instance");

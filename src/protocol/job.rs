@@ -1,57 +1,57 @@
-//! Jobs of the work queue, as types that can be trusted (PROTOCOL 6).
+//! Transcoding jobs as checked types (PROTOCOL 6).
 
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 
-use crate::protocol::ids::{InvalidName, RecorderId, RecordingId, RoomId, RoomSid};
+use crate::protocol::ids::{InvalidName, RecorderId, RecordingId, RoomId, RoomSid, check_length};
 use crate::protocol::messages::{
     TranscodingTask, TranscodingTaskMergeRecordings, TranscodingTaskPostRecording, transcoding_task,
 };
 use crate::protocol::request::RecordingInfo;
 
-/// A job that can be acted upon.
+/// A checked job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub info: RecordingInfo,
-    /// The node that recorded it, repeated to scripts and to the server; `merged-recording` where it is a merge.
+    /// The node that recorded, for scripts and the server; `merged-recording` for a merge.
     pub recorder_id: RecorderId,
     pub work: Work,
 }
 
-/// What is to be made.
+/// The work of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Turn `<dir>/<file_name>` into `<recording_id>.mp4` beside it.
+    /// Convert `<dir>/<file_name>` to `<recording_id>.mp4` beside it.
     PostRecording {
-        /// As the recording node named it: absolute, or relative to that node's working directory.
+        /// As written by the recording node: absolute, or relative to that node's working directory.
         dir: PathBuf,
         file_name: RawFileName,
         /// 0 full screen, 1 media only.
         variant: i32,
     },
-    /// Join these MP4s, in order; relative to `main_path`, without `..`.
+    /// Join these MP4s in order; paths are relative to `main_path`, without `..`.
     Merge { paths: Vec<PathBuf> },
 }
 
-/// What follows the recording id in the name of a raw file of this program.
+/// Suffix of the raw files of this program, after the recording id.
 const RAW_SUFFIX: &str = "_raw.mkv";
 
-/// A plain file name: no directory, not hidden, not an option to a command.
+/// A plain file name: no directory, not hidden, not an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFileName(String);
 
 impl RawFileName {
-    /// The raw file of a recording of this program.
+    /// The name of the raw file of a recording of this program.
     ///
     /// # Errors
-    /// Never for an id that was parsed; the name's own check is repeated, not skipped.
+    /// Never for a parsed id.
     pub fn of(recording: &RecordingId) -> Result<Self, InvalidName> {
         Self::parse(&format!("{recording}{RAW_SUFFIX}"))
     }
 
     /// # Errors
-    /// Where `text` is empty, longer than 255 bytes, or could be read as anything but a file in the given directory.
+    /// Where `text` is empty, longer than 255 bytes, or not a plain file name.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "file_name";
         let other = |why: &str| InvalidName::Other { field: FIELD, why: why.to_owned() };
@@ -74,15 +74,15 @@ impl RawFileName {
         &self.0
     }
 
-    /// The name of the summary beside the raw file, which goes with it. `None` where this program has not named the raw
-    /// file, and so has put no summary there.
+    /// Name of the summary file, which belongs to the raw file. `None`: another program has named the raw file and
+    /// wrote no summary.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
         self.0.strip_suffix(RAW_SUFFIX).map(|id| format!("{id}_raw.json"))
     }
 }
 
-/// Why the bytes of a job cannot be acted upon, now or ever.
+/// Why a job can never be done.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidJob {
     #[error("the bytes are no TranscodingTask: {0}")]
@@ -95,7 +95,7 @@ pub enum InvalidJob {
 
 impl Job {
     /// # Errors
-    /// Where the bytes are no job, or a name or path in it cannot be trusted.
+    /// Where the bytes are not a job, or a name or path in it is not allowed.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidJob> {
         let task = TranscodingTask::decode(bytes)?;
         let work = match task.work.ok_or(InvalidJob::NoWork)? {
@@ -120,13 +120,13 @@ impl Job {
         })
     }
 
-    /// The bytes of the job on the wire.
+    /// The job in protobuf.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let work = match &self.work {
             Work::PostRecording { dir, file_name, variant } => {
                 transcoding_task::Work::PostRecording(TranscodingTaskPostRecording {
-                    // Reference transcoders join directory and name; the golden bytes end the directory with a slash.
+                    // Reference transcoders concatenate directory and name, so the directory must end with a slash.
                     file_path: format!("{}/", dir.display().to_string().trim_end_matches('/')),
                     file_name: file_name.as_str().to_owned(),
                     recording_variant: *variant,
@@ -148,19 +148,17 @@ impl Job {
     }
 }
 
-/// A directory another node named; where it may lie is the transcoder's to decide, which knows its `main_path`.
+/// Length limit of a path in bytes (Linux's `PATH_MAX`).
+const PATH_LIMIT: usize = 4096;
+
+/// A directory named by another node; the transcoder checks it against its `main_path`.
 fn directory(text: &str) -> Result<PathBuf, InvalidName> {
     const FIELD: &str = "file_path";
-    if text.is_empty() {
-        return Err(InvalidName::Empty { field: FIELD });
-    }
-    if text.len() > 4096 {
-        return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: 4096 });
-    }
+    check_length(FIELD, text, PATH_LIMIT)?;
     if text.chars().any(char::is_control) {
         return Err(InvalidName::Other { field: FIELD, why: "it holds a control character".to_owned() });
     }
-    // A relative `main_path` begins with `..` in the reference's own sample; after its start, `..` has no honest use.
+    // A relative `main_path` begins with `..` in the reference's sample; elsewhere `..` has no legitimate use.
     let inner_parent = Path::new(text)
         .components()
         .skip_while(|part| matches!(part, Component::ParentDir | Component::CurDir))
@@ -171,15 +169,10 @@ fn directory(text: &str) -> Result<PathBuf, InvalidName> {
     Ok(PathBuf::from(text))
 }
 
-/// A file within `main_path`; its name may hold anything that a file's name can, as users choose it.
+/// A path within `main_path`; names are chosen by users and may hold any character.
 fn relative(text: &str) -> Result<PathBuf, InvalidName> {
     const FIELD: &str = "file_paths";
-    if text.is_empty() {
-        return Err(InvalidName::Empty { field: FIELD });
-    }
-    if text.len() > 4096 {
-        return Err(InvalidName::TooLong { field: FIELD, len: text.len(), max: 4096 });
-    }
+    check_length(FIELD, text, PATH_LIMIT)?;
     let path = PathBuf::from(text);
     if text.contains('\0') || !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(InvalidName::Other { field: FIELD, why: "it is not a path within main_path".to_owned() });

@@ -1,10 +1,10 @@
-//! plugNmeet's protobuf messages, as PROTOCOL 3, 5 and 6 number their fields.
+//! plugNmeet's protobuf messages with the field numbers of PROTOCOL 3, 5 and 6.
 //!
-//! Written out by hand so that a build needs no `protoc`; `tests/suite/wire.rs` holds every one of them against
-//! golden bytes made from the public definitions. What is inside a message has come over the wire and is *not*
-//! checked here: see [`super::request`] and [`super::job`] for the types that are.
+//! Written by hand so that a build needs no `protoc`; `tests/suite/wire.rs` compares each with golden bytes made from
+//! the public definitions. Received contents are *not* checked here: see [`super::request`] and [`super::job`] for
+//! checked types.
 
-/// What the server asks of a recorder (PROTOCOL 3).
+/// A request of the server (PROTOCOL 3).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
 pub struct PlugNmeetToRecorder {
@@ -28,7 +28,7 @@ pub struct PlugNmeetToRecorder {
     pub rtmp_url: Option<String>,
 }
 
-/// The answer to a request (PROTOCOL 3). `status = false` is the default and so is absent from the wire.
+/// The answer to a request (PROTOCOL 3). `status = false` is the default and therefore absent on the wire.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CommonResponse {
     #[prost(bool, tag = "1")]
@@ -39,17 +39,17 @@ pub struct CommonResponse {
     pub status_code: i32,
 }
 
-/// What the server's token check answers (PROTOCOL 3); further fields of it are not needed.
+/// The answer of the server's token check (PROTOCOL 3), without fields that are not needed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TokenStatus {
     #[prost(bool, tag = "1")]
     pub status: bool,
-    /// A key, not a text.
+    /// A key of a translated text.
     #[prost(string, tag = "2")]
     pub msg: String,
 }
 
-/// What a recorder tells the server (PROTOCOL 5).
+/// A notice to the server (PROTOCOL 5).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RecorderToPlugNmeet {
     #[prost(string, tag = "1")]
@@ -99,7 +99,7 @@ pub struct TranscodingTask {
 
 /// The two kinds of job.
 pub mod transcoding_task {
-    /// What is to be made.
+    /// The work of a job.
     #[derive(Clone, PartialEq, Eq, prost::Oneof)]
     pub enum Work {
         #[prost(message, tag = "6")]
@@ -109,7 +109,7 @@ pub mod transcoding_task {
     }
 }
 
-/// Turn one raw file into an MP4.
+/// Convert one raw file to an MP4.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TranscodingTaskPostRecording {
     /// Directory of the raw file.
@@ -121,7 +121,7 @@ pub struct TranscodingTaskPostRecording {
     pub recording_variant: i32,
 }
 
-/// Join finished MP4s, in order.
+/// Join finished MP4s in order.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TranscodingTaskMergeRecordings {
     /// Relative to `main_path`.
@@ -129,7 +129,7 @@ pub struct TranscodingTaskMergeRecordings {
     pub file_paths: Vec<String>,
 }
 
-/// What a message is about; shared by requests and notices.
+/// The subject of a message; shared by requests and notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum RecordingTasks {
@@ -144,7 +144,7 @@ pub enum RecordingTasks {
     RecordingTranscodingFinished = 8,
 }
 
-/// Why a request was answered as it was.
+/// Result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum StatusCode {

@@ -1,4 +1,7 @@
-//! plugNmeet's wire, as PROTOCOL says it: pure (no clock, no I/O, no async; time is an argument).
+//! plugNmeet's wire protocol (PROTOCOL): pure (no clock, no I/O, no async; time is an argument).
+//!
+//! In: bytes of the server. Out: checked types ([`request`], [`job`], [`room_status`]); and back: bytes of notices,
+//! jobs, announcements and tokens. What was parsed once is trusted; nothing unchecked leaves this folder.
 
 pub mod access;
 pub mod announcement;

@@ -1,48 +1,48 @@
-//! What the server is told (PROTOCOL 5).
+//! Notices to the server (PROTOCOL 5).
 
 use crate::protocol::ids::RecorderId;
 use crate::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
 use crate::protocol::request::{Kind, RecordingInfo};
 
-/// What a recorder calls itself in `from`.
+/// Value of `from` in notices.
 const RECORDER: &str = "recorder";
 
 /// How something ended: well, or with the cause that the user is shown.
 pub type Outcome = Result<(), String>;
 
-/// One thing the server is told of one recording.
+/// A notice about a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
     pub info: RecordingInfo,
-    /// The node that recorded, whichever node tells; of a merge the `merged-recording` that its job names.
+    /// The node that recorded, whichever node sends the notice; for a merge the `merged-recording` of its job.
     pub recorder_id: RecorderId,
     pub event: NoticeEvent,
 }
 
-/// What happened.
+/// The event of a notice.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NoticeEvent {
-    /// Media really flows.
+    /// Media flows.
     Started(Kind),
-    /// A fault's cause goes into `msg`.
+    /// The cause of a failure is sent in `msg`.
     Ended(Kind, Outcome),
-    /// The MP4 is in place.
+    /// The MP4 is in its place.
     Proceeded {
         /// Relative to `main_path`.
         file_path: String,
-        /// Bytes; told in MB (10⁶), two decimals.
+        /// Bytes; sent in MB (10⁶ bytes) with two decimals.
         file_size: u64,
         /// 0 full screen, 1 media only.
         variant: i32,
-        /// What is odd about it: goes into `msg`.
+        /// A remark about the MP4, sent in `msg`.
         note: Option<String>,
     },
-    /// The transcoding job is over.
+    /// The transcoding job has ended.
     Finished(Outcome),
 }
 
 impl NoticeEvent {
-    /// The task number that stands for this event.
+    /// The task number of this event.
     #[must_use]
     pub fn task(&self) -> RecordingTasks {
         match self {
@@ -88,7 +88,7 @@ impl Notice {
     }
 }
 
-/// Bytes as MB (10⁶), rounded to two decimals, as the server stores them.
+/// Bytes as MB (10⁶ bytes), rounded to two decimals, as the server stores them.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,

@@ -1,6 +1,6 @@
-//! What the server asks, as types that can be trusted (PROTOCOL 3).
+//! Requests of the server as checked types (PROTOCOL 3).
 //!
-//! Every node hears every request: [`read`] says whether one is for this node, and only then whether it is sound.
+//! Every node receives every request: [`read`] decides whether one is for this node, and checks only those.
 
 use prost::Message;
 
@@ -8,10 +8,10 @@ use crate::protocol::access::RoomAccess;
 use crate::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use crate::protocol::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
 
-/// What the server calls itself in `from`.
+/// Value of `from` in requests.
 const SERVER: &str = "plugnmeet";
 
-/// A live recording (into a file) or broadcast (to an RTMP server) of a room.
+/// A live recording (to a file) or broadcast (to an RTMP server) of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Recording,
@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What it is called in logs.
+    /// Name in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl Kind {
     }
 }
 
-/// Which recording of which room: what every message about it repeats.
+/// The ids of a recording and its room, which every message about it repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingInfo {
     pub room_table_id: i64,
@@ -38,7 +38,7 @@ pub struct RecordingInfo {
     pub recording_id: RecordingId,
 }
 
-/// A start that can be acted upon.
+/// A checked start request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
     pub info: RecordingInfo,
@@ -46,7 +46,7 @@ pub struct Start {
     pub output: Output,
 }
 
-/// Where picture and sound go.
+/// Destination of the media.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     File,
@@ -63,23 +63,23 @@ impl Start {
     }
 }
 
-/// A request that concerns this node.
+/// A request for this node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Start(Box<Start>),
-    /// Ends the tasks of these kinds in the room, where this node holds any.
+    /// Ends the recordings of these kinds in the room, if this node has any.
     Stop {
         room_table_id: i64,
         kinds: &'static [Kind],
     },
-    /// A start named this node but cannot be acted upon.
+    /// A start request for this node with an invalid field.
     Invalid(InvalidName),
 }
 
-/// What a message on the channel is to this node. `None`: somebody else's; say nothing.
+/// Reads a message of the channel. `None`: it is for another node and must not be answered.
 ///
 /// # Errors
-/// Where the bytes are no `PlugNmeetToRecorder`; whose it was cannot be known then, so there is nobody to answer.
+/// Where the bytes are not a `PlugNmeetToRecorder`; it is unknown for whom, so it is not answered.
 pub fn read(bytes: &[u8], me: &RecorderId) -> Result<Option<Request>, prost::DecodeError> {
     let message = PlugNmeetToRecorder::decode(bytes)?;
     if message.from != SERVER {
@@ -92,7 +92,7 @@ pub fn read(bytes: &[u8], me: &RecorderId) -> Result<Option<Request>, prost::Dec
         Ok(RecordingTasks::StopRecording) => stop(&[Kind::Recording]),
         Ok(RecordingTasks::StopRtmp) => stop(&[Kind::Broadcast]),
         Ok(RecordingTasks::Stop) => stop(&[Kind::Recording, Kind::Broadcast]),
-        // Notices travel the other way, and a number that is not known is a newer server's.
+        // Notices go the other way; unknown numbers come from a newer server.
         _ => None,
     })
 }
@@ -115,13 +115,13 @@ fn start(message: &PlugNmeetToRecorder) -> Result<Start, InvalidName> {
     })
 }
 
-/// The answer to a request that was taken.
+/// The answer to an accepted request.
 #[must_use]
 pub fn accepted() -> CommonResponse {
     CommonResponse { status: true, msg: "success".to_owned(), status_code: StatusCode::Success as i32 }
 }
 
-/// The answer to a request that was not taken, with the reason the user is shown.
+/// The answer to a refused request, with the reason that the user is shown.
 #[must_use]
 pub fn refused(code: StatusCode, reason: impl Into<String>) -> CommonResponse {
     CommonResponse { status: false, msg: reason.into(), status_code: code as i32 }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_travels_the_other_way_and_what_is_unknown_is_ignored() {
+    fn notices_and_unknown_tasks_are_ignored() {
         for task in [4, 5, 6, 8, 99, -1] {
             let mut message = start_message();
             message.task = task;

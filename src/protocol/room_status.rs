@@ -1,27 +1,27 @@
-//! Whether a room is on and takes the recorder's page, as the server's token check says (PROTOCOL 3, `verifyToken`).
+//! Whether a room is active and accepts the recorder's page, from the server's token check (PROTOCOL 3, `verifyToken`).
 
 use prost::Message as _;
 
 use crate::protocol::messages::TokenStatus;
 
-/// What is known of a room.
+/// Status of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomStatus {
-    /// It is on and takes the token.
+    /// Active; accepts the token.
     Open,
-    /// It is on, and an earlier page of this recorder still counts as present: to be asked again in some seconds.
+    /// Active, but an earlier page of this recorder still counts as present: ask again after some seconds.
     Occupied,
     Over,
-    /// It does not take the token, for this reason.
+    /// Does not accept the token, with the reason.
     Refused(String),
-    /// The server did not answer, or somebody else did: why.
+    /// The server did not answer, or another program did; with the reason.
     Unknown(String),
 }
 
-/// What all of plugNmeet's own keys begin with.
+/// Common prefix of plugNmeet's keys.
 const KEYS: &str = "notifications.";
 
-/// Reads an answer: its HTTP status and its body.
+/// Evaluates an answer: HTTP status and body.
 #[must_use]
 pub fn read(http_status: u16, body: &[u8]) -> RoomStatus {
     let unknown = |why: &str| RoomStatus::Unknown(format!("the server's token check answered {http_status}{why}"));
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_keys_say_what_becomes_of_the_room() {
+    fn the_servers_keys_determine_the_status() {
         assert_eq!(answer(200, true, "token is valid"), RoomStatus::Open);
         assert_eq!(answer(200, true, ""), RoomStatus::Open);
         for code in [200, 401] {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plugnmeets_word_says_nothing_of_the_room() {
+    fn other_answers_leave_the_status_unknown() {
         for code in [302, 400, 404, 429, 500, 502, 503] {
             assert!(matches!(answer(code, true, "notifications.room-not-active"), RoomStatus::Unknown(_)), "{code}");
         }

@@ -1,9 +1,9 @@
-//! The signature of a notice (PROTOCOL 5): lower-case hex of HMAC-SHA256 over the body.
+//! The signature of a notice (PROTOCOL 5): HMAC-SHA256 of the body in lower-case hex.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// HMAC-SHA256 of `body` with the API secret as the key (any length, RFC 2104).
+/// HMAC-SHA256 of `body` with the API secret as key (of any length, RFC 2104).
 #[must_use]
 pub fn hmac_sha256(api_secret: &str, body: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(api_secret.as_bytes())
@@ -12,7 +12,7 @@ pub fn hmac_sha256(api_secret: &str, body: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The value of the `HASH-SIGNATURE` header.
+/// Value of the `HASH-SIGNATURE` header.
 #[must_use]
 pub fn hash_signature(api_secret: &str, body: &[u8]) -> String {
     hex::encode(hmac_sha256(api_secret, body))

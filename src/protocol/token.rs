@@ -1,4 +1,4 @@
-//! The token that lets a recorder into NATS (PROTOCOL 1): a JWT, HS256, made anew for every connect.
+//! The token for the connection to NATS (PROTOCOL 1): a JWT (HS256), created anew for every connect.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::protocol::ids::RecorderId;
 use crate::protocol::jwt;
 
-/// How long a token is good for (PROTOCOL 1).
+/// Validity of a token (PROTOCOL 1).
 pub const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// The token for a connect at `now` (since the Unix epoch).
@@ -32,7 +32,7 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     #[test]
-    fn a_token_carries_the_claims_the_server_checks() {
+    fn a_token_has_the_claims_that_the_server_checks() {
         let id = RecorderId::parse("node_01").unwrap();
         let token = nats_token("key", "secret", &id, Duration::from_secs(1_000));
         let parts: Vec<&str> = token.split('.').collect();

@@ -262,8 +262,8 @@ impl<R: Rig> RequestService<R> {
             Ok(slot) => slot,
             Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
         };
-        let DiskStatus { room, reason } = self.room.borrow().clone();
-        if room != DiskLevel::Enough {
+        let DiskStatus { level, reason } = self.room.borrow().clone();
+        if level != DiskLevel::Enough {
             return refuse(StatusCode::Internal, format!("this recorder's disk is nearly full: {reason}"));
         }
         // One whose place is free already, while its file is on its way.
@@ -343,7 +343,7 @@ async fn full(room: &mut watch::Receiver<DiskStatus>) {
             // Nobody looks any more: the node ends.
             std::future::pending::<()>().await;
         }
-        if room.borrow_and_update().room == DiskLevel::Full {
+        if room.borrow_and_update().level == DiskLevel::Full {
             return;
         }
     }

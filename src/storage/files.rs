@@ -1,10 +1,10 @@
-//! Files moved into place so that a crash at any moment leaves the file whole, in one place or the other.
+//! Moves and writes files so that a crash at any moment leaves a complete file.
 //!
-//! Within a file system: fsync the file → rename → fsync the directories. Across file systems: copy under a hidden
-//! name → fsync → compare the size → rename → fsync the directory → only then remove the source. Every step may be
-//! repeated: a move that was interrupted is finished by doing it again.
+//! Within a file system: fsync the file → rename → fsync the directories. Across file systems: copy to a hidden name →
+//! fsync → compare the size → rename → fsync the directory → remove the source. Each step may be repeated; an
+//! interrupted move is completed by repeating it.
 //!
-//! Nothing here overwrites a different file unless its caller says so.
+//! A different file is never overwritten unless the caller allows it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,27 +14,27 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-/// What to do where another file has the target's name already.
+/// What to do where another file exists at the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfExists {
-    /// Leave both as they are and fail with [`PlaceError::Exists`].
+    /// Leave both files and fail with [`PlaceError::Exists`].
     Refuse,
-    /// The new file takes its place, at once.
+    /// Replace the other file atomically.
     Replace,
 }
 
-/// How a file came to be in its place.
+/// How a file was moved to its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaceMethod {
     Renamed,
     /// The target is on another file system.
     Copied,
-    /// A file with the very same content was there (an earlier move was interrupted); the source is removed.
+    /// A file with the same content was there (an earlier move was interrupted); the source is removed.
     WasThere,
 }
 
 impl PlaceMethod {
-    /// For the log.
+    /// Name for the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl PlaceMethod {
     }
 }
 
-/// A file could not be put into its place. The source is still whole.
+/// A file could not be moved to its place. The source is still complete.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error("cannot {action} {path}: {source}", path = path.display())]
@@ -62,21 +62,21 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| PlaceError::Io { action, path: path.to_owned(), source }
 }
 
-/// Moves the regular file `from` to `to`, across file systems if need be. The directories of `to` are made. When this
-/// returns, the file is safe on disk under its new name.
+/// Moves the regular file `from` to `to`, also across file systems. Missing directories are created. When this returns,
+/// the file is safe on disk under its new name.
 ///
 /// # Errors
-/// See [`PlaceError`]; `from` is still there then.
+/// See [`PlaceError`]; `from` still exists then.
 pub async fn place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let (source, target) = (from.to_owned(), to.to_owned());
     match tokio::task::spawn_blocking(move || place_blocking(&source, &target, existing)).await {
         Ok(placed) => placed,
-        // Only where the runtime is ending: the move may be repeated.
+        // Only while the runtime shuts down; the move may be repeated.
         Err(error) => Err(failed("move", from)(io::Error::other(error))),
     }
 }
 
-/// [`place`] on the calling thread; it may block for as long as a copy takes.
+/// [`place`] on the calling thread; blocks for the duration of a copy.
 ///
 /// # Errors
 /// As [`place`].
@@ -87,16 +87,16 @@ pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<Plac
     }
     let dir = parent(to);
     create_dirs(dir)?;
-    if let Some(placed) = settle_existing(from, to, existing)? {
+    if let Some(placed) = check_existing(from, to, existing)? {
         return Ok(placed);
     }
     File::open(from).and_then(|file| file.sync_all()).map_err(failed("sync", from))?;
     match rename(from, to, existing) {
         Ok(()) => {
             fsync_dir(dir).map_err(failed("sync", dir))?;
-            let left = parent(from);
-            if left != dir {
-                fsync_dir(left).map_err(failed("sync", left))?;
+            let source_dir = parent(from);
+            if source_dir != dir {
+                fsync_dir(source_dir).map_err(failed("sync", source_dir))?;
             }
             Ok(PlaceMethod::Renamed)
         }
@@ -108,8 +108,8 @@ pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<Plac
     }
 }
 
-/// Where the target exists: nothing to move (`Some`), free to go on (`None`), or an error.
-fn settle_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<PlaceMethod>, PlaceError> {
+/// Where the target exists: nothing to move (`Some`), continue (`None`), or an error.
+fn check_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<PlaceMethod>, PlaceError> {
     let target = match fs::symlink_metadata(to) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -123,21 +123,21 @@ fn settle_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<
     if !same {
         return Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() });
     }
-    // An interrupted copy may have been renamed into place but not have reached the disk's directory yet.
+    // An interrupted move may have renamed the copy without syncing its directory.
     File::open(to).and_then(|file| file.sync_all()).map_err(failed("sync", to))?;
     fsync_dir(parent(to)).map_err(failed("sync", parent(to)))?;
-    // Two names of one file in one directory entry are one name: that must not be removed.
+    // If both paths are the same directory entry, it must not be removed.
     if fs::canonicalize(from).ok() != fs::canonicalize(to).ok() {
         fs::remove_file(from).map_err(failed("remove", from))?;
     }
-    let _ = fs::remove_file(copy_name(to));
+    let _ = fs::remove_file(hidden_beside(to, ".copy"));
     Ok(Some(PlaceMethod::WasThere))
 }
 
 /// The second half of [`place_blocking`], for a target on another file system.
 fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let dir = parent(to);
-    let copy = copy_name(to);
+    let copy = hidden_beside(to, ".copy");
     let copied = copy_and_sync(from, &copy).and_then(|()| {
         rename(&copy, to, existing).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => PlaceError::Exists { from: from.to_owned(), to: to.to_owned() },
@@ -145,7 +145,7 @@ fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMe
         })
     });
     if let Err(error) = copied {
-        // A copy that is not whole is of no use; the source is.
+        // The incomplete copy is useless; the source is complete.
         let _ = fs::remove_file(&copy);
         return Err(error);
     }
@@ -154,12 +154,13 @@ fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMe
     Ok(PlaceMethod::Copied)
 }
 
-/// Where a copy grows until it is whole: hidden, beside its target.
-fn copy_name(to: &Path) -> PathBuf {
+/// The path of a hidden file beside `path`: `.NAMEsuffix`.
+#[must_use]
+pub fn hidden_beside(path: &Path, suffix: &str) -> PathBuf {
     let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(to.file_name().unwrap_or_default());
-    hidden.push(".copy");
-    parent(to).join(hidden)
+    hidden.push(path.file_name().unwrap_or_default());
+    hidden.push(suffix);
+    path.with_file_name(hidden)
 }
 
 fn copy_and_sync(from: &Path, copy: &Path) -> Result<(), PlaceError> {
@@ -167,7 +168,7 @@ fn copy_and_sync(from: &Path, copy: &Path) -> Result<(), PlaceError> {
     let metadata = source.metadata().map_err(failed("read", from))?;
     let mut target = File::create(copy).map_err(failed("create", copy))?;
     io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
-    // A file system that keeps no permissions (CIFS, FAT) still keeps the recording.
+    // A file system without permissions (CIFS, FAT) is no error.
     let _ = target.set_permissions(metadata.permissions());
     target.sync_all().map_err(failed("sync", copy))?;
     let copied = target.metadata().map_err(failed("read", copy))?.len();
@@ -180,7 +181,7 @@ fn rename(from: &Path, to: &Path, existing: IfExists) -> io::Result<()> {
         return fs::rename(from, to);
     }
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // File systems without RENAME_NOREPLACE (NFS among them): look, then rename; see renameat2(2).
+        // File systems without RENAME_NOREPLACE (NFS, for example): check, then rename; see renameat2(2).
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             if fs::symlink_metadata(to).is_ok() {
                 return Err(io::ErrorKind::AlreadyExists.into());
@@ -191,30 +192,29 @@ fn rename(from: &Path, to: &Path, existing: IfExists) -> io::Result<()> {
     }
 }
 
-/// Writes a small file, whole or not at all: under a hidden name → fsync → rename → fsync of the directory. What had
-/// the name before is replaced.
+/// Writes a small file atomically: to a hidden name → fsync → rename → fsync of the directory. An existing file is
+/// replaced.
 ///
 /// # Errors
-/// Where the directory is not there or the disk fails; what had the name is still there then.
+/// Where the directory is missing or the disk fails; an existing file is unchanged then.
 pub fn write(to: &Path, bytes: &[u8]) -> io::Result<()> {
-    // As any new file: others may have to read it, where the umask lets them.
+    // The default mode: other users may read the file if the umask allows it.
     write_with(to, bytes, 0o666)
 }
 
-/// [`write`], for this user's eyes only.
+/// [`write()`], readable by this user only.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_private(to: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(to, bytes, 0o600)
 }
 
 fn write_with(to: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    // A name of its own for each try: two writers of one file each write a whole one.
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(to.file_name().unwrap_or_default());
+    // A temporary name per call: concurrent writers of one file each write a complete one.
+    let hidden = hidden_beside(to, "");
     let mut file = tempfile::Builder::new()
-        .prefix(&hidden)
+        .prefix(hidden.file_name().unwrap_or_default())
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(parent(to))?;
     io::Write::write_all(&mut file, bytes)?;
@@ -223,7 +223,7 @@ fn write_with(to: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fsync_dir(parent(to))
 }
 
-/// Removes a file, for good; one that is not there is no error.
+/// Removes a file and syncs its directory; a missing file is no error.
 ///
 /// # Errors
 /// Where it cannot be removed or the disk fails.
@@ -235,7 +235,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The small files of a directory that end in `.json`, by their names without it; a directory that is not there has none.
+/// The `.json` files of a directory with their names (without the extension), sorted. A missing directory has none.
 ///
 /// # Errors
 /// Where the directory cannot be read.
@@ -251,15 +251,15 @@ pub fn records(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes what a [`write`] has left that was interrupted by the end of the program. Only for a directory that nobody writes
-/// into: at a start.
+/// Removes temporary files of [`write()`] calls that a crash interrupted. Only for a directory that nobody writes to: at
+/// the start.
 ///
 /// # Errors
 /// Where the directory cannot be read.
 pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for path in entries(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // The whole one is still there under its own name, as it was before.
+        // The file itself is still there, with its earlier content.
         if name.starts_with('.') && name.contains(".json") {
             remove(&path)?;
         }
@@ -274,7 +274,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Keeps a record that cannot be read under another name, and says so: it is nobody's any more, but may be looked at.
+/// Renames a record that cannot be read, for an operator to inspect, and logs it.
 pub fn put_aside(path: &Path, why: &str) {
     let mut name = path.as_os_str().to_owned();
     name.push(".unreadable");
@@ -285,32 +285,32 @@ pub fn put_aside(path: &Path, why: &str) {
     }
 }
 
-/// Does what waits for a disk on a thread that may wait.
+/// Runs blocking disk I/O on a blocking thread.
 ///
 /// # Errors
-/// Those of `work`, and where the runtime is ending.
+/// Those of `work`, and where the runtime shuts down.
 pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Makes a directory that only this user may look into, unless it is there; those above it as usual.
+/// Creates a directory that only this user may enter, unless it exists; its parents with the default mode.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// Where it cannot be created.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(parent(dir))?;
     match fs::DirBuilder::new().mode(0o700).create(dir) {
-        // Its rights are its owner's choice.
+        // The permissions of an existing directory are its owner's choice.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         made => made,
     }
 }
 
-/// Makes the entries of a directory safe on disk: what was renamed into it or removed from it stays so.
+/// Makes the entries of a directory safe on disk after renames and removals.
 ///
 /// # Errors
-/// Where the directory cannot be opened or the disk fails. A file system that cannot sync directories (CIFS, some
-/// FUSE) is no error.
+/// Where the directory cannot be opened or the disk fails. A file system that cannot sync directories (CIFS, some FUSE)
+/// is no error.
 pub fn fsync_dir(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
         Err(error)
@@ -325,7 +325,7 @@ pub fn fsync_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// `create_dir_all`, and each directory that was made is safe on disk.
+/// `create_dir_all` that syncs each created directory.
 fn create_dirs(dir: &Path) -> Result<(), PlaceError> {
     let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).count();
     fs::create_dir_all(dir).map_err(failed("create the directory", dir))?;
@@ -386,7 +386,7 @@ mod tests {
         names
     }
 
-    /// The copying half by itself.
+    /// The copying half only.
     #[test]
     fn a_copy_leaves_the_target_only() {
         let dir = tempfile::tempdir().unwrap();
@@ -431,12 +431,12 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_move_is_finished_by_doing_it_again() {
+    fn an_interrupted_move_is_completed_by_repeating_it() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "media").unwrap();
         fs::write(&to, "media").unwrap();
-        // What a kill in the middle of an earlier copy leaves.
+        // The state after a kill during an earlier copy.
         fs::write(dir.path().join(".to.copy"), "med").unwrap();
         assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::WasThere);
         assert_eq!(names(dir.path()), ["to"]);
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_is_written_whole_and_replaces_the_one_before() {
+    fn a_small_file_is_written_atomically_and_replaces_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("a/state");
         create_private_dir(&state).unwrap();
@@ -471,7 +471,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_moved() {
+    fn a_hidden_name_lies_beside_its_file() {
+        assert_eq!(hidden_beside(Path::new("/a/rec_raw.mkv"), ".parts"), Path::new("/a/.rec_raw.mkv.parts"));
+        assert_eq!(hidden_beside(Path::new("rec_raw.mkv"), ".parts"), Path::new(".rec_raw.mkv.parts"));
+    }
+
+    #[test]
+    fn only_regular_files_are_moved() {
         let dir = tempfile::tempdir().unwrap();
         let (link, to) = (dir.path().join("link"), dir.path().join("to"));
         fs::write(dir.path().join("file"), "x").unwrap();

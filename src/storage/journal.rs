@@ -1,6 +1,6 @@
-//! Records that survive a crash: small JSON files in one directory, each with the version of its format.
+//! Journals: records that survive a crash, as small JSON files in one directory, each with the version of its format.
 //!
-//! A disk that fails costs nothing but the memory of a crash: what is in memory goes on.
+//! If the disk fails, only crash recovery is lost: the records in memory stay valid.
 
 use std::io;
 use std::marker::PhantomData;
@@ -12,22 +12,26 @@ use serde::de::DeserializeOwned;
 
 use crate::storage::files::{self, on_disk};
 
-/// What a journal keeps one file of for each recording or job.
+/// A record of one recording or job, stored as one file.
 pub trait Record: Clone + Serialize + DeserializeOwned + Send + 'static {
-    /// Of the format that is written, and the only one that is read: fields that come later have defaults.
+    /// Version of the format that is written and read. Fields that are added later have defaults.
     const VERSION: u32;
 
-    /// Of the format of this record.
+    /// Version of this record's format.
     fn version(&self) -> u32;
 
+    /// Checks a record that was parsed.
+    ///
     /// # Errors
-    /// What is wrong with what was read, though it is JSON of this version.
+    /// What is wrong with it.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
+    /// Reads a record from its file.
+    ///
     /// # Errors
-    /// Where the file cannot be read or is none of this version: why.
+    /// Why the file cannot be read, or that it has another version.
     fn read(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
         let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
@@ -39,46 +43,40 @@ pub trait Record: Clone + Serialize + DeserializeOwned + Send + 'static {
     }
 }
 
-/// The records of one kind.
-#[derive(Debug)]
+/// All records of one kind, in one directory.
+#[derive(Clone, Debug)]
 pub struct Journal<T> {
     dir: PathBuf,
-    /// What the records are of, for the log.
+    /// What the records are about, for the log.
     of: &'static str,
     records: PhantomData<fn() -> T>,
 }
 
-impl<T> Clone for Journal<T> {
-    fn clone(&self) -> Self {
-        Self { dir: self.dir.clone(), of: self.of, records: PhantomData }
-    }
-}
-
 impl<T: Record> Journal<T> {
-    /// `of`: what the records are of, for the log.
+    /// `of`: what the records are about, for the log.
     #[must_use]
     pub fn new(dir: PathBuf, of: &'static str) -> Self {
         Self { dir, of, records: PhantomData }
     }
 
-    /// Where the record of this name is.
+    /// Path of the record with this name.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.json"))
     }
 
-    /// Removes what an earlier run has left half written.
+    /// Removes temporary files of an earlier run.
     pub fn remove_unfinished(&self) {
         if let Err(error) = files::remove_unfinished(&self.dir) {
-            self.complain(&error);
+            self.log_error(&error);
         }
     }
 
-    /// Every record that is there. One that cannot be read is put aside, with an error line.
+    /// Reads every record. A record that cannot be read is put aside and logged as an error.
     #[must_use]
     pub fn all(&self) -> Vec<(PathBuf, T)> {
         let records = files::records(&self.dir).unwrap_or_else(|error| {
-            self.complain(&error);
+            self.log_error(&error);
             Vec::new()
         });
         let read = |(_, path): (String, PathBuf)| match T::read(&path) {
@@ -91,19 +89,19 @@ impl<T: Record> Journal<T> {
         records.into_iter().filter_map(read).collect()
     }
 
-    /// Whether there are any; nothing is read or put aside.
+    /// Whether there are any records; reads none.
     #[must_use]
     pub fn has_any(&self) -> bool {
         files::records(&self.dir).is_ok_and(|records| !records.is_empty())
     }
 
-    fn complain(&self, error: &io::Error) {
+    fn log_error(&self, error: &io::Error) {
         tracing::error!(dir = %self.dir.display(), %error, "the records of {} cannot be read", self.of);
     }
 }
 
-/// One record; clones are the same.
-#[derive(Debug)]
+/// One record in memory and on disk; clones share it.
+#[derive(Clone, Debug)]
 pub struct RecordFile<T> {
     shared: Arc<Shared<T>>,
 }
@@ -112,18 +110,12 @@ pub struct RecordFile<T> {
 struct Shared<T> {
     path: PathBuf,
     value: Mutex<T>,
-    /// Held while the file is written: what is written is always the newest.
+    /// Held while the file is written, so that the newest value is written last.
     writing: Mutex<()>,
 }
 
-impl<T> Clone for RecordFile<T> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
-    }
-}
-
 impl<T: Clone + Serialize + Send + 'static> RecordFile<T> {
-    /// Nothing is written yet.
+    /// Creates a record in memory; nothing is written yet.
     #[must_use]
     pub fn new(path: PathBuf, value: T) -> Self {
         Self { shared: Arc::new(Shared { path, value: Mutex::new(value), writing: Mutex::default() }) }
@@ -134,17 +126,17 @@ impl<T: Clone + Serialize + Send + 'static> RecordFile<T> {
         &self.shared.path
     }
 
-    /// What it says now.
+    /// The current value.
     #[must_use]
     pub fn get(&self) -> T {
         self.shared.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes it, in memory at once; on disk when this returns, readable for this user only. Given up in between, it is still
-    /// written.
+    /// Changes the record in memory at once; on disk (readable for this user only) when this returns. If this is
+    /// cancelled, the record is written nevertheless.
     ///
     /// # Errors
-    /// Where the disk fails; the directory is made if need be.
+    /// Where the disk fails. The directory is created if it is missing.
     pub async fn update(&self, change: impl FnOnce(&mut T)) -> io::Result<()> {
         change(&mut self.shared.value.lock().unwrap_or_else(PoisonError::into_inner));
         let record = self.clone();
@@ -156,7 +148,7 @@ impl<T: Clone + Serialize + Send + 'static> RecordFile<T> {
         .await
     }
 
-    /// Removes the file, for good.
+    /// Removes the file and syncs its directory.
     ///
     /// # Errors
     /// Where it cannot be removed or the disk fails.
@@ -179,11 +171,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_is_the_newest_whatever_was_given_up() {
+    async fn the_newest_value_is_written_even_if_updates_are_cancelled() {
         let dir = tempfile::tempdir().unwrap();
         let record = RecordFile::new(dir.path().join("new/a.json"), 0);
         for n in 1..200 {
-            // Given up after it was begun.
+            // Cancelled after it was started.
             let given_up = record.update(|value| *value = -n);
             assert!(futures::FutureExt::now_or_never(given_up).is_none());
             record.update(|value| *value = n).await.unwrap();

@@ -1,24 +1,23 @@
-//! One daemon on a state directory: two would record, tell and clean up the same things.
+//! The lock of a state directory, which only one daemon may use.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The file in `state_dir`.
+/// Name of the file in `state_dir`.
 const NAME: &str = "lock";
-/// Whoever only looks ([`holder`]) has the lock for some microseconds; a daemon that starts just then tries again after
-/// this long.
-const LOOKED_AT: Duration = Duration::from_millis(20);
+/// [`holder`] holds the lock for some microseconds. A daemon that starts at that moment tries again after this time.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 const TRIES: u32 = 3;
 
-/// Holds the directory until it is dropped, or the process is gone.
+/// The lock; released when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
 }
 
-/// Why the directory cannot be held.
+/// Why the lock cannot be acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("{path} is held by another recorder ({holder}); give each one a recorder.id and a recorder.state_dir of its own", path = .path.display())]
@@ -28,16 +27,16 @@ pub enum LockError {
 }
 
 impl StateLock {
-    /// Takes the lock of `state_dir`, which must be there.
+    /// Acquires the lock of `state_dir`, which must exist.
     ///
     /// # Errors
-    /// Where another process holds it, or the file cannot be made or locked.
+    /// Where another process holds the lock, or the file cannot be created or locked.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
         let path = state_dir.join(NAME);
         let failed = |source| LockError::Io { path: path.clone(), source };
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match lock(&file, || std::thread::sleep(LOOKED_AT)) {
+        match lock(&file, || std::thread::sleep(RETRY_AFTER)) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LockError::Held { path, holder: written_by(&mut file) }),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -58,22 +57,22 @@ fn lock(file: &File, mut wait: impl FnMut()) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Who runs on `state_dir`, in words (`pid 12 on recorder-1`), without waiting and without keeping the lock. `None`: nobody,
-/// or nobody knows, where the lock cannot be looked at.
+/// The daemon that runs on `state_dir` (`pid 12 on recorder-1`); does not wait and does not keep the lock. `None`:
+/// none, or the lock cannot be read.
 #[must_use]
 pub fn holder(state_dir: &Path) -> Option<String> {
     let mut file = File::open(state_dir.join(NAME)).ok()?;
-    // Shared, so that two who look do not take each other for a daemon; given back when the file is closed, in a moment.
+    // A shared lock, so that two such calls do not take each other for a daemon; released when the file is closed.
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(written_by(&mut file)),
         _ => None,
     }
 }
 
-/// What the one who holds the lock has written into it.
+/// The holder's own entry in the lock file.
 fn written_by(file: &mut File) -> String {
     let mut holder = String::new();
-    // Only for a message.
+    // Only for a message, so errors are ignored.
     let _ = io::Read::by_ref(file).take(200).read_to_string(&mut holder);
     let holder = holder.trim();
     if holder.is_empty() { "it has just been started".to_owned() } else { holder.to_owned() }
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_held_by_one_only() {
+    fn only_one_daemon_holds_a_directory() {
         let dir = tempfile::tempdir().unwrap();
         let lock = StateLock::take(dir.path()).unwrap();
         let error = StateLock::take(dir.path()).unwrap_err().to_string();
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_names_the_holder_and_takes_nothing() {
+    fn holder_names_the_daemon_and_keeps_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(holder(dir.path()), None);
         assert!(!dir.path().join(NAME).exists());
@@ -110,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_looks_keeps_no_daemon_from_starting() {
+    fn holder_does_not_prevent_a_start() {
         let dir = tempfile::tempdir().unwrap();
         drop(StateLock::take(dir.path()).unwrap());
         let looking = File::open(dir.path().join(NAME)).unwrap();
         looking.try_lock_shared().unwrap();
-        // Two who look see each other's lock and no daemon.
+        // Two such calls see only each other's lock, and no daemon.
         assert_eq!(holder(dir.path()), None);
         let daemon = File::options().write(true).open(dir.path().join(NAME)).unwrap();
         let mut looking = Some(looking);

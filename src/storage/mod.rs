@@ -1,7 +1,6 @@
-//! What lies on disk: files that are whole or not there, records that survive a crash, whose the state directory is, and how
-//! much space is free.
+//! Storage on disk: atomic files, journals that survive a crash, the lock of the state directory, and free space.
 //!
-//! In: bytes and where they belong. Out: they are on disk when a call returns. What a record means is its owner's business.
+//! In: bytes and their paths. Out: data that is on disk when a call returns. Storage does not interpret records.
 
 pub mod disk_space;
 pub mod files;

@@ -1,20 +1,20 @@
-//! How one event becomes one line: text for people, JSON for machines. Both carry the fields of all spans around the
-//! event, so that every line of a recording names it.
+//! Formats of log lines: text for people, JSON for machines. Both hold the fields of all enclosing spans, so that every
+//! line of a recording names it.
 
 use std::fmt;
 use std::time::SystemTime;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::telemetry::is_own;
 
-/// `2026-08-01T10:00:00.042Z  INFO recording{recording_id=… room_id=… task=…}: message key=value`; an event of a library
-/// also names it.
+/// `2026-08-01T10:00:00.042Z  INFO recording{recording_id=… room_id=… task=…}: message key=value`; events of libraries
+/// also name their target.
 #[derive(Debug)]
 pub(super) struct TextFormat;
 
@@ -41,8 +41,8 @@ where
     }
 }
 
-/// One flat object: `timestamp`, `level`, `message`, then the fields of the spans and of the event, then `target`; so
-/// that `jq 'select(.recording_id == "…")'` finds a recording. An inner field of the same name wins.
+/// One flat object: `timestamp`, `level`, `message`, `target`, then the fields of the spans and of the event, so that
+/// `jq 'select(.recording_id == "…")'` finds a recording. A later field replaces an earlier one of the same name.
 #[derive(Debug)]
 pub(super) struct JsonFormat;
 
@@ -58,7 +58,7 @@ where
     ) -> fmt::Result {
         let mut object = Object(vec![
             ("timestamp".to_owned(), now().to_string().into()),
-            ("level".to_owned(), level(*event.metadata().level()).into()),
+            ("level".to_owned(), event.metadata().level().as_str().to_ascii_lowercase().into()),
             ("message".to_owned(), "".into()),
             ("target".to_owned(), event.metadata().target().into()),
         ]);
@@ -74,28 +74,18 @@ where
     }
 }
 
-/// UTC to the millisecond (RFC 3339).
+/// UTC with milliseconds (RFC 3339).
 fn now() -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_millis(SystemTime::now())
 }
 
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::TRACE => "trace",
-        Level::DEBUG => "debug",
-        Level::INFO => "info",
-        Level::WARN => "warn",
-        Level::ERROR => "error",
-    }
-}
-
-/// A JSON object whose members stay in the order in which they were put in.
+/// A JSON object that keeps the order of its members.
 struct Object(Vec<(String, Value)>);
 
 impl Object {
     fn put(&mut self, name: &str, value: Value) {
         let name = name.strip_prefix("r#").unwrap_or(name);
-        // A field may be called like what every line has; it must not take its place.
+        // A field must not replace a member that every line has.
         let name = if matches!(name, "timestamp" | "level" | "target") { format!("{name}_") } else { name.to_owned() };
         match self.0.iter_mut().find(|(other, _)| *other == name) {
             Some((_, old)) => *old = value,
@@ -133,10 +123,6 @@ impl Visit for Object {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         self.put(field.name(), value.into());
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.put(field.name(), value.to_string().into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

@@ -1,6 +1,7 @@
-//! What the program tells about itself: `tracing` events as lines of text or JSON, to standard output and a log file.
+//! The log: `tracing` events as lines of text or JSON, to standard output and a log file.
 //!
-//! A line may leave the program only through `sink`, which masks secrets ([`redact`]).
+//! In: events. Out: lines without secrets. Every line goes through `sink`, which masks secrets ([`redact`]); logging
+//! never waits for an output.
 
 mod format;
 pub mod log_throttle;
@@ -16,24 +17,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
-use tracing::{Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::fmt::format::{DefaultFields, JsonFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::config::{LogConfig, LogFormat};
+use format::{JsonFormat, TextFormat};
 use queue::Queue;
 use rotate::{Limits, RotatingFile};
 use sink::Sink;
 
-/// The targets of this program's own events and spans begin with it.
-const OWN: &str = "plugnmeet_recorder";
+/// Prefix of the targets of this program's own events and spans.
+const OWN_TARGET: &str = "plugnmeet_recorder";
 
-/// Libraries that say too much, and the level above which they are heard unless everything is asked for.
-const DAMPED: [(&str, LevelFilter); 8] = [
-    // What matters of these two the program says in its own words; the one reports each message of a newer Chrome and
-    // each closed connection as an error, the other each refused token at each try.
+/// Libraries that log too much, with their maximum level without `recorder.debug`.
+const LIBRARY_LIMITS: [(&str, LevelFilter); 8] = [
+    // The program reports the important events of these two itself. chromiumoxide logs each unknown message of a newer
+    // Chrome and each closed connection as an error, async_nats each refused token at each attempt.
     ("chromiumoxide", LevelFilter::OFF),
     ("async_nats", LevelFilter::OFF),
     ("hyper", LevelFilter::WARN),
@@ -44,15 +46,15 @@ const DAMPED: [(&str, LevelFilter); 8] = [
     ("tungstenite", LevelFilter::WARN),
 ];
 
-/// How long a panic waits until its line is written: the process may be gone in a moment.
+/// How long a panic waits until its line is written, because the process may end at once.
 const PANIC_LIMIT: Duration = Duration::from_millis(100);
 
-/// Keeps the log open. Dropped at the very end, it makes sure that every line is on the disk, where that takes a second at
-/// most: a standard output that stands still keeps no process from ending.
+/// Keeps the log open. Dropping it at the end of the program syncs all lines to disk. This takes at most a second, even
+/// where standard output is blocked.
 #[derive(Debug)]
 #[must_use = "the log is only sure to be on the disk once the guard was dropped"]
 pub struct LogGuard {
-    /// The log file comes last, so that it tells what others have lost.
+    /// The log file is last, so that it gets the reports about lines lost on standard output.
     queues: Vec<Queue>,
 }
 
@@ -62,11 +64,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// Opens the log for the whole process, and from then on also logs panics. `debug` (`recorder.debug`) lets the
-/// libraries have their say as well.
+/// Opens the log of the process; panics are logged from then on. `debug` (`recorder.debug`) logs events of libraries as
+/// well.
 ///
 /// # Errors
-/// Where the log file or its directory cannot be made or opened, or where this was called before.
+/// Where the log file or its directory cannot be created or opened, or the log is already open.
 pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
     let file = config
         .file
@@ -76,15 +78,16 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
             RotatingFile::open(path, limits).with_context(|| format!("cannot open the log file {}", path.display()))
         })
         .transpose()?;
-    // Not by `std::io::stdout`, whose lock would be held by a write that does not end.
+    // A duplicate of standard output, because a blocked write would hold the lock of `std::io::stdout` for ever.
     let stdout = config.stdout.then(|| io::stdout().as_fd().try_clone_to_owned().map(File::from)).transpose();
     let (sink, guard) = open(stdout.context("cannot open standard output")?, file);
-    tracing::subscriber::set_global_default(subscriber(config, debug, sink)).context("the log was opened before")?;
+    tracing::subscriber::set_global_default(subscriber(config.format, config.level, debug, sink))
+        .context("the log was opened before")?;
     let states: Vec<_> = guard.queues.iter().map(Queue::state).collect();
     std::panic::set_hook(Box::new(move |panic| {
         log_panic(panic);
         for state in &states {
-            state.settle(PANIC_LIMIT);
+            state.wait_until_written(PANIC_LIMIT);
         }
     }));
     Ok(guard)
@@ -97,61 +100,47 @@ fn open(stdout: Option<impl io::Write + Send + 'static>, file: Option<RotatingFi
     (Sink::new(inputs.into_iter().map(|input| Box::new(input) as _).collect()), LogGuard { queues })
 }
 
-/// Opens the log on standard error, for a command that an operator looks at: text, from `level` up.
+/// Opens the log on standard error for an operator's command: text, from `level` up.
 ///
 /// # Errors
-/// Where this or [`init`] was called before.
-pub fn init_console(level: LogLevel) -> anyhow::Result<()> {
-    let config = LogConfig {
-        file: None,
-        stdout: false,
-        max_size: u64::MAX,
-        max_backups: 0,
-        max_age: Duration::MAX,
-        level,
-        format: LogFormat::Text,
-    };
+/// Where the log is already open.
+pub fn init_console(level: Level) -> anyhow::Result<()> {
     let sink = Sink::new(vec![Box::new(io::stderr())]);
-    tracing::subscriber::set_global_default(subscriber(&config, false, sink)).context("the log was opened before")
+    tracing::subscriber::set_global_default(subscriber(LogFormat::Text, level, false, sink))
+        .context("the log was opened before")
 }
 
-fn subscriber(config: &LogConfig, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
+fn subscriber(format: LogFormat, level: Level, debug: bool, sink: Sink) -> impl Subscriber + Send + Sync {
     let layer = fmt::layer().with_ansi(false).with_writer(sink);
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(format::TextFormat).boxed(),
-        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(format::JsonFormat).boxed(),
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => layer.fmt_fields(DefaultFields::new()).event_format(TextFormat).boxed(),
+        LogFormat::Json => layer.fmt_fields(JsonFields::new()).event_format(JsonFormat).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(config.level, debug)))
+    tracing_subscriber::registry().with(layer.with_filter(filter(level, debug)))
 }
 
-fn filter(level: LogLevel, debug: bool) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    let level = match level {
-        LogLevel::Trace => LevelFilter::TRACE,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
-    };
+fn filter(level: Level, debug: bool) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    let level = LevelFilter::from_level(level);
     let level = if debug { level.max(LevelFilter::DEBUG) } else { level };
-    let damped = DAMPED.map(|(target, damped)| (target, if debug { level } else { level.min(damped) }));
-    let targets = Targets::new().with_default(level).with_targets(damped);
+    let limits = LIBRARY_LIMITS.map(|(target, limit)| (target, if debug { level } else { level.min(limit) }));
+    let targets = Targets::new().with_default(level).with_targets(limits);
     FilterFn::new(move |metadata| {
-        // A span of ours is no line of its own; it names the recording in the lines of whatever level.
+        // Own spans are always enabled: they name the recording in lines of any level.
         (metadata.is_span() && is_own(metadata.target())) || targets.would_enable(metadata.target(), metadata.level())
     })
 }
 
 fn is_own(target: &str) -> bool {
-    target.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    target.strip_prefix(OWN_TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Seconds with two decimals, for a field of a line.
+/// Seconds rounded to two decimals, for log fields.
 #[must_use]
 pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100.0).round() / 100.0
 }
 
-/// A panic as a line of the log, with the span it happened in.
+/// Logs a panic within the span in which it happened.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let payload = panic.payload();
     let message = payload
@@ -161,7 +150,7 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
         .unwrap_or("no message");
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     if Sink::is_writing() {
-        // The log itself broke: this thread holds it, and would wait for itself for ever.
+        // The log itself has panicked: this thread holds its lock and would deadlock.
         let text = format!("plugnmeet-recorder: panic while logging: {message} ({location})");
         let _ = writeln!(io::stderr(), "{}", redact::scrub(&text));
         return;

@@ -1,5 +1,5 @@
-//! A queue and a thread for each output, so that whoever logs never waits for one: neither for a pipe that nobody reads nor
-//! for a disk that hangs. Where the queue is full, lines are lost; how many is told as soon as lines are written again.
+//! A queue and a thread for each output, so that logging never waits for one (a pipe that nobody reads, a disk that
+//! hangs). When the queue is full, lines are dropped; their number is reported once lines are written again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,25 +10,25 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 
 use crate::telemetry::sink::Writing;
 
-/// So many lines may wait: some 2 MB.
+/// Lines that may wait: some 2 MB.
 pub(super) const LINES: usize = 8 * 1024;
-/// A reader that is slow for long loses lines all the time; that is told this often.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How long the end of the program waits for lines that are still to be written.
+/// Interval of reports while a slow reader makes lines be dropped continuously.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long the end of the program waits for lines to be written.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
-/// Begins to write to `output`, which messages call `name`, on a thread of its own.
+/// Starts a thread that writes to `output`. `name`: the output's name in messages.
 pub(super) fn start(name: &'static str, output: impl Write + Send + 'static, lines: usize) -> (Input, Queue) {
     let state = Arc::new(State { name, ..State::default() });
-    let output = Output { inner: output, state: state.clone(), failed: false, told: None };
+    let output = Output { inner: output, state: state.clone(), failed: false, reported: None };
     let builder = NonBlockingBuilder::default().buffered_lines_limit(lines).lossy(true).thread_name("log");
     let (queue, worker) = builder.finish(output);
-    // Nothing was sent yet, so nothing was counted in vain.
+    // Nothing has been sent yet, so no count is lost.
     let _ = state.dropped.set(queue.error_counter());
     (Input { queue, state: state.clone() }, Queue { worker, state })
 }
 
-/// Where lines are put in.
+/// The sending end of a queue.
 #[derive(Debug)]
 pub(super) struct Input {
     queue: NonBlocking,
@@ -46,7 +46,7 @@ impl Write for Input {
     }
 }
 
-/// The thread that writes, for as long as there are lines to come.
+/// The writing thread of a queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     worker: WorkerGuard,
@@ -58,34 +58,35 @@ impl Queue {
         self.state.clone()
     }
 
-    /// Sees to it that the lines so far are on the disk, and gives up an output that stands still.
+    /// Waits until all lines are on disk; gives up an output that is blocked.
     pub(super) fn close(self) {
         self.state.closing.store(true, Ordering::Relaxed);
-        if self.state.settle(CLOSE_LIMIT) {
+        if self.state.wait_until_written(CLOSE_LIMIT) {
             drop(self.worker);
-            self.state.tell(self.state.dropped());
+            self.state.report_lost(self.state.dropped());
         } else {
-            // Where the queue is full, the worker's guard would say so on standard output, and may wait there without end.
+            // If the queue is full, the worker's guard would print a message to standard output and could wait for
+            // ever.
             std::mem::forget(self.worker);
-            self.state.tell(self.state.missing());
+            self.state.report_lost(self.state.missing());
         }
     }
 }
 
-/// What both ends know of a queue. Counts are of lines.
+/// Shared state of both ends of a queue; counts are of lines.
 #[derive(Debug, Default)]
 pub(super) struct State {
     name: &'static str,
     sent: AtomicUsize,
     written: AtomicUsize,
     dropped: OnceLock<ErrorCounter>,
-    told: AtomicUsize,
+    reported: AtomicUsize,
     closing: AtomicBool,
 }
 
 impl State {
-    /// Waits until everything that was not dropped is written, but no longer than `limit`; whether it is.
-    pub(super) fn settle(&self, limit: Duration) -> bool {
+    /// Waits up to `limit` until all lines that were not dropped are written; returns whether they are.
+    pub(super) fn wait_until_written(&self, limit: Duration) -> bool {
         let begun = Instant::now();
         while self.missing() > self.dropped() {
             if begun.elapsed() >= limit {
@@ -100,14 +101,14 @@ impl State {
         self.dropped.get().map_or(0, ErrorCounter::dropped_lines)
     }
 
-    /// Dropped, or still to be written.
+    /// Number of lines that were dropped or are not written yet.
     fn missing(&self) -> usize {
         self.sent.load(Ordering::Relaxed).saturating_sub(self.written.load(Ordering::Relaxed))
     }
 
-    /// Tells of the losses, `lines` in all, that were not told before.
-    fn tell(&self, lines: usize) {
-        let before = self.told.swap(lines, Ordering::Relaxed);
+    /// Logs the lost lines, `lines` in total, that were not reported before.
+    fn report_lost(&self, lines: usize) {
+        let before = self.reported.swap(lines, Ordering::Relaxed);
         if lines > before {
             let (output, dropped) = (self.name, lines - before);
             tracing::warn!(
@@ -120,24 +121,26 @@ impl State {
     }
 }
 
-/// What the queue's thread writes to.
+/// The output of the queue's thread.
 struct Output<W> {
     inner: W,
     state: Arc<State>,
-    /// The last write failed, and that was told.
+    /// Whether the last write failed, which is reported once.
     failed: bool,
-    /// When losses were told.
-    told: Option<Instant>,
+    /// Time of the last report of dropped lines.
+    reported: Option<Instant>,
 }
 
 impl<W: Write> Write for Output<W> {
-    /// Takes one line.
+    /// Writes one line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Before the line is written, while its place in the queue is free: the news is lost in no full queue.
+        // Reported before this line is written: its place in the queue is free for the report.
         let dropped = self.state.dropped();
-        if dropped > self.state.told.load(Ordering::Relaxed) && self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
-            self.state.tell(dropped);
+        if dropped > self.state.reported.load(Ordering::Relaxed)
+            && self.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY)
+        {
+            self.reported = Some(Instant::now());
+            self.state.report_lost(dropped);
         }
         let writing = Writing::begin();
         let result = self.inner.write_all(line);
@@ -149,13 +152,13 @@ impl<W: Write> Write for Output<W> {
         drop(writing);
         self.failed = result.is_err();
         self.state.written.fetch_add(1, Ordering::Relaxed);
-        // An output that fails is no reason to stop.
+        // An output that fails does not end the thread.
         Ok(line.len())
     }
 
     /// Called whenever the queue is empty.
     fn flush(&mut self) -> io::Result<()> {
-        self.state.tell(self.state.dropped());
+        self.state.report_lost(self.state.dropped());
         if self.state.closing.load(Ordering::Relaxed) { self.inner.flush() } else { Ok(()) }
     }
 }

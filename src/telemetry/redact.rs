@@ -1,35 +1,36 @@
-//! Keeps secrets out of everything that is logged. It works on finished lines, so it does not matter which program or
-//! library a secret came from.
+//! Masks secrets in everything that is logged. It works on finished lines, so secrets of any program or library are
+//! masked.
 //!
-//! Two nets: texts that were registered as secrets while they are in use, whole and in pieces, and shapes that are secrets
-//! wherever they come up: JSON web tokens, `access_token=…`, user and password in a URL, the stream key of an RTMP URL.
+//! Two kinds are masked: registered secrets, complete and in pieces, and patterns that are always secret: JSON web
+//! tokens, `access_token=…`, user and password in a URL, the stream key of an RTMP URL.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
-/// What stands in place of a secret.
+/// Replacement of a secret.
 const MASK: &str = "[redacted]";
 
-/// A shorter text is not registered, in bytes: it would mask half the log, and is no secret.
+/// Minimum length of a registered secret in bytes; masking a shorter one would mask half the log.
 const SHORTEST: usize = 6;
 
-/// A piece of a secret of so many bytes is masked as well: programs cut long lines, ours and others. Less of a key of 20
-/// letters leaves too much to guess (70 bits and more of a random one), and words of a language are hardly ever longer.
+/// Pieces of a secret of this length in bytes are masked as well, because programs cut long lines. The shorter rest of
+/// a key of 20 letters leaves too much to guess (70 bits and more of a random one), and natural words are hardly ever
+/// longer.
 pub const PIECE: usize = 12;
 
 static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
 
-/// Keeps a secret out of the log as long as it lives.
+/// Masks a secret as long as it lives.
 #[derive(Debug)]
 #[must_use = "the secret is masked only while the registration lives"]
 pub struct Registration {
     forms: Vec<String>,
 }
 
-/// Masks `secret` in every line from now on, also where it stands escaped (JSON, Rust's `{:?}`) or URL-encoded. The same
-/// secret may be registered several times. One of less than 6 bytes is not masked.
+/// Masks `secret` in every line from now on, also if escaped (JSON, Rust's `{:?}`) or URL-encoded. A secret may be
+/// registered several times. A secret of less than 6 bytes is not masked.
 pub fn register(secret: &str) -> Registration {
     let forms = if secret.len() < SHORTEST { Vec::new() } else { forms_of(secret) };
     if !forms.is_empty() {
@@ -46,7 +47,7 @@ impl Drop for Registration {
     }
 }
 
-/// `text` with every secret masked. Costs one pass over the text, and no allocation where there is none.
+/// `text` with every secret masked. Takes one pass over the text, and no allocation if it has no secret.
 pub fn scrub(text: &str) -> Cow<'_, str> {
     let mut secrets = Vec::new();
     REGISTRY.read().unwrap_or_else(PoisonError::into_inner).find(text, &mut secrets);
@@ -61,7 +62,7 @@ fn mask(text: &str, mut secrets: Vec<Range<usize>>) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut done = 0;
     for secret in secrets {
-        // Secrets that touch or overlap become one mask.
+        // Secrets that touch or overlap get one mask.
         if secret.start > done || done == 0 {
             clean.push_str(&text[done..secret.start]);
             clean.push_str(MASK);
@@ -72,8 +73,7 @@ fn mask(text: &str, mut secrets: Vec<Range<usize>>) -> String {
     clean
 }
 
-/// The ways in which a secret is written in a log: as it is, in a URL, and in quotes, which may be quoted once more
-/// where a line of JSON holds a text that was quoted already.
+/// The spellings of a secret in a log: plain, URL-encoded, and quoted, which JSON may quote again.
 fn forms_of(secret: &str) -> Vec<String> {
     let mut forms = vec![
         secret.to_owned(),
@@ -88,34 +88,26 @@ fn forms_of(secret: &str) -> Vec<String> {
     forms
 }
 
-/// `text` as it stands between the quotes of a JSON string.
+/// `text` as between the quotes of a JSON string.
 fn in_json(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&quoted).to_owned()
 }
 
-/// The registered secrets, and an index that rules out nearly every place of a line with one look.
+/// The registered secrets. Every piece of a long secret is masked, and so the whole of it.
 #[derive(Debug)]
 struct Registry {
-    /// How many registrations hold each text.
-    counts: BTreeMap<String, usize>,
-    /// One bit for each pair of bytes with which a text begins; empty where nothing is registered.
-    starts: Vec<u64>,
-    pieces: Pieces,
-}
-
-/// Every [`PIECE`] bytes in a row of every text, by a hash.
-#[derive(Debug)]
-struct Pieces {
-    /// How many texts hold each of them how often.
-    counts: Option<HashMap<u64, usize>>,
-    /// One bit for each hash, by its highest bits: rules out nearly every place of a line with one look.
+    /// Number of registrations of each text shorter than [`PIECE`].
+    short: BTreeMap<String, usize>,
+    /// Number of occurrences of each piece in the longer texts, by its hash.
+    pieces: BTreeMap<u64, usize>,
+    /// One bit per hash (of its highest bits), which rules out almost every position of a line by one lookup.
     bits: Vec<u64>,
 }
 
-/// Of the hash: any large odd number.
+/// Multiplier of the rolling hash: any large odd number.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-/// `FACTOR` as often as the first byte of a piece was multiplied when the next one comes.
+/// `FACTOR` to the power of [`PIECE`]: the weight of a piece's first byte when the next byte is added.
 const FIRST_FACTOR: u64 = {
     let (mut factor, mut n) = (1_u64, 0);
     while n < PIECE {
@@ -125,71 +117,26 @@ const FIRST_FACTOR: u64 = {
     factor
 };
 
-impl Pieces {
-    /// The hashes of all pieces of a text, from the first byte on.
-    fn hashes(text: &[u8]) -> impl Iterator<Item = u64> {
-        let mut hash = 0_u64;
-        text.iter().enumerate().filter_map(move |(at, byte)| {
-            hash = hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte) + 1);
-            if let Some(left) = at.checked_sub(PIECE) {
-                hash = hash.wrapping_sub((u64::from(text[left]) + 1).wrapping_mul(FIRST_FACTOR));
-            }
-            (at + 1 >= PIECE).then_some(hash)
-        })
-    }
-
-    fn add(&mut self, text: &str) {
-        let counts = self.counts.get_or_insert_default();
-        Self::hashes(text.as_bytes()).for_each(|hash| *counts.entry(hash).or_insert(0) += 1);
-    }
-
-    fn remove(&mut self, text: &str) {
-        let Some(counts) = &mut self.counts else { return };
-        for hash in Self::hashes(text.as_bytes()) {
-            if let Some(count) = counts.get_mut(&hash) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&hash);
-                }
-            }
+/// The hashes of all pieces of a text, in order.
+fn hashes(text: &[u8]) -> impl Iterator<Item = u64> {
+    let mut hash = 0_u64;
+    text.iter().enumerate().filter_map(move |(at, byte)| {
+        hash = hash.wrapping_mul(FACTOR).wrapping_add(u64::from(*byte) + 1);
+        if let Some(left) = at.checked_sub(PIECE) {
+            hash = hash.wrapping_sub((u64::from(text[left]) + 1).wrapping_mul(FIRST_FACTOR));
         }
-    }
-
-    fn index(&mut self) {
-        self.bits.clear();
-        let Some(counts) = self.counts.as_ref().filter(|counts| !counts.is_empty()) else { return };
-        // 16 bits for each.
-        self.bits.resize((counts.len() / 4).next_power_of_two().max(16), 0);
-        let size = self.bits.len();
-        for hash in counts.keys() {
-            let (word, bit) = spot(*hash, size);
-            self.bits[word] |= bit;
-        }
-    }
-
-    fn find(&self, text: &str, secrets: &mut Vec<Range<usize>>) {
-        let (Some(counts), false) = (&self.counts, self.bits.is_empty()) else { return };
-        for (at, hash) in Self::hashes(text.as_bytes()).enumerate() {
-            if self.may_hold(hash) && counts.contains_key(&hash) {
-                secrets.push(whole_characters(text, at..at + PIECE));
-            }
-        }
-    }
-
-    fn may_hold(&self, hash: u64) -> bool {
-        let (word, bit) = spot(hash, self.bits.len());
-        self.bits[word] & bit != 0
-    }
+        (at + 1 >= PIECE).then_some(hash)
+    })
 }
 
-/// Where the bit of a hash is among so many words, a power of two.
-fn spot(hash: u64, words: usize) -> (usize, u64) {
-    // Its low bits depend on the last bytes alone.
+/// Word and bit of a hash in an index of `words` words, a power of two.
+fn hash_bit(hash: u64, words: usize) -> (usize, u64) {
+    // The low bits of a hash depend on the last bytes only.
     let mixed = (hash ^ (hash >> 32)).wrapping_mul(FACTOR) >> 24;
     (usize::try_from(mixed >> 6).unwrap_or(0) & (words - 1), 1 << (mixed & 63))
 }
 
-/// A piece may begin or end within a character.
+/// Extends a piece to character boundaries.
 fn whole_characters(text: &str, mut piece: Range<usize>) -> Range<usize> {
     while !text.is_char_boundary(piece.start) {
         piece.start -= 1;
@@ -202,15 +149,15 @@ fn whole_characters(text: &str, mut piece: Range<usize>) -> Range<usize> {
 
 impl Registry {
     const fn new() -> Self {
-        Self { counts: BTreeMap::new(), starts: Vec::new(), pieces: Pieces { counts: None, bits: Vec::new() } }
+        Self { short: BTreeMap::new(), pieces: BTreeMap::new(), bits: Vec::new() }
     }
 
     fn add(&mut self, forms: &[String]) {
         for form in forms {
-            let count = self.counts.entry(form.clone()).or_insert(0);
-            *count += 1;
-            if *count == 1 {
-                self.pieces.add(form);
+            if form.len() < PIECE {
+                *self.short.entry(form.clone()).or_insert(0) += 1;
+            } else {
+                hashes(form.as_bytes()).for_each(|hash| *self.pieces.entry(hash).or_insert(0) += 1);
             }
         }
         self.index();
@@ -218,60 +165,62 @@ impl Registry {
 
     fn remove(&mut self, forms: &[String]) {
         for form in forms {
-            if let Some(count) = self.counts.get_mut(form) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(form);
-                    self.pieces.remove(form);
-                }
+            if form.len() < PIECE {
+                remove_one(&mut self.short, form);
+            } else {
+                hashes(form.as_bytes()).for_each(|hash| remove_one(&mut self.pieces, &hash));
             }
         }
         self.index();
     }
 
     fn index(&mut self) {
-        self.pieces.index();
-        self.starts.clear();
-        if !self.counts.is_empty() {
-            self.starts.resize(usize::from(u16::MAX).div_ceil(64), 0);
+        self.bits.clear();
+        if self.pieces.is_empty() {
+            return;
         }
-        for form in self.counts.keys() {
-            if let Some((word, bit)) = place(form.as_bytes()) {
-                self.starts[word] |= bit;
-            }
+        // 16 bits per hash.
+        self.bits.resize((self.pieces.len() / 4).next_power_of_two().max(16), 0);
+        let size = self.bits.len();
+        for hash in self.pieces.keys() {
+            let (word, bit) = hash_bit(*hash, size);
+            self.bits[word] |= bit;
         }
     }
 
     fn find(&self, text: &str, secrets: &mut Vec<Range<usize>>) {
-        if self.starts.is_empty() {
+        for form in self.short.keys().map(String::as_bytes) {
+            let places = text.as_bytes().windows(form.len()).enumerate().filter(|(_, window)| *window == form);
+            secrets.extend(places.map(|(at, _)| at..at + form.len()));
+        }
+        if self.bits.is_empty() {
             return;
         }
-        for (at, pair) in text.as_bytes().windows(2).enumerate() {
-            if !self.may_begin(pair) {
-                continue;
+        for (at, hash) in hashes(text.as_bytes()).enumerate() {
+            if self.may_hold(hash) && self.pieces.contains_key(&hash) {
+                secrets.push(whole_characters(text, at..at + PIECE));
             }
-            let rest = &text.as_bytes()[at..];
-            let longest = self.counts.keys().filter(|form| rest.starts_with(form.as_bytes())).map(String::len).max();
-            secrets.extend(longest.map(|len| at..at + len));
         }
-        self.pieces.find(text, secrets);
     }
 
-    fn may_begin(&self, pair: &[u8]) -> bool {
-        place(pair).is_some_and(|(word, bit)| self.starts[word] & bit != 0)
+    fn may_hold(&self, hash: u64) -> bool {
+        let (word, bit) = hash_bit(hash, self.bits.len());
+        self.bits[word] & bit != 0
     }
 }
 
-/// Where the bit of a text's first two bytes is.
-fn place(text: &[u8]) -> Option<(usize, u64)> {
-    let [first, second, ..] = text else { return None };
-    let pair = u16::from_be_bytes([*first, *second]);
-    Some((usize::from(pair / 64), 1 << (pair % 64)))
+fn remove_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
-/// JSON web tokens (RFC 7519): `eyJ` is how base64url writes `{"`. One whose signature was cut off is masked too.
+/// JSON web tokens (RFC 7519): `eyJ` is `{"` in base64url. A token without signature is masked too.
 fn find_web_tokens(text: &str, secrets: &mut Vec<Range<usize>>) {
-    // No header or payload of a token is shorter; `eyJ` in a word is.
+    // Minimum length of a token's header or payload, to ignore `eyJ` within words.
     const PART: usize = 8;
     if !text.contains("eyJ") {
         return;
@@ -322,7 +271,7 @@ fn find_access_tokens(text: &str, secrets: &mut Vec<Range<usize>>) {
     }
 }
 
-/// User and password (or a token) of any URL, and the stream key of an RTMP one.
+/// User and password (or a token) of any URL, and the stream key of an RTMP URL.
 fn find_in_urls(text: &str, secrets: &mut Vec<Range<usize>>) {
     if !text.contains("://") {
         return;
@@ -338,7 +287,7 @@ fn find_in_urls(text: &str, secrets: &mut Vec<Range<usize>>) {
         }
         if text[..at].ends_with("rtmp") || text[..at].ends_with("rtmps") {
             let path = url.find('?').unwrap_or(url.len());
-            // rtmp://host/application/key: everything behind the last slash, unless that is the application.
+            // rtmp://host/application/key: all after the last slash, unless that is the application.
             if let Some(key) = url[..path].rfind('/').filter(|slash| *slash > authority && slash + 1 < url.len()) {
                 secrets.push(start + key + 1..start + url.len());
             }
@@ -396,7 +345,7 @@ mod tests {
         let _other = register("pässwörter-mit-umlauten-und-ß");
         let half = "s: pässwörter-mit-uml".to_owned();
         assert_eq!(scrub(&half), "s: [redacted]");
-        // Cut within a character, as bytes are.
+        // Cut by bytes, within a character.
         let cut = String::from_utf8_lossy(&"pässwörter-mit-umlauten".as_bytes()[2..]).into_owned();
         assert!(!scrub(&cut).contains("mit"), "{}", scrub(&cut));
     }
@@ -466,16 +415,14 @@ mod tests {
         });
     }
 
-    /// Hundreds of secrets and a long line must not be felt: this is run for every line of the log. So hardly any place of a
-    /// line may need more than the look at one bit.
+    /// Hundreds of secrets and a long line must cost little, because every log line is scrubbed: hardly any position of
+    /// a line may need more than one lookup.
     #[test]
     fn a_line_without_secrets_is_cheap() {
         let mut registry = Registry::new();
         (0..200).for_each(|n| registry.add(&forms_of(&format!("eyJsecret-number-{n}"))));
         let line = "2026-08-01T10:00:00.000Z  INFO recording{recording_id=a}: a key of the keyboard ".repeat(4);
-        let starts = line.as_bytes().windows(2).filter(|pair| registry.may_begin(pair)).count();
-        assert_eq!(starts, line.matches("ey").count(), "of {} bytes", line.len());
-        let pieces = Pieces::hashes(line.as_bytes()).filter(|hash| registry.pieces.may_hold(*hash)).count();
+        let pieces = hashes(line.as_bytes()).filter(|hash| registry.may_hold(*hash)).count();
         assert!(pieces * 10 <= line.len(), "{pieces} of {} bytes", line.len());
         let mut secrets = Vec::new();
         registry.find(&line, &mut secrets);

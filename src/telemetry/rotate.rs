@@ -1,8 +1,8 @@
-//! The log file: when it is full it is put aside under a name with the time, and a new one is begun; older files go when
-//! there are too many or they are too old. Names are those of the reference's logger (`recorder-2026-08-01T10-00-00.000.log`),
-//! so what it left behind is cleared up as well.
+//! The log file: a full file is renamed to a name with the time, and a new one is started; old files are removed by
+//! number and age. The names are those of the reference's logger (`recorder-2026-08-01T10-00-00.000.log`), so its files
+//! are removed as well.
 //!
-//! Nothing here panics or loses a line that could have been written: where a file cannot be put aside, it grows on.
+//! Nothing here panics or loses a line that could be written: if a file cannot be renamed, it grows.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,17 +10,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A daemon with little to say does not fill its file for weeks, so old files are also looked for this often.
+/// Old files are also removed at this interval, because a quiet daemon does not fill its file for weeks.
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// When a file is full and how long older ones are kept.
+/// Limits of the log files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Bytes.
+    /// Size of a full file in bytes.
     pub size: u64,
-    /// Older files, without the one that is written.
+    /// Number of old files that are kept, without the current one.
     pub backups: usize,
-    /// Since the file was put aside.
+    /// Age of old files that are kept, since they were full.
     pub age: Duration,
 }
 
@@ -28,14 +28,14 @@ pub(super) struct Limits {
 pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
-    /// Bytes in the file.
+    /// Size of the file in bytes.
     size: u64,
     limits: Limits,
     pruned: Instant,
 }
 
 impl RotatingFile {
-    /// Opens `path` to write at its end; makes its directory where it is not there.
+    /// Opens `path` for appending; creates its directory if necessary.
     pub(super) fn open(path: &Path, limits: Limits) -> io::Result<Self> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory)?;
@@ -54,15 +54,15 @@ impl RotatingFile {
         self.prune(now)
     }
 
-    /// The name for a file that is put aside now. It is later than every other, even where two files are full within
-    /// one millisecond or the clock was set back: the order of the names is the order of the lines.
+    /// The name for a file that is full at `now`. It is later than all others, even where two files are full within a
+    /// millisecond or the clock was set back: the order of names is the order of lines.
     fn free_name(&self, now: SystemTime) -> io::Result<PathBuf> {
         const STEP: Duration = Duration::from_millis(1);
         let (stem, extension) = self.name();
         let newest = self.backups()?.into_iter().next();
         let mut at = newest.map_or(now, |(newest, _)| now.max(newest + STEP));
         loop {
-            let path = self.path.with_file_name(format!("{stem}-{}{extension}", spell(at)));
+            let path = self.path.with_file_name(format!("{stem}-{}{extension}", format_time(at)));
             if !path.exists() {
                 return Ok(path);
             }
@@ -78,7 +78,7 @@ impl RotatingFile {
         (part(self.path.file_stem()), format!("{dot}{extension}"))
     }
 
-    /// Removes the older files that are too many or too old.
+    /// Removes old files by number and age.
     fn prune(&self, now: SystemTime) -> io::Result<()> {
         let oldest = now.checked_sub(self.limits.age);
         let mut result = Ok(());
@@ -90,7 +90,7 @@ impl RotatingFile {
         result
     }
 
-    /// The older files, newest first.
+    /// The old files, newest first.
     fn backups(&self) -> io::Result<Vec<(SystemTime, PathBuf)>> {
         let (stem, extension) = self.name();
         let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -100,7 +100,7 @@ impl RotatingFile {
             let name = entry.file_name();
             let time =
                 name.to_str().and_then(|name| name.strip_prefix(&stem)?.strip_prefix('-')?.strip_suffix(&extension));
-            if let Some(at) = time.and_then(parse) {
+            if let Some(at) = time.and_then(parse_time) {
                 backups.push((at, entry.path()));
             }
         }
@@ -110,13 +110,13 @@ impl RotatingFile {
 }
 
 impl Write for RotatingFile {
-    /// Writes one line, which is never divided between two files.
+    /// Writes one line, which is never split between two files.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
         let mut result = Ok(());
         if self.size > 0 && self.size.saturating_add(len) > self.limits.size {
             result = self.rotate(SystemTime::now());
-            // Also where that failed: the next attempt is made after as many bytes again, not with every line.
+            // Also after an error: the next rotation is tried after as many bytes again, not with every line.
             self.size = 0;
         } else if self.pruned.elapsed() >= PRUNE_EVERY {
             self.pruned = Instant::now();
@@ -127,27 +127,27 @@ impl Write for RotatingFile {
         result.map(|()| line.len())
     }
 
-    /// Makes sure that what was written is on the disk.
+    /// Syncs the file to disk.
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
 }
 
-/// Readable by the owner and its group: a log is nobody else's.
+/// Readable by owner and group only.
 fn open_to_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
-/// UTC to the millisecond, with nothing in it that a file name may not hold: `2026-08-01T10-00-00.000`.
-fn spell(at: SystemTime) -> String {
+/// UTC with milliseconds in characters that are allowed in file names: `2026-08-01T10-00-00.000`.
+fn format_time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string().trim_end_matches('Z').replace(':', "-")
 }
 
-/// The inverse of [`spell`].
-fn parse(text: &str) -> Option<SystemTime> {
+/// The inverse of [`format_time`].
+fn parse_time(text: &str) -> Option<SystemTime> {
     let (date, time) = text.split_once('T')?;
     let at = humantime::parse_rfc3339(&format!("{date}T{}Z", time.replace('-', ":"))).ok()?;
-    (spell(at) == text).then_some(at)
+    (format_time(at) == text).then_some(at)
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_put_aside_whole_and_only_so_many_are_kept() {
+    fn full_files_are_renamed_and_a_limited_number_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("logs/deep/recorder.log");
         let mut file = RotatingFile::open(&path, limits(100, 2, DAY)).unwrap();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_continued() {
+    fn an_existing_file_is_continued() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         std::fs::write(&path, "0123456789\n").unwrap();
@@ -203,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn old_files_go_at_start_and_others_stay() {
+    fn old_files_are_removed_at_start_and_others_stay() {
         let directory = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
-        let name = |age: Duration| format!("recorder-{}.log", spell(now - age));
+        let name = |age: Duration| format!("recorder-{}.log", format_time(now - age));
         let (old, young) = (name(DAY * 3), name(DAY));
         let others = ["recorder-x.log", "recorder-2020-01-01T00-00-00.000.txt", "other-2020-01-01T00-00-00.000.log"];
         for name in others.iter().copied().chain([old.as_str(), young.as_str()]) {
@@ -217,14 +217,14 @@ mod tests {
         let names = names(directory.path());
         assert!(!names.contains(&old) && names.contains(&young), "{names:?}");
         assert_eq!(names.len(), 5, "{names:?}");
-        // Without limits nothing goes.
+        // Without limits nothing is removed.
         std::fs::write(directory.path().join(&old), "x").unwrap();
         drop(RotatingFile::open(&path, limits(100, usize::MAX, Duration::MAX)).unwrap());
         assert!(directory.path().join(&old).exists());
     }
 
     #[test]
-    fn a_file_that_cannot_be_put_aside_grows_on() {
+    fn a_file_that_cannot_be_renamed_grows() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("logs/recorder.log");
         let mut file = RotatingFile::open(&path, limits(10, 2, DAY)).unwrap();
@@ -238,10 +238,10 @@ mod tests {
     #[test]
     fn times_in_names_are_read_back() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_785_578_400_042);
-        assert_eq!(spell(at), "2026-08-01T10-00-00.042");
-        assert_eq!(parse("2026-08-01T10-00-00.042"), Some(at));
+        assert_eq!(format_time(at), "2026-08-01T10-00-00.042");
+        assert_eq!(parse_time("2026-08-01T10-00-00.042"), Some(at));
         for wrong in ["", "2026-08-01", "2026-08-01T10:00:00.042", "2026-08-01T10-00-00", "2026-13-01T10-00-00.042"] {
-            assert_eq!(parse(wrong), None, "{wrong}");
+            assert_eq!(parse_time(wrong), None, "{wrong}");
         }
     }
 }

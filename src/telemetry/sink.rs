@@ -1,5 +1,5 @@
-//! Where finished lines go: standard output, the log file, or both. Every line passes through the redaction here, and
-//! there is no other way out.
+//! Writes finished lines to standard output, the log file, or both. Every line is redacted here; there is no other way
+//! out.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -11,39 +11,39 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::telemetry::redact;
 
 thread_local! {
-    /// This thread holds the outputs, or writes to one: whoever logs now would wait for himself.
+    /// Whether this thread holds the outputs or writes to one; if it logged now, it would deadlock.
     static WRITING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Shared by everything that logs.
+/// The outputs, shared by all threads.
 #[derive(Clone)]
 pub(super) struct Sink(Arc<Mutex<Vec<Box<dyn Write + Send>>>>);
 
 impl Sink {
-    /// Each line goes to all of the outputs, in the same order.
+    /// Each line is written to all outputs in the same order.
     pub(super) fn new(outputs: Vec<Box<dyn Write + Send>>) -> Self {
         Self(Arc::new(Mutex::new(outputs)))
     }
 
-    /// Whether this thread is in the middle of writing a line.
+    /// Whether this thread is writing a line.
     pub(super) fn is_writing() -> bool {
         WRITING.get()
     }
 
-    /// Takes one event, with or without a line feed at its end.
+    /// Writes one event, with or without a line feed at its end.
     fn write_event(&self, event: &str) {
         let mut line = redact::scrub(&on_one_line(event.trim_end_matches('\n'))).into_owned();
         line.push('\n');
         let mut outputs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _writing = Writing::begin();
         for output in &mut *outputs {
-            // Nobody is left who could be told.
+            // Nobody could be told of an error.
             let _ = output.write_all(line.as_bytes());
         }
     }
 }
 
-/// One event is one line, whatever a page or a program put into its message: nothing may look like a line of its own.
+/// Escapes line breaks, so that no content of a page or program looks like a line of its own.
 fn on_one_line(event: &str) -> Cow<'_, str> {
     if event.contains(['\n', '\r']) {
         Cow::Owned(event.replace('\r', "\\r").replace('\n', "\\n"))
@@ -52,7 +52,7 @@ fn on_one_line(event: &str) -> Cow<'_, str> {
     }
 }
 
-/// Marks this thread as writing for as long as it lives, also where a panic ends it.
+/// Marks this thread as writing until it is dropped, even by a panic.
 pub(super) struct Writing;
 
 impl Writing {
@@ -77,7 +77,7 @@ impl<'a> MakeWriter<'a> for Sink {
 }
 
 impl Write for &Sink {
-    /// Takes one event, as the layer that formats them gives it.
+    /// Writes one formatted event.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.write_event(&String::from_utf8_lossy(event));
         Ok(event.len())

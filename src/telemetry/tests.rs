@@ -1,4 +1,4 @@
-//! The log as a whole: what comes out at the end for what goes in.
+//! Tests of the log as a whole: events in, lines out.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// Standard output for a test.
+/// Standard output of a test.
 #[derive(Clone, Default)]
 struct Capture(Arc<Mutex<Vec<u8>>>);
 
@@ -28,7 +28,7 @@ impl Write for Capture {
     }
 }
 
-fn config(format: LogFormat, level: LogLevel) -> LogConfig {
+fn config(format: LogFormat, level: Level) -> LogConfig {
     LogConfig {
         file: None,
         stdout: true,
@@ -40,11 +40,11 @@ fn config(format: LogFormat, level: LogLevel) -> LogConfig {
     }
 }
 
-/// The lines of what `log` logs.
+/// The lines that `log` causes.
 fn logged(config: &LogConfig, debug: bool, log: impl FnOnce()) -> Vec<String> {
     let capture = Capture::default();
     let (sink, guard) = open(Some(capture.clone()), None);
-    tracing::subscriber::with_default(subscriber(config, debug, sink), log);
+    tracing::subscriber::with_default(subscriber(config.format, config.level, debug, sink), log);
     drop(guard);
     capture.lines()
 }
@@ -55,7 +55,7 @@ fn recording_span() -> tracing::Span {
 
 #[test]
 fn a_line_of_text_names_time_level_recording_and_message() {
-    let lines = logged(&config(LogFormat::Text, LogLevel::Info), false, || {
+    let lines = logged(&config(LogFormat::Text, Level::INFO), false, || {
         let _span = recording_span().entered();
         tracing::warn!(dropped = 3, "the encoder is slow");
         tracing::debug!("not asked for");
@@ -70,7 +70,7 @@ fn a_line_of_text_names_time_level_recording_and_message() {
 
 #[test]
 fn a_line_of_json_has_the_recording_at_the_top_level() {
-    let lines = logged(&config(LogFormat::Json, LogLevel::Info), false, || {
+    let lines = logged(&config(LogFormat::Json, Level::INFO), false, || {
         let _span = recording_span().entered();
         let _inner = tracing::info_span!("part", part = 2, task = "inner", level = "x").entered();
         tracing::info!(size = 1.5, ok = true, error = %"no \"disk\"\n", task = "event", "done");
@@ -87,7 +87,7 @@ fn a_line_of_json_has_the_recording_at_the_top_level() {
 
 #[test]
 fn the_recording_is_named_whatever_the_level() {
-    for (level, format) in [(LogLevel::Error, LogFormat::Text), (LogLevel::Warn, LogFormat::Json)] {
+    for (level, format) in [(Level::ERROR, LogFormat::Text), (Level::WARN, LogFormat::Json)] {
         let lines = logged(&config(format, level), false, || {
             let _span = recording_span().entered();
             tracing::error!("it broke");
@@ -105,11 +105,11 @@ fn libraries_are_quiet_unless_debug() {
         tracing::debug!(target: "hyper::client", "pooled");
         tracing::info!(target: "some_library", "hello");
     };
-    let quiet = logged(&config(LogFormat::Text, LogLevel::Info), false, speak);
+    let quiet = logged(&config(LogFormat::Text, Level::INFO), false, speak);
     assert_eq!(quiet.len(), 2, "{quiet:?}");
     assert!(quiet[0].ends_with(" WARN [rustls] slow consumer"), "{quiet:?}");
-    assert_eq!(logged(&config(LogFormat::Text, LogLevel::Info), true, speak).len(), 5);
-    assert_eq!(logged(&config(LogFormat::Text, LogLevel::Error), false, speak).len(), 0);
+    assert_eq!(logged(&config(LogFormat::Text, Level::INFO), true, speak).len(), 5);
+    assert_eq!(logged(&config(LogFormat::Text, Level::ERROR), false, speak).len(), 0);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn no_secret_gets_out_in_either_format() {
     let secret = "p\"ss-wörd-of-the-server";
     let _registration = redact::register(secret);
     for format in [LogFormat::Text, LogFormat::Json] {
-        let lines = logged(&config(format, LogLevel::Info), false, || {
+        let lines = logged(&config(format, Level::INFO), false, || {
             let _span =
                 tracing::info_span!("recording", url = "http://h/?access_token=abcdef&x=1", key = secret).entered();
             tracing::info!(field = secret, debug = ?Some(secret), "with {secret} and nats://me:too@h");
@@ -135,7 +135,7 @@ fn no_secret_gets_out_in_either_format() {
 
 #[test]
 fn one_event_is_one_line() {
-    let lines = logged(&config(LogFormat::Text, LogLevel::Info), false, || {
+    let lines = logged(&config(LogFormat::Text, Level::INFO), false, || {
         tracing::info!("first\n2026-08-01T10:00:00.042Z ERROR forged\r");
     });
     assert_eq!(lines.len(), 1);
@@ -145,7 +145,7 @@ fn one_event_is_one_line() {
 #[test]
 fn a_panic_is_logged_without_its_secrets() {
     let _registration = redact::register("panic-secret-77");
-    let lines = logged(&config(LogFormat::Text, LogLevel::Info), false, || {
+    let lines = logged(&config(LogFormat::Text, Level::INFO), false, || {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(log_panic));
         let _span = recording_span().entered();
@@ -159,7 +159,7 @@ fn a_panic_is_logged_without_its_secrets() {
 }
 
 fn file_config(path: &Path) -> (LogConfig, RotatingFile) {
-    let config = LogConfig { file: Some(PathBuf::from(path)), ..config(LogFormat::Json, LogLevel::Info) };
+    let config = LogConfig { file: Some(PathBuf::from(path)), ..config(LogFormat::Json, Level::INFO) };
     let limits = Limits { size: config.max_size, backups: config.max_backups, age: config.max_age };
     let file = RotatingFile::open(path, limits).unwrap();
     (config, file)
@@ -171,7 +171,7 @@ fn many_threads_lose_and_mix_no_line_over_many_files() {
     let (config, file) = file_config(&directory.path().join("a.log"));
     let capture = Capture::default();
     let (sink, guard) = open(Some(capture.clone()), Some(file));
-    let dispatch = tracing::Dispatch::new(subscriber(&config, false, sink));
+    let dispatch = tracing::Dispatch::new(subscriber(config.format, config.level, false, sink));
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let dispatch = dispatch.clone();
@@ -213,7 +213,7 @@ fn a_standard_output_that_nobody_reads_holds_back_neither_the_program_nor_the_fi
     let (file, file_queue) = queue::start("the log file", file, LOGGED);
     let sink = Sink::new(vec![Box::new(stdout), Box::new(file)]);
     let guard = LogGuard { queues: vec![file_queue] };
-    tracing::subscriber::with_default(subscriber(&config, false, sink), || {
+    tracing::subscriber::with_default(subscriber(config.format, config.level, false, sink), || {
         for number in 0..LOGGED {
             tracing::info!(number, "with {secret}");
         }
@@ -228,9 +228,9 @@ fn a_standard_output_that_nobody_reads_holds_back_neither_the_program_nor_the_fi
     assert!(numbers(&written).into_iter().eq(0..LOGGED as u64), "the file has every line");
     let state = stdout_queue.state();
     assert!(state.dropped() > LOGGED / 2, "{} are dropped", state.dropped());
-    // It is read again.
+    // Standard output is read again.
     let reading = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
-    assert!(state.settle(Duration::from_secs(60)));
+    assert!(state.wait_until_written(Duration::from_secs(60)));
     stdout_queue.close();
     let read = numbers(&reading.join().unwrap());
     assert!(read.is_sorted() && read[0] == 0, "{read:?}");
@@ -252,7 +252,7 @@ fn an_output_that_panics_takes_nothing_with_it() {
     let (broken, broken_queue) = queue::start("standard output", Broken, 10);
     let (whole, whole_queue) = queue::start("the log file", capture.clone(), 100);
     let sink = Sink::new(vec![Box::new(broken), Box::new(whole)]);
-    tracing::subscriber::with_default(subscriber(&config(LogFormat::Text, LogLevel::Info), false, sink), || {
+    tracing::subscriber::with_default(subscriber(LogFormat::Text, tracing::Level::INFO, false, sink), || {
         (0..50).for_each(|number| tracing::info!(number, "a line"));
     });
     drop(LogGuard { queues: vec![broken_queue, whole_queue] });
@@ -262,7 +262,7 @@ fn an_output_that_panics_takes_nothing_with_it() {
 #[test]
 fn a_log_file_that_cannot_be_opened_is_named() {
     let config =
-        LogConfig { file: Some(PathBuf::from("/dev/null/recorder.log")), ..config(LogFormat::Text, LogLevel::Info) };
+        LogConfig { file: Some(PathBuf::from("/dev/null/recorder.log")), ..config(LogFormat::Text, Level::INFO) };
     let error = format!("{:#}", init(&config, false).unwrap_err());
     assert!(error.starts_with("cannot open the log file /dev/null/recorder.log: "), "{error}");
 }

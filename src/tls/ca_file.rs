@@ -1,4 +1,4 @@
-//! `plugNmeet_info.ca_file`: certificates of an own CA, trusted besides those of the host.
+//! `plugNmeet_info.ca_file`: certificates of a private CA, trusted besides those of the host.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::tls::validity::valid_until;
 
 const KEY: &str = "plugNmeet_info.ca_file";
 
-/// What is wrong with the file, and what to do about it.
+/// What is wrong with the file, with advice.
 #[derive(Debug, thiserror::Error)]
 pub enum CaFileError {
     #[error(
@@ -27,10 +27,10 @@ pub enum CaFileError {
     Expired { path: PathBuf, on: String },
 }
 
-/// Its certificates; those that have expired are among them.
+/// The certificates of the file, expired ones included.
 ///
 /// # Errors
-/// Where it cannot be read, or is not PEM with at least one certificate.
+/// Where the file cannot be read, or is not PEM with at least one certificate.
 pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let path_buf = || path.to_owned();
     let text = std::fs::read(path).map_err(|source| CaFileError::Unreadable { path: path_buf(), source })?;
@@ -50,16 +50,16 @@ pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     Ok(certificates)
 }
 
-/// Whether it could not be a root for rustls.
+/// Whether rustls rejects the certificate as a root.
 fn webpki_refuses(certificate: &CertificateDer<'_>) -> bool {
     rustls::RootCertStore::empty().add(certificate.clone()).is_err()
 }
 
-/// Looks through the file at the start of the program; the ends (RFC 3339) of those certificates that have expired at `now`,
-/// where others have not.
+/// Checks the file at the start of the program. Returns the ends (RFC 3339) of the certificates that have expired at
+/// `now`, if others are still valid.
 ///
 /// # Errors
-/// As [`read`], and where none of its certificates is valid any more.
+/// As [`read`], and where all certificates have expired.
 pub fn check(path: &Path, now: SystemTime) -> Result<Vec<String>, CaFileError> {
     let now = humantime::format_rfc3339_seconds(now).to_string();
     let mut ends: Vec<String> = read(path)?.iter().filter_map(|certificate| valid_until(certificate)).collect();

@@ -1,4 +1,4 @@
-//! The root certificates that are trusted, and which of them this host's operator has added.
+//! The trusted root certificates, and those of them that the host's operator has added.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,10 +10,10 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::tls::ca_file::{self, CaFileError};
 
-/// Where distributions put the roots that Mozilla vouches for, and nobody else puts any: Debian and its kin, Alpine; Red Hat.
+/// Where distributions install Mozilla's roots, and nothing else: Debian and derivatives, Alpine; Red Hat.
 const DISTRIBUTION: [&str; 2] = ["/usr/share/ca-certificates", "/usr/share/pki/ca-trust-source"];
 
-/// For a client of `tls://`: the host's roots, and those of `ca_file`.
+/// TLS configuration for a `tls://` client: the host's roots and those of `ca_file`.
 ///
 /// # Errors
 /// Where `ca_file` cannot be read.
@@ -25,22 +25,22 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, CaFileError
     Ok(ClientConfig::builder().with_root_certificates(Arc::new(roots)).with_no_client_auth())
 }
 
-/// For a client of `https://` that trusts the host's roots already: those of `ca_file`.
+/// The certificates of `ca_file` for an `https://` client, which trusts the host's roots already.
 ///
 /// # Errors
 /// Where `ca_file` cannot be read.
 pub fn for_http(ca_file: Option<&Path>) -> Result<Vec<reqwest::Certificate>, CaFileError> {
     let certificates = ca_file.map(ca_file::read).transpose()?.unwrap_or_default();
-    // They were parsed by then; one that reqwest could not take would be missing, and the connection refused.
+    // A certificate that reqwest rejects is left out, and the connection is refused.
     Ok(certificates.iter().filter_map(|certificate| reqwest::Certificate::from_der(certificate).ok()).collect())
 }
 
-/// What was found on the host.
+/// The root certificates of the host.
 #[derive(Debug, Default)]
 pub struct HostRoots {
-    /// Those that did not come with the distribution: put into the system's store, or into `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Roots that are not the distribution's: added to the system's store, or by `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub added: Vec<CertificateDer<'static>>,
-    /// What cannot be read of them: mostly a path in `SSL_CERT_FILE` or `SSL_CERT_DIR`.
+    /// Errors of reading them: mostly a path in `SSL_CERT_FILE` or `SSL_CERT_DIR`.
     pub errors: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub fn of_host() -> HostRoots {
     }
 }
 
-/// All certificates in the files of `dir` and below. What cannot be read is of no use to anybody else either.
+/// All certificates in the files of `dir` and below; files that cannot be read are skipped.
 fn collect(dir: &Path, into: &mut HashSet<Vec<u8>>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -1,36 +1,36 @@
-//! Until when a certificate is valid, read from its bytes (RFC 5280, 4.1). Pure.
+//! Reads the end of a certificate's validity from its bytes (RFC 5280, 4.1). Pure.
 
 const INTEGER: u8 = 0x02;
 const SEQUENCE: u8 = 0x30;
-/// The version, which certificates of version 1 do not have.
+/// The version field, which certificates of version 1 lack.
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The last moment at which the certificate with these bytes (DER) is valid, as RFC 3339 in UTC to the second, so that the
-/// order of two texts is that of their moments. `None` where they are no certificate.
+/// The last moment at which the certificate (DER) is valid, as RFC 3339 in UTC to the second, so that strings sort by
+/// time. `None`: not a certificate.
 #[must_use]
 pub fn valid_until(certificate: &[u8]) -> Option<String> {
-    let (signed, _) = take(certificate, SEQUENCE)?;
-    let (fields, _) = take(signed, SEQUENCE)?;
-    let rest = take(fields, VERSION).map_or(fields, |(_, rest)| rest);
-    let (_serial, rest) = take(rest, INTEGER)?;
-    let (_algorithm, rest) = take(rest, SEQUENCE)?;
-    let (_issuer, rest) = take(rest, SEQUENCE)?;
-    let (validity, _) = take(rest, SEQUENCE)?;
+    let (signed, _) = element(certificate, SEQUENCE)?;
+    let (fields, _) = element(signed, SEQUENCE)?;
+    let rest = element(fields, VERSION).map_or(fields, |(_, rest)| rest);
+    let (_serial, rest) = element(rest, INTEGER)?;
+    let (_algorithm, rest) = element(rest, SEQUENCE)?;
+    let (_issuer, rest) = element(rest, SEQUENCE)?;
+    let (validity, _) = element(rest, SEQUENCE)?;
     let (_from, rest) = time(validity)?;
     let (until, _) = time(rest)?;
     humantime::parse_rfc3339(&until).is_ok().then_some(until)
 }
 
-/// A moment as RFC 3339, and what follows it.
+/// A time as RFC 3339, and the bytes after it.
 fn time(bytes: &[u8]) -> Option<(String, &[u8])> {
-    let (text, rest, short) = match take(bytes, UTC_TIME) {
+    let (text, rest, short) = match element(bytes, UTC_TIME) {
         Some((text, rest)) => (text, rest, true),
-        None => take(bytes, GENERALIZED_TIME).map(|(text, rest)| (text, rest, false))?,
+        None => element(bytes, GENERALIZED_TIME).map(|(text, rest)| (text, rest, false))?,
     };
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    // Two digits of a year are one from 1950 to 2049.
+    // Years of two digits are 1950 to 2049.
     let text =
         if short { format!("{}{text}", if text.get(..2)? < "50" { "20" } else { "19" }) } else { text.to_owned() };
     let part = |from: usize, to: usize| text.get(from..to);
@@ -39,8 +39,8 @@ fn time(bytes: &[u8]) -> Option<(String, &[u8])> {
     Some((format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"), rest))
 }
 
-/// The content of the element at the beginning of `bytes`, if it has this tag, and what follows it.
-fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+/// The content of the element at the start of `bytes` if it has this tag, and the bytes after it.
+fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (found, rest) = bytes.split_first()?;
     if *found != tag {
         return None;
@@ -62,7 +62,7 @@ fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// The fields up to the validity and nothing after it, as far as they are looked at.
+    /// The fields of a certificate up to the validity, which are all that is read.
     fn certificate(version: &[u8], validity: &[u8]) -> Vec<u8> {
         let element = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
         let rest = [element(INTEGER, &[1]), element(SEQUENCE, &[]), element(SEQUENCE, &[])].concat();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_end() {
+    fn other_bytes_have_no_end_of_validity() {
         let good =
             certificate(&[], &[&[UTC_TIME, 13][..], b"200102030405Z", &[UTC_TIME, 13], b"300102030405Z"].concat());
         assert!(valid_until(&good).is_some());

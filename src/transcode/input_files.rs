@@ -94,7 +94,7 @@ pub async fn locate(main_path: &Path, sought: InputQuery<'_>) -> Result<JobFacts
     let mp4_path = spot.root.join(&spot.dir).join(plan::mp4_name(sought.recording_id));
     if let (Some(MeasuredFile { media: found, .. }), Some(_)) = (&mut mp4, &raw)
         && let Ok(media) = &found
-        && let Err(error) = decode_check::check_made(&mp4_path, media, &spot.raw_path, sought.nice).await
+        && let Err(error) = decode_check::check_result(&mp4_path, media, &spot.raw_path, sought.nice).await
     {
         // The raw file would go for it.
         *found = Err(error.to_string());

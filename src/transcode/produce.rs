@@ -277,7 +277,7 @@ async fn check(
 ) -> Result<MediaInfo, JobFailure> {
     let made = ffprobe::measure(part).await.map_err(JobFailure::of)?;
     verification::compare(&made, &expected).map_err(JobFailure::of)?;
-    decode_check::check_made(part, &made, raw, nice).await.map_err(|error| undecodable(&error))?;
+    decode_check::check_result(part, &made, raw, nice).await.map_err(|error| undecodable(&error))?;
     Ok(made)
 }
 

@@ -78,7 +78,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let [dir] = dirs.as_slice() else { panic!("one rig is open: {dirs:?}") };
     let said = std::fs::read(dir.join(rig_directory::FILE)).unwrap();
     let left = RigOwner::parse(&said).unwrap();
-    assert_eq!((left.owner.as_str(), left.pid, left.runs()), (owner.as_str(), recorder.pid(), true));
+    assert_eq!((left.owner.as_str(), left.pid, left.daemon_runs()), (owner.as_str(), recorder.pid(), true));
     let server = left.display.expect("the display is noted");
     assert_eq!(recorder.children("Xvfb"), [server.pid]);
     let socket = || std::fs::symlink_metadata(display::socket(server.number)).ok().as_ref().map(FileId::from);
@@ -106,7 +106,7 @@ async fn what_a_killed_recorder_leaves_goes_and_what_is_anothers_stays() {
     let marks = ProcessTag::of(&left.dir);
     for (pid, line) in &running {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        assert!(marks.is_on(&read("environ"), &read("cmdline")), "{pid}: {line}");
+        assert!(marks.matches(&read("environ"), &read("cmdline")), "{pid}: {line}");
     }
     let _ended = Ended::with_this(running.keys().copied());
 

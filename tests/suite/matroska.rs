@@ -40,7 +40,7 @@ fn stream(blocks: &[Block]) -> Vec<u8> {
     let mut bytes = header(&TRACKS);
     for block in blocks {
         let (at, len) = (Duration::from_millis(block.at), block.payload.len());
-        bytes.extend(if block.is_picture { stream.picture(at, len) } else { stream.sound(at, len) });
+        bytes.extend(if block.is_picture { stream.frame_header(at, len) } else { stream.audio_header(at, len) });
         bytes.extend_from_slice(&block.payload);
     }
     bytes

@@ -183,7 +183,7 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     directory.push(profile.path());
     // Its pages are our own.
     let flags = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-breakpad"];
-    let chrome = ChildSpec::new("chromium", chrome_arguments::find(&ChromeConfig::default()).unwrap())
+    let chrome = ChildSpec::new("chromium", chrome_arguments::find_chrome(&ChromeConfig::default()).unwrap())
         .args(flags)
         .args(["--mute-audio", "--disable-dev-shm-usage", "--disable-background-networking"])
         .args([directory, url.into()]);
@@ -191,7 +191,7 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     let told = tokio::time::timeout(2 * SOON, told).await;
     chrome.stop(Signal::TERM, SOON).await;
     server.abort();
-    let told = told.unwrap_or_else(|_| panic!("no report: {}", chrome.tail().words(5))).unwrap();
+    let told = told.unwrap_or_else(|_| panic!("no report: {}", chrome.tail().last_lines(5))).unwrap();
     serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}"))
 }
 

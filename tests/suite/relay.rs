@@ -167,7 +167,7 @@ async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
         .unwrap();
     let ended = tokio::task::spawn_blocking(move || right.wait().unwrap()).await.unwrap();
     assert!(ended.success());
-    relay.over().await.unwrap();
+    relay.finished().await.unwrap();
     assert_eq!(server.seen().naming("key"), 4);
     assert!(!logs.lines("somebody else on this host").is_empty());
 }

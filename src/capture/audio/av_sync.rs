@@ -1,43 +1,43 @@
-//! When a sample of sound was heard, on the clock that stamps the picture: pure.
+//! Timestamps of audio samples on the clock of the video: pure.
 //!
-//! The sound server delivers samples that follow each other without gaps and now and then says how old they are. That
-//! age jitters by some milliseconds, so it is not used as it is: samples are stamped by counting them, and the count
-//! is compared with the ages over a window. Where the two drift apart, silence is put in or samples are left out, so
-//! that sound and picture stay together however long a recording runs. (They do drift: PulseAudio's null sink, which
-//! cuts the length of each block to whole microseconds, runs some 100 ppm fast: 20 ms in 200 s, measured.)
+//! PulseAudio delivers samples without gaps and from time to time their age. The age jitters by some milliseconds, so
+//! samples are stamped by counting them, and the count is compared with the ages over a window. Where both drift apart,
+//! silence is inserted or samples are skipped, so that audio and video stay in step in a recording of any length. (They
+//! do drift: PulseAudio's null sink cuts the length of each block to whole microseconds and runs some 100 ppm fast: 20
+//! ms in 200 s, measured.)
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Comparisons that are looked at together; with chunks of 50 ms, two and a half seconds.
+/// Number of comparisons in the window: two and a half seconds with chunks of 50 ms.
 const WINDOW: usize = 50;
-/// Counting and age may differ by this much before it is corrected…
+/// Difference between count and age above which drift is corrected…
 const TOLERANCE_MS: i64 = 4;
-/// …and drift is corrected by this much at a time, too little to be heard.
+/// …by this much at a time, which is not audible.
 const STEP_MS: i64 = 1;
-/// A difference beyond this did not come of drift and is corrected as a whole.
+/// A larger difference is not drift and is corrected as a whole.
 const DRIFT_MS: i64 = 40;
-/// A jump of this size is a gap (a stalled server, a suspended sink) and is corrected at once.
+/// A jump of this size is a gap (stalled server, suspended sink) and is corrected at once.
 const JUMP_MS: i64 = 150;
 
-/// What is to be done before a chunk is written.
+/// What to do before a chunk is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncCorrection {
     None,
-    /// Write this many samples of silence first.
+    /// Write this many samples of silence before the chunk.
     Silence(u64),
-    /// Leave out this many samples of the chunk.
+    /// Skip this many samples of the chunk.
     Skip(u64),
 }
 
-/// What was done since the start to keep sound and picture together. The stream's beginning does not count.
+/// Corrections since the start that kept audio and video in step. The start of the stream does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncCorrections {
-    /// Times at which sound was missing, and how much silence stands in for it, in milliseconds.
+    /// Number of gaps, and the milliseconds of silence that fill them.
     pub gaps: u64,
     pub gaps_ms: u64,
-    /// Times at which the two had drifted apart or sound came twice, and what was put in and left out for it, in
-    /// milliseconds.
+    /// Number of other corrections (drift, repeated audio), and the milliseconds of silence inserted and of audio
+    /// skipped by them.
     pub offsets: u64,
     pub put_in_ms: u64,
     pub left_out_ms: u64,
@@ -53,52 +53,53 @@ impl std::ops::AddAssign for SyncCorrections {
     }
 }
 
-/// Counts the samples of one recording.
+/// Stamps the samples of one recording by counting them.
 #[derive(Clone, Debug)]
 pub struct AvSync {
     rate: u32,
     written: u64,
-    /// How far the count was behind the age, in samples, for the latest chunks.
+    /// Latest differences between age and count, in samples; positive: the count is behind.
     errors: VecDeque<i64>,
-    /// Samples still to be left out: a chunk may be shorter than the correction.
-    owed: u64,
-    /// Silence put in and samples left out since the start, in samples.
-    filled: u64,
+    /// Samples still to be skipped: a chunk may be shorter than the correction.
+    to_skip: u64,
+    /// Silence inserted and audio skipped since the start, in samples.
+    inserted: u64,
     skipped: u64,
-    /// Of what was put in, in samples: what stands in for missing sound.
-    in_gaps: u64,
-    /// Gaps, and corrections that are none.
+    /// The part of the inserted silence that fills gaps, in samples.
+    inserted_in_gaps: u64,
+    /// Number of gaps, and of other corrections.
     gaps: u64,
     offsets: u64,
-    /// No chunk has come since silence was last written in its place: what is written now is of the same gap.
+    /// Silence was inserted by [`Self::fill`] and no chunk has arrived since: a correction now belongs to the same gap.
     in_gap: bool,
 }
 
 impl AvSync {
-    /// `rate`: samples a second. The first sample written is that of time zero.
+    /// `rate`: samples per second. The first sample written is that of time zero.
     #[must_use]
     pub fn new(rate: u32) -> Self {
         Self {
             rate,
             written: 0,
             errors: VecDeque::with_capacity(WINDOW),
-            owed: 0,
-            filled: 0,
+            to_skip: 0,
+            inserted: 0,
             skipped: 0,
-            in_gaps: 0,
+            inserted_in_gaps: 0,
             gaps: 0,
             offsets: 0,
             in_gap: false,
         }
     }
 
-    /// A chunk of `len` samples is there, the first of which was heard at `heard` (since the start; negative before).
-    /// The caller writes what the answer says, from [`Self::position`] on.
+    /// A chunk of `len` samples per channel has arrived, whose first sample was played at `heard_us` (microseconds
+    /// since the start; negative before it). The caller applies the correction and writes the rest at
+    /// [`Self::position`].
     pub fn chunk(&mut self, heard_us: i64, len: u64) -> SyncCorrection {
-        // What follows silence that stood in for sound still belongs to that gap.
+        // A correction after silence of `fill` belongs to the same gap.
         let in_gap = std::mem::take(&mut self.in_gap);
-        if self.owed > 0 {
-            return self.leave_out(self.owed, len);
+        if self.to_skip > 0 {
+            return self.skip(self.to_skip, len);
         }
         let rate = i64::from(self.rate);
         let due = heard_us * rate / 1_000_000;
@@ -127,64 +128,69 @@ impl AvSync {
         let by = correction.unsigned_abs();
         if self.written > 0 && correction > samples(DRIFT_MS) {
             self.gaps += u64::from(!in_gap);
-            self.in_gaps += by;
+            self.inserted_in_gaps += by;
         } else if self.written > 0 {
             self.offsets += 1;
         }
         if correction > 0 {
-            // Before the first chunk there is nothing to mend: the silence is only the stream's beginning.
-            self.filled += if self.written == 0 { 0 } else { by };
+            // Silence before the first chunk is the start of the stream, not a correction.
+            self.inserted += if self.written == 0 { 0 } else { by };
             self.written += by + len;
             SyncCorrection::Silence(by)
         } else {
-            self.leave_out(by, len)
+            self.skip(by, len)
         }
     }
 
-    /// Leaves out up to `by` samples of a chunk, and the rest of the following ones.
-    fn leave_out(&mut self, by: u64, len: u64) -> SyncCorrection {
+    /// Skips up to `by` samples of this chunk, and the remaining ones of the following chunks.
+    fn skip(&mut self, by: u64, len: u64) -> SyncCorrection {
         let now = by.min(len);
-        self.owed = by - now;
-        // Before the first chunk there is nothing to mend: what is left out came before the stream's beginning.
+        self.to_skip = by - now;
+        // What is skipped before the first chunk was played before the stream's start: not a correction.
         self.skipped += if self.written == 0 { 0 } else { now };
         self.written += len - now;
         SyncCorrection::Skip(now)
     }
 
-    /// No chunk has come for long: how much silence to write so that the sound reaches `until`.
+    /// No chunk has arrived for long. Returns the samples of silence to write so that the audio reaches `until`.
     pub fn fill(&mut self, until: Duration) -> u64 {
         let due = u64::try_from(until.as_micros() * u128::from(self.rate) / 1_000_000).unwrap_or(u64::MAX);
         let by = due.saturating_sub(self.written);
         self.written += by;
-        self.filled += by;
-        self.in_gaps += by;
+        self.inserted += by;
+        self.inserted_in_gaps += by;
         self.gaps += u64::from(by > 0 && !self.in_gap);
         self.in_gap |= by > 0;
-        self.owed = 0;
+        self.to_skip = 0;
         self.errors.clear();
         by
     }
 
-    /// The time of the next sample to be written.
+    /// Time of the next sample to be written.
     #[must_use]
     pub fn position(&self) -> Duration {
-        let whole = self.written / u64::from(self.rate);
-        let rest = self.written % u64::from(self.rate);
-        Duration::from_secs(whole) + Duration::from_nanos(rest * 1_000_000_000 / u64::from(self.rate))
+        duration(self.written, self.rate)
     }
 
-    /// What was done since the start.
+    /// The corrections since the start.
     #[must_use]
     pub fn corrections(&self) -> SyncCorrections {
         let ms = |samples: u64| samples * 1000 / u64::from(self.rate);
         SyncCorrections {
             gaps: self.gaps,
-            gaps_ms: ms(self.in_gaps),
+            gaps_ms: ms(self.inserted_in_gaps),
             offsets: self.offsets,
-            put_in_ms: ms(self.filled - self.in_gaps),
+            put_in_ms: ms(self.inserted - self.inserted_in_gaps),
             left_out_ms: ms(self.skipped),
         }
     }
+}
+
+/// How long `samples` of one channel last at `rate` samples per second.
+#[must_use]
+pub fn duration(samples: u64, rate: u32) -> Duration {
+    let rate = u64::from(rate);
+    Duration::from_secs(samples / rate) + Duration::from_nanos(samples % rate * 1_000_000_000 / rate)
 }
 
 fn median(values: &VecDeque<i64>) -> i64 {
@@ -198,10 +204,10 @@ mod tests {
     use super::*;
 
     const RATE: u32 = 48_000;
-    /// 20 ms.
+    /// Length of a chunk: 20 ms.
     const CHUNK: u64 = 960;
 
-    /// Feeds `chunks` chunks whose age is off by `offset_us(i)`; returns the corrections that were not `None`.
+    /// Passes `chunks` chunks whose age is wrong by `offset_us(i)`; returns the corrections that were not `None`.
     fn feed(clock: &mut AvSync, chunks: std::ops::Range<i64>, offset_us: impl Fn(i64) -> i64) -> Vec<SyncCorrection> {
         chunks
             .map(|i| clock.chunk(i * 20_000 + offset_us(i), CHUNK))
@@ -221,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_of_the_age_is_not_followed() {
+    fn jitter_of_the_age_is_ignored() {
         let mut clock = AvSync::new(RATE);
         let corrections = feed(&mut clock, 0..5_000, |i| if i == 0 { 0 } else { (i * 7_919 % 6_000) - 3_000 });
         assert_eq!(corrections, []);
@@ -230,7 +236,7 @@ mod tests {
 
     #[test]
     fn drift_is_corrected_in_steps_too_small_to_be_heard() {
-        // A sound card that runs 200 ppm slow or fast: 12 ms a minute.
+        // A sound card that runs 200 ppm slow or fast: 12 ms per minute.
         for ppm in [200, -200] {
             let mut clock = AvSync::new(RATE);
             let chunks = 30 * 60 * 50;
@@ -249,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_longer_than_a_chunk_goes_on_in_the_next() {
+    fn a_correction_longer_than_a_chunk_continues_in_the_next() {
         let mut clock = AvSync::new(RATE);
         feed(&mut clock, 0..100, |_| 0);
         // Half a second too much, in chunks of 20 ms.
@@ -268,41 +274,41 @@ mod tests {
     }
 
     #[test]
-    fn silence_stands_in_for_a_server_that_says_nothing() {
+    fn silence_replaces_audio_that_does_not_arrive() {
         let mut clock = AvSync::new(RATE);
         feed(&mut clock, 0..50, |_| 0);
         assert_eq!(clock.fill(Duration::from_secs(3)), 96_000);
         assert_eq!(clock.fill(Duration::from_secs(2)), 0);
         assert_eq!(clock.position(), Duration::from_secs(3));
-        // As it goes on, it is the same gap.
+        // Silence that continues belongs to the same gap.
         assert_eq!(clock.fill(Duration::from_secs(4)), 48_000);
         assert_eq!(clock.corrections(), SyncCorrections { gaps: 1, gaps_ms: 3000, ..SyncCorrections::default() });
-        // The server comes back and delivers what it had kept: it is left out, it was replaced by silence.
+        // The server delivers the audio it had buffered: it is skipped, because silence has replaced it.
         assert!(matches!(clock.chunk(1_000_000, CHUNK), SyncCorrection::Skip(CHUNK)));
     }
 
-    /// A sound server that plays without an end, the thread of `sound.rs` before it, and what that writes.
-    struct World {
+    /// An endless source, the recorder thread (`recorder.rs`) that receives it, and the output.
+    struct Simulation {
         clock: AvSync,
-        /// The sample of the source at each place that was written; `None`: silence.
+        /// For each written sample the sample of the source; `None`: silence.
         written: Vec<Option<u64>>,
         /// The next sample of the source.
         next: u64,
-        /// How much later than at its place a sample of the source is heard, in samples: what a gap leaves behind.
+        /// Delay of the source against its place, in samples: the result of a gap.
         shift: u64,
     }
 
-    impl World {
+    impl Simulation {
         fn new() -> Self {
             Self { clock: AvSync::new(RATE), written: Vec::new(), next: 0, shift: 0 }
         }
 
-        /// When the next sample of the source is heard, in samples since the start.
+        /// When the next sample of the source is played, in samples since the start.
         fn due(&self) -> u64 {
             self.next + self.shift
         }
 
-        /// A chunk whose age is told wrong by `error_ms`; as `send` of `sound.rs`.
+        /// Delivers a chunk whose age is wrong by `error_ms`, as `send` in `recorder.rs` does.
         fn chunk(&mut self, len: u64, error_ms: i64) {
             let heard_us = i64::try_from(self.due() * 1_000_000 / u64::from(RATE)).unwrap() + error_ms * 1000;
             let mut samples = self.next..self.next + len;
@@ -316,13 +322,13 @@ mod tests {
             self.written.extend(samples.map(Some));
         }
 
-        /// That many seconds of sound in chunks of 20 ms.
+        /// Plays this many seconds of audio in chunks of 20 ms.
         fn play(&mut self, seconds: u64) {
             (0..seconds * 50).for_each(|_| self.chunk(CHUNK, 0));
         }
 
-        /// Nothing comes until then (in ms); from 700 ms on, silence is put in up to 400 ms ago.
-        fn hear_nothing_until(&mut self, end_ms: u64) {
+        /// No audio arrives until `end_ms`; after 700 ms silence is inserted up to 400 ms ago.
+        fn receive_nothing_until(&mut self, end_ms: u64) {
             let since_ms = self.due() * 1000 / u64::from(RATE);
             for now_ms in (since_ms + 700..=end_ms).step_by(100) {
                 let count = self.clock.fill(Duration::from_millis(now_ms - 400));
@@ -334,9 +340,9 @@ mod tests {
             self.written.extend((0..count).map(|_| None));
         }
 
-        /// How far what is written has come is how far the source has; no sample of it is written twice or before an
-        /// earlier one. Returned are the seconds whose beep, of 100 ms, is not there in full within 5 ms of its time;
-        /// `moved` tells when that is, in samples, of a beep that sets in at the one given.
+        /// Checks that output and source have the same length and that no sample is written twice or out of order.
+        /// Returns the seconds whose beep of 100 ms is not complete within 5 ms of its time. `moved`: the expected time
+        /// of a beep, in samples, for its start in the source.
         fn beeps_lost(&self, moved: impl Fn(u64) -> u64) -> Vec<u64> {
             let (position, due) = (self.clock.position(), length(usize::try_from(self.due()).unwrap()));
             assert!(position.abs_diff(due) < Duration::from_millis(5), "written {position:?}, heard {due:?}");
@@ -364,7 +370,7 @@ mod tests {
     #[test]
     fn an_age_that_is_wrong_once_changes_nothing() {
         for error_ms in [80, -80, 140, -140] {
-            let mut world = World::new();
+            let mut world = Simulation::new();
             world.play(5);
             world.chunk(CHUNK, error_ms);
             world.play(10);
@@ -374,10 +380,10 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_comes_later_from_now_on_is_put_back_in_its_place_by_one_silence() {
-        // The smaller jump is believed after half a second: here, before the next beep.
+    fn a_lasting_delay_is_corrected_by_one_silence() {
+        // The smaller jump is corrected after half a second: here, before the next beep.
         for jump_ms in [60, 500] {
-            let mut world = World::new();
+            let mut world = Simulation::new();
             world.play(5);
             (0..15).for_each(|_| world.chunk(CHUNK, 0));
             let from = world.next;
@@ -391,8 +397,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_for_two_seconds_loses_nothing_of_what_was_kept_for_it() {
-        let mut world = World::new();
+    fn a_reader_that_stalls_for_two_seconds_loses_no_buffered_audio() {
+        let mut world = Simulation::new();
         world.play(5);
         world.chunk(2 * u64::from(RATE), 0);
         world.play(10);
@@ -401,11 +407,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stands_still_and_then_delivers_all_at_once_loses_what_silence_stood_in_for() {
-        let mut world = World::new();
+    fn late_audio_that_silence_has_replaced_is_skipped() {
+        let mut world = Simulation::new();
         world.play(5);
-        world.hear_nothing_until(7_000);
-        // At 7.0 s silence is written up to 6.6 s: of what comes now, only the rest has a place.
+        world.receive_nothing_until(7_000);
+        // At 7.0 s silence is written up to 6.6 s: of the audio that arrives now, only the rest is written.
         world.chunk(2 * u64::from(RATE), 0);
         world.play(10);
         assert_eq!(world.beeps_lost(|onset| onset), [5, 6]);
@@ -414,11 +420,11 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_is_suspended_for_five_seconds_is_one_gap_and_then_everything_is_in_its_place() {
-        let mut world = World::new();
+    fn a_sink_suspended_for_five_seconds_is_one_gap() {
+        let mut world = Simulation::new();
         world.play(5);
-        world.hear_nothing_until(10_000);
-        // What was not played is not lost: it is heard five seconds later.
+        world.receive_nothing_until(10_000);
+        // Audio that was not played is not lost: it is played five seconds later.
         world.shift = 5 * u64::from(RATE);
         world.play(10);
         let from = 5 * u64::from(RATE);

@@ -1,7 +1,7 @@
-//! The sound: a private PulseAudio, and its sink's monitor as samples on the picture's clock.
+//! The audio: a private PulseAudio, and the monitor of its sink as samples on the clock of the video.
 //!
-//! In: what Chrome plays into [`pulseaudio`]. Out: PCM without gaps into the encoder's stream ([`recorder`]). [`av_sync`] and
-//! [`silence_detector`] are pure. No sample is ever dropped.
+//! In: what Chrome plays into [`pulseaudio`]. Out: PCM without gaps into the encoder's stream ([`recorder`]).
+//! [`av_sync`] and [`silence_detector`] are pure. The recorder never drops a sample.
 
 pub mod av_sync;
 pub mod pulseaudio;

@@ -1,4 +1,4 @@
-//! A private PulseAudio with one null sink, for one meeting: what Chrome plays there, nobody else hears.
+//! A private PulseAudio with one null sink for one meeting, isolated from other meetings.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::process::child::{self, Child};
 
-const PART: &str = "PulseAudio";
-/// The longest a start may take.
+const COMPONENT: &str = "PulseAudio";
+/// Time limit for the start.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// Samples a second of the sink: what Chrome and Opus use, so that nothing is resampled.
+/// Sample rate of the sink in Hz: that of Chrome and Opus, so that nothing is resampled.
 pub const SAMPLE_RATE: u32 = 48_000;
-/// The sink that Chrome plays into; its monitor is what is recorded.
+/// The monitor of the sink that Chrome plays into: the source of the recording.
 pub const MONITOR: &str = "meeting.monitor";
 
-/// A running sound server.
+/// A running PulseAudio daemon.
 #[derive(Debug)]
 pub struct PulseAudio {
     child: Child,
@@ -25,20 +25,21 @@ pub struct PulseAudio {
 }
 
 impl PulseAudio {
-    /// Starts a server whose socket and state lie in `dir` (which only this user may enter: that is the access control).
+    /// Starts a daemon with socket and state in `dir`, which must be accessible to this user only: the socket has no
+    /// other access control.
     ///
     /// # Errors
     /// Where pulseaudio is missing, ends, or does not listen within 10 s.
     pub async fn start(dir: &Path) -> Result<Self, ComponentError> {
-        let failed = |why: String| ComponentError::new(PART, why);
+        let failed = |why: String| ComponentError::new(COMPONENT, why);
         let socket = dir.join("sound.socket");
-        // Without `norewinds` (PulseAudio 15) the sink renders its first two seconds at once and stands still for as long:
-        // connecting takes that time, Chrome's sound clock stops, and the ages of what is heard are wrong meanwhile.
+        // Without `norewinds` (PulseAudio 15) the sink renders its first two seconds at once and then stalls for as
+        // long: connecting takes that time, Chrome's audio clock stops, and the ages of samples are wrong meanwhile.
         let sink = format!("module-null-sink sink_name=meeting format=s16le rate={SAMPLE_RATE} channels=2 norewinds=1");
         let listen =
             format!("module-native-protocol-unix auth-anonymous=1 auth-cookie-enabled=0 socket={}", socket.display());
-        // Clients take the server's own rate, not the sink's, for theirs: at its default of 44,100 Hz Chrome would render at
-        // that, and all it plays be resampled.
+        // Clients use the daemon's default rate, not the sink's: at 44,100 Hz Chrome would render at that rate and its
+        // audio would be resampled.
         let config = dir.join("daemon.conf");
         std::fs::write(&config, format!("default-sample-rate = {SAMPLE_RATE}\n"))
             .map_err(|error| failed(format!("{}: {error}", config.display())))?;
@@ -51,13 +52,13 @@ impl PulseAudio {
             .env("HOME", dir)
             .env("XDG_RUNTIME_DIR", dir)
             .env("XDG_CONFIG_HOME", dir)
-            // It would start a session bus of its own otherwise, which nobody here needs.
+            // Otherwise PulseAudio starts a session bus, which is not needed.
             .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .env("PULSE_RUNTIME_PATH", dir)
             .env("PULSE_STATE_PATH", dir);
         spec.log_level = tracing::Level::DEBUG;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(error.to_string()))?;
-        // The socket is there once the last module is loaded; nothing announces it.
+        // The socket appears when the last module is loaded; nothing announces it.
         let listening = async {
             while tokio::net::UnixStream::connect(&socket).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -70,25 +71,25 @@ impl PulseAudio {
         };
         if let Some(why) = why {
             child.stop(Signal::KILL, Duration::from_secs(1)).await;
-            return Err(failed(format!("{why}: {}", child.tail().words(4))));
+            return Err(failed(format!("{why}: {}", child.tail().last_lines(4))));
         }
         tracing::debug!(pid = child.pid(), "sound server started");
         Ok(Self { child, socket })
     }
 
-    /// What a client needs to reach the server: the value of `PULSE_SERVER`.
+    /// Value of `PULSE_SERVER` for clients.
     #[must_use]
     pub fn address(&self) -> String {
         format!("unix:{}", self.socket.display())
     }
 
-    /// Resolves when the server has ended by itself. Cancel-safe.
+    /// Resolves when the daemon has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> ComponentError {
         let exit = self.child.wait().await;
-        ComponentError::new(PART, format!("ended ({exit}): {}", self.child.tail().words(4)))
+        ComponentError::new(COMPONENT, format!("ended ({exit}): {}", self.child.tail().last_lines(4)))
     }
 
-    /// Ends the server.
+    /// Ends the daemon.
     pub async fn stop(mut self) {
         self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
     }
@@ -99,14 +100,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn clients_are_told_the_rate_of_the_sink() {
+    async fn clients_get_the_rate_of_the_sink() {
         let dir = tempfile::tempdir().unwrap();
         let server = PulseAudio::start(dir.path()).await.unwrap();
-        // It comes with the server: Debian's package depends on it.
+        // `pactl` comes with the server: Debian's package depends on it.
         let mut pactl = tokio::process::Command::new("pactl");
-        let said = pactl.arg("info").env("PULSE_SERVER", server.address()).env("LC_ALL", "C").output().await.unwrap();
+        let output = pactl.arg("info").env("PULSE_SERVER", server.address()).env("LC_ALL", "C").output().await.unwrap();
         server.stop().await;
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        assert!(said.contains("Default Sample Specification: s16le 2ch 48000Hz"), "{said}");
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.contains("Default Sample Specification: s16le 2ch 48000Hz"), "{output}");
     }
 }

@@ -1,7 +1,8 @@
-//! The sound of a meeting: reads the monitor of the null sink, stamps it on the picture's clock, sends it.
+//! Records the audio of a meeting: reads the monitor of the null sink, stamps it on the clock of the video and sends it
+//! to the encoder's stream.
 //!
-//! It listens from the moment the sound server is there, long before the meeting is recorded: connecting takes some
-//! hundred milliseconds on a busy host, and for about a second after it the ages that the server tells are not right.
+//! The recorder connects long before the recording begins: connecting takes some hundred milliseconds on a busy host,
+//! and the ages that PulseAudio reports are wrong for about a second after it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,88 +16,88 @@ use libpulse_binding::sample::{Format, Spec};
 use libpulse_binding::stream::{self, FlagSet, Latency, PeekResult, Stream};
 use libpulse_binding::time::MicroSeconds;
 
-use crate::capture::audio::av_sync::{AvSync, SyncCorrection};
+use crate::capture::audio::av_sync::{AvSync, SyncCorrection, duration};
 use crate::capture::audio::pulseaudio::{MONITOR, SAMPLE_RATE};
 use crate::capture::audio::silence_warning::SilenceWarning;
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::stream::{StreamClosed, StreamSender};
 
-const PART: &str = "sound";
-/// Left and right.
+const COMPONENT: &str = "sound";
+/// Stereo.
 pub const CHANNELS: u8 = 2;
-/// Bytes of one sample of all channels: 16 bits each.
+/// Bytes of one sample of all channels (16 bits each).
 const FRAME: usize = 2 * CHANNELS as usize;
-/// How much sound the server gathers before it hands it over: fewer wake-ups against a later notice of a gap.
+/// How much audio PulseAudio collects before it delivers it: few wake-ups against early notice of a gap.
 const FRAGMENT: Duration = Duration::from_millis(50);
-/// How much the server keeps for us while we are not reading (ffmpeg stalled): then it drops the oldest.
+/// How much audio PulseAudio buffers while nobody reads (ffmpeg stalls); then it drops the oldest.
 const SERVER_BUFFER: Duration = Duration::from_secs(10);
-/// Without a chunk for this long, silence is written in its place…
+/// After this long without a chunk, silence is inserted…
 const MISSING: Duration = Duration::from_millis(700);
-/// …up to this long ago, so that late sound still finds its place.
+/// …up to this long ago, so that late audio still has its place.
 const FILL_BEHIND: Duration = Duration::from_millis(400);
-/// The longest that connecting may take.
+/// Time limit for the connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How often the thread looks whether it is to stop, when there is no sound to wake it.
+/// Interval at which the thread checks for a stop while no audio arrives.
 const WAKE: Duration = Duration::from_millis(100);
 
-/// A thread that captures the sound of one server.
+/// The thread that records the audio of one PulseAudio.
 #[derive(Debug)]
 pub struct AudioRecorder {
     thread: std::thread::JoinHandle<()>,
     control: Arc<RecorderControl>,
 }
 
-/// What the thread is told.
+/// Requests to the thread.
 #[derive(Debug, Default)]
 struct RecorderControl {
     stop: AtomicBool,
-    /// Where the sound goes and when its time begins; until then it is listened to and let go.
+    /// Destination and time zero of the audio. Until it is set, audio is read and discarded.
     feed: OnceLock<(Instant, StreamSender)>,
 }
 
 impl AudioRecorder {
-    /// Starts to listen. `ended` is called when the thread ends by itself. `silence_warning`: after how long a silence
-    /// is looked into.
+    /// Connects and starts to read. `ended` is called when the thread ends by itself. `silence_warning`: how long the
+    /// recording may be silent before PulseAudio is asked whether the page plays.
     ///
     /// # Errors
-    /// Where no thread can be started; what fails later comes through `ended`.
+    /// Where no thread can be started; later errors go to `ended`.
     pub fn start(
         server: String,
         silence_warning: Option<Duration>,
         ended: impl FnOnce(ComponentError) + Send + 'static,
     ) -> Result<Self, ComponentError> {
         let control = Arc::new(RecorderControl::default());
-        let told = Arc::clone(&control);
+        let shared = Arc::clone(&control);
         let span = tracing::Span::current();
         let run = move || {
             let _in_span = span.entered();
-            if let Err(why) = capture(&server, silence_warning, &told) {
-                ended(ComponentError::new(PART, why));
+            if let Err(why) = capture(&server, silence_warning, &shared) {
+                ended(ComponentError::new(COMPONENT, why));
             }
         };
         let thread = std::thread::Builder::new()
             .name("sound".to_owned())
             .spawn(run)
-            .map_err(|error| ComponentError::new(PART, error))?;
+            .map_err(|error| ComponentError::new(COMPONENT, error))?;
         Ok(Self { thread, control })
     }
 
-    /// From now on, sound goes to `sender`, stamped with the time since `epoch`.
+    /// Sends audio from now on to `sender`, stamped with the time since `epoch`.
     pub fn feed(&self, epoch: Instant, sender: StreamSender) {
-        // A second call changes nothing: the stream has one beginning.
+        // A second call has no effect: the stream has one start.
         let _ = self.control.feed.set((epoch, sender));
     }
 
-    /// Ends the capture; what was heard is sent when this returns.
+    /// Ends the recording; all audio has been sent when this returns.
     pub async fn stop(self) {
         self.control.stop.store(true, Ordering::Relaxed);
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        // The last one that could send is gone with `control`.
+        // Dropping `control` drops the sender.
     }
 }
 
-/// The connection; dropped in the order libpulse wants: stream, context, main loop.
+/// The connection. libpulse needs this drop order: stream, context, main loop.
 struct SinkMonitor {
     stream: Stream,
     context: Context,
@@ -116,7 +117,7 @@ fn capture(server: &str, silence_warning: Option<Duration>, control: &RecorderCo
         monitor.read()?;
     };
     let (epoch, sender) = feed;
-    let mut clock = AvSync::new(SAMPLE_RATE);
+    let mut av_sync = AvSync::new(SAMPLE_RATE);
     let mut silence_warning = silence_warning.map(SilenceWarning::new);
     let mut last_chunk = epoch.elapsed();
     while !control.stop.load(Ordering::Relaxed) {
@@ -125,30 +126,30 @@ fn capture(server: &str, silence_warning: Option<Duration>, control: &RecorderCo
         if let Some((samples, age_us)) = monitor.read()? {
             last_chunk = now;
             let heard_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_sub(age_us);
-            if send(&mut clock, heard_us, samples, sender) == Err(StreamClosed) {
+            if send(&mut av_sync, heard_us, samples, sender) == Err(StreamClosed) {
                 return Ok(());
             }
         } else if now.saturating_sub(last_chunk) > MISSING {
-            let at = clock.position();
-            let silence = clock.fill(now.saturating_sub(FILL_BEHIND));
+            let at = av_sync.position();
+            let silence = av_sync.fill(now.saturating_sub(FILL_BEHIND));
             if send_silence(at, silence, sender) == Err(StreamClosed) {
                 return Ok(());
             }
         }
         let counters = sender.counters();
-        *counters.corrections() = clock.corrections();
+        *counters.corrections() = av_sync.corrections();
         if let Some(warning) = &mut silence_warning {
-            let silent = counters.sound().silent_for();
-            warning.look(now, silent, &monitor.context);
+            let silent = counters.audio().silent_for();
+            warning.update(now, silent, &monitor.context);
         }
     }
     Ok(())
 }
 
-/// Puts a chunk in its place on the clock and sends it.
-fn send(clock: &mut AvSync, heard_us: i64, mut samples: Vec<u8>, sender: &StreamSender) -> Result<(), StreamClosed> {
-    let mut at = clock.position();
-    match clock.chunk(heard_us, (samples.len() / FRAME) as u64) {
+/// Stamps a chunk, applies the correction and sends it.
+fn send(av_sync: &mut AvSync, heard_us: i64, mut samples: Vec<u8>, sender: &StreamSender) -> Result<(), StreamClosed> {
+    let mut at = av_sync.position();
+    match av_sync.chunk(heard_us, (samples.len() / FRAME) as u64) {
         SyncCorrection::None => {}
         SyncCorrection::Silence(count) => {
             tracing::debug!(
@@ -169,14 +170,14 @@ fn send(clock: &mut AvSync, heard_us: i64, mut samples: Vec<u8>, sender: &Stream
             samples.drain(..bytes.min(samples.len()));
         }
     }
-    if samples.is_empty() { Ok(()) } else { sender.sound(at, samples) }
+    if samples.is_empty() { Ok(()) } else { sender.send_audio(at, samples) }
 }
 
-/// Sends `count` samples of silence, a second at a time: a gap may be long, and memory is bounded.
+/// Sends `count` samples of silence in pieces of a second: a gap may be long, and memory is bounded.
 fn send_silence(mut at: Duration, mut count: u64, sender: &StreamSender) -> Result<(), StreamClosed> {
     while count > 0 {
         let piece = count.min(u64::from(SAMPLE_RATE));
-        sender.sound(at, vec![0; usize::try_from(piece).unwrap_or_default() * FRAME])?;
+        sender.send_audio(at, vec![0; usize::try_from(piece).unwrap_or_default() * FRAME])?;
         at += length(piece);
         count -= piece;
     }
@@ -185,7 +186,7 @@ fn send_silence(mut at: Duration, mut count: u64, sender: &StreamSender) -> Resu
 
 /// How long `count` samples last.
 fn length(count: u64) -> Duration {
-    Duration::from_nanos(count.saturating_mul(1_000_000_000) / u64::from(SAMPLE_RATE))
+    duration(count, SAMPLE_RATE)
 }
 
 impl SinkMonitor {
@@ -239,7 +240,7 @@ impl SinkMonitor {
         Ok(Self { stream, context, mainloop })
     }
 
-    /// Waits for news of the server, at most [`WAKE`].
+    /// Waits for events of PulseAudio, at most [`WAKE`].
     fn iterate(&mut self) -> Result<(), String> {
         iterate(&mut self.mainloop)?;
         if self.stream.get_state() != stream::State::Ready {
@@ -248,10 +249,10 @@ impl SinkMonitor {
         Ok(())
     }
 
-    /// All that is there, and how long ago its first sample was (to be) heard, in microseconds. The age is negative
-    /// where the sink has rendered ahead of its own clock.
+    /// All audio that has arrived, and the age of its first sample in microseconds. The age is negative where the sink
+    /// has rendered ahead of its own clock.
     fn read(&mut self) -> Result<Option<(Vec<u8>, i64)>, String> {
-        // Before the first timing update there is no age to be had; the server's chunks wait until then.
+        // There is no age before the first timing update; chunks wait on the server until then.
         let age_us = match self.stream.get_latency() {
             Ok(Latency::Positive(MicroSeconds(us))) => i64::try_from(us).unwrap_or(i64::MAX),
             Ok(Latency::Negative(MicroSeconds(us))) => -i64::try_from(us).unwrap_or(i64::MAX),
@@ -260,26 +261,26 @@ impl SinkMonitor {
         };
         let mut samples = Vec::new();
         loop {
-            match self.stream.peek().map_err(said)? {
+            match self.stream.peek().map_err(libpulse_error)? {
                 PeekResult::Empty => break,
                 PeekResult::Hole(len) => samples.resize(samples.len() + len, 0),
                 PeekResult::Data(data) => samples.extend_from_slice(data),
             }
-            self.stream.discard().map_err(said)?;
+            self.stream.discard().map_err(libpulse_error)?;
         }
         Ok((!samples.is_empty()).then_some((samples, age_us)))
     }
 }
 
-/// libpulse's own words for an error.
-fn said(error: PAErr) -> String {
+/// The error with libpulse's text.
+fn libpulse_error(error: PAErr) -> String {
     format!("libpulse: {error}")
 }
 
 fn iterate(mainloop: &mut Mainloop) -> Result<(), String> {
     let wake = MicroSeconds(u64::try_from(WAKE.as_micros()).unwrap_or(u64::MAX));
-    mainloop.prepare(Some(wake)).map_err(said)?;
-    mainloop.poll().map_err(said)?;
-    mainloop.dispatch().map_err(said)?;
+    mainloop.prepare(Some(wake)).map_err(libpulse_error)?;
+    mainloop.poll().map_err(libpulse_error)?;
+    mainloop.dispatch().map_err(libpulse_error)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Warns where a recording is silent although the page plays sound: says what [`SilenceDetector`] decides, and asks the
-//! sound server for it, without ever waiting for the answer.
+//! Warns where a recording is silent although the page plays sound: logs the decisions of [`SilenceDetector`] and sends
+//! its questions to PulseAudio, without waiting for the answers.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,27 +10,28 @@ use libpulse_binding::context::{self, Context};
 
 use crate::capture::audio::silence_detector::{SilenceDetector, SilenceNotice};
 
-/// The warnings of one recording; it stays on the thread of the sound server's main loop.
+/// The silence warnings of one recording. It stays on the thread of PulseAudio's main loop.
 #[derive(Debug)]
 pub struct SilenceWarning {
-    alarm: SilenceDetector,
-    /// Whether the page plays sound, as the server has answered. It does while the main loop runs.
+    detector: SilenceDetector,
+    /// PulseAudio's answer whether the page plays sound; set while the main loop runs.
     answer: Rc<Cell<Option<bool>>>,
 }
 
 impl SilenceWarning {
-    /// `limit`: how long it may be silent.
+    /// `limit`: how long the recording may be silent.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { alarm: SilenceDetector::new(limit), answer: Rc::default() }
+        Self { detector: SilenceDetector::new(limit), answer: Rc::default() }
     }
 
-    /// At `now` (since the start) it has been silent for `silent`. To be called whenever the main loop has run.
-    pub fn look(&mut self, now: Duration, silent: Duration, context: &Context) {
+    /// The recording has been silent for `silent` at `now` (since the start). Must be called whenever the main loop has
+    /// run.
+    pub fn update(&mut self, now: Duration, silent: Duration, context: &Context) {
         let answered = self.answer.take();
-        let answered = answered.and_then(|page_plays| self.alarm.answered(now, silent, page_plays));
-        for alarm in [answered, self.alarm.heard(now, silent)].into_iter().flatten() {
-            match alarm {
+        let answered = answered.and_then(|page_plays| self.detector.answered(now, silent, page_plays));
+        for notice in [answered, self.detector.update(now, silent)].into_iter().flatten() {
+            match notice {
                 SilenceNotice::Ask => self.ask(context),
                 SilenceNotice::Warn(silent) => tracing::warn!(
                     silent_s = crate::telemetry::seconds(silent),
@@ -43,19 +44,19 @@ impl SilenceWarning {
         }
     }
 
-    /// Asks for everything that plays.
+    /// Asks whether any stream plays.
     fn ask(&self, context: &Context) {
-        // libpulse-binding panics in any other state.
+        // libpulse-binding panics in other states.
         if context.get_state() != context::State::Ready {
             return;
         }
         let (answer, mut plays) = (Rc::clone(&self.answer), false);
-        // What is dropped here is the handle of the question, not the question.
+        // Drops the operation's handle only; the operation continues.
         let _ = context.introspect().get_sink_input_info_list(move |listed| match listed {
             // Chrome corks a stream that it keeps open but does not play.
             ListResult::Item(input) => plays |= !input.corked,
             ListResult::End => answer.set(Some(plays)),
-            // No answer: it is asked again.
+            // No answer: the question is repeated later.
             ListResult::Error => {}
         });
     }

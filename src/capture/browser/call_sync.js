@@ -1,12 +1,12 @@
 // Keeps the picture of WebRTC calls in step with their sound. Runs in every document before the page's own code.
 //
-// The sound of a call waits in its jitter buffer and again in the sound card's buffer, its picture hardly at all. Where
-// both come in one MediaStream, Chrome brings them together by itself, within half a minute; where each track has a
-// stream of its own (LiveKit's default), it does nothing. So the picture is held back: its receivers get a
-// jitterBufferTarget, by what getStats says once a second.
+// The sound of a call is delayed by its jitter buffer and by the playout buffer, its picture hardly at all. If both are in
+// one MediaStream, Chrome synchronises them within half a minute; if each track has its own stream (LiveKit's default),
+// it does not. So this script delays the picture: once a second it sets jitterBufferTarget of the picture's receivers
+// from the delays in getStats.
 //
-// Nothing of it is to be seen by the page: classes and accessors keep their names, prototypes and answers
-// (only Function.prototype.toString shows them without a name). No failure in here may reach the page.
+// The page must not notice: classes and accessors keep their names, prototypes and results (only
+// Function.prototype.toString shows them without a name). No error of this script may reach the page.
 (() => {
   'use strict';
   const tell = globalThis.BINDING;
@@ -19,33 +19,33 @@
 
   /** How often the delays are read. */
   const EVERY_MS = 1000;
-  /** From a decoded picture until the display shows it: half a frame of Chrome's compositor. (With a whole one the sound stayed 20 ms late.) */
+  /** Time from decoding to display: half a frame of Chrome's compositor. (With a whole frame the sound stayed 20 ms late.) */
   const COMPOSING_MS = 8;
   /**
-   * Where a picture begins, before anything is known of it: what the sound of a call waits in its first second (45 ms of
-   * jitter, 35 of playout). Chrome takes it at once before the first picture, and later only by 100 ms a second.
+   * Initial delay of a picture: the delay of a call's sound in its first second (45 ms of jitter, 35 of playout). Chrome
+   * applies it at once before the first picture, and later only by 100 ms per second.
    */
   const FIRST_MS = 80;
-  /** A difference up to this is left alone… */
+  /** A difference up to this is not corrected… */
   const TOLERANCE_MS = 4;
-  /** …and a larger one mended by this much a second: 5 % slower or faster is not seen. */
+  /** …and a larger one by this much per second: playing 5 % slower or faster is not visible. */
   const STEP_MS = 50;
-  /** Nothing is held back for longer. */
+  /** Longest delay. */
   const LIMIT_MS = 1000;
 
   /** @type {Set<WeakRef<RTCPeerConnection>>} */
   const calls = new Set();
-  /** What was counted at the last look, by connection and then by the id of a report. */
+  /** Counters of the last sample, by connection and then by report id. */
   const counted = new WeakMap();
   /** The stream that each receiver's track came in. */
   const streams = new WeakMap();
-  /** By how much a receiver is held back: { own, held }, the delay it had before and the target that it has now. */
+  /** Delay of a receiver: { own, held }, its delay before this script and its current target. */
   const held = new WeakMap();
-  /** Targets that the page itself has set. */
+  /** Targets set by the page. */
   const wanted = new WeakMap();
   let timer = null;
 
-  /** Milliseconds a sample (or frame) waited since the last look; null where there was none. */
+  /** Mean delay in milliseconds of samples (or frames) since the last sample of the counters; null without any. */
   function wait(before, report, total, count) {
     const key = `${report.id} ${total}`;
     const [time, number] = before.get(key) ?? [0, 0];
@@ -54,10 +54,10 @@
   }
 
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  /** LiveKit's stream ids are those of participant and track with a bar between. */
+  /** LiveKit's stream ids are `participant|track`. */
   const participant = (stream) => stream?.split('|')[0];
 
-  /** The sound that belongs to a picture: of the same stream, else of the same participant, else all of the call's. */
+  /** The sounds that belong to a picture: those of its stream, else of its participant, else all of the call. */
   function soundOf(picture, sounds) {
     const same = sounds.filter((sound) => sound.stream && sound.stream === picture.stream);
     if (same.length) return { sounds: same, together: true };
@@ -65,22 +65,22 @@
     return { sounds: near.length ? near : sounds, together: false };
   }
 
-  /** By how many milliseconds the sound is heard later than the picture is seen. */
+  /** Milliseconds by which the sound is later than the picture. */
   function lateness(picture, { sounds, together }, playout) {
-    // Chrome goes by these where it keeps the two together itself: two that aim at different points would never rest.
+    // Within one stream Chrome synchronises by these timestamps; another target here would never settle.
     const shown = together ? picture.shown - sounds[0].shown : NaN;
     if (Number.isFinite(shown)) return shown - COMPOSING_MS;
     return mean(sounds.map((sound) => sound.delay)) + playout - picture.delay - COMPOSING_MS;
   }
 
-  /** Holds one picture back a little more or less; what came of it. */
+  /** Adjusts the delay of one picture; returns lateness and delay. */
   function steer(receiver, picture, sound, playout) {
     const late = lateness(picture, sound, playout);
     const state = held.get(receiver) ?? { own: picture.delay, held: null };
     if (Math.abs(late) > TOLERANCE_MS) {
       const step = Math.max(-STEP_MS, Math.min(STEP_MS, late * 0.7));
       const next = Math.max(0, Math.min(LIMIT_MS, (state.held ?? picture.delay) + step));
-      // A picture that is late by itself is not hurried: what it asks for is less than it has.
+      // A picture that is late by itself is not delayed further.
       if (state.held !== null || next > picture.delay) {
         state.held = next;
         apply(target.set, receiver, [Math.max(next, wanted.get(receiver) ?? 0)]);
@@ -90,7 +90,7 @@
     return { late, held: state.held === null ? 0 : Math.max(0, state.held - state.own) };
   }
 
-  async function look(call) {
+  async function sample(call) {
     const receivers = call.getReceivers().filter(({ track }) => track?.readyState === 'live');
     const kinds = new Set(receivers.map(({ track }) => track.kind));
     if (!kinds.has('audio') || !kinds.has('video')) return [];
@@ -108,17 +108,17 @@
       if (report.kind === 'audio') sounds.push(media);
       else pictures.set(receiver, media);
     }
-    // Where nobody is heard, all stays as it is.
+    // Without sound nothing is changed.
     if (playout === null || !sounds.length) return [];
     return [...pictures].map(([receiver, picture]) => steer(receiver, picture, soundOf(picture, sounds), playout));
   }
 
-  async function lookAtAll() {
+  async function sampleAll() {
     const found = [];
     for (const reference of calls) {
       const call = reference.deref();
       if (!call || call.connectionState === 'closed') calls.delete(reference);
-      else found.push(...(await look(call).catch(() => [])));
+      else found.push(...(await sample(call).catch(() => [])));
     }
     if (!calls.size) {
       clearInterval(timer);
@@ -136,7 +136,7 @@
     apply(target.set, receiver, [Math.max(FIRST_MS, wanted.get(receiver) ?? 0)]);
   }
 
-  let looking = false;
+  let sampling = false;
   function watch(call) {
     calls.add(new WeakRef(call));
     counted.set(call, new Map());
@@ -147,9 +147,9 @@
       } catch {}
     });
     timer ??= setInterval(() => {
-      if (looking) return;
-      looking = true;
-      lookAtAll().catch(() => {}).finally(() => { looking = false; });
+      if (sampling) return;
+      sampling = true;
+      sampleAll().catch(() => {}).finally(() => { sampling = false; });
     }, EVERY_MS);
   }
 
@@ -168,7 +168,7 @@
   for (const name of ['RTCPeerConnection', 'webkitRTCPeerConnection']) {
     if (globalThis[name] === Native) put(globalThis, name, { value: Shown });
   }
-  // The page reads what it has set itself, and gets at least that.
+  // The page reads the target that it has set, and gets at least that delay.
   put(globalThis.RTCRtpReceiver.prototype, 'jitterBufferTarget', {
     get: new Proxy(target.get, {
       apply: (get, receiver, args) =>

@@ -1,7 +1,7 @@
-//! Keeps the picture of WebRTC calls in step with their sound: a script in the page holds the picture back
-//! (`call_sync.js`) and tells once a second by how much.
+//! Synchronises the picture of WebRTC calls with their sound: a script in the page (`call_sync.js`) delays the picture
+//! and reports the delay once a second.
 //!
-//! The page cannot see it, and nothing that it says is relied on: its numbers are for the operator alone.
+//! The page cannot see the script, and nothing relies on the reports: they are for the operator only.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,21 +15,21 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 const SCRIPT: &str = include_str!("call_sync.js");
-/// The function by which the script tells: it takes it away before the page's own code can see it.
+/// The binding through which the script reports. The script removes it before code of the page can see it.
 const BINDING: &str = "pnmRecorderCallSync";
-/// The script's own limit. What says more is no word of the script's.
+/// The script's own limit; a larger value does not come from the script.
 const LIMIT_MS: f64 = 1_000.0;
-/// From here on a correction is worth a line, in milliseconds: less is seen by nobody.
-const WORTH_A_LINE_MS: f64 = 20.0;
+/// The delay in milliseconds from which a line is logged; smaller ones are not visible.
+const LOGGED_FROM_MS: f64 = 20.0;
 
-/// By how much the picture of WebRTC calls was held back to be in step with their sound.
+/// The delay of the picture of WebRTC calls, applied to match their sound.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CallOffset {
-    /// Seconds in which there was a call with picture and sound; none: nothing is known of the others.
+    /// Seconds with a call that had picture and sound; the other fields cover these seconds only.
     pub seconds: u64,
-    /// On average over these seconds and all pictures of the call, in milliseconds.
+    /// Average delay over these seconds and all pictures of calls, in milliseconds.
     pub mean_ms: f64,
-    /// The most in one of these seconds, in milliseconds.
+    /// The largest delay of one second, in milliseconds.
     pub max_ms: f64,
 }
 
@@ -52,18 +52,18 @@ impl std::ops::AddAssign for CallOffset {
     }
 }
 
-/// What the script says once a second.
+/// The script's report, sent once a second.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct CallSample {
-    /// How many pictures of calls are shown and have a sound.
+    /// Number of call pictures that are shown and have a sound.
     pictures: u32,
-    /// How much later their sound still is, on average.
+    /// Average time by which the sound is still late.
     late_ms: f64,
-    /// By how much they are held back, on average.
+    /// Average delay of the pictures.
     held_ms: f64,
 }
 
-/// Listens to the script of one page.
+/// Receives the reports of the script in one page.
 #[derive(Debug)]
 pub struct CallSync {
     offset: Arc<Mutex<CallOffset>>,
@@ -71,33 +71,33 @@ pub struct CallSync {
 }
 
 impl CallSync {
-    /// Puts the script into every document that the page will load. One that it has loaded already is left alone.
+    /// Adds the script to every document that the page will load; the loaded document is not changed.
     ///
     /// # Errors
-    /// Where Chrome does not take it.
+    /// Where Chrome refuses the script.
     pub async fn install(page: &Page) -> Result<Self, CdpError> {
         let events = page.event_listener::<EventBindingCalled>().await?;
-        // Chrome takes binding and script along into the process of the page that is opened next only where both domains
-        // are enabled by then. chromiumoxide enables them too, at some time of its own.
+        // Chrome applies binding and script in the process of the next page only if both domains are enabled by then.
+        // chromiumoxide enables them too, but at an unknown time.
         page.execute(page::EnableParams::default()).await?;
         page.execute(runtime::EnableParams::default()).await?;
         page.execute(AddBindingParams::new(BINDING)).await?;
         let script = SCRIPT.replace("BINDING", BINDING);
         page.execute(AddScriptToEvaluateOnNewDocumentParams::new(script)).await?;
         let offset = Arc::<Mutex<CallOffset>>::default();
-        let told = Arc::clone(&offset);
+        let total = Arc::clone(&offset);
         let listener = async move {
             let mut events = events;
-            let mut is_told = false;
+            let mut is_logged = false;
             while let Some(event) = events.next().await {
-                let Some(look) = read(&event.payload).filter(|_| event.name == BINDING) else { continue };
-                tracing::trace!(pictures = look.pictures, late_ms = look.late_ms, held_ms = look.held_ms, "call");
-                told.lock().unwrap_or_else(PoisonError::into_inner).add(look.held_ms);
-                if look.held_ms >= WORTH_A_LINE_MS && !is_told {
-                    is_told = true;
+                let Some(sample) = parse(&event.payload).filter(|_| event.name == BINDING) else { continue };
+                tracing::trace!(pictures = sample.pictures, late_ms = sample.late_ms, held_ms = sample.held_ms, "call");
+                total.lock().unwrap_or_else(PoisonError::into_inner).add(sample.held_ms);
+                if sample.held_ms >= LOGGED_FROM_MS && !is_logged {
+                    is_logged = true;
                     tracing::info!(
-                        held_ms = look.held_ms.round(),
-                        pictures = look.pictures,
+                        held_ms = sample.held_ms.round(),
+                        pictures = sample.pictures,
                         "the sound of the call comes later than its picture, which is held back for it"
                     );
                 }
@@ -107,17 +107,17 @@ impl CallSync {
         Ok(Self { offset, _listener: listener })
     }
 
-    /// What was done so far.
+    /// The delay up to now.
     #[must_use]
     pub fn offset(&self) -> CallOffset {
         *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A look that may be one.
-fn read(payload: &str) -> Option<CallSample> {
-    let look: CallSample = serde_json::from_str(payload).ok()?;
-    ((0.0..=LIMIT_MS).contains(&look.held_ms) && look.late_ms.is_finite()).then_some(look)
+/// Parses a report; `None` where its values are impossible.
+fn parse(payload: &str) -> Option<CallSample> {
+    let sample: CallSample = serde_json::from_str(payload).ok()?;
+    ((0.0..=LIMIT_MS).contains(&sample.held_ms) && sample.late_ms.is_finite()).then_some(sample)
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mean_is_that_of_all_seconds_and_the_parts_add_up() {
+    fn the_mean_covers_all_seconds_and_offsets_of_parts_add_up() {
         let of = |values: &[f64]| {
             let mut offset = CallOffset::default();
             for held in values {
@@ -142,8 +142,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_look_is_not_taken_for_one() {
-        assert!(read(r#"{"pictures":2,"late_ms":-3.5,"held_ms":68}"#).is_some());
+    fn impossible_samples_are_rejected() {
+        assert!(parse(r#"{"pictures":2,"late_ms":-3.5,"held_ms":68}"#).is_some());
         for payload in [
             "",
             "{}",
@@ -151,7 +151,7 @@ mod tests {
             r#"{"pictures":2,"late_ms":1,"held_ms":1e9}"#,
             r#"{"pictures":2,"late_ms":null,"held_ms":3}"#,
         ] {
-            assert!(read(payload).is_none(), "{payload}");
+            assert!(parse(payload).is_none(), "{payload}");
         }
     }
 }

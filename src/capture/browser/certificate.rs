@@ -1,13 +1,13 @@
-//! What Chrome has against a server's certificate, in words, pure.
+//! Messages for the errors Chrome finds in a server's certificate: pure.
 
 use url::Url;
 
-/// Chrome's name for what it has against the certificate, from its own error page in whatever language; null where that is about
-/// something else. (It does not say so to whoever asks for the page over the `DevTools` protocol.)
+/// Finds Chrome's name of the certificate error in Chrome's own error page, in any language; `null` if the page shows
+/// another error. (`Page.navigate` of the DevTools protocol does not return it.)
 pub const ERROR: &str = "(document.documentElement.textContent.match(/ERR_CERT_[A-Z_]+/) || [null])[0]";
 
-/// Why the page at `url` cannot be loaded, where Chrome refuses its server's certificate: `name` is Chrome's for the fault.
-/// Trying again would not help. The token is not in it.
+/// The cause, without the token, where Chrome refuses the certificate of the server of `url`. `name`: Chrome's name of
+/// the error. A retry does not help.
 #[must_use]
 pub fn refusal(name: &str, url: &str) -> String {
     let url = Url::parse(url).ok();
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_host_fault_and_way_out_and_no_token() {
+    fn a_refusal_names_host_error_and_remedy_and_no_token() {
         let url = "https://meet.example.com:8443/?access_token=s3cret";
         for (name, wanted) in [
             ("ERR_CERT_AUTHORITY_INVALID", "plugNmeet_info.ca_file"),
@@ -43,9 +43,9 @@ mod tests {
             ("ERR_CERT_DATE_INVALID", "expired"),
             ("ERR_CERT_WEAK_KEY", "net::ERR_CERT_WEAK_KEY"),
         ] {
-            let said = refusal(name, url);
-            assert!(said.contains("meet.example.com:8443") && said.contains(wanted), "{said}");
-            assert!(!said.contains("s3cret"), "{said}");
+            let message = refusal(name, url);
+            assert!(message.contains("meet.example.com:8443") && message.contains(wanted), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Chrome, as a guest in the meeting: started on the private display and sound server, led into the room over the
-//! DevTools protocol, and watched until it ends.
+//! Chrome as a participant of the meeting: started on the private display and PulseAudio, controlled over the DevTools
+//! protocol, and monitored until it ends.
 //!
-//! The access token goes into the page by the protocol and never onto a command line.
+//! The access token reaches the page through the protocol and never appears on a command line.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
-use crate::capture::browser::chrome_arguments::{arguments, find};
+use crate::capture::browser::chrome_arguments::{arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_monitor::{self, PageEnd};
@@ -26,46 +26,46 @@ use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 use crate::process::tree::ProcessTree;
 
-const PART: &str = "Chrome";
-/// The longest a start may take; some 400 ms on an idle machine.
+const COMPONENT: &str = "Chrome";
+/// Time limit for the start, which takes some 400 ms on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often the page is looked at on the way into the meeting.
+/// Interval of inspections of the page while it joins the meeting.
 const JOIN_POLL: Duration = Duration::from_millis(100);
-/// What Chrome may take to answer that it closes.
+/// Time limit for Chrome's answer to `Browser.close`.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// What a killed Chrome may take to be gone; then it is killed again.
+/// Time until SIGKILL is sent again to a Chrome that has not ended.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// What a look at the page may take on the way into the meeting; it comes again.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// What the last look at it may take, when the recording ends.
-const LAST_LOOK_LIMIT: Duration = Duration::from_secs(3);
+/// Time limit for one inspection of the page while it joins; the next one follows.
+const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// Time limit for the last inspection, when the recording ends.
+const LAST_INSPECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running Chrome with one page.
 #[derive(Debug)]
 pub struct Chrome {
     child: Child,
-    /// `None` where `/proc` shows nothing.
-    family: Option<ProcessTree>,
-    /// Its processes when the meeting was reached: who they are cannot be told any more once Chrome has ended.
-    known: Vec<Process>,
+    /// `None` where `/proc` is not readable.
+    processes: Option<ProcessTree>,
+    /// Chrome's processes when the meeting was reached; once Chrome has ended they can no longer be found.
+    known_processes: Vec<Process>,
     browser: chromiumoxide::Browser,
     page: Page,
     _handler: AbortOnDropHandle<()>,
-    /// Why the page ended, once it has.
+    /// Why the page ended; `None` while it lives.
     ended: watch::Receiver<Option<PageEnd>>,
-    /// `None` where Chrome did not take it.
+    /// `None` where Chrome refused the script.
     call_sync: Option<CallSync>,
-    /// Watches the page's life, and once it is in the meeting what it shows.
-    watches: Vec<AbortOnDropHandle<()>>,
-    found: watch::Sender<Option<PageEnd>>,
+    /// Tasks that monitor the page and, once it has joined, the meeting.
+    monitors: Vec<AbortOnDropHandle<()>>,
+    end_sender: watch::Sender<Option<PageEnd>>,
 }
 
 impl Chrome {
-    /// Starts Chrome with an empty page that covers the display. Its profile lies in `dir`. `trusted`: the database of the
-    /// certificates that it trusts besides its own.
+    /// Starts Chrome with an empty page that covers the display of `size` pixels. `dir`: the rig's directory, which
+    /// holds the profile. `trusted`: NSS database of certificates to trust besides Chrome's own.
     ///
     /// # Errors
-    /// Where Chrome is missing, ends, or cannot be steered within 20 s.
+    /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.
     pub async fn start(
         config: &ChromeConfig,
         size: (u32, u32),
@@ -74,57 +74,65 @@ impl Chrome {
         trusted: Option<&Path>,
         dir: &Path,
     ) -> Result<Self, ComponentError> {
-        let failed = |why: &dyn std::fmt::Display| ComponentError::new(PART, why);
-        let program = find(config)
+        let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
+        let program = find_chrome(config)
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
         if let Some(database) = trusted {
-            trusted_roots::give(database, dir)
+            trusted_roots::copy_to_home(database, dir)
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
         let mut spec = child::ChildSpec::new("chrome", program)
             .args(arguments(&config.flags, size, &profile, sandbox))
-            // Crash reports, caches and sockets go where the rest goes, and go away with it.
+            // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
             .env(process_tag::VARIABLE, dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);
-        for (key, value) in env {
-            spec = spec.env(key, value);
-        }
-        // It has much to say that is of no concern here: a missing session bus, above all.
+        spec.env.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
+        // Chrome logs much that does not matter here, such as a missing session bus.
         spec.log_level = tracing::Level::TRACE;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(&error))?;
-        let family = ProcessTree::of(child.pid());
+        let processes = ProcessTree::of(child.pid());
         let result = tokio::select! {
             connected = devtools::connect_within(START_LIMIT, &profile) => connected,
             exit = child.wait() => Err(format!("ended at its start ({exit})")),
         };
         match result {
             Ok(DevtoolsConnection { browser, page, handler }) => {
-                let (found, ended) = watch::channel(None);
+                let (end_sender, ended) = watch::channel(None);
                 let crashes = browser.event_listener::<target::EventTargetCrashed>().await.ok();
-                let life = page_monitor::watch_life(page.clone(), crashes, child.tail(), found.clone());
-                let watch = AbortOnDropHandle::new(tokio::spawn(life));
-                let (watches, known) = (vec![watch], Vec::new());
+                let monitor = page_monitor::monitor_page(page.clone(), crashes, child.tail(), end_sender.clone());
+                let monitors = vec![AbortOnDropHandle::new(tokio::spawn(monitor))];
                 let call_sync = CallSync::install(&page)
                     .await
                     .inspect_err(|error| tracing::warn!(%error, "the sound of calls may come later than their picture"))
                     .ok();
-                Ok(Self { child, family, known, browser, page, _handler: handler, ended, call_sync, watches, found })
+                Ok(Self {
+                    child,
+                    processes,
+                    known_processes: Vec::new(),
+                    browser,
+                    page,
+                    _handler: handler,
+                    ended,
+                    call_sync,
+                    monitors,
+                    end_sender,
+                })
             }
             Err(why) => {
                 child.stop(Signal::KILL, Duration::from_secs(1)).await;
-                Err(failed(&format!("{why}: {}", child.tail().words(1))))
+                Err(failed(&format!("{why}: {}", child.tail().last_lines(1))))
             }
         }
     }
 
-    /// Opens the meeting page and joins as a listener; back when the meeting is painted and can be recorded.
+    /// Opens the meeting page and joins as a listener. Returns when the meeting is painted and can be recorded.
     ///
     /// # Errors
-    /// Where the page shows its error page (over: the cause, in its own words) or does not get ready.
+    /// Where the page shows an error page (the cause is its text) or is not ready in time.
     pub async fn join(&mut self, url: &str) -> Result<(), RigFailure> {
         let started = Instant::now();
         let page = self.page.clone();
@@ -134,15 +142,15 @@ impl Chrome {
         loop {
             let state = tokio::select! {
                 biased;
-                found = self.ended() => return Err(found),
+                failure = self.ended() => return Err(failure),
                 error = &mut navigation, if load_error.is_none() => {
                     load_error = Some(error);
                     continue;
                 }
-                state = inspect(&page, LOOK_LIMIT) => state.unwrap_or_default(),
+                state = inspect(&page, INSPECT_LIMIT) => state.unwrap_or_default(),
             };
             if state.failed
-                && let Some(Some(error)) = evaluate::<Option<String>>(&page, certificate::ERROR, LOOK_LIMIT).await
+                && let Some(Some(error)) = evaluate::<Option<String>>(&page, certificate::ERROR, INSPECT_LIMIT).await
             {
                 return Err(RigFailure::of(certificate::refusal(&error, url)));
             }
@@ -152,16 +160,16 @@ impl Chrome {
             }
             match join_step(&state, joined, started.elapsed(), in_meeting.map(|since| since.elapsed())) {
                 JoinStep::Ready => {
-                    if evaluate::<()>(&page, page::NOTE_DEPARTURE, LOOK_LIMIT).await.is_none() {
+                    if evaluate::<()>(&page, page::NOTE_DEPARTURE, INSPECT_LIMIT).await.is_none() {
                         tracing::debug!("the page does not note when it leaves: its error page may be recorded");
                     }
                     let painted = evaluate::<bool>(&page, page::PAINTED, Duration::from_millis(500));
                     if painted.await.is_none() {
                         tracing::debug!("the page does not say that it has painted");
                     }
-                    self.known = self.family.as_ref().map(ProcessTree::members).unwrap_or_default();
-                    let watch = tokio::spawn(page_monitor::watch_meeting(page, self.family, self.found.clone()));
-                    self.watches.push(AbortOnDropHandle::new(watch));
+                    self.known_processes = self.processes.as_ref().map(ProcessTree::members).unwrap_or_default();
+                    let monitor = page_monitor::monitor_meeting(page, self.processes, self.end_sender.clone());
+                    self.monitors.push(AbortOnDropHandle::new(tokio::spawn(monitor)));
                     return Ok(());
                 }
                 JoinStep::Join => {
@@ -177,49 +185,48 @@ impl Chrome {
         }
     }
 
-    /// By how much the pictures of calls were held back so far.
+    /// The delay of call pictures up to now.
     pub fn call_offset(&self) -> CallOffset {
         self.call_sync.as_ref().map(CallSync::offset).unwrap_or_default()
     }
 
-    /// Resolves when the page or Chrome itself has ended, with the cause. Cancel-safe.
+    /// Resolves with the cause when the page or Chrome itself has ended. Cancel-safe.
     pub async fn ended(&mut self) -> RigFailure {
         let chrome = |exit: child::Exit| RigFailure::of(format_args!("Chrome ended ({exit})"));
-        let found = tokio::select! {
+        let failure = tokio::select! {
             biased;
             exit = self.child.wait() => return chrome(exit),
-            end = self.ended.wait_for(Option::is_some) => end.ok().and_then(|end| Some(end.as_ref()?.found.clone())),
+            end = self.ended.wait_for(Option::is_some) => end.ok().and_then(|end| Some(end.as_ref()?.failure.clone())),
         };
-        if let Some(left) = found.as_ref().filter(|found| found.page.is_some()) {
-            return left.clone();
+        if let Some(error_page) = failure.as_ref().filter(|failure| failure.page.is_some()) {
+            return error_page.clone();
         }
-        // The page goes first when all of Chrome does: the better cause may be a moment away.
+        // When all of Chrome ends, the page ends first: wait a moment for the better cause.
         match tokio::time::timeout(Duration::from_millis(300), self.child.wait()).await {
             Ok(exit) => chrome(exit),
-            Err(_) => found.unwrap_or_else(|| RigFailure::of("the connection to Chrome was lost")),
+            Err(_) => failure.unwrap_or_else(|| RigFailure::of("the connection to Chrome was lost")),
         }
     }
 
-    /// When the page left the meeting for its error page, as far as is known now; asks the page where that has not been
-    /// noticed yet.
+    /// When the error page replaced the meeting, as far as is known; inspects the page where that was not noticed yet.
     pub async fn left_at(&self) -> Option<Instant> {
         if let Some(end) = self.ended.borrow().as_ref() {
             return end.left_at;
         }
         let asked = Instant::now();
-        page_monitor::left_at(asked, &inspect(&self.page, LAST_LOOK_LIMIT).await?)
+        page_monitor::left_at(asked, &inspect(&self.page, LAST_INSPECT_LIMIT).await?)
     }
 
-    /// Ends Chrome, in good order if it still listens, so that the room sees its guest leave; at once where it is known
-    /// to be out of the meeting. None of its processes is left when this returns.
+    /// Ends Chrome and all of its processes. Asks Chrome to close, so that the room sees the participant leave; kills
+    /// it at once where the page has already left the meeting.
     pub async fn stop(mut self) {
-        self.known.extend(self.family.as_ref().map(ProcessTree::members).unwrap_or_default());
+        self.known_processes.extend(self.processes.as_ref().map(ProcessTree::members).unwrap_or_default());
         if self.ended.borrow().is_some() {
             self.child.stop(Signal::KILL, KILL_LIMIT).await;
         } else {
             let closed = tokio::select! {
                 biased;
-                // One that is gone is not asked.
+                // A Chrome that has ended is not asked.
                 _ = self.child.wait() => true,
                 closed = self.browser.close() => closed.is_ok(),
                 () = tokio::time::sleep(CLOSE_LIMIT) => false,
@@ -229,6 +236,6 @@ impl Chrome {
             }
             self.child.end_within(Duration::from_secs(5)).await;
         }
-        ProcessTree::end(&self.known).await;
+        ProcessTree::end(&self.known_processes).await;
     }
 }

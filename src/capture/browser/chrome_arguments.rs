@@ -1,4 +1,4 @@
-//! Which Chrome is run, and its command line.
+//! Chrome's program and command line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::config::{ChromeConfig, ChromeFlag};
 use crate::process::programs::find_program;
 
-/// Flags that keep Chrome a quiet guest; each may be overridden in `chrome_settings.flags`.
+/// Default flags; `chrome_settings.flags` overrides each of them.
 const FLAGS: &[(&str, &str)] = &[
-    // Samples, 11 ms: a page's sound is heard three of these after it was made, and the page may not know (a flash with a
-    // beep, a call). 1,024 are 40 ms later.
+    // Samples, 11 ms. A page's sound is delayed by three buffers, of which a page that flashes and beeps, or a call,
+    // may not know. 1,024 samples delay it by another 40 ms.
     ("audio-buffer-size", "512"),
     ("autoplay-policy", "no-user-gesture-required"),
     ("deny-permission-prompts", ""),
@@ -21,7 +21,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("disable-default-apps", ""),
     ("disable-extensions", ""),
     ("disable-features", "Translate,MediaRouter,GlobalMediaControls,OptimizationHints,AutofillServerCommunication"),
-    // No GPU behind Xvfb: the software compositor costs a fraction of GL emulated on the processor.
+    // There is no GPU behind Xvfb; software compositing costs a fraction of emulated GL.
     ("disable-gpu", ""),
     ("disable-infobars", ""),
     ("disable-notifications", ""),
@@ -35,14 +35,14 @@ const FLAGS: &[(&str, &str)] = &[
     ("noerrdialogs", ""),
     ("ozone-platform", "x11"),
     ("password-store", "basic"),
-    // Keeps the bar away that warns of unusual flags, which would be in every picture.
+    // Hides the bar that warns of unusual flags and would be recorded.
     ("test-type", ""),
     ("use-mock-keychain", ""),
     ("window-position", "0,0"),
 ];
 
-/// What decides the picture and the sound, and what the program itself steers Chrome by: not the operator's.
-const OURS: &[&str] = &[
+/// Flags that the recorder itself needs for picture, sound and control; the operator cannot set them.
+const RESERVED: &[&str] = &[
     "alsa-output-device",
     "audio-output-channels",
     "display",
@@ -51,15 +51,15 @@ const OURS: &[&str] = &[
     "window-size",
 ];
 
-/// Chrome's command line: the defaults, then the operator's flags over them, then ours. A flag whose value is `false`
-/// is left out.
+/// Chrome's command line: the defaults, overridden by the operator's flags, then the recorder's. A flag with the value
+/// `false` is omitted.
 #[must_use]
 pub fn arguments(operator: &[ChromeFlag], size: (u32, u32), profile: &Path, sandbox: bool) -> Vec<String> {
     let mut flags: BTreeMap<&str, String> = FLAGS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     if !sandbox {
         flags.insert("no-sandbox", String::new());
     }
-    for flag in operator.iter().filter(|flag| !OURS.contains(&flag.name.as_str())) {
+    for flag in operator.iter().filter(|flag| !RESERVED.contains(&flag.name.as_str())) {
         match flag.value.as_deref() {
             Some("false") => flags.remove(flag.name.as_str()),
             value => flags.insert(&flag.name, value.unwrap_or_default().to_owned()),
@@ -76,24 +76,24 @@ pub fn arguments(operator: &[ChromeFlag], size: (u32, u32), profile: &Path, sand
     args
 }
 
-/// The operator's flags that are not heeded, for a warning at start.
+/// The operator's flags that are ignored, for a warning at start.
 pub fn ignored_flags(operator: &[ChromeFlag]) -> impl Iterator<Item = &str> {
-    operator.iter().map(|flag| flag.name.as_str()).filter(|name| OURS.contains(name))
+    operator.iter().map(|flag| flag.name.as_str()).filter(|name| RESERVED.contains(name))
 }
 
-/// Whether the operator has asked for a Chrome that checks no certificate.
+/// Whether the operator's flags disable certificate checks.
 #[must_use]
-pub fn takes_any_certificate(operator: &[ChromeFlag]) -> bool {
+pub fn ignores_certificate_errors(operator: &[ChromeFlag]) -> bool {
     let last = operator.iter().rfind(|flag| flag.name == "ignore-certificate-errors");
     last.is_some_and(|flag| flag.value.as_deref() != Some("false"))
 }
 
-/// The names Chrome has on various systems, in the order they are looked for.
+/// Names of Chrome's program on various systems, in order of preference.
 pub const PROGRAMS: &[&str] = &["google-chrome-stable", "google-chrome", "chromium", "chromium-browser"];
 
-/// The Chrome to run: the configured one, or the first of the usual names on `PATH`.
+/// The Chrome to run: the configured one, or the first of [`PROGRAMS`] on `PATH`.
 #[must_use]
-pub fn find(config: &ChromeConfig) -> Option<PathBuf> {
+pub fn find_chrome(config: &ChromeConfig) -> Option<PathBuf> {
     match &config.path {
         Some(path) => find_program(path),
         None => PROGRAMS.iter().find_map(|name| find_program(Path::new(name))),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_flags_win_except_over_size_display_and_steering() {
+    fn the_operators_flags_override_all_but_size_display_and_control() {
         let operator = [
             flag("autoplay-policy", Some("user-required")),
             flag("disable-gpu", Some("false")),
@@ -131,9 +131,9 @@ mod tests {
         }
         assert!(!args.iter().any(|arg| arg.starts_with("--disable-gpu") || arg == "--no-sandbox"));
         assert_eq!(ignored_flags(&operator).count(), 3);
-        assert!(!takes_any_certificate(&operator));
-        assert!(takes_any_certificate(&[flag("ignore-certificate-errors", None)]));
-        assert!(!takes_any_certificate(&[flag("ignore-certificate-errors", Some("false"))]));
+        assert!(!ignores_certificate_errors(&operator));
+        assert!(ignores_certificate_errors(&[flag("ignore-certificate-errors", None)]));
+        assert!(!ignores_certificate_errors(&[flag("ignore-certificate-errors", Some("false"))]));
         assert!(arguments(&[], (2, 2), Path::new("/x"), false).contains(&"--no-sandbox".to_owned()));
     }
 }

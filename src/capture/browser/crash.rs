@@ -1,23 +1,23 @@
-//! What a page died of. Pure.
+//! The cause of a page's crash. Pure.
 
-/// How Chrome numbers the end of a process that nothing but the kernel or an operator ends so.
+/// Chrome's code for a process killed by SIGKILL, which only the kernel or an operator sends.
 const SIGKILL: i64 = 9;
-/// The longest cause taken from a page, in characters.
+/// Length limit of text taken from Chrome's log, in characters.
 const CAUSE_LIMIT: usize = 300;
 
-/// What a page died of, as far as Chrome tells: the status and number of its process's end (`Target.targetCrashed` of the
-/// `DevTools` protocol), and the last lines of Chrome's log, the latest of which that speaks of memory counts.
+/// The cause of a page's crash. `end`: status and code of its process (`Target.targetCrashed` of the DevTools
+/// protocol). `last_lines`: the end of Chrome's log, of which the last line about memory is quoted.
 #[must_use]
 pub fn crash_cause(end: Option<(&str, i64)>, last_lines: &[String]) -> String {
-    // A line with an address is the page's own, and may hold the token.
+    // A line with a URL comes from the page and may hold the token.
     let of_memory = |line: &&String| {
         (line.contains(" OOM ") || line.to_ascii_lowercase().contains("out of memory")) && !line.contains("://")
     };
     if let Some(line) = last_lines.iter().rfind(of_memory) {
-        // Before it are process, time and source file, in brackets.
-        let said: String =
-            line.rsplit_once("] ").map_or(line.as_str(), |(_, said)| said).chars().take(CAUSE_LIMIT).collect();
-        return format!("the meeting page crashed: it ran out of memory (Chrome says: {said})");
+        // The line begins with process, time and source file in brackets.
+        let message: String =
+            line.rsplit_once("] ").map_or(line.as_str(), |(_, message)| message).chars().take(CAUSE_LIMIT).collect();
+        return format!("the meeting page crashed: it ran out of memory (Chrome says: {message})");
     }
     match end {
         Some(("killed", SIGKILL)) => {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_is_told_with_what_is_known_of_it() {
+    fn a_crash_cause_holds_status_code_and_memory_log() {
         let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
         let v8 = lines(&[
             "<--- Last few GCs --->",

@@ -1,4 +1,4 @@
-//! The DevTools protocol: the connection to a Chrome, and questions to its page, each with a limit.
+//! The DevTools protocol: the connection to a Chrome, and requests to its page, each with a time limit.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::joining::JOIN_LIMIT;
 use crate::capture::browser::page::{self, PageState};
 
-/// What Chrome may take to answer a message, at most.
+/// Time limit for Chrome's answer to a message.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// How often a Chrome that starts is asked again.
+/// Interval of connection attempts to a starting Chrome.
 const START_POLL: Duration = Duration::from_millis(100);
 
-/// Chrome as it is steered.
+/// A connection to Chrome.
 pub(super) struct DevtoolsConnection {
     pub browser: chromiumoxide::Browser,
-    /// Its first page.
+    /// Chrome's first page.
     pub page: Page,
-    /// Reads what Chrome says.
+    /// Reads Chrome's messages.
     pub handler: AbortOnDropHandle<()>,
 }
 
-/// [`connect`], again and again: at its start Chrome may exchange its first page for another while it is taken over.
+/// Repeats [`connect`] until it succeeds: a starting Chrome may replace its first page during the connection.
 pub(super) async fn connect_within(limit: Duration, profile: &Path) -> Result<DevtoolsConnection, String> {
     let began = Instant::now();
     let mut why = "it does not say where it listens".to_owned();
@@ -46,10 +46,10 @@ pub(super) async fn connect_within(limit: Duration, profile: &Path) -> Result<De
     }
 }
 
-/// Connects to the Chrome whose profile this is, and takes over its first page.
+/// Connects to the Chrome with this profile and to its first page.
 async fn connect(profile: &Path) -> Result<DevtoolsConnection, CdpError> {
     let port_file = profile.join("DevToolsActivePort");
-    // Chrome writes the file whole, by renaming: port, newline, path.
+    // Chrome writes the file atomically, by renaming: port, newline, path.
     let address = loop {
         match tokio::fs::read_to_string(&port_file).await {
             Ok(text) if text.lines().count() >= 2 => {
@@ -62,13 +62,13 @@ async fn connect(profile: &Path) -> Result<DevtoolsConnection, CdpError> {
     let config = HandlerConfig {
         viewport: None,
         request_timeout: ANSWER_LIMIT,
-        // Else it takes any certificate, and hands the token to whoever has one.
+        // With chromiumoxide's default, Chrome would accept any certificate and send the token to a forged server.
         ignore_https_errors: false,
         ..HandlerConfig::default()
     };
     let (mut browser, mut handler) = chromiumoxide::Browser::connect_with_config(address, config).await?;
     let handler = AbortOnDropHandle::new(tokio::spawn(async move {
-        // Messages that chromiumoxide does not know are its own concern, not faults.
+        // Errors are messages that chromiumoxide does not know; they are ignored.
         while handler.next().await.is_some() {}
     }));
     browser.fetch_targets().await?;
@@ -82,14 +82,14 @@ async fn connect(profile: &Path) -> Result<DevtoolsConnection, CdpError> {
     Ok(DevtoolsConnection { browser, page, handler })
 }
 
-/// Asks for the page until it loads or the time to join is over; the last error, if any.
+/// Repeats the navigation until the page loads or [`JOIN_LIMIT`] is near. Returns the last error, if any.
 pub(super) async fn navigate(page: Page, url: String, started: Instant) -> Option<String> {
     while let Err(error) = page
         .execute(NavigateParams::new(url.clone()))
         .await
         .and_then(|answer| answer.result.error_text.map_or(Ok(()), |text| Err(CdpError::ChromeMessage(text))))
     {
-        // A page that loads slowly is not asked for again: `inspect` sees how far it is.
+        // The page is loading slowly; `inspect` follows its progress.
         if matches!(error, CdpError::Timeout) {
             return None;
         }
@@ -102,12 +102,12 @@ pub(super) async fn navigate(page: Page, url: String, started: Instant) -> Optio
     None
 }
 
-/// What the page shows, `None` where it does not answer in time or cannot.
+/// The state of the page. `None` where it does not answer in time or with an error.
 pub(super) async fn inspect(page: &Page, limit: Duration) -> Option<PageState> {
     evaluate(page, page::INSPECT, limit).await
 }
 
-/// The value of an expression in the page, `None` where it does not answer in time or cannot.
+/// The value of a JavaScript expression in the page. `None` where it does not answer in time or with an error.
 pub(super) async fn evaluate<T: serde::de::DeserializeOwned>(
     page: &Page,
     expression: &str,

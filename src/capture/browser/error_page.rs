@@ -1,33 +1,33 @@
-//! The meeting's error page, and what it says of the meeting (PROTOCOL 4): pure.
+//! The client's error page and its meaning (PROTOCOL 4): pure.
 
 use serde::Deserialize;
 
-/// The longest cause taken from a page, in characters.
+/// Length limit of a cause taken from the page, in characters.
 const CAUSE_LIMIT: usize = 300;
 
-/// The error page as it stands.
+/// The content of the error page.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct ErrorPage {
-    /// All of its text.
+    /// The whole text.
     pub text: String,
-    /// It asks for something to be typed: the key of an encrypted meeting.
+    /// Whether the page has an input field: it asks for the key of an encrypted meeting.
     pub asks: bool,
-    /// For how long it has been shown, in milliseconds, where the page was in the meeting before.
+    /// How long it has been shown after the meeting, in milliseconds. `None`: the page was not in the meeting before.
     pub since_ms: Option<f64>,
 }
 
-/// What an error page means.
+/// The meaning of an error page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorPageMeaning {
     /// The meeting has ended, or its last participant has left.
     Ended,
-    /// The meeting cannot be recorded, however often it is tried.
+    /// The meeting cannot be recorded; a retry does not help.
     Unrecordable,
-    /// Its words, which are in the client's language, do not tell whether the room goes on: the server does.
+    /// The text does not tell whether the meeting continues (it is in the client's language): ask the server.
     Unclear,
 }
 
-/// Texts of plugNmeet's client that are the same in all languages, or that its English version has, in lower case.
+/// Texts of plugNmeet's client, in lower case: the same in all languages, or those of its English version.
 const ENDED: &[&str] = &["no_user_online", "the meeting has ended", "this room is not active"];
 const SECURITY_KEY: &str = "enter security key";
 const NO_HTTPS: &str = "secure connection required";
@@ -38,33 +38,33 @@ impl ErrorPage {
         let text = self.text.to_lowercase();
         if self.asks || text.contains(SECURITY_KEY) || text.contains(NO_HTTPS) {
             ErrorPageMeaning::Unrecordable
-        } else if ENDED.iter().any(|words| text.contains(words)) {
+        } else if ENDED.iter().any(|text_line| text.contains(text_line)) {
             ErrorPageMeaning::Ended
         } else {
             ErrorPageMeaning::Unclear
         }
     }
 
-    /// The page's own words: its heading, a colon, its text; and what they mean to whoever can mend it.
+    /// The page's text as one line (heading, colon, text), with advice where there is a remedy.
     #[must_use]
     pub fn cause(&self) -> String {
-        let words = words(&self.text);
+        let text_line = text_line(&self.text);
         let text = self.text.to_lowercase();
         if text.contains(NO_HTTPS) {
             return format!(
-                "{words} (the page works on https:// only, or on http://localhost: set plugNmeet_info.host or join_host)"
+                "{text_line} (the page works on https:// only, or on http://localhost: set plugNmeet_info.host or join_host)"
             );
         }
         if self.asks || text.contains(SECURITY_KEY) {
             return format!(
-                "{words} (the meeting is encrypted with a key that its participants type: it cannot be recorded)"
+                "{text_line} (the meeting is encrypted with a key that its participants type: it cannot be recorded)"
             );
         }
-        words
+        text_line
     }
 }
 
-fn words(text: &str) -> String {
+fn text_line(text: &str) -> String {
     let lines: Vec<String> = text
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_that_were_seen_have_their_meaning() {
+    fn known_error_pages_have_their_meaning() {
         for (text, meaning) in [
             ("Disconnected\nThe meeting has ended.", ErrorPageMeaning::Ended),
             ("Disconnected:\nNO_USER_ONLINE", ErrorPageMeaning::Ended),
@@ -102,7 +102,7 @@ mod tests {
         ] {
             assert_eq!(page(text).meaning(), meaning, "{text}");
         }
-        // In another language it is the field that tells.
+        // In another language the input field decides.
         let asks = ErrorPage { asks: true, ..page("Sicherheitsschlüssel eingeben") };
         assert_eq!(asks.meaning(), ErrorPageMeaning::Unrecordable);
         assert!(
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_is_in_the_pages_own_words() {
+    fn the_cause_quotes_the_pages_text() {
         assert_eq!(
             page("  Session ended \n\n The room was  closed\nby its host.\n").cause(),
             "Session ended: The room was closed by its host."

@@ -1,30 +1,30 @@
-//! Whether a Chrome that owes an answer is held up or hangs, from what its processes do meanwhile: pure.
+//! Decides from the state of Chrome's processes whether a Chrome that does not answer hangs or is only slow: pure.
 //!
-//! On an overloaded host an answer may take seconds. There, Chrome's processes want a processor or wait for a disk, and
-//! get on now and then. One that hangs does neither: it is stopped, or all of it sleeps.
+//! On an overloaded host an answer may take seconds; Chrome's processes then wait for a processor or a disk and use
+//! processor time now and then. A Chrome that hangs does neither: a process of it is stopped, or all sleep.
 
 use std::time::Duration;
 
 use crate::process::procfs::Process;
 
-/// A Chrome that owes an answer for this long…
-const OWING: Duration = Duration::from_secs(4);
-/// …and of which every process has slept for this long hangs.
+/// Chrome hangs if it has not answered for this long…
+const UNANSWERED: Duration = Duration::from_secs(4);
+/// …and every process of it has slept for this long.
 const ASLEEP: Duration = Duration::from_secs(3);
 
 /// What Chrome's processes are doing at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessActivity {
-    /// Processor time so far, in clock ticks, of them all.
+    /// Processor time of all processes so far, in clock ticks.
     ticks: u64,
-    /// One that is stopped (SIGSTOP).
+    /// Pid of a stopped process (SIGSTOP).
     stopped: Option<u32>,
-    /// One wants a processor or waits for a disk.
-    wants: bool,
+    /// Whether a process waits for a processor or a disk.
+    waits: bool,
 }
 
 impl ProcessActivity {
-    /// `None` where nothing is known of them.
+    /// `None` for an empty list, which means that nothing is known.
     #[must_use]
     pub fn of(processes: &[Process]) -> Option<Self> {
         if processes.is_empty() {
@@ -33,40 +33,41 @@ impl ProcessActivity {
         Some(Self {
             ticks: processes.iter().map(|process| process.ticks).sum(),
             stopped: processes.iter().find(|process| process.state == 'T').map(|process| process.pid),
-            wants: processes.iter().any(|process| matches!(process.state, 'R' | 'D')),
+            waits: processes.iter().any(|process| matches!(process.state, 'R' | 'D')),
         })
     }
 }
 
-/// Follows the pulse while an answer is owed.
+/// Follows the activity of Chrome's processes while an answer is missing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HangDetector {
-    /// When nothing was found to move any more, and the ticks since.
+    /// Since when all processes have slept, and their ticks at that time.
     still: Option<(Duration, u64)>,
 }
 
 impl HangDetector {
-    /// The answer came.
+    /// Chrome has answered.
     pub fn answered(&mut self) {
         self.still = None;
     }
 
-    /// The pulse at `now`, where the last answer came at `answered`; any monotonic clock. How Chrome hangs, if it does.
-    pub fn feel(&mut self, now: Duration, answered: Duration, pulse: Option<ProcessActivity>) -> Option<String> {
-        // Unknown is no evidence.
-        let Some(pulse) = pulse else {
+    /// Records the activity at `now`, with the last answer at `answered` (both of one monotonic clock). Returns the cause
+    /// once Chrome hangs.
+    pub fn observe(&mut self, now: Duration, answered: Duration, activity: Option<ProcessActivity>) -> Option<String> {
+        // Unknown activity is no evidence.
+        let Some(activity) = activity else {
             self.still = None;
             return None;
         };
-        if let Some(pid) = pulse.stopped {
+        if let Some(pid) = activity.stopped {
             return Some(format!("Chrome hangs (its process {pid} is stopped)"));
         }
         let since = match self.still {
-            Some((since, ticks)) if ticks == pulse.ticks && !pulse.wants => since,
+            Some((since, ticks)) if ticks == activity.ticks && !activity.waits => since,
             _ => now,
         };
-        self.still = Some((since, pulse.ticks));
-        let hangs = now.saturating_sub(answered) >= OWING && now.saturating_sub(since) >= ASLEEP;
+        self.still = Some((since, activity.ticks));
+        let hangs = now.saturating_sub(answered) >= UNANSWERED && now.saturating_sub(since) >= ASLEEP;
         let seconds = now.saturating_sub(answered).as_secs();
         hangs.then(|| {
             format!("Chrome hangs (the page has not answered for {seconds} s, and no process of it does anything)")
@@ -78,66 +79,67 @@ impl HangDetector {
 mod tests {
     use super::*;
 
-    const ASLEEP_AT_100: ProcessActivity = ProcessActivity { ticks: 100, stopped: None, wants: false };
+    const ASLEEP_AT_100: ProcessActivity = ProcessActivity { ticks: 100, stopped: None, waits: false };
 
-    /// Feels the pulse every half second from 1 to `last` seconds after the answer; when it was found to hang.
-    fn found(last: u32, pulse: impl Fn(Duration) -> Option<ProcessActivity>) -> Option<(Duration, String)> {
-        let mut vigil = HangDetector::default();
+    /// Observes the activity every half second from 1 to `last` seconds after the answer. Returns when Chrome was found to
+    /// hang, and the cause.
+    fn found(last: u32, activity: impl Fn(Duration) -> Option<ProcessActivity>) -> Option<(Duration, String)> {
+        let mut detector = HangDetector::default();
         let mut moments = (2..=2 * last).map(|n| Duration::from_millis(500) * n);
-        moments.find_map(|now| Some((now, vigil.feel(now, Duration::ZERO, pulse(now))?)))
+        moments.find_map(|now| Some((now, detector.observe(now, Duration::ZERO, activity(now))?)))
     }
 
     #[test]
     fn a_stopped_process_hangs_at_once() {
         let (at, cause) =
-            found(60, |_| Some(ProcessActivity { stopped: Some(4711), wants: true, ..ASLEEP_AT_100 })).unwrap();
+            found(60, |_| Some(ProcessActivity { stopped: Some(4711), waits: true, ..ASLEEP_AT_100 })).unwrap();
         assert_eq!((at, cause.as_str()), (Duration::from_secs(1), "Chrome hangs (its process 4711 is stopped)"));
     }
 
     #[test]
-    fn a_chrome_that_sleeps_over_an_answer_hangs_after_four_seconds() {
+    fn a_sleeping_chrome_hangs_after_four_seconds_without_answer() {
         let (at, cause) = found(60, |_| Some(ASLEEP_AT_100)).unwrap();
         assert_eq!(at, Duration::from_secs(4));
         assert!(cause.contains("not answered for 4 s, and no process of it does anything"), "{cause}");
-        // It got on a little, and then no more.
+        // The processes used a little time, and then none.
         let (at, _) = found(60, |now| Some(ProcessActivity { ticks: now.as_secs().min(10), ..ASLEEP_AT_100 })).unwrap();
         assert_eq!(at, Duration::from_secs(13));
     }
 
     #[test]
-    fn a_chrome_that_is_held_up_does_not_hang() {
-        // One tick every two seconds; none, but in need of a processor or a disk; of no known state.
+    fn a_slow_chrome_does_not_hang() {
+        // One tick every two seconds; no ticks, but waiting for a processor or a disk; unknown state.
         assert_eq!(found(60, |now| Some(ProcessActivity { ticks: now.as_secs() / 2, ..ASLEEP_AT_100 })), None);
-        assert_eq!(found(60, |_| Some(ProcessActivity { wants: true, ..ASLEEP_AT_100 })), None);
+        assert_eq!(found(60, |_| Some(ProcessActivity { waits: true, ..ASLEEP_AT_100 })), None);
         assert_eq!(found(60, |_| None), None);
     }
 
     #[test]
-    fn an_answer_begins_it_anew() {
+    fn an_answer_restarts_the_detection() {
         let at = Duration::from_millis;
-        let mut vigil = HangDetector::default();
-        assert_eq!(vigil.feel(at(3500), at(0), Some(ASLEEP_AT_100)), None);
-        vigil.answered();
-        // What was seen before the answer does not count.
-        assert_eq!(vigil.feel(at(6000), at(4000), Some(ASLEEP_AT_100)), None);
-        assert_eq!(vigil.feel(at(8500), at(4000), Some(ASLEEP_AT_100)), None);
-        assert!(vigil.feel(at(9000), at(4000), Some(ASLEEP_AT_100)).is_some());
+        let mut detector = HangDetector::default();
+        assert_eq!(detector.observe(at(3500), at(0), Some(ASLEEP_AT_100)), None);
+        detector.answered();
+        // Observations before the answer do not count.
+        assert_eq!(detector.observe(at(6000), at(4000), Some(ASLEEP_AT_100)), None);
+        assert_eq!(detector.observe(at(8500), at(4000), Some(ASLEEP_AT_100)), None);
+        assert!(detector.observe(at(9000), at(4000), Some(ASLEEP_AT_100)).is_some());
     }
 
     #[test]
-    fn the_pulse_is_that_of_all_processes() {
+    fn the_activity_covers_all_processes() {
         let process = |state, ticks| Process { state, ticks, ..Process::default() };
-        let pulse = |processes: &[Process]| ProcessActivity::of(processes);
-        assert_eq!(pulse(&[]), None);
-        assert_eq!(pulse(&[process('S', 60), process('Z', 1), process('S', 39)]), Some(ASLEEP_AT_100));
+        let activity = |processes: &[Process]| ProcessActivity::of(processes);
+        assert_eq!(activity(&[]), None);
+        assert_eq!(activity(&[process('S', 60), process('Z', 1), process('S', 39)]), Some(ASLEEP_AT_100));
         for state in ['R', 'D'] {
-            let wants = Some(ProcessActivity { wants: true, ..ASLEEP_AT_100 });
-            assert_eq!(pulse(&[process('S', 60), process(state, 40)]), wants, "{state}");
+            let waits = Some(ProcessActivity { waits: true, ..ASLEEP_AT_100 });
+            assert_eq!(activity(&[process('S', 60), process(state, 40)]), waits, "{state}");
         }
-        // A debugger that looks at one (`t`) goes away again.
-        assert_eq!(pulse(&[process('t', 100)]), Some(ASLEEP_AT_100));
+        // A process under a debugger (`t`) is not stopped.
+        assert_eq!(activity(&[process('t', 100)]), Some(ASLEEP_AT_100));
         assert_eq!(
-            pulse(&[process('S', 60), process('T', 40)]),
+            activity(&[process('S', 60), process('T', 40)]),
             Some(ProcessActivity { stopped: Some(0), ..ASLEEP_AT_100 })
         );
     }

@@ -1,27 +1,27 @@
-//! The way of the page into the meeting (PROTOCOL 4): pure.
+//! The steps of the page into the meeting (PROTOCOL 4): pure.
 
 use std::time::Duration;
 
 use crate::capture::browser::page::PageState;
 use crate::capture::rig_failure::RigFailure;
 
-/// The longest the page may take to reach the meeting.
+/// Time limit for the page to reach the meeting.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(30);
-/// The longest that is waited for the meeting's video elements once the meeting is on.
+/// Time limit for the data of video elements once the page is in the meeting.
 pub const VIDEO_LIMIT: Duration = Duration::from_secs(3);
 
-/// What to do next on the way into the meeting.
+/// The next step towards the meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinStep {
     Wait,
     Join,
-    /// The meeting is on and can be recorded.
+    /// The meeting is shown and can be recorded.
     Ready,
-    /// Give up.
+    /// Joining has failed.
     Fail(RigFailure),
 }
 
-/// Decides how to go on. `waited`: since the page was asked for; `in_meeting`: since `#main-area` was first seen.
+/// Decides the next step. `waited`: since the navigation; `in_meeting`: since `#main-area` was first seen.
 #[must_use]
 pub fn join_step(state: &PageState, joined: bool, waited: Duration, in_meeting: Option<Duration>) -> JoinStep {
     if let Some(page) = &state.error {
@@ -40,7 +40,7 @@ pub fn join_step(state: &PageState, joined: bool, waited: Duration, in_meeting: 
     if state.enabled && !joined { JoinStep::Join } else { JoinStep::Wait }
 }
 
-/// What a page that never got ready lacks.
+/// What a page lacks that did not get ready.
 fn missing(state: &PageState, joined: bool) -> &'static str {
     if state.failed {
         "the page cannot be loaded"
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_into_a_meeting() {
+    fn the_steps_into_a_meeting() {
         let loading = state();
         assert_eq!(join_step(&loading, false, SECOND, None), JoinStep::Wait);
         let disabled = PageState { dialog: true, button: true, ..state() };
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_page_ends_it_in_its_own_words() {
+    fn an_error_page_fails_the_join_with_its_text() {
         let refused = PageState { error: Some(error("Session ended\nThe room was closed.")), main: true, ..state() };
         let found =
             RigFailure { cause: "Session ended: The room was closed.".into(), page: Some(ErrorPageMeaning::Unclear) };
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_never_gets_there_says_what_it_lacks() {
+    fn the_cause_of_a_timeout_names_what_the_page_lacks() {
         let fail = |state: PageState, joined| match join_step(&state, joined, JOIN_LIMIT, None) {
             JoinStep::Fail(RigFailure { cause, page: None }) => cause,
             other => panic!("{other:?}"),

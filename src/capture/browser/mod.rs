@@ -1,9 +1,10 @@
-//! Chrome, as a guest in the meeting.
+//! Chrome as a participant of the meeting.
 //!
-//! In: the meeting page's address. Out: the meeting on the display and in the sound server, and why the page does not show
-//! it any more. [`chrome`] is its life; [`devtools`] asks the page; [`page`], [`joining`], [`page_health`], [`hang_detector`],
-//! [`crash`] and [`error_page`] say what its answers mean, and are pure. The access token goes into the page by the DevTools
-//! protocol and never onto a command line.
+//! In: the URL of the meeting page. Out: the meeting on the display and in PulseAudio, and the cause when the page no
+//! longer shows it. [`chrome`] starts, controls and ends the browser; [`devtools`] sends requests to the page;
+//! [`page_monitor`] watches it; [`page`], [`joining`], [`page_health`], [`hang_detector`], [`crash`] and [`error_page`]
+//! interpret the answers and are pure. The access token reaches the page through the DevTools protocol and never
+//! appears on a command line.
 
 pub mod call_sync;
 pub mod certificate;

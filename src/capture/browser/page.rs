@@ -1,10 +1,10 @@
-//! What the meeting page shows, and the scripts that ask it (PROTOCOL 4): pure.
+//! The state of the meeting page, and the scripts that the recorder runs in it (PROTOCOL 4): pure.
 
 use serde::Deserialize;
 
 use crate::capture::browser::error_page::ErrorPage;
 
-/// Asks the page for everything at once; its answer is a [`PageState`].
+/// Reads the whole state of the page; the result is a [`PageState`].
 pub const INSPECT: &str = r"(() => {
     const find = (selector) => document.querySelector(selector);
     const error = find('div#errorPage');
@@ -25,8 +25,8 @@ pub const INSPECT: &str = r"(() => {
     };
 })()";
 
-/// Has the page remember when it left the meeting for its error page, to the millisecond: [`INSPECT`] comes by once a second,
-/// and until then the error page is recorded. The note is kept under a symbol, where no code of the page looks.
+/// Makes the page note when its error page replaced the meeting, to the millisecond: [`INSPECT`] runs once a second,
+/// and the error page is recorded until then. The note is stored under a symbol that the page's own code does not use.
 pub const NOTE_DEPARTURE: &str = r"(() => {
     const key = Symbol.for('plugnmeet-recorder');
     if (document[key]) return;
@@ -38,19 +38,19 @@ pub const NOTE_DEPARTURE: &str = r"(() => {
     }).observe(document, { childList: true, subtree: true });
 })()";
 
-/// Joins, as a listener; the pointer stays where it is.
+/// Joins as a listener, without moving the pointer.
 pub const JOIN: &str = "document.querySelector('button#listenOnlyJoin').click()";
 
-/// Resolves when what the page shows now has been painted.
+/// Resolves when the current content of the page has been painted.
 pub const PAINTED: &str = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
 
-/// What the page shows.
+/// The state of the meeting page.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an element that is there or not")]
 pub struct PageState {
     /// Chrome shows its own error page.
     pub failed: bool,
-    /// The meeting's error page.
+    /// The meeting client's error page.
     pub error: Option<ErrorPage>,
     pub dialog: bool,
     pub button: bool,

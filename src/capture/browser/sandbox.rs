@@ -18,15 +18,15 @@ pub enum SandboxUnavailable {
     NoUserNamespaces,
 }
 
-/// Tries it: what the kernel's many switches add up to is only known by making a user namespace.
+/// Tests the sandbox by creating a user namespace: too many kernel switches affect it to read them all.
 ///
 /// # Errors
-/// The reason, where there can be no sandbox.
+/// The reason where Chrome's sandbox cannot work.
 pub async fn check() -> Result<(), SandboxUnavailable> {
     if rustix::process::geteuid().is_root() {
         return Err(SandboxUnavailable::Root);
     }
-    // Without util-linux's unshare there is nothing to try it with; Chrome itself will say so if it cannot.
+    // Without util-linux's `unshare` there is no test; Chrome itself reports a missing sandbox.
     let Some(unshare) = find_program(Path::new("unshare")) else { return Ok(()) };
     let mut spec = child::ChildSpec::new("unshare", unshare).args(["--user", "--map-root-user", "true"]);
     spec.log_level = tracing::Level::DEBUG;

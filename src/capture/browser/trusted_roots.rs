@@ -1,6 +1,6 @@
-//! Whom Chrome trusts: Chrome has roots of its own and heeds neither `/etc/ssl/certs` nor `SSL_CERT_FILE`. What the host's
-//! operator has added to those, and `plugNmeet_info.ca_file`, is put into an NSS database at the start of the program,
-//! of which each Chrome gets a copy where it looks for its user's: `$HOME/.pki/nssdb`.
+//! Certificates that Chrome trusts. Chrome has its own roots and ignores `/etc/ssl/certs` and `SSL_CERT_FILE`. At
+//! start, the certificates that the operator added there, and those of `plugNmeet_info.ca_file`, are written to an NSS
+//! database. Each Chrome gets a copy as its user database, `$HOME/.pki/nssdb`.
 
 use crate::process::programs::find_program;
 use std::fmt::Write as _;
@@ -15,18 +15,18 @@ use crate::storage::files;
 use crate::tls::ca_file::{self, CaFileError};
 use crate::tls::roots;
 
-/// What writes NSS databases, and its Debian package.
+/// The program that writes NSS databases, and its Debian package.
 pub const PROGRAM: (&str, &str) = ("certutil", "libnss3-tools");
 
-/// In `state_dir`; made anew at each start.
+/// In `state_dir`; recreated at each start.
 const DIR: &str = "chrome-trust";
 const DATABASE: &str = "db";
-/// Where Chrome looks, below its `HOME`.
+/// Chrome's user database, relative to `HOME`.
 const IN_HOME: &str = ".pki/nssdb";
-/// What certutil may take: 50 ms a certificate on a slow disk, of which there may be a whole bundle.
+/// Time limit for certutil. It takes 50 ms per certificate on a slow disk, and `ca_file` may be a large bundle.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Why Chrome cannot be told whom to trust.
+/// Why the database for Chrome could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustedRootsError {
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub enum TrustedRootsError {
     Spawn(#[from] child::SpawnError),
 }
 
-/// What the pages of this server need in Chrome besides its own roots; none for one without https.
+/// The certificates that Chrome needs besides its own for the pages of this server; none without https.
 ///
 /// # Errors
 /// Where `ca_file` cannot be read.
@@ -54,11 +54,10 @@ pub fn certificates(server: &ServerConfig) -> Result<Vec<CertificateDer<'static>
     Ok(certificates)
 }
 
-/// Writes the database for all Chromes of this run; none, and none of an earlier run, where there is nothing to add or no
-/// certutil to add it with.
+/// Replaces the database for all Chromes of this run. Without certificates or without certutil there is none.
 ///
 /// # Errors
-/// Where `ca_file` cannot be read, or the database not be written.
+/// Where `ca_file` cannot be read or the database cannot be written.
 pub async fn prepare(state_dir: &Path, server: &ServerConfig) -> Result<(), TrustedRootsError> {
     let dir = state_dir.join(DIR);
     match std::fs::remove_dir_all(&dir) {
@@ -73,7 +72,7 @@ pub async fn prepare(state_dir: &Path, server: &ServerConfig) -> Result<(), Trus
     }
     let written = write(&dir, &certificates).await;
     if written.is_err() {
-        // Half a database is none.
+        // An incomplete database is not used.
         let _ = std::fs::remove_dir_all(&dir);
     }
     written?;
@@ -92,8 +91,8 @@ async fn write(dir: &Path, certificates: &[CertificateDer<'_>]) -> Result<(), Tr
     let mut batch = String::new();
     for (n, certificate) in certificates.iter().enumerate() {
         std::fs::write(dir.join(format!("{n}.der")), certificate).map_err(failed)?;
-        // C: it vouches for servers. P: it may be a server's own.
-        // Nothing can fail that writes into a text.
+        // `C`: trusted as a CA for servers. `P`: trusted as a server's own certificate. Writing to a `String` cannot
+        // fail.
         let _ = writeln!(batch, "-A -n {n} -t CP,, -i {n}.der");
     }
     std::fs::write(dir.join("batch"), batch).map_err(failed)?;
@@ -101,7 +100,7 @@ async fn write(dir: &Path, certificates: &[CertificateDer<'_>]) -> Result<(), Tr
     certutil(dir, &["-B", "-i", "batch"]).await
 }
 
-/// Runs certutil within `dir`, for its lists of files take no path with a blank in it.
+/// Runs certutil in `dir`, because its batch file accepts no path with spaces.
 async fn certutil(dir: &Path, args: &[&str]) -> Result<(), TrustedRootsError> {
     let mut spec =
         child::ChildSpec::new(PROGRAM.0, PROGRAM.0).args(["-d", &format!("sql:{DATABASE}")]).args(args.iter().copied());
@@ -112,20 +111,20 @@ async fn certutil(dir: &Path, args: &[&str]) -> Result<(), TrustedRootsError> {
     if exit.success() {
         return Ok(());
     }
-    Err(TrustedRootsError::Certutil { exit: exit.to_string(), said: child.tail().words(2) })
+    Err(TrustedRootsError::Certutil { exit: exit.to_string(), said: child.tail().last_lines(2) })
 }
 
-/// The database that [`prepare`] has written, if there was anything to add.
+/// The database that [`prepare`] has written, if any.
 #[must_use]
 pub fn database(state_dir: &Path) -> Option<PathBuf> {
     Some(state_dir.join(DIR).join(DATABASE)).filter(|database| database.is_dir())
 }
 
-/// Puts a copy of `database` where a Chrome with this `HOME` looks for it.
+/// Copies `database` to the user database of a Chrome with this `HOME`.
 ///
 /// # Errors
-/// Where it cannot be copied.
-pub fn give(database: &Path, home: &Path) -> std::io::Result<()> {
+/// Where a file cannot be copied.
+pub fn copy_to_home(database: &Path, home: &Path) -> std::io::Result<()> {
     let to = home.join(IN_HOME);
     files::create_private_dir(&to)?;
     for entry in std::fs::read_dir(database)? {

@@ -1,5 +1,5 @@
-//! What a window manager and a person would do on a display, and nobody does on a private one: the pointer out of the
-//! way, Chrome's window over the whole screen.
+//! Replaces window manager and user on the private display: moves the pointer aside and makes Chrome's window cover the
+//! screen.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::grabber::root;
 
-const PART: &str = "Xvfb";
-/// Chrome shows its window about when it can first be steered.
+const COMPONENT: &str = "Xvfb";
+/// Chrome shows its window about when it accepts the DevTools connection.
 const WINDOW_LIMIT: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const WINDOW_POLL: Duration = Duration::from_millis(10);
 
 /// Moves the pointer to the top left corner, where it causes no hover effect (PROTOCOL 4).
 ///
@@ -24,18 +24,18 @@ pub fn rest_pointer(address: &DisplayAddress) -> Result<(), ComponentError> {
     let connection = address.connect()?;
     let root = root(&connection);
     let warp = || -> Result<(), ReplyError> { connection.warp_pointer(x11rb::NONE, root, 0, 0, 0, 0, 0, 0)?.check() };
-    warp().map_err(|error| ComponentError::new(PART, error))
+    warp().map_err(|error| ComponentError::new(COMPONENT, error))
 }
 
-/// Gives the one large window the size of the screen. Chrome makes its own a pixel smaller each way, lest a window
-/// manager take it for a full screen, and would leave a black line at the right and at the bottom of each picture.
+/// Resizes Chrome's window to the screen. Chrome makes it one pixel smaller each way, so that a window manager does not
+/// treat it as full screen; that leaves a black line at the right and at the bottom of each frame.
 ///
 /// # Errors
-/// Where the display is gone. No window is no error: who waits for the page will say so.
-pub fn cover(address: &DisplayAddress, (width, height): (u32, u32)) -> Result<(), ComponentError> {
+/// Where the display is gone. A missing window is no error: joining the meeting fails without it.
+pub fn cover_screen(address: &DisplayAddress, (width, height): (u32, u32)) -> Result<(), ComponentError> {
     let connection = address.connect()?;
     let began = Instant::now();
-    let cover = || -> Result<(), ReplyError> {
+    let cover_screen = || -> Result<(), ReplyError> {
         loop {
             if let Some(window) = large_window(&connection, (width, height))? {
                 let place = ConfigureWindowAux::new().x(0).y(0).width(width).height(height);
@@ -45,16 +45,16 @@ pub fn cover(address: &DisplayAddress, (width, height): (u32, u32)) -> Result<()
                 tracing::debug!("Chrome shows no window to be made as large as the screen");
                 return Ok(());
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(WINDOW_POLL);
         }
     };
-    cover().map_err(|error| ComponentError::new(PART, error))
+    cover_screen().map_err(|error| ComponentError::new(COMPONENT, error))
 }
 
-/// The window that is shown and takes more than half of the screen each way.
+/// The visible window that takes more than half of the screen each way.
 fn large_window(connection: &RustConnection, (width, height): (u32, u32)) -> Result<Option<Window>, ReplyError> {
     for window in connection.query_tree(root(connection))?.reply()?.children {
-        // It may be gone again; then it was not the one.
+        // An error means that the window has been closed.
         let (Ok(shown), Ok(size)) =
             (connection.get_window_attributes(window)?.reply(), connection.get_geometry(window)?.reply())
         else {

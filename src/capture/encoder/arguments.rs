@@ -1,19 +1,19 @@
-//! The recording ffmpeg's command line: pure.
+//! The command line of the recording ffmpeg: pure.
 //!
-//! The operator's options stay the operator's; ours come before them, so that theirs win, except for the container of
-//! a raw file, which is always Matroska because that survives a kill at any byte.
+//! The operator's options follow the recorder's, so that they win, except for the container of a raw file: always
+//! Matroska, which survives a kill at any byte.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::protocol::ids::RtmpUrl;
 
-/// A keyframe at least this often, in seconds: what a seek has to decode, and what a kill may cost.
+/// Longest distance of keyframes in seconds: what a seek must decode, and what a kill may lose.
 const KEYFRAME_SECONDS: u32 = 4;
-/// Frames a second where `pre_input` does not say (`-framerate`).
+/// Frames per second without `-framerate` in `pre_input`.
 const DEFAULT_FRAMERATE: u32 = 30;
 
-/// Where the encoded media goes.
+/// Destination of the encoded media.
 #[derive(Clone, Debug)]
 pub enum EncoderTarget {
     /// A Matroska file.
@@ -21,21 +21,21 @@ pub enum EncoderTarget {
     Rtmp(RtmpUrl),
 }
 
-/// What `pre_input` says of the capture, and what of it is left for ffmpeg.
+/// The capture options in `pre_input`, and the rest of it, which goes to ffmpeg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureOptions {
-    /// Frames a second, 1…120.
+    /// Frames per second, 1…120.
     pub framerate: u32,
-    /// `-video_size`, in pixels; even.
+    /// `-video_size` in pixels; even.
     pub size: Option<(u32, u32)>,
-    /// The options that are not the capture's.
+    /// The options for ffmpeg.
     pub rest: Vec<String>,
 }
 
 impl CaptureOptions {
-    /// Takes the options that the reference gives to `-f x11grab` and `-f pulse` out of `pre_input`.
+    /// Splits `pre_input`: takes out the options for `-f x11grab` and `-f pulse` of the reference recorder.
     ///
-    /// `-thread_queue_size` goes with them: it counts packets, and with raw frames of 3 MB the reference's 512 would
+    /// `-thread_queue_size` is taken out too: it counts packets, and with raw frames of 3 MB the reference's 512 would
     /// let ffmpeg 7 hold 1.6 GB.
     #[must_use]
     pub fn read(pre_input: &[String]) -> Self {
@@ -65,13 +65,13 @@ fn size(value: &str) -> Option<(u32, u32)> {
     ((2..=7680).contains(&width) && (2..=4320).contains(&height)).then_some((width & !1, height & !1))
 }
 
-/// What one thread of libx264's two fastest presets takes on with ease, in pixels a second: 1080p at 60 a second.
+/// What one thread of libx264's two fastest presets encodes with ease, in pixels per second: 1080p at 60 fps.
 const PIXELS_PER_THREAD: u64 = 1920 * 1080 * 60;
 
-/// How many threads are enough to encode, `None` where that is left to the encoder.
+/// Number of encoder threads. `None`: left to the encoder.
 ///
-/// Left alone, libx264 cuts each picture into a slice for each processor and half as many more, and hands them to
-/// threads: a tenth of its cost where one thread would do.
+/// By default, libx264 cuts each frame into 1.5 slices per processor and encodes them in threads, which costs a tenth
+/// more than one thread where one is enough.
 fn threads(size: (u32, u32), framerate: u32, post_input: &[String]) -> Option<u64> {
     let value = |names: &[&str]| {
         let at = post_input.iter().rposition(|word| names.contains(&word.as_str()))?;
@@ -84,32 +84,32 @@ fn threads(size: (u32, u32), framerate: u32, post_input: &[String]) -> Option<u6
     is_fast.then_some(rate.div_ceil(PIXELS_PER_THREAD).max(1))
 }
 
-/// Where ffmpeg finds the relay of a broadcast ([`crate::capture::rtmp::relay`]).
+/// Address of a broadcast's relay ([`crate::capture::rtmp::relay`]).
 #[derive(Clone, Debug)]
 pub struct RelayAddress {
-    /// On the loopback.
+    /// Port on the loopback.
     pub port: u16,
-    /// Made up, and what the relay knows ffmpeg by. In the place of the application and of the stream key.
+    /// Random strings in the place of application and stream key, by which the relay recognises ffmpeg.
     pub app: String,
     pub key: String,
 }
 
 impl RelayAddress {
-    /// As ffmpeg is given it: all names in the URL, which every ffmpeg understands. (9.0 no longer hears the options of
-    /// RTMP in a preset file.)
+    /// The URL for ffmpeg, with all names in it, which every version understands. (ffmpeg 9.0 ignores RTMP options in a
+    /// preset file.)
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}/{}/{}", self.origin(), self.app, self.key)
     }
 
-    /// Its scheme, host and port.
+    /// Scheme, host and port of the URL.
     #[must_use]
     pub fn origin(&self) -> String {
         format!("rtmp://127.0.0.1:{}", self.port)
     }
 }
 
-/// ffmpeg's whole command line for pictures of this size. `relay`: of a broadcast.
+/// The complete command line of ffmpeg for frames of `size` pixels. `relay`: for a broadcast.
 #[must_use]
 pub fn arguments(
     capture: &CaptureOptions,
@@ -122,7 +122,7 @@ pub fn arguments(
     let mut push = |words: &[&str]| args.extend(words.iter().map(OsString::from));
     push(&["-hide_banner", "-nostdin", "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]);
     push(&capture.rest.iter().map(String::as_str).collect::<Vec<_>>());
-    // The header says all there is to know of both tracks: nothing needs to be probed, nothing waits for it.
+    // The header describes both tracks completely, so ffmpeg does not need to probe.
     push(&["-f", "matroska", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-i", "pipe:0"]);
     let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
     if !given(&["-force_key_frames"]) {
@@ -210,7 +210,7 @@ mod tests {
                 None,
             ))
         };
-        // The operator's come later, and the last one wins.
+        // The operator's options come last, and ffmpeg takes the last one.
         let given = args("-c:v libx264 -preset ultrafast -threads 4");
         assert!(given.find("-threads 1").unwrap() < given.find("-threads 4").unwrap(), "{given}");
     }

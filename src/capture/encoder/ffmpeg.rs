@@ -1,5 +1,4 @@
-//! The one ffmpeg of a recording or broadcast: its life, and what it reports of its progress. Its options are in
-//! `encoder_options.rs`.
+//! The ffmpeg process of a recording or broadcast, and its progress. Its options are in `arguments.rs`.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,28 +16,28 @@ use crate::capture::rtmp::relay::Relay;
 use crate::config::FfmpegOptions;
 use crate::process::child::{self, Child};
 
-const PART: &str = "ffmpeg";
-/// Of its last words, how many lines make a cause: ffmpeg 7 and later say some of no use behind the one that counts.
+const COMPONENT: &str = "ffmpeg";
+/// Number of ffmpeg's last lines in a cause: ffmpeg 7 and later log useless lines after the relevant one.
 const CAUSE_LINES: usize = 6;
 
-/// Settings of glibc's allocator, in bytes: without them each frame of some 3 MB is memory that the kernel has to clear
-/// and map anew, which was a tenth of ffmpeg's time. `mallopt(3)`; the first is the most there is.
+/// Settings of glibc's allocator in bytes (`mallopt(3)`). Without them the kernel clears and maps each frame of some 3
+/// MB anew, which took a tenth of ffmpeg's time. The first is at its maximum.
 const ALLOCATOR: &[(&str, &str)] =
     &[("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "134217728"), ("MALLOC_TOP_PAD_", "8388608")];
 
-/// What ffmpeg last said of its progress.
+/// The latest progress report of ffmpeg.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncoderProgress {
     /// Frames encoded.
     pub frames: u64,
-    /// Bytes put out.
+    /// Bytes written.
     pub bytes: u64,
 }
 
 impl EncoderProgress {
-    /// Takes one `key=value` line of `-progress`.
+    /// Reads one `key=value` line of `-progress`.
     fn read(&mut self, line: &str) {
-        // `N/A` stands where there is nothing yet.
+        // The value is `N/A` while there is none.
         match line.split_once('=') {
             Some(("frame", value)) => self.frames = value.trim().parse().unwrap_or(self.frames),
             Some(("total_size", value)) => self.bytes = value.trim().parse().unwrap_or(self.bytes),
@@ -52,15 +51,15 @@ impl EncoderProgress {
 pub struct Encoder {
     child: Child,
     progress: watch::Receiver<EncoderProgress>,
-    /// Of a broadcast.
+    /// Relay of a broadcast.
     relay: Option<Box<Relay>>,
 }
 
 impl Encoder {
-    /// Starts ffmpeg. The second part of the answer is its standard input.
+    /// Starts ffmpeg; returns it and its standard input.
     ///
     /// # Errors
-    /// Where ffmpeg is missing or no process can be made.
+    /// Where ffmpeg is missing or cannot be started, or the relay cannot connect.
     pub async fn start(
         capture: &CaptureOptions,
         size: (u32, u32),
@@ -68,17 +67,15 @@ impl Encoder {
         target: &EncoderTarget,
         dir: &Path,
     ) -> Result<(Self, OwnedFd), ComponentError> {
-        let failed = |why: &dyn std::fmt::Display| ComponentError::new(PART, why);
+        let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
         let relay = match target {
             EncoderTarget::File(_) => None,
             EncoderTarget::Rtmp(url) => {
                 Some(Box::pin(Relay::start(url)).await.map(Box::new).map_err(|error| failed(&error))?)
             }
         };
-        let mut spec = child::ChildSpec::new(PART, "ffmpeg").env(process_tag::VARIABLE, dir);
-        for (name, value) in ALLOCATOR {
-            spec = spec.env(*name, *value);
-        }
+        let mut spec = child::ChildSpec::new(COMPONENT, "ffmpeg").env(process_tag::VARIABLE, dir);
+        spec.env.extend(ALLOCATOR.iter().map(|(name, value)| (name.into(), value.into())));
         spec.args = arguments(capture, size, &options.post_input, target, relay.as_deref().map(Relay::address));
         spec.pipe_stdin = true;
         spec.pipe_stdout = true;
@@ -89,13 +86,13 @@ impl Encoder {
         let stdin = stdin.into_owned_fd().map_err(|error| failed(&error))?;
         let (sender, progress) = watch::channel(EncoderProgress::default());
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(follow(stdout, sender));
+            tokio::spawn(report_progress(stdout, sender));
         }
         Ok((Self { child, progress, relay }, stdin))
     }
 
-    /// Resolves once a frame has been encoded (and, for a broadcast, the far end has taken the connection); never when
-    /// ffmpeg ends before that: see [`Self::ended`].
+    /// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream). Never
+    /// resolves if ffmpeg ends before that: see [`Self::ended`].
     pub fn first_frame(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut progress = self.progress.clone();
         async move {
@@ -110,7 +107,7 @@ impl Encoder {
         *self.progress.borrow()
     }
 
-    /// Resolves when ffmpeg has ended, with the cause if that was not of its own will. Cancel-safe.
+    /// Resolves when ffmpeg has ended. Cancel-safe.
     ///
     /// # Errors
     /// Where it ended with an error.
@@ -119,8 +116,8 @@ impl Encoder {
         self.outcome(exit).await
     }
 
-    /// After its input was closed: waits up to `grace` for ffmpeg to write its end, then asks harder. Reaped when this
-    /// returns.
+    /// To be called after ffmpeg's input was closed. Waits up to `grace` for ffmpeg to finish its output, then stops
+    /// it. ffmpeg is reaped when this returns.
     ///
     /// # Errors
     /// Where it ended with an error or had to be killed.
@@ -138,33 +135,33 @@ impl Encoder {
         self.child.signal(Signal::KILL);
     }
 
-    /// What the far end of a broadcast has done comes first: of that ffmpeg only knows that the relay is gone.
+    /// The relay's error comes first: ffmpeg only knows that its connection was closed.
     async fn outcome(&mut self, exit: child::Exit) -> Result<(), ComponentError> {
         let relayed = match &mut self.relay {
-            // On the heap: a future of a rig would hold it several times over.
-            Some(relay) => Box::pin(relay.over()).await,
+            // Boxed: otherwise the future of a rig holds it several times.
+            Some(relay) => Box::pin(relay.finished()).await,
             None => Ok(()),
         };
-        let said = || {
-            let words = self.child.tail().words(CAUSE_LINES);
+        let last_words = || {
+            let words = self.child.tail().last_lines(CAUSE_LINES);
             self.relay.as_ref().map_or_else(|| words.clone(), |relay| relay.translate(&words))
         };
         match relayed {
             Ok(()) if exit.success() => Ok(()),
-            Ok(()) => Err(ComponentError::new(PART, format!("ended with {exit}: {}", said()))),
-            Err(why) if exit.success() => Err(ComponentError::new(PART, why)),
-            Err(why) => Err(ComponentError::new(PART, format!("{why}; it ended with {exit}: {}", said()))),
+            Ok(()) => Err(ComponentError::new(COMPONENT, format!("ended with {exit}: {}", last_words()))),
+            Err(why) if exit.success() => Err(ComponentError::new(COMPONENT, why)),
+            Err(why) => Err(ComponentError::new(COMPONENT, format!("{why}; it ended with {exit}: {}", last_words()))),
         }
     }
 }
 
-async fn follow(stdout: ChildStdout, sender: watch::Sender<EncoderProgress>) {
+async fn report_progress(stdout: ChildStdout, sender: watch::Sender<EncoderProgress>) {
     let mut lines = BufReader::new(stdout).lines();
-    let mut progress = EncoderProgress::default();
+    let mut current = EncoderProgress::default();
     while let Ok(Some(line)) = lines.next_line().await {
-        progress.read(&line);
+        current.read(&line);
         if line.starts_with("progress=") {
-            sender.send_replace(progress);
+            sender.send_replace(current);
         }
     }
 }

@@ -1,28 +1,28 @@
-//! A live Matroska stream of one picture track (raw I420) and one sound track (PCM): bytes only (RFC 9559).
+//! A live Matroska stream of one video track (raw I420) and one audio track (PCM) (RFC 9559).
 //!
-//! A stream that is piped cannot be seeked in, so the segment and its clusters have the unknown size and there are no
-//! cues. One tick is a millisecond. Pure: what is written where is the caller's.
+//! A pipe cannot seek, so the segment and its clusters have the unknown size and there are no cues. Timestamps are in
+//! milliseconds. Pure: returns bytes that the caller writes.
 
 use std::time::Duration;
 
-/// The track number of the picture.
-const PICTURE: u8 = 1;
-/// The track number of the sound.
-const SOUND: u8 = 2;
-/// A cluster spans at most this, so that a block's offset in it fits 16 bits (±32.767 s) with ease.
+/// Track number of the video.
+const VIDEO: u8 = 1;
+/// Track number of the audio.
+const AUDIO: u8 = 2;
+/// Longest cluster: a block's offset in it fits 16 bits (±32.767 s).
 const CLUSTER_SPAN_MS: u64 = 5_000;
-/// Eight bytes that say "until the parent ends" (RFC 8794, unknown-sized element).
+/// The unknown size in eight bytes (RFC 8794).
 const UNKNOWN_SIZE: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
-/// What the two tracks hold.
+/// Parameters of the two tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracks {
-    /// Pixels, even.
+    /// Size in pixels, even.
     pub width: u32,
     pub height: u32,
-    /// The most frames a second that may come; told as the track's default duration, so that an encoder can plan.
+    /// Highest frame rate; written as default duration, so that an encoder can plan.
     pub framerate: u32,
-    /// Samples a second.
+    /// Samples per second.
     pub sample_rate: u32,
     pub channels: u8,
 }
@@ -35,7 +35,7 @@ impl Tracks {
     }
 }
 
-/// Knows which cluster is open; hands out the bytes that stand before each block's payload.
+/// Writes the headers of blocks and opens clusters.
 #[derive(Clone, Debug, Default)]
 pub struct MatroskaStream {
     cluster_ms: Option<u64>,
@@ -62,15 +62,15 @@ pub fn header(tracks: &Tracks) -> Vec<u8> {
         bytes(info, &[0x57, 0x41], b"plugnmeet-recorder"); // WritingApp
     });
     master(&mut out, &[0x16, 0x54, 0xae, 0x6b], |all| {
-        master(all, &[0xae], |track| picture_track(track, tracks));
-        master(all, &[0xae], |track| sound_track(track, tracks));
+        master(all, &[0xae], |track| video_track(track, tracks));
+        master(all, &[0xae], |track| audio_track(track, tracks));
     });
     out
 }
 
-fn picture_track(out: &mut Vec<u8>, tracks: &Tracks) {
-    uint(out, &[0xd7], PICTURE.into()); // TrackNumber
-    uint(out, &[0x73, 0xc5], PICTURE.into()); // TrackUID
+fn video_track(out: &mut Vec<u8>, tracks: &Tracks) {
+    uint(out, &[0xd7], VIDEO.into()); // TrackNumber
+    uint(out, &[0x73, 0xc5], VIDEO.into()); // TrackUID
     uint(out, &[0x83], 1); // TrackType: video
     uint(out, &[0x9c], 0); // FlagLacing
     uint(out, &[0x23, 0xe3, 0x83], 1_000_000_000 / u64::from(tracks.framerate.max(1))); // DefaultDuration, ns
@@ -89,9 +89,9 @@ fn picture_track(out: &mut Vec<u8>, tracks: &Tracks) {
     });
 }
 
-fn sound_track(out: &mut Vec<u8>, tracks: &Tracks) {
-    uint(out, &[0xd7], SOUND.into()); // TrackNumber
-    uint(out, &[0x73, 0xc5], SOUND.into()); // TrackUID
+fn audio_track(out: &mut Vec<u8>, tracks: &Tracks) {
+    uint(out, &[0xd7], AUDIO.into()); // TrackNumber
+    uint(out, &[0x73, 0xc5], AUDIO.into()); // TrackUID
     uint(out, &[0x83], 2); // TrackType: audio
     uint(out, &[0x9c], 0); // FlagLacing
     bytes(out, &[0x86], b"A_PCM/INT/LIT"); // CodecID: little-endian integers
@@ -103,20 +103,21 @@ fn sound_track(out: &mut Vec<u8>, tracks: &Tracks) {
 }
 
 impl MatroskaStream {
-    /// The bytes to write before a frame of `len` bytes captured at `at` (since the stream's start).
-    pub fn picture(&mut self, at: Duration, len: usize) -> Vec<u8> {
-        self.block(PICTURE, at, len)
+    /// The bytes before a frame of `len` bytes captured at `at` (since the stream's start).
+    pub fn frame_header(&mut self, at: Duration, len: usize) -> Vec<u8> {
+        self.block(VIDEO, at, len)
     }
 
-    /// The bytes to write before `len` bytes of sound, the first sample of which is of `at`.
-    pub fn sound(&mut self, at: Duration, len: usize) -> Vec<u8> {
-        self.block(SOUND, at, len)
+    /// The bytes before `len` bytes of audio whose first sample is of `at`.
+    pub fn audio_header(&mut self, at: Duration, len: usize) -> Vec<u8> {
+        self.block(AUDIO, at, len)
     }
 
     fn block(&mut self, track: u8, at: Duration, len: usize) -> Vec<u8> {
         let at_ms = u64::try_from((at + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);
         let mut out = Vec::with_capacity(40);
-        // Sound may be a little older than the cluster, hence the signed offset; a long way back needs a new one too.
+        // Audio may be a little older than the cluster, which the signed offset allows; much older audio needs a new
+        // cluster.
         let cluster_ms = match self.cluster_ms {
             Some(start) if at_ms < start + CLUSTER_SPAN_MS && at_ms + CLUSTER_SPAN_MS > start => start,
             _ => {
@@ -156,7 +157,7 @@ fn uint(out: &mut Vec<u8>, id: &[u8], value: u64) {
     bytes(out, id, &all[skip..]);
 }
 
-/// An element's size in as few bytes as hold it (RFC 8794, 4.4); all ones is kept for the unknown size.
+/// An element's size in the fewest bytes (RFC 8794, 4.4); all ones means the unknown size.
 fn size(out: &mut Vec<u8>, len: usize) {
     let len = len as u64;
     let width = (1..8).find(|width| len < (1 << (7 * width)) - 1).unwrap_or(8);
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_take_as_few_bytes_as_hold_them() {
+    fn sizes_use_the_fewest_bytes() {
         let encoded = |len| {
             let mut out = Vec::new();
             size(&mut out, len);
@@ -184,21 +185,21 @@ mod tests {
     }
 
     #[test]
-    fn blocks_carry_their_offset_in_a_cluster_and_clusters_follow_each_other() {
+    fn blocks_hold_their_offset_in_a_cluster() {
         let mut stream = MatroskaStream::default();
         let ms = Duration::from_millis;
-        assert_eq!(hex::encode(stream.picture(ms(7), 2)), "1f43b67501ffffffffffffffe78107a38681000080");
-        assert_eq!(hex::encode(stream.sound(ms(0), 2)), "a38682fff980");
-        assert_eq!(hex::encode(stream.picture(ms(40), 2)), "a38681002180");
-        assert!(hex::encode(stream.picture(ms(5_007), 2)).starts_with("1f43b675"));
-        assert!(hex::encode(stream.sound(ms(5_000), 2)).starts_with("a386"));
+        assert_eq!(hex::encode(stream.frame_header(ms(7), 2)), "1f43b67501ffffffffffffffe78107a38681000080");
+        assert_eq!(hex::encode(stream.audio_header(ms(0), 2)), "a38682fff980");
+        assert_eq!(hex::encode(stream.frame_header(ms(40), 2)), "a38681002180");
+        assert!(hex::encode(stream.frame_header(ms(5_007), 2)).starts_with("1f43b675"));
+        assert!(hex::encode(stream.audio_header(ms(5_000), 2)).starts_with("a386"));
     }
 
     #[test]
     fn time_is_rounded_to_the_nearest_millisecond() {
         let mut stream = MatroskaStream::default();
-        stream.picture(Duration::ZERO, 0);
-        assert_eq!(hex::encode(stream.picture(Duration::from_micros(33_333), 0)), "a38481002180");
-        assert_eq!(hex::encode(stream.picture(Duration::from_micros(66_666), 0)), "a38481004380");
+        stream.frame_header(Duration::ZERO, 0);
+        assert_eq!(hex::encode(stream.frame_header(Duration::from_micros(33_333), 0)), "a38481002180");
+        assert_eq!(hex::encode(stream.frame_header(Duration::from_micros(66_666), 0)), "a38481004380");
     }
 }

@@ -1,23 +1,23 @@
-//! RTMP's chunk stream, as far as a relay needs it ("Adobe's Real Time Messaging Protocol", 1.0, sections 5.3 and 5.4). Pure.
+//! RTMP's chunk stream, as far as a relay needs it ("Adobe's Real Time Messaging Protocol", 1.0, sections 5.3 and 5.4).
+//! Pure.
 
 use std::collections::BTreeMap;
 
-/// Until a Set Chunk Size says otherwise, in bytes (5.4.1).
+/// Initial chunk size in bytes (5.4.1).
 const FIRST_CHUNK_SIZE: usize = 128;
-/// A longer message is none of an encoder's: a picture of 8K at its best is far below. In bytes; the protocol's own limit is
-/// 16 MiB.
+/// Length limit of a message in bytes, far above an 8K frame of the best quality. The protocol's own limit is 16 MiB.
 const MESSAGE_LIMIT: usize = 12 * 1024 * 1024;
-/// Chunk streams at once. ffmpeg uses five.
+/// Limit of chunk streams at once; ffmpeg uses five.
 const STREAM_LIMIT: usize = 16;
-/// In place of a timestamp of 24 bits: 32 bits follow the header.
+/// Timestamp of 24 bits which says that a 32-bit timestamp follows the header.
 const EXTENDED: u32 = 0xff_ffff;
 
-/// Types of messages (5.4, 7.1).
+/// Message types (5.4, 7.1).
 const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
 pub const COMMAND: u8 = 20;
 
-/// What an encoder does not say.
+/// Input that no encoder sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RtmpError {
     #[error("a message of {0} bytes")]
@@ -32,7 +32,7 @@ pub enum RtmpError {
     Command,
 }
 
-/// One whole message.
+/// A complete message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RtmpMessage {
     pub chunk_stream: u32,
@@ -43,7 +43,7 @@ pub struct RtmpMessage {
     pub payload: Vec<u8>,
 }
 
-/// What the last message of a chunk stream hands on to the next, and what of the next is there.
+/// State of a chunk stream: the last message's header, and the beginning of the next message.
 #[derive(Debug, Default)]
 struct ChunkStream {
     timestamp: u32,
@@ -56,13 +56,13 @@ struct ChunkStream {
     payload: Vec<u8>,
 }
 
-/// Bytes → messages.
+/// Parses bytes into messages.
 #[derive(Debug)]
 pub struct ChunkReader {
     chunk_size: usize,
     streams: BTreeMap<u32, ChunkStream>,
     bytes: Vec<u8>,
-    /// How many of them are done with.
+    /// Number of bytes already parsed.
     used: usize,
 }
 
@@ -78,10 +78,10 @@ impl ChunkReader {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole message; `None`: more bytes are needed.
+    /// The next complete message; `None`: more bytes are needed.
     ///
     /// # Errors
-    /// Where the bytes are none of an encoder's.
+    /// Where no encoder sends such bytes.
     pub fn read(&mut self) -> Result<Option<RtmpMessage>, RtmpError> {
         loop {
             match self.chunk()? {
@@ -91,7 +91,7 @@ impl ChunkReader {
                     let number = || Some(u32::from_be_bytes(message.payload.get(..4)?.try_into().ok()?));
                     match (message.kind, number()) {
                         (SET_CHUNK_SIZE, size) => {
-                            // The highest bit is to be 0 (5.4.1).
+                            // The highest bit must be 0 (5.4.1).
                             let size = size.unwrap_or_default() & 0x7fff_ffff;
                             self.chunk_size = usize::try_from(size).unwrap_or(usize::MAX);
                             if self.chunk_size == 0 {
@@ -115,26 +115,26 @@ impl ChunkReader {
 
     fn chunk(&mut self) -> Result<Chunk, RtmpError> {
         let mut bytes = ByteReader { bytes: &self.bytes[self.used..], at: 0 };
-        let Some(head) = bytes.header(&self.streams) else { return Ok(Chunk::Missing) };
-        let known = self.streams.contains_key(&head.stream);
-        if !known && head.format != 0 {
+        let Some(header) = bytes.header(&self.streams) else { return Ok(Chunk::Missing) };
+        let known = self.streams.contains_key(&header.stream);
+        if !known && header.format != 0 {
             return Err(RtmpError::NoBeginning);
         }
         if !known && self.streams.len() == STREAM_LIMIT {
             return Err(RtmpError::TooManyStreams);
         }
-        let there = self.streams.get(&head.stream);
-        let goes_on = there.is_some_and(|there| there.begun) && head.format == 3;
-        let length = head.length.or_else(|| there.map(|there| there.length)).unwrap_or_default();
+        let known_stream = self.streams.get(&header.stream);
+        let continues = known_stream.is_some_and(|known_stream| known_stream.begun) && header.format == 3;
+        let length = header.length.or_else(|| known_stream.map(|known_stream| known_stream.length)).unwrap_or_default();
         if length > MESSAGE_LIMIT {
             return Err(RtmpError::TooLong(length));
         }
-        let filled = if goes_on { there.map_or(0, |there| there.payload.len()) } else { 0 };
+        let filled = if continues { known_stream.map_or(0, |known_stream| known_stream.payload.len()) } else { 0 };
         let Some(data) = bytes.take((length - filled).min(self.chunk_size)) else { return Ok(Chunk::Missing) };
         let at = bytes.at;
-        let stream = self.streams.entry(head.stream).or_default();
-        if !goes_on {
-            stream.begin(&head, length);
+        let stream = self.streams.entry(header.stream).or_default();
+        if !continues {
+            stream.begin(&header, length);
         }
         stream.payload.extend_from_slice(data);
         self.used += at;
@@ -143,7 +143,7 @@ impl ChunkReader {
         }
         stream.begun = false;
         Ok(Chunk::Whole(RtmpMessage {
-            chunk_stream: head.stream,
+            chunk_stream: header.stream,
             timestamp: stream.timestamp,
             kind: stream.kind,
             message_stream: stream.message_stream,
@@ -154,8 +154,8 @@ impl ChunkReader {
 
 impl ChunkStream {
     /// A new message begins with this header (5.3.1.2).
-    fn begin(&mut self, head: &ChunkHeader, length: usize) {
-        match (head.format, head.time) {
+    fn begin(&mut self, header: &ChunkHeader, length: usize) {
+        match (header.format, header.time) {
             (0, Some(time)) => {
                 self.timestamp = time;
                 self.delta = time;
@@ -166,12 +166,12 @@ impl ChunkStream {
             }
             (_, None) => self.timestamp = self.timestamp.wrapping_add(self.delta),
         }
-        if head.format < 3 {
-            self.extended = head.extended;
+        if header.format < 3 {
+            self.extended = header.extended;
         }
         self.length = length;
-        self.kind = head.kind.unwrap_or(self.kind);
-        self.message_stream = head.message_stream.unwrap_or(self.message_stream);
+        self.kind = header.kind.unwrap_or(self.kind);
+        self.message_stream = header.message_stream.unwrap_or(self.message_stream);
         self.begun = true;
         self.payload.clear();
     }
@@ -183,7 +183,7 @@ enum Chunk {
     Whole(RtmpMessage),
 }
 
-/// A chunk's header, and what of it is there (5.3.1).
+/// The fields present in a chunk's header (5.3.1).
 struct ChunkHeader {
     format: u8,
     stream: u32,
@@ -194,7 +194,7 @@ struct ChunkHeader {
     message_stream: Option<u32>,
 }
 
-/// Bytes from which numbers are taken.
+/// Reads numbers from bytes.
 pub(super) struct ByteReader<'a> {
     pub bytes: &'a [u8],
     pub at: usize,
@@ -207,7 +207,7 @@ impl<'a> ByteReader<'a> {
         Some(taken)
     }
 
-    /// A number of so many bytes, the highest first.
+    /// A big-endian number of `count` bytes.
     pub fn number(&mut self, count: usize) -> Option<u32> {
         Some(self.take(count)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
     }
@@ -223,31 +223,31 @@ impl<'a> ByteReader<'a> {
             small => small,
         };
         let format = u8::try_from(first >> 6).unwrap_or(3);
-        let mut head =
+        let mut header =
             ChunkHeader { format, stream, time: None, extended: false, length: None, kind: None, message_stream: None };
         if format < 3 {
             let time = self.number(3)?;
-            head.extended = time == EXTENDED;
-            head.time = Some(time);
+            header.extended = time == EXTENDED;
+            header.time = Some(time);
         }
         if format < 2 {
-            head.length = Some(usize::try_from(self.number(3)?).ok()?);
-            head.kind = Some(u8::try_from(self.number(1)?).ok()?);
+            header.length = Some(usize::try_from(self.number(3)?).ok()?);
+            header.kind = Some(u8::try_from(self.number(1)?).ok()?);
         }
         if format == 0 {
             let bytes = self.take(4)?;
-            head.message_stream = Some(u32::from_le_bytes(bytes.try_into().ok()?));
+            header.message_stream = Some(u32::from_le_bytes(bytes.try_into().ok()?));
         }
-        // A chunk without a time of its own repeats the long one of its message.
-        if head.extended || format == 3 && streams.get(&stream).is_some_and(|there| there.extended) {
+        // A chunk without timestamp repeats the extended timestamp of its message.
+        if header.extended || format == 3 && streams.get(&stream).is_some_and(|known_stream| known_stream.extended) {
             let time = self.number(4)?;
-            head.time = head.time.map(|_| time);
+            header.time = header.time.map(|_| time);
         }
-        Some(head)
+        Some(header)
     }
 }
 
-/// Messages → bytes, each with a whole header, so that nothing depends on what an earlier one was.
+/// Serialises messages, each with a complete header, so that they do not depend on earlier ones.
 #[derive(Debug)]
 pub struct ChunkWriter {
     chunk_size: usize,
@@ -270,10 +270,9 @@ impl ChunkWriter {
         to.extend_from_slice(&length.to_be_bytes()[1..]);
         to.push(message.kind);
         to.extend_from_slice(&message.message_stream.to_le_bytes());
-        let mut chunks = message.payload.chunks(self.chunk_size);
-        // A message without payload has a chunk as well, and in it the long timestamp.
-        let first = chunks.next().unwrap_or_default();
-        for (n, chunk) in std::iter::once(first).chain(chunks).enumerate() {
+        // An empty message has a header, too.
+        let chunks = message.payload.chunks(self.chunk_size).chain(message.payload.is_empty().then_some(&[][..]));
+        for (n, chunk) in chunks.enumerate() {
             if n > 0 {
                 basic_header(3, message.chunk_stream, to);
             }
@@ -283,7 +282,7 @@ impl ChunkWriter {
             to.extend_from_slice(chunk);
         }
         if let (SET_CHUNK_SIZE, Some(size)) = (message.kind, message.payload.first_chunk::<4>()) {
-            // 0 was refused by the reader.
+            // The reader has refused 0.
             self.chunk_size = usize::try_from(u32::from_be_bytes(*size) & 0x7fff_ffff).unwrap_or(usize::MAX).max(1);
         }
     }
@@ -306,9 +305,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_that_lean_on_earlier_ones_are_understood() {
+    fn headers_that_depend_on_earlier_ones_are_parsed() {
         let mut reader = ChunkReader::default();
-        // Whole; the same length and type 10 ms on; nothing at all: 10 ms on; another length; and one in two chunks.
+        // A complete header; same length and type, 10 ms later; no fields, 10 ms later; another length; one message in
+        // two chunks.
         reader.push(&[4, 0, 0, 5, 0, 0, 2, 9, 1, 0, 0, 0, b'a', b'b']);
         reader.push(&[0x84, 0, 0, 10, b'c', b'd', 0xc4, b'e', b'f', 0x44, 0, 0, 1, 0, 0, 1, 8, b'g']);
         let message = |timestamp, kind, payload: &[u8]| {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_encoder_says_is_refused_within_bounds() {
+    fn invalid_input_is_refused_within_bounds() {
         for (bytes, fault) in [
             (&[0xc4, 1][..], RtmpError::NoBeginning),
             (&[4, 0, 0, 0, 0xff, 0xff, 0xff, 9, 0, 0, 0, 0], RtmpError::TooLong(0xff_ffff)),
@@ -374,7 +374,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_however_it_is_cut(
+        fn written_messages_are_read_back_however_the_bytes_are_split(
             sizes in prop::collection::vec(0_usize..2000, 1..12), chunk_size in 1_u32..5000, cut in 1_usize..700
         ) {
             let mut messages = vec![RtmpMessage { chunk_stream: 2, kind: SET_CHUNK_SIZE, payload: chunk_size.to_be_bytes().into(), ..RtmpMessage::default() }];

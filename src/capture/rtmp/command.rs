@@ -1,12 +1,12 @@
-//! The names in an encoder's commands, and the real ones in their place (RTMP 1.0, 7.2; "Action Message Format -- AMF 0").
-//! Pure.
+//! Replaces the placeholder names in an encoder's commands with the real ones (RTMP 1.0, 7.2; "Action Message Format --
+//! AMF 0"). Pure.
 
 use crate::capture::rtmp::chunk_stream::{ByteReader, COMMAND, RtmpError, RtmpMessage};
 
-/// What stands in an encoder's commands, and what is to stand there.
+/// The placeholders, and the names that replace them.
 #[derive(Clone)]
 pub struct StreamNames {
-    /// As the encoder was told.
+    /// As passed to the encoder.
     pub placeholder_app: String,
     pub placeholder_key: String,
     pub app: String,
@@ -17,7 +17,7 @@ pub struct StreamNames {
 }
 
 impl StreamNames {
-    /// Whether this is the `connect` of the encoder that was told the placeholders.
+    /// Whether this is the `connect` of the encoder that got the placeholders.
     #[must_use]
     pub fn is_connect(&self, message: &RtmpMessage) -> bool {
         let wanted = format!("\0\u{3}app\u{2}\0{}{}", char::from(self.length()), self.placeholder_app);
@@ -29,10 +29,10 @@ impl StreamNames {
         u8::try_from(self.placeholder_app.len()).unwrap_or(u8::MAX)
     }
 
-    /// Puts the real names into a command; any other message stays as it is.
+    /// Replaces the placeholders in a command; other messages stay unchanged.
     ///
     /// # Errors
-    /// Where a command cannot be read.
+    /// Where a command cannot be parsed.
     pub fn fill_in(&self, message: &mut RtmpMessage) -> Result<(), RtmpError> {
         if message.kind != COMMAND {
             return Ok(());
@@ -50,9 +50,9 @@ impl StreamNames {
                 STRING => {
                     let text = values.text().ok_or(RtmpError::Command)?;
                     if text == self.placeholder_key.as_bytes() {
-                        put_string(self.key.as_bytes(), &mut filled);
+                        push_string(self.key.as_bytes(), &mut filled);
                     } else {
-                        put_string(text, &mut filled);
+                        push_string(text, &mut filled);
                     }
                 }
                 _ => {
@@ -68,7 +68,7 @@ impl StreamNames {
     fn fill_in_object(&self, values: &mut ByteReader<'_>, filled: &mut Vec<u8>) -> Option<()> {
         loop {
             let name = values.text()?;
-            put_text(name, filled);
+            push_text(name, filled);
             if name.is_empty() && values.bytes.get(values.at) == Some(&OBJECT_END) {
                 values.at += 1;
                 filled.push(OBJECT_END);
@@ -76,30 +76,30 @@ impl StreamNames {
             }
             let value = values.value(0)?;
             match name {
-                b"app" => put_string(self.app.as_bytes(), filled),
-                b"tcUrl" => put_string(self.tc_url.as_bytes(), filled),
+                b"app" => push_string(self.app.as_bytes(), filled),
+                b"tcUrl" => push_string(self.tc_url.as_bytes(), filled),
                 _ => filled.extend_from_slice(value),
             }
         }
     }
 }
 
-/// AMF 0's markers ("Action Message Format -- AMF 0", 2.1).
+/// Type markers of AMF 0 (2.1).
 const STRING: u32 = 2;
 const OBJECT: u32 = 3;
 const OBJECT_BYTE: u8 = 3;
 const OBJECT_END: u8 = 9;
-/// Objects within objects.
+/// Limit of nested objects.
 const DEPTH_LIMIT: u32 = 8;
 
 impl<'a> ByteReader<'a> {
-    /// A text behind its length.
+    /// A text with its length before it.
     fn text(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number(2)?).ok()?;
         self.take(length)
     }
 
-    /// One value of AMF 0, as it stands there.
+    /// The bytes of one AMF 0 value.
     fn value(&mut self, depth: u32) -> Option<&'a [u8]> {
         let begun = self.at;
         match self.number(1)? {
@@ -140,15 +140,15 @@ impl<'a> ByteReader<'a> {
     }
 }
 
-fn put_text(text: &[u8], to: &mut Vec<u8>) {
+fn push_text(text: &[u8], to: &mut Vec<u8>) {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     to.extend_from_slice(&length.to_be_bytes());
     to.extend_from_slice(&text[..usize::from(length)]);
 }
 
-fn put_string(text: &[u8], to: &mut Vec<u8>) {
+fn push_string(text: &[u8], to: &mut Vec<u8>) {
     to.push(2);
-    put_text(text, to);
+    push_text(text, to);
 }
 
 /// The name of a command.
@@ -179,11 +179,11 @@ mod tests {
 
     fn connect(app: &str) -> RtmpMessage {
         let mut payload = Vec::new();
-        put_string(b"connect", &mut payload);
+        push_string(b"connect", &mut payload);
         payload.extend_from_slice(&[0, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, OBJECT_BYTE]);
         for (name, value) in [("app", app), ("type", "nonprivate"), ("tcUrl", "rtmp://127.0.0.1:1/x")] {
-            put_text(name.as_bytes(), &mut payload);
-            put_string(value.as_bytes(), &mut payload);
+            push_text(name.as_bytes(), &mut payload);
+            push_string(value.as_bytes(), &mut payload);
         }
         payload.extend_from_slice(&[0, 0, OBJECT_END]);
         RtmpMessage { chunk_stream: 3, kind: COMMAND, payload, ..RtmpMessage::default() }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn real_names_stand_where_the_placeholders_stood_however_long() {
+    fn placeholders_are_replaced_by_names_of_any_length() {
         let key = "s3cret?x=".repeat(900);
         let names = names(&key);
         let mut message = connect(&names.placeholder_app);
@@ -204,10 +204,10 @@ mod tests {
         assert!(contains(&message, "nonprivate") && !contains(&message, &names.placeholder_app));
         for command in ["releaseStream", "FCPublish", "publish", "FCUnpublish"] {
             let mut payload = Vec::new();
-            put_string(command.as_bytes(), &mut payload);
+            push_string(command.as_bytes(), &mut payload);
             payload.extend_from_slice(&[0, 0x40, 0, 0, 0, 0, 0, 0, 0, 5]);
-            put_string(names.placeholder_key.as_bytes(), &mut payload);
-            put_string(b"live", &mut payload);
+            push_string(names.placeholder_key.as_bytes(), &mut payload);
+            push_string(b"live", &mut payload);
             let mut message = RtmpMessage { chunk_stream: 8, kind: COMMAND, payload, ..RtmpMessage::default() };
             names.fill_in(&mut message).unwrap();
             assert!(
@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let mut reader = ChunkReader::default();
             reader.push(&bytes);
             while let Ok(Some(mut message)) = reader.read() {

@@ -1,7 +1,8 @@
-//! Between ffmpeg and the far end of a broadcast.
+//! The RTMP relay between ffmpeg and the far end of a broadcast.
 //!
-//! In: RTMP of our own ffmpeg under made-up names. Out: the same to the far end under the real ones, by TLS where it is asked
-//! for ([`relay`]). [`chunk_stream`] and [`command`] are pure. The stream key is never in a command line or a file.
+//! In: RTMP of the recorder's ffmpeg with placeholder names. Out: the same stream to the far end with the real names,
+//! over TLS where the URL asks for it ([`relay`]). [`chunk_stream`] and [`command`] are pure. The stream key is never
+//! in a command line or a file.
 
 pub mod chunk_stream;
 pub mod command;

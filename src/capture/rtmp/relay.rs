@@ -1,17 +1,17 @@
-//! Between ffmpeg and the far end of a broadcast: ffmpeg publishes to a port of the loopback under made-up names, and the
-//! relay puts the real ones in their place.
+//! Relays a broadcast: ffmpeg publishes to a loopback port with placeholder names, and the relay replaces them with the
+//! real ones.
 //!
-//! So ffmpeg never knows the stream key, which every user of the host could read on its command line, and what it says goes
-//! into the log.
+//! So the stream key is neither on ffmpeg's command line, which every user of the host can read, nor in ffmpeg's
+//! output, which is logged.
 //!
 //! ```text
-//! ffmpeg ── handshake, connect with the made-up app ──→ relay ── TCP, TLS, ffmpeg's own handshake, connect ──→ far end
-//!        ←────────────── whatever the far end says ──────────────
-//!        ── commands, media ──→ names filled in, each message with a whole header ──→
+//! ffmpeg ── handshake, connect with the placeholder app ──→ relay ── TCP, TLS, handshake, connect ──→ far end
+//!        ←──────────────── the far end's answers, unchanged ────────────────
+//!        ── commands, media ──→ names replaced, each message with a complete header ──→
 //! ```
 //!
-//! The made-up names are 128 random bits each, and only a process of this very user is listened to: nobody else on the host
-//! can feed the stream, nor have it connect. One connection is taken.
+//! The placeholders are 128 random bits each, and only processes of this user may connect: nobody else on the host can
+//! publish to the stream. The relay accepts one encoder.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -32,43 +32,43 @@ use crate::capture::rtmp::chunk_stream::{ChunkReader, ChunkWriter, RtmpMessage};
 use crate::capture::rtmp::command::StreamNames;
 use crate::protocol::ids::RtmpUrl;
 
-/// Finding the address and connecting to it; then TLS; then the handshake: each so long, and together below the time in which
-/// the first frame has to come out (20 s).
+/// Time limits for the connection (DNS included), then TLS, then the handshake. Together they are shorter than the
+/// limit for the first frame (20 s).
 const CONNECT_LIMIT: Duration = Duration::from_secs(6);
-const GREETING_LIMIT: Duration = Duration::from_secs(6);
-/// From a connection to ffmpeg's `connect`.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(6);
+/// From a connection until ffmpeg's `connect`.
 const LOCAL_LIMIT: Duration = Duration::from_secs(5);
-/// The far end takes not one byte.
+/// How long the far end may accept no byte.
 const STALL_LIMIT: Duration = Duration::from_secs(20);
-/// After ffmpeg's last byte: the far end closes, or it is closed.
+/// After ffmpeg's last byte: how long the far end may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// After ffmpeg's end, for what is still on its way: longer than a far end may stall.
-const OVER_LIMIT: Duration = Duration::from_secs(25);
-/// Connections that have not said yet who they are.
-const STRANGERS_LIMIT: usize = 16;
-/// Each of the two handshake blocks (5.2.3), in bytes; the version stands before the first.
+/// After ffmpeg's end: how long the rest may take, longer than `STALL_LIMIT`.
+const END_LIMIT: Duration = Duration::from_secs(25);
+/// Limit of connections that have not identified themselves yet.
+const UNIDENTIFIED_LIMIT: usize = 16;
+/// Size of each of the two handshake blocks in bytes (5.2.3); the version precedes the first.
 const BLOCK: usize = 1536;
 /// RTMP's version (5.2.2).
 const VERSION: u8 = 3;
-/// At once from one side to the other, in bytes.
+/// Buffer size in bytes of each direction.
 const BUFFER: usize = 32 * 1024;
 
-/// How far a relay is.
+/// State of a relay.
 #[derive(Clone, Debug)]
 enum RelayState {
-    /// ffmpeg has not come yet.
-    Waits,
-    Works,
-    Over(Result<(), String>),
+    /// ffmpeg has not connected yet.
+    Waiting,
+    Running,
+    Ended(Result<(), String>),
 }
 
-/// A relay at work; dropped, it ends.
+/// A running relay; dropping it ends the relay.
 #[derive(Debug)]
 pub struct Relay {
     address: RelayAddress,
-    /// Its scheme, host and port.
+    /// Scheme, host and port of the far end.
     far_end: String,
-    standing: watch::Receiver<RelayState>,
+    state: watch::Receiver<RelayState>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -76,7 +76,7 @@ impl Relay {
     /// Listens for ffmpeg.
     ///
     /// # Errors
-    /// Where there is no port, or no random number.
+    /// Where no port can be opened or no random number is available.
     pub async fn start(url: &RtmpUrl) -> std::io::Result<Self> {
         let (app, key) = (random_name()?, random_name()?);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -88,7 +88,7 @@ impl Relay {
             key: url.key().unwrap_or_default(),
             tc_url: url.tc_url(),
         };
-        let (sender, standing) = watch::channel(RelayState::Waits);
+        let (sender, state) = watch::channel(RelayState::Waiting);
         let (url, far_end) = (url.clone(), url.origin());
         let work = async move {
             let ended = run(listener, &url, &names, &sender).await;
@@ -97,12 +97,12 @@ impl Relay {
                 Err(why) => tracing::warn!(far_end = url.origin(), why, "the broadcast does not get through"),
             }
             let ended = ended.map_err(|why| format!("{}: {why}", url.origin()));
-            sender.send_replace(RelayState::Over(ended));
+            sender.send_replace(RelayState::Ended(ended));
         };
-        Ok(Self { address, far_end, standing, _task: AbortOnDropHandle::new(tokio::spawn(work.in_current_span())) })
+        Ok(Self { address, far_end, state, _task: AbortOnDropHandle::new(tokio::spawn(work.in_current_span())) })
     }
 
-    /// ffmpeg's words with the far end's address, where ffmpeg speaks of the relay's.
+    /// ffmpeg's message with the far end's address in the place of the relay's.
     #[must_use]
     pub fn translate(&self, words: &str) -> String {
         words.replace(&self.address.url(), &self.far_end).replace(&self.address.origin(), &self.far_end)
@@ -113,37 +113,37 @@ impl Relay {
         &self.address
     }
 
-    /// ffmpeg has ended: waits until what it has written is with the far end. Cancel-safe.
+    /// To be called when ffmpeg has ended: waits until the far end has received all that ffmpeg wrote. Cancel-safe.
     ///
     /// # Errors
-    /// Why the far end has not taken all of it.
-    pub async fn over(&mut self) -> Result<(), String> {
-        match timeout(OVER_LIMIT, self.standing.wait_for(|standing| !matches!(standing, RelayState::Works))).await {
-            Ok(Ok(standing)) => match &*standing {
-                RelayState::Over(ended) => ended.clone(),
-                // It never came, and has its own words for that.
-                RelayState::Waits | RelayState::Works => Ok(()),
+    /// Why the far end has not received all.
+    pub async fn finished(&mut self) -> Result<(), String> {
+        match timeout(END_LIMIT, self.state.wait_for(|state| !matches!(state, RelayState::Running))).await {
+            Ok(Ok(state)) => match &*state {
+                RelayState::Ended(ended) => ended.clone(),
+                // ffmpeg has not connected; its own error says why.
+                RelayState::Waiting | RelayState::Running => Ok(()),
             },
             Ok(Err(_)) => Err("the relay of the broadcast has ended by itself".to_owned()),
-            Err(_) => Err(format!("the far end has not taken the rest within {} s", OVER_LIMIT.as_secs())),
+            Err(_) => Err(format!("the far end has not taken the rest within {} s", END_LIMIT.as_secs())),
         }
     }
 }
 
-/// 128 random bits, as hexadecimal digits.
+/// 128 random bits as hexadecimal digits.
 fn random_name() -> std::io::Result<String> {
     let mut bits = [0; 16];
     rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())?;
     Ok(hex::encode(bits))
 }
 
-/// ffmpeg, when it has said who it is.
+/// The connection of ffmpeg, identified by its `connect`.
 struct EncoderConnection {
     stream: TcpStream,
-    /// Its handshake.
+    /// Its handshake block.
     block: Vec<u8>,
     reader: ChunkReader,
-    /// What came with it.
+    /// Its first command, and the messages before it.
     connect: RtmpMessage,
     before: Vec<RtmpMessage>,
 }
@@ -152,22 +152,22 @@ async fn run(
     listener: TcpListener,
     url: &RtmpUrl,
     names: &StreamNames,
-    standing: &watch::Sender<RelayState>,
+    state: &watch::Sender<RelayState>,
 ) -> Result<(), String> {
     let encoder = encoder(&listener, names).await?;
-    standing.send_replace(RelayState::Works);
+    state.send_replace(RelayState::Running);
     drop(listener);
     let tcp = timeout(CONNECT_LIMIT, TcpStream::connect((url.host(), url.port()))).await;
     let tcp = tcp.map_err(|_| format!("no connection within {} s", CONNECT_LIMIT.as_secs()))?;
     let tcp = tcp.map_err(|error| format!("no connection: {error}"))?;
-    // What is small goes out at once; a socket that cannot do that works as well.
+    // Sends small messages at once; not essential.
     let _ = tcp.set_nodelay(true);
     if !url.is_tls() {
         return relay(encoder, tcp, names).await;
     }
     let name = ServerName::try_from(url.host().to_owned()).map_err(|error| format!("no TLS: {error}"))?;
     let tls = tls()?.connect(name, tcp);
-    let tls = timeout(GREETING_LIMIT, tls).await.map_err(|_| "no answer to TLS".to_owned())?;
+    let tls = timeout(HANDSHAKE_LIMIT, tls).await.map_err(|_| "no answer to TLS".to_owned())?;
     relay(encoder, tls.map_err(|error| format!("no TLS: {error}"))?, names).await
 }
 
@@ -183,26 +183,26 @@ fn tls() -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Waits for the one who knows the made-up app.
+/// Waits for the client that knows the placeholder app.
 async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderConnection, String> {
-    let mut strangers = JoinSet::new();
+    let mut unidentified = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if strangers.len() < STRANGERS_LIMIT => {
+            accepted = listener.accept(), if unidentified.len() < UNIDENTIFIED_LIMIT => {
                 let (stream, peer) = accepted.map_err(|error| format!("the relay cannot listen: {error}"))?;
                 let names = names.clone();
-                let greeted = async move {
-                    // Others can read the names on ffmpeg's command line.
+                let accepted_encoder = async move {
+                    // Other users can read the placeholders on ffmpeg's command line.
                     let owner = tokio::task::spawn_blocking(move || socket_owner(peer.port())).await.ok().flatten();
                     if owner.is_some_and(|owner| owner != rustix::process::geteuid().as_raw()) {
                         return None;
                     }
-                    greet(stream, &names).await
+                    accept_connect(stream, &names).await
                 };
-                strangers.spawn(async move { timeout(LOCAL_LIMIT, greeted).await.ok().flatten() });
+                unidentified.spawn(async move { timeout(LOCAL_LIMIT, accepted_encoder).await.ok().flatten() });
             }
-            Some(greeted) = strangers.join_next() => {
-                if let Ok(Some(encoder)) = greeted {
+            Some(accepted_encoder) = unidentified.join_next() => {
+                if let Ok(Some(encoder)) = accepted_encoder {
                     return Ok(encoder);
                 }
                 tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
@@ -211,13 +211,14 @@ async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderC
     }
 }
 
-/// The user whose socket of the loopback has this port (proc(5), `/proc/net/tcp`); `None` where the kernel does not say.
+/// The user who owns the loopback socket with this port (proc(5), `/proc/net/tcp`); `None` where the kernel does not
+/// say.
 fn socket_owner(port: u16) -> Option<u32> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
     tables.iter().find_map(|table| owner_in(table, port))
 }
 
-/// The owner of the socket with this local port at 127.0.0.1, plain or as IPv6 writes it.
+/// The owner of the socket with this local port at 127.0.0.1, in IPv4 or IPv6 notation.
 fn owner_in(table: &str, port: u16) -> Option<u32> {
     let address = format!("0100007F:{port:04X}");
     let line =
@@ -225,15 +226,15 @@ fn owner_in(table: &str, port: u16) -> Option<u32> {
     line?.split_whitespace().nth(7)?.parse().ok()
 }
 
-/// The server's side of the handshake (5.2), and the first command. `None`: it is not ffmpeg.
-async fn greet(mut stream: TcpStream, names: &StreamNames) -> Option<EncoderConnection> {
+/// The server's side of the handshake (5.2), and the first command. `None`: the client is not ffmpeg.
+async fn accept_connect(mut stream: TcpStream, names: &StreamNames) -> Option<EncoderConnection> {
     let _ = stream.set_nodelay(true);
     let mut block = vec![0; BLOCK];
     if stream.read_u8().await.ok()? != VERSION {
         return None;
     }
     stream.read_exact(&mut block).await.ok()?;
-    // Zeros for time and version: a plain handshake without a digest.
+    // Time and version are zero: a plain handshake without a digest.
     let mut answer = vec![0; 1 + BLOCK];
     answer[0] = VERSION;
     rustix::rand::getrandom(&mut answer[9..], rustix::rand::GetRandomFlags::empty()).ok()?;
@@ -248,7 +249,7 @@ async fn greet(mut stream: TcpStream, names: &StreamNames) -> Option<EncoderConn
                 return Some(EncoderConnection { stream, block, reader, connect: message, before });
             }
             before.push(message);
-            // A chunk size and the like.
+            // Only messages such as Set Chunk Size precede `connect`.
             if before.len() > 8 {
                 return None;
             }
@@ -258,7 +259,8 @@ async fn greet(mut stream: TcpStream, names: &StreamNames) -> Option<EncoderConn
     }
 }
 
-/// The client's side of the handshake with the far end, with ffmpeg's own block, and then both ways until an end.
+/// The client's side of the handshake with the far end, with ffmpeg's own block; then relays both ways until one side
+/// ends.
 async fn relay<S: AsyncRead + AsyncWrite>(
     encoder: EncoderConnection,
     far_end: S,
@@ -276,9 +278,10 @@ async fn relay<S: AsyncRead + AsyncWrite>(
         to_far.write_all(&answer[1..=BLOCK]).await?;
         to_far.flush().await
     };
-    let greeted = timeout(GREETING_LIMIT, greeting).await;
-    let greeted = greeted.map_err(|_| format!("no answer to the handshake within {} s", GREETING_LIMIT.as_secs()))?;
-    greeted.map_err(|error| format!("broke off in the handshake: {error}"))?;
+    let accepted_encoder = timeout(HANDSHAKE_LIMIT, greeting).await;
+    let accepted_encoder =
+        accepted_encoder.map_err(|_| format!("no answer to the handshake within {} s", HANDSHAKE_LIMIT.as_secs()))?;
+    accepted_encoder.map_err(|error| format!("broke off in the handshake: {error}"))?;
 
     let (mut from_encoder, mut to_encoder) = stream.into_split();
     let up = async {
@@ -299,14 +302,14 @@ async fn relay<S: AsyncRead + AsyncWrite>(
             }
             send(&mut to_far, &out).await?;
             out.clear();
-            // It may have been a picture.
+            // The message may have been a large frame.
             out.shrink_to(BUFFER);
             match from_encoder.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
                 Ok(read) => reader.push(&buffer[..read]),
             }
         }
-        // All of it is sent; how the far end takes the end of the connection is its own business.
+        // All is sent; how the far end closes the connection does not matter.
         let _ = timeout(CLOSE_LIMIT, to_far.shutdown()).await;
         Ok::<_, String>(())
     };
@@ -316,7 +319,7 @@ async fn relay<S: AsyncRead + AsyncWrite>(
             match from_far.read(&mut buffer).await {
                 Ok(0) => return "closed the connection".to_owned(),
                 Err(error) => return format!("broke off: {error}"),
-                // ffmpeg that is gone needs no answers.
+                // Answers to an ffmpeg that has ended are discarded.
                 Ok(read) => drop(to_encoder.write_all(&buffer[..read]).await),
             }
         }
@@ -331,7 +334,7 @@ async fn relay<S: AsyncRead + AsyncWrite>(
             ended
         }
         why = &mut down => {
-            // It may have closed because ffmpeg has said that it is over.
+            // The far end may have closed because ffmpeg has ended the stream.
             match timeout(CLOSE_LIMIT, up).await {
                 Ok(Ok(())) => Ok(()),
                 _ => Err(why),
@@ -340,7 +343,7 @@ async fn relay<S: AsyncRead + AsyncWrite>(
     }
 }
 
-/// Sends all of it, as long as any of it is taken.
+/// Sends all bytes; each write must make progress within [`STALL_LIMIT`].
 async fn send<W: AsyncWrite + Unpin>(to: &mut W, mut bytes: &[u8]) -> Result<(), String> {
     let stalled = || format!("has taken nothing for {} s", STALL_LIMIT.as_secs());
     while !bytes.is_empty() {
@@ -371,7 +374,7 @@ mod tests {
         );
         let mapped = "head\n 0: 0000000000000000FFFF00000100007F:C000 x 01 a b c 1002 0 3\n";
         assert_eq!(owner_in(mapped, 0xC000), Some(1002));
-        // A socket of this test's own.
+        // A socket of this test.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert_eq!(socket_owner(port), Some(rustix::process::geteuid().as_raw()));

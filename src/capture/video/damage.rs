@@ -1,6 +1,6 @@
-//! Which boxes of the screen are worth fetching, given what the X server says has changed: pure.
+//! Turns the changed rectangles that the X server reports into the boxes to fetch: pure.
 
-/// A part of the screen, in pixels; never empty.
+/// A part of the screen in pixels; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Box {
     pub x: u32,
@@ -9,27 +9,27 @@ pub struct Box {
     pub height: u32,
 }
 
-/// Fetching one box more costs about as much as this many pixels (a request, a reply, a row of conversion set-up).
+/// Cost of fetching one more box, in pixels (a request, a reply, set-up of a row's conversion).
 const BOX_COST: u64 = 8_192;
 
 impl Box {
-    /// Pixels.
+    /// Number of pixels.
     #[must_use]
     pub fn area(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
 
-    fn joined(self, other: Self) -> Self {
+    fn union(self, other: Self) -> Self {
         let (x, y) = (self.x.min(other.x), self.y.min(other.y));
         let right = (self.x + self.width).max(other.x + other.width);
         let bottom = (self.y + self.height).max(other.y + other.height);
         Self { x, y, width: right - x, height: bottom - y }
     }
 
-    /// Whether all of `other` lies in it.
+    /// Whether `other` lies completely in this box.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
-        self.joined(other) == self
+        self.union(other) == self
     }
 
     fn overlaps(self, other: Self) -> bool {
@@ -42,21 +42,21 @@ impl Box {
 
 /// The boxes to fetch for these changed rectangles (`x, y, width, height`; they may reach beyond the screen).
 ///
-/// Every changed pixel is in exactly one box. Boxes have even edges, because a chroma sample covers two by two
-/// pixels, and are joined where that costs less than a box of their own. `width` and `height` of the screen are even.
+/// Every changed pixel is in exactly one box. Boxes have even edges, because a chroma sample covers two by two pixels.
+/// Boxes are joined where that costs less than fetching both. `width` and `height` of the screen are even.
 #[must_use]
 pub fn boxes(changed: &[(i32, i32, u32, u32)], width: u32, height: u32) -> Vec<Box> {
     let mut boxes: Vec<Box> = changed.iter().filter_map(|rect| even(*rect, width, height)).collect();
     let mut i = 0;
     while i < boxes.len() {
-        let joinable = (i + 1..boxes.len()).find(|j| {
+        let other = (i + 1..boxes.len()).find(|j| {
             let (a, b) = (boxes[i], boxes[*j]);
-            a.overlaps(b) || a.joined(b).area() <= a.area() + b.area() + BOX_COST
+            a.overlaps(b) || a.union(b).area() <= a.area() + b.area() + BOX_COST
         });
-        if let Some(j) = joinable {
-            boxes[i] = boxes[i].joined(boxes[j]);
+        if let Some(j) = other {
+            boxes[i] = boxes[i].union(boxes[j]);
             boxes.swap_remove(j);
-            // The larger box may now meet one that was looked at before.
+            // The larger box may now overlap an earlier one.
             i = 0;
         } else {
             i += 1;
@@ -65,7 +65,7 @@ pub fn boxes(changed: &[(i32, i32, u32, u32)], width: u32, height: u32) -> Vec<B
     boxes
 }
 
-/// The rectangle with its edges moved outwards to even pixels and cut to the screen.
+/// Moves the rectangle's edges outwards to even pixels and clips it to the screen.
 fn even((x, y, w, h): (i32, i32, u32, u32), width: u32, height: u32) -> Option<Box> {
     let span = |start: i32, len: u32, limit: u32| {
         let end = (i64::from(start) + i64::from(len)).clamp(0, limit.into());
@@ -98,17 +98,17 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_fetched_than_what_changed_and_what_joining_is_worth() {
-        /// What it is, what the server says, boxes, pixels.
+    fn boxes_hold_the_changes_and_little_else() {
+        /// Description, reported rectangles, boxes, pixels.
         type Case = (&'static str, Vec<(i32, i32, u32, u32)>, usize, u64);
         let tile = |n: i32| (1560, 20 + 200 * n, 320, 180);
         let word = |line: i32, n: i32| (100 + 90 * n, 100 + 40 * line, 82, 24);
-        // The server says a region as bands, from top to bottom.
+        // The server reports a region as bands from top to bottom.
         let cases: [Case; 11] = [
             ("nothing", vec![], 0, 0),
             ("a cursor that blinks", vec![(401, 301, 1, 17)], 1, 2 * 18),
             ("one webcam", vec![tile(0)], 1, 320 * 180),
-            // The 20 rows between two tiles are fewer pixels than a box costs, so all four become one.
+            // The 20 rows between two tiles have fewer pixels than a box costs, so all four are joined.
             ("four webcams", (0..4).map(tile).collect(), 1, 320 * (4 * 180 + 3 * 20)),
             ("the first and the last webcam", vec![tile(0), tile(3)], 2, 2 * 320 * 180),
             (
@@ -117,10 +117,10 @@ mod tests {
                 2,
                 1480 * 1040 + 320 * 180,
             ),
-            // The 8 columns between two words are nothing.
+            // The 8 columns between two words cost less than a box.
             ("a line of text", (0..10).map(|n| word(0, n)).collect(), 1, (9 * 90 + 82) * 24),
-            // The first word finds the one below it before its own line, hence three lines with what is between them;
-            // lines as such stay apart.
+            // The first word is joined with the one below it before its own line, so three lines and the space between
+            // them become one box; distant lines stay apart.
             (
                 "a page of text",
                 (0..12).flat_map(|line| (0..10).map(move |n| word(line, n))).collect(),
@@ -133,7 +133,7 @@ mod tests {
                 3,
                 (400 + 600 + 400) * 200,
             ),
-            // No pixel may be in two boxes: the corners that did not change come along.
+            // No pixel may be in two boxes: the unchanged corners are fetched too.
             ("windows that overlap, as they are", vec![(100, 100, 400, 400), (300, 300, 400, 400)], 1, 600 * 600),
             ("all, said in pieces", vec![(0, 0, 1920, 540), (5, 5, 9, 9), (0, 540, 1920, 540)], 1, 1920 * 1080),
         ];

@@ -1,4 +1,5 @@
-//! A private X server without a screen (Xvfb): its number is its own choice, access is by cookie, never by TCP.
+//! A private X server without a screen (Xvfb). It chooses its own display number; access is by cookie over a Unix
+//! socket, never TCP.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,10 +15,10 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::process::child::{self, Child};
 
-const PART: &str = "Xvfb";
-/// The longest a start may take; it takes some 50 ms on an idle machine.
+const COMPONENT: &str = "Xvfb";
+/// Time limit for the start, which takes some 50 ms on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// The name of the only access protocol used here.
+/// Name of the access protocol.
 const COOKIE_PROTOCOL: &[u8] = b"MIT-MAGIC-COOKIE-1";
 
 /// A running X server.
@@ -28,7 +29,7 @@ pub struct Display {
     auth_file: PathBuf,
 }
 
-/// How to reach a display; handed to whoever needs a connection of its own.
+/// Address of a display, for clients that need a connection of their own.
 #[derive(Clone)]
 pub struct DisplayAddress {
     number: u32,
@@ -42,18 +43,18 @@ impl std::fmt::Debug for DisplayAddress {
 }
 
 impl Display {
-    /// Starts a server with one screen of `width` × `height` pixels, 24 bits deep; its cookie lies in `dir`.
+    /// Starts a server with one screen of `width` × `height` pixels, 24 bits deep; writes its cookie to `dir`.
     ///
     /// # Errors
-    /// Where Xvfb is missing, ends, or does not name its display within 10 s.
+    /// Where Xvfb is missing, ends, or does not report its display number within 10 s.
     pub async fn start(dir: &Path, width: u32, height: u32, dpi: u32) -> Result<Self, ComponentError> {
-        let failed = |why: String| ComponentError::new(PART, why);
+        let failed = |why: String| ComponentError::new(COMPONENT, why);
         let mut cookie = [0; 16];
         rustix::rand::getrandom(&mut cookie, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| failed(format!("no random cookie: {error}")))?;
         let auth_file = dir.join("Xauthority");
         write_cookie(&auth_file, cookie).map_err(|error| failed(format!("{}: {error}", auth_file.display())))?;
-        let mut spec = child::ChildSpec::new(PART, "Xvfb")
+        let mut spec = child::ChildSpec::new(COMPONENT, "Xvfb")
             .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-nocursor", "-dpi"])
             .args([dpi.to_string()])
             .args(["-screen", "0", &format!("{width}x{height}x24"), "-auth"])
@@ -63,20 +64,20 @@ impl Display {
         spec.log_level = tracing::Level::DEBUG;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(error.to_string()))?;
         let mut line = String::new();
-        let named = async {
+        let read_number = async {
             if let Some(stdout) = child.stdout.take() {
-                // An error leaves the line empty, like an end.
+                // On an error the line stays empty, as at the end of the stream.
                 let _ = BufReader::new(stdout).read_line(&mut line).await;
             }
         };
-        let timed_out = tokio::time::timeout(START_LIMIT, named).await.is_err();
+        let timed_out = tokio::time::timeout(START_LIMIT, read_number).await.is_err();
         let Ok(number) = line.trim().parse() else {
             let exit = child.stop(Signal::KILL, Duration::from_secs(1)).await;
-            let said = child.tail().words(4);
+            let last_words = child.tail().last_lines(4);
             return Err(failed(if timed_out {
-                format!("did not start within {} s: {said}", START_LIMIT.as_secs())
+                format!("did not start within {} s: {last_words}", START_LIMIT.as_secs())
             } else {
-                format!("ended at its start ({exit}): {said}")
+                format!("ended at its start ({exit}): {last_words}")
             }));
         };
         tracing::debug!(pid = child.pid(), display = number, "X server started");
@@ -98,7 +99,7 @@ impl Display {
         self.child.pid()
     }
 
-    /// What a client needs in its environment.
+    /// Environment variables for clients.
     #[must_use]
     pub fn env(&self) -> [(&'static str, String); 2] {
         [("DISPLAY", format!(":{}", self.address.number)), ("XAUTHORITY", self.auth_file.display().to_string())]
@@ -107,22 +108,22 @@ impl Display {
     /// Resolves when the server has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> ComponentError {
         let exit = self.child.wait().await;
-        ComponentError::new(PART, format!("ended ({exit}): {}", self.child.tail().words(4)))
+        ComponentError::new(COMPONENT, format!("ended ({exit}): {}", self.child.tail().last_lines(4)))
     }
 
-    /// Ends the server; its sockets and lock file go with it.
+    /// Ends the server, which removes its socket and lock file.
     pub async fn stop(mut self) {
         self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
     }
 }
 
 impl DisplayAddress {
-    /// A connection to the display, and the number of its screen.
+    /// Connects to the display.
     ///
     /// # Errors
-    /// Where the server is gone or refuses.
+    /// Where the server is gone or refuses the connection.
     pub fn connect(&self) -> Result<RustConnection, ComponentError> {
-        let failed = |why: String| ComponentError::new(PART, why);
+        let failed = |why: String| ComponentError::new(COMPONENT, why);
         let socket = UnixStream::connect(socket(self.number))
             .map_err(|error| failed(format!("cannot reach display :{}: {error}", self.number)))?;
         let (stream, _) = DefaultStream::from_unix_stream(socket).map_err(|error| failed(error.to_string()))?;
@@ -131,20 +132,20 @@ impl DisplayAddress {
     }
 }
 
-/// Where the server of this number listens.
+/// Path of the socket of the server with this number.
 #[must_use]
 pub fn socket(number: u32) -> PathBuf {
     format!("/tmp/.X11-unix/X{number}").into()
 }
 
-/// The lock of the server of this number. One that chose its number itself (`-displayfd`) has none.
+/// Path of the lock file of the server with this number. A server that chose its number itself (`-displayfd`) has none.
 #[must_use]
 pub fn lock(number: u32) -> PathBuf {
     format!("/tmp/.X{number}-lock").into()
 }
 
-/// Writes an Xauthority file (Xau's record: family, address, display number, protocol, data; big-endian lengths) that
-/// holds one cookie for any address and any display number.
+/// Writes an Xauthority file (Xau's record: family, address, display number, protocol, data; big-endian lengths) with
+/// one cookie for any address and display number.
 fn write_cookie(path: &Path, cookie: [u8; 16]) -> std::io::Result<()> {
     const FAMILY_WILD: u16 = 0xffff;
     let mut record = FAMILY_WILD.to_be_bytes().to_vec();

@@ -1,13 +1,11 @@
-//! An I420 frame of the whole screen, brought up to date box by box.
-//!
-//! BT.709, limited range, as the stream's header says.
+//! An I420 frame of the whole screen, updated box by box: BT.709, limited range, as the stream's header says.
 
 use memmap2::MmapMut;
 use pixel_conversion::Rows;
 
 use crate::capture::video::damage::Box;
 
-/// There is no memory for a picture.
+/// There is no memory for a frame.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no memory for a picture of {width}x{height}: {why}")]
 pub struct OutOfMemory {
@@ -16,7 +14,7 @@ pub struct OutOfMemory {
     why: String,
 }
 
-/// A box that does not lie within the picture, has odd edges, or comes with too few pixels.
+/// The box does not lie within the frame, has odd edges, or has too few pixels.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{bytes} bytes for {at:?} in {width}x{height}")]
 pub struct InvalidBox {
@@ -26,40 +24,40 @@ pub struct InvalidBox {
     height: usize,
 }
 
-/// Every so many pixels of every so many rows are looked at: 8,000 of 1080p, and no text or thumbnail slips through.
+/// Sampled distance of pixels and rows: 8,000 pixels of 1080p, dense enough for any text or thumbnail.
 const SAMPLE_STEP: usize = 16;
-/// A picture is black where its luma is at most this on average (black is 16, white 235)…
+/// A frame is black if its sampled luma is at most this on average (black is 16, white 235)…
 const BLACK_MEAN: usize = 20;
-/// …and at most this anywhere: a tenth of the range, as ffmpeg's blackdetect has it.
+/// …and at most this at every sample: a tenth of the range, as in ffmpeg's blackdetect.
 const BLACK_MAX: u8 = 38;
 
-/// An I420 frame: a luma plane and two chroma planes at half the size each way.
+/// An I420 frame: a luma plane and two chroma planes of half its width and height.
 #[derive(Debug)]
 pub struct Frame {
     width: usize,
     height: usize,
-    /// Luma, then the two chroma planes.
+    /// Luma, then U, then V.
     ///
-    /// Pages of its own, because they are lent to a pipe (`stream.rs`): unmapped, they live on until they are read,
-    /// where an allocator would hand them out again.
+    /// Mapped pages instead of an allocation, because they are spliced into a pipe (`stream.rs`): the kernel keeps
+    /// unmapped pages until the pipe has been read; an allocator would reuse them.
     memory: MmapMut,
 }
 
 impl Frame {
-    /// A black picture; both sides are even.
+    /// A black frame; width and height are even.
     ///
     /// # Errors
     /// Where there is no memory for it.
     pub fn black(width: u32, height: u32) -> Result<Self, OutOfMemory> {
-        let mut picture = Self::untouched(width, height)?;
-        let [luma, u, v] = picture.planes_mut();
+        let mut frame = Self::untouched(width, height)?;
+        let [luma, u, v] = frame.planes_mut();
         luma.fill(16);
         u.fill(128);
         v.fill(128);
-        Ok(picture)
+        Ok(frame)
     }
 
-    /// A picture of nothing in particular, which takes no memory until it is drawn in; both sides are even.
+    /// A frame of zeroes, which takes no memory until it is drawn in; width and height are even.
     ///
     /// # Errors
     /// Where there is no address space for it.
@@ -70,7 +68,7 @@ impl Frame {
         Ok(Self { width: w, height: h, memory })
     }
 
-    /// The frame as it is sent: the three planes, to be written one after the other.
+    /// The three planes, to be sent one after the other.
     #[must_use]
     pub fn planes(&self) -> [&[u8]; 3] {
         let (luma, chroma) = self.memory.split_at(self.width * self.height);
@@ -84,13 +82,13 @@ impl Frame {
         [luma, u, v]
     }
 
-    /// Whether a box lies within the picture, and no chroma sample is half in it.
+    /// Whether the box lies within the frame and has even edges.
     fn holds(&self, at: Box) -> bool {
         let even = [at.x, at.y, at.width, at.height].iter().all(|edge| edge.is_multiple_of(2));
         even && (at.x + at.width) as usize <= self.width && (at.y + at.height) as usize <= self.height
     }
 
-    /// Whether there is nothing to be seen, by a sparse sample of the luma.
+    /// Whether the frame is black, by a sparse sample of its luma.
     #[must_use]
     pub fn is_black(&self) -> bool {
         let rows = self.planes()[0].chunks_exact(self.width.max(1)).take(self.height).step_by(SAMPLE_STEP);
@@ -103,10 +101,10 @@ impl Frame {
         max <= BLACK_MAX && sum <= BLACK_MEAN * count
     }
 
-    /// Converts one box of BGRX pixels (4 bytes each, rows without padding) into its place.
+    /// Converts a box of BGRX pixels (4 bytes each, rows without padding) into the frame.
     ///
     /// # Errors
-    /// Where `bgrx` holds fewer pixels than the box, or the box does not lie within the picture or has odd edges.
+    /// Where `bgrx` holds fewer pixels than the box, or the box does not lie within the frame or has odd edges.
     pub fn update(&mut self, at: Box, bgrx: &[u8]) -> Result<(), InvalidBox> {
         let [left, top, across, down] = [at.x, at.y, at.width, at.height].map(|v| v as usize);
         let (width, height) = (self.width, self.height);
@@ -130,8 +128,8 @@ impl Frame {
         Ok(())
     }
 
-    /// Takes one box over from a picture of the same size; what lies outside either is left out.
-    pub fn copy(&mut self, at: Box, from: &Self) {
+    /// Copies a box from a frame of the same size; what lies outside of the frame is skipped.
+    pub fn copy_box(&mut self, at: Box, from: &Self) {
         let shapes = [self.width, self.width / 2, self.width / 2].into_iter().zip([1, 2, 2]);
         for ((to, from), (stride, shrink)) in self.planes_mut().into_iter().zip(from.planes()).zip(shapes) {
             let [x, y, width, height] = [at.x, at.y, at.width, at.height].map(|v| v as usize / shrink);
@@ -154,9 +152,9 @@ mod tests {
         [b, g, r, 0].repeat((at.width * at.height) as usize)
     }
 
-    fn pixel(picture: &Frame, x: usize, y: usize) -> [u8; 3] {
-        let chroma = y / 2 * (picture.width / 2) + x / 2;
-        [picture.planes()[0][y * picture.width + x], picture.planes()[1][chroma], picture.planes()[2][chroma]]
+    fn pixel(frame: &Frame, x: usize, y: usize) -> [u8; 3] {
+        let chroma = y / 2 * (frame.width / 2) + x / 2;
+        [frame.planes()[0][y * frame.width + x], frame.planes()[1][chroma], frame.planes()[2][chroma]]
     }
 
     #[test]
@@ -171,9 +169,9 @@ mod tests {
             ([0, 0, 255], [32, 240, 118]),
             ([128, 128, 128], [126, 128, 128]),
         ] {
-            let mut picture = Frame::black(16, 2).unwrap();
-            picture.update(at, &solid(at, rgb)).unwrap();
-            let found = pixel(&picture, 7, 1);
+            let mut frame = Frame::black(16, 2).unwrap();
+            frame.update(at, &solid(at, rgb)).unwrap();
+            let found = pixel(&frame, 7, 1);
             assert!(found.iter().zip(yuv).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 1), "{rgb:?}: {found:?} {yuv:?}");
         }
     }
@@ -187,12 +185,12 @@ mod tests {
             Box { x: 6, y: 2, width: 50, height: 28 },
             Box { x: 0, y: 0, width: 64, height: 32 },
         ] {
-            let mut picture = Frame::black(64, 32).unwrap();
-            picture.update(at, &solid(at, [255, 0, 0])).unwrap();
+            let mut frame = Frame::black(64, 32).unwrap();
+            frame.update(at, &solid(at, [255, 0, 0])).unwrap();
             for y in 0..32u32 {
                 for x in 0..64u32 {
                     let inside = x >= at.x && y >= at.y && x < at.x + at.width && y < at.y + at.height;
-                    let found = pixel(&picture, x as usize, y as usize);
+                    let found = pixel(&frame, x as usize, y as usize);
                     assert_eq!(found, if inside { [63, 102, 240] } else { [16, 128, 128] }, "{at:?} {x} {y}");
                 }
             }
@@ -202,33 +200,33 @@ mod tests {
     #[test]
     fn black_is_what_shows_nothing() {
         let all = Box { x: 0, y: 0, width: 64, height: 64 };
-        let mut picture = Frame::black(64, 64).unwrap();
-        assert!(picture.is_black());
+        let mut frame = Frame::black(64, 64).unwrap();
+        assert!(frame.is_black());
         for (rgb, black) in [([4, 4, 4], true), ([16, 16, 16], false), ([0, 0, 255], false), ([255, 255, 255], false)] {
-            picture.update(all, &solid(all, rgb)).unwrap();
-            assert_eq!(picture.is_black(), black, "{rgb:?}");
+            frame.update(all, &solid(all, rgb)).unwrap();
+            assert_eq!(frame.is_black(), black, "{rgb:?}");
         }
-        // A lit part of the size of the sample's step is seen wherever it is.
+        // A bright part as large as the sampling distance is found at any place.
         for (x, y) in [(0, 0), (48, 48), (6, 22)] {
-            let mut picture = Frame::black(64, 64).unwrap();
+            let mut frame = Frame::black(64, 64).unwrap();
             let part = Box { x, y, width: 16, height: 16 };
-            picture.update(part, &solid(part, [90, 90, 90])).unwrap();
-            assert!(!picture.is_black(), "{x} {y}");
+            frame.update(part, &solid(part, [90, 90, 90])).unwrap();
+            assert!(!frame.is_black(), "{x} {y}");
         }
     }
 
     #[test]
     fn a_box_that_does_not_fit_is_an_error() {
-        let mut picture = Frame::black(16, 16).unwrap();
+        let mut frame = Frame::black(16, 16).unwrap();
         let beyond = Box { x: 8, y: 8, width: 16, height: 16 };
         let odd = [(1, 0, 2, 2), (0, 3, 2, 2), (0, 0, 5, 2), (0, 0, 2, 7)];
         for at in odd.map(|(x, y, width, height)| Box { x, y, width, height }).into_iter().chain([beyond]) {
-            assert!(picture.update(at, &solid(at, [1, 2, 3])).is_err(), "{at:?}");
+            assert!(frame.update(at, &solid(at, [1, 2, 3])).is_err(), "{at:?}");
         }
         let at = Box { x: 8, y: 8, width: 8, height: 8 };
-        assert!(picture.update(at, &solid(at, [1, 2, 3])[1..]).is_err());
-        assert_eq!(pixel(&picture, 8, 8), [16, 128, 128]);
-        picture.update(at, &solid(at, [255, 0, 0])).unwrap();
-        assert_eq!(pixel(&picture, 8, 8), [63, 102, 240]);
+        assert!(frame.update(at, &solid(at, [1, 2, 3])[1..]).is_err());
+        assert_eq!(pixel(&frame, 8, 8), [16, 128, 128]);
+        frame.update(at, &solid(at, [255, 0, 0])).unwrap();
+        assert_eq!(pixel(&frame, 8, 8), [63, 102, 240]);
     }
 }

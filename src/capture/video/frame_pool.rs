@@ -1,24 +1,24 @@
-//! The few pictures of a recording: one is current, the others are on their way to the encoder or free to be drawn in.
+//! The frame buffers of a recording: one is current, the others are being encoded or free.
 //!
-//! A picture that is on its way must not change, so the next one is drawn elsewhere; all it needs is what has changed
-//! since its memory was last current, not a copy of everything. Pure.
+//! A frame that is being encoded must not change, so the next one is drawn into another buffer. That needs only what
+//! has changed since the buffer was last current, not a full copy. Pure.
 
 use std::sync::Arc;
 
 use crate::capture::video::damage::Box;
 use crate::capture::video::frame::{Frame, OutOfMemory};
 
-/// More boxes than this are not worth being told apart.
+/// With more boxes than this, the whole frame is copied.
 const STALE_LIMIT: usize = 32;
 
 #[derive(Debug)]
 struct FrameSlot {
-    picture: Arc<Frame>,
-    /// What has changed since this picture was current.
+    frame: Arc<Frame>,
+    /// What has changed since this buffer was current.
     stale: Vec<Box>,
 }
 
-/// The pictures of one recording.
+/// The frame buffers of one recording.
 #[derive(Debug)]
 pub struct FramePool {
     slots: Vec<FrameSlot>,
@@ -27,44 +27,45 @@ pub struct FramePool {
 }
 
 impl FramePool {
-    /// A black picture, and memory for so many in all, which is not used until it is needed.
+    /// A pool of `len` buffers of which the first holds a black frame. The others use no memory until they are drawn
+    /// in.
     ///
     /// # Errors
     /// Where there is no memory for them.
     pub fn new(len: usize, width: u32, height: u32) -> Result<Self, OutOfMemory> {
         let all = Box { x: 0, y: 0, width, height };
         let slot = |n| match n {
-            0 => Ok(FrameSlot { picture: Arc::new(Frame::black(width, height)?), stale: Vec::new() }),
-            _ => Ok(FrameSlot { picture: Arc::new(Frame::untouched(width, height)?), stale: vec![all] }),
+            0 => Ok(FrameSlot { frame: Arc::new(Frame::black(width, height)?), stale: Vec::new() }),
+            _ => Ok(FrameSlot { frame: Arc::new(Frame::untouched(width, height)?), stale: vec![all] }),
         };
         let slots = (0..len).map(slot).collect::<Result<_, _>>()?;
         Ok(Self { slots, current: 0, all })
     }
 
-    /// The picture as it is now, `None` only in a pool of none. It stays as it is for as long as this is held.
+    /// The current frame; `None` only in an empty pool. It does not change while it is held.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Frame>> {
-        self.slots.get(self.current).map(|slot| Arc::clone(&slot.picture))
+        self.slots.get(self.current).map(|slot| Arc::clone(&slot.frame))
     }
 
-    /// Whether [`Self::draw`] has a picture to draw in. Once it has, it has until it is used.
+    /// Whether [`Self::draw`] has a free buffer. This stays true until the next `draw`.
     #[must_use]
     pub fn has_free(&mut self) -> bool {
         self.free().is_some()
     }
 
-    /// The current picture, if nobody else holds it, or else any other that nobody holds.
+    /// The current buffer if nobody holds its frame, else any other such buffer.
     fn free(&mut self) -> Option<usize> {
         let current = self.current;
         let mut all = std::iter::once(current).chain(0..self.slots.len());
-        all.find(|n| self.slots.get_mut(*n).is_some_and(|slot| Arc::get_mut(&mut slot.picture).is_some()))
+        all.find(|n| self.slots.get_mut(*n).is_some_and(|slot| Arc::get_mut(&mut slot.frame).is_some()))
     }
 
-    /// Makes a picture current that is as the last one was, but for the boxes `changed`, which `draw` draws in full.
-    /// `None`: all of them are held.
+    /// Makes a frame current that equals the last one except for the boxes `changed`, which `draw` draws completely.
+    /// `None`: all buffers are held.
     ///
     /// # Errors
-    /// Those of `draw`; the current picture is then undefined within `changed`.
+    /// The error of `draw`; the current frame is then undefined within `changed`.
     pub fn draw<E>(
         &mut self,
         changed: &[Box],
@@ -74,16 +75,16 @@ impl FramePool {
         let last = if free == self.current { None } else { self.current() };
         let slot = self.slots.get_mut(free)?;
         let stale = std::mem::take(&mut slot.stale);
-        let picture = Arc::get_mut(&mut slot.picture)?;
+        let frame = Arc::get_mut(&mut slot.frame)?;
         if let Some(last) = last {
             for at in stale.into_iter().filter(|stale| !changed.iter().any(|at| at.contains(*stale))) {
-                picture.copy(at, &last);
+                frame.copy_box(at, &last);
             }
         }
-        let drawn = draw(picture);
+        let drawn = draw(frame);
         for (_, slot) in self.slots.iter_mut().enumerate().filter(|(n, _)| *n != free) {
             for at in changed {
-                outdate(&mut slot.stale, *at, self.all);
+                add_stale(&mut slot.stale, *at, self.all);
             }
         }
         self.current = free;
@@ -91,8 +92,8 @@ impl FramePool {
     }
 }
 
-/// Adds a box to those that are out of date.
-fn outdate(stale: &mut Vec<Box>, at: Box, all: Box) {
+/// Adds a box to the outdated ones.
+fn add_stale(stale: &mut Vec<Box>, at: Box, all: Box) {
     if stale.iter().any(|known| known.contains(at)) {
         return;
     }
@@ -118,11 +119,11 @@ mod tests {
         [value, value, value, 0].repeat((at.width * at.height) as usize)
     }
 
-    fn planes(picture: &Frame) -> Vec<u8> {
-        picture.planes().concat()
+    fn planes(frame: &Frame) -> Vec<u8> {
+        frame.planes().concat()
     }
 
-    /// A box with even edges within the picture.
+    /// A box with even edges within the frame.
     fn any_box() -> impl Strategy<Value = Box> {
         let span = |len: u32| {
             (0..len / 2).prop_flat_map(move |start| (Just(start * 2), (1..=len / 2 - start).prop_map(|half| half * 2)))
@@ -131,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_held_is_not_drawn_in_and_a_pool_that_is_held_gives_none() {
+    fn a_held_frame_is_not_drawn_in_and_a_fully_held_pool_draws_nothing() {
         let mut pool = FramePool::new(2, WIDTH, HEIGHT).unwrap();
         let all = Box { x: 0, y: 0, width: WIDTH, height: HEIGHT };
-        let white = |picture: &mut Frame| picture.update(all, &bgrx(all, 255));
+        let white = |frame: &mut Frame| frame.update(all, &bgrx(all, 255));
         let first = pool.current().unwrap();
         pool.draw(&[all], white).unwrap().unwrap();
         assert!(first.planes()[0].iter().all(|luma| *luma == 16));
@@ -147,26 +148,26 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_picture_missed_is_copied_and_only_what_is_new_is_drawn() {
+    fn only_missed_boxes_are_copied_and_only_new_ones_drawn() {
         let mut pool = FramePool::new(2, WIDTH, HEIGHT).unwrap();
         let (left, right) = (Box { x: 0, y: 0, width: 8, height: 8 }, Box { x: 32, y: 0, width: 8, height: 8 });
         let held = pool.current();
-        pool.draw(&[left], |picture| picture.update(left, &bgrx(left, 200))).unwrap().unwrap();
+        pool.draw(&[left], |frame| frame.update(left, &bgrx(left, 200))).unwrap().unwrap();
         assert_eq!(pool.slots[0].stale, [left]);
         drop(held);
-        // The first memory is not current any more; it takes over the left box and nothing else.
+        // The first buffer is not current; only the left box is copied to it.
         let held = pool.current();
-        pool.draw(&[right], |picture| picture.update(right, &bgrx(right, 90))).unwrap().unwrap();
+        pool.draw(&[right], |frame| frame.update(right, &bgrx(right, 90))).unwrap().unwrap();
         assert_eq!((pool.current, pool.slots[0].stale.len(), pool.slots[1].stale.clone()), (0, 0, vec![right]));
         drop(held);
-        // Nobody holds the current one: it stays where it is.
-        pool.draw(&[right], |picture| picture.update(right, &bgrx(right, 91))).unwrap().unwrap();
+        // Nobody holds the current buffer: it is drawn in again.
+        pool.draw(&[right], |frame| frame.update(right, &bgrx(right, 91))).unwrap().unwrap();
         assert_eq!((pool.current, pool.slots[1].stale.clone()), (0, vec![right]));
     }
 
     proptest! {
         #[test]
-        fn whatever_is_held_every_picture_is_what_was_drawn(
+        fn every_frame_is_what_was_drawn_whichever_are_held(
             steps in proptest::collection::vec((proptest::collection::vec((any_box(), any::<u8>()), 0..4), 0..4usize), 1..60),
         ) {
             let mut pool = FramePool::new(4, WIDTH, HEIGHT).unwrap();
@@ -177,8 +178,8 @@ mod tests {
                     held.pop_front();
                 }
                 let changed: Vec<Box> = boxes.iter().map(|(at, _)| *at).collect();
-                let draw = |picture: &mut Frame| {
-                    boxes.iter().try_for_each(|(at, value)| picture.update(*at, &bgrx(*at, *value)))
+                let draw = |frame: &mut Frame| {
+                    boxes.iter().try_for_each(|(at, value)| frame.update(*at, &bgrx(*at, *value)))
                 };
                 let drawn = pool.draw(&changed, draw);
                 if drawn.is_some() {
@@ -187,8 +188,8 @@ mod tests {
                 let current = pool.current().unwrap();
                 prop_assert_eq!(planes(&current), planes(&model));
                 held.push_back((current, planes(&model)));
-                for (picture, then) in &held {
-                    prop_assert_eq!(&planes(picture), then);
+                for (frame, then) in &held {
+                    prop_assert_eq!(&planes(frame), then);
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! The picture of a display: waits for the X server to say that something changed, fetches only that, sends frames.
+//! Grabs the frames of a display: waits until the X server reports a change, fetches only the changed boxes, sends
+//! frames.
 //!
-//! X11 extensions: DAMAGE says that something changed (once, until it is asked what), XFIXES holds what changed as a
-//! region, MIT-SHM hands over pixels through memory that both sides see.
+//! X11 extensions: DAMAGE reports that something has changed (once, until it is asked what), XFIXES holds the changes
+//! as a region, MIT-SHM transfers pixels through shared memory.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat, Rectangle, Window
 use x11rb::rust_connection::RustConnection;
 
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::stream::{CaptureCounters, PICTURES, StreamClosed, StreamSender};
+use crate::capture::encoder::stream::{CaptureCounters, FRAME_BUFFERS, StreamClosed, StreamSender};
 use crate::capture::video::damage::{Box, boxes};
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::drop_monitor::{DropMonitor, DropNotice, FrameCounts};
@@ -28,11 +29,11 @@ use crate::capture::video::frame::{Frame, InvalidBox, OutOfMemory};
 use crate::capture::video::frame_pool::FramePool;
 use crate::capture::video::pacer::{FramePacer, FramePacing};
 
-const PART: &str = "picture";
+const COMPONENT: &str = "picture";
 /// Bytes of a pixel at depth 24 in `ZPixmap` format.
 const PIXEL: usize = 4;
 
-/// A thread that captures a display.
+/// The thread that grabs a display.
 #[derive(Debug)]
 pub struct Grabber {
     thread: std::thread::JoinHandle<Result<(), ComponentError>>,
@@ -40,28 +41,29 @@ pub struct Grabber {
 }
 
 impl Grabber {
-    /// Starts to capture `width` × `height` pixels; frames are stamped with the time since `epoch`. `ended` is called
-    /// when the thread ends by itself.
+    /// Starts to grab `width` × `height` pixels; frames are stamped with the time since `epoch`. `ended` is called when
+    /// the thread ends by itself.
     ///
     /// # Errors
     /// Where the display is gone, lacks an extension, or no thread can be started.
     pub fn start(
         address: &DisplayAddress,
         (width, height): (u32, u32),
-        pace: FramePacing,
+        pacing: FramePacing,
         epoch: Instant,
         sender: StreamSender,
         ended: impl FnOnce(ComponentError) + Send + 'static,
     ) -> Result<Self, ComponentError> {
         let connection = address.connect()?;
-        let source = GrabSource::open(connection, width, height).map_err(|error| ComponentError::new(PART, error))?;
+        let source =
+            GrabSource::open(connection, width, height).map_err(|error| ComponentError::new(COMPONENT, error))?;
         let stop =
-            rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| ComponentError::new(PART, error))?;
-        let stopped = stop.try_clone().map_err(|error| ComponentError::new(PART, error))?;
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| ComponentError::new(COMPONENT, error))?;
+        let stopped = stop.try_clone().map_err(|error| ComponentError::new(COMPONENT, error))?;
         let span = tracing::Span::current();
         let run = move || {
             let _in_span = span.entered();
-            let result = capture(&source, pace, epoch, &sender, &stopped);
+            let result = capture(&source, pacing, epoch, &sender, &stopped);
             if let Err(error) = &result {
                 ended(error.clone());
             }
@@ -70,13 +72,13 @@ impl Grabber {
         let thread = std::thread::Builder::new()
             .name("screen".to_owned())
             .spawn(run)
-            .map_err(|error| ComponentError::new(PART, error))?;
+            .map_err(|error| ComponentError::new(COMPONENT, error))?;
         Ok(Self { thread, stop })
     }
 
-    /// Ends the capture; the last frame is sent when this returns.
+    /// Ends the thread; the last frame has been sent when this returns.
     pub async fn stop(self) {
-        // Only a full counter could refuse the write, and one write cannot fill it.
+        // A write to an eventfd fails only if its counter is full.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -88,7 +90,7 @@ pub(crate) fn root(connection: &RustConnection) -> Window {
     connection.setup().roots.first().map_or(x11rb::NONE, |screen| screen.root)
 }
 
-/// What can go wrong with an X connection, in one type.
+/// Errors of an X connection and of frames.
 #[derive(Debug, thiserror::Error)]
 enum GrabError {
     #[error("the display is gone: {0}")]
@@ -102,10 +104,10 @@ enum GrabError {
     #[error("a box of the screen could not be converted: {0}")]
     Convert(#[from] InvalidBox),
     #[error(transparent)]
-    Pictures(#[from] OutOfMemory),
+    Frames(#[from] OutOfMemory),
 }
 
-/// A display's changes and pixels.
+/// The changes and pixels of a display.
 struct GrabSource {
     connection: RustConnection,
     root: Window,
@@ -142,7 +144,7 @@ impl GrabSource {
         Box { x: 0, y: 0, width: self.width, height: self.height }
     }
 
-    /// Whether the server has said since the last time that something changed. Never blocks.
+    /// Whether the server has reported a change since the last call. Never blocks.
     fn changed(&self) -> Result<bool, GrabError> {
         let mut changed = false;
         while let Some(event) = self.connection.poll_for_event()? {
@@ -151,35 +153,35 @@ impl GrabSource {
         Ok(changed)
     }
 
-    /// Brings `pool` up to date with what has changed since the last call, or with all of the screen: one instant of it,
-    /// because the server paints nothing meanwhile. Whether anything is new.
+    /// Updates `pool` with the changes since the last call, or with the whole screen. All pixels are of one moment,
+    /// because the server is grabbed meanwhile. Returns whether anything was fetched.
     ///
-    /// Where it fails, the connection is of no use any more, and the server forgets the grab with it.
-    fn take(&self, pool: &mut FramePool, all: bool) -> Result<bool, GrabError> {
+    /// After an error the connection cannot be used any more; the server ends the grab with it.
+    fn fetch(&self, pool: &mut FramePool, all: bool) -> Result<bool, GrabError> {
         self.connection.grab_server()?;
         self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
         let changed = self.connection.xfixes_fetch_region(self.region)?.reply()?;
         let changed = if all { vec![self.all()] } else { self.boxes(&changed.rectangles) };
-        let fetch = |at: &Box, offset: u32| {
+        let request = |at: &Box, offset: u32| {
             let [x, y] = [at.x, at.y].map(|v| i16::try_from(v).unwrap_or(i16::MAX));
             let [w, h] = [at.width, at.height].map(|v| u16::try_from(v).unwrap_or(u16::MAX));
             let format = ImageFormat::Z_PIXMAP.into();
             self.connection.shm_get_image(self.root, x, y, w, h, !0, format, self.segment, offset)
         };
-        // All requests go out before the first reply is awaited.
+        // All requests are sent before the first reply is awaited.
         let mut offset = 0;
         let mut fetched = Vec::with_capacity(changed.len());
         for at in &changed {
-            fetched.push((offset as usize, fetch(at, offset)?));
+            fetched.push((offset as usize, request(at, offset)?));
             offset += at.width * at.height * u32::try_from(PIXEL).unwrap_or(4);
         }
         self.connection.ungrab_server()?;
         self.connection.flush()?;
-        let draw = |picture: &mut Frame| {
+        let draw = |frame: &mut Frame| {
             for (at, (offset, cookie)) in changed.iter().zip(fetched) {
                 cookie.reply()?;
                 let len = at.width as usize * at.height as usize * PIXEL;
-                picture.update(*at, self.memory.get(offset..offset + len).unwrap_or_default())?;
+                frame.update(*at, self.memory.get(offset..offset + len).unwrap_or_default())?;
             }
             Ok::<_, GrabError>(())
         };
@@ -197,7 +199,7 @@ impl GrabSource {
         boxes(&rectangles, self.width, self.height)
     }
 
-    /// Waits until the display says something, `stop` is written to, or `timeout` is over.
+    /// Waits for an event of the display, for `timeout`, or until `stop` is written to, which returns true.
     fn wait(&self, stop: &OwnedFd, timeout: Duration) -> std::io::Result<bool> {
         let timeout = rustix::event::Timespec::try_from(timeout).map_err(|_| std::io::ErrorKind::InvalidInput)?;
         let mut fds = [
@@ -215,35 +217,36 @@ impl GrabSource {
 /// Maps the memory that the X server writes pixels into.
 #[expect(unsafe_code, reason = "memory shared with another process cannot be mapped otherwise")]
 fn map(file: &OwnedFd) -> std::io::Result<Mmap> {
-    // SAFETY: the file is an anonymous memfd of fixed length that only we and the X server hold; the server writes to
-    // it only between a GetImage request and its reply, and we read it only after the reply and before the next one.
+    // SAFETY: the file is an anonymous memfd of fixed length that only this process and the X server hold. The server
+    // writes to it only between a GetImage request and its reply, and it is read only after the reply and before the
+    // next request.
     unsafe { Mmap::map(file) }
 }
 
 fn capture(
     source: &GrabSource,
-    pace: FramePacing,
+    pacing: FramePacing,
     epoch: Instant,
     sender: &StreamSender,
     stop: &OwnedFd,
 ) -> Result<(), ComponentError> {
     let run = || -> Result<(), GrabError> {
-        let mut pool = FramePool::new(PICTURES, source.width, source.height)?;
+        let mut pool = FramePool::new(FRAME_BUFFERS, source.width, source.height)?;
         let first = epoch.elapsed();
-        let mut pacer = FramePacer::begin(pace, first);
-        source.take(&mut pool, true)?;
+        let mut pacer = FramePacer::begin(pacing, first);
+        source.fetch(&mut pool, true)?;
         if send(sender, first, &pool, true) == Err(StreamClosed) {
             return Ok(());
         }
-        // Since when there is something new to be sent.
+        // Time of the first change that is not sent yet.
         let mut changed: Option<Duration> = None;
-        let mut losses = DropMonitor::default();
+        let mut drop_monitor = DropMonitor::default();
         loop {
             if source.changed()? && changed.is_none() {
                 changed = Some(epoch.elapsed());
             }
             let due = pacer.due(changed.is_some());
-            // Also where the next frame is overdue: a busy host must not miss the end.
+            // Checked also where the next frame is overdue: a busy host must not miss the stop.
             if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
                 break;
             }
@@ -251,36 +254,36 @@ fn capture(
             if now < due {
                 continue;
             }
-            pacer.passed(now);
-            tell(&mut losses, now, sender.counters());
+            pacer.advance(now);
+            log_lost_frames(&mut drop_monitor, now, sender.counters());
             let mut is_new = false;
             if let Some(since) = changed {
                 let late = pacer.missed(due.max(since), now);
                 sender.counters().frames_late.fetch_add(late, Ordering::Relaxed);
-                // What has changed stays with the server until there is a place for it.
+                // Changes stay with the server until there is a free buffer.
                 if !(sender.has_room() && pool.has_free()) {
-                    sender.dropped();
+                    sender.count_dropped();
                     continue;
                 }
-                is_new = source.take(&mut pool, false)?;
+                is_new = source.fetch(&mut pool, false)?;
                 changed = None;
             }
             if send(sender, now, &pool, is_new) == Err(StreamClosed) {
                 return Ok(());
             }
         }
-        // The picture as it was at the end, so that the file is as long as the meeting.
+        // The last frame again at the end, so that the file is as long as the meeting.
         let _ = send(sender, epoch.elapsed(), &pool, false);
         Ok(())
     };
-    run().map_err(|error| ComponentError::new(PART, error))
+    run().map_err(|error| ComponentError::new(COMPONENT, error))
 }
 
-/// Says so where frames are lost.
-fn tell(losses: &mut DropMonitor, now: Duration, counters: &CaptureCounters) {
+/// Logs when frames are lost and when that is over.
+fn log_lost_frames(drop_monitor: &mut DropMonitor, now: Duration, counters: &CaptureCounters) {
     let [sent, dropped, late] = [&counters.frames_sent, &counters.frames_dropped, &counters.frames_late]
         .map(|counter| counter.load(Ordering::Relaxed));
-    match losses.look(now, FrameCounts { sent, dropped, late }) {
+    match drop_monitor.update(now, FrameCounts { sent, dropped, late }) {
         Some(DropNotice::Losing { due, dropped, late }) => tracing::warn!(
             due,
             dropped,
@@ -293,12 +296,12 @@ fn tell(losses: &mut DropMonitor, now: Duration, counters: &CaptureCounters) {
     }
 }
 
-/// Sends a frame, and notes what it shows where it is not dropped.
+/// Sends the current frame and, if it is not dropped, adds it to the quality statistics.
 fn send(sender: &StreamSender, at: Duration, pool: &FramePool, is_new: bool) -> Result<bool, StreamClosed> {
-    let Some(picture) = pool.current() else { return Ok(false) };
-    let sent = sender.picture(at, Arc::clone(&picture))?;
+    let Some(frame) = pool.current() else { return Ok(false) };
+    let sent = sender.send_frame(at, Arc::clone(&frame))?;
     if sent {
-        sender.counters().picture().shown(at, is_new, || picture.is_black());
+        sender.counters().video().add_frame(at, is_new, || frame.is_black());
     }
     Ok(sent)
 }

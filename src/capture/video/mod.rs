@@ -1,7 +1,7 @@
-//! The picture: a private X server, what changes on it, and frames of it at the times at which they were seen.
+//! The video: a private X server, and frames of it with the times of their changes.
 //!
-//! In: what Chrome paints on the [`display`]. Out: I420 frames into the encoder's stream ([`grabber`]). [`damage`], [`frame`],
-//! [`frame_pool`], [`pacer`] and [`drop_monitor`] are pure. No frame is sent that nobody asked the [`pacer`] for.
+//! In: what Chrome paints on the [`display`]. Out: I420 frames into the encoder's stream ([`grabber`]). [`damage`],
+//! [`frame_pool`], [`pacer`] and [`drop_monitor`] are pure. No frame is sent before the [`pacer`] says that it is due.
 
 pub mod damage;
 pub mod display;

@@ -1,48 +1,48 @@
-//! When frames are sent: pure. Time is counted from the recording's start.
+//! Decides when frames are sent: pure. Time is counted from the recording's start.
 
 use std::time::Duration;
 
-/// A still picture is repeated this often, so that the file never lacks its last second.
+/// A still frame is repeated this often, so that the file never lacks its last second.
 const STILL_INTERVAL: Duration = Duration::from_secs(1);
-/// Two frames are at least this part of an interval apart, so that what is painted in one go is not sent in two.
+/// Two frames are at least this fraction of an interval apart, so that one repaint is not sent as two frames.
 const CLOSEST: u32 = 4;
 
 /// When frames are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramePacing {
-    /// When something changed, at most this many a second, at least one a second.
+    /// At changes: at most `framerate` and at least one per second.
     Changes { framerate: u32 },
-    /// This many a second, whatever happens.
+    /// At a constant rate of `framerate` per second.
     Constant { framerate: u32 },
 }
 
-/// Follows one recording.
+/// Paces the frames of one recording.
 ///
-/// At a changing pace a frame may come before its interval is over, if as much was saved before: a webcam of 25 frames
-/// a second under a limit of 30 leaves some, and a slide that changes just after a frame of the webcam need not wait.
-/// (The generic cell rate algorithm, ITU-T I.371, with a tolerance of one interval.)
+/// With [`FramePacing::Changes`] a frame may be sent before its interval is over, if earlier frames came later than
+/// allowed: a webcam of 25 fps under a limit of 30 leaves room, so a slide that changes just after a webcam frame need
+/// not wait. (The generic cell rate algorithm, ITU-T I.371, with a tolerance of one interval.)
 #[derive(Clone, Debug)]
 pub struct FramePacer {
-    pace: FramePacing,
+    pacing: FramePacing,
     interval: Duration,
     last: Duration,
-    /// When the next frame would be due if all came regularly.
+    /// When the next frame would be due in a regular sequence.
     regular: Duration,
 }
 
 impl FramePacer {
     /// The first frame is sent at `now`.
     #[must_use]
-    pub fn begin(pace: FramePacing, now: Duration) -> Self {
-        let (FramePacing::Changes { framerate } | FramePacing::Constant { framerate }) = pace;
+    pub fn begin(pacing: FramePacing, now: Duration) -> Self {
+        let (FramePacing::Changes { framerate } | FramePacing::Constant { framerate }) = pacing;
         let interval = Duration::from_secs(1) / framerate.max(1);
-        Self { pace, interval, last: now, regular: now + interval }
+        Self { pacing, interval, last: now, regular: now + interval }
     }
 
-    /// When the next frame is due, given whether anything has changed since the last one.
+    /// When the next frame is due; `changed`: whether anything has changed since the last one.
     #[must_use]
     pub fn due(&self, changed: bool) -> Duration {
-        match self.pace {
+        match self.pacing {
             FramePacing::Constant { .. } => self.regular,
             FramePacing::Changes { .. } if !changed => self.last + STILL_INTERVAL,
             FramePacing::Changes { .. } => {
@@ -51,10 +51,10 @@ impl FramePacer {
         }
     }
 
-    /// A frame had its turn at `now`.
-    pub fn passed(&mut self, now: Duration) {
-        self.regular = match self.pace {
-            // It keeps to its grid, unless it has fallen more than a frame behind.
+    /// A frame was due at `now`, whether or not it was sent.
+    pub fn advance(&mut self, now: Duration) {
+        self.regular = match self.pacing {
+            // Keeps its grid unless it is more than a frame late.
             FramePacing::Constant { .. } if now < self.regular + self.interval => self.regular + self.interval,
             FramePacing::Constant { .. } => now + self.interval,
             FramePacing::Changes { .. } => self.regular.max(now) + self.interval,
@@ -62,7 +62,7 @@ impl FramePacer {
         self.last = now;
     }
 
-    /// How many frames had their time between `due` and `now` without being sent.
+    /// How many frames were due between `due` and `now` without being sent.
     #[must_use]
     pub fn missed(&self, due: Duration, now: Duration) -> u64 {
         u64::try_from(now.saturating_sub(due).as_nanos() / self.interval.as_nanos().max(1)).unwrap_or(u64::MAX)
@@ -79,14 +79,14 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// The frames of a picture that changes at these times, until `end`; the clock stands still meanwhile.
-    fn frames(pace: FramePacing, changes: &[u64], end: u64) -> Vec<u64> {
-        let mut pacer = FramePacer::begin(pace, ms(0));
+    /// The send times of a picture that changes at `changes`, until `end`, with an exact clock.
+    fn frames(pacing: FramePacing, changes: &[u64], end: u64) -> Vec<u64> {
+        let mut pacer = FramePacer::begin(pacing, ms(0));
         let (mut sent, mut is_new, mut next) = (vec![0], false, changes.iter().peekable());
         for now in 1..=end {
             is_new |= next.next_if(|at| **at == now).is_some();
             if pacer.due(is_new) <= ms(now) {
-                pacer.passed(ms(now));
+                pacer.advance(ms(now));
                 sent.push(now);
                 is_new = false;
             }
@@ -102,9 +102,10 @@ mod tests {
 
     #[test]
     fn a_change_just_after_another_does_not_wait_a_whole_interval() {
-        // The second comes out of what was saved; a quarter of an interval is the closest. The third has to wait.
+        // The second frame uses room left by earlier ones, at the minimum distance of a quarter interval. The third
+        // must wait.
         assert_eq!(frames(PACE, &[500, 501, 515], 600), [0, 500, 510, 540]);
-        // A webcam of 20 a second leaves enough for a slide every now and then.
+        // A webcam of 20 fps leaves room for an occasional slide.
         let webcam: Vec<u64> = (1..40).map(|i| i * 50).collect();
         let mut both = webcam.clone();
         both.push(1_012);
@@ -126,18 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_pace_keeps_to_its_grid() {
+    fn constant_pacing_keeps_its_grid() {
         let mut pacer = FramePacer::begin(FramePacing::Constant { framerate: 25 }, ms(0));
         assert_eq!((pacer.due(false), pacer.due(true)), (ms(40), ms(40)));
-        pacer.passed(ms(47));
+        pacer.advance(ms(47));
         assert_eq!(pacer.due(false), ms(80));
-        // More than a frame behind: the grid begins anew.
-        pacer.passed(ms(135));
+        // More than a frame late: the grid starts anew.
+        pacer.advance(ms(135));
         assert_eq!(pacer.due(false), ms(175));
     }
 
     #[test]
-    fn frames_that_had_no_turn_are_counted() {
+    fn missed_frames_are_counted() {
         let pacer = FramePacer::begin(PACE, ms(0));
         for (due, now, missed) in [(100, 90, 0), (100, 139, 0), (100, 140, 1), (100, 1_100, 25)] {
             assert_eq!(pacer.missed(ms(due), ms(now)), missed, "{due} {now}");

@@ -1,4 +1,4 @@
-//! A picture of a display for the operator, as a PNG.
+//! A screenshot of a display for the operator, as PNG.
 
 use std::fs::OpenOptions;
 use std::io::BufWriter;
@@ -11,14 +11,14 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::grabber::root;
 
-const PART: &str = "screenshot";
+const COMPONENT: &str = "screenshot";
 
-/// Writes what the display shows to `path`.
+/// Writes a screenshot of the display to `path`, readable by this user only.
 ///
 /// # Errors
 /// Where the display is gone or the file cannot be written.
 pub fn write(address: &DisplayAddress, (width, height): (u32, u32), path: &Path) -> Result<(), ComponentError> {
-    let failed = |why: &dyn std::fmt::Display| ComponentError::new(PART, why);
+    let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
     let connection = address.connect()?;
     let [w, h] = [width, height].map(|v| u16::try_from(v).unwrap_or(u16::MAX));
     let image = connection
@@ -30,7 +30,7 @@ pub fn write(address: &DisplayAddress, (width, height): (u32, u32), path: &Path)
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|error| failed(&error))?;
     }
-    // It may show what only the room should see.
+    // The screenshot may show what only the room should see.
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).to_owned();
     let file = options.open(path).map_err(|error| failed(&error))?;
     let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);

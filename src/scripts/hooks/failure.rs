@@ -46,5 +46,5 @@ pub enum HookFailure {
 
 /// The end of what a script wrote to its standard error.
 pub(super) fn last_words(tail: &OutputTail) -> String {
-    tail.words(LAST_WORDS)
+    tail.last_lines(LAST_WORDS)
 }

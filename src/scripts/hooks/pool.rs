@@ -213,7 +213,7 @@ impl PoolKeeper {
             match exchange {
                 Ok(Exchange::Answered { answer, in_step }) => {
                     self.backoff.reset();
-                    self.trouble.over();
+                    self.trouble.end();
                     let _ = request.reply.send(Ok(answer));
                     if in_step {
                         return Some(worker);
@@ -269,7 +269,7 @@ impl PoolKeeper {
         // One that has run for long is not one that cannot run.
         if worker.age() > self.life.patience.longest_wait {
             self.backoff.reset();
-            self.trouble.over();
+            self.trouble.end();
         }
         worker.end(self.life.patience.grace).await
     }

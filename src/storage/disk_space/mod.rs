@@ -1,4 +1,4 @@
-//! The disk reserve: how much room must be left on the file systems of the recordings, and what follows where it is not.
+//! The disk reserve: free space that must be left for recordings, and what happens when it is not.
 //!
 //! ```text
 //!          below the reserve         below a tenth of it (at least 256 MiB)
@@ -6,8 +6,8 @@
 //!    no new work is taken on         running recordings are ended, while their files can still be closed
 //! ```
 //!
-//! Low ends at 1.1 times the reserve, and Full at 1.1 times its own limit: room that comes and goes with a few files
-//! changes nothing. The policy is pure; only `watch` looks at the disk.
+//! Low ends at 1.1 times the reserve, and Full at 1.1 times its own limit, so that a few files more or less do not
+//! switch the level. The policy is pure; only `watch` reads the disk.
 
 mod byte_size;
 mod policy;

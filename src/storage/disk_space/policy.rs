@@ -1,54 +1,54 @@
-//! What a file system's free space is enough for. Pure.
+//! Decides what the free space of a file system is enough for. Pure.
 
 use std::path::Path;
 
 use crate::config::Reserve;
 use crate::storage::disk_space::byte_size::{ByteSize, MIB};
 
-/// Below a tenth of the reserve recordings are ended, and below this many bytes: to close files, to join parts of a few
-/// minutes, to write down what is to be delivered.
+/// Recordings are ended below a tenth of the reserve, or below this many bytes: enough to close files, to join parts of
+/// a few minutes, and to write the outbox.
 const FULL_SIZE: u64 = 256 * MIB;
 
-/// The room of a file system, in bytes.
+/// Space of a file system in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// What this process may still write.
+    /// Free space for this process.
     pub free: u64,
     pub total: u64,
 }
 
-/// What the room is enough for; a later one is worse.
+/// What the free space is enough for, from best to worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiskLevel {
     #[default]
     Enough,
-    /// Nothing new is taken on.
+    /// New work is refused.
     Low,
-    /// What runs is ended.
+    /// Running recordings are ended.
     Full,
 }
 
-/// What is said of all the places that are watched.
+/// The level over all watched directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiskStatus {
-    /// The worst of them.
-    pub room: DiskLevel,
-    /// Which place that is, what is free there and what is wanted; empty where the room is enough.
+    /// The worst level.
+    pub level: DiskLevel,
+    /// The directory with this level, its free space and the reserve; empty for [`DiskLevel::Enough`].
     pub reason: String,
 }
 
-/// Below how many free bytes running recordings are ended; never more than the reserve itself.
+/// Running recordings are ended below this many free bytes, which is never more than the reserve.
 #[must_use]
 pub fn full_below(reserve: Reserve, total: u64) -> u64 {
     let reserve = reserve.bytes(total);
     (reserve / 10).max(FULL_SIZE).min(reserve)
 }
 
-/// What the room is enough for, given what it was `before`.
+/// The level for `space`; `before`: the last level.
 #[must_use]
 pub fn judge(space: DiskSpace, reserve: Reserve, before: DiskLevel) -> DiskLevel {
     let (low, full) = (reserve.bytes(space.total), full_below(reserve, space.total));
-    // Where the room was below a limit, it must be a tenth above it to count as above.
+    // A limit that was undercut must be exceeded by a tenth.
     let limit = |limit: u64, was_below: bool| if was_below { limit.saturating_add(limit / 10) } else { limit };
     if space.free < limit(full, before == DiskLevel::Full) {
         DiskLevel::Full
@@ -59,13 +59,13 @@ pub fn judge(space: DiskSpace, reserve: Reserve, before: DiskLevel) -> DiskLevel
     }
 }
 
-/// Why the room is what it is, for the log and for whoever is refused. `what` is the place's name in the configuration.
+/// The reason of the level, for the log and for refusals. `what`: the directory's name in the configuration.
 #[must_use]
-pub fn reason(what: &str, path: &Path, space: DiskSpace, reserve: Reserve, room: DiskLevel) -> String {
+pub fn reason(what: &str, path: &Path, space: DiskSpace, reserve: Reserve, level: DiskLevel) -> String {
     let (free, total) = (ByteSize(space.free), ByteSize(space.total));
     let place = format!("{what} {}: {free} of {total} free", path.display());
     let wanted = ByteSize(reserve.bytes(space.total));
-    match room {
+    match level {
         DiskLevel::Enough => place,
         DiskLevel::Low => format!("{place}, {wanted} must stay so (recorder.min_free_space); nothing new is recorded"),
         DiskLevel::Full => format!(
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    fn rooms(reserve: Reserve, free: &[u64]) -> Vec<DiskLevel> {
+    fn levels(reserve: Reserve, free: &[u64]) -> Vec<DiskLevel> {
         let mut room = DiskLevel::Enough;
         free.iter()
             .map(|free| {
@@ -107,22 +107,22 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_has_to_be_left_well_behind() {
+    fn a_limit_must_be_exceeded_by_a_tenth() {
         use DiskLevel::{Enough, Full, Low};
         let reserve = Reserve::Size(10 * GIB);
         let free = [10 * GIB, 10 * GIB - 1, 10 * GIB, 11 * GIB - 1, 11 * GIB, 10 * GIB];
-        assert_eq!(rooms(reserve, &free), [Enough, Low, Low, Low, Enough, Enough]);
+        assert_eq!(levels(reserve, &free), [Enough, Low, Low, Low, Enough, Enough]);
         let free = [GIB, GIB - 1, GIB, GIB * 11 / 10 + 1, GIB, GIB - 1, 12 * GIB, 0];
-        assert_eq!(rooms(reserve, &free), [Low, Full, Full, Low, Low, Full, Enough, Full]);
-        // Where both limits are one, there is no Low on the way down nor back.
+        assert_eq!(levels(reserve, &free), [Low, Full, Full, Low, Low, Full, Enough, Full]);
+        // Where both limits are equal, Low is skipped in both directions.
         let small = Reserve::Size(100 * MIB);
-        assert_eq!(rooms(small, &[100 * MIB, 100 * MIB - 1, 105 * MIB, 111 * MIB]), [Enough, Full, Full, Enough]);
+        assert_eq!(levels(small, &[100 * MIB, 100 * MIB - 1, 105 * MIB, 111 * MIB]), [Enough, Full, Full, Enough]);
     }
 
     #[test]
-    fn without_a_reserve_the_room_is_always_enough() {
-        assert_eq!(rooms(Reserve::Size(0), &[0, 1, 0]), [DiskLevel::Enough; 3]);
-        assert_eq!(rooms(Reserve::Percent(0.0), &[0]), [DiskLevel::Enough]);
+    fn without_a_reserve_the_space_is_always_enough() {
+        assert_eq!(levels(Reserve::Size(0), &[0, 1, 0]), [DiskLevel::Enough; 3]);
+        assert_eq!(levels(Reserve::Percent(0.0), &[0]), [DiskLevel::Enough]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Looks at the disks every few seconds, and says what changes.
+//! Measures the free space every few seconds and logs changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use crate::config::Reserve;
 use crate::storage::disk_space::byte_size::ByteSize;
 use crate::storage::disk_space::policy::{DiskLevel, DiskSpace, DiskStatus, judge, reason};
 
-/// How often is looked: a recording with its PCM takes some MB a second at the most.
+/// Interval of measurements: a recording with its PCM writes some MB per second at most.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// A look at a share that is gone may hang; then it is as if it had failed.
-const LOOK_DEADLINE: Duration = Duration::from_secs(4);
+/// Time limit for a measurement, which may hang on a lost share; then it counts as failed.
+const MEASURE_DEADLINE: Duration = Duration::from_secs(4);
 
-/// The room on the file system of `path`; where that is not there yet, of the nearest directory above that is.
+/// Space of the file system of `path`, or of its nearest existing parent directory.
 ///
 /// # Errors
-/// Where the file system cannot be asked.
+/// Where the file system cannot be read.
 pub fn free(path: &Path) -> io::Result<DiskSpace> {
     let path = std::path::absolute(path)?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -40,48 +40,48 @@ pub fn free(path: &Path) -> io::Result<DiskSpace> {
     Err(last)
 }
 
-/// A place that is watched.
+/// A directory whose space is watched.
 #[derive(Debug)]
 struct WatchedDirectory {
     what: &'static str,
     path: PathBuf,
-    room: DiskLevel,
+    level: DiskLevel,
     reason: String,
-    /// The last look failed.
+    /// Whether the last measurement failed.
     failed: bool,
-    /// A look that has not come back.
-    looking: Option<oneshot::Receiver<io::Result<DiskSpace>>>,
+    /// A measurement that has not returned yet.
+    measuring: Option<oneshot::Receiver<io::Result<DiskSpace>>>,
 }
 
 impl WatchedDirectory {
     fn new(what: &'static str, path: PathBuf) -> Self {
-        Self { what, path, room: DiskLevel::Enough, reason: String::new(), failed: false, looking: None }
+        Self { what, path, level: DiskLevel::Enough, reason: String::new(), failed: false, measuring: None }
     }
 
-    /// One look, of which there is only one at a time, on a thread of its own: on a share that is gone it may never end,
-    /// and must hold up neither a shutdown nor further threads. Cancel-safe.
-    async fn see(&mut self) -> io::Result<DiskSpace> {
-        let looking = self.looking.get_or_insert_with(|| {
-            let (path, (answer, looked)) = (self.path.clone(), oneshot::channel());
-            let look = move || {
-                // The watch may have ended meanwhile.
+    /// Measures the space on a thread of its own, one measurement at a time: on a lost share it may never return, and
+    /// must block neither a shutdown nor further threads. Cancel-safe.
+    async fn measure(&mut self) -> io::Result<DiskSpace> {
+        let measuring = self.measuring.get_or_insert_with(|| {
+            let (path, (answer, measured)) = (self.path.clone(), oneshot::channel());
+            let run = move || {
+                // The receiver is gone if the watch has ended.
                 let _ = answer.send(free(&path));
             };
-            // Where there can be no thread, its answer is dropped.
-            let _ = std::thread::Builder::new().name("space".to_owned()).spawn(look);
-            looked
+            // If the thread cannot be started, the sender is dropped.
+            let _ = std::thread::Builder::new().name("space".to_owned()).spawn(run);
+            measured
         });
-        let looked = tokio::time::timeout(LOOK_DEADLINE, looking).await.map_err(|_| io::ErrorKind::TimedOut)?;
-        self.looking = None;
-        looked.unwrap_or_else(|_| Err(io::Error::other("no thread could be started to look")))
+        let measured = tokio::time::timeout(MEASURE_DEADLINE, measuring).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        self.measuring = None;
+        measured.unwrap_or_else(|_| Err(io::Error::other("no thread could be started to look")))
     }
 
-    /// Takes the result of a look, and logs what changed.
-    fn take(&mut self, looked: io::Result<DiskSpace>, reserve: Reserve) {
-        let space = match looked {
+    /// Evaluates a measurement and logs changes.
+    fn update(&mut self, measured: io::Result<DiskSpace>, reserve: Reserve) {
+        let space = match measured {
             Ok(space) => space,
             Err(error) => {
-                // A look that fails says nothing of the room: what was known stays, and recordings go on.
+                // A failed measurement keeps the last level, and recordings continue.
                 if !self.failed {
                     warn!(what = self.what, path = %self.path.display(), %error, "cannot see how much room is left");
                 }
@@ -93,13 +93,13 @@ impl WatchedDirectory {
             info!(what = self.what, path = %self.path.display(), free = %ByteSize(space.free), "the room can be seen again");
         }
         self.failed = false;
-        let before = self.room;
-        self.room = judge(space, reserve, before);
-        self.reason = reason(self.what, &self.path, space, reserve, self.room);
-        if self.room == before {
+        let before = self.level;
+        self.level = judge(space, reserve, before);
+        self.reason = reason(self.what, &self.path, space, reserve, self.level);
+        if self.level == before {
             return;
         }
-        match self.room {
+        match self.level {
             DiskLevel::Enough => info!("enough room again: {}", self.reason),
             DiskLevel::Low => warn!("the disk is nearly full: {}", self.reason),
             DiskLevel::Full => error!("the disk is full: {}", self.reason),
@@ -107,22 +107,22 @@ impl WatchedDirectory {
     }
 }
 
-/// The worst of the places, the first where two are as bad.
-fn worst(places: &[WatchedDirectory]) -> DiskStatus {
-    let room = places.iter().map(|place| place.room).max().unwrap_or_default();
-    let reason = places.iter().find(|place| place.room == room && room > DiskLevel::Enough);
-    DiskStatus { room, reason: reason.map_or_else(String::new, |place| place.reason.clone()) }
+/// The worst level; the reason is that of the first directory with this level.
+fn worst(directories: &[WatchedDirectory]) -> DiskStatus {
+    let level = directories.iter().map(|directory| directory.level).max().unwrap_or_default();
+    let reason = directories.iter().find(|directory| directory.level == level && level > DiskLevel::Enough);
+    DiskStatus { level, reason: reason.map_or_else(String::new, |directory| directory.reason.clone()) }
 }
 
-/// Looks at the places (each with its name in the configuration) at once and then every 5 s until cancelled, logs what
-/// changes, and sends the worst verdict whenever a look changed it; the numbers in its reason are those of the last look.
+/// Measures the directories (each with its name in the configuration) at once and then every 5 s until cancelled, logs
+/// changes, and sends the worst status when it changed. The numbers in its reason are those of the last measurement.
 pub async fn watch(
     paths: Vec<(&'static str, PathBuf)>,
     reserve: Reserve,
     sender: tokio::sync::watch::Sender<DiskStatus>,
     cancel: CancellationToken,
 ) {
-    let mut places: Vec<WatchedDirectory> =
+    let mut directories: Vec<WatchedDirectory> =
         paths.into_iter().map(|(what, path)| WatchedDirectory::new(what, path)).collect();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,12 +132,12 @@ pub async fn watch(
             () = cancel.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for place in &mut places {
-            let Some(looked) = cancel.run_until_cancelled(place.see()).await else { return };
-            place.take(looked, reserve);
+        for directory in &mut directories {
+            let Some(measured) = cancel.run_until_cancelled(directory.measure()).await else { return };
+            directory.update(measured, reserve);
         }
-        let verdict = worst(&places);
-        sender.send_if_modified(|sent| std::mem::replace(sent, verdict.clone()) != verdict);
+        let status = worst(&directories);
+        sender.send_if_modified(|sent| std::mem::replace(sent, status.clone()) != status);
     }
 }
 
@@ -149,25 +149,27 @@ mod tests {
     const DISK: u64 = 1000 * GIB;
 
     #[test]
-    fn the_worst_place_counts_and_a_failed_look_changes_nothing() {
-        let mut places =
+    fn the_worst_directory_counts_and_a_failed_measurement_changes_nothing() {
+        let mut directories =
             [WatchedDirectory::new("main_path", "/a".into()), WatchedDirectory::new("temporary_dir", "/b".into())];
         let space = |free| Ok(DiskSpace { free, total: DISK });
-        assert_eq!(worst(&places), DiskStatus::default());
+        assert_eq!(worst(&directories), DiskStatus::default());
         let reserve = Reserve::Size(10 * GIB);
-        places[0].take(space(9 * GIB), reserve);
-        places[1].take(space(50 * GIB), reserve);
-        assert!(worst(&places).room == DiskLevel::Low && worst(&places).reason.contains("main_path /a"));
-        places[1].take(space(1), reserve);
-        places[1].take(Err(io::ErrorKind::TimedOut.into()), reserve);
-        assert!(worst(&places).room == DiskLevel::Full && worst(&places).reason.contains("temporary_dir /b"));
-        places[0].take(space(50 * GIB), reserve);
-        places[1].take(space(50 * GIB), reserve);
-        assert_eq!(worst(&places), DiskStatus::default());
+        directories[0].update(space(9 * GIB), reserve);
+        directories[1].update(space(50 * GIB), reserve);
+        assert!(worst(&directories).level == DiskLevel::Low && worst(&directories).reason.contains("main_path /a"));
+        directories[1].update(space(1), reserve);
+        directories[1].update(Err(io::ErrorKind::TimedOut.into()), reserve);
+        assert!(
+            worst(&directories).level == DiskLevel::Full && worst(&directories).reason.contains("temporary_dir /b")
+        );
+        directories[0].update(space(50 * GIB), reserve);
+        directories[1].update(space(50 * GIB), reserve);
+        assert_eq!(worst(&directories), DiskStatus::default());
     }
 
     #[test]
-    fn a_directory_that_is_not_there_yet_has_the_room_of_the_one_above() {
+    fn a_missing_directory_has_the_space_of_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         let here = free(dir.path()).unwrap();
         assert!(here.total > 0 && here.free <= here.total, "{here:?}");
@@ -179,14 +181,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watch_says_at_once_that_the_reserve_is_not_there() {
+    async fn a_watch_reports_a_missing_reserve_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let cancel = CancellationToken::new();
-        let (sender, mut verdict) = tokio::sync::watch::channel(DiskStatus::default());
+        let (sender, mut status) = tokio::sync::watch::channel(DiskStatus::default());
         let paths = vec![("main_path", dir.path().join("rec"))];
         // More than any disk has.
         let task = tokio::spawn(watch(paths, Reserve::Size(1 << 62), sender, cancel.clone()));
-        let found = verdict.wait_for(|verdict| verdict.room == DiskLevel::Full).await.unwrap().clone();
+        let found = status.wait_for(|status| status.level == DiskLevel::Full).await.unwrap().clone();
         assert!(found.reason.contains(dir.path().to_str().unwrap()), "{}", found.reason);
         cancel.cancel();
         task.await.unwrap();

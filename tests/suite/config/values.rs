@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::Level;
+
 use plugnmeet_recorder::config::{
-    self, ChromeFlag, HookStep, HookUrl, HooksConfig, KEYS, LogLevel, Mode, Profile, Reserve, StageConfig,
+    self, ChromeFlag, HookStep, HookUrl, HooksConfig, KEYS, Mode, Profile, Reserve, StageConfig,
 };
 
 use super::{REFERENCE, REQUIRED, SAMPLE, more_of, problems, with};
@@ -89,7 +91,7 @@ fn what_is_left_out_has_the_default_of_the_reference() {
 fn a_value_may_be_spelled_in_other_ways() {
     let config = with("recorder.max_limit: \"12\"\nrecorder.debug: yes\nrecorder.width: 1280.0");
     assert_eq!((config.recorder.max_limit, config.recorder.debug, config.recorder.width), (12, true, 1280));
-    assert_eq!(config.log.level, LogLevel::Debug, "raised by recorder.debug");
+    assert_eq!(config.log.level, Level::DEBUG, "raised by recorder.debug");
     assert_eq!(with("recorder.transcoding_cpu_limit_both_mode: 0").recorder.transcoding_cpu_limit, None);
     assert_eq!(with("recorder.transcoding_cpu_limit_both_mode: 75%").recorder.transcoding_cpu_limit, Some(0.75));
     for (spelled, seconds) in [("1h30m", 5400), ("90s", 90), ("45", 45), ("\"2h\"", 7200)] {
@@ -128,7 +130,7 @@ fn a_value_may_be_spelled_in_other_ways() {
         assert_eq!(with(dirs).recorder.state_dir, Path::new(state), "{dirs}");
     }
     assert_eq!(with("recorder.custom_chrome_path: /opt/chrome").chrome.path, Some(PathBuf::from("/opt/chrome")));
-    assert_eq!(with("log_settings.log_level: panic").log.level, LogLevel::Error);
+    assert_eq!(with("log_settings.log_level: panic").log.level, Level::ERROR);
     assert_eq!(with("log_settings.max_backups: 0").log.max_backups, usize::MAX);
     assert_eq!(
         with("ffmpeg_settings.rtmp: {pre_input: \"\", post_input: \"-f 'a b'\"}").ffmpeg.rtmp.post_input,

@@ -125,9 +125,9 @@ async fn a_result_that_cannot_be_decoded_anywhere_is_no_result() {
         assert!(error.contains(place), "{place}: {error}");
         // Nor for a raw file that is broken too, but at another place; only where both are alike.
         if elsewhere.exists() {
-            decode_check::check_made(&bad, &media, &elsewhere, 0).await.unwrap_err();
+            decode_check::check_result(&bad, &media, &elsewhere, 0).await.unwrap_err();
         }
-        decode_check::check_made(&bad, &media, &bad, 0).await.unwrap();
+        decode_check::check_result(&bad, &media, &bad, 0).await.unwrap();
         fs::copy(&bad, &elsewhere).unwrap();
     }
 
