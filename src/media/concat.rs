@@ -105,7 +105,7 @@ impl<'a> ConcatTarget<'a> {
 }
 
 /// Joins `parts` in this order into `target`. Parts with equal parameters are copied packet by packet; others are
-/// encoded in the size of the first picture. The result is not yet safe on disk ([`crate::storage::files::place`] syncs
+/// encoded in the size of the first picture. The result is not yet safe on disk ([`crate::storage::placement::place`] syncs
 /// it).
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::recording::journal::{FoundMedia, RecordingPart};
 use crate::recording::{reference_dirs, trim};
-use crate::storage::files::{self, IfExists};
+use crate::storage::placement::{self, IfExists};
 
 /// A part that cannot be read and is smaller than this (bytes) was killed before it held anything: a header, the first
 /// picture's beginning.
@@ -165,7 +165,7 @@ impl RawFile {
                 whole
             }
         };
-        let placed = files::place(&whole, &to, IfExists::Refuse)
+        let placed = placement::place(&whole, &to, IfExists::Refuse)
             .await
             .map_err(|error| format!("the raw file cannot be put into its place: {error}"))?;
         let bytes = tokio::fs::metadata(&to).await.map_err(|error| error.to_string())?.len();

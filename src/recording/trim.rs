@@ -11,7 +11,7 @@ use crate::media::ffmpeg;
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo};
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::verification::tolerance;
-use crate::storage::files::{self, IfExists};
+use crate::storage::placement::{self, IfExists};
 use crate::telemetry::seconds;
 
 /// What is not worth writing the whole file once more: less than a frame, or a packet of the sound.
@@ -59,7 +59,7 @@ async fn cut(part: &Path, until: Duration) -> Result<Duration, String> {
     let read = async |path: PathBuf| ffprobe::measure(&path).await.map_err(|error| error.to_string());
     let (whole, made) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
     compare(&whole, &made, until)?;
-    files::place(shorter.path(), part, IfExists::Replace).await.map_err(|error| error.to_string())?;
+    placement::place(shorter.path(), part, IfExists::Replace).await.map_err(|error| error.to_string())?;
     Ok(made.duration)
 }
 

@@ -1,158 +1,11 @@
-//! Moves and writes files so that a crash at any moment leaves a complete file.
-//!
-//! Within a file system: fsync the file → rename → fsync the directories. Across file systems: copy to a hidden name →
-//! fsync → compare the size → rename → fsync the directory → remove the source. Each step may be repeated; an
-//! interrupted move is completed by repeating it.
-//!
-//! A different file is never overwritten unless the caller allows it.
+//! Small files and directories, written so that a crash at any moment leaves the old file or the new one.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
-
-/// What to do where another file exists at the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfExists {
-    /// Leave both files and fail with [`PlaceError::Exists`].
-    Refuse,
-    /// Replace the other file atomically.
-    Replace,
-}
-
-/// How a file was moved to its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlaceMethod {
-    Renamed,
-    /// The target is on another file system.
-    Copied,
-    /// A file with the same content was there (an earlier move was interrupted); the source is removed.
-    WasThere,
-}
-
-impl PlaceMethod {
-    /// Name for the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Renamed => "renamed",
-            Self::Copied => "copied",
-            Self::WasThere => "was there",
-        }
-    }
-}
-
-/// A file could not be moved to its place. The source is still complete.
-#[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
-    #[error("cannot {action} {path}: {source}", path = path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} is no regular file", path = .0.display())]
-    NotAFile(PathBuf),
-    #[error("{to} is there already and differs from {from}; neither was touched", to = to.display(), from = from.display())]
-    Exists { from: PathBuf, to: PathBuf },
-    #[error("the copy of {from} has {copied} bytes instead of {expected}", from = from.display())]
-    Short { from: PathBuf, copied: u64, expected: u64 },
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PlaceError + 'a {
-    move |source| PlaceError::Io { action, path: path.to_owned(), source }
-}
-
-/// Moves the regular file `from` to `to`, also across file systems. Missing directories are created. When this returns,
-/// the file is safe on disk under its new name.
-///
-/// # Errors
-/// See [`PlaceError`]; `from` still exists then.
-pub async fn place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
-    let (source, target) = (from.to_owned(), to.to_owned());
-    match tokio::task::spawn_blocking(move || place_blocking(&source, &target, existing)).await {
-        Ok(placed) => placed,
-        // Only while the runtime shuts down; the move may be repeated.
-        Err(error) => Err(failed("move", from)(io::Error::other(error))),
-    }
-}
-
-/// [`place`] on the calling thread; blocks for the duration of a copy.
-///
-/// # Errors
-/// As [`place`].
-pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
-    let source = fs::symlink_metadata(from).map_err(failed("read", from))?;
-    if !source.is_file() {
-        return Err(PlaceError::NotAFile(from.to_owned()));
-    }
-    let dir = parent(to);
-    create_dirs(dir)?;
-    if let Some(placed) = check_existing(from, to, existing)? {
-        return Ok(placed);
-    }
-    File::open(from).and_then(|file| file.sync_all()).map_err(failed("sync", from))?;
-    match rename(from, to, existing) {
-        Ok(()) => {
-            fsync_dir(dir).map_err(failed("sync", dir))?;
-            let source_dir = parent(from);
-            if source_dir != dir {
-                fsync_dir(source_dir).map_err(failed("sync", source_dir))?;
-            }
-            Ok(PlaceMethod::Renamed)
-        }
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_into_place(from, to, existing),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() })
-        }
-        Err(error) => Err(failed("rename", from)(error)),
-    }
-}
-
-/// Where the target exists: nothing to move (`Some`), continue (`None`), or an error.
-fn check_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<PlaceMethod>, PlaceError> {
-    let target = match fs::symlink_metadata(to) {
-        Ok(target) => target,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", to)(error)),
-    };
-    if existing == IfExists::Replace {
-        return Ok(None);
-    }
-    let same_file = is_same_file(from, to).map_err(failed("read", to))?;
-    let same = same_file || (target.is_file() && same_content(from, to).map_err(failed("compare", to))?);
-    if !same {
-        return Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() });
-    }
-    // An interrupted move may have renamed the copy without syncing its directory.
-    File::open(to).and_then(|file| file.sync_all()).map_err(failed("sync", to))?;
-    fsync_dir(parent(to)).map_err(failed("sync", parent(to)))?;
-    // If both paths are the same directory entry, it must not be removed.
-    if fs::canonicalize(from).ok() != fs::canonicalize(to).ok() {
-        fs::remove_file(from).map_err(failed("remove", from))?;
-    }
-    let _ = fs::remove_file(hidden_beside(to, ".copy"));
-    Ok(Some(PlaceMethod::WasThere))
-}
-
-/// The second half of [`place_blocking`], for a target on another file system.
-fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
-    let dir = parent(to);
-    let copy = hidden_beside(to, ".copy");
-    let copied = copy_and_sync(from, &copy).and_then(|()| {
-        rename(&copy, to, existing).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => PlaceError::Exists { from: from.to_owned(), to: to.to_owned() },
-            _ => failed("rename", &copy)(error),
-        })
-    });
-    if let Err(error) = copied {
-        // The incomplete copy is useless; the source is complete.
-        let _ = fs::remove_file(&copy);
-        return Err(error);
-    }
-    fsync_dir(dir).map_err(failed("sync", dir))?;
-    fs::remove_file(from).map_err(failed("remove", from))?;
-    Ok(PlaceMethod::Copied)
-}
 
 /// The path of a hidden file beside `path`: `.NAMEsuffix`.
 #[must_use]
@@ -161,35 +14,6 @@ pub fn hidden_beside(path: &Path, suffix: &str) -> PathBuf {
     hidden.push(path.file_name().unwrap_or_default());
     hidden.push(suffix);
     path.with_file_name(hidden)
-}
-
-fn copy_and_sync(from: &Path, copy: &Path) -> Result<(), PlaceError> {
-    let mut source = File::open(from).map_err(failed("open", from))?;
-    let metadata = source.metadata().map_err(failed("read", from))?;
-    let mut target = File::create(copy).map_err(failed("create", copy))?;
-    io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
-    // A file system without permissions (CIFS, FAT) is no error.
-    let _ = target.set_permissions(metadata.permissions());
-    target.sync_all().map_err(failed("sync", copy))?;
-    let copied = target.metadata().map_err(failed("read", copy))?.len();
-    let expected = source.metadata().map_err(failed("read", from))?.len();
-    if copied == expected { Ok(()) } else { Err(PlaceError::Short { from: from.to_owned(), copied, expected }) }
-}
-
-fn rename(from: &Path, to: &Path, existing: IfExists) -> io::Result<()> {
-    if existing == IfExists::Replace {
-        return fs::rename(from, to);
-    }
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // File systems without RENAME_NOREPLACE (NFS, for example): check, then rename; see renameat2(2).
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            if fs::symlink_metadata(to).is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            fs::rename(from, to)
-        }
-        other => Ok(other?),
-    }
 }
 
 /// Writes a small file atomically: to a hidden name → fsync → rename → fsync of the directory. An existing file is
@@ -325,49 +149,11 @@ pub fn fsync_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// `create_dir_all` that syncs each created directory.
-fn create_dirs(dir: &Path) -> Result<(), PlaceError> {
-    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).count();
-    fs::create_dir_all(dir).map_err(failed("create the directory", dir))?;
-    for made in dir.ancestors().take(missing) {
-        let above = parent(made);
-        fsync_dir(above).map_err(failed("sync", above))?;
-    }
-    Ok(())
-}
-
 /// The directory of `path`; the working directory for a bare name.
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
-    }
-}
-
-fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let (a, b) = (fs::symlink_metadata(a)?, fs::symlink_metadata(b)?);
-    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
-}
-
-fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
-    const CHUNK: u64 = 1 << 20;
-    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
-    if a.metadata()?.len() != b.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    loop {
-        left.clear();
-        right.clear();
-        a.by_ref().take(CHUNK).read_to_end(&mut left)?;
-        b.by_ref().take(CHUNK).read_to_end(&mut right)?;
-        if left != right {
-            return Ok(false);
-        }
-        if left.is_empty() {
-            return Ok(true);
-        }
     }
 }
 
@@ -375,83 +161,11 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    fn read(path: &Path) -> String {
-        fs::read_to_string(path).unwrap()
-    }
-
     fn names(dir: &Path) -> Vec<String> {
         let mut names: Vec<_> =
             fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
-    }
-
-    /// The copying half only.
-    #[test]
-    fn a_copy_leaves_the_target_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::write(&from, "media").unwrap();
-        assert_eq!(copy_into_place(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
-        assert_eq!(read(&to), "media");
-        assert_eq!(names(dir.path()), ["to"]);
-        fs::write(&from, "other").unwrap();
-        let error = copy_into_place(&from, &to, IfExists::Refuse).unwrap_err();
-        assert!(matches!(error, PlaceError::Exists { .. }), "{error}");
-        assert_eq!((read(&from), read(&to)), ("other".into(), "media".into()));
-        assert_eq!(names(dir.path()), ["from", "to"]);
-    }
-
-    #[test]
-    fn a_file_crosses_file_systems() {
-        use std::os::unix::fs::MetadataExt as _;
-        let (dir, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
-        let device = |dir: &tempfile::TempDir| fs::metadata(dir.path()).unwrap().dev();
-        assert_ne!(device(&dir), device(&far), "TMPDIR must be on another file system than /dev/shm");
-        let (from, to) = (far.path().join("raw"), dir.path().join("a/b c/raw"));
-        fs::write(&from, vec![7; 3_000_000]).unwrap();
-        assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
-        assert_eq!(fs::read(&to).unwrap(), vec![7; 3_000_000]);
-        assert!(!from.exists());
-        assert_eq!(names(to.parent().unwrap()), ["raw"]);
-    }
-
-    #[test]
-    fn a_different_file_is_overwritten_only_when_told_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::write(&from, "new").unwrap();
-        fs::write(&to, "old").unwrap();
-        let error = place_blocking(&from, &to, IfExists::Refuse).unwrap_err();
-        assert!(error.to_string().contains("is there already"), "{error}");
-        assert_eq!((read(&from), read(&to)), ("new".into(), "old".into()));
-        assert_eq!(place_blocking(&from, &to, IfExists::Replace).unwrap(), PlaceMethod::Renamed);
-        assert_eq!(read(&to), "new");
-        assert!(!from.exists());
-    }
-
-    #[test]
-    fn an_interrupted_move_is_completed_by_repeating_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::write(&from, "media").unwrap();
-        fs::write(&to, "media").unwrap();
-        // The state after a kill during an earlier copy.
-        fs::write(dir.path().join(".to.copy"), "med").unwrap();
-        assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::WasThere);
-        assert_eq!(names(dir.path()), ["to"]);
-        assert_eq!(read(&to), "media");
-    }
-
-    #[test]
-    fn a_file_moved_onto_itself_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("it");
-        fs::write(&path, "media").unwrap();
-        for existing in [IfExists::Refuse, IfExists::Replace] {
-            place_blocking(&path, &path, existing).unwrap();
-            assert_eq!(read(&path), "media");
-        }
     }
 
     #[test]
@@ -463,7 +177,7 @@ mod tests {
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         for text in ["first", "second, longer"] {
             write(&state.join("it.json"), text.as_bytes()).unwrap();
-            assert_eq!(read(&state.join("it.json")), text);
+            assert_eq!(fs::read_to_string(state.join("it.json")).unwrap(), text);
         }
         assert_eq!(names(&state), ["it.json"]);
         assert!(write(&state.join("none/it.json"), b"x").is_err());
@@ -474,18 +188,5 @@ mod tests {
     fn a_hidden_name_lies_beside_its_file() {
         assert_eq!(hidden_beside(Path::new("/a/rec_raw.mkv"), ".parts"), Path::new("/a/.rec_raw.mkv.parts"));
         assert_eq!(hidden_beside(Path::new("rec_raw.mkv"), ".parts"), Path::new(".rec_raw.mkv.parts"));
-    }
-
-    #[test]
-    fn only_regular_files_are_moved() {
-        let dir = tempfile::tempdir().unwrap();
-        let (link, to) = (dir.path().join("link"), dir.path().join("to"));
-        fs::write(dir.path().join("file"), "x").unwrap();
-        std::os::unix::fs::symlink(dir.path().join("file"), &link).unwrap();
-        assert!(matches!(place_blocking(&link, &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
-        assert!(matches!(place_blocking(dir.path(), &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
-        let missing = place_blocking(&dir.path().join("missing"), &to, IfExists::Refuse).unwrap_err();
-        assert!(missing.to_string().contains("missing"), "{missing}");
-        assert!(!to.exists());
     }
 }

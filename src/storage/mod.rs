@@ -6,3 +6,4 @@ pub mod disk_space;
 pub mod files;
 pub mod journal;
 pub mod lock;
+pub mod placement;

@@ -21,7 +21,8 @@ use crate::media::progress::{FfmpegProgress, ProgressThrottle};
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::{concat, decode_check, verification};
 use crate::protocol::job::{Job, Work};
-use crate::storage::files::{self, IfExists, PlaceError, PlaceMethod};
+use crate::storage::files;
+use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
 use crate::telemetry::seconds;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
@@ -232,7 +233,7 @@ impl ResultBuilder<'_> {
     async fn place(&self, part: &Path, mp4: &Path, replace: bool) -> Result<u64, JobFailure> {
         let existing = if replace { IfExists::Replace } else { IfExists::Refuse };
         let overtaken = || JobFailure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
-        match files::place(part, mp4, existing).await {
+        match placement::place(part, mp4, existing).await {
             // Byte for byte the same: made by the same options.
             Ok(PlaceMethod::WasThere) | Err(PlaceError::Exists { .. }) => return Err(overtaken()),
             Ok(PlaceMethod::Renamed | PlaceMethod::Copied) => {}
