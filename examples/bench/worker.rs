@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use plugnmeet_recorder::capture::audio::pulseaudio::PulseAudio;
 use plugnmeet_recorder::capture::browser::chrome::Chrome;
+use plugnmeet_recorder::capture::browser::chrome_arguments::ChromeSettings;
 use plugnmeet_recorder::capture::browser::{sandbox, window};
-use plugnmeet_recorder::capture::encoder::arguments::EncoderTarget;
+use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, OpenError, Rig as _, RigSpec};
 use plugnmeet_recorder::capture::video::display::Display;
-use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
+use plugnmeet_recorder::config::ChromeFlag;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -123,19 +124,22 @@ fn words(text: &str) -> Vec<String> {
 
 /// Chrome as the recorder starts it; for the others without the one flag that makes its sound cheaper, which they do not
 /// set.
-fn chrome(pipeline: Pipeline) -> ChromeConfig {
+async fn chrome(pipeline: Pipeline) -> ChromeSettings {
     let plain = ChromeFlag { name: "audio-buffer-size".to_owned(), value: Some("false".to_owned()) };
-    ChromeConfig { path: None, flags: if pipeline == Pipeline::Ours { Vec::new() } else { vec![plain] } }
+    ChromeSettings {
+        path: None,
+        flags: if pipeline == Pipeline::Ours { Vec::new() } else { vec![plain] },
+        sandbox: sandbox::check().await.is_ok(),
+        trusted: None,
+    }
 }
 
 async fn ours(options: &Options) -> anyhow::Result<()> {
     let spec = RigSpec {
         url: options.url.clone(),
         target: EncoderTarget::File(options.file.clone()),
-        ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
-        chrome: chrome(options.pipeline),
-        sandbox: sandbox::check().await.is_ok(),
-        trusted: None,
+        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        chrome: chrome(options.pipeline).await,
         size: SIZE,
         dpi: 96,
         silence_warning: None,
@@ -175,8 +179,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     tokio::task::spawn_blocking(move || window::rest_pointer(&address)).await??;
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
-    let mut browser =
-        Chrome::start(&chrome(options.pipeline), SIZE, &env, sandbox::check().await.is_ok(), None, dir.path()).await?;
+    let mut browser = Chrome::start(&chrome(options.pipeline).await, SIZE, &env, dir.path()).await?;
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover_screen(&address, SIZE)).await??;

@@ -15,10 +15,11 @@ use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
 use crate::capture::audio::recorder::{self, AudioRecorder};
 use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::browser::chrome::Chrome;
+use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::window;
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::arguments::{CaptureOptions, EncoderTarget};
+use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
 use crate::capture::encoder::stream::{self, CaptureCounters};
@@ -29,7 +30,6 @@ use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
-use crate::config::{ChromeConfig, FfmpegOptions};
 
 /// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
@@ -46,13 +46,9 @@ pub struct RigSpec {
     /// URL of the meeting page with its access token: a secret.
     pub url: String,
     pub target: EncoderTarget,
-    pub ffmpeg: FfmpegOptions,
-    pub chrome: ChromeConfig,
-    pub sandbox: bool,
-    /// NSS database of the certificates that Chrome trusts besides its own
-    /// ([`crate::capture::browser::trusted_roots::database`]).
-    pub trusted: Option<PathBuf>,
-    /// Width and height in pixels; a size in `pre_input` has precedence.
+    pub encoder: EncoderSettings,
+    pub chrome: ChromeSettings,
+    /// Width and height in pixels; a size in the encoder's settings has precedence.
     pub size: (u32, u32),
     pub dpi: u32,
     /// How long a recording may be silent while the page plays sound before a warning is logged. `None`: no warning.
@@ -159,8 +155,7 @@ impl Rig for LiveRig {
     type Spec = RigSpec;
 
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
-        let capture = CaptureOptions::read(&spec.ffmpeg.pre_input);
-        let size = capture.size.unwrap_or(spec.size);
+        let size = spec.encoder.capture.size.unwrap_or(spec.size);
         // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
         let dir = tempfile::Builder::new()
             .prefix(&rig_directory::prefix(&spec.owner))
@@ -187,7 +182,7 @@ impl Rig for LiveRig {
             biased;
             () = cancel.cancelled() => Err(OpenError::Cancelled),
             // Boxed like `Chrome::stop` in `close`.
-            opened = Box::pin(rig.build(&spec, &capture)) => opened.map_err(OpenError::from),
+            opened = Box::pin(rig.build(&spec)) => opened.map_err(OpenError::from),
         };
         match opened {
             Ok(()) => Ok(rig),
@@ -322,7 +317,7 @@ impl LiveRig {
         self.browser.as_ref().map(Chrome::call_offset).unwrap_or_default()
     }
 
-    async fn build(&mut self, spec: &RigSpec, capture: &CaptureOptions) -> Result<(), RigFailure> {
+    async fn build(&mut self, spec: &RigSpec) -> Result<(), RigFailure> {
         let cause = |error: ComponentError| RigFailure::of(error);
         let begun = Instant::now();
         let (width, height) = self.spec_size;
@@ -353,10 +348,7 @@ impl LiveRig {
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
-        let browser =
-            Chrome::start(&spec.chrome, self.spec_size, &env, spec.sandbox, spec.trusted.as_deref(), self.dir.path())
-                .await
-                .map_err(cause)?;
+        let browser = Chrome::start(&spec.chrome, self.spec_size, &env, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
@@ -367,21 +359,20 @@ impl LiveRig {
         }
 
         let ready = Instant::now();
-        let (encoder, stdin) = Encoder::start(capture, self.spec_size, &spec.ffmpeg, &spec.target, self.dir.path())
-            .await
-            .map_err(cause)?;
+        let (encoder, stdin) =
+            Encoder::start(&spec.encoder, self.spec_size, &spec.target, self.dir.path()).await.map_err(cause)?;
         let first_frame = self.encoder.insert(encoder).first_frame();
         let tracks = Tracks {
             width,
             height,
-            framerate: capture.framerate,
+            framerate: spec.encoder.capture.framerate,
             sample_rate: SAMPLE_RATE,
             channels: recorder::CHANNELS,
         };
         let (sender, counters, writer) = stream::start(stdin, tracks).map_err(cause)?;
         let pacing = match spec.target {
-            EncoderTarget::File(_) => FramePacing::Changes { framerate: capture.framerate },
-            EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: capture.framerate },
+            EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
+            EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
         };
         let started = Instant::now();
         if let Some(audio_recorder) = &self.audio_recorder {

@@ -26,7 +26,7 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     let recorder = &config.recorder;
     let mut faults: Vec<HostFault> =
         programs(recorder.mode).filter_map(|(name, package)| missing(name, package)).collect();
-    if recorder.mode.records() && chrome_arguments::find_chrome(&config.chrome).is_none() {
+    if recorder.mode.records() && chrome_arguments::find_chrome(config.chrome.path.as_deref()).is_none() {
         faults.push(HostFault(match &config.chrome.path {
             Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
             None => format!(

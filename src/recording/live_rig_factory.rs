@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::trusted_roots;
-use crate::capture::encoder::arguments::EncoderTarget;
+use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::capture::rig_directory;
-use crate::config::{ChromeConfig, Config, FfmpegOptions};
+use crate::config::Config;
 use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{Output, RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
@@ -18,10 +19,9 @@ use crate::recording::rig_factory::RigFactory;
 pub struct LiveRigFactory {
     /// What the access token is put behind: the address of the meeting page (PROTOCOL 4).
     page: String,
-    recording: FfmpegOptions,
-    broadcast: FfmpegOptions,
-    chrome: ChromeConfig,
-    sandbox: bool,
+    recording: EncoderSettings,
+    broadcast: EncoderSettings,
+    chrome: ChromeSettings,
     size: (u32, u32),
     dpi: u32,
     silence_warning: Option<Duration>,
@@ -43,10 +43,14 @@ impl LiveRigFactory {
         let log_dir = log.file.as_deref().and_then(Path::parent);
         Self {
             page,
-            recording: ffmpeg.recording.clone(),
-            broadcast: ffmpeg.rtmp.clone(),
-            chrome: chrome.clone(),
-            sandbox,
+            recording: EncoderSettings::new(&ffmpeg.recording.pre_input, &ffmpeg.recording.post_input),
+            broadcast: EncoderSettings::new(&ffmpeg.rtmp.pre_input, &ffmpeg.rtmp.post_input),
+            chrome: ChromeSettings {
+                path: chrome.path.clone(),
+                flags: chrome.flags.clone(),
+                sandbox,
+                trusted: trusted_roots::database(&recorder.state_dir),
+            },
             size: (recorder.width, recorder.height),
             dpi: recorder.dpi,
             silence_warning: recorder.silence_warning,
@@ -66,7 +70,7 @@ impl LiveRigFactory {
 
 impl RigFactory<LiveRig> for LiveRigFactory {
     fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> RigSpec {
-        let (target, ffmpeg) = match &start.output {
+        let (target, encoder) = match &start.output {
             Output::Rtmp(url) => (EncoderTarget::Rtmp(url.clone()), &self.broadcast),
             Output::File => (EncoderTarget::File(part.map(Path::to_owned).unwrap_or_default()), &self.recording),
         };
@@ -74,10 +78,8 @@ impl RigFactory<LiveRig> for LiveRigFactory {
             // The token goes in as it is, with whatever follows it.
             url: format!("{}{}", self.page, token.expose()),
             target,
-            ffmpeg: ffmpeg.clone(),
+            encoder: encoder.clone(),
             chrome: self.chrome.clone(),
-            sandbox: self.sandbox,
-            trusted: trusted_roots::database(&self.state_dir),
             size: self.size,
             dpi: self.dpi,
             silence_warning: self.silence_warning,

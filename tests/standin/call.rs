@@ -14,7 +14,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use plugnmeet_recorder::capture::browser::chrome_arguments;
-use plugnmeet_recorder::config::ChromeConfig;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -38,8 +37,7 @@ impl Guest {
     /// Starts it; it waits for the room's page when this returns. `one_stream`: its sound and its picture in one stream.
     pub async fn join(standin: &Standin, room: &Room, one_stream: bool) -> anyhow::Result<Self> {
         let profile = tempfile::Builder::new().prefix("pnm-guest-").tempdir()?;
-        let program = chrome_arguments::find_chrome(&ChromeConfig { path: None, flags: Vec::new() })
-            .context("no Chrome found")?;
+        let program = chrome_arguments::find_chrome(None).context("no Chrome found")?;
         let program = program.to_str().context("the path is no text")?;
         let call = format!("call={}{}", room.id, if one_stream { "&one_stream" } else { "" });
         let chrome = Child::spawn("the guest's Chrome", program, |command| {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use plugnmeet_recorder::capture::browser::chrome_arguments::ChromeSettings;
 use plugnmeet_recorder::capture::browser::{sandbox, trusted_roots};
-use plugnmeet_recorder::capture::encoder::arguments::EncoderTarget;
+use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _, RigSpec};
-use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions, ServerConfig};
+use plugnmeet_recorder::config::{ChromeFlag, ServerConfig};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use tokio_util::sync::CancellationToken;
 
@@ -32,10 +33,8 @@ fn rig(dir: &Path, url: &str, state_dir: &Path, flags: Vec<ChromeFlag>, sandbox:
     RigSpec {
         url: url.to_owned(),
         target: EncoderTarget::File(dir.join("part.mkv")),
-        ffmpeg: FfmpegOptions::default(),
-        chrome: ChromeConfig { path: None, flags },
-        sandbox,
-        trusted: trusted_roots::database(state_dir),
+        encoder: EncoderSettings::new(&[], &[]),
+        chrome: ChromeSettings { path: None, flags, sandbox, trusted: trusted_roots::database(state_dir) },
         size: (640, 360),
         dpi: 96,
         silence_warning: None,

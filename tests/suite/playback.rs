@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use plugnmeet_recorder::capture::browser::chrome_arguments;
-use plugnmeet_recorder::config::{ChromeConfig, FfmpegOptions, Profile};
+use plugnmeet_recorder::config::{FfmpegOptions, Profile};
 use plugnmeet_recorder::media::progress::FfmpegProgress;
 use plugnmeet_recorder::media::{ffmpeg, ffprobe, verification};
 use plugnmeet_recorder::process::child::{self, ChildSpec};
@@ -183,7 +183,7 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     directory.push(profile.path());
     // Its pages are our own.
     let flags = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-breakpad"];
-    let chrome = ChildSpec::new("chromium", chrome_arguments::find_chrome(&ChromeConfig::default()).unwrap())
+    let chrome = ChildSpec::new("chromium", chrome_arguments::find_chrome(None).unwrap())
         .args(flags)
         .args(["--mute-audio", "--disable-dev-shm-usage", "--disable-background-networking"])
         .args([directory, url.into()]);

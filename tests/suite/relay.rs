@@ -6,9 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugnmeet_recorder::capture::encoder::arguments::{CaptureOptions, EncoderTarget};
+use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use plugnmeet_recorder::capture::encoder::ffmpeg::Encoder;
-use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::protocol::ids::RtmpUrl;
 use plugnmeet_recorder::telemetry::redact;
 use rustls::ServerConfig;
@@ -40,14 +39,11 @@ fn media(dir: &Path, seconds: u32) -> Vec<u8> {
 
 /// Starts ffmpeg with its relay, as a rig does; the media goes in at ffmpeg's own pace.
 async fn broadcast(dir: &Path, url: &str, seconds: u32) -> Encoder {
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
-    let options = FfmpegOptions {
-        pre_input: Vec::new(),
-        post_input: words("-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 30 -c:a aac"),
-    };
-    let capture = CaptureOptions::read(&words("-re -loglevel debug"));
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let post_input = words("-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 30 -c:a aac");
+    let settings = EncoderSettings::new(&words("-re -loglevel debug"), &post_input);
     let target = EncoderTarget::Rtmp(RtmpUrl::parse(url).unwrap());
-    let (encoder, stdin) = Encoder::start(&capture, (320, 180), &options, &target, dir).await.unwrap();
+    let (encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir).await.unwrap();
     let media = media(dir, seconds);
     std::thread::spawn(move || std::io::Write::write_all(&mut fs::File::from(stdin), &media).ok());
     encoder
@@ -124,13 +120,11 @@ async fn the_cause_of_a_far_end_that_does_not_take_it_is_known() {
 async fn a_far_end_that_takes_nothing_more_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let server = RtmpServer::start(Manner::StopReadingAt(5000)).await.unwrap();
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     // Enough to fill what the kernel holds for a socket.
-    let options =
-        FfmpegOptions { pre_input: Vec::new(), post_input: words("-c:v rawvideo -c:v flv1 -qscale:v 1 -c:a aac") };
+    let settings = EncoderSettings::new(&[], &words("-c:v rawvideo -c:v flv1 -qscale:v 1 -c:a aac"));
     let target = EncoderTarget::Rtmp(RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap());
-    let capture = CaptureOptions::read(&[]);
-    let (encoder, stdin) = Encoder::start(&capture, (320, 180), &options, &target, dir.path()).await.unwrap();
+    let (encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir.path()).await.unwrap();
     let media = media(dir.path(), 5);
     std::thread::spawn(move || {
         let mut to = fs::File::from(stdin);

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use plugnmeet_recorder::capture::browser::chrome_arguments::ChromeSettings;
 use plugnmeet_recorder::capture::browser::sandbox;
-use plugnmeet_recorder::capture::encoder::arguments::EncoderTarget;
+use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, Rig as _, RigSpec};
-use plugnmeet_recorder::config::{ChromeConfig, ChromeFlag, FfmpegOptions};
+use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
@@ -56,14 +57,12 @@ pub async fn record_with(
     let _turn = alone().await;
     let room = standin.meeting(meeting);
     let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
-    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+    let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
     let spec = RigSpec {
         url: format!("{}/?access_token={}", standin.host(), room.token),
         target: EncoderTarget::File(raw.clone()),
-        ffmpeg: FfmpegOptions { pre_input: words(PRE_INPUT), post_input: words(POST_INPUT) },
-        chrome: ChromeConfig { path: None, flags },
-        sandbox: sandbox::check().await.is_ok(),
-        trusted: None,
+        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        chrome: ChromeSettings { path: None, flags, sandbox: sandbox::check().await.is_ok(), trusted: None },
         size: SIZE,
         dpi: 96,
         silence_warning: None,

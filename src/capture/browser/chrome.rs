@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
-use crate::capture::browser::chrome_arguments::{arguments, find_chrome};
+use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_monitor::{self, PageEnd};
@@ -21,7 +21,6 @@ use crate::capture::browser::{certificate, page, trusted_roots};
 use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::capture::rig_failure::RigFailure;
-use crate::config::ChromeConfig;
 use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 use crate::process::tree::ProcessTree;
@@ -62,28 +61,26 @@ pub struct Chrome {
 
 impl Chrome {
     /// Starts Chrome with an empty page that covers the display of `size` pixels. `dir`: the rig's directory, which
-    /// holds the profile. `trusted`: NSS database of certificates to trust besides Chrome's own.
+    /// holds the profile.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.
     pub async fn start(
-        config: &ChromeConfig,
+        settings: &ChromeSettings,
         size: (u32, u32),
         env: &[(&'static str, String)],
-        sandbox: bool,
-        trusted: Option<&Path>,
         dir: &Path,
     ) -> Result<Self, ComponentError> {
         let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
-        let program = find_chrome(config)
+        let program = find_chrome(settings.path.as_deref())
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
-        if let Some(database) = trusted {
+        if let Some(database) = &settings.trusted {
             trusted_roots::copy_to_home(database, dir)
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
         let mut spec = child::ChildSpec::new("chrome", program)
-            .args(arguments(&config.flags, size, &profile, sandbox))
+            .args(arguments(&settings.flags, size, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
             .env(process_tag::VARIABLE, dir)

@@ -3,8 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::config::{ChromeConfig, ChromeFlag};
+use crate::config::ChromeFlag;
 use crate::process::programs::find_program;
+
+/// Settings of a rig's Chrome.
+#[derive(Clone, Debug, Default)]
+pub struct ChromeSettings {
+    /// Path of the program. `None`: the first of [`PROGRAMS`] on `PATH`.
+    pub path: Option<PathBuf>,
+    /// The operator's flags.
+    pub flags: Vec<ChromeFlag>,
+    /// Whether Chrome's sandbox can be used on this host.
+    pub sandbox: bool,
+    /// NSS database of the certificates that Chrome trusts besides its own
+    /// ([`crate::capture::browser::trusted_roots::database`]).
+    pub trusted: Option<PathBuf>,
+}
 
 /// Default flags; `chrome_settings.flags` overrides each of them.
 const FLAGS: &[(&str, &str)] = &[
@@ -93,8 +107,8 @@ pub const PROGRAMS: &[&str] = &["google-chrome-stable", "google-chrome", "chromi
 
 /// The Chrome to run: the configured one, or the first of [`PROGRAMS`] on `PATH`.
 #[must_use]
-pub fn find_chrome(config: &ChromeConfig) -> Option<PathBuf> {
-    match &config.path {
+pub fn find_chrome(path: Option<&Path>) -> Option<PathBuf> {
+    match path {
         Some(path) => find_program(path),
         None => PROGRAMS.iter().find_map(|name| find_program(Path::new(name))),
     }

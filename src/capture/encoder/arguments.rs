@@ -32,6 +32,22 @@ pub struct CaptureOptions {
     pub rest: Vec<String>,
 }
 
+/// Settings of the encoder, from the operator's `ffmpeg_settings`.
+#[derive(Clone, Debug)]
+pub struct EncoderSettings {
+    /// From `pre_input`.
+    pub capture: CaptureOptions,
+    /// ffmpeg's options behind the input.
+    pub post_input: Vec<String>,
+}
+
+impl EncoderSettings {
+    #[must_use]
+    pub fn new(pre_input: &[String], post_input: &[String]) -> Self {
+        Self { capture: CaptureOptions::read(pre_input), post_input: post_input.to_vec() }
+    }
+}
+
 impl CaptureOptions {
     /// Splits `pre_input`: takes out the options for `-f x11grab` and `-f pulse` of the reference recorder.
     ///

@@ -10,10 +10,9 @@ use tokio::process::ChildStdout;
 use tokio::sync::watch;
 
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::arguments::{CaptureOptions, EncoderTarget, arguments};
+use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use crate::capture::process_tag;
 use crate::capture::rtmp::relay::Relay;
-use crate::config::FfmpegOptions;
 use crate::process::child::{self, Child};
 
 const COMPONENT: &str = "ffmpeg";
@@ -61,9 +60,8 @@ impl Encoder {
     /// # Errors
     /// Where ffmpeg is missing or cannot be started, or the relay cannot connect.
     pub async fn start(
-        capture: &CaptureOptions,
+        settings: &EncoderSettings,
         size: (u32, u32),
-        options: &FfmpegOptions,
         target: &EncoderTarget,
         dir: &Path,
     ) -> Result<(Self, OwnedFd), ComponentError> {
@@ -76,7 +74,8 @@ impl Encoder {
         };
         let mut spec = child::ChildSpec::new(COMPONENT, "ffmpeg").env(process_tag::VARIABLE, dir);
         spec.env.extend(ALLOCATOR.iter().map(|(name, value)| (name.into(), value.into())));
-        spec.args = arguments(capture, size, &options.post_input, target, relay.as_deref().map(Relay::address));
+        spec.args =
+            arguments(&settings.capture, size, &settings.post_input, target, relay.as_deref().map(Relay::address));
         spec.pipe_stdin = true;
         spec.pipe_stdout = true;
         spec.log_level = tracing::Level::WARN;

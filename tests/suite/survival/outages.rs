@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plugnmeet_recorder::capture::browser::chrome_arguments;
-use plugnmeet_recorder::config::ChromeConfig;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 
 use super::{delivered, length, node, play, quick, standin};
@@ -65,7 +64,7 @@ async fn a_clock_that_is_set_back_or_forward_by_an_hour_changes_no_recording() {
     let clock = standin.dir().join("clock");
     std::fs::write(&clock, "+0").unwrap();
     // Chrome does not start with the library that fakes the clock; it has no use for the wall clock either.
-    let chrome = chrome_arguments::find_chrome(&ChromeConfig { path: None, flags: Vec::new() }).unwrap();
+    let chrome = chrome_arguments::find_chrome(None).unwrap();
     let script = standin.dir().join("chrome.sh");
     std::fs::write(&script, format!("#!/bin/sh\nunset LD_PRELOAD\nexec '{}' \"$@\"\n", chrome.display())).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
