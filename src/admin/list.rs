@@ -70,8 +70,8 @@ pub fn outbox(state: &StateDir, format: &ListFormat, all: bool, now: u64) -> Res
     for Readable { id, read } in state.outbox()? {
         match read {
             Ok(there) => {
-                let row = |letter| MessageRow::new(&id, letter, there.comes_too_late(letter), moment(state, now));
-                rows.extend(there.letters.iter().map(row));
+                let row = |message| MessageRow::new(&id, message, there.is_obsolete(message), moment(state, now));
+                rows.extend(there.messages.iter().map(row));
             }
             Err(why) => rows.push(MessageRow::unreadable(id, &why)),
         }

@@ -20,14 +20,14 @@ use crate::storage::lock::StateLock;
 /// # Errors
 /// Where nothing of it is to be told, it would be of no use, or the disk fails; it is as it was then.
 pub fn retry(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
-    let (_, letters) = read(state, id)?;
+    let (_, messages) = read(state, id)?;
     let refused = |why: &str| Err(AdminError::OutboxRefused { id: id.clone(), why: why.to_owned() });
-    let open: Vec<_> = letters.letters.iter().filter(|letter| letter.is_open()).collect();
+    let open: Vec<_> = messages.messages.iter().filter(|message| message.is_open()).collect();
     if open.is_empty() {
         return refused("nothing of it is left to be told");
     }
     let told: Vec<MessageKey> =
-        open.iter().filter(|letter| !letters.comes_too_late(letter)).map(|letter| letter.key).collect();
+        open.iter().filter(|message| !messages.is_obsolete(message)).map(|message| message.key).collect();
     if told.is_empty() {
         return refused("the server knows its end already; `outbox drop` forgets the beginning");
     }
@@ -43,14 +43,14 @@ pub fn retry(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
 ///
 /// # Errors
 /// Where none of these is to be told, or the disk fails; it is as it was then.
-pub fn forget(state: &StateDir, id: &RecordingId, letter: Option<MessageKey>) -> Result<String, AdminError> {
-    let (path, mut letters) = read(state, id)?;
-    let wanted = |key: MessageKey| letter.map_or(key != MessageKey::Job, |letter| letter == key);
-    let open = letters.letters.iter().filter(|letter| letter.is_open());
-    let dropped: Vec<MessageKey> = open.map(|letter| letter.key).filter(|key| wanted(*key)).collect();
+pub fn forget(state: &StateDir, id: &RecordingId, message: Option<MessageKey>) -> Result<String, AdminError> {
+    let (path, mut messages) = read(state, id)?;
+    let wanted = |key: MessageKey| message.map_or(key != MessageKey::Job, |message| message == key);
+    let open = messages.messages.iter().filter(|message| message.is_open());
+    let dropped: Vec<MessageKey> = open.map(|message| message.key).filter(|key| wanted(*key)).collect();
     if dropped.is_empty() {
-        let why = match letter {
-            Some(letter) => format!("there is no {} of it left to be told", letter.as_str()),
+        let why = match message {
+            Some(message) => format!("there is no {} of it left to be told", message.as_str()),
             None => "no notice of it is left to be told".to_owned(),
         };
         return Err(AdminError::OutboxRefused { id: id.clone(), why });
@@ -59,12 +59,12 @@ pub fn forget(state: &StateDir, id: &RecordingId, letter: Option<MessageKey>) ->
     // Nobody starts on it meanwhile. Who cannot take it asks the one who has it.
     let lock = if state.runs() { None } else { StateLock::take(&state.dir).ok() };
     if lock.is_none() {
-        ask(state, id, &RetryRequest::Drop { letters: dropped })?;
+        ask(state, id, &RetryRequest::Drop { messages: dropped })?;
         return Ok(format!("{told} of {id}: not told any more, once the recorder has looked (every 5 s)\n"));
     }
-    letters.drop_letters(&dropped, crate::unix_time::unix_ms());
+    messages.drop_messages(&dropped, crate::unix_time::unix_ms());
     let failed = |source| AdminError::OutboxDisk { id: id.clone(), path: path.clone(), source };
-    let text = serde_json::to_vec_pretty(&letters).map_err(|error| failed(error.into()))?;
+    let text = serde_json::to_vec_pretty(&messages).map_err(|error| failed(error.into()))?;
     files::write_private(&path, &text).map_err(failed)?;
     Ok(format!("{told} of {id}: not told any more\n"))
 }
@@ -81,9 +81,9 @@ fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, RecordingMessage
         Ok(file) => {
             of_another_user(file.uid(), rustix::process::geteuid().as_raw())
                 .map_err(|why| AdminError::OutboxRefused { id: id.clone(), why })?;
-            let letters = RecordingMessages::read(&path)
+            let messages = RecordingMessages::read(&path)
                 .map_err(|why| AdminError::Unreadable { path: path.clone(), source: std::io::Error::other(why) })?;
-            Ok((path, letters))
+            Ok((path, messages))
         }
     }
 }

@@ -86,8 +86,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     // 3 delivery
     let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
-    dispatcher.outbox().sweep().await;
-    dispatcher.take_up().await;
+    dispatcher.outbox().remove_old().await;
+    dispatcher.resume_outbox().await;
 
     // 4 NATS
     let nats = match Nats::connect(&config.nats, &config.server, &recorder.id, &shutdown.drain).await {

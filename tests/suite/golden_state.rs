@@ -131,13 +131,13 @@ async fn the_outbox_of_an_earlier_version_is_delivered() {
     assert!(matches!(state(MessageKey::Ended), MessageState::Refused { why, .. } if why == "404: no such room"));
     assert!(matches!(state(MessageKey::Finished), MessageState::Dropped { .. }));
     let open: Vec<_> =
-        outbox.to_tell(&id("rec-told")).iter().map(|message| (message.key, message.body.clone())).collect();
+        outbox.undelivered(&id("rec-told")).iter().map(|message| (message.key, message.body.clone())).collect();
     let expected = [(MessageKey::Ended, 2), (MessageKey::Job, 3), (MessageKey::Proceeded, 4)];
     assert_eq!(open, expected.map(|(key, n)| (key, vec![n, 0, 255])));
-    assert_eq!(outbox.to_tell(&id("broadcast-told")).len(), 2);
+    assert_eq!(outbox.undelivered(&id("broadcast-told")).len(), 2);
     let mut requests = retry_request::all(dir.path()).unwrap();
     requests.sort_by_key(|(id, _)| id.to_string());
-    let dropped = RetryRequest::Drop { letters: vec![MessageKey::Ended, MessageKey::Job] };
+    let dropped = RetryRequest::Drop { messages: vec![MessageKey::Ended, MessageKey::Job] };
     assert_eq!(requests, [(id("broadcast-told"), RetryRequest::Retry), (id("rec-told"), dropped)]);
     let aside = fs::read_dir(dir.path().join("outbox"))
         .unwrap()

@@ -232,7 +232,7 @@ async fn a_secret_that_a_hook_or_ffmpeg_says_reaches_neither_the_server_nor_a_fi
         hooks.shutdown().await;
         entry.update(|record| *record = record.clone().left(JobState::GivenUp { at: 1 }, cause)).await;
         dispatcher.shutdown(Duration::ZERO).await;
-        let told: Vec<_> = outbox.letters(&id).iter().map(|letter| letter.body.clone()).collect();
+        let told: Vec<_> = outbox.messages(&id).iter().map(|message| message.body.clone()).collect();
         assert!(!told.is_empty(), "{what}: {verdict:?}");
         let mut files: Vec<Vec<u8>> = told;
         for file in ["state/jobs/rec-1.json", "state/outbox/rec-1.json"] {

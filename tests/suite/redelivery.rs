@@ -64,7 +64,7 @@ impl JobNotifier for Mail {
             if key == MessageKey::Proceeded {
                 mail.proceeded.fetch_add(1, Ordering::Relaxed);
             }
-            mail.outbox.settle(id, key, MessageState::Delivered { at: 1 }).await;
+            mail.outbox.set_state(id, key, MessageState::Delivered { at: 1 }).await;
         })
     }
 }

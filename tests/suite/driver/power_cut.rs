@@ -72,7 +72,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 RecordingJournal::new(&node.standin.dir().join("state")),
                 room,
             );
-            node.context.dispatcher.take_up().await;
+            node.context.dispatcher.resume_outbox().await;
             service.recover(true).await;
             tokio::time::timeout(LIMIT, service.finish()).await.unwrap();
 
