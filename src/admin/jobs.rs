@@ -48,7 +48,7 @@ pub fn retry(state: &StateDir, id: &RecordingId, now: u64) -> Result<String, Adm
     let owner = std::fs::metadata(&path).map_err(failed("read"))?.uid();
     of_another_user(owner, rustix::process::geteuid().as_raw()).map_err(refused)?;
     let last_error = record.last_error.clone();
-    let wish = record.left(JobState::Retry, last_error);
+    let wish = record.with_state(JobState::Retry, last_error);
     let text = serde_json::to_vec_pretty(&wish).map_err(|error| failed("write")(error.into()))?;
     write(&path, &text).map_err(failed("write"))?;
     let when = match &state.daemon {
@@ -161,11 +161,11 @@ fn kept(raw: &Path) -> String {
 
 /// The daemon clears half-written files away when it looks into the directory: then it is written once more.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut left = WRITES;
+    let mut with_state = WRITES;
     loop {
-        left -= 1;
+        with_state -= 1;
         match files::write_private(path, text) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && with_state > 0 => {}
             written => return written,
         }
     }

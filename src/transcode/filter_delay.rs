@@ -1,16 +1,16 @@
-//! Takes out what a filter of the sound delays it by: pure.
+//! Compensates the delay of audio filters: pure.
 //!
-//! `afftdn`, which is in the default options, hands on each sample 25 ms after it came, under the time of the one that came
-//! then (measured: ffmpeg 5.1 and 9.0, at 16, 44.1 and 48 kHz). The picture is not filtered, so the sound would be late.
+//! `afftdn`, which is in the default options, outputs each sample 25 ms late (measured: ffmpeg 5.1 and 9.0, at 16, 44.1
+//! and 48 kHz). The video is not filtered, so the sound would lag.
 
 use std::borrow::Cow;
 
-/// What delays, and by how many seconds.
+/// Filters and their delays in seconds.
 const DELAYS: [(&str, f64); 1] = [("afftdn", 0.025)];
 
-/// The operator's filters of the sound, and around them what puts sound and picture in step again and keeps the last sounds,
-/// which would else stay in the filter. Filters that delay nothing stay as they are, and so does a graph with links of its
-/// own, of which it cannot be said what is delayed.
+/// The operator's audio filters, followed by filters that bring sound and picture back in step, and preceded by one
+/// that keeps the last samples from staying in the filter. Filters without delay are unchanged, and so is a graph with
+/// links, of which the delayed part is unknown.
 #[must_use]
 pub fn without_delay(filters: &str) -> Cow<'_, str> {
     let delay: f64 = names(filters).map_or(0.0, |names| names.map(delay_of).sum());
@@ -24,8 +24,8 @@ fn delay_of(name: &str) -> f64 {
     DELAYS.iter().find(|(delaying, _)| *delaying == name).map_or(0.0, |(_, delay)| *delay)
 }
 
-/// The names of a chain's filters, in ffmpeg's notation (`name=options` or `name@label=options`, between commas; quotes and
-/// backslashes keep a comma from being one); `None`: there is more than one chain, or links.
+/// The names of a chain's filters in ffmpeg's notation: `name=options` or `name@label=options` between commas; quotes
+/// and backslashes escape a comma. `None`: there is more than one chain, or links.
 fn names(filters: &str) -> Option<impl Iterator<Item = &str>> {
     let (mut quoted, mut escaped) = (false, false);
     let mut begins = vec![0];

@@ -138,7 +138,7 @@ mod tests {
         };
         let record = |state| {
             let record = JobRecord::new(&job, b"\x01", Some("$JS.ACK.x".into()), 3);
-            let mut record = record.left(state, Some("no raw file".into()));
+            let mut record = record.with_state(state, Some("no raw file".into()));
             record.taken_at = NOW - 187_200_000;
             record
         };

@@ -139,7 +139,7 @@ async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: JobState) {
     let job = job(id, dir, &format!("{id}_raw.mkv"));
     let record = JobRecord::new(&job, &job.encode(), Some("$JS.ACK.x".into()), 3);
     let cause = (state != JobState::Working).then(|| format!("no {id}_raw.mkv under main_path"));
-    JobJournal::new(state_dir).begin(record.left(state, cause)).await;
+    JobJournal::new(state_dir).begin(record.with_state(state, cause)).await;
 }
 
 /// A node with some of everything.
