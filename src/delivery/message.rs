@@ -162,6 +162,7 @@ mod hex_bytes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingMessages {
     version: u32,
+    #[serde(rename = "letters")]
     pub messages: Vec<Message>,
 }
 

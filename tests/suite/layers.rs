@@ -65,6 +65,8 @@ const PURE: &[&str] = &[
     "protocol/token",
     "recording/recovery",
     "recording/session",
+    "recording/session/events",
+    "recording/session/states",
     "scripts/hooks/answer",
     "scripts/hooks/payload",
     "storage/disk_space/policy",
@@ -258,7 +260,7 @@ fn what_is_called_pure_is_pure() {
     for &name in PURE {
         let path = PathBuf::from(format!("{name}.rs"));
         let code = files.get(&module(&path)).unwrap_or_else(|| panic!("{name} is not there"));
-        for line in code.lines() {
+        for line in code.lines().map(|line| line.replace("&'static ", "")) {
             let found = IMPURE.iter().find(|word| line.contains(*word));
             assert!(found.is_none(), "{name} is called pure, but says {found:?}: {line}");
         }

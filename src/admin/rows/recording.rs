@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn ended(cause: Option<&str>) -> PartEnd {
-        PartEnd::new(NOW - 50_000, cause.map(str::to_owned), rig::CaptureReport::default())
+        PartEnd { at: NOW - 50_000, cause: cause.map(str::to_owned), report: rig::CaptureReport::default() }
     }
 
     fn part(n: usize, began: bool, ended: Option<PartEnd>) -> RecordingPart {

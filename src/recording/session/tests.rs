@@ -1,5 +1,6 @@
 //! Unit and property tests of the session.
 
+use super::states::*;
 use super::*;
 use proptest::prelude::*;
 
@@ -50,10 +51,10 @@ fn a_recording_from_start_to_job() {
         effects,
         [
             Effect::OpenRig,
-            Effect::TellStarted,
+            Effect::NotifyStarted,
             Effect::FinishEncoder,
             Effect::CloseRig,
-            Effect::FreePlace,
+            Effect::FreeSlot,
             store(None),
             deliver(Ok(()), true),
         ]
@@ -73,7 +74,7 @@ fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
         ];
         let (session, effects) = run(Kind::Broadcast, events);
         assert_eq!(session.state(), SessionState::Ended);
-        assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreePlace, deliver(outcome, false)]));
+        assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreeSlot, deliver(outcome, false)]));
     }
 }
 
@@ -99,7 +100,7 @@ fn a_capture_that_breaks_goes_on_as_the_next_part() {
             Effect::OpenRig,
             Effect::FinishEncoder,
             Effect::CloseRig,
-            Effect::FreePlace,
+            Effect::FreeSlot,
             store(None),
             deliver(Ok(()), true),
         ]
@@ -131,20 +132,20 @@ fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
         ]
     };
     let (session, effects) = run(Kind::Recording, until_opening(Interruption::PageLeft));
-    assert_eq!(session.state(), SessionState::Mending(Resuming::Opening { cancelled: false }));
+    assert_eq!(session.state(), SessionState::Resuming(Resuming::Opening { cancelled: false }));
     assert_eq!(effects.last(), Some(&Effect::OpenRig));
 
     // The page itself left; nothing failed.
     let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
-    assert!(effects.ends_with(&[Effect::FreePlace, store(None), deliver(Ok(()), true)]), "{effects:?}");
+    assert!(effects.ends_with(&[Effect::FreeSlot, store(None), deliver(Ok(()), true)]), "{effects:?}");
 
     // Chrome had failed, and what came after it of the meeting is missing.
     let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     let missing = format!("x; {TOO_LATE}");
     assert!(
-        effects.ends_with(&[Effect::FreePlace, store(Some(&missing)), deliver(Err(missing.clone()), true)]),
+        effects.ends_with(&[Effect::FreeSlot, store(Some(&missing)), deliver(Err(missing.clone()), true)]),
         "{effects:?}"
     );
 
@@ -174,8 +175,8 @@ fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_co
     assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
     assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
     let told = session.clone().on(at(3), failed());
-    assert_eq!(told, [Effect::FreePlace, deliver(Err("PulseAudio: ended at its start".into()), false)]);
-    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::TellStarted]);
+    assert_eq!(told, [Effect::FreeSlot, deliver(Err("PulseAudio: ended at its start".into()), false)]);
+    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::NotifyStarted]);
     let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
     assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
     let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
@@ -203,7 +204,7 @@ fn it_gives_up_after_failures_in_a_row_and_keeps_what_there_is() {
     effects.extend(session.on(now, SessionEvent::Closed));
     let mut openings = 0;
     while session.state() != SessionState::Stopping(StopStep::Storing) {
-        if session.state() == SessionState::Mending(Resuming::Opening { cancelled: false }) {
+        if session.state() == SessionState::Resuming(Resuming::Opening { cancelled: false }) {
             openings += 1;
             effects.extend(session.on(now, SessionEvent::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
         }
@@ -246,7 +247,7 @@ fn a_stop_while_it_is_mended_keeps_what_there_is() {
         let all = broken().into_iter().chain(events).chain([SessionEvent::Stop(None)]).chain(after);
         let (session, effects) = run(Kind::Recording, all.collect());
         assert_eq!(session.state(), SessionState::Stopping(StopStep::Storing), "{effects:?}");
-        assert!(effects.ends_with(&[Effect::FreePlace, store(None)]), "{effects:?}");
+        assert!(effects.ends_with(&[Effect::FreeSlot, store(None)]), "{effects:?}");
     }
 }
 
@@ -254,7 +255,7 @@ fn a_stop_while_it_is_mended_keeps_what_there_is() {
 fn what_an_earlier_run_has_left_goes_on_or_is_finished() {
     let (mut session, effects) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
     assert_eq!(effects, [Effect::OpenRig]);
-    assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::TellStarted]);
+    assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::NotifyStarted]);
     assert_eq!(session.state(), SessionState::Capturing);
     let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
     assert_eq!(effects, [store(None)]);
@@ -299,11 +300,11 @@ fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
     let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
     let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::Delivered]);
     assert_eq!(session.state(), SessionState::Ended);
-    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreePlace, deliver(Ok(()), false)]);
+    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreeSlot, deliver(Ok(()), false)]);
     // The opening was faster than its cancellation: what flowed is kept.
     let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), SessionEvent::Opened]);
     assert_eq!(session.state(), SessionState::Stopping(StopStep::Finishing));
-    assert!(effects.ends_with(&[Effect::TellStarted, Effect::FinishEncoder]));
+    assert!(effects.ends_with(&[Effect::NotifyStarted, Effect::FinishEncoder]));
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn what_takes_too_long_is_given_up_and_the_file_still_kept() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, SessionEvent::Stop(None)]);
     assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
-    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreePlace, Effect::Store { .. }]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreeSlot, Effect::Store { .. }]), "{effects:?}");
     // A part that cannot be closed does not keep the next one from being opened.
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
@@ -348,12 +349,12 @@ fn event() -> impl Strategy<Value = SessionEvent> {
 fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
     let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
     let position = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted);
-    prop_assert!(count(|e| matches!(e, Effect::TellStarted)) <= 1);
+    prop_assert!(count(|e| matches!(e, Effect::NotifyStarted)) <= 1);
     prop_assert_eq!(count(|e| matches!(e, Effect::Deliver { .. })), 1);
     prop_assert!(count(|e| matches!(e, Effect::Store { .. })) <= 1, "stored twice");
     let told = position(|e| matches!(e, Effect::Deliver { .. }));
-    prop_assert!(position(|e| matches!(e, Effect::TellStarted)) < told);
-    prop_assert!(count(|e| matches!(e, Effect::FreePlace)) == 1);
+    prop_assert!(position(|e| matches!(e, Effect::NotifyStarted)) < told);
+    prop_assert!(count(|e| matches!(e, Effect::FreeSlot)) == 1);
     // Nothing is opened or stored once the end is told.
     for effect in &effects[told.unwrap_or(0) + 1..] {
         prop_assert!(matches!(effect, Effect::GiveUp(_)), "{:?}", effect);
