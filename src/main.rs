@@ -6,7 +6,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use plugnmeet_recorder::cli::{Asked, Cli};
+use plugnmeet_recorder::cli::{Cli, Command};
 use plugnmeet_recorder::config::Config;
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     if let Some(mode) = cli.mode {
         loaded.config.recorder.mode = mode;
     }
-    if let Some(asked) = &cli.asked {
-        return answer(&loaded.config, asked);
+    if let Some(command) = &cli.command {
+        return answer(&loaded.config, command);
     }
     let _log = match telemetry::init(&loaded.config.log, loaded.config.recorder.debug) {
         Ok(guard) => guard,
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
 }
 
 /// Does what an operator asks: no server, no state but what is on the disk.
-fn answer(config: &Config, asked: &Asked) -> ExitCode {
-    match admin::answer(config, asked, unix_ms(), &mut io::stdout()) {
+fn answer(config: &Config, command: &Command) -> ExitCode {
+    match admin::answer(config, command, unix_ms(), &mut io::stdout()) {
         Ok(true) => ExitCode::SUCCESS,
         // What went wrong was shown.
         Ok(false) => ExitCode::FAILURE,

@@ -53,8 +53,9 @@ impl RawFile {
         room: &RoomId,
     ) -> Result<Self, InvalidName> {
         let name = RawFileName::of(recording)?;
-        let dir = absolute(&main_path.join(sub_path)).join(room.as_str());
-        Ok(Self { temporary_dir: absolute(temporary_dir), dir, name, reference_dirs: Vec::new() })
+        // Made absolute, because a process with another working directory may read the job.
+        let dir = files::absolute(&main_path.join(sub_path)).join(room.as_str());
+        Ok(Self { temporary_dir: files::absolute(temporary_dir), dir, name, reference_dirs: Vec::new() })
     }
 
     /// The same raw file in a fleet whose reference transcoders have these directories below `main_path`.
@@ -251,9 +252,4 @@ async fn already_stored(
         lengths,
         found: vec![Some(FoundMedia { bytes, frames: None })],
     }))
-}
-
-/// Made absolute, because the job may be read by a process with another working directory.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::storage::files;
+
 /// Creates a room's directory for a reference transcoder, or renews the modification time of an existing one.
 pub(super) fn make_dir(dir: &Path) {
     let made = std::fs::create_dir_all(dir).and_then(|()| std::fs::File::open(dir)?.set_modified(SystemTime::now()));
@@ -17,6 +19,6 @@ pub(super) fn make_dir(dir: &Path) {
 /// The directories in which reference transcoders with these `sub_paths` would write.
 pub(super) fn reference_dirs(main_path: &Path, sub_paths: &[PathBuf], ours: &Path) -> Vec<PathBuf> {
     let Some(room) = ours.file_name() else { return Vec::new() };
-    let main_path = std::path::absolute(main_path).unwrap_or_else(|_| main_path.to_owned());
+    let main_path = files::absolute(main_path);
     sub_paths.iter().map(|sub_path| main_path.join(sub_path).join(room)).filter(|dir| dir != ours).collect()
 }

@@ -285,6 +285,12 @@ pub fn put_aside(path: &Path, why: &str) {
     }
 }
 
+/// `path` made absolute by the working directory; unchanged where that is unknown.
+#[must_use]
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Does what waits for a disk on a thread that may wait.
 ///
 /// # Errors
