@@ -144,7 +144,7 @@ impl<R: Rig> RequestService<R> {
                 tracing::warn!(
                     "an earlier run of the recorder has left this recording behind: joining the meeting again"
                 );
-                self.slots.hold(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
+                self.slots.readmit(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
             }
             InterruptedRecording::Stopped(_) => {
                 tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");

@@ -55,9 +55,11 @@ impl QueueAge {
             return Duration::ZERO;
         }
         match self.seen {
-            Some((handed_out, since)) if handed_out == queue.handed_out => now.saturating_duration_since(since),
+            Some((last_delivered, since)) if last_delivered == queue.last_delivered => {
+                now.saturating_duration_since(since)
+            }
             _ => {
-                self.seen = Some((queue.handed_out, now));
+                self.seen = Some((queue.last_delivered, now));
                 Duration::ZERO
             }
         }
@@ -200,11 +202,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_head_of_the_queue_waits_until_it_is_handed_out() {
+    async fn the_head_of_the_queue_waits_until_it_is_delivered() {
         let (mut age, begin) = (QueueAge::default(), Instant::now());
         let second = Duration::from_secs;
-        let mut check = |after, pending, handed_out| {
-            age.update(begin + second(after), Queue { pending, handed_out, max_deliver: None })
+        let mut check = |after, pending, last_delivered| {
+            age.update(begin + second(after), Queue { pending, last_delivered, max_deliver: None })
         };
         assert_eq!(check(0, 2, 7), second(0));
         assert_eq!(check(30, 3, 7), second(30));

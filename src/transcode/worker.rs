@@ -139,7 +139,7 @@ impl Worker {
                 room_id = record.room_id,
                 "an earlier run of the recorder was killed while it had this job in hand: going on with it"
             );
-            let message = JobMessage::from_earlier(nats, payload, record.ack_to.as_deref(), record.delivered);
+            let message = JobMessage::of_earlier_run(nats, payload, record.ack_to.as_deref(), record.delivered);
             self.spawn(message, slot, tasks);
         }
     }
@@ -174,7 +174,7 @@ impl Worker {
             record.steps.anew |= record.steps.remuxed.take().is_some();
         };
         self.journal.begin(record).await.update(reset_steps).await;
-        self.spawn(JobMessage::from_earlier(nats, payload, None, self.max_deliver), slot, tasks);
+        self.spawn(JobMessage::of_earlier_run(nats, payload, None, self.max_deliver), slot, tasks);
     }
 
     /// Resolves when the operator asks for another attempt at a job that is not running.
