@@ -51,7 +51,7 @@ async fn run(
     let cancel = CancellationToken::new();
     let interrupted = tokio::spawn(on_signal(cancel.clone()));
     let hooks = Hooks::start(&config.hooks, &[stage]);
-    let ended = hooks.run_seen(stage, data.payload, &cancel, &mut |seen| show.step(&seen)).await;
+    let ended = hooks.run_observed(stage, data.payload, &cancel, &mut |seen| show.step(&seen)).await;
     hooks.shutdown().await;
     interrupted.abort();
     show.end(stage, &ended);
