@@ -180,7 +180,7 @@ mod tests {
     const NOW: u64 = 1_800_000_000_000;
 
     #[test]
-    fn only_what_nobody_works_on_is_tried_again_or_forgotten() {
+    fn only_an_idle_job_is_tried_again_or_forgotten() {
         // State; may it be retried with a daemon and without; may it be forgotten with and without.
         for (state, expected) in [
             (JobState::GivenUp { at: NOW }, [true, true, true, true]),

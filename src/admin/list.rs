@@ -69,9 +69,9 @@ pub fn outbox(state: &StateDir, format: &ListFormat, all: bool, now: u64) -> Res
     let mut rows = Vec::new();
     for Readable { id, read } in state.outbox()? {
         match read {
-            Ok(there) => {
-                let row = |message| MessageRow::new(&id, message, there.is_obsolete(message), moment(state, now));
-                rows.extend(there.messages.iter().map(row));
+            Ok(stored) => {
+                let row = |message| MessageRow::new(&id, message, stored.is_obsolete(message), moment(state, now));
+                rows.extend(stored.messages.iter().map(row));
             }
             Err(why) => rows.push(MessageRow::unreadable(id, &why)),
         }

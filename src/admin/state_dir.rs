@@ -189,10 +189,10 @@ mod tests {
                 ("d".to_owned(), Err(aside))
             ]
         );
-        let mut left: Vec<_> =
+        let mut remaining: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-        left.sort();
-        assert_eq!(left, names);
+        remaining.sort();
+        assert_eq!(remaining, names);
         assert_eq!(each(&dir.path().join("gone"), |_| Ok(())).unwrap().len(), 0);
         // A record that is removed while it is read does not count.
         let gone = each(dir.path(), |path| -> Result<(), String> {

@@ -145,7 +145,7 @@ mod tests {
     const PAGE: &[u8] = b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>nginx</body></html>";
 
     #[test]
-    fn plugnmeets_own_words_are_known() {
+    fn plugnmeets_own_answers_are_recognized() {
         let no = CommonResponse { msg: "invalid signature".into(), ..CommonResponse::default() }.encode_to_vec();
         assert_eq!(answered(200, "text/plain; charset=utf-8", b"OK"), NoticeAnswer::Taken);
         // Answers that a later version may give.
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_word_changes_nothing_whatever_its_status() {
+    fn a_foreign_answer_is_tried_again_whatever_its_status() {
         for status in [200, 401, 404, 500, 502, 503] {
             for content_type in ["text/html", "text/html; charset=UTF-8", "text/plain", ""] {
                 assert!(
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_sides_words_stay_on_their_line_and_short() {
+    fn an_excerpt_is_short_and_on_one_line() {
         let long = CommonResponse { msg: format!("a\nb{}", "x".repeat(1000)), ..CommonResponse::default() };
         let NoticeAnswer::Refused(refusal) = answered(401, "", &long.encode_to_vec()) else { panic!() };
         assert!(refusal.why.contains("a bxx") && refusal.why.len() < 400, "{}", refusal.why);

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_said_at_once() {
+    fn an_unusable_configuration_is_an_error() {
         let server = |host: &str, key: &str| ServerConfig {
             host: host.into(),
             api_key: key.into(),

@@ -184,11 +184,11 @@ impl Outbox {
     /// Removes the files of which every message was delivered or dropped more than a day ago.
     pub async fn remove_old(&self) {
         let now = unix_ms();
-        let past: Vec<RecordingId> = {
+        let expired: Vec<RecordingId> = {
             let all = self.shared.lock();
             all.iter().filter(|(_, stored)| stored.is_expired(now)).map(|(id, _)| id.clone()).collect()
         };
-        for id in past {
+        for id in expired {
             self.change(&id, |stored| {
                 stored.messages.clear();
                 true
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_added_survives_and_a_key_is_there_once() {
+    async fn messages_survive_a_restart_and_a_key_is_stored_once() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
         outbox.add(&id("a"), vec![message(MessageKey::Started, "1"), message(MessageKey::Ended, "2")]).await;
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_over_is_forgotten_after_a_day_or_by_a_new_recording() {
+    async fn a_settled_message_is_removed_after_a_day_or_by_a_new_recording() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
         let old = unix_ms() - 2 * 24 * 3600 * 1000;
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_file_is_put_aside_and_a_disk_that_fails_costs_no_letter() {
+    async fn a_broken_file_is_put_aside_and_a_failing_disk_loses_no_message() {
         let dir = tempfile::tempdir().unwrap();
         let box_dir = dir.path().join(DIR);
         std::fs::create_dir(&box_dir).unwrap();

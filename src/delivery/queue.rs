@@ -1,5 +1,5 @@
 //! The two queues of a recording, each delivered one message after the other: its notices in their order, and its job.
-//! The job follows the notice of the end, so that the server hears of the MP4 last, but it waits at most a minute for
+//! The job follows the notice of the end, so that the notices about the MP4 come last, but it waits at most a minute for
 //! it.
 //!
 //! ```text

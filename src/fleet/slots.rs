@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_permit_frees_its_place_and_says_so() {
+    fn a_dropped_slot_is_freed_and_announced() {
         let slots = Slots::new(1);
         let mut running = slots.running();
         let id = RecordingId::parse("a").unwrap();

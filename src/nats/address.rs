@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_nats_url_is_named_by_its_place_only() {
+    fn a_bad_url_is_named_by_its_position_only() {
         for bad in ["http://u:s3cret@a", "nats://u:s3cret@", "nats://u:s3cret@a:99999", "://s3cret", ""] {
             let Err(error) = parts(&["nats://good", bad, "x://"]) else { panic!("{bad}") };
             assert!(!error.to_string().contains("s3cret"), "{error}");

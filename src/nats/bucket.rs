@@ -94,16 +94,16 @@ where
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
     let mut throttle = LogThrottle::default();
     loop {
-        let asked = tokio::select! {
-            asked = tokio::time::timeout(2 * ANSWER_DEADLINE, ask()) => asked,
+        let result = tokio::select! {
+            result = tokio::time::timeout(2 * ANSWER_DEADLINE, ask()) => result,
             () = cancel.cancelled() => return None,
         };
-        match asked {
-            Ok(Ok(there)) => {
+        match result {
+            Ok(Ok(found)) => {
                 if throttle.over() {
                     info!("{what} is there");
                 }
-                return Some(there);
+                return Some(found);
             }
             Ok(Err(Absent::NotYet)) if throttle.due(Instant::now()) => {
                 warn!("{what} is not there yet: the plugNmeet server makes it at its start; waiting");

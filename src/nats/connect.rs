@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_told_from_an_absent_server() {
+    fn a_refused_token_is_distinguished_from_an_absent_server() {
         assert_eq!(advice_for("authorization violation"), REFUSED);
         assert!(REFUSED.contains("or the plugNmeet server, which answers for NATS, does not run"));
         assert!(advice_for("timed out").contains("the plugNmeet server"));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_absence_and_a_lasting_refusal_are_not_told_again_and_again() {
+    fn a_short_outage_and_a_lasting_refusal_are_not_logged_repeatedly() {
         let nats = NatsConfig {
             urls: vec!["nats://a".to_owned()],
             recorder_channel: String::new(),

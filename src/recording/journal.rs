@@ -349,8 +349,8 @@ pub fn gaps(parts: &[RecordingPart], lengths: &[Option<Duration>]) -> Vec<Gap> {
     for (part, length) in parts.iter().zip(lengths) {
         let Some(length) = length else { continue };
         if let Some((last, lasted)) = previous {
-            let over = last.began_at.map(|began| began + u64::try_from(lasted.as_millis()).unwrap_or(0));
-            let missing = part.began_at.zip(over).map_or(0, |(began, over)| began.saturating_sub(over));
+            let end = last.began_at.map(|began| began + u64::try_from(lasted.as_millis()).unwrap_or(0));
+            let missing = part.began_at.zip(end).map_or(0, |(began, end)| began.saturating_sub(end));
             let cause = match &last.ended {
                 Some(end) => end.cause.clone().unwrap_or_else(|| "the capture was ended".to_owned()),
                 None => "the recorder itself ended (killed, or the host went down)".to_owned(),
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_that_is_none_is_put_aside() {
+    async fn an_invalid_record_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;

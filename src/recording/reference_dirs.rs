@@ -7,8 +7,8 @@ use crate::storage::files;
 
 /// Creates a room's directory for a reference transcoder, or renews the modification time of an existing one.
 pub(super) fn make_dir(dir: &Path) {
-    let made = std::fs::create_dir_all(dir).and_then(|()| std::fs::File::open(dir)?.set_modified(SystemTime::now()));
-    if let Err(error) = made {
+    let created = std::fs::create_dir_all(dir).and_then(|()| std::fs::File::open(dir)?.set_modified(SystemTime::now()));
+    if let Err(error) = created {
         tracing::warn!(
             dir = %dir.display(), %error,
             "recorder.copy_to_path.reference_sub_paths: the room's directory cannot be made, without which a reference transcoder fails"

@@ -45,8 +45,8 @@ impl ReferenceFiles {
     pub async fn watch(self, end: CancellationToken) {
         loop {
             let files = self.clone();
-            let looked = on_disk(move || files.check(SystemTime::now()));
-            match end.run_until_cancelled(looked).await {
+            let checked = on_disk(move || files.check(SystemTime::now()));
+            match end.run_until_cancelled(checked).await {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "what recordings have left beside their raw files is not looked after");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_goes_once_its_raw_file_is_gone_and_nothing_else_does() {
+    fn only_the_summary_is_removed_once_its_raw_file_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let files = node(dir.path());
         let room = dir.path().join("main/node_01/room01");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rooms_directory_of_a_reference_transcoder_is_there_as_long_as_the_raw_file() {
+    fn a_reference_transcoders_room_directory_exists_as_long_as_the_raw_file() {
         let dir = tempfile::tempdir().unwrap();
         let files = node(dir.path());
         let (room, theirs) = (dir.path().join("main/node_01/room01"), dir.path().join("main/node_02/room01"));

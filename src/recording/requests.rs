@@ -114,7 +114,7 @@ impl<R: Rig> RequestService<R> {
                 self.tasks.spawn(publish_job.instrument(Span::current()));
             }
             RecoveryStep::RemoveParts { delivered } => {
-                driver::remove_parts(raw.as_ref(), &entry, &files, delivered).await
+                driver::remove_parts(raw.as_ref(), &entry, &files, delivered).await;
             }
             RecoveryStep::Keep => {
                 let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));

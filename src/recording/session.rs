@@ -353,8 +353,8 @@ impl Session {
         if self.stopped {
             return self.closed(now);
         }
-        let tried = usize::try_from(self.failures.saturating_sub(1)).unwrap_or(usize::MAX);
-        let wait = WAITS[tried.min(WAITS.len() - 1)];
+        let attempts = usize::try_from(self.failures.saturating_sub(1)).unwrap_or(usize::MAX);
+        let wait = WAITS[attempts.min(WAITS.len() - 1)];
         if wait.is_zero() {
             return self.open(now);
         }

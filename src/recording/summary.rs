@@ -80,31 +80,31 @@ pub fn combine(
     let mut all = rig::CaptureReport::default();
     let (mut black, mut silent, mut with_report, mut energy) = (0.0, 0.0, 0.0, 0.0);
     for (n, part) in parts.iter().enumerate() {
-        let done = part.ended.as_ref().map(|end| end.report).unwrap_or_default();
+        let report = part.ended.as_ref().map(|end| end.report).unwrap_or_default();
         let length = lengths.get(n).copied().flatten();
         if !lengths.is_empty() && length.is_none() {
             continue;
         }
-        let duration = length.unwrap_or(done.duration);
+        let duration = length.unwrap_or(report.duration);
         let found = found.get(n).copied().flatten().filter(|_| part.ended.is_none());
         all.parts += 1;
         all.duration += duration;
-        all.frames_sent += found.and_then(|found| found.frames).unwrap_or(done.frames_sent);
-        all.frames_dropped += done.frames_dropped;
-        all.frames_late += done.frames_late;
-        all.bytes += found.map_or(done.bytes, |found| found.bytes);
-        all.picture.longest_freeze = all.picture.longest_freeze.max(done.picture.longest_freeze);
-        all.sound.longest_silence = all.sound.longest_silence.max(done.sound.longest_silence);
-        all.sound.peak_dbfs = [all.sound.peak_dbfs, done.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
-        all.corrections += done.corrections;
-        all.call_offset += done.call_offset;
+        all.frames_sent += found.and_then(|found| found.frames).unwrap_or(report.frames_sent);
+        all.frames_dropped += report.frames_dropped;
+        all.frames_late += report.frames_late;
+        all.bytes += found.map_or(report.bytes, |found| found.bytes);
+        all.picture.longest_freeze = all.picture.longest_freeze.max(report.picture.longest_freeze);
+        all.sound.longest_silence = all.sound.longest_silence.max(report.sound.longest_silence);
+        all.sound.peak_dbfs = [all.sound.peak_dbfs, report.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
+        all.corrections += report.corrections;
+        all.call_offset += report.call_offset;
         // Shares and levels cover only the parts with a report.
         if part.ended.is_some() {
             let seconds = duration.as_secs_f64();
             with_report += seconds;
-            black += done.picture.black_share * seconds;
-            silent += done.sound.silence_share * seconds;
-            energy += done.sound.mean_dbfs.map_or(0.0, |level| 10f64.powf(level / 10.0)) * seconds;
+            black += report.picture.black_share * seconds;
+            silent += report.sound.silence_share * seconds;
+            energy += report.sound.mean_dbfs.map_or(0.0, |level| 10f64.powf(level / 10.0)) * seconds;
         }
     }
     if with_report > 0.0 {
@@ -131,12 +131,12 @@ impl RecordingSummary {
         recorder: &RecorderId,
         times: Times,
         outcome: &Outcome,
-        done: &rig::CaptureReport,
+        report: &rig::CaptureReport,
         gaps: Vec<Gap>,
     ) -> Self {
         let time = |at| humantime::format_rfc3339_millis(at).to_string();
-        let (picture, sound, corrections) = (done.picture, done.sound, done.corrections);
-        let call = Some(done.call_offset).filter(|call| call.seconds > 0);
+        let (picture, sound, corrections) = (report.picture, report.sound, report.corrections);
+        let call = Some(report.call_offset).filter(|call| call.seconds > 0);
         Self {
             recording_id: info.recording_id.to_string(),
             room_table_id: info.room_table_id,
@@ -149,13 +149,13 @@ impl RecordingSummary {
             outcome: if outcome.is_ok() { "success" } else { "failed" },
             cause: outcome.clone().err(),
             ended_by: None,
-            duration_s: seconds(done.duration),
-            parts: done.parts,
+            duration_s: seconds(report.duration),
+            parts: report.parts,
             gaps,
-            bytes: done.bytes,
-            frames_sent: done.frames_sent,
-            frames_dropped: done.frames_dropped,
-            frames_late: done.frames_late,
+            bytes: report.bytes,
+            frames_sent: report.frames_sent,
+            frames_dropped: report.frames_dropped,
+            frames_late: report.frames_late,
             longest_freeze_s: seconds(picture.longest_freeze),
             black_share: rounded(picture.black_share, 1e4),
             silence_share: rounded(sound.silence_share, 1e4),
@@ -285,11 +285,11 @@ mod tests {
     use crate::recording::journal::PartEnd;
 
     #[test]
-    fn parts_add_up_and_one_of_which_nothing_is_known_only_lasts() {
-        let part = |done: Option<rig::CaptureReport>| RecordingPart {
+    fn reports_of_parts_are_combined_and_a_part_without_a_report_counts_its_duration() {
+        let part = |report: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
-            ended: done.map(|done| PartEnd { at: 0, cause: None, report: done }),
+            ended: report.map(|report| PartEnd { at: 0, cause: None, report: report }),
         };
         let seconds = Duration::from_secs;
         let one = rig::CaptureReport {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_zero_and_not_less() {
+    fn zero_is_never_negative() {
         let none: [f64; 0] = [];
         for nothing in [none.iter().sum(), -0.0, -0.0001] {
             assert_eq!(rounded(nothing, 1e3).to_string(), "0");

@@ -57,20 +57,20 @@ async fn cut(part: &Path, until: Duration) -> Result<Duration, String> {
     let run = ffmpeg::run_spec(&spec, shorter.path(), &CancellationToken::new()).await;
     run.map_err(|error| error.to_string())?;
     let read = async |path: PathBuf| ffprobe::measure(&path).await.map_err(|error| error.to_string());
-    let (whole, made) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
-    compare(&whole, &made, until)?;
+    let (whole, cut) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
+    compare(&whole, &cut, until)?;
     files::place(shorter.path(), part, IfExists::Replace).await.map_err(|error| error.to_string())?;
-    Ok(made.duration)
+    Ok(cut.duration)
 }
 
 /// Checks that everything up to the cut is there.
-fn compare(whole: &MediaInfo, made: &MediaInfo, until: Duration) -> Result<(), String> {
+fn compare(whole: &MediaInfo, cut: &MediaInfo, until: Duration) -> Result<(), String> {
     let kinds = |media: &MediaInfo| media.streams.iter().map(|stream| stream.kind).collect::<Vec<_>>();
-    if kinds(whole) != kinds(made) {
+    if kinds(whole) != kinds(cut) {
         return Err("the shorter file lacks a track".to_owned());
     }
-    if made.duration + tolerance(until) < until {
-        return Err(format!("the shorter file lasts {} s, not {} s", seconds(made.duration), seconds(until)));
+    if cut.duration + tolerance(until) < until {
+        return Err(format!("the shorter file lasts {} s, not {} s", seconds(cut.duration), seconds(until)));
     }
     Ok(())
 }

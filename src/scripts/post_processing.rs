@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_is_named_at_the_start() {
+    fn a_script_that_cannot_run_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain.sh");
         std::fs::write(&plain, "#!/bin/sh\n").unwrap();

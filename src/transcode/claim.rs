@@ -41,8 +41,8 @@ pub fn path(mp4: &Path) -> PathBuf {
 /// Where the directory of the result cannot be written to or read.
 pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
     let path = path(mp4);
-    let made = OpenOptions::new().write(true).create_new(true).open(&path);
-    match made {
+    let created = OpenOptions::new().write(true).create_new(true).open(&path);
+    match created {
         Ok(mut file) => {
             file.write_all(node.as_str().as_bytes())?;
             file.sync_all()?;
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_node_has_a_result_until_it_is_done_or_dead() {
+    fn a_claim_lasts_until_it_is_released_or_its_node_is_dead() {
         let dir = tempfile::tempdir().unwrap();
         let mp4 = dir.path().join("rec.mp4");
         let node = |id| RecorderId::parse(id).unwrap();

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operators_filters_delay_is_taken_out() {
+    fn the_delay_of_the_operators_filters_is_compensated() {
         let line = |post_input: &str| convert(post_input).post_input.join(" ");
         for option in SOUND_FILTERS {
             assert!(line(&format!("-c:a aac {option} afftdn -y")).contains("afftdn,atrim=start=0.025"), "{option}");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_still_picture_is_not_encoded_again_and_again_where_the_sound_tells_how_long_it_lasts() {
+    fn repeated_frames_are_dropped_where_the_sound_gives_the_duration() {
         let drops = |post_input, has_sound: bool| {
             let raw = raw(Some("h264"), has_sound.then_some("pcm_s16le"));
             let arguments = FfmpegArguments::convert(&options(post_input), &raw);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_conflicts_is_taken_out() {
+    fn only_conflicting_options_are_removed() {
         let arguments = convert("-r 25 -n -movflags faststart -y -f mov");
         assert_eq!(arguments.post_input.join(" "), "-movie_timescale 48000 -r 25 -movflags faststart -y -f mov");
     }

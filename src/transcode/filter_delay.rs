@@ -29,8 +29,8 @@ fn delay_of(name: &str) -> f64 {
 fn names(filters: &str) -> Option<impl Iterator<Item = &str>> {
     let (mut quoted, mut escaped) = (false, false);
     let mut begins = vec![0];
-    for (at, letter) in filters.char_indices() {
-        match letter {
+    for (at, c) in filters.char_indices() {
+        match c {
             _ if escaped => escaped = false,
             '\\' if !quoted => escaped = true,
             '\'' => quoted = !quoted,
@@ -41,7 +41,7 @@ fn names(filters: &str) -> Option<impl Iterator<Item = &str>> {
     }
     Some(begins.into_iter().map(|begin| {
         let rest = filters[begin..].trim_start();
-        rest.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default()
+        rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
     }))
 }
 
@@ -50,19 +50,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_filter_delays_is_taken_out_again() {
-        let around = |filters: &str, delay: f64| {
+    fn a_filters_delay_is_compensated() {
+        let compensated = |filters: &str, delay: f64| {
             format!("apad=pad_dur={delay},{filters},atrim=start={delay},asetpts=PTS-{delay}/TB")
         };
         for one in ["afftdn", "highpass=f=200,lowpass=f=4000,afftdn", "afftdn=nf=-25, volume=2", " afftdn@quiet=nr=12"]
         {
-            assert_eq!(without_delay(one), around(one, 0.025), "{one}");
+            assert_eq!(without_delay(one), compensated(one, 0.025), "{one}");
         }
-        assert_eq!(without_delay("afftdn,volume=2,afftdn"), around("afftdn,volume=2,afftdn", 0.05));
+        assert_eq!(without_delay("afftdn,volume=2,afftdn"), compensated("afftdn,volume=2,afftdn", 0.05));
     }
 
     #[test]
-    fn filters_that_delay_nothing_and_graphs_stay_as_they_are() {
+    fn filters_without_delay_and_graphs_are_unchanged() {
         for theirs in [
             "",
             "anull",

@@ -167,8 +167,8 @@ fn search_fetched(
 ) -> Result<LocatedFiles, LocateError> {
     let root = MediaRoot::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
     let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
-    let there = places.into_iter().find(|place| check_dir(&root, &root.path.join(place)).is_ok());
-    let dir = there.unwrap_or_else(|| home.to_owned());
+    let existing = places.into_iter().find(|place| check_dir(&root, &root.path.join(place)).is_ok());
+    let dir = existing.unwrap_or_else(|| home.to_owned());
     let refused = |why: String| LocateError::Fetched { path: raw.to_owned(), why };
     // A missing directory is created later.
     if let (true, Err(why)) = (root.path.join(&dir).exists(), check_dir(&root, &root.path.join(&dir))) {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_file_is_found_here_and_as_another_node_names_it() {
+    fn a_raw_file_is_found_by_this_nodes_path_and_by_another_nodes() {
         let (_dir, main) = tree();
         fs::write(main.join("node/room/raw.mkv"), "media").unwrap();
         for dir in [main.join("node/room"), "/elsewhere/node/room/".into(), "../files/node/room".into()] {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hook_has_fetched_is_taken_from_where_it_is_and_its_result_stays_in_main_path() {
+    fn a_fetched_raw_file_may_be_anywhere_and_its_result_stays_in_main_path() {
         let (dir, main) = tree();
         let raw = dir.path().join("secret/raw.mkv");
         let find =
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_a_files_name_is_no_file() {
+    fn a_directory_with_the_files_name_is_refused() {
         let (_dir, main) = tree();
         fs::create_dir(main.join("node/room/raw.mkv")).unwrap();
         let Err(error) = search(&main, &main.join("node/room"), "raw.mkv", "r.mp4") else { panic!() };

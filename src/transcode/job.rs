@@ -359,8 +359,8 @@ impl JobAttempt<'_> {
         let summary = result.raw.as_deref().and_then(summary::path);
         let JobContext { settings: TranscodeSettings { scripts, script_timeout, .. }, cancel, .. } = self.context;
         let mut all = ScriptsReport::default();
-        let done = self.entry.record().steps.scripts.min(scripts.len());
-        for (index, script) in scripts.iter().enumerate().skip(done) {
+        let completed = self.entry.record().steps.scripts.min(scripts.len());
+        for (index, script) in scripts.iter().enumerate().skip(completed) {
             let one = post_processing::run(
                 std::slice::from_ref(script),
                 &payload,

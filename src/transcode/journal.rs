@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_are_remembered_until_they_are_over() {
+    async fn records_are_kept_until_their_jobs_end() {
         let dir = tempfile::tempdir().unwrap();
         let journal = JobJournal::new(dir.path());
         assert!(journal.all().is_empty());

@@ -132,7 +132,7 @@ pub fn mp4_name(recording_id: &RecordingId) -> String {
 #[must_use]
 pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) -> JobPlan {
     let paths = paths(&facts.root, &facts.dir, &facts.raw_path, recording_id, rules.recorder_id);
-    let done = |media: &MediaInfo, size, remove_raw| JobPlan::AlreadyDone {
+    let already_done = |media: &MediaInfo, size, remove_raw| JobPlan::AlreadyDone {
         paths: paths.clone(),
         media: media.clone(),
         size,
@@ -143,7 +143,7 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
         // remove.
         (_, Some(mp4)) if paths.raw == paths.mp4 => {
             return match &mp4.media {
-                Ok(media) => done(media, mp4.size, false),
+                Ok(media) => already_done(media, mp4.size, false),
                 Err(cause) => missing(&paths.raw, cause),
             };
         }
@@ -152,10 +152,10 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
             let cause = format!("there is no such file, and {} does not play ({cause})", paths.mp4.display());
             return missing(&paths.raw, &cause);
         }
-        (None, Some(MeasuredFile { media: Ok(media), size })) => return done(media, *size, false),
+        (None, Some(MeasuredFile { media: Ok(media), size })) => return already_done(media, *size, false),
         // An unreadable raw file neither holds up a playable result nor is removed.
         (Some(MeasuredFile { media: Err(_), .. }), Some(MeasuredFile { media: Ok(media), size })) => {
-            return done(media, *size, false);
+            return already_done(media, *size, false);
         }
         (Some(MeasuredFile { media: Err(cause), .. }), _) => return missing(&paths.raw, cause),
         (Some(MeasuredFile { media: Ok(raw), .. }), _) => raw,
@@ -167,16 +167,16 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
         Some(MeasuredFile { media: Err(cause), .. }) => Some(cause.clone()),
         Some(_) if rules.anew => Some("it could only be remuxed the last time".to_owned()),
         Some(MeasuredFile { media: Ok(made), size }) => match verification::compare(made, &arguments.expected(raw)) {
-            Ok(()) => return done(made, *size, true),
+            Ok(()) => return already_done(made, *size, true),
             // The result is longer than the raw file, so it holds more: both stay.
             Err(verification::MediaMismatch::Duration { made: long, raw: short }) if long > short => {
-                return done(made, *size, false);
+                return already_done(made, *size, false);
             }
             Err(mismatch) => Some(mismatch.to_string()),
         },
     };
-    let make = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
-    if rules.convert { JobPlan::Convert(make) } else { JobPlan::Remux(make) }
+    let produce = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
+    if rules.convert { JobPlan::Convert(produce) } else { JobPlan::Remux(produce) }
 }
 
 fn missing(raw: &Path, why: &str) -> JobPlan {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_under_main_path_is_itself() {
+    fn a_directory_under_main_path_is_taken_as_it_is() {
         let roots = [Path::new("../recording_files"), Path::new("/srv/rec")];
         for dir in ["/srv/rec/node_01/room01/", "../recording_files/node_01/room01", "/srv/rec/./node_01/room01"] {
             assert_eq!(places(Path::new(dir), &roots), [PathBuf::from("node_01/room01")], "{dir}");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_elsewhere_is_tried_by_its_tails() {
+    fn a_foreign_directory_is_tried_by_its_suffixes() {
         let roots = [Path::new("/srv/rec")];
         let suffixes = |dir| places(Path::new(dir), &roots).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
         assert_eq!(
@@ -254,12 +254,12 @@ mod tests {
 
     #[test]
     fn the_result_lies_beside_the_raw_file() {
-        let JobPlan::Convert(make) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
-        assert_eq!(make.paths.raw, Path::new("/srv/rec/node_01/room01/rec-1_raw.mkv"));
-        assert_eq!(make.paths.part, Path::new("/srv/rec/node_01/room01/.rec-1.mp4.node_02.part"));
-        assert_eq!(make.paths.mp4, Path::new("/srv/rec/node_01/room01/rec-1.mp4"));
-        assert_eq!(make.paths.file_path, "node_01/room01/rec-1.mp4");
-        assert_eq!(make.replaces, None);
+        let JobPlan::Convert(produce) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
+        assert_eq!(produce.paths.raw, Path::new("/srv/rec/node_01/room01/rec-1_raw.mkv"));
+        assert_eq!(produce.paths.part, Path::new("/srv/rec/node_01/room01/.rec-1.mp4.node_02.part"));
+        assert_eq!(produce.paths.mp4, Path::new("/srv/rec/node_01/room01/rec-1.mp4"));
+        assert_eq!(produce.paths.file_path, "node_01/room01/rec-1.mp4");
+        assert_eq!(produce.replaces, None);
     }
 
     #[test]
@@ -282,8 +282,8 @@ mod tests {
         let JobPlan::AlreadyDone { remove_raw, size, .. } = decide("rec-1_raw.mkv", None, found(10)) else { panic!() };
         assert_eq!((remove_raw, size), (false, 9));
         // A remuxed result is made again on request, but never without its raw file.
-        let JobPlan::Convert(make) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
-        assert!(make.replaces.is_some());
+        let JobPlan::Convert(produce) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
+        assert!(produce.replaces.is_some());
         assert!(matches!(decide_again("rec-1_raw.mkv", None, found(10), true), JobPlan::AlreadyDone { .. }));
     }
 
@@ -296,8 +296,8 @@ mod tests {
         }
         // An interrupted transcoder has left an incomplete result: it is made again.
         for mp4 in [found(5), broken()] {
-            let JobPlan::Convert(make) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
-            assert!(make.replaces.is_some());
+            let JobPlan::Convert(produce) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
+            assert!(produce.replaces.is_some());
         }
     }
 

@@ -81,7 +81,7 @@ impl ResultBuilder<'_> {
     /// `work`, unless the program stops first: then `work` is dropped, which kills its child processes.
     async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, JobFailure> {
         tokio::select! {
-            done = work => Ok(done),
+            output = work => Ok(output),
             () = self.cancel.cancelled() => Err(JobFailure::Stopped),
         }
     }
@@ -188,7 +188,7 @@ impl ResultBuilder<'_> {
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
         let existing = self.or_stop(merge::existing(&files, *nice)).await?;
-        let done = |media, size, ran| JobResult {
+        let job_result = |media, size, ran| JobResult {
             mp4: files.mp4.clone(),
             file_path: files.file_path.clone(),
             media,
@@ -201,7 +201,7 @@ impl ResultBuilder<'_> {
             Some(Ok(media)) => {
                 let size = tokio::fs::metadata(&files.mp4).await.map_err(JobFailure::of)?.len();
                 tracing::info!(mp4 = %files.mp4.display(), "the merged MP4 is there already");
-                return Ok(done(media, size, None));
+                return Ok(job_result(media, size, None));
             }
             Some(Err(why)) => Some(why),
             None => None,
@@ -220,7 +220,7 @@ impl ResultBuilder<'_> {
             .await?
             .map_err(|error| undecodable(&error))?;
         let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
-        Ok(done(report.media, size, Some(FfmpegReport { cpu: None, wall: started.elapsed() })))
+        Ok(job_result(report.media, size, Some(FfmpegReport { cpu: None, wall: started.elapsed() })))
     }
 
     /// Creates the result's directory, which can only be missing where a hook has fetched the input.
@@ -249,7 +249,7 @@ impl ResultBuilder<'_> {
         let (started, mut throttle) = (Instant::now(), ProgressThrottle::default());
         loop {
             tokio::time::sleep(REPORT_INTERVAL).await;
-            // Without news nothing is logged: a hung ffmpeg is reported when it is killed.
+            // Without new progress nothing is logged: a hung ffmpeg is reported when it is killed.
             if !progress.has_changed().unwrap_or(false) {
                 continue;
             }

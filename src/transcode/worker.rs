@@ -220,7 +220,7 @@ impl Worker {
             let entry = self.journal.begin(record).await;
             let (outcome, cause) = self.attempt(job, &entry, &message).await;
             let state = self.conclude(outcome, &message).await;
-            // The last step: after a crash before it the job is looked at again, and found finished.
+            // The last step: after a crash before it the job runs again, and finds its result.
             match state {
                 None => entry.remove().await,
                 Some(state) => entry.update(|record| *record = record.clone().with_state(state, cause)).await,
@@ -382,7 +382,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_no_job_is_kept_byte_by_byte() {
+    async fn an_undecodable_job_is_kept_byte_by_byte() {
         let dir = tempfile::tempdir().unwrap();
         for bytes in [b"\xff\xfe\0".as_slice(), b"other"] {
             set_aside(dir.path(), bytes, "test").await;
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_raw_file_goes_with_its_summary_and_nothing_else() {
+    async fn a_raw_file_is_removed_with_its_summary_only() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = ["a.json", "a_raw.json", "a_raw.mkv", "b_raw.json", "b_raw.mp4"];
         for name in names {

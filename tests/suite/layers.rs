@@ -69,6 +69,7 @@ const PURE: &[&str] = &[
     "recording/session/states",
     "scripts/hooks/answer",
     "scripts/hooks/payload",
+    "storage/disk_space/byte_size",
     "storage/disk_space/policy",
     "tls/validity",
     "transcode/ffmpeg_arguments",
@@ -98,7 +99,7 @@ const IMPURE: &[&str] = &[
     "OnceLock",
     "LazyLock",
     "tracing",
-    "redact",
+    "redact::",
     "unsafe",
 ];
 

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_whole_output_the_object_or_the_last_line_that_is_one_counts() {
+    fn the_answer_is_the_whole_output_or_its_last_line_that_is_an_object() {
         assert_eq!(key(of_output(b"{\n  \"a\": {\n\"b\": 1}\n}\n", false)), "a");
         assert_eq!(key(of_output(b"uploading\n{\"a\":1}\n{\"b\":2}\n{oops\ndone\n", false)), "b");
         assert_eq!(of_output(b"\n\n", false), Err(NoAnswer::Nothing));

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hook_made_is_removed_and_once_more_is_no_fault() {
+    fn a_hooks_directory_is_removed_and_removing_it_again_is_no_error() {
         let place = Place::new();
         place.remove("got/a/b/y").unwrap();
         assert!(!place.at("got/a/b/y").exists() && place.at("got/a/b").exists());
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_protected_is_refused_under_any_name() {
+    fn a_protected_directory_is_refused_under_any_name() {
         let place = Place::new();
         symlink(place.at("main"), place.at("link")).unwrap();
         symlink(place.at("got"), place.at("other")).unwrap();
@@ -308,14 +308,14 @@ mod tests {
             assert!(matches!(remove(&place.at(name), &by_link), Err(CleanupError::Refused { .. })), "{name}");
         }
         assert!(place.at("main/room/x.mp4").exists());
-        // Nothing is removed as long as nobody knows where main_path is.
+        // Without main_path nothing is removed.
         let unmounted = Protected { main_path: place.at("gone"), dirs: Vec::new() };
         assert!(matches!(remove(&place.at("got"), &unmounted), Err(CleanupError::Disk { .. })));
         assert!(place.at("got/a/b/y").exists());
     }
 
     #[test]
-    fn links_within_a_tree_go_and_what_they_lead_to_stays() {
+    fn links_within_a_tree_are_removed_and_their_targets_stay() {
         let place = Place::new();
         symlink(place.at("main"), place.at("got/a/to_main")).unwrap();
         symlink(place.at("main/room/x.mp4"), place.at("got/a/b/to_file")).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_bottom_and_another_mount_are_refused() {
+    fn too_deep_a_tree_and_a_mount_are_refused() {
         let place = Place::new();
         let mut deep = place.at("deep");
         for _ in 0..=MAX_DEPTH {
@@ -354,9 +354,9 @@ mod tests {
         }
     }
 
-    /// Somebody exchanges a directory for a link to `main_path` and back, as fast as he can, while it is removed.
+    /// A thread exchanges a directory for a link to `main_path` and back, as fast as it can, while it is removed.
     #[test]
-    fn a_directory_that_is_exchanged_for_a_link_leads_nowhere() {
+    fn a_directory_exchanged_for_a_link_is_not_followed() {
         let place = Place::new();
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -27,7 +27,7 @@ pub(super) async fn post(
     let client = http::build(client, url.expose().scheme() != "http", ca_file)
         .map_err(|error| HookFailure::Http(error.to_string()))?;
     let body = serde_json::to_vec(input).unwrap_or_default();
-    let asked = async {
+    let request = async {
         match ask(&client, url, body.clone()).await {
             Err(HttpRequestError::Connection(why)) => {
                 tracing::warn!("the request failed and is sent once more: {why}");
@@ -36,7 +36,7 @@ pub(super) async fn post(
             answer => answer,
         }
     };
-    match tokio::time::timeout(limit, asked).await {
+    match tokio::time::timeout(limit, request).await {
         Ok(Ok((body, true))) => Ok(Err(NoAnswer::TooLong { first: answer::printable(&body) })),
         Ok(Ok((body, false))) => Ok(answer::of_output(&body, false)),
         Ok(Err(HttpRequestError::Connection(why) | HttpRequestError::Other(why))) => Err(HookFailure::Http(why)),

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_left_out() {
+    fn unset_fields_are_omitted() {
         let expected = json!({
             "task": "single", "recording_id": "RM_1-17", "room_table_id": 852, "room_id": "room01", "room_sid": "RM_1",
             "recorder_id": "node_01", "file_name": "RM_1-17_raw.mkv", "file_size": 12.34, "input_path": "/srv/a b"
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_laid_over_and_unknown_keys_travel_along() {
+    fn an_answer_is_merged_and_unknown_keys_are_kept() {
         let answer = json!({"output_path": "s3://b/x", "file_name": "", "file_size": null, "error": "", "etag": [1],
             "recording_id": "RM_1-17", "room_id": "another", "task": "merge"});
         let merged = apply_answer(payload().to_object(), object(answer)).unwrap();
