@@ -58,35 +58,35 @@ pub struct Cli {
 
     /// `None`: run.
     #[command(subcommand)]
-    pub asked: Option<Asked>,
+    pub command: Option<Command>,
 }
 
 /// What an operator asks instead of running the recorder.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Asked {
+pub enum Command {
     /// What is recorded or broadcast, and what is not handed over yet
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
-    Recordings(RecordingsAsked),
+    Recordings(RecordingsCommand),
     /// The transcoding jobs that this node has in hand or has given up
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
-    Jobs(JobsAsked),
+    Jobs(JobsCommand),
     /// What the server and the work queue are to be told
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
-    Outbox(OutboxAsked),
+    Outbox(OutboxCommand),
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
-    Hooks(HooksAsked),
+    Hooks(HooksCommand),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum RecordingsAsked {
+pub enum RecordingsCommand {
     /// Shows each with its state, its age and its parts, and whether the recorder runs
     #[command(display_name = NAME)]
     List(ListFormat),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum JobsAsked {
+pub enum JobsCommand {
     /// Shows each with its state, its age and its last error
     #[command(display_name = NAME)]
     List(ListFormat),
@@ -107,7 +107,7 @@ pub enum JobsAsked {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum OutboxAsked {
+pub enum OutboxCommand {
     /// Shows each with its state, its age, its next try and its last error
     #[command(display_name = NAME)]
     List {
@@ -136,7 +136,7 @@ pub enum OutboxAsked {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum HooksAsked {
+pub enum HooksCommand {
     /// Really runs the scripts of a stage, and shows what each gets and answers
     ///
     /// The scripts and HTTP requests of the stage are really run, in processes of their own, as this user and from this
@@ -211,11 +211,11 @@ mod tests {
     #[test]
     fn one_dash_or_two_with_a_space_or_an_equals_sign() {
         for args in [&["-config", "a.yaml"][..], &["--config", "a.yaml"], &["-config=a.yaml"], &["--config=a.yaml"]] {
-            assert_eq!(cli(args).unwrap(), Cli { config: "a.yaml".into(), mode: None, asked: None }, "{args:?}");
+            assert_eq!(cli(args).unwrap(), Cli { config: "a.yaml".into(), mode: None, command: None }, "{args:?}");
         }
         let both = cli(&["-mode", "recorderOnly", "-config=b.yaml"]).unwrap();
-        assert_eq!(both, Cli { config: "b.yaml".into(), mode: Some(Mode::RecorderOnly), asked: None });
-        assert_eq!(cli(&[]).unwrap(), Cli { config: "config.yaml".into(), mode: None, asked: None });
+        assert_eq!(both, Cli { config: "b.yaml".into(), mode: Some(Mode::RecorderOnly), command: None });
+        assert_eq!(cli(&[]).unwrap(), Cli { config: "config.yaml".into(), mode: None, command: None });
     }
 
     #[test]
@@ -247,8 +247,8 @@ mod tests {
 
     #[test]
     fn the_flags_may_stand_before_and_behind_a_command() {
-        let asked = Asked::Outbox(OutboxAsked::List { all: true, format: ListFormat { json: true } });
-        let expected = Cli { config: "a.yaml".into(), mode: Some(Mode::Both), asked: Some(asked) };
+        let command = Command::Outbox(OutboxCommand::List { all: true, format: ListFormat { json: true } });
+        let expected = Cli { config: "a.yaml".into(), mode: Some(Mode::Both), command: Some(command) };
         for line in [
             "-config a.yaml -mode both outbox list -all -json",
             "outbox -config=a.yaml list --all -mode=both --json",
@@ -258,18 +258,22 @@ mod tests {
         }
         let id = RecordingId::parse("rec.1").unwrap();
         let test = |recording_id| {
-            Some(Asked::Hooks(HooksAsked::Test { stage: HookStage::PreTranscoding, recording_id, json: true }))
+            Some(Command::Hooks(HooksCommand::Test { stage: HookStage::PreTranscoding, recording_id, json: true }))
         };
         for line in ["-recording-id rec.1 -json", "--json --recording-id=rec.1"] {
             let line = format!("hooks test pre_transcoding {line}");
-            assert_eq!(cli(&line.split(' ').collect::<Vec<_>>()).unwrap().asked, test(Some(id.clone())), "{line}");
+            assert_eq!(cli(&line.split(' ').collect::<Vec<_>>()).unwrap().command, test(Some(id.clone())), "{line}");
         }
         let retry = cli(&["jobs", "retry", "rec.1"]).unwrap();
-        assert_eq!((retry.config, retry.asked), ("config.yaml".into(), Some(Asked::Jobs(JobsAsked::Retry { id }))));
-        let drop = |letter| Some(Asked::Outbox(OutboxAsked::Drop { id: RecordingId::parse("rec.1").unwrap(), letter }));
-        assert_eq!(cli(&["outbox", "drop", "rec.1"]).unwrap().asked, drop(None));
         assert_eq!(
-            cli(&["outbox", "drop", "rec.1", "broadcast_ended"]).unwrap().asked,
+            (retry.config, retry.command),
+            ("config.yaml".into(), Some(Command::Jobs(JobsCommand::Retry { id })))
+        );
+        let drop =
+            |letter| Some(Command::Outbox(OutboxCommand::Drop { id: RecordingId::parse("rec.1").unwrap(), letter }));
+        assert_eq!(cli(&["outbox", "drop", "rec.1"]).unwrap().command, drop(None));
+        assert_eq!(
+            cli(&["outbox", "drop", "rec.1", "broadcast_ended"]).unwrap().command,
             drop(Some(MessageKey::BroadcastEnded))
         );
         for line in ["-version jobs list", "jobs -version", "jobs list -version", "jobs retry -V"] {

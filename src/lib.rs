@@ -1,6 +1,6 @@
 //! plugnmeet-recorder: records plugNmeet meetings and turns the recordings into MP4s.
 //!
-//! ARCHITECTURE.md is the map of these modules; [`node::boot`] is the wiring.
+//! ARCHITECTURE.md describes these modules; [`node::boot`] starts them.
 
 pub mod admin;
 pub mod capture;

@@ -6,7 +6,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use plugnmeet_recorder::cli::{Asked, Cli};
+use plugnmeet_recorder::cli::{Cli, Command};
 use plugnmeet_recorder::config::Config;
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     if let Some(mode) = cli.mode {
         loaded.config.recorder.mode = mode;
     }
-    if let Some(asked) = &cli.asked {
-        return answer(&loaded.config, asked);
+    if let Some(command) = &cli.command {
+        return answer(&loaded.config, command);
     }
     let _log = match telemetry::init(&loaded.config.log, loaded.config.recorder.debug) {
         Ok(guard) => guard,
@@ -51,11 +51,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what an operator asks: no server, no state but what is on the disk.
-fn answer(config: &Config, asked: &Asked) -> ExitCode {
-    match admin::answer(config, asked, unix_ms(), &mut io::stdout()) {
+/// Carries out an operator's command: no server is contacted, only files are read and written.
+fn answer(config: &Config, command: &Command) -> ExitCode {
+    match admin::answer(config, command, unix_ms(), &mut io::stdout()) {
         Ok(true) => ExitCode::SUCCESS,
-        // What went wrong was shown.
+        // The failure was shown.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
@@ -74,8 +74,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// The first SIGTERM drains: recordings go on to their end. A second one, or SIGINT, closes them now. Later ones are only
-/// acknowledged.
+/// The first SIGTERM drains: recordings go on to their end. A second one, or SIGINT, closes them now. Later ones are
+/// only logged.
 async fn on_signals(mut terminate: Signal, mut interrupt: Signal, shutdown: Shutdown) {
     loop {
         let (name, end) = tokio::select! {

@@ -1,11 +1,11 @@
-//! What stands in the cells of a table. Pure.
+//! The texts of table cells. Pure.
 
 use std::time::Duration;
 
-/// What stands where there is nothing to say.
+/// The text of an empty cell.
 pub const NONE: &str = "-";
 
-/// A duration in its two largest units, the second left out where it is zero: `2d 4h`, `3m 12s`, `5h`, `0s`.
+/// A duration in its two largest units, the second one omitted where it is zero: `2d 4h`, `3m 12s`, `5h`, `0s`.
 #[must_use]
 pub fn words(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -20,7 +20,7 @@ pub fn words(duration: Duration) -> String {
     }
 }
 
-/// As [`words`], of seconds; empty where they are not known.
+/// [`words`] of seconds; empty for `None`.
 #[must_use]
 pub fn age_cell(age_s: Option<u64>) -> String {
     age_s.map(|age| words(Duration::from_secs(age))).unwrap_or_default()

@@ -1,6 +1,6 @@
-//! `hooks test`: runs the pipeline of a stage and shows what goes into each step and comes out of it.
+//! `hooks test`: runs the pipeline of a stage and shows the input and output of each step.
 //!
-//! The scripts are started here, never a daemon's taken; nothing is done with what they answer.
+//! The scripts are started in processes of their own, apart from a running daemon's; their answers have no effect.
 
 use std::io::Write;
 
@@ -16,13 +16,13 @@ use crate::protocol::ids::RecordingId;
 use crate::scripts::hooks::{self, HookError, Hooks, StepReport};
 use crate::telemetry::{self, redact, seconds};
 
-/// What the recorder would do, and this does not.
+/// What the recorder would do and this command does not.
 const NOTHING_MORE: &str = "the scripts really run; nothing is sent, moved or cleaned up with what they answer";
 
-/// Runs the stage; whether it succeeded.
+/// Runs the stage; returns whether it succeeded.
 ///
 /// # Errors
-/// Where there is no such recording, the scripts cannot be run at all, or `out` fails.
+/// Where there is no such recording, the scripts cannot be started, or writing to `out` fails.
 pub fn test(
     config: &Config,
     stage: HookStage,
@@ -52,7 +52,7 @@ async fn run(
     let cancel = CancellationToken::new();
     let interrupted = tokio::spawn(on_signal(cancel.clone()));
     let hooks = Hooks::start(&config.hooks, &[stage]);
-    let ended = hooks.run_seen(stage, data.payload, &cancel, &mut |seen| show.step(&seen)).await;
+    let ended = hooks.run_observed(stage, data.payload, &cancel, &mut |seen| show.step(&seen)).await;
     hooks.shutdown().await;
     interrupted.abort();
     show.end(stage, &ended);
@@ -75,12 +75,12 @@ struct ShownSteps<'a> {
     json: bool,
     steps: &'a [HookStep],
     out: &'a mut (dyn Write + Send),
-    /// The first trouble with `out`; the scripts run on.
+    /// The first error of `out`; the scripts run on.
     failed: Option<AdminError>,
 }
 
 impl ShownSteps<'_> {
-    /// `text` for an operator, `value` for a program.
+    /// Prints `text` for an operator, or `value` for a program.
     fn say(&mut self, text: &str, value: &Value) {
         let line = if self.json { value.to_string() } else { text.to_owned() };
         let line = format!("{}\n", redact::scrub(&line));

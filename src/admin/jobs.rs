@@ -1,4 +1,4 @@
-//! What an operator decides about one job: try it again, or forget it. The raw file is never touched.
+//! `jobs retry` and `jobs drop`: try a job again, or forget it. The raw file is never touched.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,13 +14,14 @@ use crate::storage::files;
 use crate::storage::journal::Record as _;
 use crate::transcode::journal::{JobJournal, JobRecord, JobState};
 
-/// How often a record is written before its disk is believed to fail.
-const WRITES: u32 = 5;
+/// How often writing a record is tried before the disk is believed to fail.
+const WRITE_ATTEMPTS: u32 = 5;
 
-/// Has a job tried again that this node has given up, or that the queue could have handed out again by now.
+/// Requests another attempt at a job that this node has given up or only remuxed.
 ///
 /// # Errors
-/// Where there is no such job, nothing would come of it, or it cannot be written; it is as it was then.
+/// Where there is no such job, another attempt is not possible, or the record cannot be written. The record is
+/// unchanged then.
 pub fn retry(state: &StateDir, id: &RecordingId, now: u64) -> Result<String, AdminError> {
     let (path, record) = read(state, id)?;
     let refused = |why| AdminError::Refused { id: id.clone(), why };
@@ -31,7 +32,7 @@ pub fn retry(state: &StateDir, id: &RecordingId, now: u64) -> Result<String, Adm
             state.mode.as_str()
         )));
     }
-    // The daemon would not get rid of a wish that it cannot fulfil.
+    // The daemon could not get rid of a request that it cannot carry out.
     let job = record.payload().and_then(|bytes| Job::decode(&bytes).map_err(|error| error.to_string()));
     let job = job.map_err(|why| refused(format!("it cannot be tried again: {why}")))?;
     if job.info.recording_id != *id {
@@ -48,8 +49,8 @@ pub fn retry(state: &StateDir, id: &RecordingId, now: u64) -> Result<String, Adm
     let owner = std::fs::metadata(&path).map_err(failed("read"))?.uid();
     of_another_user(owner, rustix::process::geteuid().as_raw()).map_err(refused)?;
     let last_error = record.last_error.clone();
-    let wish = record.left(JobState::Retry, last_error);
-    let text = serde_json::to_vec_pretty(&wish).map_err(|error| failed("write")(error.into()))?;
+    let request = record.with_state(JobState::Retry, last_error);
+    let text = serde_json::to_vec_pretty(&request).map_err(|error| failed("write")(error.into()))?;
     write(&path, &text).map_err(failed("write"))?;
     let when = match &state.daemon {
         Some(holder) => format!("the recorder ({holder}) looks for it every 5 s, once the job in hand is done"),
@@ -61,10 +62,11 @@ pub fn retry(state: &StateDir, id: &RecordingId, now: u64) -> Result<String, Adm
 /// Forgets a job that this node has given up.
 ///
 /// # Errors
-/// Where there is no such job, somebody is still to work on it, or it cannot be removed; it is as it was then.
+/// Where there is no such job, it may still be worked on, or its record cannot be removed. The record is unchanged
+/// then.
 pub fn forget(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
     let (path, record) = match read(state, id) {
-        // One that could not be decoded has no record, and a name that this program gave it.
+        // An undecodable job has no record, and an id that this program gave it.
         Err(no @ AdminError::NoJob { .. }) => {
             return state.undecodable_path(id.as_str()).map_or(Err(no), |path| forget_undecodable(id, path));
         }
@@ -79,7 +81,7 @@ pub fn forget(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> 
 fn forget_undecodable(id: &RecordingId, path: PathBuf) -> Result<String, AdminError> {
     match files::remove(&path) {
         Ok(()) => {
-            // The last one takes the directory with it; another one keeps it.
+            // Removes the directory too, if that was the last one in it.
             let _ = path.parent().map(std::fs::remove_dir);
             Ok(format!("{id}, which is no job, is forgotten\n"))
         }
@@ -89,7 +91,7 @@ fn forget_undecodable(id: &RecordingId, path: PathBuf) -> Result<String, AdminEr
 
 fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, JobRecord), AdminError> {
     let path = JobJournal::new(&state.dir).path(id.as_str());
-    // Asked of the disk, not of `exists`, for which a directory that may not be read holds nothing.
+    // Not `exists`, which reports no file in an unreadable directory.
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(AdminError::NoJob { id: id.clone(), path }),
         Err(source) => Err(AdminError::Unreadable { path, source }),
@@ -100,11 +102,11 @@ fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, JobRecord), Admi
     }
 }
 
-/// Whether an operator may have it tried again, or why not. `runs`: a daemon does; `now`: Unix milliseconds.
+/// Whether a job may be tried again, or why not. `runs`: a daemon runs; `now`: Unix milliseconds.
 fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
     match state {
         JobState::GivenUp { .. } | JobState::Remuxed { .. } => Ok(()),
-        // A second one beside the queue's would be tried twice, and its failure told as the last.
+        // The queue will redeliver it: a retry beside that would run it twice, and report its failure as the last.
         JobState::HandedBack { until } => {
             let wait = std::time::Duration::from_millis(until.saturating_sub(now));
             Err(format!("it is handed back to the queue, which gives it out again in {}", words(wait)))
@@ -116,11 +118,11 @@ fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
     }
 }
 
-/// Whether an operator may have it forgotten, or why not.
+/// Whether a job may be forgotten, or why not.
 fn may_drop(state: JobState, runs: bool) -> Result<(), String> {
     match state {
         JobState::GivenUp { .. } | JobState::Remuxed { .. } => Ok(()),
-        // Nobody takes it up meanwhile.
+        // No daemon can start it meanwhile.
         JobState::Retry if !runs => Ok(()),
         JobState::Retry => Err("it is to be tried again in a moment; wait for the outcome".to_owned()),
         JobState::Working if runs => Err("it is in hand; wait for the outcome".to_owned()),
@@ -134,7 +136,7 @@ fn may_drop(state: JobState, runs: bool) -> Result<(), String> {
     }
 }
 
-/// What is written here belongs to the one who writes; the daemon must be able to read it.
+/// A file belongs to the user who writes it, and the daemon's user must be able to read it.
 pub(super) fn of_another_user(owner: u32, me: u32) -> Result<(), String> {
     if owner == me {
         return Ok(());
@@ -142,7 +144,7 @@ pub(super) fn of_another_user(owner: u32, me: u32) -> Result<(), String> {
     Err(format!("it belongs to the user with the id {owner}, who must ask for this (sudo -u '#{owner}' …)"))
 }
 
-/// The files that the job is about, as the recording node named them; relative ones are within `main_path`.
+/// The files that the job names; relative ones are within `main_path`.
 fn raw_files(record: &JobRecord) -> Vec<PathBuf> {
     let job = record.payload().ok().and_then(|bytes| Job::decode(&bytes).ok());
     match job.map(|job| job.work) {
@@ -159,13 +161,13 @@ fn kept(raw: &Path) -> String {
     }
 }
 
-/// The daemon clears half-written files away when it looks into the directory: then it is written once more.
+/// Writes a record; again where the daemon has removed the unfinished file, as it does when it reads the directory.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut left = WRITES;
+    let mut remaining = WRITE_ATTEMPTS;
     loop {
-        left -= 1;
+        remaining -= 1;
         match files::write_private(path, text) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && remaining > 0 => {}
             written => return written,
         }
     }
@@ -178,8 +180,8 @@ mod tests {
     const NOW: u64 = 1_800_000_000_000;
 
     #[test]
-    fn only_what_nobody_works_on_is_tried_again_or_forgotten() {
-        // State, may it be tried again with a daemon and without, may it be forgotten with and without.
+    fn only_an_idle_job_is_tried_again_or_forgotten() {
+        // State; may it be retried with a daemon and without; may it be forgotten with and without.
         for (state, expected) in [
             (JobState::GivenUp { at: NOW }, [true, true, true, true]),
             (JobState::Remuxed { at: NOW }, [true, true, true, true]),

@@ -1,4 +1,4 @@
-//! The three lists.
+//! The three lists of recordings, jobs and messages.
 
 use serde_json::{Value, json};
 
@@ -14,13 +14,13 @@ fn moment(state: &StateDir, now: u64) -> Moment {
     Moment { now, runs: state.runs() }
 }
 
-/// Oldest first; what has no age, because it cannot be read, last.
+/// Sorts oldest first; unreadable rows, which have no age, last.
 fn by_age<R>(mut rows: Vec<R>, at: impl Fn(&R) -> Option<u64>) -> Vec<R> {
     rows.sort_by_key(|row| at(row).unwrap_or(u64::MAX));
     rows
 }
 
-/// What was taken on and is not handed over yet, and in the last line whether the daemon runs.
+/// The recordings and broadcasts that are not handed over yet, and a last line on whether the daemon runs.
 ///
 /// # Errors
 /// Where a directory cannot be read.
@@ -30,7 +30,7 @@ pub fn recordings(state: &StateDir, format: &ListFormat, now: u64) -> Result<Str
         for Readable { id, read } in state.recordings(kind)? {
             rows.push(match read {
                 Ok(RecordingState { info, record, sizes }) => {
-                    // No row holds it, but the cause of a break may quote an address that does.
+                    // No row holds the token, but the cause of a break may quote an address with it.
                     secrets.extend(
                         record.start().ok().and_then(|start| Some(redact::register(start.access.sent()?.expose()))),
                     );
@@ -61,7 +61,7 @@ pub fn jobs(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, A
     Ok(format.show(state, "jobs", &by_age(rows, |row| row.taken_at)))
 }
 
-/// `all`: also what is delivered or dropped.
+/// The messages of the outbox; `all`: delivered and dropped ones too.
 ///
 /// # Errors
 /// Where the directory cannot be read.
@@ -69,18 +69,18 @@ pub fn outbox(state: &StateDir, format: &ListFormat, all: bool, now: u64) -> Res
     let mut rows = Vec::new();
     for Readable { id, read } in state.outbox()? {
         match read {
-            Ok(there) => {
-                let row = |letter| MessageRow::new(&id, letter, there.comes_too_late(letter), moment(state, now));
-                rows.extend(there.letters.iter().map(row));
+            Ok(stored) => {
+                let row = |message| MessageRow::new(&id, message, stored.is_obsolete(message), moment(state, now));
+                rows.extend(stored.messages.iter().map(row));
             }
             Err(why) => rows.push(MessageRow::unreadable(id, &why)),
         }
     }
-    rows.retain(|row| all || !matches!(row.standing.state, "delivered" | "dropped"));
+    rows.retain(|row| all || !matches!(row.status.state, "delivered" | "dropped"));
     Ok(format.show(state, "outbox", &by_age(rows, |row| row.added_at)))
 }
 
-/// Whether the daemon runs, as a line.
+/// A line on whether the daemon runs.
 fn daemon(state: &StateDir) -> String {
     let (recorder, dir) = (&state.recorder, state.dir.display());
     match &state.daemon {
@@ -89,20 +89,20 @@ fn daemon(state: &StateDir) -> String {
     }
 }
 
-/// The rows under `name`, and whose they are.
+/// The rows under `name`, with the node's id and state directory.
 pub fn json<R: Row>(state: &StateDir, name: &'static str, rows: &[R]) -> String {
     let mut told = json!({
         "recorder": state.recorder,
         "state_dir": state.dir.display().to_string(),
         "daemon": state.daemon,
-        // Rows have keys of text and values that JSON has: this cannot fail.
+        // Rows have keys of text and values that JSON can hold, so this cannot fail.
         name: rows.iter().map(|row| serde_json::to_value(row).unwrap_or_default()).collect::<Vec<_>>(),
     });
     scrub(&mut told);
     format!("{told:#}\n")
 }
 
-/// Masks what looks like a secret in every text.
+/// Masks what looks like a secret in every text of `value`.
 fn scrub(value: &mut Value) {
     match value {
         Value::String(text) => *text = redact::scrub(text).into_owned(),

@@ -1,10 +1,10 @@
-//! What an operator asks the program on its command line: what this node holds, what is to become of a job, and what the
-//! hooks do.
+//! The commands of an operator: list what this node holds, retry or drop a job or message, test the hooks.
 //!
-//! Everything is answered from the files in `recorder.state_dir`, so it does not matter whether the daemon runs. No server
-//! is asked. Only trying the hooks starts anything: the operator's scripts, in processes of their own. Listing changes no file: the daemon's own functions put aside what they cannot read, and are not used here.
+//! Everything is read from the files in `recorder.state_dir`, whether the daemon runs or not. No server is contacted.
+//! Only `hooks test` starts processes: the operator's scripts. Listing changes no file, so the daemon's own functions,
+//! which put unreadable files aside, are not used here.
 //!
-//! No secret leaves: rows hold chosen fields only, and every text is scrubbed once more before it is printed.
+//! No secret is printed: rows hold selected fields only, and every text is scrubbed before it is printed.
 
 mod cells;
 mod hooks;
@@ -19,11 +19,11 @@ pub mod table;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::cli::{Asked, HooksAsked, JobsAsked, ListFormat, OutboxAsked, RecordingsAsked};
+use crate::cli::{Command, HooksCommand, JobsCommand, ListFormat, OutboxCommand, RecordingsCommand};
 use crate::config::Config;
 use crate::protocol::ids::RecordingId;
 
-/// Why there is no answer.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     #[error(
@@ -59,46 +59,46 @@ pub enum AdminError {
     Output(io::Error),
 }
 
-/// Does what was asked, and writes to `out` what it came to; `false`: what was tried has failed, and that was shown. `now`:
-/// Unix milliseconds.
+/// Carries out a command and writes its result to `out`; returns false where hooks were tested and failed, which was
+/// shown. `now`: Unix milliseconds.
 ///
 /// # Errors
 /// See [`AdminError`]; nothing was changed then.
-pub fn answer(config: &Config, asked: &Asked, now: u64, out: &mut (dyn Write + Send)) -> Result<bool, AdminError> {
-    if let Asked::Hooks(HooksAsked::Test { stage, recording_id, json }) = asked {
+pub fn answer(config: &Config, command: &Command, now: u64, out: &mut (dyn Write + Send)) -> Result<bool, AdminError> {
+    if let Command::Hooks(HooksCommand::Test { stage, recording_id, json }) = command {
         return hooks::test(config, *stage, recording_id.as_ref(), *json, out);
     }
-    let text = text(config, asked, now)?;
+    let text = text(config, command, now)?;
     print(out, &text)?;
     Ok(true)
 }
 
 fn print(out: &mut (dyn Write + Send), text: &str) -> Result<(), AdminError> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Who reads has seen enough (`| head`).
+        // The reader has closed the pipe, as `| head` does.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(AdminError::Output(error)),
         _ => Ok(()),
     }
 }
 
-/// What is to be printed, with a line feed at its end.
-fn text(config: &Config, asked: &Asked, now: u64) -> Result<String, AdminError> {
+/// The text to print, with a line feed at its end.
+fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminError> {
     let state = state_dir::StateDir::open(config)?;
-    match asked {
-        // Shows its steps as they come.
-        Asked::Hooks(_) => Ok(String::new()),
-        Asked::Recordings(RecordingsAsked::List(format)) => list::recordings(&state, format, now),
-        Asked::Jobs(JobsAsked::List(format)) => list::jobs(&state, format, now),
-        Asked::Jobs(JobsAsked::Retry { id }) => jobs::retry(&state, id, now),
-        Asked::Jobs(JobsAsked::Drop { id }) => jobs::forget(&state, id),
-        Asked::Outbox(OutboxAsked::List { all, format }) => list::outbox(&state, format, *all, now),
-        Asked::Outbox(OutboxAsked::Retry { id }) => outbox::retry(&state, id),
-        Asked::Outbox(OutboxAsked::Drop { id, letter }) => outbox::forget(&state, id, *letter),
+    match command {
+        // Handled by `answer`: it prints while it runs.
+        Command::Hooks(_) => Ok(String::new()),
+        Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
+        Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
+        Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),
+        Command::Jobs(JobsCommand::Drop { id }) => jobs::forget(&state, id),
+        Command::Outbox(OutboxCommand::List { all, format }) => list::outbox(&state, format, *all, now),
+        Command::Outbox(OutboxCommand::Retry { id }) => outbox::retry(&state, id),
+        Command::Outbox(OutboxCommand::Drop { id, letter }) => outbox::forget(&state, id, *letter),
     }
 }
 
 impl ListFormat {
-    /// Rows as a table, or as JSON with what all lists share.
+    /// The rows as a table, or as JSON.
     fn show<R: table::Row>(&self, state: &state_dir::StateDir, name: &'static str, rows: &[R]) -> String {
         if self.json { list::json(state, name, rows) } else { table::table(rows) }
     }

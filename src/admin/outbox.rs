@@ -1,4 +1,4 @@
-//! What an operator decides about what is to be told of a recording: try it now, or never tell it. Files are not touched.
+//! `outbox retry` and `outbox drop`: try a recording's messages at once, or give them up. Its media are not touched.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,23 +15,23 @@ use crate::storage::files;
 use crate::storage::journal::Record as _;
 use crate::storage::lock::StateLock;
 
-/// Has what is to be told of a recording tried at once.
+/// Has the undelivered messages of a recording tried at once.
 ///
 /// # Errors
-/// Where nothing of it is to be told, it would be of no use, or the disk fails; it is as it was then.
+/// Where there are none, an attempt would be useless, or the disk fails. The outbox is unchanged then.
 pub fn retry(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
-    let (_, letters) = read(state, id)?;
+    let (_, messages) = read(state, id)?;
     let refused = |why: &str| Err(AdminError::OutboxRefused { id: id.clone(), why: why.to_owned() });
-    let open: Vec<_> = letters.letters.iter().filter(|letter| letter.is_open()).collect();
+    let open: Vec<_> = messages.messages.iter().filter(|message| message.is_open()).collect();
     if open.is_empty() {
         return refused("nothing of it is left to be told");
     }
-    let told: Vec<MessageKey> =
-        open.iter().filter(|letter| !letters.comes_too_late(letter)).map(|letter| letter.key).collect();
-    if told.is_empty() {
+    let keys: Vec<MessageKey> =
+        open.iter().filter(|message| !messages.is_obsolete(message)).map(|message| message.key).collect();
+    if keys.is_empty() {
         return refused("the server knows its end already; `outbox drop` forgets the beginning");
     }
-    let told = names(&told);
+    let told = names(&keys);
     let Some(holder) = &state.daemon else {
         return Ok(format!("{told} of {id}: tried when the recorder {} is started\n", state.recorder));
     };
@@ -39,32 +39,32 @@ pub fn retry(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
     Ok(format!("{told} of {id}: tried at once; the recorder ({holder}) looks for it every 5 s\n"))
 }
 
-/// Has these letters never told; without any, every notice of the recording that the server has not taken.
+/// Drops this message, or without one, all undelivered notices of the recording.
 ///
 /// # Errors
-/// Where none of these is to be told, or the disk fails; it is as it was then.
-pub fn forget(state: &StateDir, id: &RecordingId, letter: Option<MessageKey>) -> Result<String, AdminError> {
-    let (path, mut letters) = read(state, id)?;
-    let wanted = |key: MessageKey| letter.map_or(key != MessageKey::Job, |letter| letter == key);
-    let open = letters.letters.iter().filter(|letter| letter.is_open());
-    let dropped: Vec<MessageKey> = open.map(|letter| letter.key).filter(|key| wanted(*key)).collect();
+/// Where there is none to drop, or the disk fails. The outbox is unchanged then.
+pub fn forget(state: &StateDir, id: &RecordingId, message: Option<MessageKey>) -> Result<String, AdminError> {
+    let (path, mut messages) = read(state, id)?;
+    let selected = |key: MessageKey| message.map_or(key != MessageKey::Job, |message| message == key);
+    let open = messages.messages.iter().filter(|message| message.is_open());
+    let dropped: Vec<MessageKey> = open.map(|message| message.key).filter(|key| selected(*key)).collect();
     if dropped.is_empty() {
-        let why = match letter {
-            Some(letter) => format!("there is no {} of it left to be told", letter.as_str()),
+        let why = match message {
+            Some(message) => format!("there is no {} of it left to be told", message.as_str()),
             None => "no notice of it is left to be told".to_owned(),
         };
         return Err(AdminError::OutboxRefused { id: id.clone(), why });
     }
     let told = names(&dropped);
-    // Nobody starts on it meanwhile. Who cannot take it asks the one who has it.
+    // With the lock no daemon can start meanwhile. Without it the daemon is asked.
     let lock = if state.runs() { None } else { StateLock::take(&state.dir).ok() };
     if lock.is_none() {
-        ask(state, id, &RetryRequest::Drop { letters: dropped })?;
+        ask(state, id, &RetryRequest::Drop { messages: dropped })?;
         return Ok(format!("{told} of {id}: not told any more, once the recorder has looked (every 5 s)\n"));
     }
-    letters.drop_letters(&dropped, crate::unix_time::unix_ms());
+    messages.drop_messages(&dropped, crate::unix_time::unix_ms());
     let failed = |source| AdminError::OutboxDisk { id: id.clone(), path: path.clone(), source };
-    let text = serde_json::to_vec_pretty(&letters).map_err(|error| failed(error.into()))?;
+    let text = serde_json::to_vec_pretty(&messages).map_err(|error| failed(error.into()))?;
     files::write_private(&path, &text).map_err(failed)?;
     Ok(format!("{told} of {id}: not told any more\n"))
 }
@@ -81,14 +81,14 @@ fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, RecordingMessage
         Ok(file) => {
             of_another_user(file.uid(), rustix::process::geteuid().as_raw())
                 .map_err(|why| AdminError::OutboxRefused { id: id.clone(), why })?;
-            let letters = RecordingMessages::read(&path)
+            let messages = RecordingMessages::read(&path)
                 .map_err(|why| AdminError::Unreadable { path: path.clone(), source: std::io::Error::other(why) })?;
-            Ok((path, letters))
+            Ok((path, messages))
         }
     }
 }
 
-/// Leaves a request for the daemon, unless one is there that it has not seen yet.
+/// Writes a request for the daemon, unless an earlier one is still there.
 fn ask(state: &StateDir, id: &RecordingId, request: &RetryRequest) -> Result<(), AdminError> {
     let path = retry_request::path(&state.dir, id);
     if path.exists() {

@@ -1,4 +1,4 @@
-//! What `hooks test` tells the scripts: a recording of this node, or one that is made up.
+//! The data that `hooks test` gives to the scripts: those of a recording of this node, or made up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal;
 use crate::scripts::hooks::payload::HookPayload;
+use crate::storage::files;
 use crate::storage::journal::Record as _;
 use crate::transcode::{journal as jobs, plan};
 
-/// How far below `main_path` files are looked for: `<sub_path>/<room_id>`, and room for a deeper `sub_path`.
-const DEEPEST: usize = 6;
+/// How far below `main_path` files are searched: `<sub_path>/<room_id>`, and some levels for a deeper `sub_path`.
+const MAX_DEPTH: usize = 6;
 
-/// What the scripts are told, and where that comes from.
+/// The scripts' data, and a description of their source.
 pub struct SamplePayload {
     pub payload: HookPayload,
     pub origin: String,
@@ -25,7 +26,7 @@ pub struct SamplePayload {
 /// # Errors
 /// Where this node knows no such recording.
 pub fn find(config: &Config, stage: HookStage, id: Option<&RecordingId>) -> Result<SamplePayload, AdminError> {
-    let main_path = absolute(&config.recorder.main_path);
+    let main_path = files::absolute(&config.recorder.main_path);
     let Some(id) = id else { return made_up(config, stage, &main_path) };
     let found = of_job(config, stage, id).or_else(|| of_record(config, stage, id, &main_path));
     found
@@ -47,7 +48,7 @@ fn made_up(config: &Config, stage: HookStage, main_path: &Path) -> Result<Sample
 }
 
 fn of_job(config: &Config, stage: HookStage, id: &RecordingId) -> Option<SamplePayload> {
-    let path = absolute(&config.recorder.state_dir).join(jobs::DIR).join(format!("{id}.json"));
+    let path = files::absolute(&config.recorder.state_dir).join(jobs::DIR).join(format!("{id}.json"));
     let bytes = jobs::JobRecord::read(&path).ok()?.payload().ok()?;
     let job = Job::decode(&bytes).ok()?;
     let payload = match (&job.work, stage) {
@@ -64,21 +65,21 @@ fn of_job(config: &Config, stage: HookStage, id: &RecordingId) -> Option<SampleP
 
 fn of_record(config: &Config, stage: HookStage, id: &RecordingId, main_path: &Path) -> Option<SamplePayload> {
     let dir = journal::dir_of(Kind::Recording);
-    let path = absolute(&config.recorder.state_dir).join(dir).join(format!("{id}.json"));
+    let path = files::absolute(&config.recorder.state_dir).join(dir).join(format!("{id}.json"));
     let info = journal::RecordingRecord::read(&path).ok()?.info().ok()?;
     let dir = main_path.join(&config.recorder.sub_path).join(info.room_id.as_str());
     let payload = payload(stage, &info, &config.recorder.id, &dir, None);
     Some(SamplePayload { payload, origin: format!("the recording's record {}", path.display()) })
 }
 
-/// Only the files are left of it: the room is their directory, and more is not known.
+/// From the recording's files alone: the room is their directory, and the other ids are unknown.
 fn of_files(config: &Config, stage: HookStage, id: &RecordingId, main_path: &Path) -> Option<SamplePayload> {
     let raw = [format!("{id}_raw.mkv"), format!("{id}_raw.mp4")];
     let mp4 = [plan::mp4_name(id)];
     let names = if stage == HookStage::PostTranscoding { [&mp4[..], &raw].concat() } else { [&raw[..], &mp4].concat() };
-    // This node's own files first, then all others.
+    // This node's own directory first.
     let roots = [main_path.join(&config.recorder.sub_path), main_path.to_owned()];
-    let (dir, name) = roots.iter().find_map(|root| look_for(root, &names, DEEPEST))?;
+    let (dir, name) = roots.iter().find_map(|root| look_for(root, &names, MAX_DEPTH))?;
     let room = dir.file_name().and_then(|name| RoomId::parse(&name.to_string_lossy()).ok());
     let info = RecordingInfo {
         room_table_id: 0,
@@ -93,7 +94,7 @@ fn of_files(config: &Config, stage: HookStage, id: &RecordingId, main_path: &Pat
     Some(SamplePayload { payload, origin })
 }
 
-/// The first of `names` that is found, with its directory. No symbolic link is followed.
+/// The first of `names` that exists below `dir`, with its directory. No symbolic link is followed.
 fn look_for(dir: &Path, names: &[String], depth: usize) -> Option<(PathBuf, String)> {
     if let Some(name) = names.iter().find(|name| dir.join(name.as_str()).is_file()) {
         return Some((dir.to_owned(), name.clone()));
@@ -103,7 +104,7 @@ fn look_for(dir: &Path, names: &[String], depth: usize) -> Option<(PathBuf, Stri
     dirs.map(|entry| entry.path()).find_map(|dir| look_for(&dir, names, depth))
 }
 
-/// `file_name`: `None`: what the stage's file is called.
+/// `file_name`: `None` for the stage's usual file.
 fn payload(
     stage: HookStage,
     info: &RecordingInfo,
@@ -118,8 +119,4 @@ fn payload(
     let name = file_name.unwrap_or(&own);
     let bytes = fs::metadata(dir.join(name)).ok().map(|file| file.len());
     HookPayload::single(info, recorder, dir, name, bytes)
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

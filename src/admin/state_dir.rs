@@ -1,4 +1,4 @@
-//! What is in the state directory, read and left as it is.
+//! Reads the state directory without changing it.
 
 use std::fs;
 use std::io;
@@ -12,31 +12,31 @@ use crate::protocol::job::Job;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
 use crate::storage::journal::Record as _;
-use crate::storage::lock;
+use crate::storage::{files, lock};
 use crate::transcode::journal as jobs;
 use crate::transcode::worker::UNDECODABLE;
 use crate::unix_time::unix_ms_of;
 
-/// A node's state directory, and whose it is.
+/// A node's state directory.
 #[derive(Clone, Debug)]
 pub struct StateDir {
     pub recorder: String,
     pub mode: Mode,
-    /// Absolute, as are the others.
+    /// Absolute, as the other paths.
     pub dir: PathBuf,
     pub temporary_dir: PathBuf,
-    /// The daemon that runs on it, in words.
+    /// A description of the running daemon that uses it.
     pub daemon: Option<String>,
 }
 
-/// A file of the state directory: whose it is, and what is in it or why that cannot be read.
+/// A record file: its id, and its content or why that cannot be read.
 #[derive(Clone, Debug)]
 pub struct Readable<T> {
     pub id: String,
     pub read: Result<T, String>,
 }
 
-/// A recording's record with what its parts hold on the disk, in bytes; `None`: there is no such file.
+/// A recording's record with the sizes of its parts on disk in bytes, `None` for a missing file.
 #[derive(Clone, Debug)]
 pub struct RecordingState {
     pub info: RecordingInfo,
@@ -44,23 +44,23 @@ pub struct RecordingState {
     pub sizes: Vec<Option<u64>>,
 }
 
-/// What came from the queue and is no job.
+/// A payload of the queue that is no job.
 #[derive(Clone, Debug)]
 pub struct Undecodable {
-    /// The name that this program gave it.
+    /// The id that this program gave it.
     pub id: String,
     pub why: String,
-    /// When it came, Unix milliseconds.
+    /// When it was received, Unix milliseconds.
     pub at: u64,
     pub path: PathBuf,
 }
 
 impl StateDir {
     /// # Errors
-    /// Where the directory is not there or may not be looked into.
+    /// Where the directory does not exist or cannot be read.
     pub fn open(config: &Config) -> Result<Self, AdminError> {
         let recorder = &config.recorder;
-        let dir = absolute(&recorder.state_dir);
+        let dir = files::absolute(&recorder.state_dir);
         match fs::read_dir(&dir) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(AdminError::NoState(dir)),
@@ -71,7 +71,7 @@ impl StateDir {
             mode: recorder.mode,
             daemon: lock::holder(&dir),
             dir,
-            temporary_dir: absolute(&recorder.temporary_dir),
+            temporary_dir: files::absolute(&recorder.temporary_dir),
         })
     }
 
@@ -98,33 +98,27 @@ impl StateDir {
         each(&self.dir.join(jobs::DIR), jobs::JobRecord::read)
     }
 
-    /// What came from the queue and is no job, oldest first. A directory that is not there has none.
+    /// The payloads of the queue that are no jobs, oldest first; none where their directory does not exist.
     ///
     /// # Errors
     /// Where the directory cannot be read.
     pub fn undecodable(&self) -> Result<Vec<Undecodable>, AdminError> {
         let dir = self.temporary_dir.join(UNDECODABLE);
-        let failed = |source| AdminError::Unreadable { path: dir.clone(), source };
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
+        for path in paths(&dir)? {
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".bin")) else { continue };
-            // One that goes in this moment is none.
+            // The file was removed meanwhile.
             let Ok(bytes) = fs::read(&path) else { continue };
             let why =
                 Job::decode(&bytes).err().map_or_else(|| "it can be decoded now".to_owned(), |why| why.to_string());
             let at = fs::metadata(&path).and_then(|file| file.modified()).map_or(0, unix_ms_of);
-            found.push(Undecodable { id: id.to_owned(), why, at, path: path.clone() });
+            found.push(Undecodable { id: id.to_owned(), why, at, path });
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(found)
     }
 
-    /// Where it is kept, if it is there.
+    /// The file of this payload, if it exists.
     pub fn undecodable_path(&self, id: &str) -> Option<PathBuf> {
         Some(self.temporary_dir.join(UNDECODABLE).join(format!("{id}.bin"))).filter(|path| path.is_file())
     }
@@ -136,24 +130,19 @@ impl StateDir {
     }
 }
 
-/// Every record of a directory, by name; also those that the daemon has put aside. A directory that is not there has none.
+/// All records of a directory, by name, with those that the daemon has put aside; none where the directory does not
+/// exist.
 fn each<T>(dir: &Path, read: impl Fn(&Path) -> Result<T, String>) -> Result<Vec<Readable<T>>, AdminError> {
-    let failed = |source| AdminError::Unreadable { path: dir.to_owned(), source };
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
+    for path in paths(dir)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A hidden one is being written.
+        // A hidden file is being written.
         if name.starts_with('.') {
             continue;
         }
         if let Some(id) = name.strip_suffix(".json") {
             match read(&path) {
-                // The daemon runs, and was done with it in this very moment.
+                // The daemon has removed the record meanwhile.
                 Err(_) if !path.exists() => {}
                 read => found.push(Readable { id: id.to_owned(), read }),
             }
@@ -166,9 +155,13 @@ fn each<T>(dir: &Path, read: impl Fn(&Path) -> Result<T, String>) -> Result<Vec<
     Ok(found)
 }
 
-/// As it is told to the operator, who may be in another directory.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+/// The entries of a directory; none where it does not exist.
+fn paths(dir: &Path) -> Result<Vec<PathBuf>, AdminError> {
+    let entries = fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    match entries {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(|source| AdminError::Unreadable { path: dir.to_owned(), source }),
+    }
 }
 
 #[cfg(test)]
@@ -196,12 +189,12 @@ mod tests {
                 ("d".to_owned(), Err(aside))
             ]
         );
-        let mut left: Vec<_> =
+        let mut remaining: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-        left.sort();
-        assert_eq!(left, names);
+        remaining.sort();
+        assert_eq!(remaining, names);
         assert_eq!(each(&dir.path().join("gone"), |_| Ok(())).unwrap().len(), 0);
-        // One that goes while it is read is none.
+        // A record that is removed while it is read does not count.
         let gone = each(dir.path(), |path| -> Result<(), String> {
             fs::remove_file(path).unwrap();
             Err("No such file".to_owned())

@@ -1,20 +1,20 @@
-//! Rows as lines of text: aligned, cut to nothing, each on one line.
+//! Rows as a table of text: aligned, nothing truncated, one line each.
 
 use serde::Serialize;
 
 use crate::admin::cells::NONE;
 use crate::telemetry::redact;
 
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// Instead of a table without rows.
+/// The text for a list without rows.
 pub const NOTHING: &str = "nothing\n";
 
 /// One line of a list.
 pub trait Row: Serialize {
     const HEADER: &'static [&'static str];
 
-    /// As many as the header has; an empty one where there is nothing to say.
+    /// One cell for each column of the header; empty where there is no value.
     fn cells(&self) -> Vec<String>;
 }
 
@@ -41,7 +41,7 @@ pub fn table<R: Row>(rows: &[R]) -> String {
     text
 }
 
-/// A cell that cannot leave its line, nor speak to the terminal, nor tell a secret; never empty.
+/// A cell's text on one line, without control characters and secrets; never empty.
 fn clean(cell: &str) -> String {
     let mut clean = String::new();
     for c in redact::scrub(cell).trim().chars() {

@@ -1,19 +1,18 @@
-//! What an answer to a notice means (PROTOCOL 5): whether it is plugNmeet's own word, or that of something that stands
-//! between. Pure.
+//! What an HTTP answer to a notice means (PROTOCOL 5): whether plugNmeet itself gave it, or something in between. Pure.
 //!
-//! A status alone says nothing: a reverse proxy whose backend restarts answers 404, one that asks for a password 401, a
-//! captive portal 200. So the body decides. Whatever is not surely plugNmeet's is a stranger's, and changes nothing.
+//! The status alone does not tell: a reverse proxy whose backend restarts answers 404, one that asks for a password
+//! 401, a captive portal 200. So the body decides. An answer that is not surely plugNmeet's only leads to another try.
 
 use prost::Message as _;
 
 use crate::protocol::messages::CommonResponse;
 
-/// Of an answer's body no more is read, in bytes. plugNmeet's own are far shorter.
+/// The number of bytes read of an answer's body. plugNmeet's own are far shorter.
 pub const BODY_LIMIT: usize = 16 * 1024;
-/// Of plugNmeet's own words so much is shown, in characters.
-const WORDS: usize = 200;
+/// The number of characters of an answer's text that an error message quotes.
+const EXCERPT_LENGTH: usize = 200;
 
-/// An answer as it came.
+/// An HTTP answer.
 #[derive(Clone, Copy, Debug)]
 pub struct NoticeResponse<'a> {
     pub status: u16,
@@ -21,52 +20,52 @@ pub struct NoticeResponse<'a> {
     pub content_type: &'a str,
     /// At most [`BODY_LIMIT`] bytes.
     pub body: &'a [u8],
-    /// There was more of it.
+    /// The body was longer.
     pub cut: bool,
 }
 
-/// What became of one request.
+/// What plugNmeet decided about a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoticeAnswer {
     Taken,
-    /// plugNmeet itself does not take the notice as things stand.
+    /// plugNmeet itself does not accept the notice for now.
     Refused(Refusal),
-    /// There is no answer of plugNmeet's: to be tried again soon; why.
+    /// plugNmeet gave no answer; why. The notice is to be sent again soon.
     Again(String),
 }
 
-/// Why plugNmeet itself does not take a notice.
+/// Why plugNmeet itself does not accept a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub why: String,
-    pub concerns: RefusalScope,
+    pub scope: RefusalScope,
 }
 
-/// What a refusal is about.
+/// Which notices a refusal concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalScope {
-    /// Key or signature: every notice of this node.
+    /// Every notice of this node: its API key or signature is refused.
     Node,
-    /// The room: every notice of its recordings.
+    /// Every notice of the room's recordings.
     Room,
     /// Only this notice.
     Notice,
 }
 
-/// What an answer means.
+/// Interprets an answer.
 #[must_use]
 pub fn read(response: NoticeResponse<'_>) -> NoticeAnswer {
     let status = response.status;
     if matches!(status, 200 | 401 | 404)
-        && let Some(why) = stranger(response)
+        && let Some(why) = foreign(response)
     {
         return NoticeAnswer::Again(format!(
             "the answer {status} is not plugNmeet's own: {why}; does plugNmeet run behind the proxy, and is plugNmeet_info.host its address?"
         ));
     }
-    let refused = |concerns, why| NoticeAnswer::Refused(Refusal { why, concerns });
+    let refused = |scope, why| NoticeAnswer::Refused(Refusal { why, scope });
     match status {
-        200 => match undecodable(response.body) {
+        200 => match decode_error(response.body) {
             Some(words) => refused(RefusalScope::Notice, format!("plugNmeet cannot read the notice ({words})")),
             None => NoticeAnswer::Taken,
         },
@@ -75,7 +74,7 @@ pub fn read(response: NoticeResponse<'_>) -> NoticeAnswer {
             RefusalScope::Node,
             format!(
                 "plugNmeet refuses this recorder (401: {}): check plugNmeet_info.api_key and api_secret",
-                words(&common_response(response.body).unwrap_or_default())
+                excerpt(&common_response(response.body).unwrap_or_default())
             ),
         ),
         300..=399 => NoticeAnswer::Again(format!(
@@ -86,12 +85,12 @@ pub fn read(response: NoticeResponse<'_>) -> NoticeAnswer {
     }
 }
 
-/// Why the answer is not plugNmeet's, if that can be told.
-fn stranger(NoticeResponse { status, content_type, body, cut }: NoticeResponse<'_>) -> Option<String> {
+/// Why the answer is not plugNmeet's own; `None` where it may be.
+fn foreign(NoticeResponse { status, content_type, body, cut }: NoticeResponse<'_>) -> Option<String> {
     if cut {
         return Some(format!("it has more than {} KiB", BODY_LIMIT / 1024));
     }
-    // A markup of any kind: plugNmeet's answers begin with a letter, `{`, or a field's number below 0x20.
+    // Markup of any kind: plugNmeet's answers begin with a letter, `{`, or a protobuf field number below 0x20.
     if essence(content_type).eq_ignore_ascii_case("text/html") || text(body).starts_with('<') {
         return Some("it is a page".to_owned());
     }
@@ -109,25 +108,26 @@ fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
-/// The body where it is text, without what stands around it; else nothing.
+/// The body, trimmed; empty where it is not UTF-8.
 fn text(body: &[u8]) -> &str {
     std::str::from_utf8(body).unwrap_or_default().trim_start_matches('\u{feff}').trim()
 }
 
-/// The reason in a protobuf `CommonResponse` that says no.
+/// The reason in a protobuf `CommonResponse` with `status: false`.
 fn common_response(body: &[u8]) -> Option<String> {
     CommonResponse::decode(body).ok().filter(|response| !response.status && !response.msg.is_empty()).map(|it| it.msg)
 }
 
-/// What plugNmeet says of a request that it could not decode: JSON with `"status": false`.
-fn undecodable(body: &[u8]) -> Option<String> {
+/// The message of plugNmeet's JSON answer to a request that it could not decode (`"status": false`).
+fn decode_error(body: &[u8]) -> Option<String> {
     let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
-    (answer.get("status")? == false).then(|| words(answer.get("msg").and_then(|msg| msg.as_str()).unwrap_or_default()))
+    (answer.get("status")? == false)
+        .then(|| excerpt(answer.get("msg").and_then(|msg| msg.as_str()).unwrap_or_default()))
 }
 
-/// A text of the other side's for a line of the log.
-fn words(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS).collect()
+/// `text` on one line, cut to [`EXCERPT_LENGTH`] characters.
+fn excerpt(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT_LENGTH).collect()
 }
 
 #[cfg(test)]
@@ -138,31 +138,31 @@ mod tests {
         read(NoticeResponse { status, content_type, body, cut: false })
     }
 
-    fn concerns(answer: &NoticeAnswer) -> Option<RefusalScope> {
-        if let NoticeAnswer::Refused(refusal) = answer { Some(refusal.concerns) } else { None }
+    fn scope(answer: &NoticeAnswer) -> Option<RefusalScope> {
+        if let NoticeAnswer::Refused(refusal) = answer { Some(refusal.scope) } else { None }
     }
 
     const PAGE: &[u8] = b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>nginx</body></html>";
 
     #[test]
-    fn plugnmeets_own_words_are_known() {
+    fn plugnmeets_own_answers_are_recognized() {
         let no = CommonResponse { msg: "invalid signature".into(), ..CommonResponse::default() }.encode_to_vec();
         assert_eq!(answered(200, "text/plain; charset=utf-8", b"OK"), NoticeAnswer::Taken);
-        // What a later version may say.
+        // Answers that a later version may give.
         for body in [&b""[..], b"done", b"{\"status\":true}", b"\x08\x01\x12\x07success"] {
             assert_eq!(answered(200, "", body), NoticeAnswer::Taken, "{body:?}");
         }
         let unknown = answered(404, "text/plain; charset=utf-8", b"Not Found");
-        assert_eq!(concerns(&unknown), Some(RefusalScope::Room));
+        assert_eq!(scope(&unknown), Some(RefusalScope::Room));
         let key = answered(401, "application/protobuf", &no);
-        assert_eq!(concerns(&key), Some(RefusalScope::Node));
+        assert_eq!(scope(&key), Some(RefusalScope::Node));
         assert!(matches!(&key, NoticeAnswer::Refused(why) if why.why.contains("invalid signature")), "{key:?}");
-        let undecodable = answered(200, "application/json", b"{\"status\":false,\"msg\":\"proto: cannot parse\"}");
-        assert_eq!(concerns(&undecodable), Some(RefusalScope::Notice));
+        let decode_error = answered(200, "application/json", b"{\"status\":false,\"msg\":\"proto: cannot parse\"}");
+        assert_eq!(scope(&decode_error), Some(RefusalScope::Notice));
     }
 
     #[test]
-    fn a_strangers_word_changes_nothing_whatever_its_status() {
+    fn a_foreign_answer_is_tried_again_whatever_its_status() {
         for status in [200, 401, 404, 500, 502, 503] {
             for content_type in ["text/html", "text/html; charset=UTF-8", "text/plain", ""] {
                 assert!(
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_sides_words_stay_on_their_line_and_short() {
+    fn an_excerpt_is_short_and_on_one_line() {
         let long = CommonResponse { msg: format!("a\nb{}", "x".repeat(1000)), ..CommonResponse::default() };
         let NoticeAnswer::Refused(refusal) = answered(401, "", &long.encode_to_vec()) else { panic!() };
         assert!(refusal.why.contains("a bxx") && refusal.why.len() < 400, "{}", refusal.why);

@@ -1,7 +1,7 @@
 //! Delivers what is in the outbox: notices to the server by HTTP (PROTOCOL 5), jobs to the work queue (PROTOCOL 6).
 //!
-//! A recording has two lanes ([`crate::delivery::queue`]), each with one task while something of it is to be told. One that is not
-//! taken holds up no other recording.
+//! A recording has two queues ([`crate::delivery::queue`]), each with one worker task while it holds an undelivered
+//! message. A message that the other side does not accept delays no other recording.
 
 use crate::delivery::notify_client::NotifyClientError;
 use crate::delivery::queues::{DeliveryOutcome, Queues};
@@ -29,10 +29,10 @@ use crate::protocol::job::Job;
 use crate::protocol::notice::Notice;
 use crate::telemetry::redact;
 
-/// How often it is looked whether an operator asks something of the outbox.
-const LOOK_FOR_REQUESTS: Duration = Duration::from_secs(5);
+/// How often requests of the operator are looked for.
+const REQUEST_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What goes into the outbox.
+/// What can be put into the outbox.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     Notice(Notice),
@@ -53,11 +53,11 @@ impl Delivery {
         }
     }
 
-    fn letter(&self) -> Message {
+    fn message(&self) -> Message {
         match self {
             Self::Notice(notice) => {
                 let mut message = notice.to_message();
-                // Whoever gave the cause: it may quote a child's words, and those an address with its secret.
+                // A cause may quote a child process's output, which may hold an address with its secret.
                 message.msg = redact::scrub(&message.msg).into_owned();
                 let about = format!("{:?} of room {}: {}", notice.event.task(), message.room_id, message.msg);
                 Message::new(MessageKey::of(&notice.event), about, message.encode_to_vec())
@@ -69,7 +69,7 @@ impl Delivery {
     }
 }
 
-/// Delivers; clones share the outbox.
+/// Delivers what is in the outbox; clones share it.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     queues: Arc<Queues>,
@@ -93,7 +93,7 @@ impl Dispatcher {
         })
     }
 
-    /// From now on jobs can be published.
+    /// Sets the connection by which jobs are published.
     pub fn connect(&self, nats: Nats) {
         self.queues.nats.send_replace(Some(nats));
     }
@@ -103,39 +103,39 @@ impl Dispatcher {
         &self.queues.outbox
     }
 
-    /// Takes up what an earlier run has left, also what was refused: the configuration may be another now, on either side. From
-    /// now on an operator is heard.
-    pub async fn take_up(&self) {
-        self.heed_requests().await;
+    /// Starts delivering what an earlier run has not delivered, refused messages too: the configuration of either side
+    /// may have changed. From then on, requests of the operator are processed.
+    pub async fn resume_outbox(&self) {
+        self.process_requests().await;
         for recording in self.queues.outbox.open_recordings() {
-            let letters = self.queues.outbox.to_tell(&recording);
-            let refused = letters.iter().filter(|letter| !letter.is_waiting()).count();
-            info!(recording_id = %recording, letters = letters.len(), refused, "an earlier run has left something to be told");
-            for letter in letters {
-                self.work(&recording, QueueKind::of(letter.key));
+            let messages = self.queues.outbox.undelivered(&recording);
+            let refused = messages.iter().filter(|message| !message.is_waiting()).count();
+            info!(recording_id = %recording, letters = messages.len(), refused, "an earlier run has left something to be told");
+            for message in messages {
+                self.start_worker(&recording, QueueKind::of(message.key));
             }
         }
         let dispatcher = self.clone();
         self.queues.tasks.spawn(async move {
             let ending = dispatcher.queues.ending.clone();
-            while ending.run_until_cancelled(tokio::time::sleep(LOOK_FOR_REQUESTS)).await.is_some() {
-                dispatcher.heed_requests().await;
+            while ending.run_until_cancelled(tokio::time::sleep(REQUEST_POLL_INTERVAL)).await.is_some() {
+                dispatcher.process_requests().await;
             }
         });
     }
 
-    /// Does what an operator asks.
-    async fn heed_requests(&self) {
+    /// Carries out the requests of the operator.
+    async fn process_requests(&self) {
         let Some(state_dir) = self.queues.outbox.state_dir() else { return };
         for (id, request) in requests(state_dir.clone()).await {
             let span = info_span!(parent: None, "delivery", recording_id = %id);
             async {
                 match request {
                     RetryRequest::Retry => info!("the operator wants what is to be told tried again"),
-                    RetryRequest::Drop { letters } => {
-                        for letter in self.queues.outbox.drop_letters(&id, letters).await {
-                            warn!(letter = letter.key.as_str(), about = letter.about, "the operator has dropped it: it is not told");
-                            self.queues.resolve(&id, letter.key, &DeliveryOutcome::Dropped);
+                    RetryRequest::Drop { messages } => {
+                        for message in self.queues.outbox.drop_messages(&id, messages).await {
+                            warn!(letter = message.key.as_str(), about = message.about, "the operator has dropped it: it is not told");
+                            self.queues.resolve(&id, message.key, &DeliveryOutcome::Dropped);
                         }
                     }
                 }
@@ -146,61 +146,62 @@ impl Dispatcher {
             }
             .instrument(span)
             .await;
-            self.queues.ask_again(&id);
-            for letter in self.queues.outbox.to_tell(&id) {
-                self.work(&id, QueueKind::of(letter.key));
+            self.queues.retry_now(&id);
+            for message in self.queues.outbox.undelivered(&id) {
+                self.start_worker(&id, QueueKind::of(message.key));
             }
         }
     }
 
-    /// Puts one message into the outbox, behind the earlier ones of its recording. It is on disk when this returns; what
-    /// becomes of it comes by the receiver, which may be dropped. One whose key is there already is not added again.
+    /// Adds one message to the outbox, behind the earlier ones of its recording. It is on disk when this returns; its
+    /// first outcome comes by the receiver, which may be dropped. A message whose key is in the outbox already is not
+    /// added again.
     pub async fn send(&self, message: impl Into<Delivery>) -> oneshot::Receiver<DeliveryOutcome> {
-        let message = message.into();
-        let (tell, told) = oneshot::channel();
-        let letter = message.letter();
-        self.queues.lock().listeners.entry((message.recording().clone(), letter.key)).or_default().push(tell);
-        self.add(message.recording(), vec![letter]).await;
-        told
+        let delivery = message.into();
+        let (sender, outcome) = oneshot::channel();
+        let message = delivery.message();
+        self.queues.lock().listeners.entry((delivery.recording().clone(), message.key)).or_default().push(sender);
+        self.add(delivery.recording(), vec![message]).await;
+        outcome
     }
 
-    /// Puts these messages, all of one recording, into its outbox in one write. Whether they are on disk when this returns:
-    /// else a crash would lose them, and whoever can send them again keeps what he needs for it.
+    /// Adds these messages, all of one recording, to the outbox in one write. Whether they are on disk when this
+    /// returns: if not, a crash would lose them, and the caller keeps what it needs to send them again.
     pub async fn send_all(&self, messages: Vec<Delivery>) -> bool {
         let Some(recording) = messages.first().map(|message| message.recording().clone()) else { return true };
-        let letters = messages.iter().map(Delivery::letter).collect();
-        self.add(&recording, letters).await
+        let messages = messages.iter().map(Delivery::message).collect();
+        self.add(&recording, messages).await
     }
 
-    async fn add(&self, recording: &RecordingId, letters: Vec<Message>) -> bool {
-        let keys: Vec<MessageKey> = letters.iter().map(|letter| letter.key).collect();
-        let on_disk = self.queues.outbox.add(recording, letters).await;
+    async fn add(&self, recording: &RecordingId, messages: Vec<Message>) -> bool {
+        let keys: Vec<MessageKey> = messages.iter().map(|message| message.key).collect();
+        let on_disk = self.queues.outbox.add(recording, messages).await;
         for key in keys {
             match self.queues.outbox.state(recording, key) {
                 Some(MessageState::Delivered { .. }) => self.queues.resolve(recording, key, &DeliveryOutcome::Taken),
                 Some(MessageState::Dropped { .. }) => self.queues.resolve(recording, key, &DeliveryOutcome::Dropped),
                 Some(MessageState::Refused { why, .. }) => {
                     self.queues.resolve(recording, key, &DeliveryOutcome::Refused(why));
-                    self.work(recording, QueueKind::of(key));
+                    self.start_worker(recording, QueueKind::of(key));
                 }
-                Some(MessageState::Waiting) | None => self.work(recording, QueueKind::of(key)),
+                Some(MessageState::Waiting) | None => self.start_worker(recording, QueueKind::of(key)),
             }
         }
         on_disk
     }
 
-    /// Sees to it that somebody works on the lane.
-    fn work(&self, recording: &RecordingId, lane: QueueKind) {
+    /// Starts the queue's worker task, or wakes it.
+    fn start_worker(&self, recording: &RecordingId, kind: QueueKind) {
         let wake = Arc::new(Wake::default());
-        match self.queues.lock().at_work.entry((recording.clone(), lane)) {
-            Entry::Occupied(at_work) => return at_work.get().added.notify_one(),
+        match self.queues.lock().workers.entry((recording.clone(), kind)) {
+            Entry::Occupied(worker) => return worker.get().added.notify_one(),
             Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&wake))),
         }
-        let work = queue::work_off(Arc::clone(&self.queues), recording.clone(), lane, wake);
-        self.queues.tasks.spawn(work.instrument(span_for(recording)));
+        let worker = queue::deliver_all(Arc::clone(&self.queues), recording.clone(), kind, wake);
+        self.queues.tasks.spawn(worker.instrument(span_for(recording)));
     }
 
-    /// Tries for `grace` longer to deliver what waits; the rest is left for the next start, each letter with a line.
+    /// Tries for `grace` longer to deliver; what then remains is logged and stays in the outbox for the next start.
     pub async fn shutdown(&self, grace: Duration) {
         self.queues.ending.cancel();
         self.queues.tasks.close();
@@ -211,7 +212,7 @@ impl Dispatcher {
     }
 }
 
-/// What an operator asks; a directory that cannot be read asks nothing, and is said.
+/// The requests of the operator; none, and a warning, where the directory cannot be read.
 async fn requests(state_dir: PathBuf) -> Vec<(RecordingId, RetryRequest)> {
     let dir = state_dir.clone();
     let read = crate::storage::files::on_disk(move || retry_request::all(&state_dir)).await;
@@ -221,11 +222,11 @@ async fn requests(state_dir: PathBuf) -> Vec<(RecordingId, RetryRequest)> {
     })
 }
 
-/// The span of whatever the lane works for; what an earlier run has left is worked on in one of its own.
+/// The current span where it is a recording's; else a new one, for messages of an earlier run.
 fn span_for(recording: &RecordingId) -> Span {
-    let around = Span::current();
-    if around.has_field("recording_id") {
-        return around;
+    let current = Span::current();
+    if current.has_field("recording_id") {
+        return current;
     }
     info_span!(parent: None, "delivery", recording_id = %recording)
 }

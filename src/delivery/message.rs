@@ -1,4 +1,4 @@
-//! The letters of a recording: what others are to be told of it, in order, each with what became of it.
+//! The messages about a recording, in the order of their delivery, each with its state.
 
 use crate::storage::journal::Record;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::protocol::notice::NoticeEvent;
 use crate::protocol::request::Kind;
 use crate::unix_time::unix_ms;
 
-/// How long a letter that is over is remembered: longer than any job is handed out again.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// How long a delivered or dropped message is kept: longer than a job can be redelivered.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// What a letter is; each at most once per recording.
+/// What a message is about; a recording has at most one message of each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
@@ -55,7 +55,7 @@ impl MessageKey {
     }
 }
 
-/// What became of a letter.
+/// How far the delivery of a message is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum MessageState {
@@ -64,40 +64,40 @@ pub enum MessageState {
     Delivered {
         at: u64,
     },
-    /// plugNmeet itself does not take it as things stand; it is tried again.
+    /// plugNmeet itself does not accept the message for now; it is tried again.
     Refused {
         at: u64,
         why: String,
     },
-    /// An operator does not want it told any more.
+    /// An operator gave the message up.
     Dropped {
         at: u64,
     },
 }
 
 impl MessageState {
-    /// Nothing more is to be done about it.
+    /// Whether it needs no further delivery.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Delivered { .. } | Self::Dropped { .. })
     }
 }
 
-/// One thing that somebody is to be told.
+/// One message of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub key: MessageKey,
-    /// In words, for whoever reads the file or the list.
+    /// A description for whoever reads the file or the list.
     pub about: String,
     pub state: MessageState,
     /// Unix milliseconds.
     pub added_at: u64,
-    /// Tries that failed.
+    /// Failed attempts.
     #[serde(default)]
     pub failures: u32,
     #[serde(default)]
     pub last_error: Option<String>,
-    /// Of the next try, Unix milliseconds, where one has failed.
+    /// The time of the next attempt, in Unix milliseconds, where one has failed.
     #[serde(default)]
     pub next_try: Option<u64>,
     /// The bytes that are sent.
@@ -125,20 +125,20 @@ impl Message {
         self.state == MessageState::Waiting
     }
 
-    /// Whether it is still to be told.
+    /// Whether it still needs delivery.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.state.is_over()
     }
 
-    pub(super) fn settle(&mut self, state: MessageState) -> bool {
+    pub(super) fn set_state(&mut self, state: MessageState) -> bool {
         self.state = state;
         self.next_try = None;
         true
     }
 
-    /// When it came to its end, Unix milliseconds.
-    fn over_at(&self) -> Option<u64> {
+    /// When it was delivered or dropped, in Unix milliseconds.
+    fn ended_at(&self) -> Option<u64> {
         match self.state {
             MessageState::Waiting | MessageState::Refused { .. } => None,
             MessageState::Delivered { at } | MessageState::Dropped { at } => Some(at),
@@ -158,16 +158,17 @@ mod hex_bytes {
     }
 }
 
-/// One recording's file.
+/// The content of a recording's file in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingMessages {
     version: u32,
-    pub letters: Vec<Message>,
+    #[serde(rename = "letters")]
+    pub messages: Vec<Message>,
 }
 
 impl Default for RecordingMessages {
     fn default() -> Self {
-        Self { version: Self::VERSION, letters: Vec::new() }
+        Self { version: Self::VERSION, messages: Vec::new() }
     }
 }
 
@@ -180,38 +181,39 @@ impl Record for RecordingMessages {
 }
 
 impl RecordingMessages {
-    /// What an operator does not want told any more is over. Whether there was anything of these.
-    pub fn drop_letters(&mut self, keys: &[MessageKey], now: u64) -> bool {
-        let open = self.letters.iter_mut().filter(|letter| letter.is_open() && keys.contains(&letter.key));
-        open.map(|letter| letter.settle(MessageState::Dropped { at: now })).count() > 0
+    /// Drops the undelivered messages of these keys. Whether there were any.
+    pub fn drop_messages(&mut self, keys: &[MessageKey], now: u64) -> bool {
+        let open = self.messages.iter_mut().filter(|message| message.is_open() && keys.contains(&message.key));
+        open.map(|message| message.set_state(MessageState::Dropped { at: now })).count() > 0
     }
 
-    pub(super) fn add(&mut self, letter: Message) -> bool {
-        let new = self.letters.iter().all(|there| there.key != letter.key);
+    pub(super) fn add(&mut self, message: Message) -> bool {
+        let new = self.messages.iter().all(|other| other.key != message.key);
         if new {
-            self.letters.push(letter);
+            self.messages.push(message);
         }
         new
     }
 
-    /// The beginning of something whose end the server knows already: told now, it would stand there as running for ever.
+    /// A notice of a start whose end the server has already: delivered now, the server would show the recording as
+    /// running for ever.
     #[must_use]
-    pub fn comes_too_late(&self, letter: &Message) -> bool {
-        let end = match letter.key {
+    pub fn is_obsolete(&self, message: &Message) -> bool {
+        let end = match message.key {
             MessageKey::Started => MessageKey::Ended,
             MessageKey::BroadcastStarted => MessageKey::BroadcastEnded,
             _ => return false,
         };
-        self.letters.iter().any(|there| there.key == end && matches!(there.state, MessageState::Delivered { .. }))
+        self.messages.iter().any(|other| other.key == end && matches!(other.state, MessageState::Delivered { .. }))
     }
 
     pub(super) fn get_mut(&mut self, key: MessageKey) -> Option<&mut Message> {
-        self.letters.iter_mut().find(|letter| letter.key == key)
+        self.messages.iter_mut().find(|message| message.key == key)
     }
 
-    /// Whether all of it is over, and has been for so long that nobody will ask for it again.
-    pub(super) fn is_past(&self, now: u64) -> bool {
-        let remembered = u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX);
-        self.letters.iter().all(|letter| letter.over_at().is_some_and(|at| now.saturating_sub(at) > remembered))
+    /// Whether all messages were delivered or dropped longer than [`RETENTION`] ago.
+    pub(super) fn is_expired(&self, now: u64) -> bool {
+        let remembered = u64::try_from(RETENTION.as_millis()).unwrap_or(u64::MAX);
+        self.messages.iter().all(|message| message.ended_at().is_some_and(|at| now.saturating_sub(at) > remembered))
     }
 }

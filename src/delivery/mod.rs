@@ -1,8 +1,9 @@
-//! What others are told: notices to the plugNmeet server, jobs to the work queue.
+//! Delivery: notices go to the plugNmeet server, jobs to the work queue.
 //!
-//! In: notices and jobs ([`dispatcher`]). Out: each at the other side, in the order of its recording, or kept in the [`outbox`]
-//! and tried again until it is taken or an operator drops it. Each recording has two queues, of its notices and of its job
-//! (`queue`); what an HTTP answer means is decided by `answer`, which is pure.
+//! In: notices and jobs ([`dispatcher`]). Out: each of them at its receiver, in the order of its recording; until then
+//! it stays in the [`outbox`] and is tried again until it is accepted or an operator drops it. Each recording has two
+//! queues, one for its notices and one for its job (`queue`). `answer`, which is pure, decides what an HTTP answer
+//! means.
 
 pub mod answer;
 pub mod dispatcher;

@@ -9,7 +9,7 @@ use crate::delivery::answer::{self, BODY_LIMIT, NoticeAnswer, NoticeResponse};
 use crate::http::{self, HttpClientError, causes};
 use crate::protocol::signature::hash_signature;
 
-/// Why notices cannot be sent at all.
+/// Why no notice can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyClientError {
     #[error(transparent)]
@@ -18,7 +18,7 @@ pub enum NotifyClientError {
     ApiKey,
 }
 
-/// Where notices go, and as whom.
+/// The server's address and this node's key.
 pub(super) struct NotifyClient {
     client: reqwest::Client,
     url: Url,
@@ -57,7 +57,7 @@ impl NotifyClient {
     }
 }
 
-/// What an answer means, of whose body no more is read than it takes to tell.
+/// Reads no more of the answer's body than [`BODY_LIMIT`].
 async fn answer(mut response: reqwest::Response) -> NoticeAnswer {
     let status = response.status().as_u16();
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_said_at_once() {
+    fn an_unusable_configuration_is_an_error() {
         let server = |host: &str, key: &str| ServerConfig {
             host: host.into(),
             api_key: key.into(),
@@ -93,8 +93,8 @@ mod tests {
             Err(NotifyClientError::Client(HttpClientError::Host(_)))
         ));
         assert!(matches!(NotifyClient::new(&server("http://a", "k\n")), Err(NotifyClientError::ApiKey)));
-        let post = NotifyClient::new(&server("http://a:1/", "k")).unwrap();
-        assert_eq!(post.url.as_str(), "http://a:1/auth/recorder/notify");
-        assert!(!format!("{post:?}").contains("s3cret"));
+        let client = NotifyClient::new(&server("http://a:1/", "k")).unwrap();
+        assert_eq!(client.url.as_str(), "http://a:1/auth/recorder/notify");
+        assert!(!format!("{client:?}").contains("s3cret"));
     }
 }

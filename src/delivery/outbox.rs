@@ -1,11 +1,11 @@
-//! What others are to be told, on disk until they have confirmed it: one file per recording with its letters in order
-//! (ARCHITECTURE, "The on-disk protocol").
+//! Messages on disk until their receivers have confirmed them: one file per recording with its messages in order
+//! (`docs/on-disk-protocol.md`).
 //!
-//! A letter has a key, and a key is in a file once: adding what is there already, delivered or not, changes nothing, so
-//! whoever does not know whether he has done a step does it again. Delivered letters are therefore kept for a day; one
-//! that is not delivered is kept until it is, or until an operator drops it.
+//! A file holds each message key once. Adding a message whose key is there changes nothing, delivered or not, so a step
+//! that may have been done already can be repeated. Therefore delivered messages are kept for a day; an undelivered one
+//! is kept until it is delivered or an operator drops it.
 //!
-//! A disk that fails costs no delivery: the letters are in memory as well. Only a crash would lose them then.
+//! A failing disk stops no delivery: the messages are in memory as well, and only a crash would lose them.
 
 use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
 use crate::storage::journal::Record as _;
@@ -23,7 +23,7 @@ use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox";
-/// All files; clones share them.
+/// The messages of all recordings; clones share them.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     shared: Arc<Shared>,
@@ -31,11 +31,11 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Shared {
-    /// `None`: in memory only.
+    /// `None`: the outbox is in memory only.
     dir: Option<PathBuf>,
     all: Mutex<BTreeMap<RecordingId, RecordingMessages>>,
-    /// Held while a file is written, so that files follow each other as their contents do. Not `all`: that is never held while
-    /// a disk is waited for.
+    /// Held while a file is written, so that writes keep the order of their changes. `all` is never held while the disk
+    /// works.
     writing: Mutex<()>,
     changed: watch::Sender<()>,
 }
@@ -53,14 +53,14 @@ impl Outbox {
         for (name, path) in files::records(&dir)? {
             let read = RecordingId::parse(&name).map_err(|error| error.to_string());
             match read.and_then(|id| Ok((id, RecordingMessages::read(&path)?))) {
-                Ok((id, letters)) => drop(all.insert(id, letters)),
+                Ok((id, messages)) => drop(all.insert(id, messages)),
                 Err(why) => files::put_aside(&path, &why),
             }
         }
         Ok(Self::with(Some(dir), all))
     }
 
-    /// One that a crash empties.
+    /// An outbox without files.
     #[must_use]
     pub fn in_memory() -> Self {
         Self::with(None, BTreeMap::new())
@@ -71,130 +71,134 @@ impl Outbox {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Where the node keeps its state; `None`: nowhere.
+    /// The node's state directory; `None` for an outbox in memory.
     #[must_use]
     pub fn state_dir(&self) -> Option<PathBuf> {
         self.shared.dir.as_deref().and_then(Path::parent).map(Path::to_owned)
     }
 
-    /// Adds those whose keys are not there yet, all in one write. Whether they are on disk when this returns: else they are in
-    /// memory alone, which is logged.
-    pub async fn add(&self, id: &RecordingId, letters: Vec<Message>) -> bool {
-        self.change(id, move |there| {
+    /// Adds the messages whose keys are new, in one write. Whether they are on disk when this returns: if not, they are
+    /// in memory only, and that is logged.
+    pub async fn add(&self, id: &RecordingId, messages: Vec<Message>) -> bool {
+        self.change(id, move |stored| {
             let mut changed = false;
-            for letter in letters {
-                changed |= there.add(letter);
+            for message in messages {
+                changed |= stored.add(message);
             }
             changed
         })
         .await
     }
 
-    /// A recording begins, or has a new result: what an earlier one with its id, or its earlier job, was told or could not be
-    /// told is forgotten.
+    /// Removes the messages of these keys that are not waiting: before a new recording with the same id, or a new
+    /// result.
     pub async fn forget(&self, id: &RecordingId, keys: &'static [MessageKey]) {
-        self.change(id, move |there| {
-            let before = there.letters.len();
-            there.letters.retain(|letter| letter.is_waiting() || !keys.contains(&letter.key));
-            there.letters.len() != before
+        self.change(id, move |stored| {
+            let before = stored.messages.len();
+            stored.messages.retain(|message| message.is_waiting() || !keys.contains(&message.key));
+            stored.messages.len() != before
         })
         .await;
     }
 
-    /// It is over for this letter.
-    pub async fn settle(&self, id: &RecordingId, key: MessageKey, state: MessageState) {
-        self.change(id, move |there| there.get_mut(key).is_some_and(|letter| letter.settle(state))).await;
+    /// Sets a message's state; it is not tried again by itself.
+    pub async fn set_state(&self, id: &RecordingId, key: MessageKey, state: MessageState) {
+        self.change(id, move |stored| stored.get_mut(key).is_some_and(|message| message.set_state(state))).await;
     }
 
-    /// This very letter was taken; one that has come into its place meanwhile was not.
-    pub async fn delivered(&self, id: &RecordingId, tried: &Message) {
-        let (key, body) = (tried.key, tried.body.clone());
+    /// Marks the message as delivered, unless another with its key has replaced it since.
+    pub async fn delivered(&self, id: &RecordingId, outcome: &Message) {
+        let (key, body) = (outcome.key, outcome.body.clone());
         let state = MessageState::Delivered { at: unix_ms() };
-        self.change(id, move |there| {
-            there.get_mut(key).is_some_and(|letter| letter.body == body && letter.settle(state))
+        self.change(id, move |stored| {
+            stored.get_mut(key).is_some_and(|message| message.body == body && message.set_state(state))
         })
         .await;
     }
 
-    /// There was no answer of the other side's; the next try comes after `wait`.
+    /// Notes a failed attempt that plugNmeet or NATS did not answer; the next attempt comes after `wait`.
     pub async fn note_failure(&self, id: &RecordingId, key: MessageKey, why: String, wait: Duration) {
         self.note(id, key, MessageState::Waiting, scrubbed(&why), wait).await;
     }
 
-    /// The other side does not take it as things stand; the next try comes after `wait`.
+    /// Notes that plugNmeet refused the message; the next attempt comes after `wait`.
     pub async fn note_refusal(&self, id: &RecordingId, key: MessageKey, why: String, wait: Duration) {
         let why = scrubbed(&why);
         self.note(id, key, MessageState::Refused { at: unix_ms(), why: why.clone() }, why, wait).await;
     }
 
-    /// `why` and what the state says were scrubbed: they may quote the other side.
+    /// `why` and the text in `state` must be scrubbed of secrets: they may quote the other side.
     async fn note(&self, id: &RecordingId, key: MessageKey, state: MessageState, why: String, wait: Duration) {
-        self.change(id, move |there| {
-            there.get_mut(key).filter(|letter| letter.is_open()).is_some_and(|letter| {
-                letter.state = state;
-                letter.failures = letter.failures.saturating_add(1);
-                letter.last_error = Some(why);
-                letter.next_try = Some(unix_ms() + u64::try_from(wait.as_millis()).unwrap_or(0));
+        self.change(id, move |stored| {
+            stored.get_mut(key).filter(|message| message.is_open()).is_some_and(|message| {
+                message.state = state;
+                message.failures = message.failures.saturating_add(1);
+                message.last_error = Some(why);
+                message.next_try = Some(unix_ms() + u64::try_from(wait.as_millis()).unwrap_or(0));
                 true
             })
         })
         .await;
     }
 
-    /// An operator does not want these told any more; those of them that were still to be told.
-    pub async fn drop_letters(&self, id: &RecordingId, keys: Vec<MessageKey>) -> Vec<Message> {
-        let open = self.letters(id).into_iter().filter(|letter| letter.is_open() && keys.contains(&letter.key));
+    /// Drops the undelivered messages of these keys, and returns them.
+    pub async fn drop_messages(&self, id: &RecordingId, keys: Vec<MessageKey>) -> Vec<Message> {
+        let open = self.messages(id).into_iter().filter(|message| message.is_open() && keys.contains(&message.key));
         let dropped: Vec<Message> = open.collect();
-        self.change(id, move |there| there.drop_letters(&keys, unix_ms())).await;
+        self.change(id, move |stored| stored.drop_messages(&keys, unix_ms())).await;
         dropped
     }
 
-    /// The letters of a recording, in order.
+    /// A recording's messages, in order.
     #[must_use]
-    pub fn letters(&self, id: &RecordingId) -> Vec<Message> {
-        self.shared.lock().get(id).map(|there| there.letters.clone()).unwrap_or_default()
+    pub fn messages(&self, id: &RecordingId) -> Vec<Message> {
+        self.shared.lock().get(id).map(|stored| stored.messages.clone()).unwrap_or_default()
     }
 
-    /// The state of one letter; `None` where it was never added.
+    /// The state of a message; `None` where there is no such message.
     #[must_use]
     pub fn state(&self, id: &RecordingId, key: MessageKey) -> Option<MessageState> {
         let all = self.shared.lock();
-        all.get(id)?.letters.iter().find(|letter| letter.key == key).map(|letter| letter.state.clone())
+        all.get(id)?.messages.iter().find(|message| message.key == key).map(|message| message.state.clone())
     }
 
-    /// The recordings of which something is still to be told.
+    /// The recordings with undelivered messages.
     #[must_use]
     pub fn open_recordings(&self) -> Vec<RecordingId> {
         let all = self.shared.lock();
-        all.iter().filter(|(_, there)| there.letters.iter().any(Message::is_open)).map(|(id, _)| id.clone()).collect()
+        all.iter()
+            .filter(|(_, stored)| stored.messages.iter().any(Message::is_open))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
-    /// The letters of a recording that are still to be told, in order, without what comes too late.
+    /// A recording's undelivered messages, in order, without [obsolete](RecordingMessages::is_obsolete) ones.
     #[must_use]
-    pub fn to_tell(&self, id: &RecordingId) -> Vec<Message> {
+    pub fn undelivered(&self, id: &RecordingId) -> Vec<Message> {
         let all = self.shared.lock();
-        let Some(there) = all.get(id) else { return Vec::new() };
-        let open = there.letters.iter().filter(|letter| letter.is_open() && !there.comes_too_late(letter));
+        let Some(stored) = all.get(id) else { return Vec::new() };
+        let open = stored.messages.iter().filter(|message| message.is_open() && !stored.is_obsolete(message));
         open.cloned().collect()
     }
 
-    /// Removes the files of which all is over since a day.
-    pub async fn sweep(&self) {
+    /// Removes the files of which every message was delivered or dropped more than a day ago.
+    pub async fn remove_old(&self) {
         let now = unix_ms();
-        let past: Vec<RecordingId> = {
+        let expired: Vec<RecordingId> = {
             let all = self.shared.lock();
-            all.iter().filter(|(_, there)| there.is_past(now)).map(|(id, _)| id.clone()).collect()
+            all.iter().filter(|(_, stored)| stored.is_expired(now)).map(|(id, _)| id.clone()).collect()
         };
-        for id in past {
-            self.change(&id, |there| {
-                there.letters.clear();
+        for id in expired {
+            self.change(&id, |stored| {
+                stored.messages.clear();
                 true
             })
             .await;
         }
     }
 
-    /// Changes one recording's letters, in memory and then on disk. A failure of the disk is logged; false then.
+    /// Changes a recording's messages, in memory and then on disk. Returns false where the disk failed, which is
+    /// logged.
     async fn change(
         &self,
         id: &RecordingId,
@@ -219,8 +223,8 @@ impl Outbox {
         written.is_ok()
     }
 
-    /// Resolves when the other side has had its say on a letter. Cancel-safe.
-    pub async fn settled(&self, id: &RecordingId, key: MessageKey) {
+    /// Resolves when the message is not waiting: the receiver has answered, or it was dropped. Cancel-safe.
+    pub async fn answered(&self, id: &RecordingId, key: MessageKey) {
         let mut changed = self.shared.changed.subscribe();
         while self.state(id, key) == Some(MessageState::Waiting) {
             if changed.changed().await.is_err() {
@@ -235,24 +239,24 @@ fn scrubbed(why: &str) -> String {
 }
 
 impl Shared {
-    /// Whether anything changed, and what the file then holds: nothing where no letter is left.
+    /// Whether anything changed, and the file's new content: `None` where no message remains.
     fn change(
         &self,
         id: &RecordingId,
         change: impl FnOnce(&mut RecordingMessages) -> bool,
     ) -> std::io::Result<(bool, Option<Vec<u8>>)> {
         let mut all = self.lock();
-        let there = all.entry(id.clone()).or_default();
-        let changed = change(there);
-        if there.letters.is_empty() {
+        let stored = all.entry(id.clone()).or_default();
+        let changed = change(stored);
+        if stored.messages.is_empty() {
             all.remove(id);
             return Ok((changed, None));
         }
-        Ok((changed, Some(serde_json::to_vec_pretty(there)?)))
+        Ok((changed, Some(serde_json::to_vec_pretty(stored)?)))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RecordingId, RecordingMessages>> {
-        // Letters are whole at every point where a panic could be.
+        // The map is consistent at every point that could panic.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -265,41 +269,41 @@ mod tests {
         RecordingId::parse(text).unwrap()
     }
 
-    fn letter(key: MessageKey, body: &str) -> Message {
+    fn message(key: MessageKey, body: &str) -> Message {
         Message::new(key, format!("about {body}"), body.into())
     }
 
     #[tokio::test]
-    async fn what_is_added_survives_and_a_key_is_there_once() {
+    async fn messages_survive_a_restart_and_a_key_is_stored_once() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
-        outbox.add(&id("a"), vec![letter(MessageKey::Started, "1"), letter(MessageKey::Ended, "2")]).await;
-        outbox.add(&id("a"), vec![letter(MessageKey::Ended, "other"), letter(MessageKey::Job, "3")]).await;
-        outbox.settle(&id("a"), MessageKey::Started, MessageState::Delivered { at: unix_ms() }).await;
+        outbox.add(&id("a"), vec![message(MessageKey::Started, "1"), message(MessageKey::Ended, "2")]).await;
+        outbox.add(&id("a"), vec![message(MessageKey::Ended, "other"), message(MessageKey::Job, "3")]).await;
+        outbox.set_state(&id("a"), MessageKey::Started, MessageState::Delivered { at: unix_ms() }).await;
         outbox.note_failure(&id("a"), MessageKey::Ended, "refused".into(), Duration::from_secs(1)).await;
         let again = Outbox::open(dir.path()).unwrap();
-        assert_eq!(again.letters(&id("a")), outbox.letters(&id("a")));
-        let letters = again.letters(&id("a"));
-        assert_eq!(letters.iter().map(|letter| letter.body.as_slice()).collect::<Vec<_>>(), [b"1", b"2", b"3"]);
-        assert!(!letters[0].is_waiting() && letters[1].is_waiting());
-        assert_eq!((letters[1].failures, letters[1].last_error.as_deref()), (1, Some("refused")));
-        // The start was told: a second telling of it changes nothing, even after a restart.
-        again.add(&id("a"), vec![letter(MessageKey::Started, "again")]).await;
-        assert_eq!(again.letters(&id("a")).len(), 3);
+        assert_eq!(again.messages(&id("a")), outbox.messages(&id("a")));
+        let messages = again.messages(&id("a"));
+        assert_eq!(messages.iter().map(|message| message.body.as_slice()).collect::<Vec<_>>(), [b"1", b"2", b"3"]);
+        assert!(!messages[0].is_waiting() && messages[1].is_waiting());
+        assert_eq!((messages[1].failures, messages[1].last_error.as_deref()), (1, Some("refused")));
+        // The start was delivered: adding it again changes nothing, even after a restart.
+        again.add(&id("a"), vec![message(MessageKey::Started, "again")]).await;
+        assert_eq!(again.messages(&id("a")).len(), 3);
         assert_eq!(again.open_recordings(), [id("a")]);
     }
 
     #[tokio::test]
-    async fn what_is_over_is_forgotten_after_a_day_or_by_a_new_recording() {
+    async fn a_settled_message_is_removed_after_a_day_or_by_a_new_recording() {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
         let old = unix_ms() - 2 * 24 * 3600 * 1000;
         for (name, at) in [("old", old), ("new", unix_ms())] {
-            outbox.add(&id(name), vec![letter(MessageKey::Ended, "x")]).await;
-            outbox.settle(&id(name), MessageKey::Ended, MessageState::Delivered { at }).await;
+            outbox.add(&id(name), vec![message(MessageKey::Ended, "x")]).await;
+            outbox.set_state(&id(name), MessageKey::Ended, MessageState::Delivered { at }).await;
         }
-        outbox.add(&id("waits"), vec![letter(MessageKey::Ended, "x")]).await;
-        outbox.sweep().await;
+        outbox.add(&id("waits"), vec![message(MessageKey::Ended, "x")]).await;
+        outbox.remove_old().await;
         let names = || files::records(&dir.path().join(DIR)).unwrap().into_iter().map(|(name, _)| name);
         assert_eq!(names().collect::<Vec<_>>(), ["new", "waits"]);
         outbox.forget(&id("new"), &[MessageKey::Ended]).await;
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_file_is_put_aside_and_a_disk_that_fails_costs_no_letter() {
+    async fn a_broken_file_is_put_aside_and_a_failing_disk_loses_no_message() {
         let dir = tempfile::tempdir().unwrap();
         let box_dir = dir.path().join(DIR);
         std::fs::create_dir(&box_dir).unwrap();
@@ -318,7 +322,7 @@ mod tests {
         assert!(outbox.open_recordings().is_empty());
         assert!(box_dir.join("a.json.unreadable").exists() && !box_dir.join(".b.jsonXYZ").exists());
         std::fs::remove_dir_all(&box_dir).unwrap();
-        assert!(!outbox.add(&id("c"), vec![letter(MessageKey::Ended, "x")]).await);
+        assert!(!outbox.add(&id("c"), vec![message(MessageKey::Ended, "x")]).await);
         assert_eq!(outbox.open_recordings(), [id("c")]);
     }
 }

@@ -1,4 +1,4 @@
-//! What all queues of a dispatcher share: the outbox, both ways out, and who works on which queue.
+//! What the queues of a dispatcher share: the outbox, the clients, and the list of their workers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,16 +14,16 @@ use crate::delivery::outbox::Outbox;
 use crate::nats::Nats;
 use crate::protocol::ids::RecordingId;
 
-/// What became of a letter at first, in this run of the program.
+/// The first outcome of a message in this run of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// The other side has it.
+    /// The receiver has accepted it.
     Taken,
-    /// plugNmeet itself does not take it as things stand; why. It is tried again.
+    /// plugNmeet itself refuses it for now; why. It is tried again.
     Refused(String),
-    /// The program ended first: it is in the outbox for the next start. The last failure.
-    Left(String),
-    /// An operator does not want it told.
+    /// The program ended first; the last failure. The message is in the outbox for the next start.
+    Interrupted(String),
+    /// An operator gave it up.
     Dropped,
 }
 
@@ -39,12 +39,12 @@ impl QueueKind {
     }
 }
 
-/// How a lane at work is woken.
+/// Wakes a queue's worker.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
-    /// An operator has asked something.
-    pub asked: Notify,
-    /// There is one more letter.
+    /// An operator asked for a retry or a drop.
+    pub retry_requested: Notify,
+    /// A message was added.
     pub added: Notify,
 }
 
@@ -52,76 +52,77 @@ pub(super) struct Wake {
 pub(super) struct Queues {
     pub client: NotifyClient,
     pub outbox: Outbox,
-    /// `None` until the connection is made for the first time.
+    /// `None` until the first connection.
     pub nats: watch::Sender<Option<Nats>>,
-    /// Counts the notices that the server has taken: then it does not refuse this node's key any more.
+    /// The number of notices that the server has accepted: after one it does not refuse this node's key.
     pub taken: watch::Sender<u64>,
     pub active: Mutex<ActiveQueues>,
     pub tasks: TaskTracker,
-    /// The program ends: hurry.
+    /// The program ends: retry faster.
     pub ending: CancellationToken,
-    /// The grace is over: leave the rest.
+    /// The grace period is over: stop.
     pub ended: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ActiveQueues {
-    /// Those with a task.
-    pub at_work: HashMap<(RecordingId, QueueKind), Arc<Wake>>,
-    /// Who wants to know what becomes of a letter.
+    /// The queues that have a worker task.
+    pub workers: HashMap<(RecordingId, QueueKind), Arc<Wake>>,
+    /// Receivers of the messages' first outcomes.
     pub listeners: HashMap<(RecordingId, MessageKey), Vec<oneshot::Sender<DeliveryOutcome>>>,
 }
 
 impl Queues {
     pub fn lock(&self) -> MutexGuard<'_, ActiveQueues> {
-        // Both maps are whole at every point where a panic could be.
+        // Both maps are consistent at every point that could panic.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn resolve(&self, recording: &RecordingId, key: MessageKey, told: &DeliveryOutcome) {
+    pub fn resolve(&self, recording: &RecordingId, key: MessageKey, outcome: &DeliveryOutcome) {
         let listeners = self.lock().listeners.remove(&(recording.clone(), key));
         for listener in listeners.into_iter().flatten() {
-            // Whoever sent it need not listen.
-            let _ = listener.send(told.clone());
+            // The receiver may have been dropped.
+            let _ = listener.send(outcome.clone());
         }
     }
 
-    /// Tells the lanes of a recording that an operator has asked something.
-    pub fn ask_again(&self, recording: &RecordingId) {
-        let lanes = self.lock();
-        let of_this = lanes.at_work.iter().filter(|((of, _), _)| of == recording);
-        of_this.for_each(|(_, wake)| wake.asked.notify_one());
+    /// Makes the recording's workers try again at once.
+    pub fn retry_now(&self, recording: &RecordingId) {
+        let active = self.lock();
+        let of_this = active.workers.iter().filter(|((of, _), _)| of == recording);
+        of_this.for_each(|(_, wake)| wake.retry_requested.notify_one());
     }
 
-    /// What `find` makes of the letters of the lane; where that is nothing, the lane is given up in the same breath.
-    pub fn look<T>(
+    /// What `find` picks from the queue's messages; where it picks nothing, the worker is deregistered under the same
+    /// lock.
+    pub fn next_or_finish<T>(
         &self,
         recording: &RecordingId,
-        lane: QueueKind,
+        kind: QueueKind,
         find: impl FnOnce(Vec<Message>) -> Option<T>,
     ) -> Option<T> {
-        let mut lanes = self.lock();
-        let mut letters = self.outbox.to_tell(recording);
-        letters.retain(|letter| QueueKind::of(letter.key) == lane);
-        let found = find(letters);
+        let mut active = self.lock();
+        let mut messages = self.outbox.undelivered(recording);
+        messages.retain(|message| QueueKind::of(message.key) == kind);
+        let found = find(messages);
         if found.is_none() {
-            lanes.at_work.remove(&(recording.clone(), lane));
+            active.workers.remove(&(recording.clone(), kind));
         }
         found
     }
 
-    /// The program ends: names what is left of a lane.
-    pub fn leave(&self, recording: &RecordingId, lane: QueueKind, why: &str) {
-        self.lock().at_work.remove(&(recording.clone(), lane));
-        let letters = self.outbox.to_tell(recording).into_iter();
-        for letter in letters.filter(|letter| QueueKind::of(letter.key) == lane) {
+    /// The program ends: logs the queue's undelivered messages.
+    pub fn interrupt(&self, recording: &RecordingId, kind: QueueKind, why: &str) {
+        self.lock().workers.remove(&(recording.clone(), kind));
+        let messages = self.outbox.undelivered(recording).into_iter();
+        for message in messages.filter(|message| QueueKind::of(message.key) == kind) {
             warn!(
-                letter = letter.key.as_str(),
-                about = letter.about,
+                letter = message.key.as_str(),
+                about = message.about,
                 why,
                 "not delivered yet: it is in the outbox for the next start"
             );
-            self.resolve(recording, letter.key, &DeliveryOutcome::Left(why.to_owned()));
+            self.resolve(recording, message.key, &DeliveryOutcome::Interrupted(why.to_owned()));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What an operator asks of a recording's letters by `outbox retry` and `outbox drop`, handed to the daemon as a file: the
-//! outbox itself is the daemon's, which has it in memory and would write over whatever another process changes there.
+//! What an operator asks for a recording's messages by `outbox retry` and `outbox drop`. It is left for the daemon as a
+//! file: the daemon has the outbox in memory, and would overwrite what another process changes in its files.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,26 @@ use crate::storage::files;
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox-requests";
 
-/// What is to be done about a recording's letters.
+/// What is to be done with a recording's messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask")]
 pub enum RetryRequest {
-    /// Try what waits now.
+    /// Try the undelivered messages at once.
     Retry,
-    /// Never tell these.
-    Drop { letters: Vec<MessageKey> },
+    /// Give these messages up.
+    Drop {
+        #[serde(rename = "letters")]
+        messages: Vec<MessageKey>,
+    },
 }
 
-/// Where the request for a recording is.
+/// The file of the request for a recording.
 #[must_use]
 pub fn path(state_dir: &Path, id: &RecordingId) -> PathBuf {
     state_dir.join(DIR).join(format!("{id}.json"))
 }
 
-/// Leaves a request for the daemon.
+/// Writes a request.
 ///
 /// # Errors
 /// Where the disk fails.
@@ -37,10 +40,10 @@ pub fn write(state_dir: &Path, id: &RecordingId, request: &RetryRequest) -> std:
     files::write_private(&path(state_dir, id), &serde_json::to_vec_pretty(request)?)
 }
 
-/// Every request that is there. One that cannot be read is put aside, with an error line.
+/// All requests. An unreadable one is put aside and logged as an error.
 ///
 /// # Errors
-/// Where the directory cannot be read; one that is not there holds none.
+/// Where the directory cannot be read; a missing one holds no request.
 pub fn all(state_dir: &Path) -> std::io::Result<Vec<(RecordingId, RetryRequest)>> {
     let dir = state_dir.join(DIR);
     if !dir.try_exists()? {
@@ -61,7 +64,7 @@ pub fn all(state_dir: &Path) -> std::io::Result<Vec<(RecordingId, RetryRequest)>
     Ok(found)
 }
 
-/// It is done.
+/// Removes a request that was carried out.
 ///
 /// # Errors
 /// Where it cannot be removed.

@@ -1,4 +1,5 @@
-//! What this node takes on: the policy alone, pure and without synchronization of its own (see [`crate::fleet::slots`]).
+//! Which tasks this node accepts: the policy alone, pure and without synchronization of its own (see
+//! [`crate::fleet::slots`]).
 
 use std::collections::HashMap;
 
@@ -9,10 +10,10 @@ use crate::protocol::request::Kind;
 /// One task of a kind per room (PROTOCOL 3): `room_table_id` and kind.
 pub type SlotKey = (i64, Kind);
 
-/// Why a task was not taken on; its text is what the user is shown.
+/// Why a task was refused; the user sees this text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The reference's words: the server knows them.
+    /// The reference's text, which the server knows.
     #[error("this request in progress")]
     InProgress,
     #[error("this recorder is full: {running} of {max_limit} recordings and broadcasts are running")]
@@ -22,7 +23,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What goes with the text in the answer (PROTOCOL 3).
+    /// The status code of the answer (PROTOCOL 3).
     #[must_use]
     pub fn status_code(&self) -> StatusCode {
         match self {
@@ -32,7 +33,7 @@ impl Refusal {
     }
 }
 
-/// What runs here, and whether more may.
+/// The running tasks, and whether more are accepted.
 #[derive(Debug)]
 pub struct Admission {
     max_limit: usize,
@@ -41,17 +42,17 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// `max_limit`: recordings and broadcasts at once.
+    /// `max_limit`: the number of simultaneous recordings and broadcasts.
     #[must_use]
     pub fn new(max_limit: usize) -> Self {
         Self { max_limit, draining: false, tasks: HashMap::new() }
     }
 
-    /// Takes a task on.
+    /// Accepts a task.
     ///
     /// # Errors
-    /// Where one of its kind runs for the room or with the same recording id (they would share files), the node is full,
-    /// or it drains. A repeated request is told so even when the node drains: its task is in good hands.
+    /// Where one of the same kind runs for the room or with the same recording id (they would share files), the node is
+    /// full, or it drains. A repeated request is refused as in progress even when the node drains.
     pub fn admit(&mut self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<(), Refusal> {
         let task = (room_table_id, kind);
         let same_files = self.tasks.iter().any(|((_, other), id)| *other == kind && *id == recording);
@@ -69,9 +70,9 @@ impl Admission {
         Ok(())
     }
 
-    /// Takes a task on that the node has had before it was started again: whatever its limit is now. False where one of its
-    /// kind runs for the room.
-    pub fn hold(&mut self, room_table_id: i64, kind: Kind, recording: RecordingId) -> bool {
+    /// Accepts a task that the node had before its restart, whatever the limit. False where one of the same kind runs
+    /// for the room.
+    pub fn readmit(&mut self, room_table_id: i64, kind: Kind, recording: RecordingId) -> bool {
         let free = !self.tasks.contains_key(&(room_table_id, kind));
         if free {
             self.tasks.insert((room_table_id, kind), recording);
@@ -79,24 +80,24 @@ impl Admission {
         free
     }
 
-    /// The task has ended; its place is free. Which recording it was, or `None` where it was not held.
+    /// Removes an ended task. Returns its recording, `None` where there was no such task.
     pub fn release(&mut self, room_table_id: i64, kind: Kind) -> Option<RecordingId> {
         self.tasks.remove(&(room_table_id, kind))
     }
 
-    /// The recording of this task, where this node holds it.
+    /// The recording of this task, if it runs here.
     #[must_use]
     pub fn holds(&self, room_table_id: i64, kind: Kind) -> Option<&RecordingId> {
         self.tasks.get(&(room_table_id, kind))
     }
 
-    /// Recordings and broadcasts together.
+    /// The number of recordings and broadcasts.
     #[must_use]
     pub fn running(&self) -> usize {
         self.tasks.len()
     }
 
-    /// From now on nothing is taken on.
+    /// From now on new tasks are refused.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -129,9 +130,9 @@ mod tests {
         assert_eq!(admission.admit(1, Kind::Recording, id("a")), Err(Refusal::InProgress));
         assert_eq!(admission.holds(1, Kind::Recording), Some(&id("a")));
         assert_eq!(admission.holds(1, Kind::Broadcast), None);
-        // What was here before a restart is here again, though the node is full and drains.
-        assert!(admission.hold(8, Kind::Recording, id("d")) && admission.hold(9, Kind::Recording, id("e")));
-        assert!(!admission.hold(8, Kind::Recording, id("f")));
+        // Tasks from before a restart are accepted again, though the node is full and drains.
+        assert!(admission.readmit(8, Kind::Recording, id("d")) && admission.readmit(9, Kind::Recording, id("e")));
+        assert!(!admission.readmit(8, Kind::Recording, id("f")));
         assert_eq!(admission.running(), 3);
     }
 

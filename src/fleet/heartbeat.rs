@@ -1,11 +1,11 @@
-//! Telling the fleet that this node is there and how busy it is (PROTOCOL 2).
+//! Announces to the fleet that this node is up and how busy it is (PROTOCOL 2).
 //!
 //! ```text
 //! waiting for the bucket → registered ⇄ outage → purged
 //! ```
 //!
-//! All five fields are written at first, after every reconnect, after every failure, when the bucket turns out to be a
-//! new one, and every 30 s: another node with the same id may have purged them.
+//! All five fields are written at first, after every reconnect, after every failure, when the bucket is a new one, and
+//! every 30 s: another node with the same id may have purged them.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ use crate::unix_time::unix_ms;
 /// At least every 3 s (PROTOCOL 2).
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const REGISTER_INTERVAL: Duration = Duration::from_secs(30);
-/// The goodbye may take this long, all fields together.
+/// The time limit for purging all fields.
 const PURGE_DEADLINE: Duration = Duration::from_secs(3);
-/// The order of a registration: the ping last, so that the server never chooses by fields that are not there yet.
+/// The order of writing: the ping last, so that the server never chooses by fields that are missing yet.
 const REGISTRATION: [Field; 5] =
     [Field::MaxLimit, Field::TotalCores, Field::CurrentProgress, Field::CpuScore, Field::LastPing];
 
-/// What is announced of this node. Only a node that records announces itself.
+/// What this node announces. Only a node that records announces itself.
 #[derive(Debug)]
 pub struct Heartbeat {
     pub nats: Nats,
@@ -40,24 +40,24 @@ pub struct Heartbeat {
     pub progress: watch::Receiver<usize>,
     /// Share of the processors in use, 0…1.
     pub load: watch::Receiver<f64>,
-    /// Whether this node takes anything on.
-    pub takes_on: watch::Receiver<bool>,
+    /// Whether this node accepts recordings.
+    pub available: watch::Receiver<bool>,
 }
 
-/// What the bucket holds of this node, as far as is known.
+/// What the bucket holds of this node, as far as known.
 #[derive(Debug)]
 struct Registration {
     at: Instant,
     /// [`Nats::connects`] at that time.
     connects: u64,
-    /// The highest revision that was seen: a lower one comes from a new bucket.
+    /// The highest revision seen: a lower one comes from a new bucket.
     revision: u64,
     score: String,
     progress: usize,
 }
 
 impl Heartbeat {
-    /// Announces this node until cancelled, through outages; then takes it back.
+    /// Announces this node until cancelled, through outages; then purges its fields.
     pub async fn run(mut self, cancel: CancellationToken) {
         let Some(bucket) = self.nats.bucket(&cancel).await else { return };
         let mut registered: Option<Registration> = None;
@@ -69,17 +69,17 @@ impl Heartbeat {
             let tick = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                () = changed(&mut self.takes_on) => true,
+                () = changed(&mut self.available) => true,
                 _ = ticks.tick() => true,
                 () = changed(&mut self.progress) => false,
             };
-            // Not awaited together with `cancel`: what was begun is in the bucket or not before the purge begins.
-            let told = match registered.take() {
+            // Not cancelled by `cancel`, so that no write comes after the purge.
+            let result = match registered.take() {
                 Some(old) if tick => self.ping(&bucket, old).await,
-                Some(old) => self.tell_progress(&bucket, old).await,
+                Some(old) => self.write_progress(&bucket, old).await,
                 None => self.register(&bucket).await,
             };
-            match told {
+            match result {
                 Ok(now) => {
                     if !std::mem::replace(&mut announced_before, true) {
                         info!(recorder_id = %self.recorder, max_limit = self.max_limit, "this node has joined the fleet");
@@ -96,12 +96,12 @@ impl Heartbeat {
                 }
             }
         }
-        self.take_back(&bucket).await;
+        self.purge(&bucket).await;
     }
 
     /// Writes all five fields.
     async fn register(&mut self, bucket: &Bucket) -> Result<Registration, NatsError> {
-        // Before the writes: a reconnect between them makes the next ping a registration.
+        // Read before the writes: after a reconnect between them the next ping registers again.
         let connects = self.nats.connects();
         let progress = *self.progress.borrow_and_update();
         let score = cpu_score(*self.load.borrow());
@@ -119,7 +119,7 @@ impl Heartbeat {
         Ok(Registration { at: Instant::now(), connects, revision, score, progress })
     }
 
-    /// Writes the ping, and what else has changed.
+    /// Writes the ping, and the other values that have changed.
     async fn ping(&mut self, bucket: &Bucket, mut registered: Registration) -> Result<Registration, NatsError> {
         if registered.connects != self.nats.connects() || registered.at.elapsed() >= REGISTER_INTERVAL {
             return self.register(bucket).await;
@@ -134,16 +134,16 @@ impl Heartbeat {
             registered.revision = bucket.put(&Field::CpuScore.key(&self.recorder), score.clone()).await?;
             registered.score = score;
         }
-        self.tell_progress(bucket, registered).await
+        self.write_progress(bucket, registered).await
     }
 
-    /// A node that takes nothing on says that it was last there long ago: the server does not choose it then, but still knows of
-    /// what runs on it.
+    /// A node that accepts nothing announces an old ping: then the server does not choose it, but still knows of its
+    /// recordings.
     fn ping_value(&self) -> String {
-        if *self.takes_on.borrow() { unix_ms().to_string() } else { "0".to_owned() }
+        if *self.available.borrow() { unix_ms().to_string() } else { "0".to_owned() }
     }
 
-    async fn tell_progress(
+    async fn write_progress(
         &mut self,
         bucket: &Bucket,
         mut registered: Registration,
@@ -161,8 +161,8 @@ impl Heartbeat {
         Ok(registered)
     }
 
-    /// Purges all five fields: the server forgets this node.
-    async fn take_back(&self, bucket: &Bucket) {
+    /// Purges all five fields, so that the server forgets this node.
+    async fn purge(&self, bucket: &Bucket) {
         let purge = async {
             for field in Field::ALL {
                 bucket.purge(&field.key(&self.recorder)).await?;
@@ -177,7 +177,7 @@ impl Heartbeat {
     }
 }
 
-/// Waits for a change. A sender that is gone changes nothing any more; the ticks go on.
+/// Waits for a change; for ever where the sender is gone.
 async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending::<()>().await;

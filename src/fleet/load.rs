@@ -1,4 +1,4 @@
-//! How busy the machine is, from the counters of `/proc/stat` (proc(5)).
+//! The load of the machine, from the counters of `/proc/stat` (proc(5)).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tracing::warn;
 
 /// How often the counters are read.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The load is that of this many intervals: one busy second is no reason to send work elsewhere.
-const SMOOTHED_OVER: usize = 5;
+/// The number of intervals that the load is averaged over: one busy second is no reason to send work elsewhere.
+const WINDOW: usize = 5;
 
 /// Processor time since the machine's start, in clock ticks, all processors together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ struct Ticks {
     total: u64,
 }
 
-/// Reads the first line of `/proc/stat`: `cpu user nice system idle iowait irq softirq steal guest guest_nice`.
-/// Guest time is in `user` and `nice` already; stolen time is busy, since nobody here can use it.
+/// Parses the first line of `/proc/stat`: `cpu user nice system idle iowait irq softirq steal guest guest_nice`. `user`
+/// and `nice` include the guest time; stolen time counts as busy, since it is not available here.
 fn parse(stat: &str) -> Option<Ticks> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let fields: Vec<u64> = line.split_ascii_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
@@ -30,20 +30,21 @@ fn parse(stat: &str) -> Option<Ticks> {
     Some(Ticks { busy: total.saturating_sub(idle), total })
 }
 
-/// The last few readings.
+/// The latest readings.
 #[derive(Debug, Default)]
 struct Window(VecDeque<Ticks>);
 
 impl Window {
-    /// Takes a reading in; the share of the processors that was busy since the oldest one, 0…1, from the second on.
+    /// Adds a reading. Returns the busy share of the processors since the oldest reading, 0…1; `None` for the first
+    /// one.
     #[expect(clippy::cast_precision_loss, reason = "ticks of a few seconds")]
     fn load(&mut self, now: Ticks) -> Option<f64> {
-        // A counter that went back (iowait may, proc(5)) makes no sense of what was before.
+        // After a counter that went back (iowait may, proc(5)) earlier readings are useless.
         if self.0.back().is_some_and(|last| now.total <= last.total) {
             self.0.clear();
         }
         self.0.push_back(now);
-        if self.0.len() > SMOOTHED_OVER + 1 {
+        if self.0.len() > WINDOW + 1 {
             self.0.pop_front();
         }
         let oldest = self.0.front().filter(|_| self.0.len() > 1)?;
@@ -58,16 +59,16 @@ pub fn total_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Measures the load of the machine, 0…1, once a second until cancelled; the sender's first value stands for the first
-/// second.
+/// Measures the load of the machine, 0…1, once a second until cancelled. The sender's initial value stands for the
+/// first second.
 pub async fn measure(load: watch::Sender<f64>, cancel: CancellationToken) {
     let mut window = Window::default();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = false;
+    let mut warned = false;
     while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
         let Some(reading) = std::fs::read_to_string("/proc/stat").ok().as_deref().and_then(parse) else {
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut warned, true) {
                 warn!("/proc/stat cannot be read: the load of this machine is not known to the fleet");
             }
             continue;
@@ -101,10 +102,10 @@ mod tests {
         for second in 3..=6 {
             window.load(at(second, 200));
         }
-        // Five seconds, one of them busy; one more and it is forgotten.
+        // One of five seconds was busy; a second later it is out of the window.
         assert_eq!(window.load(at(6 + 1, 200)), Some(0.0));
         assert_eq!(window.load(at(8, 300)), Some(0.1));
-        // The counters begin anew.
+        // The counters were reset.
         assert_eq!(window.load(at(1, 0)), None);
         assert_eq!(window.load(at(2, 100)), Some(0.5));
     }
@@ -116,7 +117,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let (sender, mut receiver) = watch::channel(f64::NAN);
         let measuring = tokio::spawn(measure(sender, cancel.clone()));
-        // The clock that stands still is set forward whenever all sleep, so the counters are read until one has moved.
+        // The paused clock advances whenever all tasks sleep, so the counters are read until one has changed.
         receiver.changed().await.unwrap();
         assert!((0.0..=1.0).contains(&*receiver.borrow()), "{}", *receiver.borrow());
         cancel.cancel();

@@ -1,6 +1,7 @@
-//! This node among the others: what it takes on, how busy it is, and announcing both.
+//! This node as a member of the fleet: what it accepts, how busy it is, and how it announces both.
 //!
-//! [`admission`] is the policy, pure; [`slots`] shares it. [`heartbeat`] announces to the bucket what [`load`] measures.
+//! [`admission`] is the policy, pure; [`slots`] shares it between tasks. [`heartbeat`] announces in the bucket what
+//! [`load`] measures.
 
 pub mod admission;
 pub mod heartbeat;

@@ -1,4 +1,4 @@
-//! The admission policy, shared: a slot for each task that is taken on, freed exactly once, whatever becomes of it.
+//! Shares the admission policy between tasks: each accepted task has a slot, which is freed exactly once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,10 +9,10 @@ use crate::protocol::request::Kind;
 
 use crate::fleet::admission::{Admission, Refusal};
 
-/// Hands out slots; clones share the node's places.
+/// The node's slots; clones share them.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    places: Arc<SlotTable>,
+    table: Arc<SlotTable>,
 }
 
 #[derive(Debug)]
@@ -21,10 +21,10 @@ struct SlotTable {
     running: watch::Sender<usize>,
 }
 
-/// The right to run one task; dropping it frees the place.
+/// The right to run one task; dropping it frees the slot.
 #[derive(Debug)]
 pub struct Slot {
-    places: Arc<SlotTable>,
+    table: Arc<SlotTable>,
     room_table_id: i64,
     kind: Kind,
 }
@@ -34,60 +34,60 @@ impl Slots {
     #[must_use]
     pub fn new(max_limit: u32) -> Self {
         let max_limit = usize::try_from(max_limit).unwrap_or(usize::MAX);
-        let places = SlotTable { admission: Mutex::new(Admission::new(max_limit)), running: watch::Sender::new(0) };
-        Self { places: Arc::new(places) }
+        let table = SlotTable { admission: Mutex::new(Admission::new(max_limit)), running: watch::Sender::new(0) };
+        Self { table: Arc::new(table) }
     }
 
-    /// Takes a task on.
+    /// Accepts a task.
     ///
     /// # Errors
     /// As for [`Admission::admit`].
     pub fn admit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<Slot, Refusal> {
-        let mut admission = self.places.lock();
+        let mut admission = self.table.lock();
         admission.admit(room_table_id, kind, recording)?;
-        self.places.running.send_replace(admission.running());
-        Ok(Slot { places: Arc::clone(&self.places), room_table_id, kind })
+        self.table.running.send_replace(admission.running());
+        Ok(Slot { table: Arc::clone(&self.table), room_table_id, kind })
     }
 
-    /// Takes a task on that this node has had already, full or not. `None` where one of its kind runs for the room.
-    pub fn hold(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Option<Slot> {
-        let mut admission = self.places.lock();
-        admission.hold(room_table_id, kind, recording).then(|| {
-            self.places.running.send_replace(admission.running());
-            Slot { places: Arc::clone(&self.places), room_table_id, kind }
+    /// Accepts a task from before a restart, full or not. `None` where one of the same kind runs for the room.
+    pub fn readmit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Option<Slot> {
+        let mut admission = self.table.lock();
+        admission.readmit(room_table_id, kind, recording).then(|| {
+            self.table.running.send_replace(admission.running());
+            Slot { table: Arc::clone(&self.table), room_table_id, kind }
         })
     }
 
-    /// The recording of this task, where this node holds it.
+    /// The recording of this task, if it runs here.
     #[must_use]
     pub fn holds(&self, room_table_id: i64, kind: Kind) -> Option<RecordingId> {
-        self.places.lock().holds(room_table_id, kind).cloned()
+        self.table.lock().holds(room_table_id, kind).cloned()
     }
 
-    /// Recordings and broadcasts that run, and every change of it: what the heartbeat announces.
+    /// The number of running recordings and broadcasts, as the heartbeat announces it.
     #[must_use]
     pub fn running(&self) -> watch::Receiver<usize> {
-        self.places.running.subscribe()
+        self.table.running.subscribe()
     }
 
-    /// From now on nothing is taken on.
+    /// From now on new tasks are refused.
     pub fn drain(&self) {
-        self.places.lock().drain();
+        self.table.lock().drain();
     }
 }
 
 impl SlotTable {
     fn lock(&self) -> MutexGuard<'_, Admission> {
-        // The policy has no step in between that a panic could leave behind.
+        // The policy is consistent at every point that could panic.
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut admission = self.places.lock();
+        let mut admission = self.table.lock();
         admission.release(self.room_table_id, self.kind);
-        self.places.running.send_replace(admission.running());
+        self.table.running.send_replace(admission.running());
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_permit_frees_its_place_and_says_so() {
+    fn a_dropped_slot_is_freed_and_announced() {
         let slots = Slots::new(1);
         let mut running = slots.running();
         let id = RecordingId::parse("a").unwrap();

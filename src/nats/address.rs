@@ -1,4 +1,5 @@
-//! Where NATS is, and as whom to go there. User info of a URL is taken out of it first thing: it is never shown.
+//! The addresses of the NATS servers and the credentials for them. The user info of a URL is split off, and never
+//! shown.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use crate::protocol::token::nats_token;
 
 use crate::nats::connect_error::ConnectError;
 
-/// Every server of the cluster, without user info.
+/// The addresses of all servers of the cluster, without user info.
 #[derive(Clone, Debug)]
 pub struct Addresses(Vec<ServerAddr>);
 
-/// What is shown of them in logs.
+/// Comma-separated, for logs.
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, address) in self.0.iter().enumerate() {
@@ -32,7 +33,7 @@ impl Addresses {
     }
 }
 
-/// Who this node is to the NATS server. No `Debug`: it holds secrets.
+/// This node's credentials for the NATS servers. No `Debug`: it holds secrets.
 pub struct Credentials {
     api_key: String,
     api_secret: String,
@@ -46,8 +47,8 @@ struct UserInfo {
 }
 
 impl Credentials {
-    /// What to say in a CONNECT at `now` (since the Unix epoch): a token made for this moment (PROTOCOL 1), and the user
-    /// and password of the URL beside it. A URL with a user only names a fixed token, as for other NATS clients.
+    /// The authentication for a CONNECT at `now` (since the Unix epoch): a token made for this moment (PROTOCOL 1), and
+    /// the URL's user and password. A URL with only a user means a fixed token, as in other NATS clients.
     pub fn auth(&self, now: Duration) -> Auth {
         let mut auth = Auth::new();
         auth.token = Some(nats_token(&self.api_key, &self.api_secret, &self.recorder, now));
@@ -63,7 +64,8 @@ impl Credentials {
     }
 }
 
-/// Parts the URLs into addresses and credentials. As for the reference, one entry may hold several, with commas.
+/// Splits the URLs into addresses and credentials. As in the reference, an entry may hold several URLs, separated by
+/// commas.
 ///
 /// # Errors
 /// Where an entry is no `nats://` or `tls://` URL with a host.
@@ -86,7 +88,8 @@ pub fn read(
             return Err(bad("it names no host".to_owned()));
         }
         if !url.username().is_empty() {
-            // The client does not say which server it is about to greet, so the first user info is used for all.
+            // The client does not tell which server it is about to greet, so the first user info is used for all
+            // servers.
             user_info.get_or_insert(UserInfo {
                 name: percent_decoded(url.username()),
                 password: url.password().map(percent_decoded),
@@ -108,7 +111,7 @@ pub fn read(
     Ok((Addresses(addresses), credentials))
 }
 
-/// A `%` that begins no such triple stays as it is.
+/// A `%` that begins no escape sequence stays.
 fn percent_decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_nats_url_is_named_by_its_place_only() {
+    fn a_bad_url_is_named_by_its_position_only() {
         for bad in ["http://u:s3cret@a", "nats://u:s3cret@", "nats://u:s3cret@a:99999", "://s3cret", ""] {
             let Err(error) = parts(&["nats://good", bad, "x://"]) else { panic!("{bad}") };
             assert!(!error.to_string().contains("s3cret"), "{error}");

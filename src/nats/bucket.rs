@@ -1,4 +1,5 @@
-//! The bucket in which recorders announce themselves (PROTOCOL 2), and the wait for what the server makes at its start.
+//! The bucket in which recorders announce themselves (PROTOCOL 2), and the wait for what the server creates at its
+//! start.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use crate::telemetry::log_throttle::LogThrottle;
 
 use crate::nats::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
-/// A value that is not stored by then is stale.
+/// A value that is not stored by then is outdated.
 const PUT_DEADLINE: Duration = Duration::from_secs(3);
 
-/// The bucket.
+/// The key-value bucket.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     nats: Nats,
@@ -25,12 +26,12 @@ pub struct Bucket {
 }
 
 impl Nats {
-    /// The bucket, as soon as it is there. `None`: cancelled first.
+    /// The bucket, as soon as it exists. `None`: cancelled first.
     pub async fn bucket(&self, cancel: &CancellationToken) -> Option<Bucket> {
         let what = format!("the bucket {}", self.link.bucket);
-        until_there(&what, cancel, || async {
+        wait_until_present(&what, cancel, || async {
             self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
-            // Asked for first, since its error says whether the bucket is missing or the question went unanswered.
+            // The stream is queried first, since its error tells a missing bucket from a failed query.
             self.link.context.get_stream(format!("KV_{}", self.link.bucket)).await.map_err(|error| {
                 match error.kind() {
                     GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -48,10 +49,10 @@ impl Nats {
 }
 
 impl Bucket {
-    /// Stores a value; the revision is the bucket's counter, which only ever grows while the bucket lives.
+    /// Stores a value. The returned revision is the bucket's counter, which only grows while the bucket exists.
     ///
     /// # Errors
-    /// Where it is not known to be stored: not connected, the bucket is gone, or no answer within 3 s.
+    /// Where the value may not be stored: not connected, the bucket is gone, or no answer within 3 s.
     pub async fn put(&self, key: &str, value: String) -> Result<u64, NatsError> {
         self.nats.check_connected()?;
         match tokio::time::timeout(PUT_DEADLINE, self.store.put(key, Bytes::from(value))).await {
@@ -73,40 +74,44 @@ impl Bucket {
     }
 }
 
-/// Why something cannot be used yet.
+/// Why a bucket or consumer cannot be used yet.
 pub(super) enum Absent {
-    /// The plugNmeet server has not made it.
+    /// The plugNmeet server has not created it.
     NotYet,
-    /// It could not be found out.
+    /// The query failed; why.
     Unknown(String),
 }
 
-/// Asks until `what` is there, saying at growing intervals what is waited for.
-pub(super) async fn until_there<T, F>(what: &str, cancel: &CancellationToken, mut ask: impl FnMut() -> F) -> Option<T>
+/// Queries until `what` exists, logging at growing intervals what is waited for.
+pub(super) async fn wait_until_present<T, F>(
+    what: &str,
+    cancel: &CancellationToken,
+    mut ask: impl FnMut() -> F,
+) -> Option<T>
 where
     F: Future<Output = Result<T, Absent>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
-    let mut reminder = LogThrottle::default();
+    let mut throttle = LogThrottle::default();
     loop {
-        let asked = tokio::select! {
-            asked = tokio::time::timeout(2 * ANSWER_DEADLINE, ask()) => asked,
+        let result = tokio::select! {
+            result = tokio::time::timeout(2 * ANSWER_DEADLINE, ask()) => result,
             () = cancel.cancelled() => return None,
         };
-        match asked {
-            Ok(Ok(there)) => {
-                if reminder.end() {
+        match result {
+            Ok(Ok(found)) => {
+                if throttle.end() {
                     info!("{what} is there");
                 }
-                return Some(there);
+                return Some(found);
             }
-            Ok(Err(Absent::NotYet)) if reminder.due(Instant::now()) => {
+            Ok(Err(Absent::NotYet)) if throttle.due(Instant::now()) => {
                 warn!("{what} is not there yet: the plugNmeet server makes it at its start; waiting");
             }
-            Ok(Err(Absent::Unknown(why))) if reminder.due(Instant::now()) => {
+            Ok(Err(Absent::Unknown(why))) if throttle.due(Instant::now()) => {
                 warn!(%why, "NATS does not say whether {what} is there; asking on");
             }
-            Err(_) if reminder.due(Instant::now()) => warn!("NATS does not say whether {what} is there; asking on"),
+            Err(_) if throttle.due(Instant::now()) => warn!("NATS does not say whether {what} is there; asking on"),
             Ok(Err(_)) | Err(_) => {}
         }
         tokio::select! {

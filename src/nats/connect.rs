@@ -1,4 +1,4 @@
-//! Getting in, staying in, and saying what is wrong when that fails.
+//! Connects to NATS, stays connected, and logs why a connection fails.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,31 +18,31 @@ use crate::nats::address::{self, Addresses, Credentials};
 use crate::nats::connect_error::ConnectError;
 use crate::nats::{ANSWER_DEADLINE, Link, Nats};
 
-/// Between two rounds over all servers before the first connect.
+/// Between two attempts at all servers before the first connection.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Between two tries after a connection was lost. Shorter at the end: a node that has pinged for longer than 8 s ago
+/// The longest wait between attempts after a lost connection; shorter, since a node whose last ping is older than 8 s
 /// gets no work (PROTOCOL 2).
 const LONGEST_RECONNECT_WAIT: Duration = Duration::from_secs(4);
-/// A server that takes the CONNECT and closes at once is not met in a tight loop.
+/// Prevents a tight loop with a server that accepts the CONNECT and closes at once.
 const SHORTEST_RECONNECT_WAIT: Duration = Duration::from_millis(100);
-/// A link that is dead without saying so is noticed after three of these: about the 8 s after which the server does.
+/// A dead connection is noticed after three of these: about the 8 s after which the server notices it.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 
-/// A connection that is lost is mostly back within seconds, and its loss has been told.
-const SHORT_ABSENCE: Duration = Duration::from_secs(5);
-/// What a look at why there is no connection may take, for each server.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// A lost connection is mostly back within seconds, and its loss is logged already.
+const SHORT_OUTAGE: Duration = Duration::from_secs(5);
+/// The time limit for probing a server.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
 const REFUSED: &str = "NATS refused the token: check plugNmeet_info.api_key/api_secret and that the clocks agree (a token is \
                        valid for 5 min), or the plugNmeet server, which answers for NATS, does not run";
 
 impl Nats {
-    /// Tries until connected, saying why not at growing intervals. From then on the connection is kept up for ever: it is
-    /// made again over all servers whenever it is lost, also after the server has refused a token.
+    /// Tries until connected, logging at growing intervals why not. From then on the client reconnects for ever, to any
+    /// of the servers, also after a refused token.
     ///
     /// # Errors
-    /// Where a URL is no NATS URL, or `cancel` came first.
+    /// Where a URL is no NATS URL, or `cancel` comes first.
     pub async fn connect(
         config: &NatsConfig,
         server: &ServerConfig,
@@ -54,17 +54,17 @@ impl Nats {
         let credentials = Arc::new(credentials);
         let tls = server.ca_file.as_deref().map(|path| roots::client_config(Some(path))).transpose()?;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut reminder = LogThrottle::default();
+        let mut throttle = LogThrottle::default();
         loop {
             let mut options = options(&addresses, &credentials, recorder);
             if let Some(tls) = &tls {
                 options = options.tls_client_config(tls.clone());
             }
-            let tried = tokio::select! {
-                tried = options.connect(addresses.as_slice()) => tried,
+            let connected = tokio::select! {
+                connected = options.connect(addresses.as_slice()) => connected,
                 () = cancel.cancelled() => return Err(ConnectError::Cancelled),
             };
-            match tried {
+            match connected {
                 Ok(client) => {
                     let server = client.server_info();
                     info!(
@@ -73,9 +73,9 @@ impl Nats {
                         version = %server.version,
                         "connected to NATS"
                     );
-                    return Ok(Self::over(client, config));
+                    return Ok(Self::from_client(client, config));
                 }
-                Err(why) if reminder.due(Instant::now()) => {
+                Err(why) if throttle.due(Instant::now()) => {
                     error!(servers = %addresses, %why, "no connection to NATS, trying on: {}", advice(kind(&why)));
                 }
                 Err(why) => debug!(servers = %addresses, %why, "still no connection to NATS"),
@@ -87,7 +87,7 @@ impl Nats {
         }
     }
 
-    fn over(client: async_nats::Client, config: &NatsConfig) -> Self {
+    fn from_client(client: async_nats::Client, config: &NatsConfig) -> Self {
         let link = Link {
             context: async_nats::jetstream::context::ContextBuilder::new()
                 .timeout(ANSWER_DEADLINE)
@@ -106,7 +106,7 @@ fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &Rec
     let credentials = Arc::clone(credentials);
     let servers = addresses.as_slice().len();
     let events = Arc::new(EventLog::new(addresses.clone()));
-    // Called for every CONNECT, the ones of reconnects included: a token lives for 5 min only.
+    // Called for every CONNECT, also when reconnecting: a token lives for 5 min only.
     ConnectOptions::with_auth_callback(move |_nonce| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         std::future::ready(Ok(credentials.auth(now)))
@@ -119,15 +119,15 @@ fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &Rec
     .event_callback(move |event| {
         let events = Arc::clone(&events);
         async move {
-            if let Some(kind) = events.on(&event, Instant::now()) {
-                events.still_away(kind).await;
+            if let Some(kind) = events.log_event(&event, Instant::now()) {
+                events.log_unavailable(kind).await;
             }
         }
     })
 }
 
-/// The wait before the `attempts`th try (from 1) since the last connect: one quick round over all `servers`, then
-/// 0.5 s, 1 s … up to the cap.
+/// The wait before the `attempts`th attempt (from 1) since the last connection: one quick round over all `servers`,
+/// then 0.5 s, 1 s … up to the limit.
 fn reconnect_wait(attempts: usize, servers: usize) -> Duration {
     match u32::try_from(attempts.saturating_sub(servers)) {
         Ok(0) => SHORTEST_RECONNECT_WAIT,
@@ -136,7 +136,7 @@ fn reconnect_wait(attempts: usize, servers: usize) -> Duration {
     }
 }
 
-/// The kind of a failure; the client counts a certificate that was refused as plain I/O.
+/// The kind of a failure; the client reports a refused certificate as plain I/O.
 fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
     match why.kind() {
         ConnectErrorKind::Io if why.to_string().contains("certificate") => ConnectErrorKind::Tls,
@@ -144,7 +144,7 @@ fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
     }
 }
 
-/// What an operator can do about it.
+/// What an operator can do about a failure of this kind.
 fn advice(kind: ConnectErrorKind) -> &'static str {
     match kind {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => REFUSED,
@@ -160,7 +160,7 @@ fn advice(kind: ConnectErrorKind) -> &'static str {
     }
 }
 
-/// Turns the client's events into log lines.
+/// Logs the client's events.
 struct EventLog {
     addresses: Addresses,
     state: Mutex<ConnectionLogState>,
@@ -168,13 +168,13 @@ struct EventLog {
 
 #[derive(Default)]
 struct ConnectionLogState {
-    /// The first connect is told by whoever asked for it.
+    /// The first connection is logged by [`Nats::connect`].
     connected_before: bool,
-    /// Since when there is none, where there was one.
+    /// Since when there is no connection; `None` where it was not lost.
     lost: Option<Instant>,
-    away: LogThrottle,
+    unavailable: LogThrottle,
     refused: LogThrottle,
-    slow: LogThrottle,
+    slow_consumer: LogThrottle,
 }
 
 impl EventLog {
@@ -182,12 +182,12 @@ impl EventLog {
         Self { addresses, state: Mutex::default() }
     }
 
-    /// The kind of a failure that is worth a line of [`Self::still_away`].
-    fn on<'a>(&self, event: &'a Event, now: Instant) -> Option<&'a str> {
+    /// Logs an event; returns the kind of a failure to be logged by [`Self::log_unavailable`].
+    fn log_event<'a>(&self, event: &'a Event, now: Instant) -> Option<&'a str> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Connected => {
-                state.away.end();
+                state.unavailable.end();
                 state.refused.end();
                 state.lost = None;
                 if std::mem::replace(&mut state.connected_before, true) {
@@ -200,7 +200,7 @@ impl EventLog {
             }
             Event::LameDuckMode => info!("the NATS server is about to stop and sends its clients away"),
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
-                if state.slow.due(now) {
+                if state.slow_consumer.due(now) {
                     warn!("messages from NATS are dropped: this process does not keep up with them");
                 }
             }
@@ -211,8 +211,8 @@ impl EventLog {
             }
             Event::ServerError(ServerError::Other(text)) => server_error(text),
             Event::ClientError(ClientError::Other(kind)) => {
-                let is_short = state.lost.is_some_and(|since| now.duration_since(since) < SHORT_ABSENCE);
-                if !is_short && state.away.due(now) {
+                let is_short = state.lost.is_some_and(|since| now.duration_since(since) < SHORT_OUTAGE);
+                if !is_short && state.unavailable.due(now) {
                     return Some(kind);
                 }
             }
@@ -222,28 +222,28 @@ impl EventLog {
         None
     }
 
-    /// Says that there is still no connection, and why: the client tells of a failure only that it was one.
-    async fn still_away(&self, kind: &str) {
+    /// Logs that there is still no connection, and why: the client's event does not tell that.
+    async fn log_unavailable(&self, kind: &str) {
         let servers = self.addresses.as_slice().iter();
-        let looks = servers.map(|address| look(address.host().to_owned(), address.port()));
-        let seen = futures::future::join_all(looks).await;
+        let probes = servers.map(|address| probe(address.host().to_owned(), address.port()));
+        let seen = futures::future::join_all(probes).await;
         let why = format!("{kind} ({})", seen.join("; "));
         error!(servers = %self.addresses, %why, "still no connection to NATS: {}", advice_for(kind));
     }
 }
 
-/// What whoever connects to this server meets.
-async fn look(host: String, port: u16) -> String {
-    let connected = tokio::time::timeout(LOOK_LIMIT, tokio::net::TcpStream::connect((host.as_str(), port))).await;
+/// Connects to a server by TCP, and describes the result.
+async fn probe(host: String, port: u16) -> String {
+    let connected = tokio::time::timeout(PROBE_LIMIT, tokio::net::TcpStream::connect((host.as_str(), port))).await;
     let met = match connected {
         Ok(Ok(_)) => "takes connections".to_owned(),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", LOOK_LIMIT.as_secs()),
+        Err(_) => format!("no answer within {} s", PROBE_LIMIT.as_secs()),
     };
     format!("{host}:{port}: {met}")
 }
 
-/// The event carries the kind of a failed connect only as its text.
+/// [`advice`], since the event has the kind of a failure only as its text.
 fn advice_for(kind: &str) -> &'static str {
     let kinds = [
         ConnectErrorKind::AuthorizationViolation,
@@ -264,7 +264,7 @@ fn server_error(text: &str) {
             "NATS forbids a subject: compare nats_info.recorder with the same names in the plugNmeet server's configuration"
         );
     } else if lower.contains("authentication expired") {
-        // The rights that came with the token have run out; the client connects again with a new one.
+        // The token has expired; the client reconnects with a new one.
         info!(server_says = text, "NATS wants a new token");
     } else {
         warn!(server_says = text, "NATS reports an error");
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_told_from_an_absent_server() {
+    fn a_refused_token_is_distinguished_from_an_absent_server() {
         assert_eq!(advice_for("authorization violation"), REFUSED);
         assert!(REFUSED.contains("or the plugNmeet server, which answers for NATS, does not run"));
         assert!(advice_for("timed out").contains("the plugNmeet server"));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_absence_and_a_lasting_refusal_are_not_told_again_and_again() {
+    fn a_short_outage_and_a_lasting_refusal_are_not_logged_repeatedly() {
         let nats = NatsConfig {
             urls: vec!["nats://a".to_owned()],
             recorder_channel: String::new(),
@@ -309,13 +309,14 @@ mod tests {
         let (addresses, _) = address::read(&nats, &server, &RecorderId::parse("node_01").unwrap()).unwrap();
         let log = EventLog::new(addresses);
         let (start, seconds) = (Instant::now(), Duration::from_secs_f64);
-        log.on(&Event::Connected, start);
-        log.on(&Event::Disconnected, start);
+        log.log_event(&Event::Connected, start);
+        log.log_event(&Event::Disconnected, start);
         let failed = Event::ClientError(ClientError::Other("IO error".to_owned()));
-        let told = (0..300).map(|tenth| seconds(f64::from(tenth) / 10.0));
-        let told: Vec<u64> = told.filter(|at| log.on(&failed, start + *at).is_some()).map(|at| at.as_secs()).collect();
-        assert_eq!(told, [5, 15]);
-        assert!(log.on(&Event::Connected, start + seconds(30.0)).is_none());
-        assert!(log.on(&failed, start + seconds(31.0)).is_some(), "never lost, and yet there is none");
+        let times = (0..300).map(|tenth| seconds(f64::from(tenth) / 10.0));
+        let times: Vec<u64> =
+            times.filter(|at| log.log_event(&failed, start + *at).is_some()).map(|at| at.as_secs()).collect();
+        assert_eq!(times, [5, 15]);
+        assert!(log.log_event(&Event::Connected, start + seconds(30.0)).is_none());
+        assert!(log.log_event(&failed, start + seconds(31.0)).is_some(), "never lost, and yet there is none");
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::tls::ca_file::CaFileError;
 
-/// Why there is no connection. Being unreachable is no reason: that is waited out.
+/// Why there is no connection. An unreachable server is no such reason: the client tries on.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("cancelled before NATS was reached")]
     Cancelled,
-    /// Named by its place, since it may hold a password.
+    /// Identified by its position, since it may hold a password.
     #[error("nats_info.nats_urls: entry {at} is no NATS URL: {why}")]
     Url { at: usize, why: String },
     #[error(transparent)]

@@ -1,7 +1,8 @@
-//! The work queue: one job at a time, pulled when there is a hand free for it, kept by the server until acknowledged.
+//! The work queue: jobs are pulled one at a time, when a slot is free, and stay in the queue until they are
+//! acknowledged.
 //!
-//! Pulled by hand rather than with the client's own streams: those ask for the next job while the last is at work, and
-//! one that is handed to a process that does not start it waits for `AckWait` (10 min) and costs one of its three deliveries.
+//! The client's own streams are not used: they request the next job while the last one runs, and a job delivered to a
+//! process that does not start it waits for `AckWait` (10 min) and costs one of its three deliveries.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -19,24 +20,24 @@ use tracing::{info, warn};
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
 
-use crate::nats::bucket::{Absent, until_there};
+use crate::nats::bucket::{Absent, wait_until_present};
 use crate::nats::{ANSWER_DEADLINE, CONSUMER, Nats, NatsError, no_answer};
 
-/// How long one request for a job stands; then the next is made.
+/// How long one pull request lasts; then the next one is sent.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that the request still stands: when it misses two, the request is lost.
+/// How often the server confirms a pull request: when two confirmations are missing, the request is lost.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long an acknowledgement is tried for, over a short outage.
+/// How long settling a job is tried, over a short outage.
 const ACK_DEADLINE: Duration = Duration::from_secs(15);
-/// A job that was already on its way when nobody wanted it any more is waited for this long, to be handed back.
-const LATE_JOB: Duration = Duration::from_millis(200);
+/// How long to wait for a job that was already on its way when its pull request was given up.
+const LATE_JOB_WAIT: Duration = Duration::from_millis(200);
 
-/// A job as it came from the work queue; it stays there until it is acknowledged.
+/// A job from the work queue, where it stays until it is acknowledged.
 #[derive(Debug)]
 pub struct JobMessage {
     nats: Nats,
     payload: Bytes,
-    /// Where acknowledgements go: `$JS.ACK.J.transcoderWorker.…`. `None`: the queue has forgotten the job.
+    /// The subject of acknowledgements: `$JS.ACK.J.transcoderWorker.…`. `None`: the queue has no such job any more.
     ack_to: Option<Subject>,
     delivered: u64,
 }
@@ -46,48 +47,48 @@ impl JobMessage {
         &self.payload
     }
 
-    /// A job that was handed out before this program was started; it is still settled where it was to be then.
+    /// A job that was delivered to an earlier run of the program; it is settled on the same subject.
     #[must_use]
-    pub fn from_earlier(nats: &Nats, payload: Bytes, ack_to: Option<&str>, delivered: u64) -> Self {
+    pub fn of_earlier_run(nats: &Nats, payload: Bytes, ack_to: Option<&str>, delivered: u64) -> Self {
         Self { nats: nats.clone(), payload, ack_to: ack_to.map(Subject::from), delivered }
     }
 
-    /// Where it is settled, for [`Self::from_earlier`].
+    /// The subject of acknowledgements, for [`Self::of_earlier_run`].
     #[must_use]
     pub fn ack_to(&self) -> Option<&str> {
         self.ack_to.as_deref()
     }
 
-    /// How often this job has been handed out, this time included.
+    /// How often this job was delivered, including this time.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// The job is over; confirmed by the server.
+    /// Acknowledges the job; confirmed by the server.
     ///
     /// # Errors
-    /// Where it was not confirmed within 15 s: the job may be handed out again.
+    /// Where it was not confirmed within 15 s: the job may be delivered again.
     pub async fn ack(&self) -> Result<(), NatsError> {
         self.settle(AckKind::Ack).await
     }
 
-    /// Hand it out again after `delay`; confirmed by the server.
+    /// Has the job delivered again after `delay`; confirmed by the server.
     ///
     /// # Errors
-    /// Where it was not confirmed within 15 s: the job is handed out again after `AckWait`.
+    /// Where it was not confirmed within 15 s: the job is delivered again after `AckWait`.
     pub async fn nak(&self, delay: Duration) -> Result<(), NatsError> {
         self.settle(AckKind::Nak(Some(delay).filter(|delay| !delay.is_zero()))).await
     }
 
-    /// Never hand it out again; confirmed by the server.
+    /// Terminates the job, so that it is not delivered again; confirmed by the server.
     ///
     /// # Errors
-    /// Where it was not confirmed within 15 s: the job may be handed out again.
+    /// Where it was not confirmed within 15 s: the job may be delivered again.
     pub async fn term(&self) -> Result<(), NatsError> {
         self.settle(AckKind::Term).await
     }
 
-    /// Still at work: `AckWait` begins anew; confirmed by the server.
+    /// Starts `AckWait` again, as the job is in progress; confirmed by the server.
     ///
     /// # Errors
     /// Where it was not confirmed within 15 s.
@@ -95,9 +96,9 @@ impl JobMessage {
         self.settle(AckKind::Progress).await
     }
 
-    /// Tries until the server has confirmed it. A second one of the same kind does nothing, so it may be repeated.
+    /// Tries until the server has confirmed. Repeating an acknowledgement of the same kind has no effect.
     ///
-    /// The client's own `double_ack` takes "nobody listens there" for a confirmation, so it is not used.
+    /// The client's own `double_ack` takes "no responders" for a confirmation, so it is not used.
     async fn settle(&self, kind: AckKind) -> Result<(), NatsError> {
         let Some(ack_to) = &self.ack_to else { return Ok(()) };
         let payload = Bytes::from(kind);
@@ -122,20 +123,20 @@ impl JobMessage {
 }
 
 impl Nats {
-    /// How the queue stands; `None` where it cannot be asked now.
+    /// The queue's state; `None` where it cannot be queried now.
     pub async fn queue(&self) -> Option<Queue> {
         self.check_connected().ok()?;
-        // CONSUMER.INFO is the only question the credentials allow.
+        // CONSUMER.INFO is the only query that the credentials allow.
         let asked = self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs);
         let consumer: PullConsumer = tokio::time::timeout(ANSWER_DEADLINE, asked).await.ok()?.ok()?;
         Some(Queue::of(consumer.cached_info()))
     }
 
-    /// The work queue, as soon as its stream and consumer are there. `None`: cancelled first.
+    /// The work queue, as soon as its stream and consumer exist. `None`: cancelled first.
     pub async fn jobs(&self, cancel: &CancellationToken) -> Option<Jobs> {
         let what = format!("the consumer {CONSUMER} of the stream {}", self.link.jobs);
         let max_deliver = OnceLock::new();
-        until_there(&what, cancel, || async {
+        wait_until_present(&what, cancel, || async {
             self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
             let asked: Result<PullConsumer, _> =
                 self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs).await;
@@ -151,18 +152,18 @@ impl Nats {
         })
         .await?;
         let max_deliver = max_deliver.into_inner().flatten();
-        Some(Jobs { nats: self.clone(), away: LogThrottle::default(), max_deliver })
+        Some(Jobs { nats: self.clone(), unavailable: LogThrottle::default(), max_deliver })
     }
 }
 
-/// How the work queue stands.
+/// The state of the work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
-    /// Jobs that nobody was handed yet.
+    /// Jobs that were not delivered yet.
     pub pending: u64,
-    /// The last one that was handed out, by its number in the stream.
-    pub handed_out: u64,
-    /// How often a job is handed out at most; `None`: for ever.
+    /// The stream sequence of the last delivered job.
+    pub last_delivered: u64,
+    /// How often a job is delivered at most; `None`: without limit.
     pub max_deliver: Option<u64>,
 }
 
@@ -170,7 +171,7 @@ impl Queue {
     fn of(info: &jetstream::consumer::Info) -> Self {
         Self {
             pending: info.num_pending,
-            handed_out: info.delivered.stream_sequence,
+            last_delivered: info.delivered.stream_sequence,
             max_deliver: u64::try_from(info.config.max_deliver).ok().filter(|most| *most > 0),
         }
     }
@@ -180,35 +181,35 @@ impl Queue {
 #[derive(Debug)]
 pub struct Jobs {
     nats: Nats,
-    away: LogThrottle,
+    unavailable: LogThrottle,
     max_deliver: Option<u64>,
 }
 
-/// What came of one request for a job.
+/// The result of a pull request.
 enum Pulled {
     Job(JobMessage),
     /// The queue stayed empty.
-    Nothing,
-    /// The connection was made anew: to be asked again at once.
-    Forgotten,
-    /// The queue cannot be asked now; why.
-    Away(String),
+    Empty,
+    /// The connection was made again, so the request is lost: pull again at once.
+    Reconnected,
+    /// The queue is unavailable; why.
+    Unavailable(String),
     Cancelled,
 }
 
 impl Jobs {
-    /// How often a job is handed out at most; `None`: for ever.
+    /// How often a job is delivered at most; `None`: without limit.
     pub fn max_deliver(&self) -> Option<u64> {
         self.max_deliver
     }
 
-    /// How the queue stands; `None` where it cannot be asked now.
+    /// The queue's state; `None` where it cannot be queried now.
     pub async fn queue(&self) -> Option<Queue> {
         self.nats.queue().await
     }
 
-    /// Waits for the next job, one at a time, through outages. `None`: cancelled. To be ended with `cancel` rather than by
-    /// dropping it: only then a job that is just on its way is handed back at once.
+    /// Waits for the next job through outages. `None`: cancelled. Must be ended by `cancel` and not by dropping it:
+    /// only then a job that is on its way is handed back at once.
     pub async fn next(&mut self, cancel: &CancellationToken) -> Option<JobMessage> {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {
@@ -216,16 +217,16 @@ impl Jobs {
             let why = match self.pull(cancel).await {
                 Pulled::Job(job) => return Some(job),
                 Pulled::Cancelled => return None,
-                Pulled::Forgotten => continue,
-                // An empty answer that did not take its time would make this loop spin.
-                Pulled::Nothing if asked_at.elapsed() < PULL_HEARTBEAT => "it ends requests at once".to_owned(),
-                Pulled::Nothing => {
+                Pulled::Reconnected => continue,
+                // Without a wait, an empty answer that comes at once would make this loop spin.
+                Pulled::Empty if asked_at.elapsed() < PULL_HEARTBEAT => "it ends requests at once".to_owned(),
+                Pulled::Empty => {
                     backoff.reset();
                     continue;
                 }
-                Pulled::Away(why) => why,
+                Pulled::Unavailable(why) => why,
             };
-            if self.away.due(Instant::now()) {
+            if self.unavailable.due(Instant::now()) {
                 warn!(queue = %self.nats.link.jobs, %why, "no jobs can be fetched from the work queue; asking on");
             }
             tokio::select! {
@@ -236,7 +237,7 @@ impl Jobs {
     }
 
     async fn pull(&mut self, cancel: &CancellationToken) -> Pulled {
-        // Said by the connection's own log lines.
+        // The connection logs its own state.
         tokio::select! {
             () = self.nats.connected() => {}
             () = cancel.cancelled() => return Pulled::Cancelled,
@@ -244,20 +245,20 @@ impl Jobs {
         let nats = self.nats.clone();
         let mut reconnected = std::pin::pin!(nats.reconnected());
         let asked = tokio::select! {
-            asked = tokio::time::timeout(ANSWER_DEADLINE, self.ask()) => asked,
+            asked = tokio::time::timeout(ANSWER_DEADLINE, self.send_pull()) => asked,
             () = cancel.cancelled() => return Pulled::Cancelled,
         };
         let mut answers = match asked {
             Ok(Ok(answers)) => answers,
-            Ok(Err(why)) => return Pulled::Away(why.to_string()),
-            Err(_) => return Pulled::Away(no_answer("asking for a job", ANSWER_DEADLINE).to_string()),
+            Ok(Err(why)) => return Pulled::Unavailable(why.to_string()),
+            Err(_) => return Pulled::Unavailable(no_answer("asking for a job", ANSWER_DEADLINE).to_string()),
         };
         loop {
             let answer = tokio::select! {
                 biased;
                 () = cancel.cancelled() => {
-                    if let Some(job) = self.late(answers).await {
-                        // Nobody is there to do it; without this it would wait for AckWait.
+                    if let Some(job) = self.take_late_job(answers).await {
+                        // No worker takes it; without the nak it would wait for AckWait.
                         if let Err(why) = job.nak(Duration::ZERO).await {
                             warn!(%why, "a job that came while stopping could not be handed back; it is after AckWait");
                         }
@@ -265,43 +266,44 @@ impl Jobs {
                     return Pulled::Cancelled;
                 }
                 answer = tokio::time::timeout(2 * PULL_HEARTBEAT + Duration::from_secs(1), answers.next()) => answer.ok(),
-                // A server that was restarted knows nothing of the request.
+                // A restarted server does not know the request.
                 () = &mut reconnected => {
-                    return self.late(answers).await.map_or(Pulled::Forgotten, Pulled::Job);
+                    return self.take_late_job(answers).await.map_or(Pulled::Reconnected, Pulled::Job);
                 }
             };
             let Some(answer) = answer else {
-                let silent = || Pulled::Away("it has fallen silent".to_owned());
-                return self.late(answers).await.map_or_else(silent, Pulled::Job);
+                let silent = || Pulled::Unavailable("it has fallen silent".to_owned());
+                return self.take_late_job(answers).await.map_or_else(silent, Pulled::Job);
             };
             let Some(answer) = answer else {
-                return Pulled::Away("the NATS client has ended".to_owned());
+                return Pulled::Unavailable("the NATS client has ended".to_owned());
             };
             match answer.status {
                 None => {
-                    self.back();
-                    return self
-                        .job(answer)
-                        .map_or_else(|| Pulled::Away("it sent something that is no job".to_owned()), Pulled::Job);
+                    self.log_available();
+                    return self.job(answer).map_or_else(
+                        || Pulled::Unavailable("it sent something that is no job".to_owned()),
+                        Pulled::Job,
+                    );
                 }
-                Some(StatusCode::IDLE_HEARTBEAT) => self.back(),
+                Some(StatusCode::IDLE_HEARTBEAT) => self.log_available(),
                 Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
-                    self.back();
-                    return Pulled::Nothing;
+                    self.log_available();
+                    return Pulled::Empty;
                 }
                 Some(StatusCode::NO_RESPONDERS) => {
-                    return Pulled::Away(format!("the consumer {CONSUMER} or its stream is not there"));
+                    return Pulled::Unavailable(format!("the consumer {CONSUMER} or its stream is not there"));
                 }
                 Some(status) => {
                     let text = answer.description.unwrap_or_default();
-                    return Pulled::Away(format!("it answered {status} {text}"));
+                    return Pulled::Unavailable(format!("it answered {status} {text}"));
                 }
             }
         }
     }
 
-    /// Sends one request for one job; its answers come to the subscription.
-    async fn ask(&self) -> Result<Subscriber, NatsError> {
+    /// Sends a pull request for one job; its answers come to the returned subscription.
+    async fn send_pull(&self) -> Result<Subscriber, NatsError> {
         let client = &self.nats.link.client;
         let failed = |why: String| NatsError(format!("asking for a job: {why}"));
         let inbox = client.new_inbox();
@@ -317,10 +319,10 @@ impl Jobs {
         Ok(answers)
     }
 
-    /// Takes the request back (the server drops it with its inbox) and looks whether a job was already on its way.
-    async fn late(&self, mut answers: Subscriber) -> Option<JobMessage> {
-        // Listened to for a moment longer: the unsubscribe of the client would throw away what arrives meanwhile.
-        let deadline = Instant::now() + LATE_JOB;
+    /// Takes a job that was already on its way. Dropping `answers` cancels the pull request.
+    async fn take_late_job(&self, mut answers: Subscriber) -> Option<JobMessage> {
+        // Receives for a moment longer: unsubscribing would discard what arrives meanwhile.
+        let deadline = Instant::now() + LATE_JOB_WAIT;
         while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, answers.next()).await {
             if answer.status.is_none() {
                 return self.job(answer);
@@ -336,9 +338,9 @@ impl Jobs {
         Some(JobMessage { nats: self.nats.clone(), ack_to: Some(message.reply?), payload: message.payload, delivered })
     }
 
-    /// The queue answers.
-    fn back(&mut self) {
-        if self.away.end() {
+    /// Logs that the queue answers again.
+    fn log_available(&mut self) {
+        if self.unavailable.end() {
             info!(queue = %self.nats.link.jobs, "jobs can be fetched from the work queue again");
         }
     }

@@ -1,10 +1,10 @@
-//! The one connection to NATS: authentication at each connect, the requests, the bucket, the job queue.
+//! The connection to NATS: authentication at each connect, requests, bucket, work queue.
 //!
-//! The server's credentials allow the subjects of PROTOCOL 1 and nothing more, so no call here may ask for another:
-//! no STREAM.INFO of the jobs' stream, no creating of consumers (a KV watch or `keys()` is one), no inbox prefix of
-//! our own. `tests/suite/fleet.rs` runs every call against a NATS server that allows exactly those.
+//! The server's credentials allow the subjects of PROTOCOL 1 only, so no call here may use another: no STREAM.INFO of
+//! the jobs' stream, no creating of consumers (a KV watch or `keys()` creates one), no inbox prefix of our own.
+//! `tests/suite/fleet.rs` runs every call against a NATS server with exactly these rights.
 //!
-//! Nothing is handed to the client while it is disconnected: it would send it, stale, after the reconnect.
+//! Nothing is published while the client is disconnected: it would send it, outdated, after the reconnect.
 
 mod address;
 mod bucket;
@@ -25,16 +25,16 @@ pub use connect_error::ConnectError;
 pub use jobs::{JobMessage, Jobs, Queue};
 pub use requests::{RequestMessage, Requests};
 
-/// How long one question to the server may take.
+/// The time limit of one query.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the server may take to store a job: it is answered only after the stream's replicas have it.
+/// The time limit for storing a job: the server answers only after the stream's replicas have it.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
-/// The client tells its state, but offers no wait for it.
+/// How often the client's state is read while waiting for a change of it.
 const STATE_POLL: Duration = Duration::from_millis(100);
 /// The durable consumer of the jobs (PROTOCOL 1).
 const CONSUMER: &str = "transcoderWorker";
 
-/// NATS did not take what it was told.
+/// Why a call to NATS failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NatsError(pub String);
@@ -63,16 +63,16 @@ impl Nats {
         self.link.client.connection_state() == State::Connected
     }
 
-    /// How often the connection was made: when it has changed, what was told before may have to be told anew.
+    /// How often the client has connected: after a change, earlier announcements may have to be repeated.
     pub fn connects(&self) -> u64 {
         self.link.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Puts a job into the work queue and waits until the server has stored it. A second one with the same
-    /// `message_id` within the stream's duplicate window (2 min by default) is not stored again.
+    /// Publishes a job and waits until the server has stored it. The server drops a second one with the same
+    /// `message_id` within the stream's duplicate window (2 min by default).
     ///
     /// # Errors
-    /// Where it is not known to be stored: not connected, no such stream, refused, or no answer within 10 s.
+    /// Where the job may not be stored: not connected, no such stream, refused, or no answer within 10 s.
     pub async fn publish_job(&self, message_id: &str, job: Bytes) -> Result<(), NatsError> {
         self.check_connected()?;
         let message = PublishMessage::build().payload(job).message_id(message_id);
@@ -88,7 +88,7 @@ impl Nats {
         }
     }
 
-    /// Waits until the connection is made another time, counted from this call on.
+    /// Waits until the client connects another time, counted from this call on.
     pub fn reconnected(&self) -> impl Future<Output = ()> + Send + '_ {
         let before = self.connects();
         async move {

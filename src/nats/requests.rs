@@ -1,11 +1,11 @@
-//! What the server asks: core NATS request–reply on the recorders' channel (PROTOCOL 3).
+//! The requests of the server: core NATS request–reply on the recorders' channel (PROTOCOL 3).
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 
 use crate::nats::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
-/// The messages on the channel, through outages; each node gets every one.
+/// The messages on the channel, through outages; each node receives all of them.
 #[derive(Debug)]
 pub struct Requests {
     nats: Nats,
@@ -20,7 +20,7 @@ pub struct RequestMessage {
 }
 
 impl Nats {
-    /// Listens on the channel.
+    /// Subscribes to the channel.
     ///
     /// # Errors
     /// Where the client has ended.
@@ -35,7 +35,7 @@ impl Nats {
 }
 
 impl Requests {
-    /// The next message; may be dropped while it waits. `None`: the client has ended.
+    /// The next message. Cancel-safe. `None`: the client has ended.
     pub async fn next(&mut self) -> Option<RequestMessage> {
         let message = self.subscriber.next().await?;
         Some(RequestMessage { nats: self.nats.clone(), message })
@@ -47,10 +47,10 @@ impl RequestMessage {
         &self.message.payload
     }
 
-    /// Answers with the bytes of a `CommonResponse`. Nobody may be waiting for it: then nothing is sent.
+    /// Answers with the bytes of a `CommonResponse`; does nothing where the message wants no reply.
     ///
     /// # Errors
-    /// Where it could not be sent: a later try would come after the server's 3 s.
+    /// Where the answer could not be sent. A later attempt would come after the server's 3 s.
     pub async fn reply(&self, response: Bytes) -> Result<(), NatsError> {
         let Some(inbox) = self.message.reply.clone() else { return Ok(()) };
         self.nats.check_connected()?;

@@ -1,11 +1,11 @@
-//! Whether this node takes anything on: it neither drains nor lacks disk space.
+//! Whether this node accepts recordings: not while it drains or lacks disk space.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
 
-/// Tells `available` until the disks are not watched any more.
+/// Updates `available` until the disks are not watched any more.
 pub(super) async fn watch(
     mut disk: watch::Receiver<DiskStatus>,
     drain: CancellationToken,

@@ -1,17 +1,18 @@
-//! The wiring: what a node starts, in which order, and how it ends.
+//! Starts the parts of a node, in order, and ends them.
 //!
 //! ```text
-//! 1 host      programs, directories, certificates; nothing starts where something is missing
-//! 2 state     the state directory's lock; what a killed run has left of its rigs is removed
-//! 3 delivery  the outbox: the server is told what is still to be told, also while there is no NATS
+//! 1 host      programs, directories, certificates; without them nothing is started
+//! 2 state     the state directory's lock; the remains of a killed run's rigs are removed
+//! 3 delivery  the outbox: messages are delivered, notices also without NATS
 //! 4 NATS      connected, however long that takes
 //! 5 hooks     the operator's long-lived scripts
-//! 6 watches   load, disk space, limit of a drain
-//! 7 recording what an earlier run has begun is taken up; then requests are taken; then the node is announced
+//! 6 watches   load, disk space, time limit of a drain
+//! 7 recording recordings of an earlier run are resumed; then requests are answered; then the node is announced
 //! 8 jobs      taken from the work queue
 //! ```
 //!
-//! At the end: 8 and 7 end what runs (or let it go on, in a drain), then 5 and 3, for what they were still told.
+//! At the end, 8 and 7 end what runs (or let it finish, in a drain), then 5 and 3 are ended, since 8 and 7 still use
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +51,13 @@ use crate::telemetry::redact;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
 
-/// What is still to be told or published when everything else has ended gets this much longer; the rest waits in the outbox.
+/// How long delivery is tried when everything else has ended; what then remains is in the outbox.
 const DELIVERY_GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the node until `shutdown`; back when recordings are closed, jobs handed back and the server told.
+/// Runs the node until `shutdown`; returns when recordings are closed, jobs handed back and messages delivered or kept.
 ///
 /// # Errors
-/// Where the host lacks something the node needs, or the configuration turns out to be unusable.
+/// Where the host lacks something the node needs, or the configuration is unusable.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
     let recorder = &config.recorder;
@@ -71,7 +72,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     // 2 state
     let _lock = StateLock::take(&recorder.state_dir)?;
-    // The lock is ours, so whatever bears our mark is of a run that is dead.
+    // This process holds the lock, so everything with this node's tag is of a dead run.
     let report = cleanup::clean_up(&std::env::temp_dir(), &rig_directory::name(&recorder.state_dir)).await;
     if report != CleanupReport::default() {
         let CleanupReport { rigs, processes, displays, kept } = report;
@@ -86,8 +87,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     // 3 delivery
     let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
-    dispatcher.outbox().sweep().await;
-    dispatcher.take_up().await;
+    dispatcher.outbox().remove_old().await;
+    dispatcher.resume_outbox().await;
 
     // 4 NATS
     let nats = match Nats::connect(&config.nats, &config.server, &recorder.id, &shutdown.drain).await {
@@ -130,7 +131,7 @@ struct Node {
     hooks: Hooks,
 }
 
-/// What is measured of the host.
+/// Measurements of the host.
 struct Watches {
     load: watch::Receiver<f64>,
     disk: watch::Receiver<DiskStatus>,
@@ -140,7 +141,7 @@ impl Node {
     fn start_watches(&self) -> Watches {
         let (recorder, shutdown) = (&self.config.recorder, &self.supervisor.shutdown);
         let (load_sender, load) = watch::channel(0.0);
-        self.supervisor.vital("load", load::measure(load_sender, shutdown.end.clone()));
+        self.supervisor.spawn_vital("load", load::measure(load_sender, shutdown.end.clone()));
         if let Some(limit) = recorder.drain_timeout {
             self.supervisor.tasks.spawn(shutdown.clone().limit_drain(limit));
         }
@@ -155,7 +156,7 @@ impl Node {
         Watches { load, disk }
     }
 
-    /// Takes up what an earlier run has left, also where nothing is recorded any more; then takes requests.
+    /// Resumes the recordings of an earlier run, also where this node does not record any more; then answers requests.
     async fn start_recording(&self, watches: &Watches) -> anyhow::Result<()> {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
@@ -179,13 +180,13 @@ impl Node {
         let requests = self.nats.requests().await?;
         let ended = end.clone();
         let stop = drain.clone();
-        self.supervisor.vital("requests", async move {
+        self.supervisor.spawn_vital("requests", async move {
             service.run(requests, stop, ended.clone()).await;
-            // The last recording is over: nothing keeps the rest of the node.
+            // The last recording has ended: the rest of the node may end.
             ended.cancel();
         });
-        // Listening first, announcing second: no request is missed.
-        let (sender, takes_on) = watch::channel(true);
+        // Subscribed before the node is announced, so that no request is missed.
+        let (sender, available) = watch::channel(true);
         self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain, sender));
         let heartbeat = Heartbeat {
             nats: self.nats.clone(),
@@ -194,13 +195,13 @@ impl Node {
             total_cores: load::total_cores(),
             progress: running,
             load: watches.load.clone(),
-            takes_on,
+            available,
         };
-        self.supervisor.vital("heartbeat", heartbeat.run(end));
+        self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
         Ok(())
     }
 
-    /// What every recording needs of the rest of the node.
+    /// What every recording needs from the rest of the node.
     fn recording_context(&self) -> anyhow::Result<RecordingContext> {
         let recorder = &self.config.recorder;
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
@@ -236,7 +237,7 @@ impl Node {
         let settings = TranscodeSettings::from(&self.config);
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
-        self.supervisor.vital("transcoder", async move {
+        self.supervisor.spawn_vital("transcoder", async move {
             if let Some(jobs) = nats.jobs(&drain).await {
                 worker::run(nats, jobs, dispatcher, hooks, settings, load, drain, end).await;
             }
@@ -244,7 +245,7 @@ impl Node {
     }
 }
 
-/// The stages of a recording that this node comes to: a node that does not record any more may still have one to hand over.
+/// The hook stages that this node runs: a node that does not record any more may still have to hand over a recording.
 fn hook_stages(config: &Config) -> Vec<HookStage> {
     let recorder = &config.recorder;
     let mut stages = HookStage::of(recorder.mode);
@@ -256,7 +257,7 @@ fn hook_stages(config: &Config) -> Vec<HookStage> {
 
 async fn chrome_sandbox(config: &Config) -> bool {
     match sandbox::check().await {
-        // The operator may still turn it off (chrome_settings.flags).
+        // The operator may turn it off (chrome_settings.flags).
         Ok(()) => !config.chrome.flags.iter().any(|flag| flag.name == "no-sandbox"),
         Err(reason) => {
             tracing::warn!(%reason, "Chrome runs without its sandbox");

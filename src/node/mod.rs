@@ -1,7 +1,7 @@
-//! The node: its parts, wired together.
+//! The node: starts and ends its parts.
 //!
-//! [`boot`] starts them in numbered phases and ends them in reverse; [`preflight`] says first what the host lacks;
-//! [`shutdown`] is how a node is told to drain or to end. Nothing is decided here that concerns one recording or one job.
+//! [`boot`] starts them in numbered phases and ends them in reverse; before that, [`preflight`] reports what the host
+//! lacks; [`shutdown`] makes a node drain or end. Nothing is decided here for a single recording or job.
 
 mod availability;
 pub mod boot;

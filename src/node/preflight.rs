@@ -1,4 +1,4 @@
-//! What this host must have before the node announces itself: found out at the start, all of it in one go.
+//! Checks at the start what the host lacks, all of it at once.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -10,17 +10,12 @@ use crate::scripts::{hooks, post_processing};
 use crate::storage::files;
 use crate::tls::{ca_file, roots};
 
-/// Something the node cannot work without.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something missing without which the node cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct HostFault(String);
 
-impl std::fmt::Display for HostFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Everything that is missing, with what to do about it; empty where the node can start.
+/// Everything that is missing, and what to do about it; empty where the node can start.
 #[must_use]
 pub fn check(config: &Config) -> Vec<HostFault> {
     let recorder = &config.recorder;
@@ -46,7 +41,7 @@ pub fn check(config: &Config) -> Vec<HostFault> {
         faults.extend(unwritable("recorder.copy_to_path.sub_path", &sub_dir));
     }
     faults.extend(unwritable("recorder.temporary_dir", &recorder.temporary_dir));
-    // Where it cannot be made, the next line says so with the cause.
+    // A failure is reported by the next line, with its cause.
     let _ = files::create_private_dir(&recorder.state_dir);
     faults.extend(unwritable("recorder.state_dir", &recorder.state_dir));
     if recorder.mode.transcodes() {
@@ -58,7 +53,7 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     faults
 }
 
-/// [`check`], with a line in the log for each fault, and for what of the configuration is not heeded.
+/// [`check`], which logs each fault, and the parts of the configuration that have no effect.
 ///
 /// # Errors
 /// Where anything is missing.
@@ -84,7 +79,7 @@ pub fn require(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wrong with the certificates that are to be trusted, and with what Chrome needs for them.
+/// The problems of the certificates to trust, and of the program by which Chrome learns of them.
 fn certificates(config: &Config) -> Vec<HostFault> {
     let server = &config.server;
     if let Some(path) = &server.ca_file {
@@ -113,7 +108,7 @@ fn certificates(config: &Config) -> Vec<HostFault> {
             "{program} is missing (not on PATH), by which Chrome learns of the certificates in {name}: apt-get install {package}"
         ))];
     }
-    // They may have nothing to do with the meeting page.
+    // They may be unrelated to the meeting page.
     tracing::warn!(
         "{program} is missing (not on PATH), so Chrome does not trust the certificates that were added to this host; where \
          the meeting page needs them: apt-get install {package}"
@@ -121,7 +116,7 @@ fn certificates(config: &Config) -> Vec<HostFault> {
     Vec::new()
 }
 
-/// The programs a mode needs, and the Debian package that has each.
+/// The programs that a mode needs, and their Debian packages.
 fn programs(mode: Mode) -> impl Iterator<Item = (&'static str, &'static str)> {
     let capture: &[_] = if mode.records() { &[("Xvfb", "xvfb"), ("pulseaudio", "pulseaudio")] } else { &[] };
     [("ffmpeg", "ffmpeg"), ("ffprobe", "ffmpeg")].into_iter().chain(capture.iter().copied())
@@ -134,7 +129,7 @@ fn missing(name: &str, package: &str) -> Option<HostFault> {
     Some(HostFault(format!("{name} is missing (not on PATH): apt-get install {package}")))
 }
 
-/// Tries to make the directory and a file in it.
+/// Tries to create the directory and a file in it.
 fn unwritable(key: &str, dir: &Path) -> Option<HostFault> {
     let tried =
         std::fs::create_dir_all(dir).and_then(|()| tempfile::Builder::new().prefix(".writable-").tempfile_in(dir));

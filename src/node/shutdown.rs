@@ -1,20 +1,20 @@
-//! How the node is told to end.
+//! Makes the node drain or end.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Both ways to end; clones are told together.
+/// Both ways to end; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Take nothing on any more; what runs goes on.
+    /// Accept nothing more; running recordings and jobs go on.
     pub drain: CancellationToken,
-    /// End what runs, properly. Implies the other.
+    /// End running recordings and jobs properly. `drain` is cancelled too then.
     pub end: CancellationToken,
 }
 
 impl Shutdown {
-    /// Ends all of it.
+    /// Ends everything.
     pub fn end_now(&self) {
         self.drain.cancel();
         self.end.cancel();

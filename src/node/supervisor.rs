@@ -1,4 +1,4 @@
-//! The parts of a node that it cannot do without: should one end before the node does, so does the node.
+//! Runs the vital parts of a node: if one of them ends before the node does, the node ends.
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -8,7 +8,7 @@ use crate::node::shutdown::Shutdown;
 /// Runs the parts of a node.
 pub(super) struct Supervisor {
     pub shutdown: Shutdown,
-    /// All that runs, vital or not.
+    /// All parts, vital or not.
     pub tasks: TaskTracker,
     failed: CancellationToken,
 }
@@ -18,11 +18,11 @@ impl Supervisor {
         Self { shutdown, tasks: TaskTracker::new(), failed: CancellationToken::new() }
     }
 
-    /// Runs a part that the node cannot do without.
-    pub fn vital(&self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a vital part.
+    pub fn spawn_vital(&self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
         let (shutdown, failed) = (self.shutdown.clone(), self.failed.clone());
         self.tasks.spawn(async move {
-            // In a task of its own, so that a panic ends here.
+            // In a task of its own, so that a panic does not end this one.
             let ended = tokio::spawn(part).await;
             if shutdown.drain.is_cancelled() && ended.is_ok() {
                 return;

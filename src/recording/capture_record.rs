@@ -1,5 +1,5 @@
-//! What a part did, as it stands in the journal. Apart from what the capture reports: a field that comes later has a default
-//! here, so that a record of an earlier version is still read.
+//! The journal's format of a [`CaptureReport`], apart from the report itself: each field that is missing in a record of
+//! an earlier version has its default.
 
 use std::time::Duration;
 
@@ -10,82 +10,35 @@ use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::quality::{AudioStats, VideoStats};
 use crate::capture::rig::CaptureReport;
 
-/// [`CaptureReport`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CaptureReport", default = "CaptureReport::default")]
 pub struct CaptureRecord {
     duration: Duration,
     frames_sent: u64,
     frames_dropped: u64,
     frames_late: u64,
-    picture: VideoRecord,
-    sound: AudioRecord,
-    corrections: SyncRecord,
-    call_offset: CallOffsetRecord,
+    #[serde(with = "VideoRecord")]
+    picture: VideoStats,
+    #[serde(with = "AudioRecord")]
+    sound: AudioStats,
+    #[serde(with = "SyncRecord")]
+    corrections: SyncCorrections,
+    #[serde(with = "CallOffsetRecord")]
+    call_offset: CallOffset,
     parts: u32,
     bytes: u64,
     meeting_until: Option<Duration>,
 }
 
-impl From<CaptureReport> for CaptureRecord {
-    fn from(of: CaptureReport) -> Self {
-        Self {
-            duration: of.duration,
-            frames_sent: of.frames_sent,
-            frames_dropped: of.frames_dropped,
-            frames_late: of.frames_late,
-            picture: of.picture.into(),
-            sound: of.sound.into(),
-            corrections: of.corrections.into(),
-            call_offset: of.call_offset.into(),
-            parts: of.parts,
-            bytes: of.bytes,
-            meeting_until: of.meeting_until,
-        }
-    }
-}
-
-impl From<CaptureRecord> for CaptureReport {
-    fn from(of: CaptureRecord) -> Self {
-        Self {
-            duration: of.duration,
-            frames_sent: of.frames_sent,
-            frames_dropped: of.frames_dropped,
-            frames_late: of.frames_late,
-            picture: of.picture.into(),
-            sound: of.sound.into(),
-            corrections: of.corrections.into(),
-            call_offset: of.call_offset.into(),
-            parts: of.parts,
-            bytes: of.bytes,
-            meeting_until: of.meeting_until,
-        }
-    }
-}
-
-/// [`VideoStats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "VideoStats", default = "VideoStats::default")]
 struct VideoRecord {
     longest_freeze: Duration,
     black_share: f64,
 }
 
-impl From<VideoStats> for VideoRecord {
-    fn from(of: VideoStats) -> Self {
-        Self { longest_freeze: of.longest_freeze, black_share: of.black_share }
-    }
-}
-
-impl From<VideoRecord> for VideoStats {
-    fn from(of: VideoRecord) -> Self {
-        Self { longest_freeze: of.longest_freeze, black_share: of.black_share }
-    }
-}
-
-/// [`AudioStats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "AudioStats", default = "AudioStats::default")]
 struct AudioRecord {
     silence_share: f64,
     longest_silence: Duration,
@@ -93,31 +46,8 @@ struct AudioRecord {
     mean_dbfs: Option<f64>,
 }
 
-impl From<AudioStats> for AudioRecord {
-    fn from(of: AudioStats) -> Self {
-        Self {
-            silence_share: of.silence_share,
-            longest_silence: of.longest_silence,
-            peak_dbfs: of.peak_dbfs,
-            mean_dbfs: of.mean_dbfs,
-        }
-    }
-}
-
-impl From<AudioRecord> for AudioStats {
-    fn from(of: AudioRecord) -> Self {
-        Self {
-            silence_share: of.silence_share,
-            longest_silence: of.longest_silence,
-            peak_dbfs: of.peak_dbfs,
-            mean_dbfs: of.mean_dbfs,
-        }
-    }
-}
-
-/// [`SyncCorrections`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SyncCorrections", default = "SyncCorrections::default")]
 struct SyncRecord {
     gaps: u64,
     gaps_ms: u64,
@@ -126,47 +56,10 @@ struct SyncRecord {
     left_out_ms: u64,
 }
 
-impl From<SyncCorrections> for SyncRecord {
-    fn from(of: SyncCorrections) -> Self {
-        Self {
-            gaps: of.gaps,
-            gaps_ms: of.gaps_ms,
-            offsets: of.offsets,
-            put_in_ms: of.put_in_ms,
-            left_out_ms: of.left_out_ms,
-        }
-    }
-}
-
-impl From<SyncRecord> for SyncCorrections {
-    fn from(of: SyncRecord) -> Self {
-        Self {
-            gaps: of.gaps,
-            gaps_ms: of.gaps_ms,
-            offsets: of.offsets,
-            put_in_ms: of.put_in_ms,
-            left_out_ms: of.left_out_ms,
-        }
-    }
-}
-
-/// [`CallOffset`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CallOffset", default = "CallOffset::default")]
 struct CallOffsetRecord {
     seconds: u64,
     mean_ms: f64,
     max_ms: f64,
-}
-
-impl From<CallOffset> for CallOffsetRecord {
-    fn from(of: CallOffset) -> Self {
-        Self { seconds: of.seconds, mean_ms: of.mean_ms, max_ms: of.max_ms }
-    }
-}
-
-impl From<CallOffsetRecord> for CallOffset {
-    fn from(of: CallOffsetRecord) -> Self {
-        Self { seconds: of.seconds, mean_ms: of.mean_ms, max_ms: of.max_ms }
-    }
 }

@@ -1,5 +1,5 @@
-//! Owns one recording or broadcast: turns what happens into events for its [`Session`] and carries out the effects, each
-//! noted in the journal before or behind it as "The on-disk protocol" (ARCHITECTURE) says.
+//! Drives one recording or broadcast: turns what happens into events of its [`Session`] and carries out the effects,
+//! each of them noted in the journal before or after, as `docs/on-disk-protocol.md` says.
 
 use crate::recording::secrets::secrets_of;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::fleet::slots::Slot;
 use crate::protocol::ids::{AccessToken, RecorderId};
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::{RecordingInfo, Start};
-use crate::recording::interruption::{RoomQuestion, interrupted};
+use crate::recording::interruption::next_interruption;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
 use crate::recording::opening::Opening;
@@ -30,41 +30,41 @@ use crate::recording::session::{
 use crate::recording::summary::{self, RecordingSummary, SummaryStore, Times};
 use crate::telemetry::redact;
 
-/// How often the session is told that time has passed.
+/// How often the session gets a tick.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What every recording needs of the rest of the program.
+/// What every recording needs from the rest of the program.
 #[derive(Clone, Debug)]
 pub struct RecordingContext {
     pub recorder: RecorderId,
     pub dispatcher: Dispatcher,
     pub handoff: JobHandoff,
     pub summaries: SummaryStore,
-    /// Lets it into its room again.
+    /// Asks the server whether a room is still open.
     pub room: RoomClient,
     pub limits: SessionLimits,
 }
 
-/// One recording or broadcast that was taken on, by this run of the program or an earlier one.
+/// A recording or broadcast that was accepted by this run of the program or an earlier one.
 pub struct RecordingTask<R: Rig> {
     pub start: Start,
-    /// Makes its rigs.
-    pub plan: Arc<dyn RigFactory<R>>,
+    /// Specifies the recording's rigs.
+    pub rigs: Arc<dyn RigFactory<R>>,
     /// `None` for a broadcast.
     pub raw: Option<RawFile>,
     pub entry: RecordingEntry,
-    /// `None`: it begins.
-    pub left: Option<InterruptedRecording>,
-    /// Its place in the node, given back when its last rig is closed. `None`: it needs none.
+    /// What an earlier run has left; `None` for a new recording.
+    pub interrupted: Option<InterruptedRecording>,
+    /// Its slot on the node, freed when its last rig is closed. `None`: it occupies none.
     pub slot: Option<Slot>,
-    /// Asks for the end: the server (`None`), or the program with its reason.
+    /// Requests to stop: by the server (`None`) or by the program, with its reason.
     pub stops: mpsc::Receiver<Option<String>>,
 }
 
-/// What a piece of work ends in.
+/// The result of a piece of work.
 struct WorkResult<R> {
     event: SessionEvent,
-    /// Given back by work that had it in hand and did not end it.
+    /// The rig, where the work used it and did not close it.
     rig: Option<R>,
 }
 
@@ -74,61 +74,58 @@ impl<R> From<SessionEvent> for WorkResult<R> {
     }
 }
 
-/// Carries out effects; at most one piece of work at a time.
+/// Carries out effects, at most one piece of work at a time.
 struct Driver<R: Rig> {
     start: Start,
-    plan: Arc<dyn RigFactory<R>>,
+    rigs: Arc<dyn RigFactory<R>>,
     context: RecordingContext,
-    question: RoomQuestion,
     raw: Option<RawFile>,
     entry: RecordingEntry,
     slot: Option<Slot>,
     opening: CancellationToken,
     rig: Option<R>,
     work: Option<BoxFuture<'static, WorkResult<R>>>,
-    /// What a break of the rig comes to is being found out.
-    inquiry: Option<BoxFuture<'static, SessionEvent>>,
-    /// Nothing was opened yet, and the server's own token is a moment old.
+    /// Finds out what kind of interruption a break of the rig is.
+    diagnosis: Option<BoxFuture<'static, SessionEvent>>,
+    /// No rig was opened yet, so the server's own token is still fresh.
     token_is_new: bool,
-    /// Keeps the tokens out of the log that were signed here.
-    signed: Vec<redact::Registration>,
-    /// Why the latest part ended, if not as it should.
-    broke: Option<String>,
-    /// What the page said when the meeting had ended.
+    /// Keeps the tokens that were signed here out of the log.
+    signed_tokens: Vec<redact::Registration>,
+    /// Why the latest part ended, if not as requested.
+    part_cause: Option<String>,
+    /// The page's words when the meeting had ended.
     ended_by: Option<String>,
     ended: Option<SystemTime>,
-    /// Its end is told, and its job is to follow when the hooks have had their turn.
-    hooks_left: bool,
+    /// The notice of the end was sent; the job follows after the hooks.
+    hooks_pending: bool,
 }
 
 /// Runs a recording to its end.
 pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
-    let RecordingTask { start, plan, raw, entry, left, slot, mut stops } = task;
+    let RecordingTask { start, rigs, raw, entry, interrupted, slot, mut stops } = task;
     let (kind, limits) = (start.kind(), context.limits);
     let began = Instant::now();
-    let question = RoomQuestion { room: context.room.clone(), access: start.access.clone() };
     let mut driver = Driver::<R> {
         start,
-        plan,
+        rigs,
         context,
-        question,
         raw,
         entry,
         slot,
         opening: CancellationToken::new(),
         rig: None,
         work: None,
-        inquiry: None,
-        token_is_new: left.is_none(),
-        signed: Vec::new(),
-        broke: None,
+        diagnosis: None,
+        token_is_new: interrupted.is_none(),
+        signed_tokens: Vec::new(),
+        part_cause: None,
         ended_by: None,
         ended: None,
-        hooks_left: false,
+        hooks_pending: false,
     };
-    let (mut session, effects) = match left {
+    let (mut session, effects) = match interrupted {
         None => Session::begin(kind, limits, Duration::ZERO),
-        Some(left) => Session::recover(left, limits, Duration::ZERO),
+        Some(interrupted) => Session::recover(interrupted, limits, Duration::ZERO),
     };
     for effect in effects {
         driver.carry_out(effect).await;
@@ -140,45 +137,45 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         let idle = driver.rig.as_ref().filter(|_| capturing).map_or(Duration::ZERO, R::idle);
         let event = tokio::select! {
             Some(reason) = stops.recv() => SessionEvent::Stop(reason),
-            done = done(driver.work.as_mut()) => driver.take_back(done),
-            event = interrupted(driver.rig.as_mut(), &mut driver.inquiry, &driver.question), if capturing => {
-                driver.take_note(event)
+            result = work_result(driver.work.as_mut()) => driver.finish_work(result),
+            event = next_interruption(driver.rig.as_mut(), &mut driver.diagnosis, &driver.context.room, &driver.start.access), if capturing => {
+                driver.remember(event)
             }
             _ = tick.tick() => SessionEvent::Tick { idle },
         };
-        note(&event, session.has_begun());
+        log_event(&event, session.has_begun());
         for effect in session.on(began.elapsed(), event) {
             driver.carry_out(effect).await;
         }
-        if let SessionState::Mending(Resuming::Waiting { until }) = session.state()
+        if let SessionState::Resuming(Resuming::Waiting { until }) = session.state()
             && session.state() != before
         {
             let wait = until.saturating_sub(began.elapsed());
             tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before the meeting is joined again");
         }
     }
-    if let Some(raw) = driver.raw.as_ref().filter(|_| driver.hooks_left) {
-        publish(&driver.start.info, raw, &driver.entry, &driver.context.handoff).await;
+    if let Some(raw) = driver.raw.as_ref().filter(|_| driver.hooks_pending) {
+        publish_job(&driver.start.info, raw, &driver.entry, &driver.context.handoff).await;
     }
 }
 
-/// The last steps of a recording with hooks: they run, its job goes into the outbox, and what is left of it here goes.
-pub(super) async fn publish(info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry, handoff: &JobHandoff) {
-    if handoff.publish(info, raw, entry).await {
-        tidy(Some(raw), entry, &entry.record().files(), true).await;
+/// The last steps of a recording with hooks: runs them, adds its job to the outbox, and removes its parts and record.
+pub(super) async fn publish_job(info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry, handoff: &JobHandoff) {
+    if handoff.publish_job(info, raw, entry).await {
+        remove_parts(Some(raw), entry, &entry.record().files(), true).await;
     }
 }
 
-/// Waits for the piece of work in hand.
-async fn done<R: Rig>(work: Option<&mut BoxFuture<'static, WorkResult<R>>>) -> WorkResult<R> {
+/// Waits for the running piece of work; for ever where there is none.
+async fn work_result<R: Rig>(work: Option<&mut BoxFuture<'static, WorkResult<R>>>) -> WorkResult<R> {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
     }
 }
 
-/// What an operator reads of an event. `begun`: there is something that was captured.
-fn note(event: &SessionEvent, begun: bool) {
+/// Logs an event for the operator. `begun`: something may have been captured.
+fn log_event(event: &SessionEvent, begun: bool) {
     match event {
         SessionEvent::Stop(None) => tracing::info!("the server asks to stop"),
         SessionEvent::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
@@ -220,15 +217,15 @@ impl<R: Rig> Driver<R> {
     async fn carry_out(&mut self, effect: Effect) {
         tracing::debug!(?effect, "next");
         match effect {
-            Effect::OpenRig => self.open(),
+            Effect::OpenRig => self.open_rig(),
             Effect::CancelOpening => self.opening.cancel(),
-            Effect::FinishEncoder => self.finish(),
-            Effect::CloseRig => self.close(),
+            Effect::FinishEncoder => self.finish_encoder(),
+            Effect::CloseRig => self.close_rig(),
             Effect::Store { cause } => self.store(cause).await,
-            Effect::TellStarted => {
+            Effect::NotifyStarted => {
                 tracing::info!("started");
                 let event = notice::NoticeEvent::Started(self.start.kind());
-                // Whether the server has it does not matter here: the outbox sees to it.
+                // The outcome does not matter here: the outbox keeps trying.
                 drop(self.context.dispatcher.send(self.notice(event)).await);
             }
             Effect::Deliver { outcome, job } => self.deliver(outcome, job),
@@ -237,7 +234,7 @@ impl<R: Rig> Driver<R> {
                 self.work = None;
                 self.rig = None;
             }
-            Effect::FreePlace => self.slot = None,
+            Effect::FreeSlot => self.slot = None,
         }
     }
 
@@ -245,91 +242,92 @@ impl<R: Rig> Driver<R> {
         Notice { info: self.start.info.clone(), recorder_id: self.context.recorder.clone(), event }
     }
 
-    fn begin(&mut self, work: impl Future<Output = WorkResult<R>> + Send + 'static) {
+    fn start_work(&mut self, work: impl Future<Output = WorkResult<R>> + Send + 'static) {
         self.work = Some(work.boxed());
     }
 
-    /// Ends the piece of work in hand; its news.
-    fn take_back(&mut self, done: WorkResult<R>) -> SessionEvent {
+    /// Ends the running piece of work, and returns its event.
+    fn finish_work(&mut self, result: WorkResult<R>) -> SessionEvent {
         self.work = None;
-        self.rig = done.rig;
-        if let SessionEvent::OpenFailed(OpenFailure::Over(why)) = &done.event {
+        self.rig = result.rig;
+        if let SessionEvent::OpenFailed(OpenFailure::Over(why)) = &result.event {
             self.ended_by = Some(why.clone());
         }
-        done.event
+        result.event
     }
 
-    /// What is remembered of how the capture was interrupted.
-    fn take_note(&mut self, event: SessionEvent) -> SessionEvent {
+    /// Remembers how the capture was interrupted.
+    fn remember(&mut self, event: SessionEvent) -> SessionEvent {
         match &event {
             SessionEvent::Broke { cause, after: Interruption::MeetingOver } => self.ended_by = Some(cause.clone()),
-            SessionEvent::Broke { cause, .. } => self.broke = Some(cause.clone()),
+            SessionEvent::Broke { cause, .. } => self.part_cause = Some(cause.clone()),
             _ => {}
         }
         event
     }
 
-    /// The token for the next opening, and whether it was signed here. The server's own is used once, when it is a moment old.
+    /// The token for the next opening, and whether it was signed here. The server's own token is used once, while it is
+    /// fresh.
     fn token(&mut self) -> (Option<AccessToken>, bool) {
         let sent = self.start.access.sent().filter(|_| std::mem::take(&mut self.token_is_new));
         if let Some(token) = sent {
             return (Some(token.clone()), false);
         }
-        let token = self.question.room.sign(&self.start.access);
-        self.signed = token.as_ref().map(secrets_of).into_iter().flatten().collect();
+        let token = self.context.room.sign(&self.start.access);
+        self.signed_tokens = token.as_ref().map(secrets_of).into_iter().flatten().collect();
         (token, true)
     }
 
-    fn open(&mut self) {
-        let (token, signed) = self.token();
+    fn open_rig(&mut self) {
+        let (token, signed_tokens) = self.token();
         self.opening = CancellationToken::new();
-        self.broke = None;
+        self.part_cause = None;
         let opening = Opening {
             start: self.start.clone(),
-            plan: Arc::clone(&self.plan),
+            rigs: Arc::clone(&self.rigs),
             raw: self.raw.clone(),
             entry: self.entry.clone(),
-            room: self.question.room.clone(),
+            room: self.context.room.clone(),
             cancel: self.opening.clone(),
         };
-        self.begin(async move {
+        self.start_work(async move {
             let Some(token) = token else {
                 return SessionEvent::OpenFailed(OpenFailure::Failed("no access token can be signed".to_owned()))
                     .into();
             };
-            match opening.run(&token, signed).await {
+            match opening.run(&token, signed_tokens).await {
                 Ok(rig) => WorkResult { rig: Some(rig), event: SessionEvent::Opened },
                 Err(failure) => SessionEvent::OpenFailed(failure).into(),
             }
         });
     }
 
-    fn finish(&mut self) {
+    fn finish_encoder(&mut self) {
         let Some(mut rig) = self.rig.take() else { return };
-        let (entry, broke) = (self.entry.clone(), self.broke.take());
+        let (entry, part_cause) = (self.entry.clone(), self.part_cause.take());
         self.ended = Some(SystemTime::now());
-        self.begin(async move {
-            let (done, result) = rig.finish().await;
-            entry.part_ended(broke.or_else(|| result.clone().err()), done).await;
+        self.start_work(async move {
+            let (report, result) = rig.finish().await;
+            entry.part_ended(part_cause.or_else(|| result.clone().err()), report).await;
             WorkResult { event: SessionEvent::Finished(result), rig: Some(rig) }
         });
     }
 
-    fn close(&mut self) {
+    fn close_rig(&mut self) {
         let Some(rig) = self.rig.take() else { return };
-        self.begin(async move {
+        self.start_work(async move {
             rig.close().await;
             SessionEvent::Closed.into()
         });
     }
 
-    /// Parts → one whole in its place.
+    /// Joins the parts into the raw file in its final place.
     async fn store(&mut self, cause: Option<String>) {
-        // Whatever comes now, the meeting is not joined again.
+        // From here on the meeting is not joined again, whatever happens.
         let reason = scrubbed(cause);
         self.entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
         let (raw, entry) = (self.raw.clone(), self.entry.clone());
-        self.begin(async move {
+        self.start_work(async move {
             let record = entry.record();
             if record.stage == RecordingStage::Stored {
                 return SessionEvent::Stored(Ok(())).into();
@@ -353,42 +351,42 @@ impl<R: Rig> Driver<R> {
         });
     }
 
-    /// Summary, letters, and then what is left of it here goes.
+    /// Writes the summary, adds the messages to the outbox, and then removes the parts and the record.
     fn deliver(&mut self, outcome: Outcome, job: bool) {
-        // A cause may quote a child's words, and those an address with its secret.
+        // A cause may quote a child process's output, which may hold an address with its secret.
         let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
         let kind = self.start.kind();
         let record = self.entry.record();
         let summary = self.summary(&outcome);
-        // Nothing failed, so there is nothing to look at.
-        let screenshot = self.plan.screenshot(&self.start).filter(|_| outcome.is_ok() && summary.gaps.is_empty());
-        let mut letters: Vec<Delivery> = vec![self.notice(notice::NoticeEvent::Ended(kind, outcome)).into()];
+        // Nothing failed, so no screenshot is needed.
+        let screenshot = self.rigs.screenshot(&self.start).filter(|_| outcome.is_ok() && summary.gaps.is_empty());
+        let mut messages: Vec<Delivery> = vec![self.notice(notice::NoticeEvent::Ended(kind, outcome)).into()];
         let raw = self.raw.clone();
-        self.hooks_left = job && self.context.handoff.has_hooks();
-        let hooks_left = self.hooks_left;
-        if let Some(raw) = raw.as_ref().filter(|_| job && !hooks_left) {
-            letters.push(Delivery::Job(self.context.handoff.job(&self.start.info, raw)));
+        self.hooks_pending = job && self.context.handoff.has_hooks();
+        let hooks_pending = self.hooks_pending;
+        if let Some(raw) = raw.as_ref().filter(|_| job && !hooks_pending) {
+            messages.push(Delivery::Job(self.context.handoff.job(&self.start.info, raw)));
         }
         let beside = raw.as_ref().filter(|_| job).and_then(RawFile::summary);
         let (context, entry, id) = (self.context.clone(), self.entry.clone(), self.start.info.recording_id.clone());
-        self.begin(async move {
-            // Before the job: scripts are to find it.
+        self.start_work(async move {
+            // Written before the job is published: scripts read it.
             if let Some(beside) = beside {
                 summary.write(beside).await;
             }
-            context.summaries.keep(&summary, &id).await;
-            let on_disk = context.dispatcher.send_all(letters).await;
-            if on_disk && hooks_left {
+            context.summaries.save(&summary, &id).await;
+            let on_disk = context.dispatcher.send_all(messages).await;
+            if on_disk && hooks_pending {
                 tracing::info!("the end is told; the post_recording hooks run before the job is published");
             } else if on_disk {
-                tidy(raw.as_ref(), &entry, &record.files(), job).await;
+                remove_parts(raw.as_ref(), &entry, &record.files(), job).await;
             } else {
                 tracing::error!(
                     "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
                 );
             }
             if let Some(screenshot) = screenshot {
-                // As a rule there is none.
+                // It usually does not exist.
                 let _ = tokio::fs::remove_file(screenshot).await;
             }
             summary.log();
@@ -399,15 +397,16 @@ impl<R: Rig> Driver<R> {
     fn summary(&self, outcome: &Outcome) -> RecordingSummary {
         let record = self.entry.record();
         let wall = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
-        // The last part may have been another run's.
+        // An earlier run may have recorded the last part.
         let ended = self.ended.or_else(|| {
             let ends = record.parts.iter().filter_map(|part| part.ended.as_ref());
             ends.map(|end| wall(end.at)).max()
         });
         let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
-        let done = summary::together(&record.parts, &record.lengths(), &record.found);
+        let report = summary::combine(&record.parts, &record.lengths(), &record.found);
         let (start, recorder) = (&self.start, &self.context.recorder);
-        let summary = RecordingSummary::new(start.kind(), &start.info, recorder, times, outcome, &done, record.gaps());
+        let summary =
+            RecordingSummary::new(start.kind(), &start.info, recorder, times, outcome, &report, record.gaps());
         RecordingSummary {
             ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()),
             ..summary
@@ -415,10 +414,10 @@ impl<R: Rig> Driver<R> {
     }
 }
 
-/// The last step of a recording: its parts go, and then its record; what could not be delivered stays.
-pub(super) async fn tidy(raw: Option<&RawFile>, entry: &RecordingEntry, parts: &[String], delivered: bool) {
+/// The last step of a recording: removes its parts, then its record. What was not delivered stays.
+pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, parts: &[String], delivered: bool) {
     let kept = match raw {
-        Some(raw) => raw.tidy(parts, delivered).await,
+        Some(raw) => raw.remove_parts(parts, delivered).await,
         None => false,
     };
     if kept {
@@ -428,7 +427,7 @@ pub(super) async fn tidy(raw: Option<&RawFile>, entry: &RecordingEntry, parts: &
     }
 }
 
-/// What is written down of a cause.
+/// A cause without secrets, to be written to the journal.
 fn scrubbed(cause: Option<String>) -> Option<String> {
     cause.map(|cause| redact::scrub(&cause).into_owned())
 }

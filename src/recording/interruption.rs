@@ -1,4 +1,4 @@
-//! What a capture that does not go on comes to: a fault, or a page that left, whose meeting may be over.
+//! Finds out what kind of interruption a break of the rig is: a fault, or a page that left a meeting which may be over.
 
 use crate::capture::rig_failure;
 use futures::FutureExt as _;
@@ -11,50 +11,43 @@ use crate::protocol::room_status::RoomStatus;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::{Interruption, SessionEvent};
 
-/// What ffmpeg says where the disk is full (`ENOSPC`, strerror(3)).
+/// ffmpeg's error message for a full disk (`ENOSPC`, strerror(3)).
 const NO_SPACE: &str = "No space left on device";
 
-/// What the server is asked where a page does not say whether its meeting goes on.
-#[derive(Clone, Debug)]
-pub struct RoomQuestion {
-    pub room: RoomClient,
-    pub access: RoomAccess,
-}
-
-/// Waits until the capture does not go on, and finds out what that comes to. Cancel-safe: the inquiry is kept.
-pub async fn interrupted<R: Rig>(
+/// Waits until the capture breaks and returns the interruption. Cancel-safe: a running diagnosis is kept in
+/// `diagnosis`.
+pub async fn next_interruption<R: Rig>(
     rig: Option<&mut R>,
-    inquiry: &mut Option<BoxFuture<'static, SessionEvent>>,
-    question: &RoomQuestion,
+    diagnosis: &mut Option<BoxFuture<'static, SessionEvent>>,
+    room: &RoomClient,
+    access: &RoomAccess,
 ) -> SessionEvent {
-    if inquiry.is_none() {
+    if diagnosis.is_none() {
         let Some(rig) = rig else { return std::future::pending().await };
         let found = rig.broken().await;
-        *inquiry = Some(look_into(found, question.clone()).boxed());
+        *diagnosis = Some(diagnose(found, room.clone(), access.clone()).boxed());
     }
-    let event = match inquiry {
-        Some(inquiry) => inquiry.await,
+    let event = match diagnosis {
+        Some(diagnosis) => diagnosis.await,
         None => std::future::pending().await,
     };
-    *inquiry = None;
+    *diagnosis = None;
     event
 }
 
-async fn look_into(found: rig_failure::RigFailure, question: RoomQuestion) -> SessionEvent {
+async fn diagnose(found: rig_failure::RigFailure, room: RoomClient, access: RoomAccess) -> SessionEvent {
     let after = match found.page {
-        // The next part would meet the same end of the disk.
+        // The next part would fail on the full disk too.
         None if found.cause.contains(NO_SPACE) => Interruption::Final,
         None => Interruption::Fault,
         Some(ErrorPageMeaning::Ended) => Interruption::MeetingOver,
-        Some(ErrorPageMeaning::Unclear | ErrorPageMeaning::Unrecordable) => {
-            match question.room.ask(&question.access).await {
-                RoomStatus::Over => Interruption::MeetingOver,
-                status => {
-                    tracing::debug!(?status, "the page left the meeting, and the room is not known to be over");
-                    Interruption::PageLeft
-                }
+        Some(ErrorPageMeaning::Unclear | ErrorPageMeaning::Unrecordable) => match room.check(&access).await {
+            RoomStatus::Over => Interruption::MeetingOver,
+            status => {
+                tracing::debug!(?status, "the page left the meeting, and the room is not known to be over");
+                Interruption::PageLeft
             }
-        }
+        },
     };
     SessionEvent::Broke { cause: found.cause, after }
 }

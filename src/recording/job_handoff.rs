@@ -1,5 +1,5 @@
-//! The way of a stored recording to the work queue: the operator's `post_recording` hooks, if there are any, and then its
-//! job. A hook that fails keeps the raw file and the recording's record, and is tried again.
+//! Hands a stored recording over to the work queue: runs the operator's `post_recording` hooks, if any, then publishes
+//! the job. Where a hook fails, the raw file and the recording's record are kept, and the hooks are run again.
 
 use std::path::PathBuf;
 
@@ -18,37 +18,37 @@ use crate::scripts::hooks::{HookError, Hooks};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
-/// Publishes jobs; clones share the hooks.
+/// Hands recordings over; clones share the hooks.
 #[derive(Clone, Debug)]
 pub struct JobHandoff {
     pub recorder: RecorderId,
     pub hooks: Hooks,
     pub dispatcher: Dispatcher,
-    /// After a failure of the hooks.
+    /// Waits after failures of the hooks.
     pub waits: RetrySchedule,
-    /// The program is to end: a hook that runs may end, one that failed is left for the next start.
+    /// The program is to end: a running hook may finish, a failed one is left for the next start.
     pub drain: CancellationToken,
-    /// It ends now.
+    /// The program ends now: a running hook is stopped.
     pub end: CancellationToken,
 }
 
 impl JobHandoff {
-    /// Whether hooks stand between a raw file and its job.
+    /// Whether there are `post_recording` hooks.
     #[must_use]
     pub fn has_hooks(&self) -> bool {
         !self.hooks.is_empty(HookStage::PostRecording)
     }
 
-    /// The job of a raw file that is where it was stored.
+    /// The job of a stored raw file.
     #[must_use]
     pub fn job(&self, info: &RecordingInfo, raw: &RawFile) -> Job {
         let work = Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 };
         Job { info: info.clone(), recorder_id: self.recorder.clone(), work }
     }
 
-    /// Runs the hooks, again and again until they succeed, and puts the job into the outbox. Whether it is there, on disk: else
-    /// the next start goes on with it.
-    pub async fn publish(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> bool {
+    /// Runs the hooks until they succeed, and adds the job to the outbox. Whether the job is on disk: if not, the next
+    /// start continues.
+    pub async fn publish_job(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> bool {
         loop {
             let error = match self.try_once(info, raw, entry).await {
                 Ok(on_disk) => return on_disk,
@@ -89,7 +89,7 @@ impl JobHandoff {
     }
 }
 
-/// What the hooks have made of directory and name.
+/// Replaces directory and name by those of the hooks' answer.
 fn replace(dir: &mut PathBuf, file_name: &mut RawFileName, answer: HookPayload) {
     if let Some(output) = answer.output_path {
         tracing::info!(from = %dir.display(), to = %output.display(), "the post_recording hooks say where the raw file is");

@@ -1,7 +1,7 @@
-//! One record per recording that was taken on and is not handed over yet: what the next start of the program needs to know
-//! if this one dies (ARCHITECTURE, "The on-disk protocol").
+//! One record per accepted recording that is not handed over yet: what the next start of the program needs to continue
+//! it after a crash (`docs/on-disk-protocol.md`).
 //!
-//! A disk that fails costs no recording: the record is in memory as well. Only a crash would then lose it.
+//! A failing disk ends no recording: the record is in memory as well, and only a crash would lose it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn dir_of(kind: Kind) -> &'static str {
     }
 }
 
-/// A file, key by key.
+/// The content of a record's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordingRecord {
     version: u32,
@@ -33,40 +33,41 @@ pub struct RecordingRecord {
     room_id: String,
     room_sid: String,
     recording_id: String,
-    /// What the access token claims: signed again for each part. `None` for a broadcast, which is not joined again.
+    /// The claims of the access token, which are signed again for each part. `None` for a broadcast, which is not
+    /// resumed.
     #[serde(default)]
     claims: Option<RoomClaims>,
-    /// The token itself where it is of another kind, and in a record of an earlier version: a secret. Else empty.
+    /// The token itself (a secret) where it has no such claims, and in records of an earlier version; else empty.
     #[serde(default)]
     access_token: String,
     /// Unix milliseconds.
     pub taken_at: u64,
-    /// When media first flowed, Unix milliseconds.
+    /// When media first flowed, in Unix milliseconds.
     pub began_at: Option<u64>,
     pub parts: Vec<RecordingPart>,
-    /// The end was asked for.
+    /// Set once the recording is to end.
     pub stop: Option<StopRequest>,
     pub stage: RecordingStage,
-    /// How long each part lasts in the raw file that was made of them, in milliseconds; `None`: it is not in it.
+    /// How long each part lasts in the raw file, in milliseconds; `None` for a part that is not in it.
     #[serde(default)]
     pub lengths_ms: Vec<Option<u64>>,
-    /// What else was found of each of them then.
+    /// What else was measured of each part in its file.
     #[serde(default)]
     pub found: Vec<Option<FoundMedia>>,
-    /// The `post_recording` hooks have failed, and are tried again.
+    /// The latest failure of the `post_recording` hooks, which are run again.
     #[serde(default)]
     pub hooked: Option<HookResult>,
 }
 
-/// What a part holds that lies on the disk: all that is known of one with which the program died.
+/// What a part's file holds: all that is known of a part during which the program died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundMedia {
     pub bytes: u64,
-    /// Pictures; `None`: not counted, since the part's own account has them.
+    /// Video frames; `None`: not counted, because the part has a report.
     pub frames: Option<u64>,
 }
 
-/// How the hooks failed.
+/// A failure of the hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookResult {
     pub failures: u32,
@@ -75,22 +76,22 @@ pub struct HookResult {
     pub next_try: u64,
 }
 
-/// One capture.
+/// One part of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordingPart {
-    /// In the temporary directory, without its path; empty for a broadcast.
+    /// The file's name in the temporary directory; empty for a broadcast.
     pub file: String,
-    /// When media flowed, Unix milliseconds. `None`: it never did, or is not noted.
+    /// When media first flowed, in Unix milliseconds. `None`: it did not, or that was not noted.
     pub began_at: Option<u64>,
-    /// `None` where the program died with it.
+    /// `None` where the program died during the part.
     pub ended: Option<PartEnd>,
 }
 
 impl RecordingPart {
-    /// Until when it shows the meeting, where that is not to its end.
+    /// Until when the part shows the meeting; `None`: to its end.
     #[must_use]
     pub fn meeting_until(&self) -> Option<Duration> {
-        self.ended.as_ref().and_then(|end| end.report().meeting_until)
+        self.ended.as_ref().and_then(|end| end.report.meeting_until)
     }
 }
 
@@ -99,40 +100,28 @@ impl RecordingPart {
 pub struct PartEnd {
     /// Unix milliseconds.
     pub at: u64,
-    /// `None`: as it should.
+    /// `None`: it ended as requested.
     pub cause: Option<String>,
-    done: CaptureRecord,
+    #[serde(rename = "done", with = "CaptureRecord")]
+    pub report: CaptureReport,
 }
 
-impl PartEnd {
-    #[must_use]
-    pub fn new(at: u64, cause: Option<String>, done: CaptureReport) -> Self {
-        Self { at, cause, done: done.into() }
-    }
-
-    /// What the capture reported.
-    #[must_use]
-    pub fn report(&self) -> CaptureReport {
-        self.done.into()
-    }
-}
-
-/// Why the end was asked for.
+/// The request to end a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRequest {
-    /// `None`: the server wants it.
+    /// `None`: by the server.
     pub reason: Option<String>,
 }
 
-/// How far it is on its way to others.
+/// How far a recording is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordingStage {
-    /// Its parts are all there is of it.
+    /// There are only its parts.
     Parts,
-    /// The raw file is whole and in its final place: parts may go.
+    /// The raw file is complete and in its final place: the parts may be removed.
     Stored,
-    /// No raw file could be made; the server knows. What there is stays for the operator.
+    /// No raw file could be made, and the server knows that. The parts stay for the operator.
     Failed,
 }
 
@@ -164,7 +153,7 @@ impl RecordingRecord {
     }
 
     /// # Errors
-    /// Where an id in it is none.
+    /// Where an id is invalid.
     pub fn info(&self) -> Result<RecordingInfo, String> {
         let info = || {
             Ok::<_, crate::protocol::ids::InvalidName>(RecordingInfo {
@@ -177,10 +166,10 @@ impl RecordingRecord {
         info().map_err(|error| error.to_string())
     }
 
-    /// What the server had asked for, of a recording.
+    /// The server's start request of a recording.
     ///
     /// # Errors
-    /// Where an id or the token in it is none.
+    /// Where an id or the token is invalid.
     pub fn start(&self) -> Result<Start, String> {
         let access = match &self.claims {
             Some(claims) => RoomAccess::Claims(claims.clone()),
@@ -189,13 +178,13 @@ impl RecordingRecord {
         Ok(Start { info: self.info()?, access, output: Output::File })
     }
 
-    /// The names of the parts that are there or may be, in order.
+    /// The file names of the parts, in order, whether they exist or not.
     #[must_use]
     pub fn files(&self) -> Vec<String> {
         self.parts.iter().map(|part| part.file.clone()).collect()
     }
 
-    /// Where capture is missing in the raw file.
+    /// The gaps in the raw file.
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
         gaps(&self.parts, &self.lengths())
@@ -216,7 +205,7 @@ impl Record for RecordingRecord {
     }
 
     fn check(&self) -> Result<(), String> {
-        // A name that leads elsewhere would make a later step move or remove what is not ours.
+        // A path elsewhere would make a later step move or remove a foreign file.
         match self.parts.iter().find(|part| part.file.contains('/') || part.file.starts_with('.')) {
             Some(part) => Err(format!("{:?} is no name of a part", part.file)),
             None => Ok(()),
@@ -224,7 +213,7 @@ impl Record for RecordingRecord {
     }
 }
 
-/// Where records are kept.
+/// The directories of the records.
 #[derive(Clone, Debug)]
 pub struct RecordingJournal {
     recordings: Journal<RecordingRecord>,
@@ -245,7 +234,7 @@ impl RecordingJournal {
         }
     }
 
-    /// Writes the record of what was taken on; on disk when this returns.
+    /// Writes the record of an accepted recording; it is on disk when this returns.
     pub async fn begin(&self, start: &Start) -> RecordingEntry {
         let path = self.of(start.kind()).path(start.info.recording_id.as_str());
         let entry = RecordingEntry(RecordFile::new(path, RecordingRecord::new(start)));
@@ -253,49 +242,52 @@ impl RecordingJournal {
         entry
     }
 
-    /// What earlier runs have left, oldest first. A record that cannot be read is put aside, with an error line.
+    /// The records of earlier runs, oldest first. An unreadable record is put aside and logged as an error.
     #[must_use]
-    pub fn left(&self, kind: Kind) -> Vec<RecordingEntry> {
+    pub fn unfinished(&self, kind: Kind) -> Vec<RecordingEntry> {
         let journal = self.of(kind);
         journal.remove_unfinished();
         let entry = |(path, record)| RecordingEntry(RecordFile::new(path, record));
-        let mut left: Vec<_> = journal.all().into_iter().map(entry).collect();
-        left.sort_by_key(|entry| entry.record().taken_at);
-        left
+        let mut unfinished: Vec<_> = journal.all().into_iter().map(entry).collect();
+        unfinished.sort_by_key(|entry| entry.record().taken_at);
+        unfinished
     }
 
-    /// Whether earlier runs have left any; nothing is read or put aside.
+    /// Whether there are records of earlier runs; reads none.
     #[must_use]
     pub fn has_any(&self, kind: Kind) -> bool {
         self.of(kind).has_any()
     }
 
-    /// Whether there is a record of it.
+    /// Whether there is a record of this recording.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
         self.of(kind).path(recording.as_str()).exists()
     }
 }
 
-/// The record of one recording; clones are the same.
+/// The record of one recording; clones share it.
 #[derive(Clone, Debug)]
 pub struct RecordingEntry(RecordFile<RecordingRecord>);
 
 impl RecordingEntry {
-    /// What it says now.
+    /// The record's content.
     #[must_use]
     pub fn record(&self) -> RecordingRecord {
         self.0.get()
     }
 
-    /// Changes it; on disk when this returns. A failure of the disk is logged.
+    /// Changes the record; it is on disk when this returns. A failure of the disk is logged.
     pub async fn update(&self, change: impl FnOnce(&mut RecordingRecord)) {
         if let Err(error) = self.0.update(change).await {
-            self.complain(&error);
+            tracing::error!(
+                path = %self.0.path().display(), %error,
+                "the recording's record cannot be written: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
+            );
         }
     }
 
-    /// It is handed over: the last step.
+    /// Removes the record: the last step of a handover.
     pub async fn remove(&self) {
         if let Err(error) = self.0.remove().await {
             tracing::error!(
@@ -305,14 +297,7 @@ impl RecordingEntry {
         }
     }
 
-    fn complain(&self, error: &std::io::Error) {
-        tracing::error!(
-            path = %self.0.path().display(), %error,
-            "the recording's record cannot be written: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
-        );
-    }
-
-    /// A part is about to be opened: its number, counted from 1.
+    /// Notes that a part is being opened; returns its number, from 1.
     pub async fn add_part(&self, name: impl FnOnce(usize) -> String) -> usize {
         self.update(move |record| {
             let part = RecordingPart { file: name(record.parts.len() + 1), began_at: None, ended: None };
@@ -322,7 +307,7 @@ impl RecordingEntry {
         self.record().parts.len()
     }
 
-    /// Media flows into the latest part.
+    /// Notes that media flows into the latest part.
     pub async fn part_began(&self) {
         self.update(|record| {
             let now = unix_ms();
@@ -334,11 +319,11 @@ impl RecordingEntry {
         .await;
     }
 
-    /// The latest part has ended.
-    pub async fn part_ended(&self, cause: Option<String>, done: CaptureReport) {
+    /// Notes that the latest part has ended.
+    pub async fn part_ended(&self, cause: Option<String>, report: CaptureReport) {
         self.update(move |record| {
             if let Some(part) = record.parts.last_mut() {
-                part.ended = Some(PartEnd::new(unix_ms(), cause, done));
+                part.ended = Some(PartEnd { at: unix_ms(), cause, report });
             }
         })
         .await;
@@ -348,24 +333,24 @@ impl RecordingEntry {
 /// A time without capture, between two parts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gap {
-    /// Where it lies in the recording, in seconds from its start.
+    /// Where it is in the recording, in seconds from its start.
     pub at_s: f64,
-    /// How much of the meeting is missing there, in seconds, by the wall clock.
+    /// How much of the meeting is missing, in seconds of the wall clock.
     pub length_s: f64,
     pub cause: String,
 }
 
-/// The gaps of a recording whose parts last so long (as measured; `None`: it is not in the recording).
+/// The gaps between parts of these measured lengths (`None`: the part is not in the recording).
 #[must_use]
 pub fn gaps(parts: &[RecordingPart], lengths: &[Option<Duration>]) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut at = Duration::ZERO;
-    let mut before: Option<(&RecordingPart, Duration)> = None;
+    let mut previous: Option<(&RecordingPart, Duration)> = None;
     for (part, length) in parts.iter().zip(lengths) {
         let Some(length) = length else { continue };
-        if let Some((last, lasted)) = before {
-            let over = last.began_at.map(|began| began + u64::try_from(lasted.as_millis()).unwrap_or(0));
-            let missing = part.began_at.zip(over).map_or(0, |(began, over)| began.saturating_sub(over));
+        if let Some((last, lasted)) = previous {
+            let end = last.began_at.map(|began| began + u64::try_from(lasted.as_millis()).unwrap_or(0));
+            let missing = part.began_at.zip(end).map_or(0, |(began, end)| began.saturating_sub(end));
             let cause = match &last.ended {
                 Some(end) => end.cause.clone().unwrap_or_else(|| "the capture was ended".to_owned()),
                 None => "the recorder itself ended (killed, or the host went down)".to_owned(),
@@ -374,7 +359,7 @@ pub fn gaps(parts: &[RecordingPart], lengths: &[Option<Duration>]) -> Vec<Gap> {
             gaps.push(Gap { at_s: seconds(at), length_s: seconds(Duration::from_millis(missing)), cause });
         }
         at += *length;
-        before = Some((part, *length));
+        previous = Some((part, *length));
     }
     gaps
 }
@@ -409,15 +394,15 @@ mod tests {
             .part_ended(Some("Chrome ended".into()), CaptureReport { frames_sent: 3, ..CaptureReport::default() })
             .await;
         entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
-        let left = journal.left(Kind::Recording);
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].record(), entry.record());
-        assert_eq!(left[0].record().start().unwrap(), start());
+        let unfinished = journal.unfinished(Kind::Recording);
+        assert_eq!(unfinished.len(), 1);
+        assert_eq!(unfinished[0].record(), entry.record());
+        assert_eq!(unfinished[0].record().start().unwrap(), start());
         let path = dir.path().join("recordings/rec.1.json");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(journal.holds(Kind::Recording, &start().info.recording_id));
         entry.remove().await;
-        assert!(journal.left(Kind::Recording).is_empty() && journal.left(Kind::Broadcast).is_empty());
+        assert!(journal.unfinished(Kind::Recording).is_empty() && journal.unfinished(Kind::Broadcast).is_empty());
     }
 
     #[tokio::test]
@@ -431,26 +416,26 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
         let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
         assert!(!text.contains(bare) && !text.contains(signature), "{text}");
-        let again = journal.left(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
         let now = Duration::from_secs(7_200);
         assert_eq!(again.sign("secret", now), access.sign("secret", now));
 
-        // A record of the version before has the token itself.
+        // A record of an earlier version has the token itself.
         let mut older: serde_json::Value = serde_json::from_str(&text).unwrap();
         older.as_object_mut().unwrap().remove("claims");
         older["access_token"] = token.clone().into();
         std::fs::write(dir.path().join("recordings/rec.1.json"), older.to_string()).unwrap();
-        let again = journal.left(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
         assert_eq!(again, access);
     }
 
     #[tokio::test]
-    async fn a_record_that_is_none_is_put_aside() {
+    async fn an_invalid_record_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;
         entry.add_part(|_| "../../etc/passwd".to_owned()).await;
-        assert!(journal.left(Kind::Recording).is_empty());
+        assert!(journal.unfinished(Kind::Recording).is_empty());
         assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
     }
 
@@ -459,7 +444,7 @@ mod tests {
         let part = |began_at, cause: Option<&str>| RecordingPart {
             file: "x".into(),
             began_at: Some(began_at),
-            ended: cause.map(|cause| PartEnd::new(0, Some(cause.into()), CaptureReport::default())),
+            ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), report: CaptureReport::default() }),
         };
         let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];
         let seconds = |n| Some(Duration::from_secs(n));

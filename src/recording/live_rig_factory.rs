@@ -1,4 +1,4 @@
-//! The rigs and raw files of a node, as it is configured.
+//! Specifies the rigs and raw files of a node by its configuration.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::protocol::request::{Output, RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
 use crate::recording::rig_factory::RigFactory;
 
-/// What of the configuration rigs and raw files are made by.
+/// The configuration of rigs and raw files.
 #[derive(Clone, Debug)]
 pub struct LiveRigFactory {
-    /// What the access token is put behind: the address of the meeting page (PROTOCOL 4).
+    /// The address of the meeting page (PROTOCOL 4), to which the access token is appended.
     page: String,
     recording: EncoderSettings,
     broadcast: EncoderSettings,
@@ -25,7 +25,8 @@ pub struct LiveRigFactory {
     size: (u32, u32),
     dpi: u32,
     silence_warning: Option<Duration>,
-    /// The directory for pictures of pages that fail: beside the logs, or beside the raw files where there is no log file.
+    /// The directory for screenshots of failed pages: beside the log file, or beside the raw files where there is no
+    /// log file.
     screenshots: PathBuf,
     state_dir: PathBuf,
     temporary_dir: PathBuf,
@@ -35,7 +36,7 @@ pub struct LiveRigFactory {
 }
 
 impl LiveRigFactory {
-    /// `sandbox`: whether Chrome's can be used here.
+    /// `sandbox`: whether Chrome can use its sandbox on this host.
     #[must_use]
     pub fn new(config: &Config, sandbox: bool) -> Self {
         let Config { recorder, server, ffmpeg, chrome, log, .. } = config;
@@ -75,7 +76,7 @@ impl RigFactory<LiveRig> for LiveRigFactory {
             Output::File => (EncoderTarget::File(part.map(Path::to_owned).unwrap_or_default()), &self.recording),
         };
         RigSpec {
-            // The token goes in as it is, with whatever follows it.
+            // The token is appended unchanged, with any parameters that follow it.
             url: format!("{}{}", self.page, token.expose()),
             target,
             encoder: encoder.clone(),

@@ -1,10 +1,9 @@
 //! Live recordings and broadcasts: from the server's request to the job in the outbox.
 //!
-//! [`requests`] answers the server and starts a [`driver`] for each recording that is taken on; the driver turns what
-//! happens into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] remembers how far it is, so that
-//! [`recovery`] (pure) knows how to go on after a crash. [`raw_file`] is what remains at the end, with a [`summary`] beside it;
-//! [`job_handoff`] brings it to the work queue. Nothing here waits for the server or NATS: what they are to be told goes into
-//! the outbox.
+//! [`requests`] answers the server and starts a [`driver`] for each accepted recording. The driver turns what happens
+//! into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
+//! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
+//! [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
 mod capture_record;
 pub mod driver;

@@ -1,4 +1,4 @@
-//! One opening of a rig: whether the room still takes the recorder, the part's name in the journal, then the rig.
+//! One opening of a rig: asks the server about the room, notes the part's name in the journal, opens the rig.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::recording::session::OpenFailure;
 /// One opening of a rig.
 pub struct Opening<R: Rig> {
     pub start: Start,
-    pub plan: Arc<dyn RigFactory<R>>,
+    pub rigs: Arc<dyn RigFactory<R>>,
     pub raw: Option<RawFile>,
     pub entry: RecordingEntry,
     pub room: RoomClient,
@@ -25,10 +25,10 @@ pub struct Opening<R: Rig> {
 }
 
 impl<R: Rig> Opening<R> {
-    /// `ask`: the room may be over since it was opened last.
-    pub async fn run(self, token: &AccessToken, ask: bool) -> Result<R, OpenFailure> {
-        if ask {
-            let asked = self.cancel.run_until_cancelled(turned_away(&self.room, token)).await;
+    /// Opens the rig. `check_room`: the room may have ended since the last opening, so the server is asked first.
+    pub async fn run(self, token: &AccessToken, check_room: bool) -> Result<R, OpenFailure> {
+        if check_room {
+            let asked = self.cancel.run_until_cancelled(refusal(&self.room, token)).await;
             if let Some(failure) = asked.unwrap_or(Some(OpenFailure::Cancelled)) {
                 return Err(failure);
             }
@@ -40,7 +40,7 @@ impl<R: Rig> Opening<R> {
             tracing::info!(part = n, "joining the meeting again, as its next part");
         }
         let part = self.raw.map(|raw| raw.part(&raw.part_name(n)));
-        let rig = R::open(self.plan.rig(&self.start, token, part.as_deref()), self.cancel).await?;
+        let rig = R::open(self.rigs.rig(&self.start, token, part.as_deref()), self.cancel).await?;
         self.entry.part_began().await;
         Ok(rig)
     }
@@ -57,8 +57,8 @@ impl From<OpenError> for OpenFailure {
     }
 }
 
-/// What the room says before it is joined again: `None`, it may be tried.
-async fn turned_away(room: &RoomClient, token: &AccessToken) -> Option<OpenFailure> {
+/// Why the room cannot be joined, as the server says; `None`: joining may be tried.
+async fn refusal(room: &RoomClient, token: &AccessToken) -> Option<OpenFailure> {
     match room.status(token).await {
         RoomStatus::Open => {
             tracing::info!("the room goes on");

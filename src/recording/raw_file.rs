@@ -1,4 +1,4 @@
-//! The raw file of one recording: the parts it grows in, what makes it one whole, where it goes.
+//! The raw file of one recording: its parts, their concatenation, and its final place.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,39 +12,40 @@ use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::recording::journal::{FoundMedia, RecordingPart};
 use crate::recording::{reference_dirs, trim};
+use crate::storage::files;
 use crate::storage::placement::{self, IfExists};
 
-/// A part that cannot be read and is smaller than this (bytes) was killed before it held anything: a header, the first
-/// picture's beginning.
-const NOTHING: u64 = 64 << 10;
+/// An unreadable part smaller than this (bytes) was killed before it held any media: only a header, or a part of the
+/// first frame.
+const EMPTY_PART_LIMIT: u64 = 64 << 10;
 
-/// Where one raw file grows and where it goes.
+/// The paths of a recording's raw file and of its parts.
 #[derive(Clone, Debug)]
 pub struct RawFile {
     temporary_dir: PathBuf,
-    /// The final directory, which the job names.
+    /// The final directory, as the job names it.
     pub dir: PathBuf,
     pub name: RawFileName,
-    /// Where reference transcoders would put the room's MP4s.
+    /// The directories in which reference transcoders would put the room's MP4s.
     reference_dirs: Vec<PathBuf>,
 }
 
-/// A raw file in its place.
+/// A raw file in its final place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreReport {
     pub bytes: u64,
     pub duration: Duration,
-    /// How long each part lasts, as measured; `None` for one that holds nothing.
+    /// How long each part lasts, as measured; `None` for a part without media.
     pub lengths: Vec<Option<Duration>>,
-    /// What else was found of each.
+    /// What else was measured of each part.
     pub found: Vec<Option<FoundMedia>>,
 }
 
 impl RawFile {
-    /// Parts grow in `temporary_dir`; the whole goes to `<main_path>/<sub_path>/<room_id>/<recording_id>_raw.mkv`.
+    /// Parts are written to `temporary_dir`; the raw file is `<main_path>/<sub_path>/<room_id>/<recording_id>_raw.mkv`.
     ///
     /// # Errors
-    /// Never for ids that were parsed; the name's own check is repeated, not skipped.
+    /// None for ids that were parsed; the file name's own check is repeated, not skipped.
     pub fn new(
         temporary_dir: &Path,
         main_path: &Path,
@@ -53,23 +54,24 @@ impl RawFile {
         room: &RoomId,
     ) -> Result<Self, InvalidName> {
         let name = RawFileName::of(recording)?;
-        let dir = absolute(&main_path.join(sub_path)).join(room.as_str());
-        Ok(Self { temporary_dir: absolute(temporary_dir), dir, name, reference_dirs: Vec::new() })
+        // Made absolute, because a process with another working directory may read the job.
+        let dir = files::absolute(&main_path.join(sub_path)).join(room.as_str());
+        Ok(Self { temporary_dir: files::absolute(temporary_dir), dir, name, reference_dirs: Vec::new() })
     }
 
-    /// The same in a fleet whose reference transcoders have these directories below `main_path`.
+    /// The same raw file in a fleet whose reference transcoders have these directories below `main_path`.
     #[must_use]
     pub fn for_references(self, main_path: &Path, sub_paths: &[PathBuf]) -> Self {
         Self { reference_dirs: reference_dirs::reference_dirs(main_path, sub_paths, &self.dir), ..self }
     }
 
-    /// The room's directories that are made for them.
+    /// The room's directories that are created for reference transcoders.
     #[must_use]
     pub fn reference_dirs(&self) -> &[PathBuf] {
         &self.reference_dirs
     }
 
-    /// Makes them; a failure is only warned of.
+    /// Creates these directories; a failure is only logged.
     pub fn make_reference_dirs(&self) {
         self.reference_dirs.iter().for_each(|dir| reference_dirs::make_dir(dir));
     }
@@ -81,41 +83,39 @@ impl RawFile {
         format!("{}.part{n}.mkv", whole.strip_suffix(".mkv").unwrap_or(whole))
     }
 
-    /// Where a part of this name grows.
+    /// The path of the part with this name.
     #[must_use]
     pub fn part(&self, name: &str) -> PathBuf {
         self.temporary_dir.join(name)
     }
 
-    /// Where parts become one.
-    fn joined(&self) -> PathBuf {
+    /// Where parts are concatenated.
+    fn concatenated(&self) -> PathBuf {
         self.temporary_dir.join(self.name.as_str())
     }
 
-    /// A file of an earlier recording with this id that was kept, where there is one: it must not be written over.
+    /// A file of an earlier recording with this id, if any: it must not be overwritten.
     #[must_use]
-    pub fn kept(&self) -> Option<PathBuf> {
-        [self.joined(), self.part(&self.part_name(1))].into_iter().find(|path| path.exists())
+    pub fn existing(&self) -> Option<PathBuf> {
+        [self.concatenated(), self.part(&self.part_name(1))].into_iter().find(|path| path.exists())
     }
 
-    /// Where the summary goes, beside the raw file in its final place.
+    /// The path of the summary beside the raw file in its final place.
     #[must_use]
     pub fn summary(&self) -> Option<PathBuf> {
         self.name.summary().map(|name| self.dir.join(name))
     }
 
-    /// Makes one whole of these parts, each without what follows the meeting in it, and puts it into its final place. May be
-    /// done again: a whole that is
-    /// there already and lasts as long as the parts is taken for theirs. The parts themselves stay, unless there is but
-    /// one, which is moved.
+    /// Joins the parts, each cut where its meeting ended, into one file and moves that to its final place. May be
+    /// repeated: a file that is there already and lasts as long as the parts is taken as the result. The parts stay,
+    /// but a single part is moved.
     ///
     /// # Errors
-    /// Where there is nothing that can be read as a recording, or it cannot be joined or moved: why. All parts are still
-    /// there then.
+    /// Where no part is readable, or the parts cannot be joined or moved. All parts remain.
     pub async fn store(&self, parts: &[RecordingPart]) -> Result<StoreReport, String> {
         let stored = self.put_in_place(parts).await?;
         let this = self.clone();
-        // Before anybody can be told of a job. That they are there is not worth the recording.
+        // Created before the job can be published. A failure is not worth losing the recording.
         let _ = tokio::task::spawn_blocking(move || this.make_reference_dirs()).await;
         Ok(stored)
     }
@@ -128,9 +128,9 @@ impl RawFile {
         for part in parts {
             let path = self.part(&part.file);
             moved &= !path.exists();
-            let looked = match self.look(&path, part.ended.is_none()).await {
+            let measured = match self.measure(&path, part.ended.is_none()).await {
                 Ok((length, found)) => Some(match part.meeting_until() {
-                    Some(until) => (trim::cut_off(&path, length, until).await, found),
+                    Some(until) => (trim::cut_end(&path, length, until).await, found),
                     None => (length, found),
                 }),
                 Err(error) => {
@@ -139,28 +139,29 @@ impl RawFile {
                     None
                 }
             };
-            lengths.push(looked.map(|(length, _)| length));
-            found.push(looked.map(|(_, found)| found));
-            if looked.is_some() {
+            lengths.push(measured.map(|(length, _)| length));
+            found.push(measured.map(|(_, found)| found));
+            if measured.is_some() {
                 readable.push(path);
             }
         }
         let expected: Duration = lengths.iter().flatten().sum();
-        if let Some(stored) = in_place(&to, (!moved).then_some(expected), &lengths).await? {
+        if let Some(stored) = already_stored(&to, (!moved).then_some(expected), &lengths).await? {
             return Ok(StoreReport { found: if moved { stored.found } else { found }, ..stored });
         }
         let whole = match &readable[..] {
             [] => return Err(why),
             [part] => part.clone(),
             several => {
-                let whole = self.joined();
-                let joined = concat::concat(several, ConcatTarget::raw(&whole), &CancellationToken::new())
+                let whole = self.concatenated();
+                let concatenated = concat::concat(several, ConcatTarget::raw(&whole), &CancellationToken::new())
                     .await
                     .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
-                // As they are in the whole.
+                // The lengths as they are in the joined file.
                 for (part, length) in parts.iter().zip(&mut lengths) {
-                    let joined = joined.parts.iter().find(|joined| joined.path == self.part(&part.file));
-                    *length = joined.map(|joined| joined.duration);
+                    let concatenated =
+                        concatenated.parts.iter().find(|concatenated| concatenated.path == self.part(&part.file));
+                    *length = concatenated.map(|concatenated| concatenated.duration);
                 }
                 whole
             }
@@ -177,8 +178,9 @@ impl RawFile {
         Ok(StoreReport { bytes, duration: expected, lengths, found })
     }
 
-    /// How long a part lasts and what is in it, or why it holds nothing. `count`: its pictures too, for which all of it is read.
-    async fn look(&self, part: &Path, count: bool) -> Result<(Duration, FoundMedia), String> {
+    /// A part's duration and content, or why it has no media. `count`: count its frames too, for which all of it is
+    /// read.
+    async fn measure(&self, part: &Path, count: bool) -> Result<(Duration, FoundMedia), String> {
         let bytes = match tokio::fs::metadata(part).await {
             Ok(metadata) if metadata.len() == 0 => return Err("the raw file is empty".to_owned()),
             Ok(metadata) => metadata.len(),
@@ -193,24 +195,24 @@ impl RawFile {
         Ok((media.duration, FoundMedia { bytes, frames }))
     }
 
-    /// Removes the parts with these names: they are in the whole (`delivered`), or hold nothing. What may be of use is kept
-    /// and pointed out; whether there was any.
-    pub async fn tidy(&self, parts: &[String], delivered: bool) -> bool {
-        let mut kept = false;
-        let joined = self.name.as_str().to_owned();
-        for name in parts.iter().chain([&joined]) {
+    /// Removes the parts with these names if they were `delivered` or hold no media. Others are kept and logged;
+    /// returns whether there were any.
+    pub async fn remove_parts(&self, parts: &[String], delivered: bool) -> bool {
+        let mut existing = false;
+        let concatenated = self.name.as_str().to_owned();
+        for name in parts.iter().chain([&concatenated]) {
             let path = self.part(name);
             let Ok(metadata) = tokio::fs::metadata(&path).await else { continue };
-            // What was joined can be joined again.
-            let goes = *name == joined || metadata.len() == 0 || {
+            // The joined file can be made again.
+            let removable = *name == concatenated || metadata.len() == 0 || {
                 match ffprobe::verify_raw(&path).await {
                     Ok(_) => delivered,
                     Err(ProbeError::Empty(_)) => true,
-                    Err(_) => metadata.len() < NOTHING,
+                    Err(_) => metadata.len() < EMPTY_PART_LIMIT,
                 }
             };
-            if !goes {
-                kept = true;
+            if !removable {
+                existing = true;
                 tracing::error!(
                     path = %path.display(),
                     bytes = metadata.len(),
@@ -220,24 +222,24 @@ impl RawFile {
                 tracing::warn!(path = %path.display(), %error, "a part of the recording cannot be removed");
             }
         }
-        kept
+        existing
     }
 }
 
-/// The whole, where it is in its place already. `expected`: how long the parts last together; `None` where no part is left to
-/// compare it with: the only one was moved.
-async fn in_place(
+/// The raw file, where it is in its final place already. `expected`: the duration of all parts together; `None` where
+/// no part remains to compare with, because the only one was moved.
+async fn already_stored(
     to: &Path,
     expected: Option<Duration>,
     lengths: &[Option<Duration>],
 ) -> Result<Option<StoreReport>, String> {
     let Ok(metadata) = tokio::fs::metadata(to).await else { return Ok(None) };
-    let there = ffprobe::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
+    let media = ffprobe::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
     let lengths = match expected {
-        None => vec![Some(there.duration)],
-        Some(expected) if same_duration(there.duration, expected) => lengths.to_vec(),
+        None => vec![Some(media.duration)],
+        Some(expected) if same_duration(media.duration, expected) => lengths.to_vec(),
         Some(expected) => {
-            let (found, wanted) = (crate::telemetry::seconds(there.duration), crate::telemetry::seconds(expected));
+            let (found, wanted) = (crate::telemetry::seconds(media.duration), crate::telemetry::seconds(expected));
             return Err(format!(
                 "{} is there already and lasts {found} s, not {wanted} s; move it away, and start the recorder again",
                 to.display()
@@ -247,13 +249,8 @@ async fn in_place(
     let bytes = metadata.len();
     Ok(Some(StoreReport {
         bytes,
-        duration: there.duration,
+        duration: media.duration,
         lengths,
         found: vec![Some(FoundMedia { bytes, frames: None })],
     }))
-}
-
-/// A job may be read by a process with another working directory.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

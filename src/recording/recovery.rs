@@ -1,30 +1,30 @@
-//! What is to be done for a recording that an earlier run of the program has left behind: pure.
+//! Decides what is to be done with a recording of an earlier run of the program: pure.
 
 use crate::protocol::request::Kind;
 use crate::recording::journal::{RecordingRecord, RecordingStage};
 use crate::recording::session::InterruptedRecording;
 
-/// Why a broadcast ends that a run of the program has left behind.
+/// The cause of the end of a broadcast of an earlier run.
 pub const RESTARTED: &str = "the recorder was restarted";
-/// Why a recording is not joined again by a node that no longer records.
-pub const RECORDS_NO_MORE: &str = "the recorder was restarted and does not record any more";
+/// Why a recording is not joined again on a node that does not record any more.
+pub const RECORDING_DISABLED: &str = "the recorder was restarted and does not record any more";
 
-/// The next step.
+/// What to do with the recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecoveryStep {
-    /// Its session goes on.
+    /// Resume its session.
     Recover(InterruptedRecording),
-    /// A broadcast: the server is told of its end.
-    TellEnded(String),
-    /// Its end is told, and its raw file stored: the hooks, and then its job.
-    Publish,
-    /// Others know all: what is left of it may go.
-    Tidy { delivered: bool },
-    /// Nothing could be made of it, which the server knows; the operator is to look at it.
-    Leave,
+    /// Send the notice of a broadcast's end.
+    NotifyEnded(String),
+    /// Run the hooks and publish the job: the raw file is stored and the notice of the end was sent.
+    PublishJob,
+    /// Everything was sent: remove the parts and the record.
+    RemoveParts { delivered: bool },
+    /// Keep the parts for the operator: no raw file could be made, and the server knows that.
+    Keep,
 }
 
-/// What of a recording is in the outbox already, delivered or not.
+/// Which messages of a recording are in the outbox, delivered or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SentNotices {
     /// The notice of its end.
@@ -32,19 +32,19 @@ pub struct SentNotices {
     pub job: bool,
 }
 
-/// Decides. `records`: this node takes on recordings.
+/// Decides the next step. `records`: this node accepts recordings.
 #[must_use]
-pub fn plan(kind: Kind, record: &RecordingRecord, told: SentNotices, records: bool) -> RecoveryStep {
-    match (kind, record.stage, told.ended) {
-        (Kind::Broadcast, _, true) => RecoveryStep::Tidy { delivered: true },
-        (Kind::Broadcast, _, false) => RecoveryStep::TellEnded(RESTARTED.to_owned()),
-        (Kind::Recording, RecordingStage::Failed, _) => RecoveryStep::Leave,
-        (Kind::Recording, RecordingStage::Stored, true) if !told.job => RecoveryStep::Publish,
-        (Kind::Recording, stage, true) => RecoveryStep::Tidy { delivered: stage == RecordingStage::Stored },
+pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bool) -> RecoveryStep {
+    match (kind, record.stage, sent.ended) {
+        (Kind::Broadcast, _, true) => RecoveryStep::RemoveParts { delivered: true },
+        (Kind::Broadcast, _, false) => RecoveryStep::NotifyEnded(RESTARTED.to_owned()),
+        (Kind::Recording, RecordingStage::Failed, _) => RecoveryStep::Keep,
+        (Kind::Recording, RecordingStage::Stored, true) if !sent.job => RecoveryStep::PublishJob,
+        (Kind::Recording, stage, true) => RecoveryStep::RemoveParts { delivered: stage == RecordingStage::Stored },
         (Kind::Recording, _, false) => RecoveryStep::Recover(match &record.stop {
             Some(stop) => InterruptedRecording::Stopped(stop.reason.clone()),
             None if record.stage == RecordingStage::Stored => InterruptedRecording::Stopped(None),
-            None if !records => InterruptedRecording::Stopped(Some(RECORDS_NO_MORE.to_owned())),
+            None if !records => InterruptedRecording::Stopped(Some(RECORDING_DISABLED.to_owned())),
             None => InterruptedRecording::Running,
         }),
     }
@@ -76,15 +76,15 @@ mod tests {
     fn each_state_of_a_record_has_its_step() {
         let recover = RecoveryStep::Recover;
         let (asked, over) = (StopRequest { reason: None }, StopRequest { reason: Some("over".into()) });
-        let told_of = |told| SentNotices { ended: told, job: told };
-        for (stage, stop, told, records, wanted) in [
+        let sent_both = |sent| SentNotices { ended: sent, job: sent };
+        for (stage, stop, told, records, expected) in [
             (RecordingStage::Parts, None, false, true, recover(InterruptedRecording::Running)),
             (
                 RecordingStage::Parts,
                 None,
                 false,
                 false,
-                recover(InterruptedRecording::Stopped(Some(RECORDS_NO_MORE.into()))),
+                recover(InterruptedRecording::Stopped(Some(RECORDING_DISABLED.into()))),
             ),
             (RecordingStage::Parts, Some(&asked), false, true, recover(InterruptedRecording::Stopped(None))),
             (
@@ -95,28 +95,29 @@ mod tests {
                 recover(InterruptedRecording::Stopped(Some("over".into()))),
             ),
             (RecordingStage::Stored, Some(&asked), false, true, recover(InterruptedRecording::Stopped(None))),
-            (RecordingStage::Stored, Some(&asked), true, true, RecoveryStep::Tidy { delivered: true }),
-            // The end was told, and with no job: no raw file was made, so nothing that could be one is removed.
-            (RecordingStage::Parts, Some(&asked), true, true, RecoveryStep::Tidy { delivered: false }),
-            (RecordingStage::Failed, Some(&asked), true, true, RecoveryStep::Leave),
+            (RecordingStage::Stored, Some(&asked), true, true, RecoveryStep::RemoveParts { delivered: true }),
+            // The notice of the end was sent without a job: there is no raw file, so nothing that could become one is
+            // removed.
+            (RecordingStage::Parts, Some(&asked), true, true, RecoveryStep::RemoveParts { delivered: false }),
+            (RecordingStage::Failed, Some(&asked), true, true, RecoveryStep::Keep),
         ] {
             assert_eq!(
-                plan(Kind::Recording, &record(stage, stop), told_of(told), records),
-                wanted,
+                plan(Kind::Recording, &record(stage, stop), sent_both(told), records),
+                expected,
                 "{stage:?} {stop:?} {told}"
             );
         }
-        // Killed while the hooks ran.
+        // The program was killed while the hooks ran.
         let no_job = SentNotices { ended: true, job: false };
         assert_eq!(
             plan(Kind::Recording, &record(RecordingStage::Stored, Some(&asked)), no_job, true),
-            RecoveryStep::Publish
+            RecoveryStep::PublishJob
         );
         let broadcast = record(RecordingStage::Parts, None);
         assert_eq!(
             plan(Kind::Broadcast, &broadcast, SentNotices::default(), true),
-            RecoveryStep::TellEnded(RESTARTED.into())
+            RecoveryStep::NotifyEnded(RESTARTED.into())
         );
-        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::Tidy { delivered: true });
+        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts { delivered: true });
     }
 }

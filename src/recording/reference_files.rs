@@ -1,6 +1,6 @@
-//! What recordings leave in `main_path` where a reference transcoder did their job: it removes the raw file, and does not know
-//! of the summary beside it; and it writes into a room's directory that it does not make (PROTOCOL 6), which is made for it.
-//! Both are looked after for as long as this node remembers a recording, by the summary that it keeps of each.
+//! Files that remain in `main_path` where a reference transcoder did the job: it removes the raw file but not the
+//! summary beside it, and it writes into a room directory that it does not create (PROTOCOL 6), so that is created for
+//! it. Both are watched for as long as this node keeps the recording's summary.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ use crate::recording::raw_file::RawFile;
 use crate::recording::summary::SummaryStore;
 use crate::storage::files::{self, on_disk};
 
-const EVERY: Duration = Duration::from_secs(10 * 60);
-/// A summary is at least so old when it goes: its raw file may only be on its way between two directories.
-const SUMMARY_STAYS: Duration = Duration::from_secs(10 * 60);
-/// An empty directory is at least so old when it goes: another node may have asked for it too, and asks again every 10 min.
-const EMPTY_STAYS: Duration = Duration::from_secs(60 * 60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// The minimum age of a summary to be removed: its raw file may only be on its way between two directories.
+const SUMMARY_MIN_AGE: Duration = Duration::from_secs(10 * 60);
+/// The minimum age of an empty directory to be removed: another node may need it too, and renews its time every 10 min.
+const EMPTY_DIR_MIN_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// Looks after what recordings of this node have left.
+/// Creates and removes the files for reference transcoders.
 #[derive(Clone, Debug)]
 pub struct ReferenceFiles {
     recorder: RecorderConfig,
 }
 
-/// What is read of a kept summary.
+/// The part of a kept summary that is read.
 #[derive(Deserialize)]
 struct KeptSummary {
     kind: String,
@@ -41,45 +41,45 @@ impl ReferenceFiles {
         Self { recorder: recorder.clone() }
     }
 
-    /// At once, and then every 10 min until `end`.
+    /// Checks at once, and then every 10 min until `end`.
     pub async fn watch(self, end: CancellationToken) {
         loop {
-            let traces = self.clone();
-            let looked = on_disk(move || traces.look(SystemTime::now()));
-            match end.run_until_cancelled(looked).await {
+            let files = self.clone();
+            let checked = on_disk(move || files.check(SystemTime::now()));
+            match end.run_until_cancelled(checked).await {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "what recordings have left beside their raw files is not looked after");
                 }
                 Some(Ok(())) => {}
             }
-            if end.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+            if end.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Goes through all summaries once.
+    /// Checks all kept summaries once.
     ///
     /// # Errors
-    /// Where they cannot be listed.
-    pub fn look(&self, now: SystemTime) -> io::Result<()> {
-        let (mut awaited, mut gone) = (Vec::new(), Vec::new());
+    /// Where the summaries cannot be listed.
+    pub fn check(&self, now: SystemTime) -> io::Result<()> {
+        let (mut needed, mut gone) = (Vec::new(), Vec::new());
         for (_, path) in files::records(&SummaryStore::new(&self.recorder.state_dir).dir())? {
             let kept = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<KeptSummary>(&bytes).ok());
             let Some(raw) = kept.and_then(|kept| self.raw_file(&kept)) else { continue };
             match std::fs::symlink_metadata(raw.dir.join(raw.name.as_str())) {
                 Ok(_) => {
                     raw.make_reference_dirs();
-                    awaited.extend(raw.reference_dirs().to_vec());
+                    needed.extend(raw.reference_dirs().to_vec());
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(raw),
-                // A share that is away says nothing of what is there.
+                // An unmounted share does not tell what is on it.
                 Err(_) => {}
             }
         }
         for raw in &gone {
-            clear(raw, &awaited, now);
+            remove_leftovers(raw, &needed, now);
         }
         Ok(())
     }
@@ -95,9 +95,9 @@ impl ReferenceFiles {
     }
 }
 
-/// Removes what the recording has left: its raw file is gone. `awaited`: what others of the room still need.
-fn clear(raw: &RawFile, awaited: &[PathBuf], now: SystemTime) {
-    if let Some(summary) = raw.summary().filter(|summary| is_old(summary, SUMMARY_STAYS, now)) {
+/// Removes the files of a recording whose raw file is gone. `needed`: directories that other recordings still need.
+fn remove_leftovers(raw: &RawFile, needed: &[PathBuf], now: SystemTime) {
+    if let Some(summary) = raw.summary().filter(|summary| is_old(summary, SUMMARY_MIN_AGE, now)) {
         match std::fs::remove_file(&summary) {
             Ok(()) => tracing::debug!(summary = %summary.display(), "removed: its raw file is gone"),
             Err(error) => {
@@ -105,8 +105,8 @@ fn clear(raw: &RawFile, awaited: &[PathBuf], now: SystemTime) {
             }
         }
     }
-    for dir in raw.reference_dirs().iter().filter(|dir| !awaited.contains(*dir) && is_old(dir, EMPTY_STAYS, now)) {
-        // One that is not empty stays: it has the results.
+    for dir in raw.reference_dirs().iter().filter(|dir| !needed.contains(*dir) && is_old(dir, EMPTY_DIR_MIN_AGE, now)) {
+        // A directory with results in it is not empty, and stays.
         if std::fs::remove_dir(dir).is_ok() {
             tracing::debug!(dir = %dir.display(), "removed: nobody has written into it");
         }
@@ -124,7 +124,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A node that records into `dir/main/node_01`, and remembers the recordings `rec-1` and `rec-2` of room `room01`.
+    /// A node that records into `dir/main/node_01` and keeps the summaries of `rec-1` and `rec-2` of room `room01`.
     fn node(dir: &Path) -> ReferenceFiles {
         let text = format!(
             "recorder:\n  id: node_01\n  state_dir: {0}/state\n  copy_to_path:\n    main_path: {0}/main\n    sub_path: node_01\n    \
@@ -146,9 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_goes_once_its_raw_file_is_gone_and_nothing_else_does() {
+    fn only_the_summary_is_removed_once_its_raw_file_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let traces = node(dir.path());
+        let files = node(dir.path());
         let room = dir.path().join("main/node_01/room01");
         std::fs::create_dir_all(&room).unwrap();
         for name in
@@ -162,34 +162,34 @@ mod tests {
             names
         };
         let all = names();
-        traces.look(SystemTime::now()).unwrap();
+        files.check(SystemTime::now()).unwrap();
         assert_eq!(names(), all, "it may only be on its way");
-        traces.look(SystemTime::now() + HOUR).unwrap();
-        // That of rec-3 is another node's.
+        files.check(SystemTime::now() + HOUR).unwrap();
+        // The summary of rec-3 belongs to another node.
         assert_eq!(names(), ["rec-1_raw.json", "rec-1_raw.mkv", "rec-2.mp4", "rec-2.mp4.json", "rec-3_raw.json"]);
     }
 
     #[test]
-    fn the_rooms_directory_of_a_reference_transcoder_is_there_as_long_as_the_raw_file() {
+    fn a_reference_transcoders_room_directory_exists_as_long_as_the_raw_file() {
         let dir = tempfile::tempdir().unwrap();
-        let traces = node(dir.path());
+        let files = node(dir.path());
         let (room, theirs) = (dir.path().join("main/node_01/room01"), dir.path().join("main/node_02/room01"));
         std::fs::create_dir_all(&room).unwrap();
         std::fs::write(room.join("rec-1_raw.mkv"), "x").unwrap();
-        traces.look(SystemTime::now()).unwrap();
+        files.check(SystemTime::now()).unwrap();
         assert!(theirs.is_dir());
         std::fs::remove_dir(&theirs).unwrap();
-        traces.look(SystemTime::now() + 2 * HOUR).unwrap();
+        files.check(SystemTime::now() + 2 * HOUR).unwrap();
         assert!(theirs.is_dir(), "a job may still come to a reference transcoder");
 
         std::fs::remove_file(room.join("rec-1_raw.mkv")).unwrap();
-        traces.look(SystemTime::now()).unwrap();
+        files.check(SystemTime::now()).unwrap();
         assert!(theirs.is_dir(), "another node may have asked for it");
         std::fs::write(theirs.join("rec-1.mp4"), "x").unwrap();
-        traces.look(SystemTime::now() + 2 * HOUR).unwrap();
+        files.check(SystemTime::now() + 2 * HOUR).unwrap();
         assert!(theirs.is_dir() && room.is_dir(), "it has the result, and ours is the server's to remove");
         std::fs::remove_file(theirs.join("rec-1.mp4")).unwrap();
-        traces.look(SystemTime::now() + 2 * HOUR).unwrap();
+        files.check(SystemTime::now() + 2 * HOUR).unwrap();
         assert!(!theirs.exists());
     }
 }

@@ -1,5 +1,5 @@
-//! Answers the server's requests (PROTOCOL 3). Nothing slow is on this path: a start is taken on or refused, noted, answered,
-//! and only then begun.
+//! Answers the server's requests (PROTOCOL 3). Nothing slow happens before the answer: a start is accepted or refused,
+//! written to the journal, answered, and only then carried out.
 
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::secrets::secrets;
@@ -27,29 +27,29 @@ use crate::recording::session::InterruptedRecording;
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
 use crate::telemetry::redact;
 
-/// Why the program's own end ends a recording.
+/// Why a recording ends at the program's shutdown.
 const SHUT_DOWN: &str = "the recorder was shut down";
-/// Why a start ends whose answer never reached the server.
+/// Why a recording ends whose start could not be answered.
 const UNANSWERED: &str = "the server could not be told that the recording was taken on";
-/// What a recording that begins may have left in the outbox from an earlier life of its id.
-const OF_A_RECORDING: &[MessageKey] =
+/// The messages of an earlier recording with the same id, which a new recording removes from the outbox.
+const RECORDING_KEYS: &[MessageKey] =
     &[MessageKey::Started, MessageKey::Ended, MessageKey::Job, MessageKey::Proceeded, MessageKey::Finished];
-const OF_A_BROADCAST: &[MessageKey] = &[MessageKey::BroadcastStarted, MessageKey::BroadcastEnded];
+const BROADCAST_KEYS: &[MessageKey] = &[MessageKey::BroadcastStarted, MessageKey::BroadcastEnded];
 
-/// Takes requests until it is cancelled, and sees every recording to its end.
+/// Answers requests until it is cancelled, and then waits for the recordings to end.
 pub struct RequestService<R: Rig> {
     context: RecordingContext,
     slots: Slots,
-    plan: Arc<dyn RigFactory<R>>,
+    rigs: Arc<dyn RigFactory<R>>,
     journal: RecordingJournal,
-    /// Whether there is room on the disks.
+    /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     tasks: TaskTracker,
-    /// Those that run, by room and kind.
+    /// The running recordings, by room and kind.
     running: HashMap<(i64, Kind), RunningRecording>,
 }
 
-/// How one that runs is stopped.
+/// Stops a running recording.
 struct RunningRecording {
     stop: mpsc::Sender<Option<String>>,
     entry: RecordingEntry,
@@ -59,18 +59,18 @@ impl<R: Rig> RequestService<R> {
     pub fn new(
         context: RecordingContext,
         slots: Slots,
-        plan: Arc<dyn RigFactory<R>>,
+        rigs: Arc<dyn RigFactory<R>>,
         journal: RecordingJournal,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
-        Self { context, slots, plan, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }
+        Self { context, slots, rigs, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }
     }
 
-    /// Takes up what an earlier run of the program has left behind: recordings go on or are finished. `records`: whether this
-    /// node takes on any.
+    /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
+    /// recordings.
     pub async fn recover(&mut self, records: bool) {
         for kind in [Kind::Recording, Kind::Broadcast] {
-            for entry in self.journal.left(kind) {
+            for entry in self.journal.unfinished(kind) {
                 let info = match entry.record().info() {
                     Ok(info) => info,
                     Err(why) => {
@@ -79,42 +79,44 @@ impl<R: Rig> RequestService<R> {
                     }
                 };
                 let span = span(kind, &info);
-                self.take_up(kind, info, entry, records).instrument(span).await;
+                self.recover_one(kind, info, entry, records).instrument(span).await;
             }
         }
     }
 
-    async fn take_up(&mut self, kind: Kind, info: RecordingInfo, entry: RecordingEntry, records: bool) {
+    async fn recover_one(&mut self, kind: Kind, info: RecordingInfo, entry: RecordingEntry, records: bool) {
         let ended = match kind {
             Kind::Recording => MessageKey::Ended,
             Kind::Broadcast => MessageKey::BroadcastEnded,
         };
         let dispatcher = &self.context.dispatcher;
-        let told = |key| dispatcher.outbox().state(&info.recording_id, key).is_some();
-        let told = SentNotices { ended: told(ended), job: told(MessageKey::Job) };
-        let raw = (kind == Kind::Recording).then(|| self.plan.raw_file(&info).ok()).flatten();
+        let sent = |key| dispatcher.outbox().state(&info.recording_id, key).is_some();
+        let sent = SentNotices { ended: sent(ended), job: sent(MessageKey::Job) };
+        let raw = (kind == Kind::Recording).then(|| self.rigs.raw_file(&info).ok()).flatten();
         let files = entry.record().files();
-        match recovery::plan(kind, &entry.record(), told, records) {
-            RecoveryStep::Recover(left) => self.go_on(left, raw, entry),
-            RecoveryStep::TellEnded(cause) => {
+        match recovery::plan(kind, &entry.record(), sent, records) {
+            RecoveryStep::Recover(interrupted) => self.resume(interrupted, raw, entry),
+            RecoveryStep::NotifyEnded(cause) => {
                 tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
                 let recorder_id = self.context.recorder.clone();
                 let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
                 if dispatcher.send_all(vec![notice.into()]).await {
-                    driver::tidy(None, &entry, &[], true).await;
+                    driver::remove_parts(None, &entry, &[], true).await;
                 }
             }
-            RecoveryStep::Publish => {
+            RecoveryStep::PublishJob => {
                 let Some(raw) = raw else { return };
                 tracing::warn!(
                     "an earlier run of the recorder has left the job of this recording unpublished: going on"
                 );
                 let handoff = self.context.handoff.clone();
-                let publish = async move { driver::publish(&info, &raw, &entry, &handoff).await };
-                self.tasks.spawn(publish.instrument(Span::current()));
+                let publish_job = async move { driver::publish_job(&info, &raw, &entry, &handoff).await };
+                self.tasks.spawn(publish_job.instrument(Span::current()));
             }
-            RecoveryStep::Tidy { delivered } => driver::tidy(raw.as_ref(), &entry, &files, delivered).await,
-            RecoveryStep::Leave => {
+            RecoveryStep::RemoveParts { delivered } => {
+                driver::remove_parts(raw.as_ref(), &entry, &files, delivered).await;
+            }
+            RecoveryStep::Keep => {
                 let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));
                 if kept == Some(true) {
                     tracing::warn!(
@@ -128,8 +130,8 @@ impl<R: Rig> RequestService<R> {
         }
     }
 
-    /// A recording of an earlier run goes on, or is finished.
-    fn go_on(&mut self, left: InterruptedRecording, raw: Option<RawFile>, entry: RecordingEntry) {
+    /// Resumes or finishes a recording of an earlier run.
+    fn resume(&mut self, interrupted: InterruptedRecording, raw: Option<RawFile>, entry: RecordingEntry) {
         let start = match entry.record().start() {
             Ok(start) => start,
             Err(why) => {
@@ -137,12 +139,12 @@ impl<R: Rig> RequestService<R> {
                 return;
             }
         };
-        let slot = match &left {
+        let slot = match &interrupted {
             InterruptedRecording::Running => {
                 tracing::warn!(
                     "an earlier run of the recorder has left this recording behind: joining the meeting again"
                 );
-                self.slots.hold(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
+                self.slots.readmit(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
             }
             InterruptedRecording::Stopped(_) => {
                 tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");
@@ -150,11 +152,11 @@ impl<R: Rig> RequestService<R> {
             }
         };
         let secrets = secrets(&start);
-        self.spawn(start, raw, entry, Some(left), slot, secrets);
+        self.spawn(start, raw, entry, Some(interrupted), slot, secrets);
     }
 
-    /// Returns when the last recording has ended: after `drain` nothing is taken on any more, after `end` what still runs
-    /// is ended too.
+    /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
+    /// stopped too.
     pub async fn run(mut self, mut requests: Requests, drain: CancellationToken, end: CancellationToken) {
         let mut draining = false;
         loop {
@@ -170,7 +172,7 @@ impl<R: Rig> RequestService<R> {
                     continue;
                 }
                 () = self.tasks.wait(), if draining => break,
-                () = full(&mut self.room) => {
+                () = disk_full(&mut self.room) => {
                     self.stop_all(&self.room.borrow().reason.clone());
                     continue;
                 }
@@ -194,7 +196,7 @@ impl<R: Rig> RequestService<R> {
         self.tasks.wait().await;
     }
 
-    /// Returns when what was taken up has ended; for a node that takes no requests.
+    /// Returns when all recovered recordings have ended; for a node that answers no requests.
     pub async fn finish(self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -202,7 +204,7 @@ impl<R: Rig> RequestService<R> {
 
     fn stop_all(&self, why: &str) {
         for running in self.running.values() {
-            // A closed or full channel belongs to one that is ending already.
+            // A closed or full channel belongs to a recording that is ending already.
             let _ = running.stop.try_send(Some(why.to_owned()));
         }
     }
@@ -226,7 +228,7 @@ impl<R: Rig> RequestService<R> {
         let Some(response) = response else { return };
         if let Err(error) = message.reply(response.encode_to_vec().into()).await {
             tracing::warn!(%error, "a request could not be answered");
-            // The server has told its user that it failed: what was begun for it would be recorded for nobody.
+            // The server has reported a failure to its user, so nobody wants this recording.
             let begun = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
             if let Some(running) = begun {
                 let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
@@ -234,7 +236,7 @@ impl<R: Rig> RequestService<R> {
         }
     }
 
-    /// What to answer, if this node is the one to answer; what was taken on has begun.
+    /// The answer, if this node is to answer; an accepted recording has been started.
     async fn decide(&mut self, request: Request) -> Option<CommonResponse> {
         self.running.retain(|_, running| !running.stop.is_closed());
         match request {
@@ -252,7 +254,7 @@ impl<R: Rig> RequestService<R> {
 
     async fn start(&mut self, start: Start) -> CommonResponse {
         let (kind, info) = (start.kind(), start.info.clone());
-        // Registered before the first line that could hold them.
+        // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
         let refuse = |code, reason: String| {
             tracing::warn!(reason, "refused");
@@ -266,13 +268,13 @@ impl<R: Rig> RequestService<R> {
         if level != DiskLevel::Enough {
             return refuse(StatusCode::Internal, format!("this recorder's disk is nearly full: {reason}"));
         }
-        // One whose place is free already, while its file is on its way.
+        // Its slot may be free already while its file is being stored.
         if self.journal.holds(kind, &info.recording_id) {
             return refuse(StatusCode::Conflict, "an earlier recording with this id is not finished yet".to_owned());
         }
         let raw = match kind {
-            Kind::Recording => match self.plan.raw_file(&info).map(|raw| (raw.kept(), raw)) {
-                // It would be written over: one that was kept because it could not be delivered.
+            Kind::Recording => match self.rigs.raw_file(&info).map(|raw| (raw.existing(), raw)) {
+                // An undelivered raw file was kept, and would be overwritten.
                 Ok((Some(path), _)) => {
                     let path = path.display();
                     tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
@@ -283,30 +285,30 @@ impl<R: Rig> RequestService<R> {
             },
             Kind::Broadcast => None,
         };
-        let of_this = match kind {
-            Kind::Recording => OF_A_RECORDING,
-            Kind::Broadcast => OF_A_BROADCAST,
+        let keys = match kind {
+            Kind::Recording => RECORDING_KEYS,
+            Kind::Broadcast => BROADCAST_KEYS,
         };
-        self.context.dispatcher.outbox().forget(&info.recording_id, of_this).await;
+        self.context.dispatcher.outbox().forget(&info.recording_id, keys).await;
         let entry = self.journal.begin(&start).await;
         tracing::info!(room_table_id = info.room_table_id, "taken on");
         self.spawn(start, raw, entry, None, Some(slot), secrets);
         request::accepted()
     }
 
-    /// Within the recording's span.
+    /// Must be called within the recording's span.
     fn spawn(
         &mut self,
         start: Start,
         raw: Option<RawFile>,
         entry: RecordingEntry,
-        left: Option<InterruptedRecording>,
+        interrupted: Option<InterruptedRecording>,
         slot: Option<Slot>,
         secrets: Vec<redact::Registration>,
     ) {
         let (stop, stops) = mpsc::channel(4);
         self.running.insert((start.info.room_table_id, start.kind()), RunningRecording { stop, entry: entry.clone() });
-        let task = RecordingTask::<R> { start, plan: Arc::clone(&self.plan), raw, entry, left, slot, stops };
+        let task = RecordingTask::<R> { start, rigs: Arc::clone(&self.rigs), raw, entry, interrupted, slot, stops };
         let run = driver::run(task, self.context.clone());
         let run = async move {
             run.await;
@@ -319,28 +321,28 @@ impl<R: Rig> RequestService<R> {
         let mut held = false;
         for kind in kinds {
             let Some(running) = self.running.get(&(room_table_id, *kind)) else { continue };
-            // A recording whose rig is closed has given its place back: it is over for the server.
+            // A recording whose rig is closed has freed its slot: for the server it is over.
             if self.slots.holds(room_table_id, *kind).is_none() {
                 continue;
             }
             held = true;
-            // On disk before it is answered: after a crash it would be joined again else.
+            // On disk before the answer: else a crash would make the next start join the meeting again.
             let stop = |record: &mut crate::recording::journal::RecordingRecord| {
                 record.stop.get_or_insert(StopRequest { reason: None });
             };
             running.entry.update(stop).await;
-            // Full: it was told several times already.
+            // The channel is full where several stops were sent already.
             let _ = running.stop.try_send(None);
         }
         held.then(request::accepted)
     }
 }
 
-/// Resolves each time that the last room on a disk turns out to be gone.
-async fn full(room: &mut watch::Receiver<DiskStatus>) {
+/// Resolves whenever a disk becomes full.
+async fn disk_full(room: &mut watch::Receiver<DiskStatus>) {
     loop {
         if room.changed().await.is_err() {
-            // Nobody looks any more: the node ends.
+            // The disks are no longer watched: the node ends.
             std::future::pending::<()>().await;
         }
         if room.borrow_and_update().level == DiskLevel::Full {

@@ -1,4 +1,4 @@
-//! How a rig and a raw file are made for a start.
+//! Specifies the rig and the raw file of a recording.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,13 @@ use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
 
-/// The seam between a recording and its capture.
+/// Specifies rigs; tests have another one.
 pub trait RigFactory<R: Rig>: Send + Sync + 'static {
-    /// `token`: lets the page in, now. `part`: the file that is written, of a recording.
+    /// The rig of one part. `token`: valid now. `part`: the file that a recording writes; `None` for a broadcast.
     fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> R::Spec;
-    /// Where a rig that fails keeps a picture of its page.
+    /// Where a failing rig saves a screenshot of its page.
     fn screenshot(&self, start: &Start) -> Option<PathBuf>;
     /// # Errors
-    /// Where the ids make no file name.
+    /// Where the ids are no valid file name.
     fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName>;
 }

@@ -1,4 +1,4 @@
-//! The way back into a room: a token that is good now, and the server's word on whether the room still goes on
+//! What is needed to join a room again: a fresh access token, and the server's answer whether the room is still open
 //! (PROTOCOL 3).
 
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::protocol::access::RoomAccess;
 use crate::protocol::ids::AccessToken;
 use crate::protocol::room_status::{self, RoomStatus};
 
-/// What one question may take; the page itself, which is opened next, takes longer where the server is slow.
+/// The time limit of one request. The page, which is opened next, takes longer where the server is slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long the server may count an earlier page as present, whose connection broke.
+/// How long the server may count an earlier page as present after its connection broke.
 const OCCUPIED_LIMIT: Duration = Duration::from_secs(20);
-/// How long it is waited before it is asked again.
+/// The wait before the next request.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Signs tokens and asks the server; clones share the connection.
+/// Signs tokens and queries the server; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct RoomClient {
     shared: Arc<Shared>,
@@ -46,19 +46,19 @@ impl RoomClient {
         Ok(Self { shared: Arc::new(Shared { client, url, api_secret: server.api_secret.clone() }) })
     }
 
-    /// A token that is good from now on.
+    /// Signs a token that is valid from now on; `None` where `access` has no claims to sign.
     #[must_use]
     pub fn sign(&self, access: &RoomAccess) -> Option<AccessToken> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         access.sign(&self.shared.api_secret, now)
     }
 
-    /// Asks until it is clear whether the room takes this token: while an earlier page of the recorder is still counted as
-    /// present, for 20 s at the most.
+    /// Asks whether the room accepts this token; repeatedly, for at most 20 s, while the server counts an earlier page
+    /// of the recorder as present.
     pub async fn status(&self, token: &AccessToken) -> RoomStatus {
         let asked = tokio::time::Instant::now();
         loop {
-            let status = self.question(token).await;
+            let status = self.verify(token).await;
             if status != RoomStatus::Occupied || asked.elapsed() >= OCCUPIED_LIMIT {
                 return status;
             }
@@ -67,15 +67,15 @@ impl RoomClient {
         }
     }
 
-    /// Asks once, with a token that is signed for it.
-    pub async fn ask(&self, access: &RoomAccess) -> RoomStatus {
+    /// Asks once, with a newly signed token.
+    pub async fn check(&self, access: &RoomAccess) -> RoomStatus {
         match self.sign(access) {
-            Some(token) => self.question(&token).await,
+            Some(token) => self.verify(&token).await,
             None => RoomStatus::Unknown("no access token can be signed".to_owned()),
         }
     }
 
-    async fn question(&self, token: &AccessToken) -> RoomStatus {
+    async fn verify(&self, token: &AccessToken) -> RoomStatus {
         let Ok(mut authorization) = HeaderValue::from_str(token.bare()) else {
             return RoomStatus::Unknown("the token cannot stand in an HTTP header".to_owned());
         };

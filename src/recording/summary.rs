@@ -1,5 +1,5 @@
-//! What a recording or broadcast came to, as JSON: kept on this node for a month, and handed to the scripts beside the
-//! raw file.
+//! The summary of a recording or broadcast as JSON: kept on this node for a month, and placed beside the raw file for
+//! the scripts.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,15 +11,15 @@ use crate::capture::rig;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
-use crate::recording::journal::{FoundMedia, Gap, PartEnd, RecordingPart};
+use crate::recording::journal::{FoundMedia, Gap, RecordingPart};
 use crate::storage::files::{self, on_disk};
 
 /// The directory in `state_dir`.
 const DIR: &str = "summaries";
-/// An operator looks for the cause of a bad recording within days; a month of them takes a few MB.
-const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Operators look for the cause of a bad recording within days; a month of summaries takes a few MB.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The file, key by key. Units are in the names; levels are `null` where there was only digital silence.
+/// The content of the file. Units are in the names; levels are `null` where there was only digital silence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RecordingSummary {
     pub recording_id: String,
@@ -29,93 +29,93 @@ pub struct RecordingSummary {
     pub recorder_id: String,
     /// `recording` or `broadcast`.
     pub kind: &'static str,
-    /// When media flowed, RFC 3339; `null` where none ever did.
+    /// When media first flowed, RFC 3339; `null` where none did.
     pub started_at: Option<String>,
-    /// When the capture had ended, RFC 3339.
+    /// When the capture ended, RFC 3339.
     pub ended_at: String,
-    /// `success`, or `failed` for the cause.
+    /// `success` or `failed`.
     pub outcome: &'static str,
     pub cause: Option<String>,
-    /// What the page said when the meeting had ended; `null` where it ended otherwise.
+    /// The page's words when the meeting had ended; `null` where the recording ended otherwise.
     pub ended_by: Option<String>,
     pub duration_s: f64,
-    /// Captures, one after the other, that the recording is made of.
+    /// The number of consecutive captures that the recording is made of.
     pub parts: u32,
-    /// Where capture is missing between two of them.
+    /// The gaps between them.
     pub gaps: Vec<Gap>,
     pub bytes: u64,
     pub frames_sent: u64,
     pub frames_dropped: u64,
-    /// Left out because the capture itself came too late.
+    /// Frames left out because they were captured too late.
     pub frames_late: u64,
     pub longest_freeze_s: f64,
-    /// Of the duration, 0…1.
+    /// The black share of the duration, 0…1.
     pub black_share: f64,
-    /// Of the sound, 0…1.
+    /// The silent share of the sound, 0…1.
     pub silence_share: f64,
     pub longest_silence_s: f64,
     pub peak_dbfs: Option<f64>,
     pub mean_dbfs: Option<f64>,
-    /// Times at which sound was missing, and the silence that stands in for it.
+    /// How often sound was missing, and the silence inserted for it.
     pub sound_gaps: u64,
     pub sound_gaps_ms: u64,
-    /// Times at which sound was put back in step with the picture, and what was put in and left out for it.
+    /// How often sound was brought back in step with the picture, and how much was inserted and left out for it.
     pub offset_corrections: u64,
     pub offset_put_in_ms: u64,
     pub offset_left_out_ms: u64,
-    /// By how much the picture of WebRTC calls was held back to be in step with their later sound, on average and at the
-    /// most; `null` where there was no call with both.
+    /// The delay added to the picture of WebRTC calls to match their later sound, mean and maximum; `null` where no
+    /// call had both.
     pub call_offset_mean_ms: Option<f64>,
     pub call_offset_max_ms: Option<f64>,
 }
 
-/// What several parts did, as one. `lengths`: how long each lasts, where that is known better than from its own account:
-/// of a part with which the program died, nothing else is known but what was `found` on the disk.
+/// Combines the reports of several parts. `lengths`: the measured length of each part, `None` for one without media. Of
+/// a part during which the program died nothing is known but what was `found` on the disk.
 #[must_use]
-pub fn together(
+pub fn combine(
     parts: &[RecordingPart],
     lengths: &[Option<Duration>],
     found: &[Option<FoundMedia>],
 ) -> rig::CaptureReport {
     let mut all = rig::CaptureReport::default();
-    let (mut black, mut silent, mut heard, mut energy) = (0.0, 0.0, 0.0, 0.0);
+    let (mut black, mut silent, mut with_report, mut energy) = (0.0, 0.0, 0.0, 0.0);
     for (n, part) in parts.iter().enumerate() {
-        let done = part.ended.as_ref().map(PartEnd::report).unwrap_or_default();
+        let report = part.ended.as_ref().map(|end| end.report).unwrap_or_default();
         let length = lengths.get(n).copied().flatten();
         if !lengths.is_empty() && length.is_none() {
             continue;
         }
-        let duration = length.unwrap_or(done.duration);
+        let duration = length.unwrap_or(report.duration);
         let found = found.get(n).copied().flatten().filter(|_| part.ended.is_none());
         all.parts += 1;
         all.duration += duration;
-        all.frames_sent += found.and_then(|found| found.frames).unwrap_or(done.frames_sent);
-        all.frames_dropped += done.frames_dropped;
-        all.frames_late += done.frames_late;
-        all.bytes += found.map_or(done.bytes, |found| found.bytes);
-        all.picture.longest_freeze = all.picture.longest_freeze.max(done.picture.longest_freeze);
-        all.sound.longest_silence = all.sound.longest_silence.max(done.sound.longest_silence);
-        all.sound.peak_dbfs = [all.sound.peak_dbfs, done.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
-        all.corrections += done.corrections;
-        all.call_offset += done.call_offset;
-        // Shares and levels are those of the parts that told of any.
+        all.frames_sent += found.and_then(|found| found.frames).unwrap_or(report.frames_sent);
+        all.frames_dropped += report.frames_dropped;
+        all.frames_late += report.frames_late;
+        all.bytes += found.map_or(report.bytes, |found| found.bytes);
+        all.picture.longest_freeze = all.picture.longest_freeze.max(report.picture.longest_freeze);
+        all.sound.longest_silence = all.sound.longest_silence.max(report.sound.longest_silence);
+        all.sound.peak_dbfs = [all.sound.peak_dbfs, report.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
+        all.corrections += report.corrections;
+        all.call_offset += report.call_offset;
+        // Shares and levels cover only the parts with a report.
         if part.ended.is_some() {
             let seconds = duration.as_secs_f64();
-            heard += seconds;
-            black += done.picture.black_share * seconds;
-            silent += done.sound.silence_share * seconds;
-            energy += done.sound.mean_dbfs.map_or(0.0, |level| 10f64.powf(level / 10.0)) * seconds;
+            with_report += seconds;
+            black += report.picture.black_share * seconds;
+            silent += report.sound.silence_share * seconds;
+            energy += report.sound.mean_dbfs.map_or(0.0, |level| 10f64.powf(level / 10.0)) * seconds;
         }
     }
-    if heard > 0.0 {
-        all.picture = VideoStats { black_share: black / heard, ..all.picture };
-        let mean_dbfs = (energy > 0.0).then(|| 10.0 * (energy / heard).log10());
-        all.sound = AudioStats { silence_share: silent / heard, mean_dbfs, ..all.sound };
+    if with_report > 0.0 {
+        all.picture = VideoStats { black_share: black / with_report, ..all.picture };
+        let mean_dbfs = (energy > 0.0).then(|| 10.0 * (energy / with_report).log10());
+        all.sound = AudioStats { silence_share: silent / with_report, mean_dbfs, ..all.sound };
     }
     all
 }
 
-/// When a recording began to capture and when it had ended.
+/// When a recording's capture began and ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     pub started: Option<SystemTime>,
@@ -123,7 +123,7 @@ pub struct Times {
 }
 
 impl RecordingSummary {
-    /// `outcome` is what the server is told, without secrets.
+    /// `outcome` must be free of secrets, as the server gets it.
     #[must_use]
     pub fn new(
         kind: Kind,
@@ -131,12 +131,12 @@ impl RecordingSummary {
         recorder: &RecorderId,
         times: Times,
         outcome: &Outcome,
-        done: &rig::CaptureReport,
+        report: &rig::CaptureReport,
         gaps: Vec<Gap>,
     ) -> Self {
         let time = |at| humantime::format_rfc3339_millis(at).to_string();
-        let (picture, sound, corrections) = (done.picture, done.sound, done.corrections);
-        let call = Some(done.call_offset).filter(|call| call.seconds > 0);
+        let (picture, sound, corrections) = (report.picture, report.sound, report.corrections);
+        let call = Some(report.call_offset).filter(|call| call.seconds > 0);
         Self {
             recording_id: info.recording_id.to_string(),
             room_table_id: info.room_table_id,
@@ -149,13 +149,13 @@ impl RecordingSummary {
             outcome: if outcome.is_ok() { "success" } else { "failed" },
             cause: outcome.clone().err(),
             ended_by: None,
-            duration_s: seconds(done.duration),
-            parts: done.parts,
+            duration_s: seconds(report.duration),
+            parts: report.parts,
             gaps,
-            bytes: done.bytes,
-            frames_sent: done.frames_sent,
-            frames_dropped: done.frames_dropped,
-            frames_late: done.frames_late,
+            bytes: report.bytes,
+            frames_sent: report.frames_sent,
+            frames_dropped: report.frames_dropped,
+            frames_late: report.frames_late,
             longest_freeze_s: seconds(picture.longest_freeze),
             black_share: rounded(picture.black_share, 1e4),
             silence_share: rounded(sound.silence_share, 1e4),
@@ -172,7 +172,7 @@ impl RecordingSummary {
         }
     }
 
-    /// The last line of a recording in the log.
+    /// Logs the recording's last line.
     pub fn log(&self) {
         tracing::info!(
             outcome = self.outcome,
@@ -199,7 +199,7 @@ impl RecordingSummary {
         );
     }
 
-    /// Writes it to `path`, whole or not at all. A failure is only warned of: the recording is worth more.
+    /// Writes the summary to `path`, atomically. A failure is only logged: the recording matters more.
     pub async fn write(&self, path: PathBuf) {
         let written = async {
             let mut text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
@@ -208,16 +208,16 @@ impl RecordingSummary {
             on_disk(move || files::write(&to, &text)).await
         };
         if let Err(error) = written.await {
-            not_written(&path, &error);
+            warn_unwritten(&path, &error);
         }
     }
 }
 
-fn not_written(path: &Path, error: &std::io::Error) {
+fn warn_unwritten(path: &Path, error: &std::io::Error) {
     tracing::warn!(path = %path.display(), %error, "the recording's summary cannot be written");
 }
 
-/// The summaries that this node keeps.
+/// The directory of the summaries that this node keeps.
 #[derive(Clone, Debug)]
 pub struct SummaryStore {
     dir: PathBuf,
@@ -229,23 +229,23 @@ impl SummaryStore {
         Self { dir: state_dir.join(DIR) }
     }
 
-    /// Where they are.
+    /// The directory.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.dir.clone()
     }
 
-    /// Where the summary of a recording or broadcast is kept.
+    /// The file of a recording's or broadcast's summary.
     #[must_use]
     pub fn path(&self, recording: &RecordingId) -> PathBuf {
         self.dir.join(format!("{recording}.json"))
     }
 
-    /// Keeps one, and removes those that are older than a month.
-    pub async fn keep(&self, summary: &RecordingSummary, recording: &RecordingId) {
+    /// Saves a summary, and removes those older than a month.
+    pub async fn save(&self, summary: &RecordingSummary, recording: &RecordingId) {
         let (path, dir) = (self.path(recording), self.dir.clone());
         if let Err(error) = on_disk(move || files::create_private_dir(&dir)).await {
-            return not_written(&path, &error);
+            return warn_unwritten(&path, &error);
         }
         summary.write(path).await;
         let dir = self.dir.clone();
@@ -255,40 +255,41 @@ impl SummaryStore {
     }
 }
 
-/// Removes the files of `dir` that were written more than [`KEPT_FOR`] before `now`.
+/// Removes the files of `dir` that were modified more than [`RETENTION`] before `now`.
 fn remove_older(dir: &Path, now: SystemTime) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
         let age = now.duration_since(metadata.modified()?).unwrap_or_default();
-        if metadata.is_file() && age > KEPT_FOR {
+        if metadata.is_file() && age > RETENTION {
             std::fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
-/// With milliseconds: a freeze of a fraction of a second is one.
+/// Seconds with three decimals, since a freeze may last a fraction of a second.
 fn seconds(duration: Duration) -> f64 {
     rounded(duration.as_secs_f64(), 1e3)
 }
 
-/// With as many decimals as `unit` has zeros.
+/// Rounded to as many decimals as `unit` has zeros.
 fn rounded(value: f64, unit: f64) -> f64 {
-    // The sum of nothing, and what is rounded up to nothing, is -0.0.
+    // An empty sum and a negative value rounded to zero are -0.0.
     (value * unit).round() / unit + 0.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::journal::PartEnd;
 
     #[test]
-    fn parts_add_up_and_one_of_which_nothing_is_known_only_lasts() {
-        let part = |done: Option<rig::CaptureReport>| RecordingPart {
+    fn reports_of_parts_are_combined_and_a_part_without_a_report_counts_its_duration() {
+        let part = |report: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
-            ended: done.map(|done| PartEnd::new(0, None, done)),
+            ended: report.map(|report| PartEnd { at: 0, cause: None, report }),
         };
         let seconds = Duration::from_secs;
         let one = rig::CaptureReport {
@@ -308,22 +309,22 @@ mod tests {
         };
         let parts = [part(Some(one)), part(None), part(None), part(Some(two))];
         let lengths = [Some(seconds(10)), None, Some(seconds(5)), Some(seconds(30))];
-        let all = together(&parts, &lengths, &[]);
+        let all = combine(&parts, &lengths, &[]);
         assert_eq!((all.parts, all.duration, all.frames_sent, all.bytes), (3, seconds(45), 300, 14));
-        // What lies on the disk counts for the part that nobody could give an account of.
+        // For a part without a report the values measured on disk count.
         let found = |frames| Some(FoundMedia { bytes: 1000, frames });
-        let all = together(&parts, &lengths, &[found(None), None, found(Some(50)), found(None)]);
+        let all = combine(&parts, &lengths, &[found(None), None, found(Some(50)), found(None)]);
         assert_eq!((all.frames_sent, all.bytes), (350, 1014));
         assert!((all.picture.black_share - 0.5).abs() < 1e-9 && (all.sound.silence_share - 0.25).abs() < 1e-9);
         assert_eq!((all.picture.longest_freeze, all.sound.peak_dbfs), (seconds(2), Some(-6.0)));
         // Three quarters of the energy of -20 dBFS.
         assert!((all.sound.mean_dbfs.unwrap() + 21.25).abs() < 0.01, "{:?}", all.sound.mean_dbfs);
-        // A broadcast has no file that could be measured.
-        assert_eq!(together(&parts[..1], &[], &[]).duration, seconds(10));
+        // A broadcast has no file to measure.
+        assert_eq!(combine(&parts[..1], &[], &[]).duration, seconds(10));
     }
 
     #[test]
-    fn nothing_is_zero_and_not_less() {
+    fn zero_is_never_negative() {
         let none: [f64; 0] = [];
         for nothing in [none.iter().sum(), -0.0, -0.0001] {
             assert_eq!(rounded(nothing, 1e3).to_string(), "0");
@@ -339,8 +340,9 @@ mod tests {
             file.set_modified(now - Duration::from_secs(days * 24 * 3600)).unwrap();
         }
         remove_older(dir.path(), now).unwrap();
-        let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["new.json", "young.json"]);
+        let mut remaining: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        remaining.sort();
+        assert_eq!(remaining, ["new.json", "young.json"]);
     }
 }

@@ -1,5 +1,5 @@
-//! Cuts off the end of a part that does not show the meeting any more: the page that took its place, which is recorded until
-//! it is noticed.
+//! Cuts off the end of a part that does not show the meeting: the page that replaced it, which is recorded until that
+//! is noticed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use crate::media::verification::tolerance;
 use crate::storage::placement::{self, IfExists};
 use crate::telemetry::seconds;
 
-/// What is not worth writing the whole file once more: less than a frame, or a packet of the sound.
-const NOT_WORTH_IT: Duration = Duration::from_millis(60);
+/// The shortest piece worth rewriting the file for: about a frame, or a packet of sound.
+const MIN_CUT: Duration = Duration::from_millis(60);
 
-/// Cuts a part, which lasts for `length`, after `until`, packet by packet. Its length then. What cannot be cut stays as it is,
-/// with a warning: a second too much is better than none.
-pub async fn cut_off(part: &Path, length: Duration, until: Duration) -> Duration {
-    if until.is_zero() || length <= until + NOT_WORTH_IT {
+/// Cuts a part that lasts for `length` at `until`, without re-encoding, and returns its new length. A part that cannot
+/// be cut stays as it is, with a warning: too long a recording is better than none.
+pub async fn cut_end(part: &Path, length: Duration, until: Duration) -> Duration {
+    if until.is_zero() || length <= until + MIN_CUT {
         return length;
     }
     match cut(part, until).await {
@@ -42,7 +42,7 @@ pub async fn cut_off(part: &Path, length: Duration, until: Duration) -> Duration
 }
 
 async fn cut(part: &Path, until: Duration) -> Result<Duration, String> {
-    // Hidden, and always of the same name: what a crash leaves is replaced at the next try.
+    // A hidden file of a fixed name, so that the next attempt replaces what a crash leaves.
     let mut name = OsString::from(".");
     name.push(part.file_name().unwrap_or_default());
     name.push(".cut");
@@ -57,20 +57,20 @@ async fn cut(part: &Path, until: Duration) -> Result<Duration, String> {
     let run = ffmpeg::run_spec(&spec, shorter.path(), &CancellationToken::new()).await;
     run.map_err(|error| error.to_string())?;
     let read = async |path: PathBuf| ffprobe::measure(&path).await.map_err(|error| error.to_string());
-    let (whole, made) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
-    compare(&whole, &made, until)?;
+    let (whole, cut) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
+    compare(&whole, &cut, until)?;
     placement::place(shorter.path(), part, IfExists::Replace).await.map_err(|error| error.to_string())?;
-    Ok(made.duration)
+    Ok(cut.duration)
 }
 
-/// Whether all is there up to the cut.
-fn compare(whole: &MediaInfo, made: &MediaInfo, until: Duration) -> Result<(), String> {
+/// Checks that everything up to the cut is there.
+fn compare(whole: &MediaInfo, cut: &MediaInfo, until: Duration) -> Result<(), String> {
     let kinds = |media: &MediaInfo| media.streams.iter().map(|stream| stream.kind).collect::<Vec<_>>();
-    if kinds(whole) != kinds(made) {
+    if kinds(whole) != kinds(cut) {
         return Err("the shorter file lacks a track".to_owned());
     }
-    if made.duration + tolerance(until) < until {
-        return Err(format!("the shorter file lasts {} s, not {} s", seconds(made.duration), seconds(until)));
+    if cut.duration + tolerance(until) < until {
+        return Err(format!("the shorter file lasts {} s, not {} s", seconds(cut.duration), seconds(until)));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The operator's own programs, run at fixed points of a recording's way.
+//! Runs the operator's own programs: hooks and post-processing scripts.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use crate::process::programs::find_program;
 pub mod hooks;
 pub mod post_processing;
 
-/// Why `program` cannot be run, as far as can be seen; `None`: it can.
+/// Why `program` cannot be run, as far as can be seen; `None` where it can.
 fn why_not_runnable(program: &Path) -> Option<&'static str> {
     if find_program(program).is_some() {
         return None;
     }
     Some(match std::fs::metadata(program) {
-        // As exec does: a name without a slash is looked for on PATH only.
+        // As exec does: a name without a slash is searched on PATH only.
         _ if program.components().count() == 1 && !program.is_absolute() => {
             "no executable of this name is on PATH (for a file in the working directory write ./NAME)"
         }

@@ -1,9 +1,9 @@
-//! `recorder.post_processing_scripts` (PROTOCOL 7): after a successful transcode each program of the list is run, in
-//! order, with one argument, a JSON object, and the path of the recording's summary in the environment. A program that
-//! fails is an error in the log and in the summary; it does not keep the others from running, nor does it undo the
-//! recording.
+//! `recorder.post_processing_scripts` (PROTOCOL 7): after a successful transcode the programs of the list are run in
+//! order. Each gets a JSON object as its only argument, and the path of the recording's summary in its environment. A
+//! failing program is logged and reported in the summary; the other programs still run, and the recording is not
+//! affected.
 //!
-//! No shell stands in between. What a program leaves running in its process group when it ends is ended with it.
+//! No shell is involved. Processes that a program leaves in its process group are ended with it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,21 +14,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::process::child::{self, ChildSpec, Exit};
 
-/// The variable with the path of the recording's summary, where there is one.
+/// The variable with the path of the recording's summary, if there is one.
 pub const SUMMARY_VARIABLE: &str = "PNM_SUMMARY";
-/// Between the request to end and the kill.
+/// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The argument, key by key as PROTOCOL 7 names them.
+/// The argument, as PROTOCOL 7 names its fields.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScriptPayload {
     pub recording_id: String,
     pub room_table_id: i64,
     pub room_id: String,
     pub room_sid: String,
-    /// Of the MP4.
+    /// The MP4's name.
     pub file_name: String,
-    /// Of the MP4, in full.
+    /// The MP4's absolute path.
     pub file_path: PathBuf,
     /// MB (10⁶ bytes), two decimals: see [`megabytes`].
     pub file_size: f64,
@@ -58,33 +58,33 @@ pub enum ScriptError {
     Argument(#[from] serde_json::Error),
 }
 
-/// How the list went.
+/// The results of the programs.
 #[derive(Debug, Default)]
 pub struct ScriptsReport {
-    /// Those that ended well.
+    /// The number of programs that succeeded.
     pub succeeded: usize,
     pub failed: Vec<(PathBuf, ScriptError)>,
-    /// Those that were not started any more, as the program is shutting down.
+    /// The programs that were not started because this program is shutting down.
     pub not_run: Vec<PathBuf>,
 }
 
 impl ScriptsReport {
-    /// How the rest of the list went.
+    /// Adds the results of further programs.
     pub fn add(&mut self, rest: Self) {
         self.succeeded += rest.succeeded;
         self.failed.extend(rest.failed);
         self.not_run.extend(rest.not_run);
     }
 
-    /// Every program of the list has had its turn.
+    /// Whether every program of the list has run.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.not_run.is_empty() && !self.failed.iter().any(|(_, error)| matches!(error, ScriptError::Stopped(_)))
     }
 }
 
-/// Runs the list. `recording`: the file of the recording's own summary, where there is one. `limit` is for each program.
-/// Failures are logged here.
+/// Runs the programs. `recording`: the file of the recording's summary, if there is one. `limit`: the time limit of
+/// each program. Failures are logged here.
 pub async fn run(
     scripts: &[PathBuf],
     payload: &ScriptPayload,
@@ -140,20 +140,15 @@ async fn run_one(
     Err(ScriptError::Timeout { limit, exit: child.stop(Signal::TERM, GRACE).await })
 }
 
-/// Something that will keep a program of the list from running.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A program of the list that cannot run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("post-processing script {}: {}", .script.display(), .why)]
 pub struct ScriptProblem {
     pub script: PathBuf,
     pub why: &'static str,
 }
 
-impl std::fmt::Display for ScriptProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "post-processing script {}: {}", self.script.display(), self.why)
-    }
-}
-
-/// What is wrong with the list, for the start of the program.
+/// The programs of the list that cannot run, for the start of the program.
 #[must_use]
 pub fn check(scripts: &[PathBuf]) -> Vec<ScriptProblem> {
     let problem =
@@ -172,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_is_named_at_the_start() {
+    fn a_script_that_cannot_run_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let plain = dir.path().join("plain.sh");
         std::fs::write(&plain, "#!/bin/sh\n").unwrap();

@@ -109,6 +109,12 @@ pub fn put_aside(path: &Path, why: &str) {
     }
 }
 
+/// `path` made absolute by the working directory; unchanged where that is unknown.
+#[must_use]
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Runs blocking disk I/O on a blocking thread.
 ///
 /// # Errors

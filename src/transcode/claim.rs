@@ -1,8 +1,8 @@
-//! Who tells the server of a result, where several nodes may have the same job in hand: the queue hands it out again when a
-//! node has not been heard of for `AckWait`, dead or not.
+//! Which node reports a result to the server: several nodes may work on the same job, because the queue redelivers a
+//! job when its node was silent for `AckWait`, dead or not.
 //!
-//! A hidden file beside the result, which only one node can make. It goes when the job is over, after the raw file: a
-//! node that finds neither has been overtaken.
+//! A claim is a hidden file beside the result, which only one node can create. It is removed at the end of the job,
+//! after the raw file: a node that finds neither file knows that another node has finished the job.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -12,21 +12,21 @@ use std::time::{Duration, SystemTime};
 use crate::protocol::ids::RecorderId;
 use crate::storage::files;
 
-/// A node that has claimed a result and not finished its job within this time is dead: the queue's `AckWait` (PROTOCOL 1).
+/// A claim older than this is a dead node's: the queue's `AckWait` (PROTOCOL 1).
 const STALE: Duration = Duration::from_secs(10 * 60);
 
-/// Whose a result is.
+/// Which node has claimed a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResultClaim {
     Ours,
-    /// Another node's, by its id, since so long.
+    /// Another node, by its id, for so long.
     Of {
         node: String,
         since: Duration,
     },
 }
 
-/// Where the claim of a result lies.
+/// The file of a result's claim.
 #[must_use]
 pub fn path(mp4: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
@@ -35,14 +35,14 @@ pub fn path(mp4: &Path) -> PathBuf {
     mp4.with_file_name(name)
 }
 
-/// Claims a result for `node`, unless another one has, and lives.
+/// Claims a result for `node`, unless another node holds a claim younger than [`STALE`].
 ///
 /// # Errors
 /// Where the directory of the result cannot be written to or read.
 pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
     let path = path(mp4);
-    let made = OpenOptions::new().write(true).create_new(true).open(&path);
-    match made {
+    let created = OpenOptions::new().write(true).create_new(true).open(&path);
+    match created {
         Ok(mut file) => {
             file.write_all(node.as_str().as_bytes())?;
             file.sync_all()?;
@@ -53,7 +53,7 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
     }
     let (holder, since) = match holder(&path) {
         Ok(found) => found,
-        // It was released this moment; whoever had it has finished.
+        // The claim was released in between: its holder has finished.
         Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), Duration::ZERO),
         Err(error) => return Err(error),
     };
@@ -68,7 +68,7 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
     Ok(ResultClaim::Ours)
 }
 
-/// The job is over.
+/// Removes a claim.
 ///
 /// # Errors
 /// Where it cannot be removed.
@@ -76,7 +76,7 @@ pub fn release(claim: &Path) -> io::Result<()> {
     files::remove(claim)
 }
 
-/// Whose it is, and since when; a clock that runs behind makes it new.
+/// The node that holds the claim, and for how long; zero where the file's time is in the future.
 fn holder(path: &Path) -> io::Result<(String, Duration)> {
     let since = std::fs::symlink_metadata(path)?.modified()?;
     let node = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_node_has_a_result_until_it_is_done_or_dead() {
+    fn a_claim_lasts_until_it_is_released_or_its_node_is_dead() {
         let dir = tempfile::tempdir().unwrap();
         let mp4 = dir.path().join("rec.mp4");
         let node = |id| RecorderId::parse(id).unwrap();

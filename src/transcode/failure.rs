@@ -2,14 +2,14 @@
 
 use crate::scripts::hooks::HookError;
 
-/// Why an attempt ended without a result.
+/// Why an attempt at a job ended without a result.
 #[derive(Debug)]
 pub(super) enum JobFailure {
-    /// What the log and the server are told.
+    /// The cause, for the log and the server.
     Cause(String),
-    /// Another node is at it, or has done it: what it is.
+    /// Another node works on the job or has finished it; the details.
     Elsewhere(String),
-    /// The program is shutting down.
+    /// This program is shutting down.
     Stopped,
 }
 

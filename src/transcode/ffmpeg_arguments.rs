@@ -1,4 +1,4 @@
-//! With which options ffmpeg turns a raw file into an MP4: pure.
+//! The ffmpeg options that turn a raw file into an MP4: pure.
 
 use std::time::Duration;
 
@@ -7,21 +7,22 @@ use crate::media::ffprobe::MediaInfo;
 use crate::media::verification::ExpectedMedia;
 use crate::transcode::filter_delay::without_delay;
 
-/// Keep the frames' own times. A raw file has 1 to 30 frames a second, as many as the meeting had changes; by default
-/// ffmpeg fills it up to the constant rate that it guesses (tried on 5.1: 1000 a second, where the container names
-/// none), and in a time base of that rate frames that lie closer together are lost (tried: 158 of 212, where it
-/// guessed 5 a second). 90 kHz is exact for milliseconds and for MP4's usual time bases.
+/// Keeps the frames' own times. A raw file has 1 to 30 frames a second, one for each change on the page. By default
+/// ffmpeg duplicates frames up to the constant rate that it guesses (5.1: 1000 a second where the container states
+/// none), and a time base of that rate loses frames that are closer together (158 of 212 where it guessed 5 a second).
+/// 90 kHz is exact for milliseconds and for MP4's usual time bases.
 const VARIABLE_RATE: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000"];
-/// Where an operator sets one of these, the frame times are theirs. (ffmpeg 7 refuses `-r` and `-fpsmax` beside `vfr`.)
+/// With one of these options the operator sets the frame times. (ffmpeg 7 refuses `-r` and `-fpsmax` together with
+/// `vfr`.)
 const RATE_OPTIONS: [&str; 6] = ["-r", "-fpsmax", "-fps_mode", "-vsync", "-enc_time_base", "-vn"];
-/// The header's ticks a second: those of the sound, so that the duration it tells is that of the last sample. ffmpeg's own
-/// thousand are rounded up twice (tried: 60.202 s told of 60.2005).
+/// The sample rate of the sound as the MP4's time scale, so that the stated duration is exact. ffmpeg's default of 1000
+/// ticks a second is rounded up twice (60.202 s stated for 60.2005).
 const EXACT_DURATION: [&str; 2] = ["-movie_timescale", "48000"];
-/// The filters of the sound wake a thread for every 20 to 40 ms of it and wait for it, which is a tenth of what sound
-/// costs (measured: README). What comes out is the same, to the byte.
+/// Audio filters wake a thread for every 20 to 40 ms of sound and wait for it: a tenth of the cost of the sound
+/// (measured: README). The output is the same to the byte.
 const ONE_FILTER_THREAD: [&str; 2] = ["-filter_threads", "1"];
-/// Filters of the picture are worth their threads, and who sets these has thought of it. Frames that stay with a graphics card
-/// (the last one) are out of reach for our own filter.
+/// Video filters profit from threads, and an operator who sets one of these has decided. Our own filter cannot reach
+/// frames that stay on a graphics card (the last option).
 const FILTER_OPTIONS: [&str; 7] = [
     "-vf",
     "-filter",
@@ -31,31 +32,31 @@ const FILTER_OPTIONS: [&str; 7] = [
     "-filter_complex_threads",
     "-hwaccel_output_format",
 ];
-/// Whose value is the filters of the sound.
+/// The options whose value is a chain of audio filters.
 const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
-/// A picture that stands still is recorded once a second and, by a reference recorder, 30 times; every repetition costs as much
-/// to encode as any frame. So a repetition goes, but for one in ten: whoever is seeking finds the same picture. A repetition
-/// is not the same to the pixel, as the recording encoder refines what stands, most of all in a key frame (measured: up to
-/// 200 in a block of 8×8 pixels, and more than 64 in 1.4 % of the blocks). So a frame goes in which no block differs from the
-/// last frame that was kept by more than `hi`, four levels a pixel, and at most a fiftieth of them by more than `lo`, one
-/// level (ffmpeg counts blocks four pixels apart against a `frac` of those sixteen apart). That a line one pixel wide stays
-/// which is 40 levels lighter than its ground is tested.
+/// Drops repeated frames: a static picture is recorded once a second (30 times by a reference recorder), and each
+/// repetition costs as much to encode as any frame. One in ten is kept, for seeking. A repetition is not identical,
+/// because the recording encoder refines a static picture, most of all in keyframes (measured: up to 200 in a block of
+/// 8×8 pixels, more than 64 in 1.4 % of the blocks). So a frame is dropped if no block differs from the last kept frame
+/// by more than `hi`, four levels a pixel, and at most a fiftieth of the blocks by more than `lo`, one level (ffmpeg
+/// counts blocks four pixels apart against a `frac` of those sixteen apart). A test shows that a line one pixel wide
+/// and 40 levels lighter than its ground is kept.
 const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
-/// Encoders count frames from one keyframe to the next, libx264 up to 250; of slides that would be minutes. A player that seeks
-/// to keyframes finds one at least as often as in a film of a constant rate (8.3 s at 30 frames a second), or at the next frame.
+/// Encoders count frames between keyframes, libx264 up to 250, which would be minutes of slides. With this a player
+/// that seeks to keyframes finds one as often as at a constant 30 frames a second (every 8.3 s), or at the next frame.
 const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
 const KEYFRAME_OPTIONS: [&str; 3] = ["-force_key_frames", "-g", "-keyint_min"];
-/// Matroska tells of each frame when it is shown, not when it is decoded: ffmpeg works that out, once it has seen by how many
-/// frames the two may differ. Of one frame a second it would not see enough in the 5 s that it looks at unless told, and guess
-/// that one is decoded every 33 ms (tried on 5.1: shown up to minutes later; with B-frames "Invalid DTS"). It stops as soon as
-/// it knows. Microseconds and bytes: of both, what a minute of a raw file takes.
+/// Matroska states when a frame is shown, not when it is decoded. ffmpeg derives the decoding order once it has seen by
+/// how many frames the two differ. At one frame a second it does not see enough in the 5 s that it probes by default,
+/// and assumes 33 ms per frame (5.1: frames shown up to minutes late; with B-frames "Invalid DTS"). ffmpeg stops
+/// probing as soon as it knows. In microseconds and bytes: a minute of a raw file.
 const SEE_THE_ORDER: [&str; 4] = ["-analyzeduration", "60000000", "-probesize", "100000000"];
 const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
-/// What browsers play from an MP4, and the muxer of ffmpeg 5.1 takes.
+/// The codecs that browsers play from an MP4 and that ffmpeg 5.1's muxer accepts.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
 const AUDIO_IN_MP4: [&str; 5] = ["aac", "mp3", "opus", "ac3", "eac3"];
 
-/// ffmpeg's options on both sides of its input.
+/// ffmpeg's options before and after its input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FfmpegArguments {
     pub pre_input: Vec<String>,
@@ -65,8 +66,8 @@ pub struct FfmpegArguments {
 }
 
 impl FfmpegArguments {
-    /// The operator's options behind ours, so that theirs win: the frames' own times unless they set the rate. `raw`: as
-    /// measured, since the last picture is shown to its end.
+    /// Our options, then the operator's, so that the operator's win. Frames keep their own times unless the operator
+    /// sets a rate. `raw` must be measured to its end, since the last frame is shown until then.
     #[must_use]
     pub fn convert(options: &FfmpegOptions, raw: &MediaInfo) -> Self {
         let mut pre_input = Vec::new();
@@ -88,7 +89,7 @@ impl FfmpegArguments {
             if !has(&KEYFRAME_OPTIONS) && !theirs.iter().any(|word| word.contains("keyint=")) {
                 post_input.extend(owned(&KEYFRAMES));
             }
-            // Without sound the file would end with the last picture that is kept.
+            // Without sound the file would end with the last kept frame.
             let has_sound = raw.audio().is_some_and(|stream| stream.packets != Some(0)) && !drops_audio;
             if has_sound && !they_filter && !has(&BITSTREAM_FILTERS) {
                 post_input.extend(owned(&WITHOUT_REPETITIONS));
@@ -105,7 +106,7 @@ impl FfmpegArguments {
         Self { pre_input, post_input, drops_video, drops_audio }
     }
 
-    /// As it was recorded; only what an MP4 cannot hold is encoded.
+    /// Copies the streams; encodes only what an MP4 cannot hold.
     #[must_use]
     pub fn remux(raw: &MediaInfo) -> Self {
         let mut post_input = owned(&["-map", "0:V?", "-map", "0:a?"]);
@@ -127,7 +128,7 @@ impl FfmpegArguments {
         Self { pre_input: owned(&SEE_THE_ORDER), post_input, drops_video: false, drops_audio: false }
     }
 
-    /// What the result of `raw` must hold.
+    /// What the MP4 of `raw` must contain.
     #[must_use]
     pub fn expected(&self, raw: &MediaInfo) -> ExpectedMedia {
         ExpectedMedia {
@@ -138,8 +139,8 @@ impl FfmpegArguments {
     }
 }
 
-/// The last frame lasts to the end of the raw file, of which the last repetitions may have gone: else the track of the
-/// picture would end before the sound, and some players with it.
+/// Extends the last frame to the end of the raw file, as its last repetitions may have been dropped: else the video
+/// track would end before the audio, and some players stop there.
 fn shown_to(end: Duration) -> String {
     format!(
         "setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\\,NOPTS)\\,max(DURATION\\,{:.6}/TB-PTS)\\,DURATION)",
@@ -152,7 +153,7 @@ fn option_name(word: &str) -> &str {
     word.split(':').next().unwrap_or(word)
 }
 
-/// `-n` (never overwrite) cannot stand beside our `-y`, which is about our own unfinished file only.
+/// `-n` (never overwrite) contradicts our `-y`, which concerns only our own unfinished file.
 fn without_refusal(options: &[String]) -> Vec<String> {
     options.iter().filter(|word| *word != "-n").cloned().collect()
 }
@@ -185,7 +186,7 @@ mod tests {
         }
     }
 
-    /// Of a raw file as this program makes it.
+    /// For a raw file as this program writes it.
     fn convert(post_input: &str) -> FfmpegArguments {
         FfmpegArguments::convert(&options(post_input), &raw(Some("h264"), Some("pcm_s16le")))
     }
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operators_filters_delay_is_taken_out() {
+    fn the_delay_of_the_operators_filters_is_compensated() {
         let line = |post_input: &str| convert(post_input).post_input.join(" ");
         for option in SOUND_FILTERS {
             assert!(line(&format!("-c:a aac {option} afftdn -y")).contains("afftdn,atrim=start=0.025"), "{option}");
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_still_picture_is_not_encoded_again_and_again_where_the_sound_tells_how_long_it_lasts() {
+    fn repeated_frames_are_dropped_where_the_sound_gives_the_duration() {
         let drops = |post_input, has_sound: bool| {
             let raw = raw(Some("h264"), has_sound.then_some("pcm_s16le"));
             let arguments = FfmpegArguments::convert(&options(post_input), &raw);
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_conflicts_is_taken_out() {
+    fn only_conflicting_options_are_removed() {
         let arguments = convert("-r 25 -n -movflags faststart -y -f mov");
         assert_eq!(arguments.post_input.join(" "), "-movie_timescale 48000 -r 25 -movflags faststart -y -f mov");
     }

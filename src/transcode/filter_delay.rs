@@ -1,16 +1,16 @@
-//! Takes out what a filter of the sound delays it by: pure.
+//! Compensates the delay of audio filters: pure.
 //!
-//! `afftdn`, which is in the default options, hands on each sample 25 ms after it came, under the time of the one that came
-//! then (measured: ffmpeg 5.1 and 9.0, at 16, 44.1 and 48 kHz). The picture is not filtered, so the sound would be late.
+//! `afftdn`, which is in the default options, outputs each sample 25 ms late (measured: ffmpeg 5.1 and 9.0, at 16, 44.1
+//! and 48 kHz). The video is not filtered, so the sound would lag.
 
 use std::borrow::Cow;
 
-/// What delays, and by how many seconds.
+/// Filters and their delays in seconds.
 const DELAYS: [(&str, f64); 1] = [("afftdn", 0.025)];
 
-/// The operator's filters of the sound, and around them what puts sound and picture in step again and keeps the last sounds,
-/// which would else stay in the filter. Filters that delay nothing stay as they are, and so does a graph with links of its
-/// own, of which it cannot be said what is delayed.
+/// The operator's audio filters, followed by filters that bring sound and picture back in step, and preceded by one
+/// that keeps the last samples from staying in the filter. Filters without delay are unchanged, and so is a graph with
+/// links, of which the delayed part is unknown.
 #[must_use]
 pub fn without_delay(filters: &str) -> Cow<'_, str> {
     let delay: f64 = names(filters).map_or(0.0, |names| names.map(delay_of).sum());
@@ -24,13 +24,13 @@ fn delay_of(name: &str) -> f64 {
     DELAYS.iter().find(|(delaying, _)| *delaying == name).map_or(0.0, |(_, delay)| *delay)
 }
 
-/// The names of a chain's filters, in ffmpeg's notation (`name=options` or `name@label=options`, between commas; quotes and
-/// backslashes keep a comma from being one); `None`: there is more than one chain, or links.
+/// The names of a chain's filters in ffmpeg's notation: `name=options` or `name@label=options` between commas; quotes
+/// and backslashes escape a comma. `None`: there is more than one chain, or links.
 fn names(filters: &str) -> Option<impl Iterator<Item = &str>> {
     let (mut quoted, mut escaped) = (false, false);
     let mut begins = vec![0];
-    for (at, letter) in filters.char_indices() {
-        match letter {
+    for (at, c) in filters.char_indices() {
+        match c {
             _ if escaped => escaped = false,
             '\\' if !quoted => escaped = true,
             '\'' => quoted = !quoted,
@@ -41,7 +41,7 @@ fn names(filters: &str) -> Option<impl Iterator<Item = &str>> {
     }
     Some(begins.into_iter().map(|begin| {
         let rest = filters[begin..].trim_start();
-        rest.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next().unwrap_or_default()
+        rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
     }))
 }
 
@@ -50,19 +50,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_filter_delays_is_taken_out_again() {
-        let around = |filters: &str, delay: f64| {
+    fn a_filters_delay_is_compensated() {
+        let compensated = |filters: &str, delay: f64| {
             format!("apad=pad_dur={delay},{filters},atrim=start={delay},asetpts=PTS-{delay}/TB")
         };
         for one in ["afftdn", "highpass=f=200,lowpass=f=4000,afftdn", "afftdn=nf=-25, volume=2", " afftdn@quiet=nr=12"]
         {
-            assert_eq!(without_delay(one), around(one, 0.025), "{one}");
+            assert_eq!(without_delay(one), compensated(one, 0.025), "{one}");
         }
-        assert_eq!(without_delay("afftdn,volume=2,afftdn"), around("afftdn,volume=2,afftdn", 0.05));
+        assert_eq!(without_delay("afftdn,volume=2,afftdn"), compensated("afftdn,volume=2,afftdn", 0.05));
     }
 
     #[test]
-    fn filters_that_delay_nothing_and_graphs_stay_as_they_are() {
+    fn filters_without_delay_and_graphs_are_unchanged() {
         for theirs in [
             "",
             "anull",

@@ -1,5 +1,5 @@
-//! Where the files of a job lie, and what they hold. Nothing outside `main_path` is ever opened, whatever a job says
-//! and wherever a symbolic link leads.
+//! Finds and measures the files of a job. No file outside `main_path` is opened, whatever a job or a symbolic link
+//! says; only the operator's hooks may name one.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,14 @@ use crate::media::{decode_check, ffprobe};
 use crate::protocol::ids::RecordingId;
 use crate::transcode::plan::{self, JobFacts, MeasuredFile};
 
-/// `main_path`, as this machine sees it.
+/// `main_path` on this machine.
 #[derive(Clone, Debug)]
 pub struct MediaRoot {
-    /// As it is in the configuration.
+    /// As configured.
     configured: PathBuf,
-    /// Absolute; what other programs are told.
+    /// Absolute; the path that other programs are given.
     pub path: PathBuf,
-    /// Without symbolic links; what paths are held against.
+    /// Without symbolic links; found paths are compared with it.
     real: PathBuf,
 }
 
@@ -26,13 +26,13 @@ impl MediaRoot {
     pub fn open(main_path: &Path) -> io::Result<Self> {
         let real = fs::canonicalize(main_path)?;
         let absolute = std::path::absolute(main_path)?;
-        // A script may hold the path against the configured one; only one with `..` is better told without.
+        // A script may compare the path with the configured one, so symbolic links stay; only `..` is resolved.
         let plain = !absolute.components().any(|part| part == Component::ParentDir);
         Ok(Self { configured: main_path.to_owned(), path: if plain { absolute } else { real.clone() }, real })
     }
 }
 
-/// Why there is nothing to work on.
+/// Why a job's input cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
     #[error("main_path {path} cannot be read: {source}", path = path.display())]
@@ -45,70 +45,66 @@ pub enum LocateError {
     Fetched { path: PathBuf, why: String },
 }
 
-/// What is looked for.
+/// Which files to look for.
 #[derive(Clone, Copy, Debug)]
 pub struct InputQuery<'a> {
     /// The job's directory and file name.
     pub dir: &'a Path,
     pub raw_name: &'a str,
     pub recording_id: &'a RecordingId,
-    /// Where a hook has put the raw file, if one has.
-    pub fetched: Option<InputNames<'a>>,
-    /// For the programs that look into the files: 0…19, see [`crate::process::child::ChildSpec::nice`].
+    /// The raw file's place, where a hook has fetched it.
+    pub fetched: Option<FetchedRaw<'a>>,
+    /// The niceness of ffprobe and ffmpeg, 0…19: see [`crate::process::child::ChildSpec::nice`].
     pub nice: u8,
 }
 
-/// A raw file that a hook has brought from elsewhere.
+/// A raw file that a hook has fetched.
 #[derive(Clone, Copy, Debug)]
-pub struct InputNames<'a> {
-    /// Anywhere on this machine: the operator's own program says so.
+pub struct FetchedRaw<'a> {
+    /// Any directory on this machine: the operator's own program names it.
     pub dir: &'a Path,
-    /// Where the result goes if the job's own directory is not here: relative to `main_path`.
+    /// The result's directory, relative to `main_path`, where the job's own directory does not exist.
     pub home: &'a Path,
 }
 
-/// Finds the files of a job and reads what they hold.
+/// Finds the files of a job and measures them.
 ///
 /// # Errors
 /// Where no directory under `main_path` holds the raw file or the result.
-pub async fn locate(main_path: &Path, sought: InputQuery<'_>) -> Result<JobFacts, LocateError> {
+pub async fn locate(main_path: &Path, query: InputQuery<'_>) -> Result<JobFacts, LocateError> {
     let (main, dir, name, mp4_name) =
-        (main_path.to_owned(), sought.dir.to_owned(), sought.raw_name.to_owned(), plan::mp4_name(sought.recording_id));
-    let fetched = sought.fetched.map(|fetched| (fetched.dir.to_owned(), fetched.home.to_owned()));
+        (main_path.to_owned(), query.dir.to_owned(), query.raw_name.to_owned(), plan::mp4_name(query.recording_id));
+    let fetched = query.fetched.map(|fetched| (fetched.dir.to_owned(), fetched.home.to_owned()));
     let search = tokio::task::spawn_blocking(move || match fetched {
         None => search(&main, &dir, &name, &mp4_name),
         Some((at, home)) => search_fetched(&main, &dir, &at.join(name), &home, &mp4_name),
     });
-    let spot = search.await.unwrap_or_else(|error| {
+    let located = search.await.unwrap_or_else(|error| {
         Err(LocateError::Root { path: main_path.to_owned(), source: io::Error::other(error) })
     })?;
-    // Both read to their end: the header of a file that was cut off tells of more than there is.
-    let mut mp4 = match spot.mp4 {
-        Some(file) => Some(MeasuredFile { size: file.size, media: words(ffprobe::measure(&file.path).await) }),
-        None => None,
-    };
-    let raw = match spot.raw {
-        Some(file) => Some(MeasuredFile { size: file.size, media: words(ffprobe::measure(&file.path).await) }),
-        None => None,
-    };
-    let mp4_path = spot.root.join(&spot.dir).join(plan::mp4_name(sought.recording_id));
+    // Both are read to their end: the header of a truncated file states more than the file holds.
+    let mut mp4 = measured(located.mp4).await;
+    let raw = measured(located.raw).await;
+    let mp4_path = located.root.join(&located.dir).join(plan::mp4_name(query.recording_id));
     if let (Some(MeasuredFile { media: found, .. }), Some(_)) = (&mut mp4, &raw)
         && let Ok(media) = &found
-        && let Err(error) = decode_check::check_result(&mp4_path, media, &spot.raw_path, sought.nice).await
+        && let Err(error) = decode_check::check_result(&mp4_path, media, &located.raw_path, query.nice).await
     {
-        // The raw file would go for it.
+        // The raw file would be removed because of this MP4.
         *found = Err(error.to_string());
     }
-    Ok(JobFacts { root: spot.root, dir: spot.dir, raw_path: spot.raw_path, raw, mp4 })
+    Ok(JobFacts { root: located.root, dir: located.dir, raw_path: located.raw_path, raw, mp4 })
 }
 
-fn words(probed: Result<ffprobe::MediaInfo, ffprobe::ProbeError>) -> Result<ffprobe::MediaInfo, String> {
-    probed.map_err(|error| error.to_string())
+async fn measured(file: Option<InputFile>) -> Option<MeasuredFile> {
+    let file = file?;
+    let media = ffprobe::measure(&file.path).await.map_err(|error| error.to_string());
+    Some(MeasuredFile { size: file.size, media })
 }
 
-struct InputPath {
+struct LocatedFiles {
     root: PathBuf,
-    /// Of the result, relative to `root`.
+    /// The result's directory, relative to `root`.
     dir: PathBuf,
     raw_path: PathBuf,
     raw: Option<InputFile>,
@@ -121,7 +117,7 @@ pub(super) struct InputFile {
     pub size: u64,
 }
 
-fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Result<InputPath, LocateError> {
+fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Result<LocatedFiles, LocateError> {
     let root = MediaRoot::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
     let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
     if places.is_empty() {
@@ -135,7 +131,13 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
             .and_then(|()| Ok((file(&root, &at.join(raw_name))?, file(&root, &at.join(mp4_name))?)));
         match seen {
             Ok((Some(raw), mp4)) => {
-                return Ok(InputPath { root: root.path, dir: place, raw_path: raw.path.clone(), raw: Some(raw), mp4 });
+                return Ok(LocatedFiles {
+                    root: root.path,
+                    dir: place,
+                    raw_path: raw.path.clone(),
+                    raw: Some(raw),
+                    mp4,
+                });
             }
             Ok((None, Some(mp4))) => {
                 result_only.get_or_insert((place, mp4));
@@ -147,7 +149,7 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
     match result_only {
         Some((dir, mp4)) => {
             let raw_path = root.path.join(&dir).join(raw_name);
-            Ok(InputPath { root: root.path, dir, raw_path, raw: None, mp4: Some(mp4) })
+            Ok(LocatedFiles { root: root.path, dir, raw_path, raw: None, mp4: Some(mp4) })
         }
         None => {
             Err(LocateError::Missing { raw_name: raw_name.to_owned(), dir: dir.to_owned(), looked: looked.join(", ") })
@@ -155,20 +157,20 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
     }
 }
 
-/// As [`search`], for a raw file that a hook has put to `raw`.
+/// Like [`search`], for a raw file that a hook has fetched to `raw`.
 fn search_fetched(
     main_path: &Path,
     dir: &Path,
     raw: &Path,
     home: &Path,
     mp4_name: &str,
-) -> Result<InputPath, LocateError> {
+) -> Result<LocatedFiles, LocateError> {
     let root = MediaRoot::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
     let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
-    let there = places.into_iter().find(|place| check_dir(&root, &root.path.join(place)).is_ok());
-    let dir = there.unwrap_or_else(|| home.to_owned());
+    let existing = places.into_iter().find(|place| check_dir(&root, &root.path.join(place)).is_ok());
+    let dir = existing.unwrap_or_else(|| home.to_owned());
     let refused = |why: String| LocateError::Fetched { path: raw.to_owned(), why };
-    // It is made where it is not there.
+    // A missing directory is created later.
     if let (true, Err(why)) = (root.path.join(&dir).exists(), check_dir(&root, &root.path.join(&dir))) {
         return Err(refused(format!("its result cannot go to {}: {why}", dir.display())));
     }
@@ -179,7 +181,7 @@ fn search_fetched(
         Err(error) if error.kind() == io::ErrorKind::NotFound && mp4.is_some() => None,
         Err(error) => return Err(refused(error.to_string())),
     };
-    Ok(InputPath { root: root.path, dir, raw_path: raw.to_owned(), raw: found, mp4 })
+    Ok(LocatedFiles { root: root.path, dir, raw_path: raw.to_owned(), raw: found, mp4 })
 }
 
 fn check_dir(root: &MediaRoot, dir: &Path) -> Result<(), String> {
@@ -192,7 +194,7 @@ fn check_dir(root: &MediaRoot, dir: &Path) -> Result<(), String> {
     }
 }
 
-/// The file, if it is there; an error where it is there but may not be read.
+/// The file; `None` where it does not exist, an error where it may not be read.
 pub(super) fn file(root: &MediaRoot, path: &Path) -> Result<Option<InputFile>, String> {
     let name = || path.file_name().unwrap_or_default().to_string_lossy();
     let real = match fs::canonicalize(path) {
@@ -226,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_file_is_found_here_and_as_another_node_names_it() {
+    fn a_raw_file_is_found_by_this_nodes_path_and_by_another_nodes() {
         let (_dir, main) = tree();
         fs::write(main.join("node/room/raw.mkv"), "media").unwrap();
         for dir in [main.join("node/room"), "/elsewhere/node/room/".into(), "../files/node/room".into()] {
-            let spot = search(&main, &dir, "raw.mkv", "r.mp4").unwrap();
-            assert_eq!(spot.dir, Path::new("node/room"));
-            assert_eq!(spot.raw.unwrap().size, 5);
-            assert!(spot.mp4.is_none());
+            let located = search(&main, &dir, "raw.mkv", "r.mp4").unwrap();
+            assert_eq!(located.dir, Path::new("node/room"));
+            assert_eq!(located.raw.unwrap().size, 5);
+            assert!(located.mp4.is_none());
         }
     }
 
@@ -241,8 +243,8 @@ mod tests {
     fn a_result_without_its_raw_file_is_found_too() {
         let (_dir, main) = tree();
         fs::write(main.join("node/room/r.mp4"), "media").unwrap();
-        let spot = search(&main, Path::new("/x/node/room"), "raw.mkv", "r.mp4").unwrap();
-        assert!(spot.raw.is_none() && spot.mp4.is_some());
+        let located = search(&main, Path::new("/x/node/room"), "raw.mkv", "r.mp4").unwrap();
+        assert!(located.raw.is_none() && located.mp4.is_some());
     }
 
     #[test]
@@ -268,15 +270,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hook_has_fetched_is_taken_from_where_it_is_and_its_result_stays_in_main_path() {
+    fn a_fetched_raw_file_may_be_anywhere_and_its_result_stays_in_main_path() {
         let (dir, main) = tree();
         let raw = dir.path().join("secret/raw.mkv");
         let find =
             |job_dir: &str, raw: &Path| search_fetched(&main, Path::new(job_dir), raw, Path::new("sub/r"), "r.mp4");
         for (job_dir, place) in [("s3://bucket/x/", "sub/r"), ("/elsewhere/node/room", "node/room")] {
-            let spot = find(job_dir, &raw).unwrap();
-            assert_eq!((spot.dir.as_path(), spot.raw_path.as_path()), (Path::new(place), raw.as_path()));
-            assert_eq!(spot.raw.unwrap().size, 1);
+            let located = find(job_dir, &raw).unwrap();
+            assert_eq!((located.dir.as_path(), located.raw_path.as_path()), (Path::new(place), raw.as_path()));
+            assert_eq!(located.raw.unwrap().size, 1);
         }
         for nothing in [dir.path().join("secret/gone.mkv"), dir.path().join("secret")] {
             let error = find("s3://bucket", &nothing).err().unwrap().to_string();
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_a_files_name_is_no_file() {
+    fn a_directory_with_the_files_name_is_refused() {
         let (_dir, main) = tree();
         fs::create_dir(main.join("node/room/raw.mkv")).unwrap();
         let Err(error) = search(&main, &main.join("node/room"), "raw.mkv", "r.mp4") else { panic!() };

@@ -1,14 +1,15 @@
-//! One job from its delivery to its verdict; the work queue itself is [`super::worker`]'s.
+//! One job from its delivery to its outcome; [`super::worker`] then settles it in the work queue.
 //!
 //! ```text
-//! pre_transcoding hooks → make (its own module) → claim → post_transcoding hooks → PROCEEDED → scripts → FINISHED
-//! any failure → again later; the last time FINISHED with the cause, the raw file stays
+//! pre_transcoding hooks → produce → claim → post_transcoding hooks → PROCEEDED → scripts → FINISHED
+//! any failure → redelivered later; at the last delivery FINISHED with the cause, the raw file stays
 //! ```
 //!
-//! Each step may be repeated: a job that is handed out again goes on where its files and its record say it was. What the
-//! server is told goes into the outbox, which remembers it. On another node the hooks and scripts run again.
+//! Each step may be repeated: a redelivered job continues where its files and its record say. Notices go to the outbox,
+//! which knows which of them were delivered. On another node the hooks and scripts run again.
 
 use crate::transcode::failure::JobFailure;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -30,92 +31,92 @@ use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::journal::JobEntry;
-use crate::transcode::produce::{InputMedia, JobResult, ResultBuilder};
+use crate::transcode::produce::{FetchedInput, JobResult, ResultBuilder};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{plan, summary};
 
-/// After a shutdown nothing is wrong with the job: the next node may take it at once.
-const HAND_OVER: Duration = Duration::from_secs(1);
+/// After a shutdown the next node may have the job at once: the job is not at fault.
+const HAND_OVER_DELAY: Duration = Duration::from_secs(1);
 
-/// How the server is told.
+/// Sends notices to the server.
 pub trait JobNotifier: Send + Sync {
-    /// A new result was made: what the server was told of an earlier one is told anew.
-    fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()>;
+    /// Before the notices of a new result: those of an earlier result do not count any more.
+    fn forget_result(&self, recording: &RecordingId) -> BoxFuture<'static, ()>;
 
-    /// Resolves when it is certain that the server will be told; a notice that this node has told already is not told again.
-    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()>;
+    /// Resolves when the notice is sure to reach the server. A notice that was delivered already is not sent again.
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, ()>;
 }
 
 impl JobNotifier for Dispatcher {
-    fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
+    fn forget_result(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
         let (dispatcher, recording) = (self.clone(), recording.clone());
         async move { dispatcher.outbox().forget(&recording, &[MessageKey::Proceeded, MessageKey::Finished]).await }
             .boxed()
     }
 
-    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, ()> {
         let dispatcher = self.clone();
         async move { drop(dispatcher.send(notice).await) }.boxed()
     }
 }
 
-/// What a job needs of the rest of the program.
+/// What a job needs from the rest of the program.
 #[derive(Clone, Copy)]
 pub struct JobContext<'a> {
     pub settings: &'a TranscodeSettings,
     pub hooks: &'a Hooks,
-    pub tell: &'a dyn JobNotifier,
+    pub notifier: &'a dyn JobNotifier,
     pub cancel: &'a CancellationToken,
 }
 
-/// What is to become of the job in the queue.
+/// What the worker does with the job in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// Acknowledge it, then remove what is left of it.
+    /// Acknowledge it, then remove these files.
     Done(FilesToRemove),
-    /// Hand it out again after so long.
+    /// Have it redelivered after so long.
     Again(Duration),
-    /// Never hand it out again; the server knows why.
+    /// Terminate it; the server has been sent the cause.
     GivenUp,
-    /// It would not be handed out again: this node goes on with it at its next start.
+    /// Leave it: it would not be redelivered, so this node continues it at its next start.
     Kept,
 }
 
-/// What may go once the job is acknowledged, in this order.
+/// The files to remove once the job is acknowledged, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilesToRemove {
     /// The raw file, with the summary beside it.
     pub raw: Option<PathBuf>,
     /// The claim of the result.
     pub claim: Option<PathBuf>,
-    /// The recording could only be remuxed; the operator may have it tried again.
+    /// The recording could only be remuxed; the operator may ask for another attempt.
     pub remuxed: bool,
 }
 
-/// Does what the job asks for and tells the server. With the verdict, the cause where there is no result.
-pub async fn run(job: &Job, entry: &JobEntry, around: JobContext<'_>) -> (JobOutcome, Option<String>) {
+/// Runs the job and notifies the server. The outcome, and the cause where there is no result.
+pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOutcome, Option<String>) {
     let record = entry.record();
-    let attempt = JobAttempt { job, entry, last: record.is_last(), around, claimed: OnceLock::new() };
-    let ended = attempt.run().await;
-    attempt.clean_up().await;
-    let (verdict, cause) = match ended {
-        Ok(verdict) => return (verdict, None),
-        Err(failure) => fail(job, record.delivered, record.max_deliver, failure, around.tell).await,
+    let attempt = JobAttempt { job, entry, last: record.is_last(), context, claimed: OnceLock::new() };
+    let result = attempt.run().await;
+    attempt.remove_fetched().await;
+    let (outcome, cause) = match result {
+        Ok(outcome) => return (outcome, None),
+        Err(failure) => after_failure(job, record.delivered, record.max_deliver, failure, context.notifier).await,
     };
-    if verdict != JobOutcome::Kept {
-        // Whoever gets the job next may tell of the result.
-        attempt.release().await;
+    if outcome != JobOutcome::Kept {
+        // The node that gets the job next may report the result.
+        attempt.release_claim().await;
     }
-    (verdict, cause)
+    (outcome, cause)
 }
 
-/// The verdict on an attempt without a result, and the cause.
-pub(super) async fn fail(
+/// The outcome of an attempt without a result, and the cause.
+pub(super) async fn after_failure(
     job: &Job,
     delivered: u64,
     of: u64,
     failure: JobFailure,
-    tell: &dyn JobNotifier,
+    notifier: &dyn JobNotifier,
 ) -> (JobOutcome, Option<String>) {
     let last = delivered >= of;
     let retry = RetrySchedule::MINUTES.after(delivered);
@@ -126,7 +127,7 @@ pub(super) async fn fail(
         }
         JobFailure::Stopped => {
             tracing::info!(delivered, "job handed back: shutting down");
-            return (JobOutcome::Again(HAND_OVER), None);
+            return (JobOutcome::Again(HAND_OVER_DELAY), None);
         }
         JobFailure::Elsewhere(why) if !last => {
             tracing::info!(delivered, of, retry_s = retry.as_secs(), why, "job handed back: it is another node's");
@@ -139,11 +140,11 @@ pub(super) async fn fail(
         return (JobOutcome::Again(retry), Some(cause));
     }
     tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
-    tell.tell(notice(job, NoticeEvent::Finished(Err(cause.clone())))).await;
+    notifier.notify(notice(job, NoticeEvent::Finished(Err(cause.clone())))).await;
     (JobOutcome::GivenUp, Some(cause))
 }
 
-/// What the server is told of a job.
+/// A notice to the server about a job.
 fn notice(job: &Job, event: NoticeEvent) -> Notice {
     Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }
 }
@@ -152,31 +153,32 @@ struct JobAttempt<'a> {
     job: &'a Job,
     entry: &'a JobEntry,
     last: bool,
-    around: JobContext<'a>,
-    /// The claim, once it is ours.
+    context: JobContext<'a>,
+    /// The claim's file, once this node holds the claim.
     claimed: OnceLock<PathBuf>,
 }
 
 impl JobAttempt<'_> {
     async fn run(&self) -> Result<JobOutcome, JobFailure> {
         let started = Instant::now();
-        let JobContext { settings, cancel, tell, .. } = self.around;
-        // What an earlier attempt has fetched was perhaps not fetched to its end.
-        self.clean_up().await;
-        let brought = self.before().await?;
-        let ours = brought.is_none();
-        let maker = ResultBuilder { job: self.job, last: self.last, settings, entry: self.entry, brought, cancel };
-        let made = match maker.make().await {
-            // It is there, whoever has made it, and nobody else will be asked to tell of it.
+        let JobContext { settings, cancel, notifier, .. } = self.context;
+        // An earlier attempt may have fetched only a part of the files.
+        self.remove_fetched().await;
+        let fetched_input = self.run_pre_hooks().await?;
+        let own_raw = fetched_input.is_none();
+        let builder =
+            ResultBuilder { job: self.job, last: self.last, settings, entry: self.entry, fetched_input, cancel };
+        let result = match builder.build().await {
+            // The result exists, whoever made it, and no other node will get the job to report it.
             Err(JobFailure::Elsewhere(why)) if self.last => {
                 tracing::warn!(why, "looking again");
-                maker.make().await?
+                builder.build().await?
             }
-            made => made?,
+            result => result?,
         };
         let remuxed = self.entry.record().steps.remuxed;
-        if made.ran.is_some() {
-            tell.anew(&self.job.info.recording_id).await;
+        if result.ran.is_some() {
+            notifier.forget_result(&self.job.info.recording_id).await;
             let steps = |record: &mut crate::transcode::journal::JobRecord| {
                 record.steps.anew = false;
                 record.steps.told_path = None;
@@ -184,10 +186,10 @@ impl JobAttempt<'_> {
             };
             self.entry.update(steps).await;
         }
-        let claim = self.claim(&made).await?;
+        let claim = self.claim(&result).await?;
         let file_path = match self.entry.record().steps.told_path {
             Some(path) => path,
-            None => self.after(&made).await?,
+            None => self.run_post_hooks(&result).await?,
         };
         let variant = match self.job.work {
             Work::PostRecording { variant, .. } => variant,
@@ -195,25 +197,25 @@ impl JobAttempt<'_> {
         };
         let note =
             remuxed.as_ref().map(|why| format!("delivered as it was recorded, since it could not be encoded: {why}"));
-        self.told(NoticeEvent::Proceeded { file_path, file_size: made.size, variant, note }).await;
-        let scripts = self.run_scripts(&made).await;
+        self.notify(NoticeEvent::Proceeded { file_path, file_size: result.size, variant, note }).await;
+        let scripts = self.run_scripts(&result).await;
         if !scripts.is_complete() && !self.last {
             return Err(JobFailure::Stopped);
         }
-        self.told(NoticeEvent::Finished(Ok(()))).await;
-        summarise(&made, &scripts, remuxed.as_deref(), started.elapsed());
-        // What a hook has brought is the hook's to keep, but for what it has left to us.
-        let raw = made.raw.filter(|_| made.remove_raw && remuxed.is_none() && ours);
+        self.notify(NoticeEvent::Finished(Ok(()))).await;
+        summarise(&result, &scripts, remuxed.as_deref(), started.elapsed());
+        // A file that a hook fetched is removed only if the hook asked for it.
+        let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw);
         Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some() }))
     }
 
-    async fn told(&self, event: NoticeEvent) {
-        self.around.tell.tell(notice(self.job, event)).await;
+    async fn notify(&self, event: NoticeEvent) {
+        self.context.notifier.notify(notice(self.job, event)).await;
     }
 
-    /// The `pre_transcoding` hooks: where they have put what the job names.
-    async fn before(&self) -> Result<Option<InputMedia>, JobFailure> {
-        let JobContext { hooks, cancel, .. } = self.around;
+    /// Runs the `pre_transcoding` hooks; where they have fetched the input to, if anywhere.
+    async fn run_pre_hooks(&self) -> Result<Option<FetchedInput>, JobFailure> {
+        let JobContext { hooks, cancel, .. } = self.context;
         if hooks.is_empty(HookStage::PreTranscoding) {
             return Ok(None);
         }
@@ -222,7 +224,7 @@ impl JobAttempt<'_> {
             Work::PostRecording { dir, .. } => Some(dir),
             Work::Merge { .. } => None,
         };
-        // Where it was all the time: as without a hook.
+        // The directory that the job names: as without a hook.
         let Some(dir) = answer.output_path.filter(|dir| Some(dir) != job_dir) else { return Ok(None) };
         if answer.should_cleanup {
             let fetched = dir.clone();
@@ -241,29 +243,29 @@ impl JobAttempt<'_> {
             _ => String::new(),
         };
         tracing::info!(dir = %dir.display(), "the pre_transcoding hooks say where the input is");
-        Ok(Some(InputMedia { dir, file_name }))
+        Ok(Some(FetchedInput { dir, file_name }))
     }
 
-    /// Removes what a hook has fetched for this job and does not want any more.
-    async fn clean_up(&self) {
+    /// Removes what a hook has fetched for this job and asked to have removed.
+    async fn remove_fetched(&self) {
         let Some(fetched) = self.entry.record().steps.fetched else { return };
-        let (dir, protected) = (fetched.clone(), self.around.settings.protected.clone());
-        let removed = tokio::task::spawn_blocking(move || cleanup::remove(&dir, &protected));
-        match removed.await {
-            Ok(Ok(())) => tracing::debug!(dir = %fetched.display(), "what the hook has fetched is removed"),
-            Ok(Err(error)) => {
+        let (dir, protected) = (fetched.clone(), self.context.settings.protected.clone());
+        let remove = move || cleanup::remove(&dir, &protected).map_err(io::Error::other);
+        match files::on_disk(remove).await {
+            Ok(()) => tracing::debug!(dir = %fetched.display(), "what the hook has fetched is removed"),
+            Err(error) => {
                 tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed");
             }
-            Err(error) => tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed"),
         }
         self.entry.update(|record| record.steps.fetched = None).await;
     }
 
-    /// Makes sure that the server is told of this result by one node only, as long as that lives; the claim, if it is ours.
-    async fn claim(&self, made: &JobResult) -> Result<Option<PathBuf>, JobFailure> {
-        let settings = self.around.settings;
-        let path = claim::path(&made.mp4);
-        let (mp4, node) = (made.mp4.clone(), settings.recorder_id.clone());
+    /// Makes sure that only one living node reports this result; returns the claim's file where the claim is this
+    /// node's.
+    async fn claim(&self, result: &JobResult) -> Result<Option<PathBuf>, JobFailure> {
+        let settings = self.context.settings;
+        let path = claim::path(&result.mp4);
+        let (mp4, node) = (result.mp4.clone(), settings.recorder_id.clone());
         let ours = match files::on_disk(move || claim::take(&mp4, &node)).await {
             Ok(ResultClaim::Ours) => {
                 let _ = self.claimed.set(path.clone());
@@ -275,7 +277,7 @@ impl JobAttempt<'_> {
                     since.as_secs()
                 )));
             }
-            // Better told twice than never.
+            // Reporting twice is better than never.
             Ok(ResultClaim::Of { node, .. }) => {
                 tracing::warn!(node, "another node has taken the result on; telling the server all the same");
                 false
@@ -285,11 +287,11 @@ impl JobAttempt<'_> {
                 false
             }
         };
-        // A result that this node has not taken on before, without the raw file that it was made of: another one has finished.
-        // If the queue knows that too, this job does not come again.
-        let finished = match &made.raw {
-            Some(raw) => *raw != made.mp4 && !tokio::fs::try_exists(raw).await.unwrap_or(true),
-            None => made.ran.is_none(),
+        // A result that this node has not claimed before, without the raw file that it was made of: another node has
+        // finished the job. If the queue has that node's acknowledgement, it will not redeliver the job.
+        let finished = match &result.raw {
+            Some(raw) => *raw != result.mp4 && !tokio::fs::try_exists(raw).await.unwrap_or(true),
+            None => result.ran.is_none(),
         };
         if finished && !self.last && !self.entry.record().steps.claimed {
             return Err(JobFailure::Elsewhere("the MP4 is there and nothing that it was made of".to_owned()));
@@ -298,7 +300,7 @@ impl JobAttempt<'_> {
         Ok(ours.then_some(path))
     }
 
-    async fn release(&self) {
+    async fn release_claim(&self) {
         let Some(claim) = self.claimed.get().cloned() else { return };
         let path = claim.clone();
         if let Err(error) = files::on_disk(move || claim::release(&path)).await {
@@ -306,15 +308,15 @@ impl JobAttempt<'_> {
         }
     }
 
-    /// The `post_transcoding` hooks; the path that the server is told.
-    async fn after(&self, made: &JobResult) -> Result<String, JobFailure> {
-        let JobContext { hooks, cancel, .. } = self.around;
-        let mut path = made.file_path.clone();
+    /// Runs the `post_transcoding` hooks; the path for the server.
+    async fn run_post_hooks(&self, result: &JobResult) -> Result<String, JobFailure> {
+        let JobContext { hooks, cancel, .. } = self.context;
+        let mut path = result.file_path.clone();
         if !hooks.is_empty(HookStage::PostTranscoding) {
             let (info, node) = (&self.job.info, &self.job.recorder_id);
-            let dir = made.mp4.parent().unwrap_or(Path::new("/"));
+            let dir = result.mp4.parent().unwrap_or(Path::new("/"));
             let name = plan::mp4_name(&info.recording_id);
-            let mut payload = HookPayload::single(info, node, dir, &name, Some(made.size));
+            let mut payload = HookPayload::single(info, node, dir, &name, Some(result.size));
             match &self.job.work {
                 Work::PostRecording { dir, file_name, .. } => {
                     payload = payload.with_source(&dir.join(file_name.as_str()));
@@ -330,9 +332,9 @@ impl JobAttempt<'_> {
                         path = output.display().to_string();
                     }
                 }
-                // The recording is there: it must not stay unknown because of what was to be done with it.
+                // A failed hook must not keep the finished recording from the server.
                 Err(error @ HookError::Failed { .. }) if self.last => {
-                    tracing::error!(%error, mp4 = %made.mp4.display(), "the post_transcoding hooks failed for the last time: the MP4 is told of where it is");
+                    tracing::error!(%error, mp4 = %result.mp4.display(), "the post_transcoding hooks failed for the last time: the MP4 is told of where it is");
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -342,7 +344,7 @@ impl JobAttempt<'_> {
         Ok(path)
     }
 
-    async fn run_scripts(&self, made: &JobResult) -> ScriptsReport {
+    async fn run_scripts(&self, result: &JobResult) -> ScriptsReport {
         let info = &self.job.info;
         let payload = ScriptPayload {
             recording_id: info.recording_id.to_string(),
@@ -350,15 +352,15 @@ impl JobAttempt<'_> {
             room_id: info.room_id.to_string(),
             room_sid: info.room_sid.as_str().to_owned(),
             file_name: plan::mp4_name(&info.recording_id),
-            file_path: made.mp4.clone(),
-            file_size: post_processing::megabytes(made.size),
+            file_path: result.mp4.clone(),
+            file_size: post_processing::megabytes(result.size),
             recorder_id: self.job.recorder_id.to_string(),
         };
-        let summary = made.raw.as_deref().and_then(summary::path);
-        let JobContext { settings: TranscodeSettings { scripts, script_timeout, .. }, cancel, .. } = self.around;
+        let summary = result.raw.as_deref().and_then(summary::path);
+        let JobContext { settings: TranscodeSettings { scripts, script_timeout, .. }, cancel, .. } = self.context;
         let mut all = ScriptsReport::default();
-        let done = self.entry.record().steps.scripts.min(scripts.len());
-        for (index, script) in scripts.iter().enumerate().skip(done) {
+        let completed = self.entry.record().steps.scripts.min(scripts.len());
+        for (index, script) in scripts.iter().enumerate().skip(completed) {
             let one = post_processing::run(
                 std::slice::from_ref(script),
                 &payload,
@@ -377,14 +379,14 @@ impl JobAttempt<'_> {
     }
 }
 
-/// The one line about the whole job.
-fn summarise(made: &JobResult, scripts: &ScriptsReport, remuxed: Option<&str>, wall: Duration) {
-    let duration = made.media.duration.as_secs_f64();
-    let ran = made.ran.as_ref();
+/// Logs the job's one summary line.
+fn summarise(result: &JobResult, scripts: &ScriptsReport, remuxed: Option<&str>, wall: Duration) {
+    let duration = result.media.duration.as_secs_f64();
+    let ran = result.ran.as_ref();
     tracing::info!(
-        mp4 = %made.mp4.display(),
+        mp4 = %result.mp4.display(),
         duration_s = rounded(duration),
-        size_mb = post_processing::megabytes(made.size),
+        size_mb = post_processing::megabytes(result.size),
         already_there = ran.is_none(),
         remuxed_because = remuxed,
         cpu_s = ran.and_then(|ran| ran.cpu).map(|cpu| rounded(cpu.as_secs_f64())),

@@ -1,5 +1,5 @@
-//! One record per job that this node has in hand or has given up (ARCHITECTURE, "The on-disk protocol"): what a start after
-//! a crash goes on with, without waiting for the queue to hand it out again, and what an operator may try again.
+//! One record per job that this node runs, has handed back or has given up (`docs/on-disk-protocol.md`): a start after
+//! a crash continues the job without waiting for its redelivery, and an operator can have a job tried again.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,13 @@ use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "jobs";
-/// How often the queue hands a job out, unless it says otherwise (PROTOCOL 1: `MaxDeliver`).
+/// How often the queue delivers a job, unless it says otherwise (PROTOCOL 1: `MaxDeliver`).
 pub const MAX_DELIVER: u64 = 3;
-/// How long after its next try a job that was handed back is remembered, in milliseconds: another node may have it by now.
-const FORGOTTEN_AFTER: u64 = 3_600_000;
+/// How long after its redelivery time a job that was handed back is kept, in milliseconds: another node may have it by
+/// then.
+const RETENTION_MS: u64 = 3_600_000;
 
-/// A file, key by key.
+/// The content of a record's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     version: u32,
@@ -28,77 +29,77 @@ pub struct JobRecord {
     pub room_id: String,
     /// The bytes of the job, in hexadecimal digits.
     payload: String,
-    /// Where the queue is told what became of it; `None`: the queue has forgotten it.
+    /// The subject of the job's acknowledgement; `None`: the queue has no such job any more.
     pub ack_to: Option<String>,
-    /// How often the queue has handed it out.
+    /// How often the queue has delivered it.
     pub delivered: u64,
     /// Unix milliseconds.
     pub taken_at: u64,
     pub state: JobState,
     pub last_error: Option<String>,
-    /// How often the queue hands it out at most.
-    #[serde(default = "usual_deliveries")]
+    /// How often the queue delivers it at most.
+    #[serde(default = "default_max_deliver")]
     pub max_deliver: u64,
     #[serde(default)]
     pub steps: JobSteps,
-    /// How far ffmpeg is, as long as one runs.
+    /// ffmpeg's progress while it runs.
     #[serde(default)]
     pub progress: Option<ProgressSnapshot>,
 }
 
-fn usual_deliveries() -> u64 {
+fn default_max_deliver() -> u64 {
     MAX_DELIVER
 }
 
-/// What of a job is done that its files do not show: a job that is taken up again goes on behind it.
+/// The finished steps that a job's files do not show: a continued job skips them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSteps {
-    /// Where a hook has put the raw file for this node, which is to be removed after the job.
+    /// The directory into which a hook has fetched the input, to be removed after the job.
     #[serde(default)]
     pub fetched: Option<PathBuf>,
-    /// This node has taken it on to tell of the result.
+    /// This node has claimed the result.
     #[serde(default)]
     pub claimed: bool,
-    /// The result could only be made by putting the raw file into an MP4 as it is: why.
+    /// Why the raw file could only be remuxed.
     #[serde(default)]
     pub remuxed: Option<String>,
-    /// The `post_transcoding` hooks are done: what the server is told as the path.
+    /// The path for the server, once the `post_transcoding` hooks have run.
     #[serde(default)]
     pub told_path: Option<String>,
-    /// How many of the post-processing scripts have had their turn.
+    /// The number of post-processing scripts that have run.
     #[serde(default)]
     pub scripts: usize,
-    /// A result that was only remuxed is to be made anew.
+    /// A result that was only remuxed is to be made again.
     #[serde(default)]
     pub anew: bool,
 }
 
-/// How far ffmpeg was, a few seconds ago.
+/// ffmpeg's progress at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProgressSnapshot {
     /// 0…100.
     pub percent: f64,
-    /// Seconds of media a second.
+    /// Seconds of media per second.
     pub speed: Option<f64>,
-    /// Seconds to go.
+    /// Seconds until the end.
     pub eta_s: Option<u64>,
-    /// When that was, Unix milliseconds.
+    /// The time of this snapshot, in Unix milliseconds.
     pub at: u64,
 }
 
-/// What this node does about a job.
+/// What this node does with a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum JobState {
-    /// In hand.
+    /// The job is running.
     Working,
-    /// Handed back: the queue gives it to any node from then on, Unix milliseconds.
+    /// Handed back; the queue redelivers it from this time on, Unix milliseconds.
     HandedBack { until: u64 },
-    /// It failed for the last time, Unix milliseconds. Its raw file is kept.
+    /// It failed at its last delivery, Unix milliseconds. Its raw file is kept.
     GivenUp { at: u64 },
-    /// It could not be encoded and was delivered as it was recorded, Unix milliseconds. Its raw file is kept.
+    /// It could not be encoded and was remuxed, Unix milliseconds. Its raw file is kept.
     Remuxed { at: u64 },
-    /// The operator wants it tried again.
+    /// The operator asked for another attempt.
     Retry,
 }
 
@@ -121,13 +122,13 @@ impl JobRecord {
         }
     }
 
-    /// The same job once nothing is done about it for now.
+    /// The record of a job that is no longer running.
     #[must_use]
-    pub fn left(self, state: JobState, last_error: Option<String>) -> Self {
+    pub fn with_state(self, state: JobState, last_error: Option<String>) -> Self {
         Self { state, last_error, progress: None, ..self }
     }
 
-    /// Causes may quote a child's words, and those an address with its secret.
+    /// A cause may quote a child process's output, which may hold an address with its secret.
     fn scrub(&mut self) {
         for cause in [&mut self.last_error, &mut self.steps.remuxed].into_iter().flatten() {
             if let Cow::Owned(clean) = redact::scrub(cause) {
@@ -136,7 +137,7 @@ impl JobRecord {
         }
     }
 
-    /// Nobody hands it out again after this time.
+    /// Whether this is the job's last delivery.
     #[must_use]
     pub fn is_last(&self) -> bool {
         self.delivered >= self.max_deliver
@@ -145,14 +146,14 @@ impl JobRecord {
     /// The bytes of the job.
     ///
     /// # Errors
-    /// Where they are none.
+    /// Where the record does not hold hexadecimal digits.
     pub fn payload(&self) -> Result<Bytes, String> {
         hex::decode(&self.payload).map(Bytes::from).map_err(|error| format!("its payload is no job: {error}"))
     }
 
-    /// Whether nothing is left to be known of it.
-    fn is_past(&self, now: u64) -> bool {
-        matches!(self.state, JobState::HandedBack { until } if now.saturating_sub(until) > FORGOTTEN_AFTER)
+    /// Whether the record need not be kept.
+    fn is_expired(&self, now: u64) -> bool {
+        matches!(self.state, JobState::HandedBack { until } if now.saturating_sub(until) > RETENTION_MS)
     }
 }
 
@@ -168,19 +169,19 @@ impl Record for JobRecord {
     }
 }
 
-/// The record of the job in hand; clones are the same.
+/// The record of a running job; clones share it.
 #[derive(Clone, Debug)]
 pub struct JobEntry(RecordFile<JobRecord>);
 
 impl JobEntry {
-    /// What it says now.
+    /// The record's content.
     #[must_use]
     pub fn record(&self) -> JobRecord {
         self.0.get()
     }
 
-    /// Changes it; on disk when this returns. A failure is logged: it costs no job, but a crash would then cost it one of its
-    /// deliveries, or have a step done twice.
+    /// Changes the record; it is on disk when this returns. A failure is logged: the job goes on, but a crash would
+    /// then cost one of its deliveries or repeat a step.
     pub async fn update(&self, change: impl FnOnce(&mut JobRecord)) {
         let change = |record: &mut JobRecord| {
             change(record);
@@ -191,7 +192,7 @@ impl JobEntry {
         }
     }
 
-    /// The job is over.
+    /// Removes the record.
     pub async fn remove(&self) {
         if let Err(error) = self.0.remove().await {
             tracing::error!(path = %self.0.path().display(), %error, "the job's record cannot be removed; the next start looks at the job again");
@@ -199,7 +200,7 @@ impl JobEntry {
     }
 }
 
-/// Where the records of jobs are kept.
+/// The directory of the jobs' records.
 #[derive(Clone, Debug)]
 pub struct JobJournal {
     records: Journal<JobRecord>,
@@ -211,47 +212,47 @@ impl JobJournal {
         Self { records: Journal::new(state_dir.join(DIR), "jobs") }
     }
 
-    /// Where the record of a recording's job is.
+    /// The file of a recording's job.
     #[must_use]
     pub fn path(&self, recording: &str) -> PathBuf {
         self.records.path(recording)
     }
 
-    /// Takes a job in hand: its record is on disk when this returns. What is noted of the same job is kept.
+    /// Begins a job: its record is on disk when this returns. The steps of an earlier run of the same job are kept.
     pub async fn begin(&self, mut record: JobRecord) -> JobEntry {
         let path = self.path(&record.recording_id);
-        if let Ok(earlier) = JobRecord::read(&path) {
-            let same = record.delivered > 1 || record.ack_to == earlier.ack_to;
-            // What was fetched for any job of this recording is still to be removed.
-            let fetched = earlier.steps.fetched.clone();
-            record.steps = if same { earlier.steps } else { JobSteps { fetched, ..JobSteps::default() } };
+        if let Ok(previous) = JobRecord::read(&path) {
+            let same = record.delivered > 1 || record.ack_to == previous.ack_to;
+            // What was fetched for an earlier job of this recording must still be removed.
+            let fetched = previous.steps.fetched.clone();
+            record.steps = if same { previous.steps } else { JobSteps { fetched, ..JobSteps::default() } };
         }
         let entry = JobEntry(RecordFile::new(path, record));
         entry.update(|_| {}).await;
         entry
     }
 
-    /// Removes what an earlier run has left half written.
-    pub fn tidy(&self) {
+    /// Removes half-written files of an earlier run.
+    pub fn remove_unfinished(&self) {
         self.records.remove_unfinished();
     }
 
-    /// Every record, oldest first. One that cannot be read is put aside, with an error line; what is past is removed.
+    /// All records, oldest first. An unreadable one is put aside and logged as an error; expired ones are removed.
     #[must_use]
     pub fn all(&self) -> Vec<JobRecord> {
-        let (past, mut all): (Vec<_>, Vec<_>) =
-            self.records.all().into_iter().partition(|(_, record)| record.is_past(unix_ms()));
-        for (path, _) in past {
-            // It is tried again the next time.
+        let (expired, mut all): (Vec<_>, Vec<_>) =
+            self.records.all().into_iter().partition(|(_, record)| record.is_expired(unix_ms()));
+        for (path, _) in expired {
+            // A file that remains is removed at the next call.
             let _ = files::remove(&path);
         }
         all.sort_by_key(|(_, record)| record.taken_at);
         all.into_iter().map(|(_, record)| record).collect()
     }
 
-    /// One that the operator wants tried again.
+    /// A job for which the operator asked for another attempt.
     #[must_use]
-    pub fn wanted(&self) -> Option<JobRecord> {
+    pub fn retry_request(&self) -> Option<JobRecord> {
         self.all().into_iter().find(|record| record.state == JobState::Retry)
     }
 }
@@ -278,22 +279,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_are_remembered_until_they_are_over() {
+    async fn records_are_kept_until_their_jobs_end() {
         let dir = tempfile::tempdir().unwrap();
         let journal = JobJournal::new(dir.path());
         assert!(journal.all().is_empty());
         let now = unix_ms();
         let a = journal.begin(record("a", JobState::Working)).await;
-        journal.begin(record("b", JobState::HandedBack { until: now - 2 * FORGOTTEN_AFTER })).await;
+        journal.begin(record("b", JobState::HandedBack { until: now - 2 * RETENTION_MS })).await;
         journal.begin(record("c", JobState::HandedBack { until: now })).await;
         journal.begin(record("d", JobState::Retry)).await;
         std::fs::write(journal.path("e"), "{").unwrap();
         let all = journal.all();
         assert_eq!(all.iter().map(|record| record.recording_id.as_str()).collect::<Vec<_>>(), ["a", "c", "d"]);
         assert_eq!(all[0].payload().unwrap(), &b"\x01\xff"[..]);
-        assert_eq!(journal.wanted().unwrap().recording_id, "d");
+        assert_eq!(journal.retry_request().unwrap().recording_id, "d");
         assert!(!journal.path("b").exists() && !journal.path("e").exists());
-        // Taken up again, it goes on behind what it has done.
+        // A job that is begun again continues after its finished steps.
         a.update(|record| record.steps.scripts = 2).await;
         let a = journal.begin(record("a", JobState::Working)).await;
         assert_eq!(a.record().steps.scripts, 2);

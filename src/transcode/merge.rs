@@ -1,4 +1,4 @@
-//! One MP4 of several: where they are, and the joining.
+//! Merges several MP4s into one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::transcode::input_files::{self, MediaRoot};
 #[derive(Clone, Debug)]
 pub struct MergeFiles {
     pub inputs: Vec<PathBuf>,
-    /// Where the result grows until it is whole: see [`crate::transcode::plan::JobPaths::part`].
+    /// Where the result is written until it is complete: see [`crate::transcode::plan::JobPaths::part`].
     pub part: PathBuf,
     pub mp4: PathBuf,
     /// The result, relative to `main_path`.
     pub file_path: String,
 }
 
-/// Why there is no merged file. Its inputs are as they were.
+/// Why there is no merged file. The inputs are unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     #[error("main_path {path} cannot be read: {source}", path = path.display())]
@@ -41,11 +41,11 @@ pub enum MergeError {
     LeftOut(String),
 }
 
-/// Finds the files that `paths` name, relative to `main_path`, or, of the same names, in the directory into which a hook has
-/// fetched them. The result goes to the directory of the first one, as the job names it.
+/// Finds the files of `paths`, relative to `main_path`, or the files of the same names in `fetched`, the directory to
+/// which a hook has fetched them. The result goes to the directory of the first path.
 ///
 /// # Errors
-/// With every file that is not there, or leads out of `main_path`.
+/// Names every file that does not exist or is outside `main_path`.
 pub fn locate(
     main_path: &Path,
     paths: &[PathBuf],
@@ -85,8 +85,8 @@ pub fn locate(
     Ok(MergeFiles { inputs, part: result.part, mp4: result.mp4, file_path: result.file_path })
 }
 
-/// What stands under the result's name, if it is the result: it lasts as long as its inputs and can be decoded. Else, where
-/// there is a file, why it is none.
+/// Checks the file at the result's path: it must last as long as its inputs together and be decodable. `None`: there is
+/// no file; an error: why the file is not the result.
 pub async fn existing(files: &MergeFiles, nice: u8) -> Option<Result<MediaInfo, String>> {
     tokio::fs::metadata(&files.mp4).await.ok()?;
     let seen = async {
@@ -104,10 +104,10 @@ pub async fn existing(files: &MergeFiles, nice: u8) -> Option<Result<MediaInfo, 
     Some(seen.await)
 }
 
-/// Joins the inputs into the part, measured against them.
+/// Concatenates the inputs into the unfinished file.
 ///
 /// # Errors
-/// See [`MergeError`]; an input that cannot be played is named.
+/// See [`MergeError`]; an unplayable input is named.
 pub async fn run(files: &MergeFiles, nice: u8, cancel: &CancellationToken) -> Result<concat::ConcatReport, MergeError> {
     let target = ConcatTarget { into: &files.part, container: Container::Mp4, nice };
     let joined = concat::concat(&files.inputs, target, cancel).await?;

@@ -1,9 +1,10 @@
 //! Transcoding jobs: from the work queue to the MP4 in its place.
 //!
-//! [`worker`] takes jobs as the [`fetch_gate`] lets it and settles each at the queue by the [`job`]'s outcome. A job is
-//! looked up on disk ([`input_files`]), planned ([`plan`], pure), produced (`produce`), verified and told. [`journal`] remembers
-//! each job across restarts; [`claim`] keeps two nodes from telling of the same one. Nothing outside `main_path` is opened, and
-//! a raw file goes only after its MP4 was verified in its place.
+//! [`worker`] takes jobs when the [`fetch_gate`] admits them, and settles each in the queue by the [`job`]'s outcome.
+//! For a job its files are located and measured ([`input_files`]), its work is planned ([`plan`], pure), the MP4 is
+//! produced and verified (`produce`), and the server is notified. [`journal`] keeps each job across restarts; [`claim`]
+//! keeps two nodes from reporting the same result. No file outside `main_path` is opened but those that a hook names,
+//! and a raw file is removed only after its MP4 was verified in its final place.
 
 pub mod claim;
 mod failure;

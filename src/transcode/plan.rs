@@ -1,4 +1,4 @@
-//! What is to be done for a job, from what it says and what is on disk: pure.
+//! Decides what is to be done for a job, from the job and the files on disk: pure.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,18 +8,18 @@ use crate::media::verification;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 
-/// Bytes of the recorder's id in the temporary name: with the longest recording id the name still has less than
-/// `NAME_MAX` (255) bytes.
+/// The number of bytes of the recorder's id in an unfinished file's name: with the longest recording id the name is
+/// still shorter than `NAME_MAX` (255 bytes).
 const ID_IN_NAME: usize = 100;
-/// Names of a foreign directory that are tried: room, `sub_path` and a few more; the start is another machine's.
-const TAIL: usize = 8;
+/// How many trailing names of a foreign directory are tried: room, `sub_path` and a few more.
+const MAX_SUFFIX: usize = 8;
 
-/// A file as it was found.
+/// A file on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasuredFile {
     /// Bytes.
     pub size: u64,
-    /// What it holds, or why that cannot be said.
+    /// What the file holds, or why it cannot be measured.
     pub media: Result<MediaInfo, String>,
 }
 
@@ -28,12 +28,12 @@ pub struct MeasuredFile {
 pub struct JobFacts {
     /// `main_path`, absolute.
     pub root: PathBuf,
-    /// Where the result lies or goes, relative to `root`.
+    /// The result's directory, relative to `root`.
     pub dir: PathBuf,
-    /// Where the raw file lies or lay, absolute: beside the result, unless a hook has fetched it from elsewhere.
+    /// The raw file's path, absolute, whether it exists or not: beside the result, unless a hook has fetched it.
     pub raw_path: PathBuf,
     pub raw: Option<MeasuredFile>,
-    /// A file of the result's name; where the job names it as its raw file, the same as `raw`.
+    /// A file with the result's name; the same as `raw` where the job names it as its raw file.
     pub mp4: Option<MeasuredFile>,
 }
 
@@ -41,61 +41,62 @@ pub struct JobFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobPaths {
     pub raw: PathBuf,
-    /// Where the result grows until it is whole: hidden, beside the result, another one for each node.
+    /// Where the result is written until it is complete: a hidden file beside the result, with the node's id in its
+    /// name.
     pub part: PathBuf,
     /// The result.
     pub mp4: PathBuf,
-    /// The result, relative to `main_path`: what the server is told.
+    /// The result, relative to `main_path`, as the server gets it.
     pub file_path: String,
 }
 
-/// What is to be done.
+/// What is to be done for a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobPlan {
-    /// The result is there; it only has to be announced.
+    /// The result exists; it only has to be reported.
     AlreadyDone {
         paths: JobPaths,
         media: MediaInfo,
         /// Bytes.
         size: u64,
-        /// The raw file is still there and the result was measured against it: it may go.
+        /// The raw file exists and the result was compared with it: the raw file may be removed.
         remove_raw: bool,
     },
-    /// There is neither a raw file nor a result that plays.
+    /// There is neither a usable raw file nor a playable result.
     MissingInput { cause: String },
     /// Encode the raw file with the operator's options.
     Convert(ProducePlan),
-    /// Put the raw file's streams into an MP4 as they are.
+    /// Copy the raw file's streams into an MP4.
     Remux(ProducePlan),
 }
 
-/// How a result is made.
+/// How a result is produced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProducePlan {
     pub paths: JobPaths,
-    /// What the raw file holds, as its header says.
+    /// The content of the raw file.
     pub raw: MediaInfo,
     pub arguments: FfmpegArguments,
-    /// A file of the result's name is there and will be replaced; why it is no result.
+    /// Why the existing file with the result's name will be replaced; `None` where there is no such file.
     pub replaces: Option<String>,
 }
 
-/// What of the configuration decides.
+/// The configuration that a plan depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanRules<'a> {
     pub recorder_id: &'a RecorderId,
     /// Re-encode (true) or remux.
     pub convert: bool,
-    /// Make the result again, though it is there: it could only be remuxed the last time.
+    /// Make the result again though it exists: it could only be remuxed before.
     pub anew: bool,
     pub options: &'a FfmpegOptions,
 }
 
-/// The directories under `main_path` that a job's directory may mean here, best first, relative to `main_path`.
+/// The directories under `main_path` that a job's directory may mean on this node, best first, relative to `main_path`.
 ///
 /// `roots` are the names of `main_path` (as configured, absolute, without links). A directory under one of them is
-/// itself. Any other was named by a node that sees `main_path` elsewhere: then its tails are tried, longest first, as
-/// all that is known is that it ends in `<sub_path>/<room_id>`.
+/// taken as it is. Any other comes from a node with another `main_path`: then its suffixes are tried, longest first, as
+/// it is only known to end in `<sub_path>/<room_id>`.
 #[must_use]
 pub fn places(dir: &Path, roots: &[&Path]) -> Vec<PathBuf> {
     let inside = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
@@ -103,7 +104,7 @@ pub fn places(dir: &Path, roots: &[&Path]) -> Vec<PathBuf> {
         return vec![relative.components().filter(|part| matches!(part, Component::Normal(_))).collect()];
     }
     let names: Vec<_> = dir.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-    (names.len().saturating_sub(TAIL)..names.len()).map(|skipped| names[skipped..].iter().collect()).collect()
+    (names.len().saturating_sub(MAX_SUFFIX)..names.len()).map(|skipped| names[skipped..].iter().collect()).collect()
 }
 
 /// The files of a job whose result goes to `dir`, relative to `root`.
@@ -127,21 +128,22 @@ pub fn mp4_name(recording_id: &RecordingId) -> String {
     format!("{recording_id}.mp4")
 }
 
-/// Decides what is to be done.
+/// Decides what is to be done for a job.
 #[must_use]
 pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) -> JobPlan {
     let paths = paths(&facts.root, &facts.dir, &facts.raw_path, recording_id, rules.recorder_id);
-    let done = |media: &MediaInfo, size, remove_raw| JobPlan::AlreadyDone {
+    let already_done = |media: &MediaInfo, size, remove_raw| JobPlan::AlreadyDone {
         paths: paths.clone(),
         media: media.clone(),
         size,
         remove_raw,
     };
     let raw = match (&facts.raw, &facts.mp4) {
-        // The job names the result itself as its raw file: what plays is the result, and nothing is left to remove.
+        // The job names the result itself as its raw file: a playable file is the result, and there is nothing to
+        // remove.
         (_, Some(mp4)) if paths.raw == paths.mp4 => {
             return match &mp4.media {
-                Ok(media) => done(media, mp4.size, false),
+                Ok(media) => already_done(media, mp4.size, false),
                 Err(cause) => missing(&paths.raw, cause),
             };
         }
@@ -150,10 +152,10 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
             let cause = format!("there is no such file, and {} does not play ({cause})", paths.mp4.display());
             return missing(&paths.raw, &cause);
         }
-        (None, Some(MeasuredFile { media: Ok(media), size })) => return done(media, *size, false),
-        // A raw file that cannot be read is no reason to withhold a result that plays, nor to be removed.
+        (None, Some(MeasuredFile { media: Ok(media), size })) => return already_done(media, *size, false),
+        // An unreadable raw file neither holds up a playable result nor is removed.
         (Some(MeasuredFile { media: Err(_), .. }), Some(MeasuredFile { media: Ok(media), size })) => {
-            return done(media, *size, false);
+            return already_done(media, *size, false);
         }
         (Some(MeasuredFile { media: Err(cause), .. }), _) => return missing(&paths.raw, cause),
         (Some(MeasuredFile { media: Ok(raw), .. }), _) => raw,
@@ -165,16 +167,16 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
         Some(MeasuredFile { media: Err(cause), .. }) => Some(cause.clone()),
         Some(_) if rules.anew => Some("it could only be remuxed the last time".to_owned()),
         Some(MeasuredFile { media: Ok(made), size }) => match verification::compare(made, &arguments.expected(raw)) {
-            Ok(()) => return done(made, *size, true),
-            // Longer than the raw file: it holds what the raw file does not, so both stay.
+            Ok(()) => return already_done(made, *size, true),
+            // The result is longer than the raw file, so it holds more: both stay.
             Err(verification::MediaMismatch::Duration { made: long, raw: short }) if long > short => {
-                return done(made, *size, false);
+                return already_done(made, *size, false);
             }
             Err(mismatch) => Some(mismatch.to_string()),
         },
     };
-    let make = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
-    if rules.convert { JobPlan::Convert(make) } else { JobPlan::Remux(make) }
+    let produce = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
+    if rules.convert { JobPlan::Convert(produce) } else { JobPlan::Remux(produce) }
 }
 
 fn missing(raw: &Path, why: &str) -> JobPlan {
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_under_main_path_is_itself() {
+    fn a_directory_under_main_path_is_taken_as_it_is() {
         let roots = [Path::new("../recording_files"), Path::new("/srv/rec")];
         for dir in ["/srv/rec/node_01/room01/", "../recording_files/node_01/room01", "/srv/rec/./node_01/room01"] {
             assert_eq!(places(Path::new(dir), &roots), [PathBuf::from("node_01/room01")], "{dir}");
@@ -236,28 +238,28 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_elsewhere_is_tried_by_its_tails() {
+    fn a_foreign_directory_is_tried_by_its_suffixes() {
         let roots = [Path::new("/srv/rec")];
-        let tails = |dir| places(Path::new(dir), &roots).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+        let suffixes = |dir| places(Path::new(dir), &roots).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
         assert_eq!(
-            tails("/mnt/nfs/node_01/room01"),
+            suffixes("/mnt/nfs/node_01/room01"),
             ["mnt/nfs/node_01/room01", "nfs/node_01/room01", "node_01/room01", "room01"]
         );
-        assert_eq!(tails("../files/room01/"), ["files/room01", "room01"]);
-        assert_eq!(tails("/srv/recordings/a"), ["srv/recordings/a", "recordings/a", "a"]);
-        assert!(tails("/").is_empty() && tails("../..").is_empty());
+        assert_eq!(suffixes("../files/room01/"), ["files/room01", "room01"]);
+        assert_eq!(suffixes("/srv/recordings/a"), ["srv/recordings/a", "recordings/a", "a"]);
+        assert!(suffixes("/").is_empty() && suffixes("../..").is_empty());
         // Never above main_path, whatever the job says.
-        assert!(tails("/srv/rec/../../etc").iter().all(|tail| !tail.contains("..")));
+        assert!(suffixes("/srv/rec/../../etc").iter().all(|suffix| !suffix.contains("..")));
     }
 
     #[test]
     fn the_result_lies_beside_the_raw_file() {
-        let JobPlan::Convert(make) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
-        assert_eq!(make.paths.raw, Path::new("/srv/rec/node_01/room01/rec-1_raw.mkv"));
-        assert_eq!(make.paths.part, Path::new("/srv/rec/node_01/room01/.rec-1.mp4.node_02.part"));
-        assert_eq!(make.paths.mp4, Path::new("/srv/rec/node_01/room01/rec-1.mp4"));
-        assert_eq!(make.paths.file_path, "node_01/room01/rec-1.mp4");
-        assert_eq!(make.replaces, None);
+        let JobPlan::Convert(produce) = decide("rec-1_raw.mkv", found(10), None) else { panic!() };
+        assert_eq!(produce.paths.raw, Path::new("/srv/rec/node_01/room01/rec-1_raw.mkv"));
+        assert_eq!(produce.paths.part, Path::new("/srv/rec/node_01/room01/.rec-1.mp4.node_02.part"));
+        assert_eq!(produce.paths.mp4, Path::new("/srv/rec/node_01/room01/rec-1.mp4"));
+        assert_eq!(produce.paths.file_path, "node_01/room01/rec-1.mp4");
+        assert_eq!(produce.replaces, None);
     }
 
     #[test]
@@ -279,23 +281,23 @@ mod tests {
         assert!(remove_raw);
         let JobPlan::AlreadyDone { remove_raw, size, .. } = decide("rec-1_raw.mkv", None, found(10)) else { panic!() };
         assert_eq!((remove_raw, size), (false, 9));
-        // Unless it is to be better than it is; never without its raw file.
-        let JobPlan::Convert(make) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
-        assert!(make.replaces.is_some());
+        // A remuxed result is made again on request, but never without its raw file.
+        let JobPlan::Convert(produce) = decide_again("rec-1_raw.mkv", found(10), found(10), true) else { panic!() };
+        assert!(produce.replaces.is_some());
         assert!(matches!(decide_again("rec-1_raw.mkv", None, found(10), true), JobPlan::AlreadyDone { .. }));
     }
 
     #[test]
     fn a_raw_file_that_differs_from_the_result_is_never_removed_unread() {
-        // Longer than the raw file, or the raw file does not open: both stay.
+        // The result is longer than the raw file, or the raw file does not open: both stay.
         for raw in [found(10), broken()] {
             let JobPlan::AlreadyDone { remove_raw, .. } = decide("rec-1_raw.mkv", raw, found(60)) else { panic!() };
             assert!(!remove_raw);
         }
-        // A result that an interrupted transcoder left is made again.
+        // An interrupted transcoder has left an incomplete result: it is made again.
         for mp4 in [found(5), broken()] {
-            let JobPlan::Convert(make) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
-            assert!(make.replaces.is_some());
+            let JobPlan::Convert(produce) = decide("rec-1_raw.mkv", found(10), mp4) else { panic!() };
+            assert!(produce.replaces.is_some());
         }
     }
 

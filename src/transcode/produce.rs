@@ -1,10 +1,10 @@
-//! How a job comes to its result, in its place: from the raw file or the files that are merged, or because it is there.
+//! Produces a job's result: from the raw file, or from the files to merge, or because it exists already.
 //!
 //! ```text
-//! locate → plan ┬ Convert ─ ffmpeg into a part ┬ measure, decode → fsync, rename
-//!               │    └ the last time, if that failed: Remux, and the raw file is kept
-//!               ├ Remux ───────────────────────┤
-//!               ├ Merge ───────────────────────┘
+//! locate → plan ┬ Convert ─ ffmpeg writes the unfinished file ┬ measure, decode → fsync, rename
+//!               │    └ if that fails at the last delivery: Remux, and the raw file is kept
+//!               ├ Remux ──────────────────────────────────────┤
+//!               ├ Merge ──────────────────────────────────────┘
 //!               └ AlreadyDone
 //! ```
 
@@ -26,7 +26,7 @@ use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
 use crate::telemetry::seconds;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
-use crate::transcode::input_files::{self, InputNames, InputQuery};
+use crate::transcode::input_files::{self, FetchedRaw, InputQuery};
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
 use crate::transcode::merge::{self, MergeError};
 use crate::transcode::plan::{self, JobPlan, PlanRules, ProducePlan};
@@ -34,10 +34,10 @@ use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::summary;
 use crate::unix_time::unix_ms;
 
-/// How often it is said at most how far a run is.
-const REPORT: Duration = Duration::from_secs(10);
+/// How often ffmpeg's progress is recorded, and at most logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A result in its place.
+/// A result in its final place.
 pub(super) struct JobResult {
     pub mp4: PathBuf,
     /// Relative to `main_path`.
@@ -45,44 +45,44 @@ pub(super) struct JobResult {
     pub media: MediaInfo,
     /// Bytes.
     pub size: u64,
-    /// Of a recording.
+    /// The raw file; `None` for a merge.
     pub raw: Option<PathBuf>,
-    /// The raw file may go.
+    /// The raw file may be removed.
     pub remove_raw: bool,
-    /// `None`: it was there already.
+    /// ffmpeg's run; `None` where the result existed already.
     pub ran: Option<FfmpegReport>,
 }
 
-/// Where a hook has put what the job names.
+/// The input that a hook has fetched.
 #[derive(Clone, Debug)]
-pub(super) struct InputMedia {
+pub(super) struct FetchedInput {
     pub dir: PathBuf,
     pub file_name: String,
 }
 
-/// What is needed to make a result.
+/// Produces the result of a job.
 pub(super) struct ResultBuilder<'a> {
     pub job: &'a Job,
-    /// The queue does not hand it out again.
+    /// This is the job's last delivery.
     pub last: bool,
     pub settings: &'a TranscodeSettings,
     pub entry: &'a JobEntry,
-    pub brought: Option<InputMedia>,
+    pub fetched_input: Option<FetchedInput>,
     pub cancel: &'a CancellationToken,
 }
 
 impl ResultBuilder<'_> {
-    pub async fn make(&self) -> Result<JobResult, JobFailure> {
+    pub async fn build(&self) -> Result<JobResult, JobFailure> {
         match &self.job.work {
             Work::PostRecording { dir, file_name, .. } => self.post_recording(dir, file_name.as_str()).await,
             Work::Merge { paths } => self.merge(paths).await,
         }
     }
 
-    /// `work`, unless the program is told to stop first: then it is dropped, and its children with it.
+    /// `work`, unless the program stops first: then `work` is dropped, which kills its child processes.
     async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, JobFailure> {
         tokio::select! {
-            done = work => Ok(done),
+            output = work => Ok(output),
             () = self.cancel.cancelled() => Err(JobFailure::Stopped),
         }
     }
@@ -91,12 +91,14 @@ impl ResultBuilder<'_> {
         let TranscodeSettings { main_path, recorder_id, convert, ffmpeg, .. } = self.settings;
         let info = &self.job.info;
         let home = self.settings.sub_path.join(info.room_id.as_str());
-        let fetched = self.brought.as_ref().map(|brought| InputNames { dir: &brought.dir, home: &home });
-        let raw_name = self.brought.as_ref().map_or(raw_name, |brought| &brought.file_name);
-        let sought = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
-        let facts = self.or_stop(input_files::locate(main_path, sought)).await?.map_err(JobFailure::of)?;
-        // Of an attempt with which this node was killed. Now, as no later step is sure to come: another node may have done the
-        // job, and removed the raw file, while this one was looking.
+        let fetched =
+            self.fetched_input.as_ref().map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: &home });
+        let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
+        let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
+        let facts = self.or_stop(input_files::locate(main_path, query)).await?.map_err(JobFailure::of)?;
+        // Removes the unfinished file of an attempt during which this node was killed. This is done now because no
+        // later step is sure to come: another node may have finished the job and removed the raw file while this node
+        // was searching.
         drop(UnfinishedFile::new(
             plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id).part,
         ));
@@ -113,23 +115,24 @@ impl ResultBuilder<'_> {
                 Ok(JobResult { mp4: paths.mp4, file_path, media, size, raw, remove_raw, ran: None })
             }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
-            JobPlan::Remux(make) => self.transcode("remux", &make).await,
+            JobPlan::Remux(build) => self.transcode("remux", &build).await,
             JobPlan::Convert(plan) => match self.transcode("convert", &plan).await {
                 Err(JobFailure::Cause(why)) if self.last => self.remux_instead(plan, why).await,
-                made => made,
+                result => result,
             },
         }
     }
 
-    /// The last resort: a recording that nobody could encode is delivered as it was recorded, and its raw file is kept.
+    /// The last resort: a recording that could not be encoded is remuxed, and its raw file is kept.
     async fn remux_instead(&self, plan: ProducePlan, why: String) -> Result<JobResult, JobFailure> {
         tracing::error!(cause = why, "encoding failed for the last time: putting the recording into an MP4 as it is");
         let arguments = FfmpegArguments::remux(&plan.raw);
-        let remembered = why.clone();
-        // First: a start after a crash must not take it for the real thing and remove the raw file.
-        self.entry.update(move |record| record.steps.remuxed = Some(remembered)).await;
-        let made = match self.transcode("remux", &ProducePlan { arguments, ..plan }).await {
-            Ok(made) => made,
+        let cause = why.clone();
+        // Noted first: after a crash the next start must not take the file for an encoded result and remove the raw
+        // file.
+        self.entry.update(move |record| record.steps.remuxed = Some(cause)).await;
+        let result = match self.transcode("remux", &ProducePlan { arguments, ..plan }).await {
+            Ok(result) => result,
             Err(failure) => {
                 self.entry.update(|record| record.steps.remuxed = None).await;
                 return Err(match failure {
@@ -138,17 +141,17 @@ impl ResultBuilder<'_> {
                 });
             }
         };
-        if let Some(path) = made.raw.as_deref().and_then(summary::path) {
+        if let Some(path) = result.raw.as_deref().and_then(summary::path) {
             let (marked, why) = (path.clone(), why);
             if let Err(error) = files::on_disk(move || summary::mark_remuxed(&marked, &why)).await {
                 tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
             }
         }
-        Ok(JobResult { remove_raw: false, ..made })
+        Ok(JobResult { remove_raw: false, ..result })
     }
 
-    async fn transcode(&self, how: &'static str, make: &ProducePlan) -> Result<JobResult, JobFailure> {
-        let ProducePlan { paths, raw, arguments, replaces } = make;
+    async fn transcode(&self, how: &'static str, build: &ProducePlan) -> Result<JobResult, JobFailure> {
+        let ProducePlan { paths, raw, arguments, replaces } = build;
         tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
         warn_of_replacing(&paths.mp4, replaces.as_deref());
         self.make_dir(&paths.mp4).await?;
@@ -181,12 +184,12 @@ impl ResultBuilder<'_> {
 
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, nice, .. } = self.settings;
-        let brought = self.brought.as_ref().map(|brought| brought.dir.as_path());
-        let files = merge::locate(main_path, paths, brought, &self.job.info.recording_id, recorder_id);
+        let fetched_input = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
+        let files = merge::locate(main_path, paths, fetched_input, &self.job.info.recording_id, recorder_id);
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
-        let there = self.or_stop(merge::existing(&files, *nice)).await?;
-        let done = |media, size, ran| JobResult {
+        let existing = self.or_stop(merge::existing(&files, *nice)).await?;
+        let job_result = |media, size, ran| JobResult {
             mp4: files.mp4.clone(),
             file_path: files.file_path.clone(),
             media,
@@ -195,11 +198,11 @@ impl ResultBuilder<'_> {
             remove_raw: false,
             ran,
         };
-        let replaces = match there {
+        let replaces = match existing {
             Some(Ok(media)) => {
                 let size = tokio::fs::metadata(&files.mp4).await.map_err(JobFailure::of)?.len();
                 tracing::info!(mp4 = %files.mp4.display(), "the merged MP4 is there already");
-                return Ok(done(media, size, None));
+                return Ok(job_result(media, size, None));
             }
             Some(Err(why)) => Some(why),
             None => None,
@@ -208,57 +211,57 @@ impl ResultBuilder<'_> {
         warn_of_replacing(&files.mp4, replaces.as_deref());
         let started = Instant::now();
         let part = UnfinishedFile::new(files.part.clone());
-        let joined = merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {
+        let report = merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {
             MergeError::Join(concat::ConcatError::Run { source: ffmpeg::FfmpegError::Stopped, .. }) => {
                 JobFailure::Stopped
             }
             error => JobFailure::of(error),
         })?;
-        self.or_stop(decode_check::check(part.path(), &joined.media, *nice))
+        self.or_stop(decode_check::check(part.path(), &report.media, *nice))
             .await?
             .map_err(|error| undecodable(&error))?;
         let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
-        Ok(done(joined.media, size, Some(FfmpegReport { cpu: None, wall: started.elapsed() })))
+        Ok(job_result(report.media, size, Some(FfmpegReport { cpu: None, wall: started.elapsed() })))
     }
 
-    /// Only missing where a hook has fetched the raw file.
+    /// Creates the result's directory, which can only be missing where a hook has fetched the input.
     async fn make_dir(&self, mp4: &Path) -> Result<(), JobFailure> {
-        let Some(dir) = mp4.parent().filter(|_| self.brought.is_some()) else { return Ok(()) };
+        let Some(dir) = mp4.parent().filter(|_| self.fetched_input.is_some()) else { return Ok(()) };
         tokio::fs::create_dir_all(dir)
             .await
             .map_err(|error| JobFailure::Cause(format!("the directory {} cannot be made: {error}", dir.display())))
     }
 
-    /// Into its place, safe on disk; its size in bytes.
+    /// Moves the result to its final place, durably; its size in bytes.
     async fn place(&self, part: &Path, mp4: &Path, replace: bool) -> Result<u64, JobFailure> {
         let existing = if replace { IfExists::Replace } else { IfExists::Refuse };
-        let overtaken = || JobFailure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
+        let other_node = || JobFailure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
         match placement::place(part, mp4, existing).await {
-            // Byte for byte the same: made by the same options.
-            Ok(PlaceMethod::WasThere) | Err(PlaceError::Exists { .. }) => return Err(overtaken()),
+            // An identical file: made with the same options.
+            Ok(PlaceMethod::WasThere) | Err(PlaceError::Exists { .. }) => return Err(other_node()),
             Ok(PlaceMethod::Renamed | PlaceMethod::Copied) => {}
             Err(error) => return Err(JobFailure::of(error)),
         }
         Ok(tokio::fs::metadata(mp4).await.map_err(JobFailure::of)?.len())
     }
 
-    /// Says now and then how far ffmpeg is, in the log and in the job's record.
+    /// Regularly records ffmpeg's progress, in the log and in the job's record.
     async fn report(&self, mut progress: watch::Receiver<FfmpegProgress>) -> std::convert::Infallible {
-        let (started, mut telling) = (Instant::now(), ProgressThrottle::default());
+        let (started, mut throttle) = (Instant::now(), ProgressThrottle::default());
         loop {
-            tokio::time::sleep(REPORT).await;
-            // Only what is new since: an ffmpeg that stands still is told of when it is ended.
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            // Without new progress nothing is logged: a hung ffmpeg is reported when it is killed.
             if !progress.has_changed().unwrap_or(false) {
                 continue;
             }
             let now = *progress.borrow_and_update();
             let eta_s = now.eta().map(|eta| eta.as_secs());
             let percent = (now.percent() * 10.0).round() / 10.0;
-            if telling.due(started.elapsed(), percent) {
+            if throttle.due(started.elapsed(), percent) {
                 tracing::info!(percent, speed = now.speed, eta_s, "still transcoding");
             }
-            let standing = ProgressSnapshot { percent, speed: now.speed, eta_s, at: unix_ms() };
-            self.entry.update(move |record| record.progress = Some(standing)).await;
+            let snapshot = ProgressSnapshot { percent, speed: now.speed, eta_s, at: unix_ms() };
+            self.entry.update(move |record| record.progress = Some(snapshot)).await;
         }
     }
 }
@@ -269,17 +272,17 @@ fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
     }
 }
 
-/// Measures the unfinished result, packet by packet, against its raw file, and decodes some of it.
+/// Measures the unfinished result packet by packet, compares it with its raw file, and decodes samples of it.
 async fn check(
     part: &Path,
     expected: verification::ExpectedMedia,
     raw: &Path,
     nice: u8,
 ) -> Result<MediaInfo, JobFailure> {
-    let made = ffprobe::measure(part).await.map_err(JobFailure::of)?;
-    verification::compare(&made, &expected).map_err(JobFailure::of)?;
-    decode_check::check_result(part, &made, raw, nice).await.map_err(|error| undecodable(&error))?;
-    Ok(made)
+    let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
+    verification::compare(&result, &expected).map_err(JobFailure::of)?;
+    decode_check::check_result(part, &result, raw, nice).await.map_err(|error| undecodable(&error))?;
+    Ok(result)
 }
 
 fn undecodable(error: &decode_check::DecodeError) -> JobFailure {

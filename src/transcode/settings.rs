@@ -1,4 +1,4 @@
-//! What a transcoding node has to know of its configuration.
+//! The part of the configuration that transcoding needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,40 +7,40 @@ use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::Protected;
 
-/// For every job.
+/// The settings of all jobs of a node.
 #[derive(Clone, Debug)]
 pub struct TranscodeSettings {
     pub recorder_id: RecorderId,
     pub main_path: PathBuf,
-    /// This node's own directory in `main_path`: where a result goes whose job names no directory that is here.
+    /// This node's own directory in `main_path`: for a result whose job names no directory on this machine.
     pub sub_path: PathBuf,
-    /// Where jobs that cannot be decoded are kept aside.
+    /// The directory in which undecodable jobs are kept.
     pub temporary_dir: PathBuf,
-    /// Where the records of jobs are.
+    /// The directory of the jobs' records.
     pub state_dir: PathBuf,
     /// Re-encode (true) or remux.
     pub convert: bool,
     /// `ffmpeg_settings.post_recording`.
     pub ffmpeg: FfmpegOptions,
     pub scripts: Vec<PathBuf>,
-    /// For each script.
+    /// Per script.
     pub script_timeout: Duration,
     /// No job is fetched above this share of the processors, 0…1.
     pub cpu_limit: Option<f64>,
-    /// A job that has waited for so long is fetched all the same.
+    /// A job that has waited this long is fetched at any load.
     pub max_wait: Duration,
-    /// Jobs at once, at least 1.
+    /// The number of simultaneous jobs, at least 1.
     pub max_jobs: usize,
-    /// How far ffmpeg steps back behind other programs, 0…19.
+    /// ffmpeg's niceness, 0…19.
     pub nice: u8,
-    /// What is never removed for a hook.
+    /// What is never removed at a hook's request.
     pub protected: Protected,
 }
 
 impl From<&Config> for TranscodeSettings {
     fn from(config: &Config) -> Self {
         let recorder = &config.recorder;
-        // A node that does not record has nothing to protect.
+        // A node that does not record has no recordings to protect from load.
         let records = recorder.mode == Mode::Both;
         Self {
             recorder_id: recorder.id.clone(),

@@ -1,4 +1,4 @@
-//! The summary that the recording node has put beside its raw file, as the transcoding node finds it.
+//! The summary that the recording node has written beside its raw file, as the transcoding node uses it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,19 @@ use crate::protocol::job::RawFileName;
 use crate::storage::files;
 use crate::telemetry::redact;
 
-/// Where it is; the raw file's directory is known to lie in `main_path`.
+/// The summary's path, if it exists. The raw file's directory must be known to be in `main_path`.
 #[must_use]
 pub fn path(raw: &Path) -> Option<PathBuf> {
     let name = RawFileName::parse(raw.file_name()?.to_str()?).ok()?.summary()?;
     let path = raw.with_file_name(name);
-    // A link could lead anywhere.
+    // A symbolic link could lead anywhere.
     std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
 }
 
-/// Adds to it that the MP4 is the recording as it was, and why. One that is no JSON object is left alone.
+/// Notes in the summary that the MP4 was only remuxed, and why. A summary that is no JSON object is left unchanged.
 ///
 /// # Errors
-/// Where it cannot be read or written.
+/// Where the summary cannot be read or written.
 pub fn mark_remuxed(path: &Path, why: &str) -> io::Result<()> {
     let mut summary: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
     if let Some(summary) = summary.as_object_mut() {

@@ -1,6 +1,6 @@
-//! Takes jobs from the work queue, as many at once as there are hands, and settles each one there.
+//! Takes jobs from the work queue, up to `max_jobs` at once, and settles each one in the queue.
 //!
-//! Whatever a job does — bytes that are no job, a panic — the next one is taken.
+//! Whatever a job does (undecodable bytes, a panic), the next job is taken.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -27,18 +27,19 @@ use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{claim, summary};
 use crate::unix_time::unix_ms;
 
-/// How often a job in work says so: well within `AckWait` (10 min, PROTOCOL 1), even if some get lost.
-const IN_PROGRESS: Duration = Duration::from_secs(60);
-/// How often it is looked whether the operator wants a job tried again.
-const LOOK_FOR_WISHES: Duration = Duration::from_secs(5);
-/// Waits between the attempts to settle a job in the queue. Its own redelivery is the last resort.
-const SETTLE_AGAIN: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
-/// A job that is in hand already, and was handed out once more because the queue did not hear of it.
-const TWICE: Duration = Duration::from_secs(120);
-/// The directory, in `recorder.temporary_dir`, of what came from the queue and is no job.
+/// How often the queue is informed that a job is in progress: well within `AckWait` (10 min, PROTOCOL 1), even if some
+/// are lost.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often requests of the operator for another attempt are looked for.
+const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Waits between the attempts to settle a job in the queue. After the last, the queue's redelivery remains.
+const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
+/// After how long the queue redelivers a job that is running here already, because it missed a progress message.
+const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
+/// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
 pub const UNDECODABLE: &str = "undecodable-jobs";
 
-/// Works until `drain`, after which no job is taken; those in hand go on until `end` and are then handed back. `cpu` is
+/// Runs until `drain`, after which no job is taken; running jobs go on until `end` and are then handed back. `cpu` is
 /// the load of all processors, 0…1.
 #[expect(clippy::too_many_arguments, reason = "what a node has to give to its worker")]
 pub async fn run(
@@ -51,37 +52,37 @@ pub async fn run(
     drain: CancellationToken,
     end: CancellationToken,
 ) {
-    let mut intake = FetchGate::new(jobs, settings.cpu_limit, cpu, settings.max_wait);
+    let mut gate = FetchGate::new(jobs, settings.cpu_limit, cpu, settings.max_wait);
     let worker = Worker {
         journal: JobJournal::new(&settings.state_dir),
-        hands: Arc::new(Semaphore::new(settings.max_jobs)),
-        in_hand: Mutex::default(),
-        // One that hands jobs out for ever still has an end here: the last of the waits between the attempts.
-        max_deliver: intake.max_deliver().unwrap_or(MAX_DELIVER + 1),
+        slots: Arc::new(Semaphore::new(settings.max_jobs)),
+        running: Mutex::default(),
+        // A queue without a limit gets one here: one more than the default.
+        max_deliver: gate.max_deliver().unwrap_or(MAX_DELIVER + 1),
         settings,
         dispatcher,
         hooks,
         cancel: end,
     };
     let (worker, tasks) = (Arc::new(worker), TaskTracker::new());
-    worker.take_up(&nats, &drain, &tasks).await;
-    while let Some(hand) = worker.hand(&drain).await {
-        if let Some(record) = worker.journal.wanted().filter(|record| !worker.has_in_hand(&record.recording_id)) {
-            worker.try_again(&nats, record, hand, &tasks).await;
+    worker.resume_jobs(&nats, &drain, &tasks).await;
+    while let Some(slot) = worker.slot(&drain).await {
+        if let Some(record) = worker.journal.retry_request().filter(|record| !worker.is_running(&record.recording_id)) {
+            worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
-        // Looked up again now and then: an operator may want a job tried again.
-        let turn = drain.child_token();
-        let mut fetch = pin!(intake.next(&turn));
+        // The fetch is interrupted when an operator asks for another attempt at a job.
+        let fetch_cancel = drain.child_token();
+        let mut fetch = pin!(gate.next(&fetch_cancel));
         let message = tokio::select! {
             message = &mut fetch => message,
-            () = worker.asked() => {
-                turn.cancel();
+            () = worker.retry_requested() => {
+                fetch_cancel.cancel();
                 fetch.await
             }
         };
         if let Some(message) = message {
-            worker.begin(message, hand, &tasks);
+            worker.spawn(message, slot, &tasks);
         }
     }
     tasks.close();
@@ -90,10 +91,10 @@ pub async fn run(
 
 struct Worker {
     journal: JobJournal,
-    /// How many jobs may be begun.
-    hands: Arc<Semaphore>,
-    /// The recordings of the jobs in hand.
-    in_hand: Mutex<HashSet<String>>,
+    /// One permit for each job that may be started.
+    slots: Arc<Semaphore>,
+    /// The recordings of the running jobs.
+    running: Mutex<HashSet<String>>,
     max_deliver: u64,
     settings: TranscodeSettings,
     dispatcher: Dispatcher,
@@ -102,53 +103,53 @@ struct Worker {
 }
 
 impl Worker {
-    /// A hand for one more job. `None`: no more are taken.
-    async fn hand(&self, drain: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    /// A slot for one more job. `None`: draining, no more jobs are taken.
+    async fn slot(&self, drain: &CancellationToken) -> Option<OwnedSemaphorePermit> {
         if drain.is_cancelled() {
             return None;
         }
-        drain.run_until_cancelled(Arc::clone(&self.hands).acquire_owned()).await?.ok()
+        drain.run_until_cancelled(Arc::clone(&self.slots).acquire_owned()).await?.ok()
     }
 
-    fn has_in_hand(&self, recording: &str) -> bool {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).contains(recording)
+    fn is_running(&self, recording: &str) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(recording)
     }
 
-    /// Begins with a job, in a task of its own.
-    fn begin(self: &Arc<Self>, message: JobMessage, hand: OwnedSemaphorePermit, tasks: &TaskTracker) {
+    /// Starts a job in a task of its own.
+    fn spawn(self: &Arc<Self>, message: JobMessage, slot: OwnedSemaphorePermit, tasks: &TaskTracker) {
         let worker = Arc::clone(self);
         tasks.spawn(async move {
             worker.handle(message).await;
-            drop(hand);
+            drop(slot);
         });
     }
 
-    /// Goes on with what an earlier run of the program had in hand, without waiting for the queue to hand it out again.
-    async fn take_up(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
-        self.journal.tidy();
+    /// Continues the jobs that an earlier run of the program was running, without waiting for the queue's redelivery.
+    async fn resume_jobs(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
+        self.journal.remove_unfinished();
         for record in self.journal.all() {
             if record.state != JobState::Working {
                 continue;
             }
-            // It was whole when it was read.
+            // The payload was checked when the record was read.
             let Ok(payload) = record.payload() else { continue };
-            let Some(hand) = self.hand(drain).await else { return };
+            let Some(slot) = self.slot(drain).await else { return };
             tracing::warn!(
                 recording_id = record.recording_id,
                 room_id = record.room_id,
                 "an earlier run of the recorder was killed while it had this job in hand: going on with it"
             );
-            let message = JobMessage::from_earlier(nats, payload, record.ack_to.as_deref(), record.delivered);
-            self.begin(message, hand, tasks);
+            let message = JobMessage::of_earlier_run(nats, payload, record.ack_to.as_deref(), record.delivered);
+            self.spawn(message, slot, tasks);
         }
     }
 
-    /// Does a job that was given up once more; the queue knows nothing of it any more.
-    async fn try_again(
+    /// Starts another attempt at a job that was given up; the queue has no such job any more.
+    async fn retry(
         self: &Arc<Self>,
         nats: &Nats,
         mut record: JobRecord,
-        hand: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
         tasks: &TaskTracker,
     ) {
         let job = record.payload().and_then(|payload| {
@@ -158,7 +159,7 @@ impl Worker {
         });
         let payload = match job {
             Ok(payload) => payload,
-            // Left where it is, it would be found again at once.
+            // Left in place, the record would be found again at once.
             Err(why) => return files::put_aside(&self.journal.path(&record.recording_id), &why),
         };
         tracing::info!(
@@ -168,21 +169,21 @@ impl Worker {
         );
         record.ack_to = None;
         record.state = JobState::Working;
-        let again = |record: &mut JobRecord| {
-            // What could only be remuxed is there, and would be found.
+        let reset_steps = |record: &mut JobRecord| {
+            // The remuxed result exists, and would be taken as the result.
             record.steps.anew |= record.steps.remuxed.take().is_some();
         };
-        self.journal.begin(record).await.update(again).await;
-        self.begin(JobMessage::from_earlier(nats, payload, None, self.max_deliver), hand, tasks);
+        self.journal.begin(record).await.update(reset_steps).await;
+        self.spawn(JobMessage::of_earlier_run(nats, payload, None, self.max_deliver), slot, tasks);
     }
 
-    /// Resolves when the operator wants a job tried again.
-    async fn asked(&self) {
+    /// Resolves when the operator asks for another attempt at a job that is not running.
+    async fn retry_requested(&self) {
         loop {
-            tokio::time::sleep(LOOK_FOR_WISHES).await;
+            tokio::time::sleep(RETRY_POLL_INTERVAL).await;
             let journal = self.journal.clone();
-            let wanted = tokio::task::spawn_blocking(move || journal.wanted()).await;
-            if wanted.is_ok_and(|wanted| wanted.is_some_and(|record| !self.has_in_hand(&record.recording_id))) {
+            let request = tokio::task::spawn_blocking(move || journal.retry_request()).await.ok().flatten();
+            if request.is_some_and(|record| !self.is_running(&record.recording_id)) {
                 return;
             }
         }
@@ -203,10 +204,10 @@ impl Worker {
             room_id = %job.info.room_id,
             task = "transcode"
         );
-        let Some(_in_hand) = RunningJob::take(&self.in_hand, &job.info.recording_id) else {
+        let Some(_running) = RunningJob::take(&self.running, &job.info.recording_id) else {
             let hand_back = async {
                 tracing::warn!("the queue has handed out a job that is in hand here: handed back");
-                self.settle("handed back", || message.nak(TWICE)).await;
+                self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
             };
             hand_back.instrument(span).await;
             return;
@@ -217,32 +218,32 @@ impl Worker {
             let mut record = JobRecord::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
             record.max_deliver = self.max_deliver;
             let entry = self.journal.begin(record).await;
-            let (verdict, cause) = self.attempt(job, &entry, &message).await;
-            let left = self.conclude(verdict, &message).await;
-            // The last step: a crash before it has the job looked at again, and finds it done.
-            match left {
+            let (outcome, cause) = self.attempt(job, &entry, &message).await;
+            let state = self.conclude(outcome, &message).await;
+            // The last step: after a crash before it the job runs again, and finds its result.
+            match state {
                 None => entry.remove().await,
-                Some(state) => entry.update(|record| *record = record.clone().left(state, cause)).await,
+                Some(state) => entry.update(|record| *record = record.clone().with_state(state, cause)).await,
             }
         };
         work.instrument(span).await;
     }
 
-    /// Works on the job in a task of its own, so that a panic ends only that, while the queue hears that it lives.
-    /// What came of it, and the cause where nothing did.
+    /// Runs the job in a task of its own, so that a panic ends only that task, and keeps the queue informed of the
+    /// progress. The outcome, and the cause where there is no result.
     async fn attempt(&self, job: Job, entry: &JobEntry, message: &JobMessage) -> (JobOutcome, Option<String>) {
         let (settings, hooks) = (self.settings.clone(), self.hooks.clone());
-        let (tell, cancel) = (self.dispatcher.clone(), self.cancel.clone());
+        let (notifier, cancel) = (self.dispatcher.clone(), self.cancel.clone());
         let (info, own) = (job.clone(), entry.clone());
         let work = async move {
-            let around = JobContext { settings: &settings, hooks: &hooks, tell: &tell, cancel: &cancel };
-            job::run(&job, &own, around).await
+            let context = JobContext { settings: &settings, hooks: &hooks, notifier: &notifier, cancel: &cancel };
+            job::run(&job, &own, context).await
         };
         let mut task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
         let ended = loop {
             tokio::select! {
                 ended = &mut task => break ended,
-                () = tokio::time::sleep(IN_PROGRESS) => {
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => {
                     if let Err(error) = message.in_progress().await {
                         tracing::warn!(%error, "the queue did not hear that the job is in work");
                     }
@@ -250,25 +251,25 @@ impl Worker {
             }
         };
         match ended {
-            Ok(verdict) => verdict,
+            Ok(outcome) => outcome,
             Err(error) => {
                 let failure = JobFailure::Cause(format!("internal error: {error}"));
                 let record = entry.record();
-                job::fail(&info, record.delivered, record.max_deliver, failure, &self.dispatcher).await
+                job::after_failure(&info, record.delivered, record.max_deliver, failure, &self.dispatcher).await
             }
         }
     }
 
-    /// Settles the job in the queue; what is to be remembered of it.
-    async fn conclude(&self, verdict: JobOutcome, message: &JobMessage) -> Option<JobState> {
-        match verdict {
+    /// Settles the job in the queue; the state to keep in its record, if any.
+    async fn conclude(&self, outcome: JobOutcome, message: &JobMessage) -> Option<JobState> {
+        match outcome {
             JobOutcome::Done(FilesToRemove { raw, claim, remuxed }) => {
                 if !self.settle("acknowledged", || message.ack()).await {
                     let raw = raw.unwrap_or_default();
                     tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
                     return Some(JobState::Working);
                 }
-                clear(raw, claim).await;
+                remove_files(raw, claim).await;
                 remuxed.then(|| JobState::Remuxed { at: unix_ms() })
             }
             JobOutcome::Again(delay) => {
@@ -284,9 +285,9 @@ impl Worker {
         }
     }
 
-    /// Tells the queue, again after an error. False where it could not be told: the job then comes again by itself.
+    /// Settles a message by `say`, again after an error. False where that failed: the queue then redelivers the job.
     async fn settle<F: Future<Output = Result<(), NatsError>>>(&self, what: &str, say: impl Fn() -> F) -> bool {
-        let mut waits = SETTLE_AGAIN.iter();
+        let mut waits = SETTLE_RETRIES.iter();
         loop {
             let Err(error) = say().await else { return true };
             let Some(wait) = waits.next().filter(|_| !self.cancel.is_cancelled()) else {
@@ -302,14 +303,14 @@ impl Worker {
     }
 }
 
-/// A recording whose job is in hand.
+/// Marks a recording's job as running.
 struct RunningJob<'a> {
     all: &'a Mutex<HashSet<String>>,
     recording: String,
 }
 
 impl<'a> RunningJob<'a> {
-    /// `None`: it is already.
+    /// `None`: the job is running already.
     fn take(all: &'a Mutex<HashSet<String>>, recording: &RecordingId) -> Option<Self> {
         let recording = recording.to_string();
         let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(recording.clone());
@@ -323,9 +324,9 @@ impl Drop for RunningJob<'_> {
     }
 }
 
-/// The last step of a job that is acknowledged: its raw file goes, and then the claim of its result, since another node that
-/// finds neither knows that this one has finished.
-pub async fn clear(raw: Option<PathBuf>, claim: Option<PathBuf>) {
+/// Removes the files of an acknowledged job: the raw file, then the claim, since another node that finds neither knows
+/// that this node has finished.
+pub async fn remove_files(raw: Option<PathBuf>, claim: Option<PathBuf>) {
     if let Some(raw) = raw {
         remove_raw(raw).await;
     }
@@ -336,7 +337,7 @@ pub async fn clear(raw: Option<PathBuf>, claim: Option<PathBuf>) {
     }
 }
 
-/// Keeps the bytes of something that is no job, so that an operator can see what came.
+/// Keeps a payload that is no job, for the operator.
 async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     let dir = temporary_dir.join(UNDECODABLE);
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string().replace(':', "-");
@@ -344,12 +345,12 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     let kept = async {
         tokio::fs::create_dir_all(&dir).await?;
         tokio::fs::write(&file, bytes).await?;
-        // The queue forgets it next.
+        // The queue drops the job next.
         tokio::fs::File::open(&file).await?.sync_all().await
     };
     match kept.await {
         Ok(()) => tracing::error!(cause, kept = %file.display(), "a job cannot be decoded and is dropped"),
-        // Then the log is where it is kept.
+        // The log is then the only copy.
         Err(error) => {
             let start = hex::encode(&bytes[..bytes.len().min(2048)]);
             tracing::error!(cause, %error, start, "a job cannot be decoded, nor kept aside, and is dropped");
@@ -357,7 +358,7 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     }
 }
 
-/// The last step: the result is safe and known, so its raw file may go, and the summary beside it.
+/// Removes the raw file and the summary beside it.
 async fn remove_raw(raw: PathBuf) {
     let path = raw.clone();
     let remove = move || {
@@ -370,7 +371,7 @@ async fn remove_raw(raw: PathBuf) {
         }
         raw.parent().map_or(Ok(()), files::fsync_dir)
     };
-    match tokio::task::spawn_blocking(remove).await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+    match files::on_disk(remove).await {
         Ok(()) => tracing::debug!(raw = %path.display(), "raw file removed"),
         Err(error) => tracing::warn!(raw = %path.display(), %error, "the raw file could not be removed"),
     }
@@ -381,7 +382,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_no_job_is_kept_byte_by_byte() {
+    async fn an_undecodable_job_is_kept_byte_by_byte() {
         let dir = tempfile::tempdir().unwrap();
         for bytes in [b"\xff\xfe\0".as_slice(), b"other"] {
             set_aside(dir.path(), bytes, "test").await;
@@ -392,12 +393,12 @@ mod tests {
             .collect();
         kept.sort();
         assert_eq!(kept, [b"other".to_vec(), b"\xff\xfe\0".to_vec()]);
-        // Nowhere to keep it: logged, and on with the next.
+        // Where the payload cannot be kept, it is logged, and the worker goes on.
         set_aside(Path::new("/proc/no-such"), b"x", "test").await;
     }
 
     #[tokio::test]
-    async fn a_raw_file_goes_with_its_summary_and_nothing_else() {
+    async fn a_raw_file_is_removed_with_its_summary_only() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = ["a.json", "a_raw.json", "a_raw.mkv", "b_raw.json", "b_raw.mp4"];
         for name in names {
@@ -406,7 +407,7 @@ mod tests {
         remove_raw(dir.path().join("a_raw.mkv")).await;
         remove_raw(dir.path().join("b_raw.mp4")).await;
         names.sort_unstable();
-        let left: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
-        assert_eq!(left, ["a.json", "b_raw.json"]);
+        let remaining: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
+        assert_eq!(remaining, ["a.json", "b_raw.json"]);
     }
 }

@@ -54,7 +54,7 @@ fn says_at_least(new: &Value, old: &Value) -> bool {
 async fn recordings_and_broadcasts_of_an_earlier_version_are_gone_on_with() {
     let dir = state_dir();
     let journal = RecordingJournal::new(dir.path());
-    let recordings = journal.left(Kind::Recording);
+    let recordings = journal.unfinished(Kind::Recording);
     let ids: Vec<_> = recordings.iter().map(|entry| entry.record().info().unwrap().recording_id.to_string()).collect();
     assert_eq!(ids, ["rec-taken-on", "rec-two-parts", "rec-stored", "rec-failed"]);
     let records: Vec<_> = recordings.iter().map(RecordingEntry::record).collect();
@@ -62,14 +62,14 @@ async fn recordings_and_broadcasts_of_an_earlier_version_are_gone_on_with() {
     let [first, second] = &records[1].parts[..] else { panic!("{:?}", records[1]) };
     let ended = first.ended.as_ref().unwrap();
     assert_eq!((ended.cause.as_deref(), &second.ended), (Some("Chrome ended (signal 9)"), &None));
-    let report = ended.report();
+    let report = ended.report;
     assert_eq!((report.frames_sent, report.bytes, report.duration.as_millis()), (812, 1_234_567, 61_234));
     assert_eq!((report.sound.peak_dbfs, report.corrections.gaps_ms, report.call_offset.seconds), (Some(-3.5), 40, 30));
     assert!(matches!(records[2].start().unwrap().access, RoomAccess::Token(_)), "an opaque token is kept as it is");
     assert_eq!((records[2].stage, records[2].hooked.as_ref().unwrap().failures), (RecordingStage::Stored, 2));
     assert_eq!(records[2].parts[0].meeting_until().unwrap().as_secs(), 60);
     assert_eq!((records[3].stage, records[3].found.len()), (RecordingStage::Failed, 2));
-    assert_eq!(journal.left(Kind::Broadcast).len(), 1);
+    assert_eq!(journal.unfinished(Kind::Broadcast).len(), 1);
     // What is written back has all that was read.
     for entry in &recordings {
         let path = dir.path().join("recordings").join(format!("{}.json", entry.record().info().unwrap().recording_id));
@@ -92,9 +92,9 @@ async fn a_record_without_the_fields_that_came_later_is_read() {
     }
     done.as_object_mut().unwrap().remove("meeting_until").unwrap();
     fs::write(&path, record.to_string()).unwrap();
-    let left = RecordingJournal::new(dir.path()).left(Kind::Recording);
+    let left = RecordingJournal::new(dir.path()).unfinished(Kind::Recording);
     let record = left.iter().map(RecordingEntry::record).find(|record| record.parts.len() == 2).unwrap();
-    let report = record.parts[0].ended.as_ref().unwrap().report();
+    let report = record.parts[0].ended.as_ref().unwrap().report;
     assert_eq!((report.frames_sent, report.corrections.gaps, report.corrections.offsets), (812, 1, 0));
 }
 
@@ -131,13 +131,13 @@ async fn the_outbox_of_an_earlier_version_is_delivered() {
     assert!(matches!(state(MessageKey::Ended), MessageState::Refused { why, .. } if why == "404: no such room"));
     assert!(matches!(state(MessageKey::Finished), MessageState::Dropped { .. }));
     let open: Vec<_> =
-        outbox.to_tell(&id("rec-told")).iter().map(|message| (message.key, message.body.clone())).collect();
+        outbox.undelivered(&id("rec-told")).iter().map(|message| (message.key, message.body.clone())).collect();
     let expected = [(MessageKey::Ended, 2), (MessageKey::Job, 3), (MessageKey::Proceeded, 4)];
     assert_eq!(open, expected.map(|(key, n)| (key, vec![n, 0, 255])));
-    assert_eq!(outbox.to_tell(&id("broadcast-told")).len(), 2);
+    assert_eq!(outbox.undelivered(&id("broadcast-told")).len(), 2);
     let mut requests = retry_request::all(dir.path()).unwrap();
     requests.sort_by_key(|(id, _)| id.to_string());
-    let dropped = RetryRequest::Drop { letters: vec![MessageKey::Ended, MessageKey::Job] };
+    let dropped = RetryRequest::Drop { messages: vec![MessageKey::Ended, MessageKey::Job] };
     assert_eq!(requests, [(id("broadcast-told"), RetryRequest::Retry), (id("rec-told"), dropped)]);
     let aside = fs::read_dir(dir.path().join("outbox"))
         .unwrap()

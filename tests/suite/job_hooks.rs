@@ -123,11 +123,11 @@ async fn hooks_that_fail_fail_the_attempt_but_never_hide_an_mp4() {
 struct Diary(PathBuf, Arc<Mutex<()>>);
 
 impl JobNotifier for Diary {
-    fn anew(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
+    fn forget_result(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, ()> {
         let _one = self.1.lock().unwrap();
         let line = match notice.event {
             NoticeEvent::Proceeded { .. } => "PROCEEDED\n",
@@ -163,7 +163,7 @@ async fn hooks_come_before_the_notice_scripts_after_it_and_what_is_done_is_not_d
                 plugnmeet_recorder::config::HookStage::PostTranscoding,
             ],
         );
-        let around = JobContext { settings: &node.settings, hooks: &hooks, tell: &tell, cancel: &node.cancel };
+        let around = JobContext { settings: &node.settings, hooks: &hooks, notifier: &tell, cancel: &node.cancel };
         let run = job::run(&job, &entry, around);
         if round == 0 {
             // Killed while the second script runs.
@@ -227,12 +227,13 @@ async fn a_secret_that_a_hook_or_ffmpeg_says_reaches_neither_the_server_nor_a_fi
         let dispatcher = Dispatcher::new(&server_config("http://127.0.0.1:1"), outbox.clone()).unwrap();
         let hooks = Hooks::start(&node.hooks, &[HookStage::PreTranscoding]);
         let entry = node.entry(&job(&node), 3).await;
-        let around = JobContext { settings: &node.settings, hooks: &hooks, tell: &dispatcher, cancel: &node.cancel };
+        let around =
+            JobContext { settings: &node.settings, hooks: &hooks, notifier: &dispatcher, cancel: &node.cancel };
         let (verdict, cause) = job::run(&job(&node), &entry, around).await;
         hooks.shutdown().await;
-        entry.update(|record| *record = record.clone().left(JobState::GivenUp { at: 1 }, cause)).await;
+        entry.update(|record| *record = record.clone().with_state(JobState::GivenUp { at: 1 }, cause)).await;
         dispatcher.shutdown(Duration::ZERO).await;
-        let told: Vec<_> = outbox.letters(&id).iter().map(|letter| letter.body.clone()).collect();
+        let told: Vec<_> = outbox.messages(&id).iter().map(|message| message.body.clone()).collect();
         assert!(!told.is_empty(), "{what}: {verdict:?}");
         let mut files: Vec<Vec<u8>> = told;
         for file in ["state/jobs/rec-1.json", "state/outbox/rec-1.json"] {

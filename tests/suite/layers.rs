@@ -66,6 +66,8 @@ const PURE: &[&str] = &[
     "protocol/token",
     "recording/recovery",
     "recording/session",
+    "recording/session/events",
+    "recording/session/states",
     "scripts/hooks/answer",
     "scripts/hooks/payload",
     "storage/disk_space/byte_size",
@@ -259,7 +261,7 @@ fn what_is_called_pure_is_pure() {
     for &name in PURE {
         let path = PathBuf::from(format!("{name}.rs"));
         let code = files.get(&module(&path)).unwrap_or_else(|| panic!("{name} is not there"));
-        for line in code.lines() {
+        for line in code.lines().map(|line| line.replace("&'static ", "")) {
             let found = IMPURE.iter().find(|word| line.contains(*word));
             let is_global = line.trim_start().trim_start_matches("pub ").starts_with("static ");
             assert!(found.is_none() && !is_global, "{name} is called pure, but says {found:?}: {line}");

@@ -48,12 +48,12 @@ struct Mail {
 }
 
 impl JobNotifier for Mail {
-    fn anew(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
+    fn forget_result(&self, recording: &RecordingId) -> BoxFuture<'static, ()> {
         let (outbox, recording) = (self.outbox.clone(), recording.clone());
         Box::pin(async move { outbox.forget(&recording, &[MessageKey::Proceeded, MessageKey::Finished]).await })
     }
 
-    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, ()> {
         let mail = self.clone();
         Box::pin(async move {
             let (id, key) = (&notice.info.recording_id, MessageKey::of(&notice.event));
@@ -64,7 +64,7 @@ impl JobNotifier for Mail {
             if key == MessageKey::Proceeded {
                 mail.proceeded.fetch_add(1, Ordering::Relaxed);
             }
-            mail.outbox.settle(id, key, MessageState::Delivered { at: 1 }).await;
+            mail.outbox.set_state(id, key, MessageState::Delivered { at: 1 }).await;
         })
     }
 }
@@ -115,19 +115,21 @@ impl Node {
             record.max_deliver = MAX_DELIVER;
             let entry = journal.begin(record).await;
             let (hooks, never) = (Hooks::start(&HooksConfig::default(), &[]), CancellationToken::new());
-            let around = JobContext { settings: &settings, hooks: &hooks, tell: &mail, cancel: &never };
+            let around = JobContext { settings: &settings, hooks: &hooks, notifier: &mail, cancel: &never };
             let (verdict, cause) = job::run(&job, &entry, around).await;
             tokio::task::yield_now().await;
             match verdict {
                 JobOutcome::Done(FilesToRemove { raw, claim, .. }) => {
                     queue.lock().unwrap().over = true;
                     tokio::task::yield_now().await;
-                    worker::clear(raw, claim).await;
+                    worker::remove_files(raw, claim).await;
                     entry.remove().await;
                 }
                 JobOutcome::Again(_) => {
                     entry
-                        .update(|record| *record = record.clone().left(JobState::HandedBack { until: 1 << 60 }, cause))
+                        .update(|record| {
+                            *record = record.clone().with_state(JobState::HandedBack { until: 1 << 60 }, cause);
+                        })
                         .await;
                 }
                 verdict => panic!("{verdict:?} {cause:?}"),

@@ -118,7 +118,7 @@ async fn certificates_are_checked_against_the_roots_of_the_host() {
     let dispatcher = Dispatcher::new(&plug, Outbox::in_memory()).unwrap();
     let told = dispatcher.send(notice()).await;
     dispatcher.shutdown(Duration::from_secs(1)).await;
-    let Ok(DeliveryOutcome::Left(why)) = told.await else { panic!("told a server that nobody vouches for") };
+    let Ok(DeliveryOutcome::Interrupted(why)) = told.await else { panic!("told a server that nobody vouches for") };
     assert!(why.contains("certificate"), "{why}");
 
     // With a file of the operator's own: NATS, notices and hooks.

@@ -1,4 +1,4 @@
-//! Transcoding jobs. Pure.
+//! The rows of `jobs list`. Pure.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::admin::rows::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::transcode::journal::{JobRecord, JobState, ProgressSnapshot as Progress};
 
-/// A transcoding job that this node has in hand, has handed back or has given up.
+/// A transcoding job that this node runs, has handed back or has given up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct JobRow {
     pub id: String,
     pub room: Option<String>,
     #[serde(flatten)]
-    pub standing: RowStatus,
-    /// How often the queue has handed it out.
+    pub status: RowStatus,
+    /// How often the queue has delivered it.
     pub deliveries: Option<u64>,
-    /// When this node took it the last time.
+    /// When this node received it last.
     pub taken_at: Option<u64>,
     pub age_s: Option<u64>,
     pub last_error: Option<String>,
-    /// How far ffmpeg is: 0…100, seconds of media a second, and seconds to go.
+    /// ffmpeg's progress: percent 0…100, seconds of media per second, and seconds until the end.
     pub percent: Option<f64>,
     pub speed: Option<f64>,
     pub eta_s: Option<u64>,
@@ -33,7 +33,7 @@ impl JobRow {
     #[must_use]
     pub fn new(record: &JobRecord, moment: Moment) -> Self {
         let progress = record.progress.filter(|_| record.state == JobState::Working && moment.runs);
-        let standing = match record.state {
+        let status = match record.state {
             JobState::Working if moment.runs => RowStatus::new("working", working(progress)),
             JobState::Working => {
                 RowStatus::new("interrupted", "interrupted: the next start of the recorder goes on with it")
@@ -51,7 +51,7 @@ impl JobRow {
         Self {
             id: record.recording_id.clone(),
             room: Some(record.room_id.clone()),
-            standing,
+            status,
             deliveries: Some(record.delivered),
             taken_at: Some(record.taken_at),
             age_s: Some(moment.since(record.taken_at).as_secs()),
@@ -62,12 +62,12 @@ impl JobRow {
         }
     }
 
-    /// What came from the queue and is no job. `at`: Unix milliseconds.
+    /// A payload of the queue that is no job, received `at` (Unix milliseconds).
     #[must_use]
     pub fn undecodable(id: String, why: &str, path: &Path, at: u64, moment: Moment) -> Self {
-        let standing = RowStatus::new("undecodable", format!("no job, kept as {}", path.display()));
+        let status = RowStatus::new("undecodable", format!("no job, kept as {}", path.display()));
         Self {
-            standing,
+            status,
             taken_at: Some(at),
             age_s: Some(moment.since(at).as_secs()),
             last_error: Some(why.to_owned()),
@@ -77,7 +77,7 @@ impl JobRow {
 
     #[must_use]
     pub fn unreadable(id: String, why: &str) -> Self {
-        Self { id, standing: RowStatus::unreadable(why), ..Self::default() }
+        Self { id, status: RowStatus::unreadable(why), ..Self::default() }
     }
 }
 
@@ -101,7 +101,7 @@ impl Row for JobRow {
         vec![
             self.id.clone(),
             self.room.clone().unwrap_or_default(),
-            self.standing.text.clone(),
+            self.status.text.clone(),
             self.deliveries.map(|deliveries| deliveries.to_string()).unwrap_or_default(),
             age_cell(self.age_s),
             self.last_error.clone().unwrap_or_default(),
@@ -138,7 +138,7 @@ mod tests {
         };
         let record = |state| {
             let record = JobRecord::new(&job, b"\x01", Some("$JS.ACK.x".into()), 3);
-            let mut record = record.left(state, Some("no raw file".into()));
+            let mut record = record.with_state(state, Some("no raw file".into()));
             record.taken_at = NOW - 187_200_000;
             record
         };
@@ -157,14 +157,14 @@ mod tests {
                 "delivered as it was recorded 1m 5s ago; retry encodes it",
             ),
         ] {
-            assert_eq!(JobRow::new(&record(state), moment).standing, RowStatus::new(word, text));
+            assert_eq!(JobRow::new(&record(state), moment).status, RowStatus::new(word, text));
         }
         let json = serde_json::to_value(JobRow::new(&record(JobState::Retry), RUNS)).unwrap();
         assert_eq!((&json["state"], &json["deliveries"]), (&"retry".into(), &3.into()));
         let mut working = record(JobState::Working);
         working.state = JobState::Working;
         working.progress = Some(Progress { percent: 42.5, speed: Some(3.1), eta_s: Some(125), at: NOW });
-        assert_eq!(JobRow::new(&working, RUNS).standing.text, "working, 42.5 % (3.1×, 2m 5s to go)");
+        assert_eq!(JobRow::new(&working, RUNS).status.text, "working, 42.5 % (3.1×, 2m 5s to go)");
         assert_eq!(JobRow::new(&working, STOPPED).percent, None);
         let none = JobRow::undecodable("x".into(), "why", Path::new("/a/x.bin"), NOW - 5_000, RUNS);
         assert_eq!(none.cells(), ["x", "", "no job, kept as /a/x.bin", "", "5s", "why"]);

@@ -1,7 +1,7 @@
-//! What the lists show: rows made of records at a given moment. Pure.
+//! The rows of the lists, made of records at a given moment. Pure.
 //!
-//! A row has its fields for programs (`--json`; times in Unix milliseconds) and its cells for people. What must not be seen,
-//! the access token above all, is no field of any row.
+//! A row has fields for programs (`--json`; times in Unix milliseconds) and cells for people. No field holds a secret,
+//! such as the access token.
 
 mod job;
 mod message;
@@ -17,12 +17,12 @@ pub use job::JobRow;
 pub use message::MessageRow;
 pub use recording::RecordingRow;
 
-/// When a list is made.
+/// The moment at which a list is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Unix milliseconds.
     pub now: u64,
-    /// A daemon runs: what is unfinished is being worked on.
+    /// A daemon runs, and works on what is unfinished.
     pub runs: bool,
 }
 
@@ -45,7 +45,7 @@ impl Moment {
     }
 }
 
-/// What became of something: a word for programs, and a text that begins with it or means the same.
+/// The state of a row: a word for programs, and a text for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RowStatus {
     pub state: &'static str,

@@ -1,4 +1,4 @@
-//! Recordings and broadcasts. Pure.
+//! The rows of `recordings list`. Pure.
 
 use std::path::Path;
 
@@ -11,35 +11,35 @@ use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
 use crate::storage::disk_space::ByteSize;
 
-/// A recording or broadcast that was taken on and is not handed over yet.
+/// A recording or broadcast that was accepted and is not handed over yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RecordingRow {
     pub id: String,
     pub kind: &'static str,
     pub room: Option<String>,
     #[serde(flatten)]
-    pub standing: RowStatus,
+    pub status: RowStatus,
     pub taken_at: Option<u64>,
     pub age_s: Option<u64>,
     pub parts: Vec<PartRow>,
-    /// What its parts hold on the disk.
+    /// The size of its parts on disk.
     pub bytes: u64,
 }
 
-/// One capture of it.
+/// A part of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartRow {
     pub file: String,
     pub began_at: Option<u64>,
     pub ended_at: Option<u64>,
-    /// How it ended, or that it has not.
+    /// How it ended, or what it is doing.
     pub end: String,
-    /// `None`: there is no such file (any more).
+    /// `None`: the file does not exist.
     pub bytes: Option<u64>,
 }
 
 impl RecordingRow {
-    /// `sizes`: bytes on the disk of each part. `temporary_dir`: where the parts are.
+    /// `sizes`: the parts' bytes on disk. `temporary_dir`: the directory of the parts.
     #[must_use]
     pub fn new(
         kind: Kind,
@@ -67,7 +67,7 @@ impl RecordingRow {
             id: info.recording_id.to_string(),
             kind: kind.as_str(),
             room: Some(info.room_id.to_string()),
-            standing: standing(kind, record, temporary_dir, moment),
+            status: status(kind, record, temporary_dir, moment),
             taken_at: Some(record.taken_at),
             age_s: Some(moment.since(record.taken_at).as_secs()),
             bytes: parts.iter().filter_map(|part| part.bytes).sum(),
@@ -77,7 +77,7 @@ impl RecordingRow {
 
     #[must_use]
     pub fn unreadable(kind: Kind, id: String, why: &str) -> Self {
-        Self { id, kind: kind.as_str(), standing: RowStatus::unreadable(why), ..Self::default() }
+        Self { id, kind: kind.as_str(), status: RowStatus::unreadable(why), ..Self::default() }
     }
 }
 
@@ -93,7 +93,7 @@ fn end_of(part: &RecordingPart, last: bool, record: &RecordingRecord, moment: Mo
     }
 }
 
-fn standing(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Moment) -> RowStatus {
+fn status(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Moment) -> RowStatus {
     match (record.stage, &record.stop) {
         (RecordingStage::Stored, _) => match &record.hooked {
             None => RowStatus::new("stored", "stored"),
@@ -113,7 +113,7 @@ fn standing(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: 
     }
 }
 
-/// One whose end was not asked for.
+/// The status of a recording that is not to end.
 fn going_on(kind: Kind, record: &RecordingRecord, moment: Moment) -> RowStatus {
     let n = record.parts.len();
     match (record.parts.last(), kind) {
@@ -136,7 +136,7 @@ impl Row for RecordingRow {
             self.id.clone(),
             self.kind.to_owned(),
             self.room.clone().unwrap_or_default(),
-            self.standing.text.clone(),
+            self.status.text.clone(),
             age_cell(self.age_s),
             ByteSize(self.bytes).to_string(),
             parts.join("; "),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn ended(cause: Option<&str>) -> PartEnd {
-        PartEnd::new(NOW - 50_000, cause.map(str::to_owned), rig::CaptureReport::default())
+        PartEnd { at: NOW - 50_000, cause: cause.map(str::to_owned), report: rig::CaptureReport::default() }
     }
 
     fn part(n: usize, began: bool, ended: Option<PartEnd>) -> RecordingPart {
@@ -221,7 +221,7 @@ mod tests {
         let broken = || vec![part(1, true, Some(ended(Some("Chrome ended"))))];
         let of = |stage, stop, parts: Vec<RecordingPart>, moment| {
             let row = row(Kind::Recording, &record(stage, stop, parts), moment);
-            (row.standing.state, row.standing.text, row.parts.last().map(|part| part.end.clone()).unwrap_or_default())
+            (row.status.state, row.status.text, row.parts.last().map(|part| part.end.clone()).unwrap_or_default())
         };
         for (seen, expected) in [
             (of(RecordingStage::Parts, None, vec![], RUNS), ("opening", "opening", "")),
@@ -264,7 +264,7 @@ mod tests {
         }
         let mut broadcast = record(RecordingStage::Parts, None, vec![]);
         broadcast.began_at = Some(NOW);
-        assert_eq!(row(Kind::Broadcast, &broadcast, RUNS).standing.text, "broadcasting");
+        assert_eq!(row(Kind::Broadcast, &broadcast, RUNS).status.text, "broadcasting");
         let unreadable = RecordingRow::unreadable(Kind::Recording, "x".into(), "EOF at line 1");
         assert_eq!(unreadable.cells(), ["x", "recording", "", "unreadable: EOF at line 1", "", "0 B", ""]);
     }

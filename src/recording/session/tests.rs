@@ -1,5 +1,6 @@
 //! Unit and property tests of the session.
 
+use super::states::*;
 use super::*;
 use proptest::prelude::*;
 
@@ -50,10 +51,10 @@ fn a_recording_from_start_to_job() {
         effects,
         [
             Effect::OpenRig,
-            Effect::TellStarted,
+            Effect::NotifyStarted,
             Effect::FinishEncoder,
             Effect::CloseRig,
-            Effect::FreePlace,
+            Effect::FreeSlot,
             store(None),
             deliver(Ok(()), true),
         ]
@@ -73,12 +74,12 @@ fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
         ];
         let (session, effects) = run(Kind::Broadcast, events);
         assert_eq!(session.state(), SessionState::Ended);
-        assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreePlace, deliver(outcome, false)]));
+        assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreeSlot, deliver(outcome, false)]));
     }
 }
 
 #[test]
-fn a_capture_that_breaks_goes_on_as_the_next_part() {
+fn a_broken_capture_resumes_as_the_next_part() {
     let events = vec![
         SessionEvent::Opened,
         broke("Chrome ended (signal 9)"),
@@ -99,7 +100,7 @@ fn a_capture_that_breaks_goes_on_as_the_next_part() {
             Effect::OpenRig,
             Effect::FinishEncoder,
             Effect::CloseRig,
-            Effect::FreePlace,
+            Effect::FreeSlot,
             store(None),
             deliver(Ok(()), true),
         ]
@@ -120,7 +121,7 @@ fn the_end_of_the_meeting_is_a_normal_end_and_it_is_not_joined_again() {
 }
 
 #[test]
-fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
+fn a_meeting_is_joined_again_unless_its_room_is_over() {
     let over = || SessionEvent::OpenFailed(OpenFailure::Over("the room is over".into()));
     let until_opening = |after| {
         vec![
@@ -131,31 +132,31 @@ fn a_page_that_left_is_joined_again_unless_the_room_is_over_by_then() {
         ]
     };
     let (session, effects) = run(Kind::Recording, until_opening(Interruption::PageLeft));
-    assert_eq!(session.state(), SessionState::Mending(Resuming::Opening { cancelled: false }));
+    assert_eq!(session.state(), SessionState::Resuming(Resuming::Opening { cancelled: false }));
     assert_eq!(effects.last(), Some(&Effect::OpenRig));
 
-    // The page itself left; nothing failed.
+    // The page left the meeting; the rig did not fail.
     let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
-    assert!(effects.ends_with(&[Effect::FreePlace, store(None), deliver(Ok(()), true)]), "{effects:?}");
+    assert!(effects.ends_with(&[Effect::FreeSlot, store(None), deliver(Ok(()), true)]), "{effects:?}");
 
-    // Chrome had failed, and what came after it of the meeting is missing.
+    // Chrome had failed, so the rest of the meeting is missing.
     let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     let missing = format!("x; {TOO_LATE}");
     assert!(
-        effects.ends_with(&[Effect::FreePlace, store(Some(&missing)), deliver(Err(missing.clone()), true)]),
+        effects.ends_with(&[Effect::FreeSlot, store(Some(&missing)), deliver(Err(missing.clone()), true)]),
         "{effects:?}"
     );
 
-    // As after the death of the program itself.
+    // The same after a crash of the program.
     let (mut session, _) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
     let effects = session.on(at(1), over());
     assert_eq!(effects.last(), Some(&store(Some(&format!("{RESTARTED}; {TOO_LATE}")))));
 }
 
 #[test]
-fn a_room_that_is_over_when_a_first_opening_is_tried_again_is_told_in_the_pages_words() {
+fn a_room_that_ends_before_a_second_first_opening_is_reported_in_the_pages_words() {
     let events = vec![
         SessionEvent::OpenFailed(OpenFailure::Failed("Verification Failed!: no".into())),
         SessionEvent::OpenFailed(OpenFailure::Over("the room is over".into())),
@@ -173,9 +174,9 @@ fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_co
     let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
     assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
     assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
-    let told = session.clone().on(at(3), failed());
-    assert_eq!(told, [Effect::FreePlace, deliver(Err("PulseAudio: ended at its start".into()), false)]);
-    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::TellStarted]);
+    let effects = session.clone().on(at(3), failed());
+    assert_eq!(effects, [Effect::FreeSlot, deliver(Err("PulseAudio: ended at its start".into()), false)]);
+    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::NotifyStarted]);
     let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
     assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
     let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
@@ -194,7 +195,7 @@ fn a_slow_opening_is_a_failure_like_any_other() {
 }
 
 #[test]
-fn it_gives_up_after_failures_in_a_row_and_keeps_what_there_is() {
+fn a_recording_is_given_up_after_failures_in_a_row_and_keeps_its_parts() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
     let mut now = at(1);
     let mut effects = Vec::new();
@@ -203,7 +204,7 @@ fn it_gives_up_after_failures_in_a_row_and_keeps_what_there_is() {
     effects.extend(session.on(now, SessionEvent::Closed));
     let mut openings = 0;
     while session.state() != SessionState::Stopping(StopStep::Storing) {
-        if session.state() == SessionState::Mending(Resuming::Opening { cancelled: false }) {
+        if session.state() == SessionState::Resuming(Resuming::Opening { cancelled: false }) {
             openings += 1;
             effects.extend(session.on(now, SessionEvent::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
         }
@@ -212,8 +213,8 @@ fn it_gives_up_after_failures_in_a_row_and_keeps_what_there_is() {
     }
     assert_eq!(openings, MOST_FAILURES);
     assert!(now >= at(20) && now <= at(60), "{now:?}");
-    let told = session.on(now, SessionEvent::Stored(Ok(())));
-    let [Effect::Deliver { outcome: Err(cause), job: true }] = &told[..] else { panic!("{told:?}") };
+    let effects = session.on(now, SessionEvent::Stored(Ok(())));
+    let [Effect::Deliver { outcome: Err(cause), job: true }] = &effects[..] else { panic!("{effects:?}") };
     assert!(cause.contains("6 failures in a row; the last: no Xvfb"), "{cause}");
 }
 
@@ -233,7 +234,7 @@ fn a_good_capture_begins_a_new_row_of_failures() {
 }
 
 #[test]
-fn a_stop_while_it_is_mended_keeps_what_there_is() {
+fn a_stop_while_resuming_keeps_the_parts() {
     let broken = || vec![SessionEvent::Opened, broke("x")];
     for (events, after) in [
         (vec![], vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed]),
@@ -246,15 +247,15 @@ fn a_stop_while_it_is_mended_keeps_what_there_is() {
         let all = broken().into_iter().chain(events).chain([SessionEvent::Stop(None)]).chain(after);
         let (session, effects) = run(Kind::Recording, all.collect());
         assert_eq!(session.state(), SessionState::Stopping(StopStep::Storing), "{effects:?}");
-        assert!(effects.ends_with(&[Effect::FreePlace, store(None)]), "{effects:?}");
+        assert!(effects.ends_with(&[Effect::FreeSlot, store(None)]), "{effects:?}");
     }
 }
 
 #[test]
-fn what_an_earlier_run_has_left_goes_on_or_is_finished() {
+fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
     let (mut session, effects) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
     assert_eq!(effects, [Effect::OpenRig]);
-    assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::TellStarted]);
+    assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::NotifyStarted]);
     assert_eq!(session.state(), SessionState::Capturing);
     let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
     assert_eq!(effects, [store(None)]);
@@ -262,7 +263,7 @@ fn what_an_earlier_run_has_left_goes_on_or_is_finished() {
 }
 
 #[test]
-fn limits_end_a_runaway_with_their_cause() {
+fn a_limit_ends_a_recording_with_its_cause() {
     let limits = SessionLimits { max_duration: Some(at(100)), end_when_idle: Some(at(30)) };
     let (mut session, _) = Session::begin(Kind::Recording, limits, at(0));
     session.on(at(10), SessionEvent::Opened);
@@ -274,13 +275,16 @@ fn limits_end_a_runaway_with_their_cause() {
     for (session, key) in [(&mut idle, "end_when_idle (30 s)"), (&mut session, "max_duration (100 s)")] {
         session.on(at(111), SessionEvent::Finished(Ok(())));
         session.on(at(111), SessionEvent::Closed);
-        let told = session.on(at(111), SessionEvent::Stored(Ok(())));
-        assert!(matches!(&told[..], [Effect::Deliver { outcome: Err(cause), .. }] if cause.contains(key)), "{told:?}");
+        let effects = session.on(at(111), SessionEvent::Stored(Ok(())));
+        assert!(
+            matches!(&effects[..], [Effect::Deliver { outcome: Err(cause), .. }] if cause.contains(key)),
+            "{effects:?}"
+        );
     }
 }
 
 #[test]
-fn an_unreadable_raw_file_is_told_and_makes_no_job() {
+fn an_unreadable_raw_file_is_reported_and_makes_no_job() {
     let events = vec![
         SessionEvent::Opened,
         SessionEvent::Stop(None),
@@ -299,20 +303,20 @@ fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
     let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
     let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::Delivered]);
     assert_eq!(session.state(), SessionState::Ended);
-    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreePlace, deliver(Ok(()), false)]);
-    // The opening was faster than its cancellation: what flowed is kept.
+    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreeSlot, deliver(Ok(()), false)]);
+    // The opening was faster than its cancellation: its media are kept.
     let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), SessionEvent::Opened]);
     assert_eq!(session.state(), SessionState::Stopping(StopStep::Finishing));
-    assert!(effects.ends_with(&[Effect::TellStarted, Effect::FinishEncoder]));
+    assert!(effects.ends_with(&[Effect::NotifyStarted, Effect::FinishEncoder]));
 }
 
 #[test]
-fn what_takes_too_long_is_given_up_and_the_file_still_kept() {
+fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, SessionEvent::Stop(None)]);
     assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
-    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreePlace, Effect::Store { .. }]), "{effects:?}");
-    // A part that cannot be closed does not keep the next one from being opened.
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreeSlot, Effect::Store { .. }]), "{effects:?}");
+    // A rig that cannot be closed does not prevent the next opening.
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
     assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::OpenRig]), "{effects:?}");
@@ -346,19 +350,19 @@ fn event() -> impl Strategy<Value = SessionEvent> {
 
 /// What the effects of one session must keep to, whatever happened to it.
 fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
-    let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
-    let position = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted);
-    prop_assert!(count(|e| matches!(e, Effect::TellStarted)) <= 1);
+    let count = |matches: fn(&Effect) -> bool| effects.iter().filter(|effect| matches(effect)).count();
+    let position = |matches: fn(&Effect) -> bool| effects.iter().position(matches);
+    prop_assert!(count(|e| matches!(e, Effect::NotifyStarted)) <= 1);
     prop_assert_eq!(count(|e| matches!(e, Effect::Deliver { .. })), 1);
     prop_assert!(count(|e| matches!(e, Effect::Store { .. })) <= 1, "stored twice");
-    let told = position(|e| matches!(e, Effect::Deliver { .. }));
-    prop_assert!(position(|e| matches!(e, Effect::TellStarted)) < told);
-    prop_assert!(count(|e| matches!(e, Effect::FreePlace)) == 1);
-    // Nothing is opened or stored once the end is told.
-    for effect in &effects[told.unwrap_or(0) + 1..] {
+    let notice = position(|e| matches!(e, Effect::Deliver { .. }));
+    prop_assert!(position(|e| matches!(e, Effect::NotifyStarted)) < notice);
+    prop_assert!(count(|e| matches!(e, Effect::FreeSlot)) == 1);
+    // After the notice of the end nothing is opened or stored.
+    for effect in &effects[notice.unwrap_or(0) + 1..] {
         prop_assert!(matches!(effect, Effect::GiveUp(_)), "{:?}", effect);
     }
-    // One rig at a time: what was opened is finished and closed, cancelled or given up before the next is opened.
+    // One rig at a time: each is finished and closed, cancelled or given up before the next is opened.
     let mut finished = true;
     for effect in effects {
         match effect {
@@ -383,7 +387,7 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn whatever_happens_it_ends_well_told(
+    fn any_sequence_of_events_ends_with_its_notices_in_order(
         kind in prop_oneof![Just(Kind::Recording), Just(Kind::Broadcast)],
         limits in (0u64..3, 0u64..3).prop_map(|(most, idle)| SessionLimits {
             max_duration: (most > 0).then(|| at(most * 500)),
@@ -401,7 +405,7 @@ proptest! {
             }
             effects.extend(session.on(now, event));
         }
-        // Asked to stop, ticks alone bring it to its end.
+        // Once stopped, ticks alone bring the session to its end.
         effects.extend(session.on(now, SessionEvent::Stop(None)));
         for _ in 0..10 {
             now += STORING_LIMIT;

@@ -1,15 +1,15 @@
-//! What a step has put out → the JSON object in it, or why there is none. Pure.
+//! Parses a step's output: the JSON object in it, or why there is none. Pure.
 
 use serde_json::Value;
 
 use crate::scripts::hooks::payload::Object;
 
-/// A longer answer is none, in bytes.
+/// The longest answer, in bytes.
 pub const LONGEST_ANSWER: usize = 1 << 20;
-/// Of an output that is no answer so much is shown, in characters.
-const SHOWN: usize = 80;
+/// The number of characters of an invalid output that an error message quotes.
+const EXCERPT_LENGTH: usize = 80;
 
-/// Why an output is dropped; what the step was given goes on.
+/// Why a step's output is dropped; its input goes to the next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     #[error("it put out nothing")]
@@ -19,14 +19,14 @@ pub enum NoAnswer {
     #[error("it put out more than {LONGEST_ANSWER} bytes for an answer: {first}")]
     TooLong { first: String },
     #[error("its answer names another recording: {first}")]
-    Another { first: String },
+    OtherRecording { first: String },
 }
 
 impl NoAnswer {
-    /// This answer is for another recording.
+    /// The error for an answer with another recording's id.
     #[must_use]
-    pub fn another(answer: &Object) -> Self {
-        Self::Another {
+    pub fn other_recording(answer: &Object) -> Self {
+        Self::OtherRecording {
             first: printable(answer.get("recording_id").map(Value::to_string).unwrap_or_default().as_bytes()),
         }
     }
@@ -47,17 +47,17 @@ pub fn of_line(line: &[u8]) -> Result<Object, NoAnswer> {
     }
 }
 
-/// What a program put out until its end: the whole of it is the object, or its last line that is one. `cut`: its beginning
+/// Parses the whole output of a program: as one object, or else its last line that is an object. `cut`: the beginning
 /// is missing.
 ///
 /// # Errors
-/// Where there is neither.
+/// Where the output is no object and has no such line.
 pub fn of_output(output: &[u8], cut: bool) -> Result<Object, NoAnswer> {
     let whole = if cut { Err(NoAnswer::TooLong { first: printable(output) }) } else { of_line(output) };
     if whole == Err(NoAnswer::Nothing) {
         return whole;
     }
-    // An object on several lines is tried first: its last line could be taken for one.
+    // The whole output is tried first: the last line of an object on several lines could be an object too.
     whole.or_else(|none| {
         let beginning = if cut { output.iter().position(|byte| *byte == b'\n').unwrap_or(output.len()) } else { 0 };
         let lines = output[beginning..].rsplit(|byte| *byte == b'\n');
@@ -68,10 +68,10 @@ pub fn of_output(output: &[u8], cut: bool) -> Result<Object, NoAnswer> {
 /// The beginning of `bytes`, quoted, without control characters.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
-    // Enough bytes for the characters that are shown, whatever their length.
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN * 4)]);
-    let cut: String = text.chars().take(SHOWN).collect();
-    let more = if cut.len() < text.len() || bytes.len() > SHOWN * 4 { " …" } else { "" };
+    // Enough bytes for that many characters, whatever their length.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_LENGTH * 4)]);
+    let cut: String = text.chars().take(EXCERPT_LENGTH).collect();
+    let more = if cut.len() < text.len() || bytes.len() > EXCERPT_LENGTH * 4 { " …" } else { "" };
     format!("{cut:?}{more}")
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_whole_output_the_object_or_the_last_line_that_is_one_counts() {
+    fn the_answer_is_the_whole_output_or_its_last_line_that_is_an_object() {
         assert_eq!(key(of_output(b"{\n  \"a\": {\n\"b\": 1}\n}\n", false)), "a");
         assert_eq!(key(of_output(b"uploading\n{\"a\":1}\n{\"b\":2}\n{oops\ndone\n", false)), "b");
         assert_eq!(of_output(b"\n\n", false), Err(NoAnswer::Nothing));

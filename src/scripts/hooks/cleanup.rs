@@ -1,9 +1,9 @@
-//! Removes what a hook has put somewhere and wants cleaned up (`should_cleanup`), and nothing else.
+//! Removes what a hook has put somewhere and wants removed (`should_cleanup`), and nothing else.
 //!
-//! A hook's answer is a text from outside, and the tree behind it may change while it is removed. So nothing here goes by
-//! path: from `/` down each directory is opened by name in the one before, never through a symbolic link (openat2(2),
-//! `RESOLVE_NO_SYMLINKS`) and below the returned place never into another mount (`RESOLVE_NO_XDEV`), and is held against
-//! what is protected by device and inode, which no other name or bind mount can disguise.
+//! A hook's answer is untrusted text, and the tree at its path may change during the removal. Therefore nothing is
+//! accessed by path: from `/` on each directory is opened by its name in the one before, never through a symbolic link
+//! (openat2(2), `RESOLVE_NO_SYMLINKS`), and below the returned path never across a mount (`RESOLVE_NO_XDEV`). Each is
+//! compared with the protected directories by device and inode, which no other name or bind mount can disguise.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,20 +18,20 @@ use rustix::io::Errno;
 
 use crate::config::RecorderConfig;
 
-/// A deeper tree is not walked: each level holds a file descriptor.
-const DEEPEST: usize = 64;
+/// The deepest tree that is removed: each level holds a file descriptor.
+const MAX_DEPTH: usize = 64;
 
-/// What is never removed.
+/// The directories that are never removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protected {
-    /// Neither it nor anything in it nor what contains it.
+    /// It is not removed, nor anything in it, nor a directory that contains it.
     pub main_path: PathBuf,
-    /// Neither these nor what contains them; what lies in them may be.
+    /// They are not removed, nor directories that contain them; other things in them may be.
     pub dirs: Vec<PathBuf>,
 }
 
 impl Protected {
-    /// The directories of this node, of its user, and of the process.
+    /// Protects the directories of this node, of its user, and of the process.
     #[must_use]
     pub fn of(recorder: &RecorderConfig) -> Self {
         let mut dirs = vec![recorder.temporary_dir.clone(), recorder.state_dir.clone(), std::env::temp_dir()];
@@ -42,24 +42,24 @@ impl Protected {
     }
 }
 
-/// Why something is left where it is.
+/// Why something was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CleanupError {
     #[error("{path} is left where it is: {why}", path = .path.display())]
     Refused { path: PathBuf, why: &'static str },
-    /// Part of it may be gone.
+    /// A part of it may be removed.
     #[error("cannot remove {path}: {source}", path = .path.display())]
     Disk { path: PathBuf, source: io::Error },
 }
 
-/// Device and inode: what makes a directory the same under any name.
+/// Device and inode, which identify a directory under any name.
 type Identity = (u64, u64);
 
-/// Removes the directory or file `returned`, with all that is in it; one that is not there is removed. Blocks.
+/// Removes the directory or file `returned` with its content; does nothing where it does not exist. Blocks.
 ///
 /// # Errors
-/// Where it may not be removed (nothing was touched then, unless a mount or a protected directory came to light further
-/// down), or the disk failed.
+/// Where the removal is refused or the disk fails. A refusal has removed nothing, except where a mount or a protected
+/// directory was found further down in the tree.
 pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError> {
     let refused = |why| CleanupError::Refused { path: returned.to_owned(), why };
     if !returned.is_absolute() {
@@ -86,15 +86,15 @@ pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError
     let at_root = rustix::fs::open("/", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let mut dir = at_root.map_err(failed)?;
     for name in parents {
-        let inner = there(open_dir(&dir, name, OFlags::PATH, ResolveFlags::empty())).map_err(failed)?;
-        // Not there, so neither is what would be in it.
+        let inner = if_present(open_dir(&dir, name, OFlags::PATH, ResolveFlags::empty())).map_err(failed)?;
+        // Without the parent there is nothing to remove.
         let Some(inner) = inner else { return Ok(()) };
         dir = inner;
         if guard.main_path == identity(&dir).map_err(failed)? {
             return Err(refused("it lies in recorder.copy_to_path.main_path"));
         }
     }
-    let Some(kind) = there(kind(&dir, last)).map_err(failed)? else { return Ok(()) };
+    let Some(kind) = if_present(kind(&dir, last)).map_err(failed)? else { return Ok(()) };
     match kind {
         FileType::RegularFile => unlink(&dir, last, AtFlags::empty()).map_err(failed),
         FileType::Directory => {
@@ -102,7 +102,7 @@ pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError
             if guard.contains_protected(identity(&tree).map_err(failed)?) {
                 return Err(refused("it is, or contains, a directory of the recorder, of its user or of the system"));
             }
-            empty(&tree, returned, &guard, DEEPEST)?;
+            remove_contents(&tree, returned, &guard, MAX_DEPTH)?;
             unlink(&dir, last, AtFlags::REMOVEDIR).map_err(failed)
         }
         FileType::Symlink => Err(failed(Errno::LOOP)),
@@ -110,12 +110,12 @@ pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError
     }
 }
 
-/// Removes all that is in `dir`, which is called `path` in errors.
-fn empty(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), CleanupError> {
+/// Removes everything in `dir`, which errors call `path`.
+fn remove_contents(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), CleanupError> {
     let refused = |why| CleanupError::Refused { path: path.to_owned(), why };
     let failed = |errno: Errno| CleanupError::Disk { path: path.to_owned(), source: errno.into() };
     let Some(depth) = depth.checked_sub(1) else { return Err(refused("its tree is too deep")) };
-    // Something may have been moved into the tree after it was looked at.
+    // A protected directory may have been moved into the tree after the first check.
     if guard.protects(identity(dir).map_err(failed)?) {
         return Err(refused("it is a directory of the recorder, of its user or of the system"));
     }
@@ -128,10 +128,10 @@ fn empty(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), 
         let inner = path.join(name);
         let refused = |why| CleanupError::Refused { path: inner.clone(), why };
         let failed_inside = |errno: Errno| CleanupError::Disk { path: inner.clone(), source: errno.into() };
-        let Some(kind) = there(kind(dir, name)).map_err(failed)? else { continue };
+        let Some(kind) = if_present(kind(dir, name)).map_err(failed)? else { continue };
         let flags = if kind == FileType::Directory {
             match open_dir(dir, name, OFlags::RDONLY, ResolveFlags::NO_XDEV | ResolveFlags::BENEATH) {
-                Ok(child) => empty(&child, &inner, guard, depth)?,
+                Ok(child) => remove_contents(&child, &inner, guard, depth)?,
                 Err(Errno::NOENT) => continue,
                 Err(Errno::XDEV) => return Err(refused("something is mounted there")),
                 Err(Errno::LOOP | Errno::NOTDIR) => return Err(refused("it is changed while it is removed")),
@@ -139,7 +139,7 @@ fn empty(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), 
             }
             AtFlags::REMOVEDIR
         } else {
-            // A symbolic link itself goes, not what it leads to.
+            // A symbolic link is removed itself, not its target.
             AtFlags::empty()
         };
         unlink(dir, name, flags).map_err(failed_inside)?;
@@ -147,12 +147,12 @@ fn empty(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), 
     Ok(())
 }
 
-/// Opens the directory `name` in `dir`, itself and not by a link. `access`: `PATH` asks for no right to list it.
+/// Opens the directory `name` in `dir`, not following a link. `access`: `PATH` needs no right to list it.
 fn open_dir(dir: impl AsFd, name: &OsStr, access: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = resolve | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve) {
-        // `O_DIRECTORY` on a link, or on a file that is not one.
+        // `O_DIRECTORY` on a symbolic link.
         Err(Errno::NOTDIR) if kind(&dir, name) == Ok(FileType::Symlink) => Err(Errno::LOOP),
         opened => opened,
     }
@@ -162,43 +162,43 @@ fn kind(dir: impl AsFd, name: &OsStr) -> Result<FileType, Errno> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode))
 }
 
-/// `None` for what is not there (any more).
-fn there<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+/// `None` where the file does not exist (any more).
+fn if_present<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
     match result {
         Err(Errno::NOENT) => Ok(None),
         result => result.map(Some),
     }
 }
 
-/// Removes `name`, which may be gone already.
+/// Removes `name`; does nothing where it does not exist.
 fn unlink(dir: impl AsFd, name: &OsStr, flags: AtFlags) -> Result<(), Errno> {
-    there(rustix::fs::unlinkat(dir, name, flags)).map(drop)
+    if_present(rustix::fs::unlinkat(dir, name, flags)).map(drop)
 }
 
 fn identity(dir: impl AsFd) -> Result<Identity, Errno> {
     rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// What is protected, as it is on the disk.
+/// The protected directories, as they are on disk.
 struct Guard {
     main_path: Identity,
-    /// `main_path` and the others.
+    /// `main_path` and the other protected directories.
     own: Vec<Identity>,
-    /// All that contains one of them.
+    /// The directories that contain one of them.
     above: Vec<Identity>,
 }
 
 impl Guard {
     /// # Errors
-    /// Where `main_path` is not there: nothing can be held against it.
+    /// Where `main_path` does not exist: nothing can be compared with it.
     fn new(protected: &Protected) -> Result<Self, (PathBuf, io::Error)> {
         let of = |path: &Path| fs::metadata(path).map(|data| (data.dev(), data.ino()));
         let main_path = of(&protected.main_path).map_err(|error| (protected.main_path.clone(), error))?;
         let (mut own, mut above) = (vec![main_path], Vec::new());
         for path in protected.dirs.iter().chain([&protected.main_path]) {
-            // One that is not there cannot be removed.
+            // A missing directory cannot be removed.
             own.extend(of(path));
-            // By its name, and by where that leads.
+            // The ancestors by its name, and by the target of its symbolic links.
             let named = std::path::absolute(path).into_iter().chain(fs::canonicalize(path));
             for path in named {
                 above.extend(path.ancestors().skip(1).filter_map(|path| of(path).ok()));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hook_made_is_removed_and_once_more_is_no_fault() {
+    fn a_hooks_directory_is_removed_and_removing_it_again_is_no_error() {
         let place = Place::new();
         place.remove("got/a/b/y").unwrap();
         assert!(!place.at("got/a/b/y").exists() && place.at("got/a/b").exists());
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_protected_is_refused_under_any_name() {
+    fn a_protected_directory_is_refused_under_any_name() {
         let place = Place::new();
         symlink(place.at("main"), place.at("link")).unwrap();
         symlink(place.at("got"), place.at("other")).unwrap();
@@ -308,14 +308,14 @@ mod tests {
             assert!(matches!(remove(&place.at(name), &by_link), Err(CleanupError::Refused { .. })), "{name}");
         }
         assert!(place.at("main/room/x.mp4").exists());
-        // Nothing is removed as long as nobody knows where main_path is.
+        // Without main_path nothing is removed.
         let unmounted = Protected { main_path: place.at("gone"), dirs: Vec::new() };
         assert!(matches!(remove(&place.at("got"), &unmounted), Err(CleanupError::Disk { .. })));
         assert!(place.at("got/a/b/y").exists());
     }
 
     #[test]
-    fn links_within_a_tree_go_and_what_they_lead_to_stays() {
+    fn links_within_a_tree_are_removed_and_their_targets_stay() {
         let place = Place::new();
         symlink(place.at("main"), place.at("got/a/to_main")).unwrap();
         symlink(place.at("main/room/x.mp4"), place.at("got/a/b/to_file")).unwrap();
@@ -331,16 +331,16 @@ mod tests {
         let guard = Guard::new(&place.protected).map_err(|(_, error)| error).unwrap();
         fs::rename(place.at("main"), place.at("got/a/main")).unwrap();
         let tree = rustix::fs::open(place.at("got"), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
-        let error = empty(&tree, &place.at("got"), &guard, DEEPEST).unwrap_err();
+        let error = remove_contents(&tree, &place.at("got"), &guard, MAX_DEPTH).unwrap_err();
         assert!(matches!(error, CleanupError::Refused { .. }), "{error}");
         assert!(place.at("got/a/main/room/x.mp4").exists());
     }
 
     #[test]
-    fn a_tree_without_bottom_and_another_mount_are_refused() {
+    fn too_deep_a_tree_and_a_mount_are_refused() {
         let place = Place::new();
         let mut deep = place.at("deep");
-        for _ in 0..=DEEPEST {
+        for _ in 0..=MAX_DEPTH {
             deep.push("d");
         }
         fs::create_dir_all(&deep).unwrap();
@@ -354,9 +354,9 @@ mod tests {
         }
     }
 
-    /// Somebody exchanges a directory for a link to `main_path` and back, as fast as he can, while it is removed.
+    /// A thread exchanges a directory for a link to `main_path` and back, as fast as it can, while it is removed.
     #[test]
-    fn a_directory_that_is_exchanged_for_a_link_leads_nowhere() {
+    fn a_directory_exchanged_for_a_link_is_not_followed() {
         let place = Place::new();
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Why a pipeline came to no good end.
+//! Why a pipeline failed.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use crate::config::HookStage;
 use crate::process::child::{Exit, OutputTail, SpawnError};
 use crate::scripts::hooks::payload::RefusedAnswer;
 
-/// Lines of standard error that are told of a script that failed.
+/// The number of lines of standard error that are quoted of a failed script.
 const LAST_WORDS: usize = 3;
 
 /// Why a stage has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// Nothing is wrong with the recording or the scripts: try again after the next start.
+    /// Neither the recording nor the scripts are at fault: the next start tries again.
     #[error("hooks.{stage}: stopped, because the program is shutting down")]
     Stopped { stage: HookStage },
     #[error("hooks.{stage}: step {number} ({script}): {failure}")]
@@ -32,10 +32,10 @@ pub enum HookFailure {
     Start(#[from] SpawnError),
     #[error("it did not answer within {} (hook_timeout) and was ended; it said: {words}", humantime::format_duration(*limit))]
     Timeout { limit: Duration, words: String },
-    /// A long-lived one, also on its second try.
+    /// Of a long-lived script, also at its second try.
     #[error("it ended before it answered, twice ({exit}); it said: {words}")]
     Died { exit: Exit, words: String },
-    /// A one-shot one.
+    /// Of a one-shot script.
     #[error("it failed ({exit}); it said: {words}")]
     Exit { exit: Exit, words: String },
     #[error(transparent)]
@@ -45,6 +45,6 @@ pub enum HookFailure {
 }
 
 /// The end of what a script wrote to its standard error.
-pub(super) fn last_words(tail: &OutputTail) -> String {
+pub(super) fn stderr_tail(tail: &OutputTail) -> String {
     tail.last_lines(LAST_WORDS)
 }

@@ -1,5 +1,4 @@
-//! The built-in `http-request URL`: what a script would get on standard input is sent there, and the answer's body is the
-//! output.
+//! The built-in `http-request URL`: sends a step's input to the URL; the answer's body is the step's output.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,20 +14,20 @@ use crate::scripts::hooks::payload::Object;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Asks once; a connection that cannot be made is tried once more. `ca_file`: whom https trusts besides the host's roots.
+/// Sends the request; once more where it could not connect. `ca_file`: trusted besides the host's roots.
 pub(super) async fn post(
     url: &HookUrl,
     ca_file: Option<&Path>,
-    given: &Object,
+    input: &Object,
     limit: Duration,
 ) -> Result<Result<Object, NoAnswer>, HookFailure> {
-    // Made anew each time: events are rare, and a connection that was kept would mostly be closed by then. A redirect would
-    // take the recording's data, and a password in the URL, elsewhere.
+    // A new client each time: requests are rare, and a kept connection would mostly be closed by then. A redirect is
+    // not followed: it would take the recording's data, and a password in the URL, elsewhere.
     let client = reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).redirect(Policy::none());
     let client = http::build(client, url.expose().scheme() != "http", ca_file)
         .map_err(|error| HookFailure::Http(error.to_string()))?;
-    let body = serde_json::to_vec(given).unwrap_or_default();
-    let asked = async {
+    let body = serde_json::to_vec(input).unwrap_or_default();
+    let request = async {
         match ask(&client, url, body.clone()).await {
             Err(HttpRequestError::Connection(why)) => {
                 tracing::warn!("the request failed and is sent once more: {why}");
@@ -37,13 +36,9 @@ pub(super) async fn post(
             answer => answer,
         }
     };
-    match tokio::time::timeout(limit, asked).await {
-        Ok(Ok(body)) => {
-            if body.len() > LONGEST_ANSWER {
-                return Ok(Err(NoAnswer::TooLong { first: answer::printable(&body) }));
-            }
-            Ok(answer::of_output(&body, false))
-        }
+    match tokio::time::timeout(limit, request).await {
+        Ok(Ok((body, true))) => Ok(Err(NoAnswer::TooLong { first: answer::printable(&body) })),
+        Ok(Ok((body, false))) => Ok(answer::of_output(&body, false)),
         Ok(Err(HttpRequestError::Connection(why) | HttpRequestError::Other(why))) => Err(HookFailure::Http(why)),
         Err(_) => {
             Err(HookFailure::Http(format!("no answer within {} (hook_timeout)", humantime::format_duration(limit))))
@@ -52,7 +47,7 @@ pub(super) async fn post(
 }
 
 enum HttpRequestError {
-    /// The request has not left this machine.
+    /// The connection failed, so the request was not sent.
     Connection(String),
     Other(String),
 }
@@ -65,22 +60,16 @@ impl From<reqwest::Error> for HttpRequestError {
     }
 }
 
-/// The body of a good answer; longer than [`LONGEST_ANSWER`], only its beginning.
-async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<Vec<u8>, HttpRequestError> {
+/// The body of a successful answer, and whether it is cut at [`LONGEST_ANSWER`].
+async fn ask(client: &reqwest::Client, url: &HookUrl, body: Vec<u8>) -> Result<(Vec<u8>, bool), HttpRequestError> {
     let request = client.post(url.expose().clone()).header(CONTENT_TYPE, "application/json").body(body);
     let mut response = request.send().await?;
     let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ANSWER {
-            break;
-        }
-    }
+    let (body, cut) = http::body(&mut response, LONGEST_ANSWER).await?;
     if !status.is_success() {
         let moved =
             if status.is_redirection() { "; redirects are not followed: give the URL where it really is" } else { "" };
         return Err(HttpRequestError::Other(format!("it answered {status}{moved}: {}", answer::printable(&body))));
     }
-    Ok(body)
+    Ok((body, cut))
 }

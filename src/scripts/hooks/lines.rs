@@ -1,4 +1,4 @@
-//! What a script puts out, line by line, within a bound.
+//! Reads a script's output line by line, with a limit.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::scripts::hooks::answer::LONGEST_ANSWER;
 
-/// Read at once, in bytes: as much as a pipe holds.
+/// The number of bytes read at once: the capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
-/// A script has ended, but somebody it started elsewhere still holds the pipe: so much longer is read.
+/// How long a pipe is still read when its script has ended, but another process may hold it open.
 pub(super) const DRAIN: Duration = Duration::from_secs(1);
 
 /// A line, or why there is none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Without its line feed. Also what came last without one.
+    /// Without its line feed; also a last line that has none.
     Whole(Vec<u8>),
     /// The beginning of a line that does not end within [`LONGEST_ANSWER`].
     TooLong(Vec<u8>),
     End,
 }
 
-/// A pipe that is read line by line.
+/// Reads a pipe line by line.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     pipe: R,
-    /// What was read and not given out.
+    /// Bytes that were read but not returned yet.
     buffer: Vec<u8>,
-    /// So much of it is known to hold no line feed.
+    /// The number of bytes of the buffer that hold no line feed.
     searched: usize,
 }
 
@@ -38,7 +38,7 @@ impl<R: AsyncRead + AsFd + Unpin> Lines<R> {
         Self { pipe, buffer: Vec::new(), searched: 0 }
     }
 
-    /// The next line. Cancel-safe: what was read is kept.
+    /// The next line. Cancel-safe.
     pub(super) async fn next(&mut self) -> Line {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -54,7 +54,7 @@ impl<R: AsyncRead + AsFd + Unpin> Lines<R> {
                 return Line::TooLong(std::mem::take(&mut self.buffer));
             }
             self.buffer.reserve(CHUNK);
-            // A pipe that fails has nothing more to say, like one that is closed.
+            // A failing pipe is treated like a closed one.
             if !matches!(self.pipe.read_buf(&mut self.buffer).await, Ok(1..)) {
                 self.searched = 0;
                 let last = std::mem::take(&mut self.buffer);
@@ -63,7 +63,7 @@ impl<R: AsyncRead + AsFd + Unpin> Lines<R> {
         }
     }
 
-    /// Whether there is anything to read, the end included; the kernel is asked, as the runtime may not know yet.
+    /// Whether there is anything to read, including the end. Asks the kernel, as the runtime may not know yet.
     pub(super) fn is_readable(&self) -> bool {
         let mut fds = [PollFd::new(&self.pipe, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -90,7 +90,7 @@ mod tests {
         assert!(lines.is_readable());
         assert_eq!(lines.next().await, Line::Whole(b"one".to_vec()));
         assert_eq!(lines.next().await, Line::Whole(Vec::new()));
-        // Given up in the middle of a line, nothing is lost.
+        // Cancelled in the middle of a line, nothing is lost.
         assert!(futures::FutureExt::now_or_never(lines.next()).is_none());
         writer.write_all(b"o\nthree").unwrap();
         drop(writer);
@@ -104,7 +104,7 @@ mod tests {
     async fn a_line_without_end_is_cut_off() {
         let (mut lines, mut writer) = lines();
         let write = std::thread::spawn(move || {
-            // The reader goes before all is written.
+            // The reader closes the pipe before everything is written.
             let _ = writer.write_all(&vec![b'x'; 10 * LONGEST_ANSWER]);
         });
         let Line::TooLong(beginning) = lines.next().await else { panic!("a line of ten times the bound was taken") };

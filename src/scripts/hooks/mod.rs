@@ -1,9 +1,9 @@
 //! Hooks: pipelines of an operator's programs at three stages of a recording (PROTOCOL 7).
 //!
-//! A pipeline takes a JSON object from step to step ([`payload`]). A step is a long-lived script, of which `pool_size`
+//! A pipeline passes a JSON object from step to step ([`payload`]). A step is a long-lived script, of which `pool_size`
 //! processes wait for requests ([`pool`], [`worker`]), a one-shot script ([`one_shot`]), or an HTTP request
-//! ([`http_request`]). What is no answer is dropped with a warning; what failed fails the stage. What a hook has put
-//! somewhere is removed by [`cleanup`], and nothing else.
+//! ([`http_request`]). Output that is no answer is dropped with a warning; a failed step fails the stage. Only
+//! [`cleanup`] removes files at a hook's request.
 
 pub mod answer;
 pub mod cleanup;
@@ -31,16 +31,16 @@ pub use failure::{HookError, HookFailure};
 use payload::{HookPayload, Object};
 use pool::WorkerPool;
 
-/// How long things may take that no operator sets.
+/// Time limits that no operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookTimeouts {
-    /// Between the request to end and the kill.
+    /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// Before a process that ended is started again: at first, and at most.
+    /// The first and the longest wait before an ended process is started again.
     pub first_wait: Duration,
     pub longest_wait: Duration,
-    /// So long a long-lived script is heard out, after its start and after an answer, before it is asked (again).
-    pub settle: Duration,
+    /// How long a long-lived script must be silent after its start and after an answer before it gets a request.
+    pub quiet_period: Duration,
 }
 
 impl Default for HookTimeouts {
@@ -49,7 +49,7 @@ impl Default for HookTimeouts {
             grace: Duration::from_secs(10),
             first_wait: Duration::from_millis(250),
             longest_wait: Duration::from_secs(30),
-            settle: Duration::from_millis(250),
+            quiet_period: Duration::from_millis(250),
         }
     }
 }
@@ -60,30 +60,30 @@ impl HookTimeouts {
     }
 }
 
-/// The pipelines of this node, shared by everything that runs them. When the last copy is dropped, the processes end.
+/// The pipelines of this node; clones share them. When the last clone is dropped, their processes end.
 #[derive(Clone, Debug)]
 pub struct Hooks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     pipelines: Vec<(HookStage, Pipeline)>,
-    /// Whom https trusts besides the host's roots.
+    /// The CA file that https trusts besides the host's roots.
     ca_file: Option<PathBuf>,
-    life: HookLifetime,
+    lifetime: HookLifetime,
     _end: DropGuard,
 }
 
-/// What the parts of the hooks share: how they are ended, and who waits for them.
+/// What the tasks of the hooks share.
 #[derive(Clone, Debug)]
 struct HookLifetime {
     stop: CancellationToken,
     tasks: TaskTracker,
-    patience: HookTimeouts,
+    timeouts: HookTimeouts,
 }
 
 #[derive(Debug)]
 struct Pipeline {
-    /// For each step.
+    /// The time limit of each step.
     limit: Duration,
     steps: Vec<(String, Runner)>,
 }
@@ -95,18 +95,18 @@ enum Runner {
     HttpRequest(HookUrl),
 }
 
-/// What can be seen of a pipeline while it runs.
+/// A report on a step of a running pipeline.
 #[derive(Debug)]
 pub enum StepReport<'a> {
-    /// A step gets its input. `number`: from 1.
+    /// The step gets its input. `number` counts from 1.
     Begins { number: usize, step: &'a str, input: &'a Object },
-    /// It has answered: `Err`: what it put out is dropped, and its input goes on.
+    /// The step has ended. `Err`: its output is dropped, and its input goes to the next step.
     Answered { number: usize, answer: Result<&'a Object, &'a NoAnswer>, took: Duration },
-    /// It has failed, and with it the stage.
+    /// The step has failed, and with it the stage.
     Failed { number: usize, failure: &'a HookFailure, took: Duration },
 }
 
-/// How a step ended that was neither answered nor dropped.
+/// Why a step ended without output.
 enum StepFailure {
     Stopped,
     Failed(HookFailure),
@@ -118,7 +118,7 @@ impl From<HookFailure> for StepFailure {
     }
 }
 
-/// What became of a step.
+/// The result of a step: its answer or why its output is dropped, or why it ended without output.
 type StepResult = Result<Result<Object, NoAnswer>, StepFailure>;
 
 impl Hooks {
@@ -128,23 +128,23 @@ impl Hooks {
         Self::start_with(config, stages, HookTimeouts::default())
     }
 
-    /// [`Self::start`] with other waits.
+    /// [`Self::start`] with other time limits.
     #[must_use]
-    pub fn start_with(config: &HooksConfig, stages: &[HookStage], patience: HookTimeouts) -> Self {
-        let life = HookLifetime { stop: CancellationToken::new(), tasks: TaskTracker::new(), patience };
+    pub fn start_with(config: &HooksConfig, stages: &[HookStage], timeouts: HookTimeouts) -> Self {
+        let lifetime = HookLifetime { stop: CancellationToken::new(), tasks: TaskTracker::new(), timeouts };
         let pipelines =
-            stages.iter().map(|stage| (*stage, Pipeline::start(*stage, config.stage(*stage), &life))).collect();
+            stages.iter().map(|stage| (*stage, Pipeline::start(*stage, config.stage(*stage), &lifetime))).collect();
         let ca_file = config.ca_file.clone();
-        Self(Arc::new(Inner { pipelines, ca_file, _end: life.stop.clone().drop_guard(), life }))
+        Self(Arc::new(Inner { pipelines, ca_file, _end: lifetime.stop.clone().drop_guard(), lifetime }))
     }
 
-    /// Whether nothing is to be run at this stage (on this node).
+    /// Whether this node has no steps at this stage.
     #[must_use]
     pub fn is_empty(&self, stage: HookStage) -> bool {
         self.pipeline(stage).is_none_or(|pipeline| pipeline.steps.is_empty())
     }
 
-    /// Runs the pipeline of `stage`; without steps, `payload` comes back. `cancel` ends the wait at once.
+    /// Runs the pipeline of `stage`; without steps, `payload` is returned. `cancel` stops it at once.
     ///
     /// # Errors
     /// Where a step failed, or `cancel` or [`Self::shutdown`] came first.
@@ -154,28 +154,28 @@ impl Hooks {
         payload: HookPayload,
         cancel: &CancellationToken,
     ) -> Result<HookPayload, HookError> {
-        self.run_seen(stage, payload, cancel, &mut |_| {}).await
+        self.run_observed(stage, payload, cancel, &mut |_| {}).await
     }
 
-    /// [`Self::run`] with somebody who looks on.
+    /// [`Self::run`], with a report on each step to `observe`.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub async fn run_seen(
+    pub async fn run_observed(
         &self,
         stage: HookStage,
         payload: HookPayload,
         cancel: &CancellationToken,
-        see: &mut (dyn FnMut(StepReport<'_>) + Send),
+        observe: &mut (dyn FnMut(StepReport<'_>) + Send),
     ) -> Result<HookPayload, HookError> {
         let Some(pipeline) = self.pipeline(stage) else { return Ok(payload) };
-        let mut given = payload.to_object();
+        let mut input = payload.to_object();
         for (index, (name, runner)) in pipeline.steps.iter().enumerate() {
             let number = index + 1;
-            see(StepReport::Begins { number, step: name, input: &given });
+            observe(StepReport::Begins { number, step: name, input: &input });
             let started = Instant::now();
             let span = tracing::info_span!("hook", %stage, step = number, script = %name);
-            let outcome = self.step(pipeline, runner, &given, cancel).instrument(span.clone()).await;
+            let outcome = self.step(pipeline, runner, &input, cancel).instrument(span.clone()).await;
             let took = started.elapsed();
             let _in_span = span.enter();
             let failure = match outcome {
@@ -185,36 +185,36 @@ impl Hooks {
                 }
                 Err(StepFailure::Failed(failure)) => failure,
                 Ok(Err(none)) => {
-                    see(StepReport::Answered { number, answer: Err(&none), took });
-                    dropped(&none);
+                    observe(StepReport::Answered { number, answer: Err(&none), took });
+                    log_no_answer(&none);
                     continue;
                 }
                 Ok(Ok(answer)) => {
-                    see(StepReport::Answered { number, answer: Ok(&answer), took });
-                    match payload::lay_over(given.clone(), answer) {
-                        Ok(over) => {
+                    observe(StepReport::Answered { number, answer: Ok(&answer), took });
+                    match payload::apply_answer(input.clone(), answer) {
+                        Ok(merged) => {
                             tracing::debug!(seconds = crate::telemetry::seconds(took), "answered");
-                            given = over;
+                            input = merged;
                             continue;
                         }
                         Err(refused) => refused.into(),
                     }
                 }
             };
-            see(StepReport::Failed { number, failure: &failure, took });
+            observe(StepReport::Failed { number, failure: &failure, took });
             return Err(HookError::Failed { stage, number, script: name.clone(), failure });
         }
-        Ok(payload.with(&given))
+        Ok(payload.with(&input))
     }
 
     async fn step(
         &self,
         pipeline: &Pipeline,
         runner: &Runner,
-        given: &Object,
+        input: &Object,
         cancel: &CancellationToken,
     ) -> StepResult {
-        let stop = &self.0.life.stop;
+        let stop = &self.0.lifetime.stop;
         let ended = async {
             tokio::select! {
                 () = cancel.cancelled() => {}
@@ -222,18 +222,18 @@ impl Hooks {
             }
         };
         let outcome = match runner {
-            Runner::OneShot(spec) => one_shot::run(spec, given, pipeline.limit, &self.0.life, ended).await,
+            Runner::OneShot(spec) => one_shot::run(spec, input, pipeline.limit, &self.0.lifetime, ended).await,
             Runner::LongLived(pool) => tokio::select! {
-                outcome = pool.ask(given.clone()) => outcome,
+                outcome = pool.ask(input.clone()) => outcome,
                 () = ended => Err(StepFailure::Stopped),
             },
             Runner::HttpRequest(url) => tokio::select! {
-                outcome = http_request::post(url, self.0.ca_file.as_deref(), given, pipeline.limit) => outcome.map_err(StepFailure::Failed),
+                outcome = http_request::post(url, self.0.ca_file.as_deref(), input, pipeline.limit) => outcome.map_err(StepFailure::Failed),
                 () = ended => Err(StepFailure::Stopped),
             },
         };
         outcome.map(|answer| match answer {
-            Ok(answer) if payload::names_another(given, &answer) => Err(NoAnswer::another(&answer)),
+            Ok(answer) if payload::names_other_recording(input, &answer) => Err(NoAnswer::other_recording(&answer)),
             answer => answer,
         })
     }
@@ -242,16 +242,16 @@ impl Hooks {
         self.0.pipelines.iter().find(|(of, _)| *of == stage).map(|(_, pipeline)| pipeline)
     }
 
-    /// Ends every process (SIGTERM, 10 s, SIGKILL) and every run; back when all are reaped.
+    /// Ends every process (SIGTERM, 10 s, SIGKILL) and every run; returns when all processes are reaped.
     pub async fn shutdown(&self) {
-        let life = &self.0.life;
-        life.stop.cancel();
-        life.tasks.close();
-        life.tasks.wait().await;
+        let lifetime = &self.0.lifetime;
+        lifetime.stop.cancel();
+        lifetime.tasks.close();
+        lifetime.tasks.wait().await;
     }
 }
 
-fn dropped(none: &NoAnswer) {
+fn log_no_answer(none: &NoAnswer) {
     if *none == NoAnswer::Nothing {
         tracing::debug!("it put out nothing: what it was given goes on");
     } else {
@@ -260,14 +260,20 @@ fn dropped(none: &NoAnswer) {
 }
 
 impl Pipeline {
-    fn start(stage: HookStage, config: &StageConfig, life: &HookLifetime) -> Self {
+    fn start(stage: HookStage, config: &StageConfig, lifetime: &HookLifetime) -> Self {
         let steps = config.steps.iter().enumerate().map(|(index, step)| {
             let runner = match step {
                 HookStep::HttpRequest { url } => Runner::HttpRequest(url.clone()),
                 HookStep::Script { command, one_shot: true } => Runner::OneShot(spec(command)),
                 HookStep::Script { command, one_shot: false } => {
                     let span = tracing::info_span!("hook", %stage, step = index + 1, script = %name(step));
-                    Runner::LongLived(WorkerPool::start(spec(command), config.pool_size, config.timeout, life, &span))
+                    Runner::LongLived(WorkerPool::start(
+                        spec(command),
+                        config.pool_size,
+                        config.timeout,
+                        lifetime,
+                        &span,
+                    ))
                 }
             };
             (name(step), runner)
@@ -276,7 +282,7 @@ impl Pipeline {
     }
 }
 
-/// What a step is called: arguments may hold secrets.
+/// A step's name, without arguments, which may hold secrets.
 #[must_use]
 pub fn name(step: &HookStep) -> String {
     match step {
@@ -285,7 +291,7 @@ pub fn name(step: &HookStep) -> String {
     }
 }
 
-/// A script as a child that is spoken with.
+/// A script as a child process with pipes.
 fn spec(command: &[String]) -> ChildSpec {
     let program = PathBuf::from(command.first().map_or("", String::as_str));
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
@@ -295,20 +301,15 @@ fn spec(command: &[String]) -> ChildSpec {
 }
 
 /// A script that cannot be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("hooks.{}: script {}: {}", .stage, .script, .why)]
 pub struct HookProblem {
     pub stage: HookStage,
     pub script: String,
     pub why: &'static str,
 }
 
-impl std::fmt::Display for HookProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "hooks.{}: script {}: {}", self.stage, self.script, self.why)
-    }
-}
-
-/// What is wrong with the scripts of `stages`, for the start of the program.
+/// The scripts of `stages` that cannot be run, for the start of the program.
 #[must_use]
 pub fn check(config: &HooksConfig, stages: &[HookStage]) -> Vec<HookProblem> {
     let scripts = stages.iter().flat_map(|stage| config.stage(*stage).steps.iter().map(|step| (*stage, step)));

@@ -1,8 +1,8 @@
-//! What hooks are told of a recording, and what they may say of it (PROTOCOL 7). Pure.
+//! The data that hooks get about a recording, and what they may answer (PROTOCOL 7). Pure.
 //!
-//! Between the steps of a pipeline JSON objects flow: what a step answers is laid over what it was given, so that it may
-//! answer with only what it changes, and keys that nobody here knows travel along. `null`, an empty text and an empty list
-//! mean that a field is not set, as they do where Go writes them.
+//! The steps of a pipeline pass a JSON object on. A step's answer is merged into its input, so a step may answer with
+//! only the fields that it changes, and unknown fields are kept. `null`, an empty text and an empty list mean that a
+//! field is not set, as Go writes unset fields.
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,12 @@ use crate::scripts::post_processing::megabytes;
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// A longer path is not one, in bytes (`PATH_MAX`).
+/// The longest path, in bytes (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
-/// A longer error is cut, in characters: it goes into logs, and to the server.
+/// The longest error, in characters; it is cut for logs and for the server.
 const LONGEST_ERROR: usize = 1000;
 
-/// What is done to the recording.
+/// What is done with the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HookTask {
@@ -32,7 +32,7 @@ pub enum HookTask {
     Merge,
 }
 
-/// The fields of PROTOCOL 7. Those that name the recording cannot be changed by a hook.
+/// The fields of PROTOCOL 7. A hook cannot change those that identify the recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HookPayload {
     pub task: HookTask,
@@ -42,7 +42,7 @@ pub struct HookPayload {
     pub room_sid: String,
     /// The node that recorded it.
     pub recorder_id: String,
-    /// Of the file in `input_path`; after the pipeline, of the file in `output_path`.
+    /// The name of the file in `input_path`; after the pipeline, of the file in `output_path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
     /// MB (10⁶ bytes), two decimals.
@@ -54,19 +54,19 @@ pub struct HookPayload {
     /// The files of a merge.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "path_texts")]
     pub input_paths: Vec<PathBuf>,
-    /// Where a hook has put the file. Only its text was checked, and after `post_recording` it may be no path at all: a
-    /// store's URL that only the `pre_transcoding` hook of the other side understands.
+    /// Where a hook has put the file. Only its text is checked, and after `post_recording` it may be no path but a
+    /// store's URL that only the `pre_transcoding` hook of the other node understands.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text")]
     pub output_path: Option<PathBuf>,
-    /// `output_path` is to be removed when the job is over.
+    /// Whether to remove `output_path` at the end of the job.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub should_cleanup: bool,
-    /// What the job named, for a hook that put it there to remove it.
+    /// The file that the job named, which a hook that put it there may remove.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text")]
     pub source_for_cleanup: Option<PathBuf>,
 }
 
-/// A field in an answer that cannot be used.
+/// A field of an answer with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the field `{field}` of its answer {why}")]
 pub struct InvalidField {
@@ -74,10 +74,10 @@ pub struct InvalidField {
     pub why: String,
 }
 
-/// Why an answer is not laid over what its step was given.
+/// Why an answer cannot be merged into its step's input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedAnswer {
-    /// The step says that it has failed.
+    /// The step reports an error.
     #[error("it answered with the error {0:?}")]
     Error(String),
     #[error(transparent)]
@@ -85,8 +85,8 @@ pub enum RefusedAnswer {
 }
 
 impl HookPayload {
-    /// One file: a raw file for `post_recording` and `pre_transcoding`, the MP4 for `post_transcoding`. `bytes`: its size,
-    /// where it is known.
+    /// For one file: a raw file for `post_recording` and `pre_transcoding`, the MP4 for `post_transcoding`. `bytes`:
+    /// its size, where known.
     #[must_use]
     pub fn single(
         info: &RecordingInfo,
@@ -103,13 +103,13 @@ impl HookPayload {
         }
     }
 
-    /// The files that are to become one.
+    /// For the files of a merge.
     #[must_use]
     pub fn merge(info: &RecordingInfo, recorder: &RecorderId, input_paths: &[PathBuf]) -> Self {
         Self { input_paths: input_paths.to_vec(), ..Self::of(HookTask::Merge, info, recorder) }
     }
 
-    /// A job as it came from the queue: for `pre_transcoding`.
+    /// For a job from the queue, before `pre_transcoding`.
     #[must_use]
     pub fn of_job(job: &Job) -> Self {
         match &job.work {
@@ -120,7 +120,7 @@ impl HookPayload {
         }
     }
 
-    /// For `post_transcoding`: what the job named, which a hook may clean up.
+    /// Adds the file that the job named, for `post_transcoding`.
     #[must_use]
     pub fn with_source(mut self, source: &Path) -> Self {
         self.source_for_cleanup = Some(source.to_owned());
@@ -145,17 +145,17 @@ impl HookPayload {
         }
     }
 
-    /// As the first step of a pipeline gets it.
+    /// The input of a pipeline's first step.
     #[must_use]
     pub fn to_object(&self) -> Object {
         match serde_json::to_value(self) {
             Ok(Value::Object(object)) => object,
-            // Not possible: a struct of texts, numbers and flags is an object.
+            // Impossible: a struct of texts, numbers and flags is an object.
             _ => Object::new(),
         }
     }
 
-    /// The same recording with what the pipeline has made of it. `object`: from [`lay_over`], so its types are right.
+    /// The payload with a pipeline's result. `object` comes from [`apply_answer`], so its types are valid.
     #[must_use]
     pub fn with(self, object: &Object) -> Self {
         let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -174,16 +174,16 @@ impl HookPayload {
     }
 }
 
-/// What names the recording.
+/// The fields that identify the recording.
 const IDENTITY: [&str; 6] = ["task", "recording_id", "room_table_id", "room_id", "room_sid", "recorder_id"];
 
-/// What a step answered, laid over what it was given.
+/// Merges a step's answer into its input.
 ///
 /// # Errors
-/// Where the step says that it failed, or a known field cannot be what it says.
-pub fn lay_over(mut given: Object, answer: Object) -> Result<Object, RefusedAnswer> {
-    // Heard first: whoever reports an error may have left the rest in disorder.
-    if let Some(error) = said_error(answer.get("error"))? {
+/// Where the step reports an error, or a known field has an invalid value.
+pub fn apply_answer(mut input: Object, answer: Object) -> Result<Object, RefusedAnswer> {
+    // Checked first: a step that reports an error may leave other fields invalid.
+    if let Some(error) = reported_error(answer.get("error"))? {
         return Err(RefusedAnswer::Error(error));
     }
     for (key, value) in answer {
@@ -191,32 +191,32 @@ pub fn lay_over(mut given: Object, answer: Object) -> Result<Object, RefusedAnsw
             continue;
         }
         let Some(field) = KNOWN.iter().find(|field| field.0 == key) else {
-            given.insert(key, value);
+            input.insert(key, value);
             continue;
         };
         match (field.1)(&value) {
             Ok(true) => {
-                given.insert(key, value);
+                input.insert(key, value);
             }
             Ok(false) => {
-                given.remove(&key);
+                input.remove(&key);
             }
             Err(why) => return Err(InvalidField { field: field.0, why }.into()),
         }
     }
-    Ok(given)
+    Ok(input)
 }
 
-/// Whether this answer names another recording than `given` does.
+/// Whether the answer has another recording's id.
 #[must_use]
-pub fn names_another(given: &Object, answer: &Object) -> bool {
+pub fn names_other_recording(input: &Object, answer: &Object) -> bool {
     match answer.get("recording_id") {
         None | Some(Value::Null) => false,
-        Some(id) => given.get("recording_id") != Some(id),
+        Some(id) => input.get("recording_id") != Some(id),
     }
 }
 
-/// Whether the value is set (`false`: the field is to be unset), or why it cannot be.
+/// Whether the value is set (`false`: the field is unset), or why it is invalid.
 type Check = fn(&Value) -> Result<bool, String>;
 
 const KNOWN: [(&str, Check); 7] = [
@@ -229,7 +229,7 @@ const KNOWN: [(&str, Check); 7] = [
     ("source_for_cleanup", path),
 ];
 
-fn said_error(value: Option<&Value>) -> Result<Option<String>, InvalidField> {
+fn reported_error(value: Option<&Value>) -> Result<Option<String>, InvalidField> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_left_out() {
+    fn unset_fields_are_omitted() {
         let expected = json!({
             "task": "single", "recording_id": "RM_1-17", "room_table_id": 852, "room_id": "room01", "room_sid": "RM_1",
             "recorder_id": "node_01", "file_name": "RM_1-17_raw.mkv", "file_size": 12.34, "input_path": "/srv/a b"
@@ -358,22 +358,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_laid_over_and_unknown_keys_travel_along() {
+    fn an_answer_is_merged_and_unknown_keys_are_kept() {
         let answer = json!({"output_path": "s3://b/x", "file_name": "", "file_size": null, "error": "", "etag": [1],
             "recording_id": "RM_1-17", "room_id": "another", "task": "merge"});
-        let over = lay_over(payload().to_object(), object(answer)).unwrap();
-        assert_eq!(over["etag"], json!([1]));
-        let after = payload().with(&over);
+        let merged = apply_answer(payload().to_object(), object(answer)).unwrap();
+        assert_eq!(merged["etag"], json!([1]));
+        let after = payload().with(&merged);
         let expected =
             HookPayload { output_path: Some("s3://b/x".into()), file_name: None, file_size: None, ..payload() };
         assert_eq!(after, expected);
-        assert_eq!((over["room_id"].as_str(), over["task"].as_str()), (Some("room01"), Some("single")));
-        assert_eq!(lay_over(over.clone(), Object::new()).unwrap(), over);
+        assert_eq!((merged["room_id"].as_str(), merged["task"].as_str()), (Some("room01"), Some("single")));
+        assert_eq!(apply_answer(merged.clone(), Object::new()).unwrap(), merged);
     }
 
     #[test]
     fn an_error_and_a_field_of_a_wrong_type_fail_the_stage() {
-        let refused = |answer: Value| lay_over(payload().to_object(), object(answer)).unwrap_err().to_string();
+        let refused = |answer: Value| apply_answer(payload().to_object(), object(answer)).unwrap_err().to_string();
         assert_eq!(
             refused(json!({"error": " no room \n", "output_path": 7})),
             "it answered with the error \"no room\""
@@ -399,10 +399,10 @@ mod tests {
 
     #[test]
     fn an_answer_for_another_recording_is_known_by_its_id() {
-        let given = payload().to_object();
-        assert!(!names_another(&given, &object(json!({}))));
-        assert!(!names_another(&given, &object(json!({"recording_id": "RM_1-17"}))));
-        assert!(names_another(&given, &object(json!({"recording_id": "RM_1-18"}))));
-        assert!(names_another(&given, &object(json!({"recording_id": 17}))));
+        let input = payload().to_object();
+        assert!(!names_other_recording(&input, &object(json!({}))));
+        assert!(!names_other_recording(&input, &object(json!({"recording_id": "RM_1-17"}))));
+        assert!(names_other_recording(&input, &object(json!({"recording_id": "RM_1-18"}))));
+        assert!(names_other_recording(&input, &object(json!({"recording_id": 17}))));
     }
 }

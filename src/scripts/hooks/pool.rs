@@ -1,13 +1,13 @@
-//! The processes of one long-lived script, and the queue of requests before them.
+//! The processes of one long-lived script, and the queue of requests to them.
 //!
 //! ```text
-//! Waiting (backoff) → Idle → Asked ┬ answered, in step ─────────────────→ Idle
-//!     ↑                 │          ├ ended before it answered → a fresh one is asked, once
-//!     └── ended, spoke ─┴──────────┴ no answer in time, out of step → ended ─┐
+//! Waiting (backoff) → Idle → Busy ┬ answered, in sync ────────────────────────→ Idle
+//!     ↑                 │         ├ ended without an answer → a new process gets the request, once
+//!     └─ ended, output ─┴─────────┴ no answer in time, out of sync → ended ─┐
 //!     └─────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A process is fetched work only while it is up, so a request goes to whichever is free.
+//! Only a running process takes requests from the queue, so a request goes to whichever process is free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,30 +18,30 @@ use tracing::{Instrument as _, Span};
 
 use crate::process::child::{ChildSpec, SpawnError};
 use crate::retry::Backoff;
-use crate::scripts::hooks::failure::{HookFailure, last_words};
+use crate::scripts::hooks::failure::{HookFailure, stderr_tail};
 use crate::scripts::hooks::payload::Object;
 use crate::scripts::hooks::worker::{Exchange, IdleEvent, ScriptProcess};
 use crate::scripts::hooks::{HookLifetime, StepFailure, StepResult};
 use crate::telemetry::log_throttle::LogThrottle;
 
-/// Requests that wait in the queue itself; more wait before it.
+/// The number of requests in the channel; further senders wait.
 const QUEUE: usize = 16;
 
-/// A request and where its outcome goes; nobody there any more: it was given up.
+/// A request and the sender of its result, which is closed where the request was given up.
 struct PoolRequest {
-    given: Object,
+    input: Object,
     reply: oneshot::Sender<Result<Result<Object, super::NoAnswer>, HookFailure>>,
 }
 
-/// A script whose processes wait for requests.
+/// The processes of a script.
 #[derive(Debug)]
 pub(super) struct WorkerPool {
     queue: mpsc::Sender<PoolRequest>,
 }
 
 impl WorkerPool {
-    /// Starts `size` processes in the background. `limit`: the longest answer that is waited for.
-    pub(super) fn start(spec: ChildSpec, size: usize, limit: Duration, life: &HookLifetime, span: &Span) -> Self {
+    /// Starts `size` processes in the background. `limit`: the time limit of an answer.
+    pub(super) fn start(spec: ChildSpec, size: usize, limit: Duration, lifetime: &HookLifetime, span: &Span) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
         let (spec, requests) = (Arc::new(spec), Arc::new(Mutex::new(requests)));
         for _ in 0..size {
@@ -49,141 +49,141 @@ impl WorkerPool {
                 spec: Arc::clone(&spec),
                 limit,
                 requests: Arc::clone(&requests),
-                life: life.clone(),
-                backoff: life.patience.backoff(),
-                trouble: LogThrottle::default(),
+                lifetime: lifetime.clone(),
+                backoff: lifetime.timeouts.backoff(),
+                throttle: LogThrottle::default(),
                 started_before: false,
             };
-            life.tasks.spawn(keeper.run().instrument(span.clone()));
+            lifetime.tasks.spawn(keeper.run().instrument(span.clone()));
         }
         Self { queue }
     }
 
-    /// Has one of the processes answer. Given up, its process is replaced.
-    pub(super) async fn ask(&self, given: Object) -> StepResult {
+    /// Has one of the processes answer. Where this is cancelled, that process is replaced.
+    pub(super) async fn ask(&self, input: Object) -> StepResult {
         let (reply, answer) = oneshot::channel();
-        // Both fail only when the processes were ended.
-        self.queue.send(PoolRequest { given, reply }).await.map_err(|_| StepFailure::Stopped)?;
+        // Both fail only after the processes were ended.
+        self.queue.send(PoolRequest { input, reply }).await.map_err(|_| StepFailure::Stopped)?;
         answer.await.map_err(|_| StepFailure::Stopped)?.map_err(StepFailure::Failed)
     }
 }
 
-/// Keeps one process of the script up.
+/// Keeps one process of the script running.
 struct PoolKeeper {
     spec: Arc<ChildSpec>,
     limit: Duration,
     requests: Arc<Mutex<mpsc::Receiver<PoolRequest>>>,
-    life: HookLifetime,
+    lifetime: HookLifetime,
     backoff: Backoff,
-    /// It ends by itself, or cannot be started: said ever more rarely while it lasts.
-    trouble: LogThrottle,
+    /// For a script that ends by itself or cannot be started.
+    throttle: LogThrottle,
     started_before: bool,
 }
 
-/// Why there is no process.
+/// Why no process was started.
 enum WorkerStartError {
     Stopped,
     Failed(SpawnError),
 }
 
-/// What a keeper turns to.
+/// What a keeper handles next.
 enum PoolEvent {
     Stop,
-    Asked(PoolRequest),
+    Request(PoolRequest),
     Idle(IdleEvent),
 }
 
 impl PoolKeeper {
     async fn run(mut self) {
-        let mut up = None;
+        let mut current: Option<ScriptProcess> = None;
         loop {
-            let worker = match up.take() {
-                Some(worker) => worker,
+            let process = match current.take() {
+                Some(process) => process,
                 None => match self.start().await {
-                    Ok(worker) => worker,
+                    Ok(process) => process,
                     Err(WorkerStartError::Stopped) => return,
                     Err(WorkerStartError::Failed(error)) => {
-                        if self.trouble.due(Instant::now()) {
+                        if self.throttle.due(Instant::now()) {
                             tracing::error!("{error}; it is tried again");
                         }
-                        self.refuse(error);
+                        self.fail_waiting(error);
                         continue;
                     }
                 },
             };
-            up = self.attend(worker).await;
-            if self.life.stop.is_cancelled() {
-                if let Some(worker) = up.take() {
-                    self.end(worker).await;
+            current = self.handle_next(process).await;
+            if self.lifetime.stop.is_cancelled() {
+                if let Some(process) = current.take() {
+                    self.end(process).await;
                 }
                 return;
             }
         }
     }
 
-    /// The next process, after the wait that is due.
+    /// Starts the next process, after a wait where needed.
     async fn start(&mut self) -> Result<ScriptProcess, WorkerStartError> {
-        let stop = self.life.stop.clone();
+        let stop = self.lifetime.stop.clone();
         if std::mem::replace(&mut self.started_before, true) {
             let wait = self.backoff.wait();
             stop.run_until_cancelled(tokio::time::sleep(wait)).await.ok_or(WorkerStartError::Stopped)?;
         }
-        let worker = stop
-            .run_until_cancelled(ScriptProcess::start(&self.spec, self.life.patience.settle))
+        let process = stop
+            .run_until_cancelled(ScriptProcess::start(&self.spec, self.lifetime.timeouts.quiet_period))
             .await
             .ok_or(WorkerStartError::Stopped)?;
-        let worker = worker.map_err(WorkerStartError::Failed)?;
-        tracing::debug!(pid = worker.pid(), "a process of the script is up");
-        Ok(worker)
+        let process = process.map_err(WorkerStartError::Failed)?;
+        tracing::debug!(pid = process.pid(), "a process of the script is up");
+        Ok(process)
     }
 
-    /// The script cannot be started: whoever waits for it is told.
-    fn refuse(&self, error: SpawnError) {
-        // Where it is locked, another process waits for requests.
+    /// Fails a waiting request because the script cannot be started.
+    fn fail_waiting(&self, error: SpawnError) {
+        // Where it is locked, another process waits for a request.
         let Ok(mut requests) = self.requests.try_lock() else { return };
         if let Ok(request) = requests.try_recv() {
             let _ = request.reply.send(Err(error.into()));
         }
     }
 
-    /// Waits for what is next and does it; `None`: the process is gone.
-    async fn attend(&mut self, mut worker: ScriptProcess) -> Option<ScriptProcess> {
-        let (stop, requests) = (self.life.stop.clone(), Arc::clone(&self.requests));
+    /// Waits for the next event and handles it. `None`: the process is gone.
+    async fn handle_next(&mut self, mut process: ScriptProcess) -> Option<ScriptProcess> {
+        let (stop, requests) = (self.lifetime.stop.clone(), Arc::clone(&self.requests));
         let next = async {
             match requests.lock().await.recv().await {
-                Some(request) => PoolEvent::Asked(request),
-                // The hooks are gone, and their end is on its way.
+                Some(request) => PoolEvent::Request(request),
+                // The hooks were dropped and are about to end.
                 None => std::future::pending().await,
             }
         };
-        // A request first: what the process says meanwhile is looked at before it is asked.
+        // Requests come first: other output of the process is read before it gets the request.
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => PoolEvent::Stop,
             request = next => request,
-            idle = worker.idle() => PoolEvent::Idle(idle),
+            idle = process.idle() => PoolEvent::Idle(idle),
         };
         match event {
-            PoolEvent::Stop => Some(worker),
-            PoolEvent::Asked(request) => self.serve(worker, request).await,
-            PoolEvent::Idle(IdleEvent::Greeted(text)) => {
-                worker.greeted(&text);
-                Some(worker)
+            PoolEvent::Stop => Some(process),
+            PoolEvent::Request(request) => self.serve(process, request).await,
+            PoolEvent::Idle(IdleEvent::Greeting(text)) => {
+                process.log_greeting(&text);
+                Some(process)
             }
-            PoolEvent::Idle(IdleEvent::Spoke(text)) => {
+            PoolEvent::Idle(IdleEvent::Output(text)) => {
                 tracing::warn!(
-                    pid = worker.pid(),
+                    pid = process.pid(),
                     "it put out something unasked: {text}; dropped, and the process is replaced"
                 );
-                self.end(worker).await;
+                self.end(process).await;
                 None
             }
             PoolEvent::Idle(IdleEvent::Died) => {
-                let (pid, age, tail) = (worker.pid(), worker.age(), worker.tail());
-                let exit = self.end(worker).await;
+                let (pid, age, tail) = (process.pid(), process.age(), process.tail());
+                let exit = self.end(process).await;
                 let ran_s = crate::telemetry::seconds(age);
-                if self.trouble.due(Instant::now()) {
-                    let words = last_words(&tail);
+                if self.throttle.due(Instant::now()) {
+                    let words = stderr_tail(&tail);
                     tracing::warn!(pid, %exit, ran_s, "the script has ended by itself and is started again; it said: {words}");
                 }
                 None
@@ -191,86 +191,86 @@ impl PoolKeeper {
         }
     }
 
-    /// Has a request answered, by a fresh process if this one ends in between; `None`: the process is gone.
-    async fn serve(&mut self, mut worker: ScriptProcess, mut request: PoolRequest) -> Option<ScriptProcess> {
-        // Given up before its turn came: the process has nothing to do with it.
+    /// Has a request answered, by a new process if this one ends meanwhile. `None`: the process is gone.
+    async fn serve(&mut self, mut process: ScriptProcess, mut request: PoolRequest) -> Option<ScriptProcess> {
+        // The request was given up before the process got it.
         if request.reply.is_closed() {
-            return Some(worker);
+            return Some(process);
         }
-        let mut again = true;
+        let mut may_retry = true;
         loop {
             let exchange = tokio::select! {
                 biased;
-                () = self.life.stop.cancelled() => return Some(worker),
+                () = self.lifetime.stop.cancelled() => return Some(process),
                 () = request.reply.closed() => {
-                    tracing::warn!(pid = worker.pid(), "the request was given up: the process is replaced");
-                    self.end(worker).await;
+                    tracing::warn!(pid = process.pid(), "the request was given up: the process is replaced");
+                    self.end(process).await;
                     return None;
                 }
-                exchange = tokio::time::timeout(self.limit, worker.ask(&request.given)) => exchange,
+                exchange = tokio::time::timeout(self.limit, process.ask(&request.input)) => exchange,
             };
-            let words = last_words(&worker.tail());
+            let words = stderr_tail(&process.tail());
             match exchange {
-                Ok(Exchange::Answered { answer, in_step }) => {
+                Ok(Exchange::Answered { answer, in_sync }) => {
                     self.backoff.reset();
-                    self.trouble.end();
+                    self.throttle.end();
                     let _ = request.reply.send(Ok(answer));
-                    if in_step {
-                        return Some(worker);
+                    if in_sync {
+                        return Some(process);
                     }
-                    tracing::warn!(pid = worker.pid(), "the process is not in step any more and is replaced");
-                    self.end(worker).await;
+                    tracing::warn!(pid = process.pid(), "the process is not in step any more and is replaced");
+                    self.end(process).await;
                     return None;
                 }
                 Err(_) => {
                     let _ = request.reply.send(Err(HookFailure::Timeout { limit: self.limit, words }));
-                    self.end(worker).await;
+                    self.end(process).await;
                     return None;
                 }
-                Ok(Exchange::OutOfStep(text)) => {
+                Ok(Exchange::OutOfSync(text)) => {
                     tracing::warn!(
-                        pid = worker.pid(),
+                        pid = process.pid(),
                         "it put out more than its last answer: {text}; dropped, and the process is replaced"
                     );
-                    self.end(worker).await;
-                    worker = self.replace(&mut request).await?;
+                    self.end(process).await;
+                    process = self.replace(&mut request).await?;
                 }
                 Ok(Exchange::Died) => {
-                    let (pid, tail) = (worker.pid(), worker.tail());
-                    let exit = self.end(worker).await;
-                    // Its last words may have come with its end.
-                    let words = last_words(&tail);
-                    if !std::mem::take(&mut again) {
+                    let (pid, tail) = (process.pid(), process.tail());
+                    let exit = self.end(process).await;
+                    // Output that came with the end of the process.
+                    let words = stderr_tail(&tail);
+                    if !std::mem::take(&mut may_retry) {
                         let _ = request.reply.send(Err(HookFailure::Died { exit, words }));
                         return None;
                     }
                     tracing::warn!(pid, %exit, "it ended before it answered: a fresh process is asked; it said: {words}");
-                    worker = self.replace(&mut request).await?;
+                    process = self.replace(&mut request).await?;
                 }
             }
         }
     }
 
-    /// A fresh process for this request; without one, the request is told.
+    /// A new process for this request; where it cannot be started, the request fails.
     async fn replace(&mut self, request: &mut PoolRequest) -> Option<ScriptProcess> {
         match self.start().await {
-            Ok(worker) => Some(worker),
+            Ok(process) => Some(process),
             Err(WorkerStartError::Stopped) => None,
             Err(WorkerStartError::Failed(error)) => {
                 tracing::error!("{error}");
-                let (nobody, _) = oneshot::channel();
-                let _ = std::mem::replace(&mut request.reply, nobody).send(Err(error.into()));
+                let (closed, _) = oneshot::channel();
+                let _ = std::mem::replace(&mut request.reply, closed).send(Err(error.into()));
                 None
             }
         }
     }
 
-    async fn end(&mut self, worker: ScriptProcess) -> crate::process::child::Exit {
-        // One that has run for long is not one that cannot run.
-        if worker.age() > self.life.patience.longest_wait {
+    async fn end(&mut self, process: ScriptProcess) -> crate::process::child::Exit {
+        // A process that ran for so long does not count as failing at its start.
+        if process.age() > self.lifetime.timeouts.longest_wait {
             self.backoff.reset();
-            self.trouble.end();
+            self.throttle.end();
         }
-        worker.end(self.life.patience.grace).await
+        process.end(self.lifetime.timeouts.grace).await
     }
 }

@@ -1,9 +1,9 @@
-//! One process of a long-lived script: one request on its standard input, one answer on its standard output, one request
-//! at a time.
+//! One process of a long-lived script: one request on its standard input, one answer on its standard output, one
+//! request at a time.
 //!
-//! Whoever has put out anything that it was not asked for, or has not read a request to its end, is no longer in step, and
-//! must not be asked again. What is said a moment too late looks like the next answer; so a process is heard out for a
-//! moment after its start (some greet) and after each answer before it is asked again.
+//! A process that has written anything without a request, or has not read a request to its end, is out of sync and gets
+//! no further request. Late output looks like the next answer; so a process must be silent for a moment after its start
+//! (some print a greeting) and after each answer before it gets a request.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use crate::scripts::hooks::answer::{self, NoAnswer};
 use crate::scripts::hooks::lines::{DRAIN, Line, Lines};
 use crate::scripts::hooks::payload::{self, Object};
 
-/// So many lines may a script greet with before its first request.
-const MOST_GREETINGS: usize = 16;
+/// The number of lines that a script may print before its first request.
+const MAX_GREETINGS: usize = 16;
 
-/// So many answers to another request are passed over in search of its own.
-const MOST_OF_OTHERS: usize = 16;
+/// The number of answers for other recordings that are skipped while waiting for the right one.
+const MAX_FOREIGN_ANSWERS: usize = 16;
 
 /// A running process.
 #[derive(Debug)]
@@ -29,38 +29,38 @@ pub(super) struct ScriptProcess {
     stdin: ChildStdin,
     lines: Lines<ChildStdout>,
     since: Instant,
-    /// How long it is heard out, and since when.
-    settle: Duration,
+    /// How long the process must be silent before a request, and since when it is.
+    quiet_period: Duration,
     quiet_since: tokio::time::Instant,
-    /// It was asked at least once.
+    /// It has had a request.
     asked: bool,
     greetings: usize,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) enum Exchange {
-    /// `in_step`: the process may be asked again.
-    Answered { answer: Result<Object, NoAnswer>, in_step: bool },
-    /// It ended, or closed a pipe.
+    /// `in_sync`: the process may get another request.
+    Answered { answer: Result<Object, NoAnswer>, in_sync: bool },
+    /// The process ended, or closed a pipe.
     Died,
-    /// It was not asked, as it had said something unasked before; that, printable.
-    OutOfStep(String),
+    /// The process got no request, since it had written this (made printable) without one.
+    OutOfSync(String),
 }
 
-/// What a process did that was not asked anything.
+/// What an idle process did.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum IdleEvent {
-    /// It said something and stays in step; what it said, printable.
-    Greeted(String),
-    /// It is out of step.
-    Spoke(String),
+    /// It wrote this (made printable) before its first request, which is allowed.
+    Greeting(String),
+    /// It wrote this without a request, and is out of sync.
+    Output(String),
     Died,
 }
 
 impl ScriptProcess {
-    /// `settle`: how long it is heard out before it is asked.
-    pub(super) async fn start(spec: &ChildSpec, settle: Duration) -> Result<Self, SpawnError> {
+    /// Starts a process. `quiet_period`: how long it must be silent before a request.
+    pub(super) async fn start(spec: &ChildSpec, quiet_period: Duration) -> Result<Self, SpawnError> {
         let mut child = child::spawn(spec).await?;
         let no_pipe = || SpawnError {
             name: spec.name.clone(),
@@ -70,7 +70,7 @@ impl ScriptProcess {
         let stdin = child.stdin.take().ok_or_else(no_pipe)?;
         let lines = Lines::new(child.stdout.take().ok_or_else(no_pipe)?);
         let quiet_since = tokio::time::Instant::now();
-        Ok(Self { child, stdin, lines, since: Instant::now(), settle, quiet_since, asked: false, greetings: 0 })
+        Ok(Self { child, stdin, lines, since: Instant::now(), quiet_period, quiet_since, asked: false, greetings: 0 })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -85,41 +85,41 @@ impl ScriptProcess {
         self.child.tail()
     }
 
-    /// Asks once. Given up in between, the process is out of step.
-    pub(super) async fn ask(&mut self, given: &Object) -> Exchange {
-        match self.hear_out().await {
+    /// Sends one request. Where this is cancelled, the process is out of sync.
+    pub(super) async fn ask(&mut self, input: &Object) -> Exchange {
+        match self.wait_quiet().await {
             None => {}
-            // Nothing of an earlier request can have come from a fresh one: it is useless.
-            Some(IdleEvent::Spoke(text)) if self.asked => return Exchange::OutOfStep(text),
+            // A new process cannot have written this for an earlier request: it is useless.
+            Some(IdleEvent::Output(text)) if self.asked => return Exchange::OutOfSync(text),
             Some(_) => return Exchange::Died,
         }
         if self.asked && self.lines.is_readable() {
-            return Exchange::OutOfStep("more is in its pipe".to_owned());
+            return Exchange::OutOfSync("more is in its pipe".to_owned());
         }
         self.asked = true;
-        let answered = self.exchange(given).await;
+        let answered = self.exchange(input).await;
         self.quiet_since = tokio::time::Instant::now();
         answered
     }
 
-    /// Waits until it has been quiet for long enough; else what it did.
-    async fn hear_out(&mut self) -> Option<IdleEvent> {
-        let until = self.quiet_since + self.settle;
+    /// Waits until the process was silent for long enough; else returns what it did.
+    async fn wait_quiet(&mut self) -> Option<IdleEvent> {
+        let until = self.quiet_since + self.quiet_period;
         loop {
             match tokio::time::timeout_at(until, self.idle()).await {
                 Err(_) => return None,
-                Ok(IdleEvent::Greeted(text)) => self.greeted(&text),
+                Ok(IdleEvent::Greeting(text)) => self.log_greeting(&text),
                 Ok(other) => return Some(other),
             }
         }
     }
 
-    pub(super) fn greeted(&self, text: &str) {
+    pub(super) fn log_greeting(&self, text: &str) {
         tracing::warn!(pid = self.pid(), "it put out something before it was asked: {text}; dropped");
     }
 
-    async fn exchange(&mut self, given: &Object) -> Exchange {
-        let mut request = serde_json::to_vec(given).unwrap_or_default();
+    async fn exchange(&mut self, input: &Object) -> Exchange {
+        let mut request = serde_json::to_vec(input).unwrap_or_default();
         request.push(b'\n');
         let Self { child, stdin, lines, .. } = self;
         let write = async {
@@ -127,9 +127,9 @@ impl ScriptProcess {
             stdin.flush().await
         };
         tokio::pin!(write);
-        let (mut written, mut in_step, mut of_others) = (false, true, 0);
-        // When the process cannot answer any more, so much longer its pipe is read.
-        let mut last_look = None;
+        let (mut written, mut in_sync, mut foreign) = (false, true, 0);
+        // How long its pipe is still read once the process cannot answer any more.
+        let mut read_deadline = None;
         loop {
             tokio::select! {
                 biased;
@@ -137,35 +137,35 @@ impl ScriptProcess {
                     let answer = match line {
                         Line::End => return Exchange::Died,
                         Line::TooLong(line) => {
-                            in_step = false;
+                            in_sync = false;
                             Err(NoAnswer::TooLong { first: answer::printable(&line) })
                         }
                         Line::Whole(line) => answer::of_line(&line),
                     };
                     match answer {
-                        Ok(answer) if of_others < MOST_OF_OTHERS && payload::names_another(given, &answer) => {
-                            of_others += 1;
-                            in_step = false;
-                            tracing::warn!("{}; dropped, its own answer is waited for", NoAnswer::another(&answer));
+                        Ok(answer) if foreign < MAX_FOREIGN_ANSWERS && payload::names_other_recording(input, &answer) => {
+                            foreign += 1;
+                            in_sync = false;
+                            tracing::warn!("{}; dropped, its own answer is waited for", NoAnswer::other_recording(&answer));
                         }
-                        answer => return Exchange::Answered { answer, in_step: in_step && written && last_look.is_none() },
+                        answer => return Exchange::Answered { answer, in_sync: in_sync && written && read_deadline.is_none() },
                     }
                 }
                 done = &mut write, if !written => {
                     written = true;
                     if done.is_err() {
-                        last_look.get_or_insert(tokio::time::Instant::now() + DRAIN);
+                        read_deadline.get_or_insert(tokio::time::Instant::now() + DRAIN);
                     }
                 }
-                _ = child.wait(), if last_look.is_none() => {
-                    last_look = Some(tokio::time::Instant::now() + DRAIN);
+                _ = child.wait(), if read_deadline.is_none() => {
+                    read_deadline = Some(tokio::time::Instant::now() + DRAIN);
                 }
-                () = until(last_look), if last_look.is_some() => return Exchange::Died,
+                () = until(read_deadline), if read_deadline.is_some() => return Exchange::Died,
             }
         }
     }
 
-    /// Waits until it does anything unasked. Cancel-safe.
+    /// Waits until the idle process does anything. Cancel-safe.
     pub(super) async fn idle(&mut self) -> IdleEvent {
         let line = tokio::select! {
             biased;
@@ -174,15 +174,15 @@ impl ScriptProcess {
         };
         match line {
             Line::End => IdleEvent::Died,
-            Line::Whole(line) if !self.asked && self.greetings < MOST_GREETINGS => {
+            Line::Whole(line) if !self.asked && self.greetings < MAX_GREETINGS => {
                 self.greetings += 1;
-                IdleEvent::Greeted(answer::printable(&line))
+                IdleEvent::Greeting(answer::printable(&line))
             }
-            Line::Whole(line) | Line::TooLong(line) => IdleEvent::Spoke(answer::printable(&line)),
+            Line::Whole(line) | Line::TooLong(line) => IdleEvent::Output(answer::printable(&line)),
         }
     }
 
-    /// Ends it: its pipes are closed, SIGTERM, after `grace` SIGKILL. Reaped when this returns.
+    /// Ends the process: closes its pipes, SIGTERM, after `grace` SIGKILL. It is reaped when this returns.
     pub(super) async fn end(self, grace: Duration) -> Exit {
         let Self { mut child, stdin, lines, .. } = self;
         drop((stdin, lines));

@@ -78,11 +78,11 @@ async fn jobs_and_the_outbox_are_listed_as_tables_and_as_json() {
     );
     assert_eq!(node.told("outbox list --all").lines().count(), 4);
     let list = node.json("outbox list -json -all");
-    let letters: Vec<_> =
+    let messages: Vec<_> =
         list["outbox"].as_array().unwrap().iter().map(|row| (&row["letter"], &row["state"])).collect();
     let (started, ended, job) = ("started".into(), "ended".into(), "job".into());
     let (delivered, waiting, refused) = ("delivered".into(), "waiting".into(), "refused".into());
-    assert_eq!(letters, [(&started, &delivered), (&ended, &waiting), (&job, &refused)]);
+    assert_eq!(messages, [(&started, &delivered), (&ended, &waiting), (&job, &refused)]);
     assert!(list["outbox"][1]["next_try"].as_u64().is_some_and(|at| at > unix_ms()), "{list}");
     assert_eq!(node.files(), before, "a list changes nothing");
 }

@@ -139,7 +139,7 @@ async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: JobState) {
     let job = job(id, dir, &format!("{id}_raw.mkv"));
     let record = JobRecord::new(&job, &job.encode(), Some("$JS.ACK.x".into()), 3);
     let cause = (state != JobState::Working).then(|| format!("no {id}_raw.mkv under main_path"));
-    JobJournal::new(state_dir).begin(record.left(state, cause)).await;
+    JobJournal::new(state_dir).begin(record.with_state(state, cause)).await;
 }
 
 /// A node with some of everything.
@@ -179,16 +179,16 @@ async fn busy_node() -> Node {
 
     let outbox = Outbox::open(&node.state()).unwrap();
     let id = RecordingId::parse("rec-0").unwrap();
-    let letter = |key, about: &str| Message::new(key, about.to_owned(), b"body".to_vec());
-    let letters = vec![
-        letter(MessageKey::Started, "started"),
-        letter(MessageKey::Ended, "ended"),
-        letter(MessageKey::Job, "job"),
+    let message = |key, about: &str| Message::new(key, about.to_owned(), b"body".to_vec());
+    let messages = vec![
+        message(MessageKey::Started, "started"),
+        message(MessageKey::Ended, "ended"),
+        message(MessageKey::Job, "job"),
     ];
-    outbox.add(&id, letters).await;
-    outbox.settle(&id, MessageKey::Started, MessageState::Delivered { at: unix_ms() }).await;
+    outbox.add(&id, messages).await;
+    outbox.set_state(&id, MessageKey::Started, MessageState::Delivered { at: unix_ms() }).await;
     outbox.note_failure(&id, MessageKey::Ended, "HTTP 503".into(), Duration::from_secs(30)).await;
-    outbox.settle(&id, MessageKey::Job, MessageState::Refused { at: unix_ms(), why: "no stream".into() }).await;
+    outbox.set_state(&id, MessageKey::Job, MessageState::Refused { at: unix_ms(), why: "no stream".into() }).await;
     node
 }
 

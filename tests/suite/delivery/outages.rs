@@ -20,7 +20,7 @@ async fn what_a_stranger_says_loses_nothing_whatever_its_status() {
     let outbox = Outbox::in_memory();
     let dispatcher = courier_with(&server.host(), outbox.clone());
     let told = send(&dispatcher, [started(), ended(), finished()]).await;
-    let first = || outbox.letters(&RecordingId::parse("rec-1").unwrap()).remove(0);
+    let first = || outbox.messages(&RecordingId::parse("rec-1").unwrap()).remove(0);
     let moods = [
         Mood::Proxy(404),
         Mood::Proxy(200),
@@ -108,7 +108,7 @@ async fn a_server_that_is_away_for_ten_minutes_is_tried_now_and_then_and_hears_e
         let mut server = if away == Away::Refuses { None } else { Some(Server::start_at(port).await) };
         let outbox = Outbox::in_memory();
         let dispatcher = courier_with(&format!("http://127.0.0.1:{port}"), outbox.clone());
-        let first = || outbox.letters(&RecordingId::parse("rec-1").unwrap()).remove(0);
+        let first = || outbox.messages(&RecordingId::parse("rec-1").unwrap()).remove(0);
         let began = tokio::time::Instant::now();
         let told = send(&dispatcher, [started(), ended(), finished()]).await;
         let (mut tries, mut unanswered) = (0, Vec::new());

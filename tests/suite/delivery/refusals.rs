@@ -31,7 +31,7 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
         let mut server = Server::start().await;
         let outbox = Outbox::in_memory();
         let dispatcher = courier_with(&server.host(), outbox.clone());
-        let letters = || outbox.letters(&RecordingId::parse("rec-1").unwrap());
+        let messages = || outbox.messages(&RecordingId::parse("rec-1").unwrap());
         let told = send(&dispatcher, [started(), ended(), finished()]).await;
         let began = tokio::time::Instant::now();
         let mut waits = Vec::new();
@@ -40,9 +40,9 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
             assert_eq!(request.task(), RecordingTasks::StartRecording, "{status}: the later ones wait behind it");
             let asked = unix_ms();
             request.answer(status).await;
-            let first = there("it is noted", || Some(letters().remove(0)).filter(|it| it.failures == tries)).await;
+            let first = there("it is noted", || Some(messages().remove(0)).filter(|it| it.failures == tries)).await;
             assert!(matches!(&first.state, LetterState::Refused { why, .. } if why.contains(cause)), "{first:?}");
-            assert!(letters()[1..].iter().all(Message::is_waiting));
+            assert!(messages()[1..].iter().all(Message::is_waiting));
             let wait = Duration::from_millis(first.next_try.unwrap().saturating_sub(asked));
             waits.push(wait);
             assert!(server.is_quiet(), "not before its time");
@@ -74,7 +74,7 @@ async fn what_plugnmeet_refuses_is_kept_and_told_in_order_once_it_takes_it() {
         let [first, second, third]: [_; 3] = told.try_into().unwrap();
         assert!(matches!(first.await, Ok(DeliveryOutcome::Refused(why)) if why.contains(cause)));
         assert_eq!((second.await, third.await), (Ok(DeliveryOutcome::Taken), Ok(DeliveryOutcome::Taken)));
-        assert!(letters().iter().all(|letter| matches!(letter.state, LetterState::Delivered { .. })));
+        assert!(messages().iter().all(|message| matches!(message.state, LetterState::Delivered { .. })));
         assert_eq!(logs.lines("`outbox retry ID` tries at once").len(), 1);
         assert_eq!(logs.lines("still refuses the notice").len(), 9);
         assert!(logs.lines("ERROR").iter().all(|line| line.contains("rec-1")));
@@ -130,7 +130,7 @@ async fn one_notice_that_cannot_be_read_does_not_hold_up_the_others_and_never_co
     let request = next(&mut server).await;
     assert_eq!(request.task(), RecordingTasks::RecordingProceeded);
     request.answer(200).await;
-    there("it is delivered", || outbox.to_tell(&id).is_empty().then_some(())).await;
+    there("it is delivered", || outbox.undelivered(&id).is_empty().then_some(())).await;
     assert!(matches!(outbox.state(&id, MessageKey::Started), Some(LetterState::Refused { .. })), "kept");
     tokio::time::advance(LONGEST_WAIT_REFUSED).await;
     assert!(server.is_quiet());

@@ -21,31 +21,31 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("outbox")).unwrap();
     // As version 0.1 wrote it: PROCEEDED was given up, FINISHED was taken; of the second, the start was given up.
-    let letter = |key: &str, state: serde_json::Value, event: NoticeEvent, id: &str| {
+    let message = |key: &str, state: serde_json::Value, event: NoticeEvent, id: &str| {
         json!({ "key": key, "about": "x", "state": state, "added_at": unix_ms() - 50 * 3_600_000, "failures": 3,
             "last_error": null, "next_try": null, "body": hex::encode(notice(id, event).to_message().encode_to_vec()) })
     };
     let refused = json!({ "is": "refused", "at": unix_ms() - 49 * 3_600_000, "why": "(404)" });
     let delivered = json!({ "is": "delivered", "at": unix_ms() - 48 * 3_600_000 });
     let proceeded = NoticeEvent::Proceeded { file_path: "x.mp4".into(), file_size: 1, variant: 0, note: None };
-    for (id, letters) in [
+    for (id, messages) in [
         (
             "rec-1",
             vec![
-                letter("proceeded", refused.clone(), proceeded, "rec-1"),
-                letter("finished", delivered.clone(), finished(), "rec-1"),
+                message("proceeded", refused.clone(), proceeded, "rec-1"),
+                message("finished", delivered.clone(), finished(), "rec-1"),
             ],
         ),
-        ("rec-2", vec![letter("started", refused, started(), "rec-2"), letter("ended", delivered, ended(), "rec-2")]),
+        ("rec-2", vec![message("started", refused, started(), "rec-2"), message("ended", delivered, ended(), "rec-2")]),
     ] {
-        let file = json!({ "version": 1, "letters": letters });
+        let file = json!({ "version": 1, "letters": messages });
         std::fs::write(dir.path().join(format!("outbox/{id}.json")), file.to_string()).unwrap();
     }
     let mut server = Server::start().await;
     let outbox = Outbox::open(dir.path()).unwrap();
-    outbox.sweep().await;
+    outbox.remove_old().await;
     let dispatcher = courier_with(&server.host(), outbox.clone());
-    dispatcher.take_up().await;
+    dispatcher.resume_outbox().await;
     let request = server.next().await;
     assert_eq!((request.task(), request.message().file_path), (RecordingTasks::RecordingProceeded, "x.mp4".into()));
     request.answer(200).await;
@@ -54,8 +54,8 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     let id = |id: &str| RecordingId::parse(id).unwrap();
     assert!(matches!(outbox.state(&id("rec-1"), MessageKey::Proceeded), Some(LetterState::Delivered { .. })));
     assert!(matches!(outbox.state(&id("rec-2"), MessageKey::Started), Some(LetterState::Refused { .. })), "kept");
-    outbox.sweep().await;
-    assert_eq!(outbox.letters(&id("rec-2")).len(), 2);
+    outbox.remove_old().await;
+    assert_eq!(outbox.messages(&id("rec-2")).len(), 2);
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
     dispatcher.shutdown(Duration::from_millis(700)).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     for told in told {
-        assert!(matches!(told.await, Ok(DeliveryOutcome::Left(_))));
+        assert!(matches!(told.await, Ok(DeliveryOutcome::Interrupted(_))));
     }
     let lines = logs.lines("for the next start");
     assert_eq!(lines.len(), 3);
@@ -106,7 +106,7 @@ async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
 
     let mut server = Server::start_at(port).await;
     let dispatcher = courier_with(&host, Outbox::open(dir.path()).unwrap());
-    dispatcher.take_up().await;
+    dispatcher.resume_outbox().await;
     let mut tasks = Vec::new();
     for _ in 0..3 {
         let request = server.next().await;
@@ -122,7 +122,7 @@ async fn what_is_left_after_the_grace_is_named_and_told_by_the_next_run() {
 
     // What was told once is not told again, by whichever run.
     let dispatcher = courier_with(&host, Outbox::open(dir.path()).unwrap());
-    dispatcher.take_up().await;
+    dispatcher.resume_outbox().await;
     assert_eq!(dispatcher.send(notice("rec-1", ended())).await.await, Ok(DeliveryOutcome::Taken));
     assert!(server.is_quiet());
 }

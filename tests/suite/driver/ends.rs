@@ -33,7 +33,7 @@ async fn an_empty_or_unreadable_raw_file_is_told_with_its_cause_and_makes_no_job
         let leaves = Leaves { bytes: bytes.map(<[u8]>::to_vec), breaks, ..Leaves::default() };
         let (raw, ended) = node.run(Kind::Recording, id, leaves).await;
         assert!(!ended.status && ended.msg.starts_with(wanted), "{id}: {}", ended.msg);
-        assert_eq!(raw.kept().is_some(), kept, "{id}");
+        assert_eq!(raw.existing().is_some(), kept, "{id}");
         assert!(!raw.summary().unwrap().exists(), "{id}: there is no raw file for it to be beside");
         let summary: Value = serde_json::from_str(&node.kept(id)).unwrap();
         assert_eq!((&summary["outcome"], &summary["cause"]), (&"failed".into(), &ended.msg.into()), "{id}");

@@ -181,8 +181,9 @@ impl Node {
         let start = Start { info, access: self.access(), output };
         let entry = self.journal.begin(&start).await;
         let stored = (kind == Kind::Recording).then(|| raw.clone());
-        let plan = Arc::new(Paper { raw: raw.clone(), leaves });
-        let task = RecordingTask::<PaperRig> { start, plan, raw: stored, entry, left: None, slot: Some(slot), stops };
+        let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
+        let task =
+            RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot: Some(slot), stops };
         let running = tokio::spawn(driver::run(task, self.context.clone()));
         let (started, ended) = match kind {
             Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),

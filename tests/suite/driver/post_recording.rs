@@ -85,8 +85,8 @@ async fn hooks_that_a_shutdown_interrupts_run_at_the_next_start() {
     let (_room, room) = tokio::sync::watch::channel(DiskStatus::default());
     let mut context = node.context.clone();
     context.handoff.end = CancellationToken::new();
-    let plan = Arc::new(Paper { raw, leaves });
-    let mut service = RequestService::<PaperRig>::new(context, node.slots.clone(), plan, node.journal.clone(), room);
+    let rigs = Arc::new(Paper { raw, leaves });
+    let mut service = RequestService::<PaperRig>::new(context, node.slots.clone(), rigs, node.journal.clone(), room);
     service.recover(true).await;
     service.finish().await;
     node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();

@@ -57,7 +57,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
             };
             let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
             let start = Start { info: info.clone(), access: node.access(), output: Output::File };
-            let plan = Arc::new(Paper {
+            let rigs = Arc::new(Paper {
                 raw: raw.clone(),
                 leaves: Leaves { refuses: Some("Room ended"), ..Leaves::default() },
             });
@@ -68,11 +68,11 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
             let mut service = RequestService::<PaperRig>::new(
                 node.context.clone(),
                 Slots::new(1),
-                plan,
+                rigs,
                 RecordingJournal::new(&node.standin.dir().join("state")),
                 room,
             );
-            node.context.dispatcher.take_up().await;
+            node.context.dispatcher.resume_outbox().await;
             service.recover(true).await;
             tokio::time::timeout(LIMIT, service.finish()).await.unwrap();
 

@@ -167,7 +167,7 @@ async fn jobs_are_fetched_and_published_through_outages() {
     jetstream::new(server.client("").await).delete_stream(JOBS).await.unwrap();
     let publishing = dispatcher.send(Delivery::Job(job("rec-2"))).await;
     timeout(LONG, dispatcher.shutdown(Duration::from_secs(1))).await.unwrap();
-    let Ok(DeliveryOutcome::Left(why)) = publishing.await else { panic!("where is it?") };
+    let Ok(DeliveryOutcome::Interrupted(why)) = publishing.await else { panic!("where is it?") };
     assert!(why.contains("there is no stream"), "{why}");
     assert_eq!(logs.lines("in the outbox for the next start").len(), 1);
 }

@@ -66,7 +66,7 @@ fn beat(nats: &Nats) -> Beating {
         total_cores: 3,
         progress: progress.subscribe(),
         load: load.subscribe(),
-        takes_on: takes_on.subscribe(),
+        available: takes_on.subscribe(),
     };
     let cancel = never();
     Beating { progress, load, takes_on, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }

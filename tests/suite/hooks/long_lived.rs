@@ -130,7 +130,7 @@ async fn whatever_a_long_lived_script_does_the_next_request_gets_its_own_answer(
 async fn a_script_is_heard_out_before_it_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let logs = Logs::capture();
-    let patience = HookTimeouts { settle: Duration::from_secs(2), ..PATIENCE };
+    let patience = HookTimeouts { quiet_period: Duration::from_secs(2), ..PATIENCE };
     let second = "good; sleep 0.2; echo '{\"output_path\": \"/second\"}'";
     let cases = [
         (format!("echo ready\n{}", loop_with("good")), "before it was asked: \"ready\""),

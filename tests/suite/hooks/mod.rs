@@ -28,7 +28,7 @@ const PATIENCE: HookTimeouts = HookTimeouts {
     grace: Duration::from_millis(300),
     first_wait: Duration::from_millis(10),
     longest_wait: Duration::from_millis(200),
-    settle: Duration::ZERO,
+    quiet_period: Duration::ZERO,
 };
 
 pub fn payload(id: &str) -> HookPayload {

@@ -47,7 +47,7 @@ async fn a_pipeline_hands_an_object_from_step_to_step() {
     assert!(!hooks.is_empty(HookStage::PostRecording) && hooks.is_empty(HookStage::PreTranscoding));
     let mut looked = Vec::new();
     let after = hooks
-        .run_seen(HookStage::PostRecording, payload("RM_bad"), &CancellationToken::new(), &mut |seen| {
+        .run_observed(HookStage::PostRecording, payload("RM_bad"), &CancellationToken::new(), &mut |seen| {
             looked.push(match seen {
                 StepReport::Begins { number, input, .. } => format!("{number} > {}", input.len()),
                 StepReport::Answered { number, answer, .. } => {

@@ -112,7 +112,7 @@ impl Node {
     pub async fn go_on(&self, job: &Job, entry: &JobEntry) -> JobOutcome {
         let (tell, settings, cancel) = (Told(Arc::clone(&self.told)), &self.settings, &self.cancel);
         let hooks = Hooks::start(&self.hooks, &[HookStage::PreTranscoding, HookStage::PostTranscoding]);
-        let work = job::run(job, entry, JobContext { settings, hooks: &hooks, tell: &tell, cancel });
+        let work = job::run(job, entry, JobContext { settings, hooks: &hooks, notifier: &tell, cancel });
         let verdict = tokio::time::timeout(Duration::from_secs(120), work).await.unwrap().0;
         hooks.shutdown().await;
         if let JobOutcome::Done(FilesToRemove { claim: Some(claim), .. }) = &verdict {
@@ -155,11 +155,11 @@ pub fn names(dir: &Path) -> Vec<String> {
 struct Told(Arc<Mutex<Vec<NoticeEvent>>>);
 
 impl JobNotifier for Told {
-    fn anew(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
+    fn forget_result(&self, _: &RecordingId) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn tell(&self, notice: Notice) -> BoxFuture<'static, ()> {
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, ()> {
         assert_eq!(notice.info.recording_id.as_str(), "rec-1");
         self.0.lock().unwrap().push(notice.event);
         Box::pin(std::future::ready(()))
