@@ -121,10 +121,10 @@ pub fn lock(dir: &Path) -> io::Result<File> {
 
 /// The directory of an open rig, locked and with an owner file.
 #[derive(Debug)]
-pub struct RigDirectory(Box<Inner>);
+pub struct RigDirectory(Box<HeldDirectory>);
 
 #[derive(Debug)]
-struct Inner {
+struct HeldDirectory {
     dir: PathBuf,
     owner: RigOwner,
     /// `None`: the file system has no locks.
@@ -147,7 +147,7 @@ impl RigDirectory {
             boot_id: boot_id(),
             display: None,
         };
-        let acquire = Self(Box::new(Inner { dir: dir.to_owned(), owner, _lock: lock(dir).ok() }));
+        let acquire = Self(Box::new(HeldDirectory { dir: dir.to_owned(), owner, _lock: lock(dir).ok() }));
         acquire.write().await?;
         Ok(acquire)
     }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::config::reader::{Field, Section};
+use crate::config::reader::{ConfigField, ConfigSection};
 use crate::config::{ChromeConfig, ChromeFlag};
 
-pub(super) fn read(root: &Section<'_>) -> ChromeConfig {
+pub(super) fn read(root: &ConfigSection<'_>) -> ChromeConfig {
     let section = root.section("chrome_settings");
     let deprecated = root.section("recorder").text("custom_chrome_path");
     ChromeConfig {
@@ -15,7 +15,7 @@ pub(super) fn read(root: &Section<'_>) -> ChromeConfig {
 }
 
 /// `{name, value}`, or a string as on a command line: `--name=value`.
-fn read_flag(field: &Field<'_>) -> Option<ChromeFlag> {
+fn read_flag(field: &ConfigField<'_>) -> Option<ChromeFlag> {
     if let Some(text) = field.node.text() {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         return flag(field, name, value);
@@ -26,7 +26,7 @@ fn read_flag(field: &Field<'_>) -> Option<ChromeFlag> {
     flag(&name, &name.text("a text")?, value.as_deref())
 }
 
-fn flag(field: &Field<'_>, name: &str, value: Option<&str>) -> Option<ChromeFlag> {
+fn flag(field: &ConfigField<'_>, name: &str, value: Option<&str>) -> Option<ChromeFlag> {
     let name = name.trim().trim_start_matches('-');
     let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     if !fits {

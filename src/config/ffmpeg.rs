@@ -1,7 +1,7 @@
 //! The section `ffmpeg_settings`. The defaults are literally those of the reference, because operators copy and change
 //! them. Profiles are an addition: ready-made options for the MP4, before the operator's own.
 
-use crate::config::reader::{Section, split};
+use crate::config::reader::{ConfigSection, split};
 use crate::config::{FfmpegConfig, FfmpegOptions, Profile};
 
 /// Options before and after `-i` as written in the file.
@@ -76,7 +76,7 @@ impl FfmpegOptions {
     }
 }
 
-pub(super) fn read(root: &Section<'_>) -> FfmpegConfig {
+pub(super) fn read(root: &ConfigSection<'_>) -> FfmpegConfig {
     let section = root.section("ffmpeg_settings");
     let options = |key: &str, default: &OptionStrings| {
         let section = section.section(key);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::reader::{Field, Section, choose};
+use crate::config::reader::{ConfigField, ConfigSection, choose};
 
 /// The reference recorder's default.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -176,7 +176,7 @@ impl fmt::Debug for HookUrl {
     }
 }
 
-pub(super) fn read(root: &Section<'_>) -> HooksConfig {
+pub(super) fn read(root: &ConfigSection<'_>) -> HooksConfig {
     let section = root.section("hooks");
     let stage = |stage: HookStage| {
         section.field(stage.as_str()).map_or_else(StageConfig::default, |field| read_stage(&section, stage, &field))
@@ -190,7 +190,7 @@ pub(super) fn read(root: &Section<'_>) -> HooksConfig {
 }
 
 /// Reads a section with `scripts`, or the older form: a list of scripts that are started for every event.
-fn read_stage(hooks: &Section<'_>, stage: HookStage, field: &Field<'_>) -> StageConfig {
+fn read_stage(hooks: &ConfigSection<'_>, stage: HookStage, field: &ConfigField<'_>) -> StageConfig {
     if let Some(items) = field.items() {
         let steps = items.iter().filter_map(|item| step(item, true)).collect();
         return StageConfig { steps, ..StageConfig::default() };
@@ -214,7 +214,7 @@ fn read_stage(hooks: &Section<'_>, stage: HookStage, field: &Field<'_>) -> Stage
 }
 
 /// `None`: a problem was reported.
-fn step(field: &Field<'_>, one_shot: bool) -> Option<HookStep> {
+fn step(field: &ConfigField<'_>, one_shot: bool) -> Option<HookStep> {
     let text = field.text("the path of a script")?;
     if let Some(url) = text.strip_prefix(HTTP_REQUEST).filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
         return match HookUrl::parse(url.trim()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::config::reader::Section;
+use crate::config::reader::ConfigSection;
 use crate::config::{LogConfig, LogFormat};
 
 const LEVELS: [(&str, Level); 8] = [
@@ -27,7 +27,7 @@ const MIB: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `debug` (`recorder.debug`) raises the level to debug.
-pub(super) fn read(root: &Section<'_>, debug: bool) -> LogConfig {
+pub(super) fn read(root: &ConfigSection<'_>, debug: bool) -> LogConfig {
     let section = root.section("log_settings");
     let max_size = whole_of_either(&section, "maxsize", "max_size", 1, 20);
     let max_backups = whole_of_either(&section, "maxbackups", "max_backups", 0, 4);
@@ -47,7 +47,7 @@ pub(super) fn read(root: &Section<'_>, debug: bool) -> LogConfig {
 }
 
 /// The number under either name of a key; `key` wins if both are set.
-fn whole_of_either(section: &Section<'_>, key: &str, other: &str, least: u32, default: u32) -> u32 {
+fn whole_of_either(section: &ConfigSection<'_>, key: &str, other: &str, least: u32, default: u32) -> u32 {
     let range = least..=100_000;
     let Some(second) = section.field(other) else { return section.whole(key, range, default) };
     let number = section.whole(other, range.clone(), default);
@@ -62,7 +62,7 @@ fn whole_of_either(section: &Section<'_>, key: &str, other: &str, least: u32, de
 }
 
 /// The log file, and whether the log also goes to standard output.
-fn outputs(section: &Section<'_>) -> (Option<PathBuf>, bool) {
+fn outputs(section: &ConfigSection<'_>) -> (Option<PathBuf>, bool) {
     let file = section.text("log_file").map(PathBuf::from);
     let Some(field) = section.field("log_output") else { return (file, true) };
     let word = field.text("one of both, stdout, file").unwrap_or_default().to_ascii_lowercase();

@@ -74,9 +74,9 @@ impl Config {
 /// All problems of the text.
 pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Problems> {
     let root = tree::parse(text).map_err(|problem| Problems::new(file_name, vec![problem], Vec::new()))?;
-    let report = reader::Report::default();
+    let report = reader::ProblemReport::default();
     reader::check_keys(&root, &report);
-    let config = reader::Section::root(&root, &report).and_then(|root| read(&root));
+    let config = reader::ConfigSection::root(&root, &report).and_then(|root| read(&root));
     let (problems, mut warnings) = report.into_lists();
     warnings.sort_by_key(|warning| warning.line);
     match config {
@@ -86,7 +86,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<(Config, Vec<Warning>), Prob
 }
 
 /// Reads every section, even after problems in earlier ones.
-fn read(root: &reader::Section<'_>) -> Option<Config> {
+fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
     let recorder = recorder::read(root);
     let debug = recorder.as_ref().is_some_and(|recorder| recorder.debug);
     let transcoder = transcoder::read(root);

@@ -3,12 +3,12 @@
 //! A NATS URL may hold a password or a token, so no problem quotes one.
 
 use crate::config::NatsConfig;
-use crate::config::reader::Section;
+use crate::config::reader::ConfigSection;
 
 const URLS_ALLOWED: &str = "a list of at least one URL is required, like nats://127.0.0.1:4222";
 
 /// `None`: a problem was reported.
-pub(super) fn read(root: &Section<'_>) -> Option<NatsConfig> {
+pub(super) fn read(root: &ConfigSection<'_>) -> Option<NatsConfig> {
     let section = root.section("nats_info");
     let urls = read_urls(&section);
     check_replicas(&section);
@@ -21,7 +21,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<NatsConfig> {
     })
 }
 
-fn read_urls(section: &Section<'_>) -> Option<Vec<String>> {
+fn read_urls(section: &ConfigSection<'_>) -> Option<Vec<String>> {
     let field = section.required("nats_urls", URLS_ALLOWED)?;
     // The reference's client also takes one URL, or several separated by commas.
     let items = field.items().unwrap_or_else(|| vec![field.clone()]);
@@ -76,7 +76,7 @@ fn check_url(url: &str) -> Result<(), String> {
 }
 
 /// The server creates bucket and stream; the setting exists because the file may be shared with the server.
-fn check_replicas(section: &Section<'_>) {
+fn check_replicas(section: &ConfigSection<'_>) {
     let Some(field) = section.field("num_replicas") else { return };
     if !matches!(field.node.text(), Some("1" | "3" | "5")) {
         field.warning("1, 3 or 5 is understood; ignored, because the server makes bucket and stream");
@@ -84,7 +84,7 @@ fn check_replicas(section: &Section<'_>) {
 }
 
 /// Name of a subject, a stream or a bucket. `dots`: whether `.`, which separates the tokens of a subject, is allowed.
-fn name(section: &Section<'_>, key: &str, default: &str, dots: bool) -> String {
+fn name(section: &ConfigSection<'_>, key: &str, default: &str, dots: bool) -> String {
     let Some(field) = section.field(key) else { return default.to_owned() };
     let Some(text) = field.text("a name") else { return default.to_owned() };
     let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_') || (dots && c == '.'));

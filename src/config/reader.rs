@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::keys;
 use crate::config::problem::{Problem, Warning};
-use crate::config::tree::{Entry, Node, Value};
+use crate::config::tree::{YamlEntry, YamlNode, YamlValue};
 
 /// Placeholders of the reference's sample configuration.
 const PLACEHOLDERS: [&str; 3] = ["PLUG_N_MEET_SERVER_DOMAIN", "PLUG_N_MEET_API_KEY", "PLUG_N_MEET_SECRET"];
@@ -20,12 +20,12 @@ const SHOWN_LIMIT: usize = 60;
 
 /// Problems and warnings so far.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct ProblemReport {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Warning>>,
 }
 
-impl Report {
+impl ProblemReport {
     pub(super) fn problem(&self, line: Option<usize>, key: impl Into<String>, text: impl Into<String>) {
         let problem = Problem { line, key: key.into(), text: text.into() };
         let mut problems = self.problems.borrow_mut();
@@ -45,29 +45,29 @@ impl Report {
 
 /// A mapping of the file; empty if it is missing.
 #[derive(Clone, Debug)]
-pub(super) struct Section<'a> {
+pub(super) struct ConfigSection<'a> {
     /// Like `recorder.copy_to_path`; empty for the whole file.
     path: String,
     /// Line of the section's key; `None` for a missing section.
     line: Option<usize>,
-    entries: &'a [Entry],
-    report: &'a Report,
+    entries: &'a [YamlEntry],
+    report: &'a ProblemReport,
 }
 
 /// A value with the path and line for its problems.
 #[derive(Clone, Debug)]
-pub(super) struct Field<'a> {
+pub(super) struct ConfigField<'a> {
     pub path: String,
-    pub node: &'a Node,
-    report: &'a Report,
+    pub node: &'a YamlNode,
+    report: &'a ProblemReport,
 }
 
-impl<'a> Section<'a> {
+impl<'a> ConfigSection<'a> {
     /// The whole file; `None` with a problem if it is not a mapping.
-    pub(super) fn root(node: &'a Node, report: &'a Report) -> Option<Self> {
-        let Value::Map(entries) = &node.value else {
+    pub(super) fn root(node: &'a YamlNode, report: &'a ProblemReport) -> Option<Self> {
+        let YamlValue::Map(entries) = &node.value else {
             let text = match node.value {
-                Value::Null => "the file is empty; config_sample.yaml shows every setting",
+                YamlValue::Null => "the file is empty; config_sample.yaml shows every setting",
                 _ => "the file has to be made of sections (`recorder:` and so on); config_sample.yaml shows them",
             };
             report.problem(Some(node.line), "", text);
@@ -81,27 +81,27 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`; `null` and an empty text count as missing, as in the reference.
-    pub(super) fn field(&self, key: &str) -> Option<Field<'a>> {
+    pub(super) fn field(&self, key: &str) -> Option<ConfigField<'a>> {
         self.field_or_empty(key)
-            .filter(|field| !matches!(&field.node.value, Value::Text(text) if text.trim().is_empty()))
+            .filter(|field| !matches!(&field.node.value, YamlValue::Text(text) if text.trim().is_empty()))
     }
 
     /// Like [`Self::field`], but an empty text is a value.
-    fn field_or_empty(&self, key: &str) -> Option<Field<'a>> {
+    fn field_or_empty(&self, key: &str) -> Option<ConfigField<'a>> {
         let path = self.path_of(key);
         debug_assert!(keys::is_known(&without_indices(&path)), "{path} is missing in KEYS");
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        let field = Field { path, node: &entry.node, report: self.report };
-        (!matches!(entry.node.value, Value::Null)).then_some(field)
+        let field = ConfigField { path, node: &entry.node, report: self.report };
+        (!matches!(entry.node.value, YamlValue::Null)).then_some(field)
     }
 
     /// The section under `key`.
-    pub(super) fn section(&self, key: &str) -> Section<'a> {
-        let absent = Section { path: self.path_of(key), line: None, entries: &[], report: self.report };
+    pub(super) fn section(&self, key: &str) -> ConfigSection<'a> {
+        let absent = ConfigSection { path: self.path_of(key), line: None, entries: &[], report: self.report };
         let Some(entry) = self.entries.iter().find(|entry| entry.key == key) else { return absent };
         match &entry.node.value {
-            Value::Map(entries) => Section { line: Some(entry.line), entries, ..absent },
-            Value::Null => Section { line: Some(entry.line), ..absent },
+            YamlValue::Map(entries) => ConfigSection { line: Some(entry.line), entries, ..absent },
+            YamlValue::Null => ConfigSection { line: Some(entry.line), ..absent },
             other => {
                 let text = format!("found {}; a section with keys of its own is expected", describe(other));
                 self.report.problem(Some(entry.line), absent.path.clone(), text);
@@ -119,7 +119,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`; reports a problem if it is missing.
-    pub(super) fn required(&self, key: &str, allowed: &str) -> Option<Field<'a>> {
+    pub(super) fn required(&self, key: &str, allowed: &str) -> Option<ConfigField<'a>> {
         let field = self.field(key);
         if field.is_none() {
             self.missing(key, allowed);
@@ -135,8 +135,8 @@ impl<'a> Section<'a> {
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
         let Some(field) = self.field(key) else { return default };
         let word = match &field.node.value {
-            Value::Bool(value, _) => return *value,
-            Value::Text(text) => text.trim().to_ascii_lowercase(),
+            YamlValue::Bool(value, _) => return *value,
+            YamlValue::Text(text) => text.trim().to_ascii_lowercase(),
             _ => String::new(),
         };
         match word.as_str() {
@@ -227,7 +227,7 @@ impl<'a> Section<'a> {
     }
 
     /// The items of a list; none if it is missing.
-    pub(super) fn list(&self, key: &str) -> Vec<Field<'a>> {
+    pub(super) fn list(&self, key: &str) -> Vec<ConfigField<'a>> {
         let Some(field) = self.field(key) else { return Vec::new() };
         field.items().unwrap_or_else(|| {
             field.refuse("a list is allowed (a line `- …` for each item)");
@@ -236,7 +236,7 @@ impl<'a> Section<'a> {
     }
 }
 
-impl<'a> Field<'a> {
+impl<'a> ConfigField<'a> {
     /// Reports a problem with the value: what was found and what is allowed.
     pub(super) fn refuse(&self, allowed: &str) {
         self.problem(format!("found {}; {allowed}", describe(&self.node.value)));
@@ -271,18 +271,18 @@ impl<'a> Field<'a> {
     }
 
     /// The value as a section; a problem if it is none.
-    pub(super) fn section(&self) -> Option<Section<'a>> {
-        let Value::Map(entries) = &self.node.value else {
+    pub(super) fn section(&self) -> Option<ConfigSection<'a>> {
+        let YamlValue::Map(entries) = &self.node.value else {
             self.refuse("a section with keys of its own is expected");
             return None;
         };
-        Some(Section { path: self.path.clone(), line: Some(self.node.line), entries, report: self.report })
+        Some(ConfigSection { path: self.path.clone(), line: Some(self.node.line), entries, report: self.report })
     }
 
     /// The items of the value; `None` if it is not a list.
-    pub(super) fn items(&self) -> Option<Vec<Field<'a>>> {
-        let Value::List(nodes) = &self.node.value else { return None };
-        let item = |(index, node)| Field { path: format!("{}[{index}]", self.path), node, report: self.report };
+    pub(super) fn items(&self) -> Option<Vec<ConfigField<'a>>> {
+        let YamlValue::List(nodes) = &self.node.value else { return None };
+        let item = |(index, node)| ConfigField { path: format!("{}[{index}]", self.path), node, report: self.report };
         Some(nodes.iter().enumerate().map(item).collect())
     }
 
@@ -296,31 +296,31 @@ impl<'a> Field<'a> {
     /// A number, also in quotes or with a percent sign.
     fn number(&self) -> Option<f64> {
         match &self.node.value {
-            Value::Number(number, _) => Some(*number),
-            Value::Text(text) => text.trim().trim_end_matches('%').trim_end().parse().ok(),
+            YamlValue::Number(number, _) => Some(*number),
+            YamlValue::Text(text) => text.trim().trim_end_matches('%').trim_end().parse().ok(),
             _ => None,
         }
     }
 }
 
-impl Node {
+impl YamlNode {
     /// The scalar as written; `None` for a list, a section or null.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
-            Value::Bool(_, text) | Value::Number(_, text) | Value::Text(text) => Some(text),
-            Value::Null | Value::List(_) | Value::Map(_) => None,
+            YamlValue::Bool(_, text) | YamlValue::Number(_, text) | YamlValue::Text(text) => Some(text),
+            YamlValue::Null | YamlValue::List(_) | YamlValue::Map(_) => None,
         }
     }
 }
 
 /// Reports unknown and repeated keys of the whole tree.
-pub(super) fn check_keys(root: &Node, report: &Report) {
+pub(super) fn check_keys(root: &YamlNode, report: &ProblemReport) {
     check_node(root, "", report);
 }
 
-fn check_node(node: &Node, path: &str, report: &Report) {
+fn check_node(node: &YamlNode, path: &str, report: &ProblemReport) {
     match &node.value {
-        Value::Map(entries) => {
+        YamlValue::Map(entries) => {
             for (index, entry) in entries.iter().enumerate() {
                 let own = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
                 if let Some(first) = entries[..index].iter().find(|other| other.key == entry.key) {
@@ -334,7 +334,7 @@ fn check_node(node: &Node, path: &str, report: &Report) {
                 }
             }
         }
-        Value::List(items) => {
+        YamlValue::List(items) => {
             for (index, item) in items.iter().enumerate() {
                 let own = format!("{path}[{index}]");
                 if keys::is_known(&without_indices(&own)) {
@@ -378,13 +378,13 @@ fn whole(number: f64) -> Option<u32> {
 }
 
 /// A value as text, to follow "found".
-fn describe(value: &Value) -> String {
+fn describe(value: &YamlValue) -> String {
     match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Bool(_, text) | Value::Number(_, text) => cut(text),
-        Value::Text(text) => shown(text),
-        Value::List(_) => "a list".to_owned(),
-        Value::Map(_) => "a section".to_owned(),
+        YamlValue::Null => "nothing".to_owned(),
+        YamlValue::Bool(_, text) | YamlValue::Number(_, text) => cut(text),
+        YamlValue::Text(text) => shown(text),
+        YamlValue::List(_) => "a list".to_owned(),
+        YamlValue::Map(_) => "a section".to_owned(),
     }
 }
 

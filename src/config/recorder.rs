@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::reader::{Field, Section, choose, shown};
+use crate::config::reader::{ConfigField, ConfigSection, choose, shown};
 use crate::config::{Mode, RecorderConfig, Reserve};
 use crate::protocol::ids::RecorderId;
 
@@ -31,7 +31,7 @@ const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// `None`: a problem was reported.
-pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
+pub(super) fn read(root: &ConfigSection<'_>) -> Option<RecorderConfig> {
     let section = root.section("recorder");
     let id = read_id(&section);
     let paths = section.section("copy_to_path");
@@ -85,19 +85,19 @@ pub(super) fn read(root: &Section<'_>) -> Option<RecorderConfig> {
     Some(config)
 }
 
-fn read_id(section: &Section<'_>) -> Option<RecorderId> {
+fn read_id(section: &ConfigSection<'_>) -> Option<RecorderId> {
     let field = section.required("id", "a name of this node, unique among all recorders of the server, is required")?;
     let text = field.text("a text")?;
     RecorderId::parse(&text).map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
 }
 
-fn read_reserve(field: &Field<'_>) -> Option<Reserve> {
+fn read_reserve(field: &ConfigField<'_>) -> Option<Reserve> {
     let text = field.text("a size")?;
     text.parse().map_err(|why| field.problem(format!("found {}; {why}", shown(&text)))).ok()
 }
 
 /// `None` for the word `never`, and after a problem.
-fn read_drain_timeout(field: &Field<'_>) -> Option<Duration> {
+fn read_drain_timeout(field: &ConfigField<'_>) -> Option<Duration> {
     if field.node.text().is_some_and(|text| text.trim().eq_ignore_ascii_case("never")) {
         return None;
     }
@@ -112,7 +112,7 @@ fn read_drain_timeout(field: &Field<'_>) -> Option<Duration> {
 }
 
 /// A duration; 0, the default, means no limit.
-fn read_limit(section: &Section<'_>, key: &str) -> Option<Duration> {
+fn read_limit(section: &ConfigSection<'_>, key: &str) -> Option<Duration> {
     let limit = section.duration(key, Duration::ZERO..=RECORDING_MAX, Duration::ZERO);
     (!limit.is_zero()).then_some(limit)
 }
@@ -126,7 +126,7 @@ fn state(temporary_dir: &Path, id: &RecorderId) -> PathBuf {
 }
 
 /// A path as written; relative paths are relative to the working directory, as in the reference.
-pub(super) fn path(field: &Field<'_>) -> Option<PathBuf> {
+pub(super) fn path(field: &ConfigField<'_>) -> Option<PathBuf> {
     let text = field.text("a path")?;
     if text.contains('\0') {
         field.refuse("a path without NUL bytes is allowed");
@@ -135,7 +135,7 @@ pub(super) fn path(field: &Field<'_>) -> Option<PathBuf> {
     Some(PathBuf::from(text))
 }
 
-fn read_script(field: &Field<'_>) -> Option<PathBuf> {
+fn read_script(field: &ConfigField<'_>) -> Option<PathBuf> {
     path(field).filter(|script| {
         let given = !script.as_os_str().is_empty();
         if !given {
@@ -146,7 +146,7 @@ fn read_script(field: &Field<'_>) -> Option<PathBuf> {
 }
 
 /// Must be relative without `..`: it becomes part of the paths that the server gives to its users.
-fn read_sub_path(field: &Field<'_>) -> Option<PathBuf> {
+fn read_sub_path(field: &ConfigField<'_>) -> Option<PathBuf> {
     let path = path(field)?;
     let mut clean = PathBuf::new();
     for component in path.components() {

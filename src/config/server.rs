@@ -3,7 +3,7 @@
 //! No problem quotes the key, the secret, or the user info of a URL.
 
 use crate::config::ServerConfig;
-use crate::config::reader::{Field, Section, shown};
+use crate::config::reader::{ConfigField, ConfigSection, shown};
 use crate::config::recorder::path;
 
 /// The placeholder of the secret in `config_sample.yaml`.
@@ -12,7 +12,7 @@ const SAMPLE_SECRET: &str = "change-me-to-the-api-secret-of-the-server";
 const HOST_ALLOWED: &str = "the address of the plugNmeet server is required, like https://meet.example.com";
 
 /// `None`: a problem was reported.
-pub(super) fn read(root: &Section<'_>) -> Option<ServerConfig> {
+pub(super) fn read(root: &ConfigSection<'_>) -> Option<ServerConfig> {
     let section = root.section("plugNmeet_info");
     let joins_here = section.field("join_host").is_none();
     let host = section.required("host", HOST_ALLOWED).and_then(|field| read_host(&field, joins_here));
@@ -24,7 +24,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<ServerConfig> {
 }
 
 /// `api_key` or `api_secret`, with the same values as in the server's configuration.
-fn credential(section: &Section<'_>, key: &str) -> Option<String> {
+fn credential(section: &ConfigSection<'_>, key: &str) -> Option<String> {
     let allowed = format!("the {key} of the server's own configuration is required");
     let field = section.required(key, &allowed)?;
     let text = field.filled_in(&format!("the {key} of the server's own configuration"))?;
@@ -38,7 +38,7 @@ fn credential(section: &Section<'_>, key: &str) -> Option<String> {
     Some(text)
 }
 
-fn read_host(field: &Field<'_>, joins_here: bool) -> Option<String> {
+fn read_host(field: &ConfigField<'_>, joins_here: bool) -> Option<String> {
     let text = field.filled_in("the address of your plugNmeet server, like https://meet.example.com")?;
     let text = text.trim_end_matches('/');
     let url = web_url(field, text)?;
@@ -54,7 +54,7 @@ fn read_host(field: &Field<'_>, joins_here: bool) -> Option<String> {
 }
 
 /// The access token is appended without separator, so the URL normally ends in `access_token=`.
-fn read_join_host(field: &Field<'_>) -> Option<String> {
+fn read_join_host(field: &ConfigField<'_>) -> Option<String> {
     let text = field.filled_in("the address of the meeting page, like https://meet.example.com/?access_token=")?;
     warn_of_plain_http(field, &web_url(field, &text)?);
     if !text.ends_with("access_token=") {
@@ -64,7 +64,7 @@ fn read_join_host(field: &Field<'_>) -> Option<String> {
 }
 
 /// The page works over https, or where the host name is `localhost` (PROTOCOL 4).
-fn warn_of_plain_http(field: &Field<'_>, page: &url::Url) {
+fn warn_of_plain_http(field: &ConfigField<'_>, page: &url::Url) {
     if page.scheme() == "http" && page.host_str() != Some("localhost") {
         field.warning(
             "plain http:// where the host is not `localhost`: the meeting page will only say \"Secure Connection Required\", and \
@@ -73,7 +73,7 @@ fn warn_of_plain_http(field: &Field<'_>, page: &url::Url) {
     }
 }
 
-fn web_url(field: &Field<'_>, text: &str) -> Option<url::Url> {
+fn web_url(field: &ConfigField<'_>, text: &str) -> Option<url::Url> {
     if text.contains('@') {
         field.problem("a user name or password in the address is not supported");
         return None;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::config::TranscoderConfig;
-use crate::config::reader::Section;
+use crate::config::reader::ConfigSection;
 
 /// Default of `max_wait`: how long an MP4 may be delayed by busy processors.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
 const MAX_WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-pub(super) fn read(root: &Section<'_>) -> TranscoderConfig {
+pub(super) fn read(root: &ConfigSection<'_>) -> TranscoderConfig {
     let section = root.section("transcoder");
     TranscoderConfig {
         max_jobs: usize::try_from(section.whole("max_jobs", 1..=64, 1)).unwrap_or(1),

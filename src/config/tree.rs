@@ -9,46 +9,46 @@ use crate::config::problem::Problem;
 
 /// A value with its line.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     /// Counted from 1.
     pub line: usize,
-    pub value: Value,
+    pub value: YamlValue,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(super) enum YamlValue {
     Null,
     /// With the text as written: an id of `007` or a secret of `1e5` is a number in YAML.
     Bool(bool, String),
     Number(f64, String),
     Text(String),
-    List(Vec<Node>),
+    List(Vec<YamlNode>),
     /// In the order of the file, with repeated keys.
-    Map(Vec<Entry>),
+    Map(Vec<YamlEntry>),
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     pub key: String,
     /// Line of the key.
     pub line: usize,
-    pub node: Node,
+    pub node: YamlNode,
 }
 
 /// Parses a file.
 ///
 /// # Errors
 /// One problem where `text` is not YAML.
-pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+pub(super) fn parse(text: &str) -> Result<YamlNode, Problem> {
     let options = serde_yaml::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         strict_booleans: true,
         with_snippet: false,
     };
-    match serde_yaml::from_str_with_options::<Option<Spanned<Untyped>>>(text, options) {
+    match serde_yaml::from_str_with_options::<Option<Spanned<RawValue>>>(text, options) {
         Ok(Some(root)) => Ok(root.value.locate(&root.defined, text)),
-        Ok(None) => Ok(Node { line: 1, value: Value::Null }),
+        Ok(None) => Ok(YamlNode { line: 1, value: YamlValue::Null }),
         Err(error) => Err(syntax_problem(&error, text)),
     }
 }
@@ -80,31 +80,31 @@ fn line_number(at: &serde_yaml::Location) -> usize {
     usize::try_from(at.line()).unwrap_or(usize::MAX)
 }
 
-/// A value as deserialized by serde; [`Untyped::locate`] adds the lines.
-enum Untyped {
+/// A value as deserialized by serde; [`RawValue::locate`] adds the lines.
+enum RawValue {
     Null,
     Bool(bool),
     Number(f64),
     Text(String),
-    List(Vec<Spanned<Untyped>>),
-    Map(Vec<(Spanned<Untyped>, Spanned<Untyped>)>),
+    List(Vec<Spanned<RawValue>>),
+    Map(Vec<(Spanned<RawValue>, Spanned<RawValue>)>),
 }
 
-impl Untyped {
-    fn locate(self, at: &serde_yaml::Location, source: &str) -> Node {
+impl RawValue {
+    fn locate(self, at: &serde_yaml::Location, source: &str) -> YamlNode {
         let written = || as_written(at, source);
         let value = match self {
-            Self::Null => Value::Null,
-            Self::Bool(value) => Value::Bool(value, written().unwrap_or_else(|| value.to_string())),
-            Self::Number(value) => Value::Number(value, written().unwrap_or_else(|| value.to_string())),
-            Self::Text(text) => Value::Text(text),
+            Self::Null => YamlValue::Null,
+            Self::Bool(value) => YamlValue::Bool(value, written().unwrap_or_else(|| value.to_string())),
+            Self::Number(value) => YamlValue::Number(value, written().unwrap_or_else(|| value.to_string())),
+            Self::Text(text) => YamlValue::Text(text),
             Self::List(items) => {
-                Value::List(items.into_iter().map(|item| item.value.locate(&item.defined, source)).collect())
+                YamlValue::List(items.into_iter().map(|item| item.value.locate(&item.defined, source)).collect())
             }
-            Self::Map(entries) => Value::Map(
+            Self::Map(entries) => YamlValue::Map(
                 entries
                     .into_iter()
-                    .map(|(key, value)| Entry {
+                    .map(|(key, value)| YamlEntry {
                         line: line_number(&key.defined),
                         key: match key.value {
                             Self::Text(text) => text,
@@ -115,7 +115,7 @@ impl Untyped {
                     .collect(),
             ),
         };
-        Node { line: line_number(at), value }
+        YamlNode { line: line_number(at), value }
     }
 }
 
@@ -127,61 +127,61 @@ fn as_written(at: &serde_yaml::Location, source: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-impl<'de> serde::Deserialize<'de> for Untyped {
+impl<'de> serde::Deserialize<'de> for RawValue {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Untyped;
+            type Value = RawValue;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("any value")
             }
 
-            fn visit_unit<E>(self) -> Result<Untyped, E> {
-                Ok(Untyped::Null)
+            fn visit_unit<E>(self) -> Result<RawValue, E> {
+                Ok(RawValue::Null)
             }
 
-            fn visit_none<E>(self) -> Result<Untyped, E> {
-                Ok(Untyped::Null)
+            fn visit_none<E>(self) -> Result<RawValue, E> {
+                Ok(RawValue::Null)
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Untyped, E> {
-                Ok(Untyped::Bool(value))
-            }
-
-            #[expect(clippy::cast_precision_loss, reason = "no setting is anywhere near 2^53")]
-            fn visit_i64<E>(self, value: i64) -> Result<Untyped, E> {
-                Ok(Untyped::Number(value as f64))
+            fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+                Ok(RawValue::Bool(value))
             }
 
             #[expect(clippy::cast_precision_loss, reason = "no setting is anywhere near 2^53")]
-            fn visit_u64<E>(self, value: u64) -> Result<Untyped, E> {
-                Ok(Untyped::Number(value as f64))
+            fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+                Ok(RawValue::Number(value as f64))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Untyped, E> {
-                Ok(Untyped::Number(value))
+            #[expect(clippy::cast_precision_loss, reason = "no setting is anywhere near 2^53")]
+            fn visit_u64<E>(self, value: u64) -> Result<RawValue, E> {
+                Ok(RawValue::Number(value as f64))
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Untyped, E> {
-                Ok(Untyped::Text(value.to_owned()))
+            fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+                Ok(RawValue::Number(value))
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Untyped, A::Error> {
+            fn visit_str<E>(self, value: &str) -> Result<RawValue, E> {
+                Ok(RawValue::Text(value.to_owned()))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<RawValue, A::Error> {
                 let mut list = Vec::new();
                 while let Some(item) = items.next_element()? {
                     list.push(item);
                 }
-                Ok(Untyped::List(list))
+                Ok(RawValue::List(list))
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Untyped, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<RawValue, A::Error> {
                 let mut map = Vec::new();
                 while let Some(entry) = entries.next_entry()? {
                     map.push(entry);
                 }
-                Ok(Untyped::Map(map))
+                Ok(RawValue::Map(map))
             }
         }
 
@@ -193,9 +193,9 @@ impl<'de> serde::Deserialize<'de> for Untyped {
 mod tests {
     use super::*;
 
-    fn entries(node: Node) -> Vec<Entry> {
+    fn entries(node: YamlNode) -> Vec<YamlEntry> {
         match node.value {
-            Value::Map(entries) => entries,
+            YamlValue::Map(entries) => entries,
             other => panic!("{other:?}"),
         }
     }
@@ -205,9 +205,9 @@ mod tests {
         let root = entries(parse("# a comment\na:\n  b: 1\n  c:\n    - x\n    - y\nd: \"ä\"\n").unwrap());
         assert_eq!((root[0].line, root[0].key.as_str()), (2, "a"));
         assert_eq!((root[1].line, root[1].key.as_str()), (7, "d"));
-        let Value::Map(inner) = &root[0].node.value else { panic!() };
+        let YamlValue::Map(inner) = &root[0].node.value else { panic!() };
         assert_eq!((inner[0].line, inner[0].node.line), (3, 3));
-        let Value::List(items) = &inner[1].node.value else { panic!() };
+        let YamlValue::List(items) = &inner[1].node.value else { panic!() };
         assert_eq!(items.iter().map(|item| item.line).collect::<Vec<_>>(), [5, 6]);
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let spelled: Vec<_> = root
             .iter()
             .map(|entry| match &entry.node.value {
-                Value::Bool(_, text) | Value::Number(_, text) | Value::Text(text) => text.as_str(),
+                YamlValue::Bool(_, text) | YamlValue::Number(_, text) | YamlValue::Text(text) => text.as_str(),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -229,14 +229,14 @@ mod tests {
     fn repeated_keys_stay_and_anchors_are_followed() {
         let root = entries(parse("a: &x {k: 1}\na: 2\nb: *x\nc:\n  <<: *x\n").unwrap());
         assert_eq!(root.len(), 4);
-        let Value::Map(inner) = &root[3].node.value else { panic!("{root:?}") };
+        let YamlValue::Map(inner) = &root[3].node.value else { panic!("{root:?}") };
         assert_eq!(inner[0].key, "k");
     }
 
     #[test]
     fn an_empty_file_is_null() {
-        assert!(matches!(parse("").unwrap().value, Value::Null));
-        assert!(matches!(parse("# nothing\n").unwrap().value, Value::Null));
+        assert!(matches!(parse("").unwrap().value, YamlValue::Null));
+        assert!(matches!(parse("# nothing\n").unwrap().value, YamlValue::Null));
     }
 
     #[test]

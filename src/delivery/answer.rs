@@ -29,14 +29,14 @@ pub struct NoticeResponse<'a> {
 pub enum NoticeAnswer {
     Taken,
     /// plugNmeet itself does not accept the notice for now.
-    Refused(Refusal),
+    Refused(NoticeRefusal),
     /// plugNmeet gave no answer; why. The notice is to be sent again soon.
     Again(String),
 }
 
 /// Why plugNmeet itself does not accept a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct NoticeRefusal {
     pub why: String,
     pub scope: RefusalScope,
 }
@@ -63,7 +63,7 @@ pub fn read(response: NoticeResponse<'_>) -> NoticeAnswer {
             "the answer {status} is not plugNmeet's own: {why}; does plugNmeet run behind the proxy, and is plugNmeet_info.host its address?"
         ));
     }
-    let refused = |scope, why| NoticeAnswer::Refused(Refusal { why, scope });
+    let refused = |scope, why| NoticeAnswer::Refused(NoticeRefusal { why, scope });
     match status {
         200 => match decode_error(response.body) {
             Some(words) => refused(RefusalScope::Notice, format!("plugNmeet cannot read the notice ({words})")),

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::delivery::answer::{NoticeAnswer, Refusal, RefusalScope};
+use crate::delivery::answer::{NoticeAnswer, NoticeRefusal, RefusalScope};
 use crate::delivery::message::{Message, MessageKey};
 use crate::delivery::queues::{DeliveryOutcome, Queues};
 use crate::protocol::ids::RecordingId;
@@ -43,7 +43,7 @@ const END_NOTICE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How an attempt to deliver ended.
 enum AttemptOutcome {
     Delivered,
-    Refused(Refusal),
+    Refused(NoticeRefusal),
     /// The program ended; the last failure.
     Interrupted(String),
     /// An operator asked for a retry or a drop.
@@ -142,7 +142,7 @@ pub(super) async fn deliver_all(queues: Arc<Queues>, recording: RecordingId, kin
 fn postpone(
     refused: &mut HashMap<MessageKey, RefusedMessage>,
     message: &Message,
-    Refusal { why, scope }: Refusal,
+    NoticeRefusal { why, scope }: NoticeRefusal,
 ) -> Duration {
     let previous = refused.remove(&message.key);
     let first = previous.is_none();

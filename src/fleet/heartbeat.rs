@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::nats::{Bucket, Nats, NatsError};
-use crate::protocol::announcement::{Field, cpu_score};
+use crate::protocol::announcement::{AnnouncementField, cpu_score};
 use crate::protocol::ids::RecorderId;
 use crate::unix_time::unix_ms;
 
@@ -25,8 +25,13 @@ const REGISTER_INTERVAL: Duration = Duration::from_secs(30);
 /// The time limit for purging all fields.
 const PURGE_DEADLINE: Duration = Duration::from_secs(3);
 /// The order of writing: the ping last, so that the server never chooses by fields that are missing yet.
-const REGISTRATION: [Field; 5] =
-    [Field::MaxLimit, Field::TotalCores, Field::CurrentProgress, Field::CpuScore, Field::LastPing];
+const REGISTRATION: [AnnouncementField; 5] = [
+    AnnouncementField::MaxLimit,
+    AnnouncementField::TotalCores,
+    AnnouncementField::CurrentProgress,
+    AnnouncementField::CpuScore,
+    AnnouncementField::LastPing,
+];
 
 /// What this node announces. Only a node that records announces itself.
 #[derive(Debug)]
@@ -46,7 +51,7 @@ pub struct Heartbeat {
 
 /// What the bucket holds of this node, as far as known.
 #[derive(Debug)]
-struct Registration {
+struct NodeRegistration {
     at: Instant,
     /// [`Nats::connects`] at that time.
     connects: u64,
@@ -60,7 +65,7 @@ impl Heartbeat {
     /// Announces this node until cancelled, through outages; then purges its fields.
     pub async fn run(mut self, cancel: CancellationToken) {
         let Some(bucket) = self.nats.bucket(&cancel).await else { return };
-        let mut registered: Option<Registration> = None;
+        let mut registered: Option<NodeRegistration> = None;
         let mut announced_before = false;
         let mut outage = false;
         let mut ticks = tokio::time::interval(PING_INTERVAL);
@@ -100,7 +105,7 @@ impl Heartbeat {
     }
 
     /// Writes all five fields.
-    async fn register(&mut self, bucket: &Bucket) -> Result<Registration, NatsError> {
+    async fn register(&mut self, bucket: &Bucket) -> Result<NodeRegistration, NatsError> {
         // Read before the writes: after a reconnect between them the next ping registers again.
         let connects = self.nats.connects();
         let progress = *self.progress.borrow_and_update();
@@ -108,30 +113,30 @@ impl Heartbeat {
         let mut revision = 0;
         for field in REGISTRATION {
             let value = match field {
-                Field::MaxLimit => self.max_limit.to_string(),
-                Field::LastPing => self.ping_value(),
-                Field::TotalCores => self.total_cores.to_string(),
-                Field::CurrentProgress => progress.to_string(),
-                Field::CpuScore => score.clone(),
+                AnnouncementField::MaxLimit => self.max_limit.to_string(),
+                AnnouncementField::LastPing => self.ping_value(),
+                AnnouncementField::TotalCores => self.total_cores.to_string(),
+                AnnouncementField::CurrentProgress => progress.to_string(),
+                AnnouncementField::CpuScore => score.clone(),
             };
             revision = bucket.put(&field.key(&self.recorder), value).await?;
         }
-        Ok(Registration { at: Instant::now(), connects, revision, score, progress })
+        Ok(NodeRegistration { at: Instant::now(), connects, revision, score, progress })
     }
 
     /// Writes the ping, and the other values that have changed.
-    async fn ping(&mut self, bucket: &Bucket, mut registered: Registration) -> Result<Registration, NatsError> {
+    async fn ping(&mut self, bucket: &Bucket, mut registered: NodeRegistration) -> Result<NodeRegistration, NatsError> {
         if registered.connects != self.nats.connects() || registered.at.elapsed() >= REGISTER_INTERVAL {
             return self.register(bucket).await;
         }
-        let revision = bucket.put(&Field::LastPing.key(&self.recorder), self.ping_value()).await?;
+        let revision = bucket.put(&AnnouncementField::LastPing.key(&self.recorder), self.ping_value()).await?;
         if revision < registered.revision {
             return self.register(bucket).await;
         }
         registered.revision = revision;
         let score = cpu_score(*self.load.borrow());
         if score != registered.score {
-            registered.revision = bucket.put(&Field::CpuScore.key(&self.recorder), score.clone()).await?;
+            registered.revision = bucket.put(&AnnouncementField::CpuScore.key(&self.recorder), score.clone()).await?;
             registered.score = score;
         }
         self.write_progress(bucket, registered).await
@@ -146,11 +151,11 @@ impl Heartbeat {
     async fn write_progress(
         &mut self,
         bucket: &Bucket,
-        mut registered: Registration,
-    ) -> Result<Registration, NatsError> {
+        mut registered: NodeRegistration,
+    ) -> Result<NodeRegistration, NatsError> {
         let progress = *self.progress.borrow_and_update();
         if progress != registered.progress {
-            let key = Field::CurrentProgress.key(&self.recorder);
+            let key = AnnouncementField::CurrentProgress.key(&self.recorder);
             let revision = bucket.put(&key, progress.to_string()).await?;
             if revision < registered.revision {
                 return self.register(bucket).await;
@@ -164,7 +169,7 @@ impl Heartbeat {
     /// Purges all five fields, so that the server forgets this node.
     async fn purge(&self, bucket: &Bucket) {
         let purge = async {
-            for field in Field::ALL {
+            for field in AnnouncementField::ALL {
                 bucket.purge(&field.key(&self.recorder)).await?;
             }
             Ok::<(), NatsError>(())

@@ -30,18 +30,18 @@ impl Nats {
     pub async fn bucket(&self, cancel: &CancellationToken) -> Option<Bucket> {
         let what = format!("the bucket {}", self.link.bucket);
         wait_until_present(&what, cancel, || async {
-            self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
+            self.check_connected().map_err(|why| AbsenceCause::Unknown(why.to_string()))?;
             // The stream is queried first, since its error tells a missing bucket from a failed query.
             self.link.context.get_stream(format!("KV_{}", self.link.bucket)).await.map_err(|error| {
                 match error.kind() {
                     GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                        Absent::NotYet
+                        AbsenceCause::NotYet
                     }
-                    _ => Absent::Unknown(error.to_string()),
+                    _ => AbsenceCause::Unknown(error.to_string()),
                 }
             })?;
             let store = self.link.context.get_key_value(&self.link.bucket).await;
-            let store = store.map_err(|error| Absent::Unknown(error.to_string()))?;
+            let store = store.map_err(|error| AbsenceCause::Unknown(error.to_string()))?;
             Ok(Bucket { nats: self.clone(), store })
         })
         .await
@@ -75,7 +75,7 @@ impl Bucket {
 }
 
 /// Why a bucket or consumer cannot be used yet.
-pub(super) enum Absent {
+pub(super) enum AbsenceCause {
     /// The plugNmeet server has not created it.
     NotYet,
     /// The query failed; why.
@@ -89,7 +89,7 @@ pub(super) async fn wait_until_present<T, F>(
     mut ask: impl FnMut() -> F,
 ) -> Option<T>
 where
-    F: Future<Output = Result<T, Absent>>,
+    F: Future<Output = Result<T, AbsenceCause>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
     let mut throttle = LogThrottle::default();
@@ -105,10 +105,10 @@ where
                 }
                 return Some(found);
             }
-            Ok(Err(Absent::NotYet)) if throttle.due(Instant::now()) => {
+            Ok(Err(AbsenceCause::NotYet)) if throttle.due(Instant::now()) => {
                 warn!("{what} is not there yet: the plugNmeet server makes it at its start; waiting");
             }
-            Ok(Err(Absent::Unknown(why))) if throttle.due(Instant::now()) => {
+            Ok(Err(AbsenceCause::Unknown(why))) if throttle.due(Instant::now()) => {
                 warn!(%why, "NATS does not say whether {what} is there; asking on");
             }
             Err(_) if throttle.due(Instant::now()) => warn!("NATS does not say whether {what} is there; asking on"),

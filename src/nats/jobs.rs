@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
 
-use crate::nats::bucket::{Absent, wait_until_present};
+use crate::nats::bucket::{AbsenceCause, wait_until_present};
 use crate::nats::{ANSWER_DEADLINE, CONSUMER, Nats, NatsError, no_answer};
 
 /// How long one pull request lasts; then the next one is sent.
@@ -124,12 +124,12 @@ impl JobMessage {
 
 impl Nats {
     /// The queue's state; `None` where it cannot be queried now.
-    pub async fn queue(&self) -> Option<Queue> {
+    pub async fn queue(&self) -> Option<WorkQueueState> {
         self.check_connected().ok()?;
         // CONSUMER.INFO is the only query that the credentials allow.
         let asked = self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs);
         let consumer: PullConsumer = tokio::time::timeout(ANSWER_DEADLINE, asked).await.ok()?.ok()?;
-        Some(Queue::of(consumer.cached_info()))
+        Some(WorkQueueState::of(consumer.cached_info()))
     }
 
     /// The work queue, as soon as its stream and consumer exist. `None`: cancelled first.
@@ -137,17 +137,18 @@ impl Nats {
         let what = format!("the consumer {CONSUMER} of the stream {}", self.link.jobs);
         let max_deliver = OnceLock::new();
         wait_until_present(&what, cancel, || async {
-            self.check_connected().map_err(|why| Absent::Unknown(why.to_string()))?;
+            self.check_connected().map_err(|why| AbsenceCause::Unknown(why.to_string()))?;
             let asked: Result<PullConsumer, _> =
                 self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs).await;
-            let consumer = asked.map(|consumer| max_deliver.set(Queue::of(consumer.cached_info()).max_deliver));
+            let consumer =
+                asked.map(|consumer| max_deliver.set(WorkQueueState::of(consumer.cached_info()).max_deliver));
             consumer.map(|_| ()).map_err(|error| match error.kind() {
                 ConsumerErrorKind::JetStream(why)
                     if matches!(why.error_code(), ErrorCode::CONSUMER_NOT_FOUND | ErrorCode::STREAM_NOT_FOUND) =>
                 {
-                    Absent::NotYet
+                    AbsenceCause::NotYet
                 }
-                _ => Absent::Unknown(error.to_string()),
+                _ => AbsenceCause::Unknown(error.to_string()),
             })
         })
         .await?;
@@ -158,7 +159,7 @@ impl Nats {
 
 /// The state of the work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queue {
+pub struct WorkQueueState {
     /// Jobs that were not delivered yet.
     pub pending: u64,
     /// The stream sequence of the last delivered job.
@@ -167,7 +168,7 @@ pub struct Queue {
     pub max_deliver: Option<u64>,
 }
 
-impl Queue {
+impl WorkQueueState {
     fn of(info: &jetstream::consumer::Info) -> Self {
         Self {
             pending: info.num_pending,
@@ -186,7 +187,7 @@ pub struct Jobs {
 }
 
 /// The result of a pull request.
-enum Pulled {
+enum PullOutcome {
     Job(JobMessage),
     /// The queue stayed empty.
     Empty,
@@ -204,7 +205,7 @@ impl Jobs {
     }
 
     /// The queue's state; `None` where it cannot be queried now.
-    pub async fn queue(&self) -> Option<Queue> {
+    pub async fn queue(&self) -> Option<WorkQueueState> {
         self.nats.queue().await
     }
 
@@ -215,16 +216,16 @@ impl Jobs {
         loop {
             let asked_at = Instant::now();
             let why = match self.pull(cancel).await {
-                Pulled::Job(job) => return Some(job),
-                Pulled::Cancelled => return None,
-                Pulled::Reconnected => continue,
+                PullOutcome::Job(job) => return Some(job),
+                PullOutcome::Cancelled => return None,
+                PullOutcome::Reconnected => continue,
                 // Without a wait, an empty answer that comes at once would make this loop spin.
-                Pulled::Empty if asked_at.elapsed() < PULL_HEARTBEAT => "it ends requests at once".to_owned(),
-                Pulled::Empty => {
+                PullOutcome::Empty if asked_at.elapsed() < PULL_HEARTBEAT => "it ends requests at once".to_owned(),
+                PullOutcome::Empty => {
                     backoff.reset();
                     continue;
                 }
-                Pulled::Unavailable(why) => why,
+                PullOutcome::Unavailable(why) => why,
             };
             if self.unavailable.due(Instant::now()) {
                 warn!(queue = %self.nats.link.jobs, %why, "no jobs can be fetched from the work queue; asking on");
@@ -236,22 +237,22 @@ impl Jobs {
         }
     }
 
-    async fn pull(&mut self, cancel: &CancellationToken) -> Pulled {
+    async fn pull(&mut self, cancel: &CancellationToken) -> PullOutcome {
         // The connection logs its own state.
         tokio::select! {
             () = self.nats.connected() => {}
-            () = cancel.cancelled() => return Pulled::Cancelled,
+            () = cancel.cancelled() => return PullOutcome::Cancelled,
         }
         let nats = self.nats.clone();
         let mut reconnected = std::pin::pin!(nats.reconnected());
         let asked = tokio::select! {
             asked = tokio::time::timeout(ANSWER_DEADLINE, self.send_pull()) => asked,
-            () = cancel.cancelled() => return Pulled::Cancelled,
+            () = cancel.cancelled() => return PullOutcome::Cancelled,
         };
         let mut answers = match asked {
             Ok(Ok(answers)) => answers,
-            Ok(Err(why)) => return Pulled::Unavailable(why.to_string()),
-            Err(_) => return Pulled::Unavailable(no_answer("asking for a job", ANSWER_DEADLINE).to_string()),
+            Ok(Err(why)) => return PullOutcome::Unavailable(why.to_string()),
+            Err(_) => return PullOutcome::Unavailable(no_answer("asking for a job", ANSWER_DEADLINE).to_string()),
         };
         loop {
             let answer = tokio::select! {
@@ -263,40 +264,40 @@ impl Jobs {
                             warn!(%why, "a job that came while stopping could not be handed back; it is after AckWait");
                         }
                     }
-                    return Pulled::Cancelled;
+                    return PullOutcome::Cancelled;
                 }
                 answer = tokio::time::timeout(2 * PULL_HEARTBEAT + Duration::from_secs(1), answers.next()) => answer.ok(),
                 // A restarted server does not know the request.
                 () = &mut reconnected => {
-                    return self.take_late_job(answers).await.map_or(Pulled::Reconnected, Pulled::Job);
+                    return self.take_late_job(answers).await.map_or(PullOutcome::Reconnected, PullOutcome::Job);
                 }
             };
             let Some(answer) = answer else {
-                let silent = || Pulled::Unavailable("it has fallen silent".to_owned());
-                return self.take_late_job(answers).await.map_or_else(silent, Pulled::Job);
+                let silent = || PullOutcome::Unavailable("it has fallen silent".to_owned());
+                return self.take_late_job(answers).await.map_or_else(silent, PullOutcome::Job);
             };
             let Some(answer) = answer else {
-                return Pulled::Unavailable("the NATS client has ended".to_owned());
+                return PullOutcome::Unavailable("the NATS client has ended".to_owned());
             };
             match answer.status {
                 None => {
                     self.log_available();
                     return self.job(answer).map_or_else(
-                        || Pulled::Unavailable("it sent something that is no job".to_owned()),
-                        Pulled::Job,
+                        || PullOutcome::Unavailable("it sent something that is no job".to_owned()),
+                        PullOutcome::Job,
                     );
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => self.log_available(),
                 Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
                     self.log_available();
-                    return Pulled::Empty;
+                    return PullOutcome::Empty;
                 }
                 Some(StatusCode::NO_RESPONDERS) => {
-                    return Pulled::Unavailable(format!("the consumer {CONSUMER} or its stream is not there"));
+                    return PullOutcome::Unavailable(format!("the consumer {CONSUMER} or its stream is not there"));
                 }
                 Some(status) => {
                     let text = answer.description.unwrap_or_default();
-                    return Pulled::Unavailable(format!("it answered {status} {text}"));
+                    return PullOutcome::Unavailable(format!("it answered {status} {text}"));
                 }
             }
         }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use bucket::Bucket;
 pub use connect_error::ConnectError;
-pub use jobs::{JobMessage, Jobs, Queue};
+pub use jobs::{JobMessage, Jobs, WorkQueueState};
 pub use requests::{RequestMessage, Requests};
 
 /// The time limit of one query.

@@ -4,7 +4,7 @@ use crate::protocol::ids::RecorderId;
 
 /// The fields of one recorder; their keys are `recorder_<id>-FIELD_<n>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum AnnouncementField {
     MaxLimit = 0,
     LastPing = 1,
     TotalCores = 2,
@@ -12,7 +12,7 @@ pub enum Field {
     CpuScore = 4,
 }
 
-impl Field {
+impl AnnouncementField {
     pub const ALL: [Self; 5] =
         [Self::MaxLimit, Self::LastPing, Self::TotalCores, Self::CurrentProgress, Self::CpuScore];
 
@@ -36,8 +36,8 @@ mod tests {
     #[test]
     fn keys_and_values_are_as_the_server_reads_them() {
         let id = RecorderId::parse("node_01").unwrap();
-        assert_eq!(Field::MaxLimit.key(&id), "recorder_node_01-FIELD_0");
-        assert_eq!(Field::CpuScore.key(&id), "recorder_node_01-FIELD_4");
+        assert_eq!(AnnouncementField::MaxLimit.key(&id), "recorder_node_01-FIELD_0");
+        assert_eq!(AnnouncementField::CpuScore.key(&id), "recorder_node_01-FIELD_4");
         assert_eq!(cpu_score(0.123_456), "0.1235");
         assert_eq!(cpu_score(7.0), "1.0000");
         assert_eq!(cpu_score(f64::NAN), "1.0000");

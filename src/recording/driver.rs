@@ -90,7 +90,7 @@ struct Driver<R: Rig> {
     /// No rig was opened yet, so the server's own token is still fresh.
     token_is_new: bool,
     /// Keeps the tokens that were signed here out of the log.
-    signed_tokens: Vec<redact::Registration>,
+    signed_tokens: Vec<redact::SecretRegistration>,
     /// Why the latest part ended, if not as requested.
     part_cause: Option<String>,
     /// The page's words when the meeting had ended.

@@ -304,7 +304,7 @@ impl<R: Rig> RequestService<R> {
         entry: RecordingEntry,
         interrupted: Option<InterruptedRecording>,
         slot: Option<Slot>,
-        secrets: Vec<redact::Registration>,
+        secrets: Vec<redact::SecretRegistration>,
     ) {
         let (stop, stops) = mpsc::channel(4);
         self.running.insert((start.info.room_table_id, start.kind()), RunningRecording { stop, entry: entry.clone() });

@@ -5,7 +5,7 @@ use crate::protocol::request::{Output, Start};
 use crate::telemetry::redact;
 
 /// Registers the secrets of a start request for redaction.
-pub(super) fn secrets(start: &Start) -> Vec<redact::Registration> {
+pub(super) fn secrets(start: &Start) -> Vec<redact::SecretRegistration> {
     // The token with and without the parameters that may follow it.
     let mut secrets: Vec<_> = start.access.sent().into_iter().flat_map(secrets_of).collect();
     if let Output::Rtmp(url) = &start.output {
@@ -18,6 +18,6 @@ pub(super) fn secrets(start: &Start) -> Vec<redact::Registration> {
 }
 
 /// Registers a token for redaction, with and without the parameters that may follow it.
-pub(super) fn secrets_of(token: &AccessToken) -> [redact::Registration; 2] {
+pub(super) fn secrets_of(token: &AccessToken) -> [redact::SecretRegistration; 2] {
     [redact::register(token.expose()), redact::register(token.bare())]
 }

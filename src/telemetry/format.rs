@@ -56,7 +56,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut object = Object(vec![
+        let mut object = FieldObject(vec![
             ("timestamp".to_owned(), now().to_string().into()),
             ("level".to_owned(), event.metadata().level().as_str().to_ascii_lowercase().into()),
             ("message".to_owned(), "".into()),
@@ -80,9 +80,9 @@ fn now() -> humantime::Rfc3339Timestamp {
 }
 
 /// A JSON object that keeps the order of its members.
-struct Object(Vec<(String, Value)>);
+struct FieldObject(Vec<(String, Value)>);
 
-impl Object {
+impl FieldObject {
     fn put(&mut self, name: &str, value: Value) {
         let name = name.strip_prefix("r#").unwrap_or(name);
         // A field must not replace a member that every line has.
@@ -94,7 +94,7 @@ impl Object {
     }
 }
 
-impl fmt::Display for Object {
+impl fmt::Display for FieldObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (name, value)) in self.0.iter().enumerate() {
             let before = if index == 0 { '{' } else { ',' };
@@ -104,7 +104,7 @@ impl fmt::Display for Object {
     }
 }
 
-impl Visit for Object {
+impl Visit for FieldObject {
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field.name(), value.into());
     }

@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 use format::{JsonFormat, TextFormat};
-use queue::Queue;
+use queue::LogQueue;
 use rotate::{Limits, RotatingFile};
 use sink::Sink;
 
@@ -55,12 +55,12 @@ const PANIC_LIMIT: Duration = Duration::from_millis(100);
 #[must_use = "the log is only sure to be on the disk once the guard was dropped"]
 pub struct LogGuard {
     /// The log file is last, so that it gets the reports about lines lost on standard output.
-    queues: Vec<Queue>,
+    queues: Vec<LogQueue>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.queues.drain(..).for_each(Queue::close);
+        self.queues.drain(..).for_each(LogQueue::close);
     }
 }
 
@@ -83,7 +83,7 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
     let (sink, guard) = open(stdout.context("cannot open standard output")?, file);
     tracing::subscriber::set_global_default(subscriber(config.format, config.level, debug, sink))
         .context("the log was opened before")?;
-    let states: Vec<_> = guard.queues.iter().map(Queue::state).collect();
+    let states: Vec<_> = guard.queues.iter().map(LogQueue::state).collect();
     std::panic::set_hook(Box::new(move |panic| {
         log_panic(panic);
         for state in &states {

@@ -18,14 +18,14 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Starts a thread that writes to `output`. `name`: the output's name in messages.
-pub(super) fn start(name: &'static str, output: impl Write + Send + 'static, lines: usize) -> (Input, Queue) {
+pub(super) fn start(name: &'static str, output: impl Write + Send + 'static, lines: usize) -> (Input, LogQueue) {
     let state = Arc::new(State { name, ..State::default() });
-    let output = Output { inner: output, state: state.clone(), failed: false, reported: None };
+    let output = LogOutput { inner: output, state: state.clone(), failed: false, reported: None };
     let builder = NonBlockingBuilder::default().buffered_lines_limit(lines).lossy(true).thread_name("log");
     let (queue, worker) = builder.finish(output);
     // Nothing has been sent yet, so no count is lost.
     let _ = state.dropped.set(queue.error_counter());
-    (Input { queue, state: state.clone() }, Queue { worker, state })
+    (Input { queue, state: state.clone() }, LogQueue { worker, state })
 }
 
 /// The sending end of a queue.
@@ -48,12 +48,12 @@ impl Write for Input {
 
 /// The writing thread of a queue.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct LogQueue {
     worker: WorkerGuard,
     state: Arc<State>,
 }
 
-impl Queue {
+impl LogQueue {
     pub(super) fn state(&self) -> Arc<State> {
         self.state.clone()
     }
@@ -122,7 +122,7 @@ impl State {
 }
 
 /// The output of the queue's thread.
-struct Output<W> {
+struct LogOutput<W> {
     inner: W,
     state: Arc<State>,
     /// Whether the last write failed, which is reported once.
@@ -131,7 +131,7 @@ struct Output<W> {
     reported: Option<Instant>,
 }
 
-impl<W: Write> Write for Output<W> {
+impl<W: Write> Write for LogOutput<W> {
     /// Writes one line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Reported before this line is written: its place in the queue is free for the report.

@@ -20,26 +20,26 @@ const SHORTEST: usize = 6;
 /// longer.
 pub const PIECE: usize = 12;
 
-static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
+static REGISTRY: RwLock<SecretRegistry> = RwLock::new(SecretRegistry::new());
 
 /// Masks a secret as long as it lives.
 #[derive(Debug)]
 #[must_use = "the secret is masked only while the registration lives"]
-pub struct Registration {
+pub struct SecretRegistration {
     forms: Vec<String>,
 }
 
 /// Masks `secret` in every line from now on, also if escaped (JSON, Rust's `{:?}`) or URL-encoded. A secret may be
 /// registered several times. A secret of less than 6 bytes is not masked.
-pub fn register(secret: &str) -> Registration {
+pub fn register(secret: &str) -> SecretRegistration {
     let forms = if secret.len() < SHORTEST { Vec::new() } else { forms_of(secret) };
     if !forms.is_empty() {
         REGISTRY.write().unwrap_or_else(PoisonError::into_inner).add(&forms);
     }
-    Registration { forms }
+    SecretRegistration { forms }
 }
 
-impl Drop for Registration {
+impl Drop for SecretRegistration {
     fn drop(&mut self) {
         if !self.forms.is_empty() {
             REGISTRY.write().unwrap_or_else(PoisonError::into_inner).remove(&self.forms);
@@ -96,7 +96,7 @@ fn in_json(text: &str) -> String {
 
 /// The registered secrets. Every piece of a long secret is masked, and so the whole of it.
 #[derive(Debug)]
-struct Registry {
+struct SecretRegistry {
     /// Number of registrations of each text shorter than [`PIECE`].
     short: BTreeMap<String, usize>,
     /// Number of occurrences of each piece in the longer texts, by its hash.
@@ -147,7 +147,7 @@ fn whole_characters(text: &str, mut piece: Range<usize>) -> Range<usize> {
     piece
 }
 
-impl Registry {
+impl SecretRegistry {
     const fn new() -> Self {
         Self { short: BTreeMap::new(), pieces: BTreeMap::new(), bits: Vec::new() }
     }
@@ -419,7 +419,7 @@ mod tests {
     /// a line may need more than one lookup.
     #[test]
     fn a_line_without_secrets_is_cheap() {
-        let mut registry = Registry::new();
+        let mut registry = SecretRegistry::new();
         (0..200).for_each(|n| registry.add(&forms_of(&format!("eyJsecret-number-{n}"))));
         let line = "2026-08-01T10:00:00.000Z  INFO recording{recording_id=a}: a key of the keyboard ".repeat(4);
         let pieces = hashes(line.as_bytes()).filter(|hash| registry.may_hold(*hash)).count();

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::nats::{JobMessage, Jobs, Queue};
+use crate::nats::{JobMessage, Jobs, WorkQueueState};
 
 /// Once over the limit, jobs are fetched again at a load this much below it: else each job would start and stop the
 /// fetching.
@@ -49,7 +49,7 @@ pub struct QueueAge {
 
 impl QueueAge {
     /// Takes an observation of the queue; returns how long its next job was observed to wait.
-    pub fn update(&mut self, now: Instant, queue: Queue) -> Duration {
+    pub fn update(&mut self, now: Instant, queue: WorkQueueState) -> Duration {
         if queue.pending == 0 {
             self.seen = None;
             return Duration::ZERO;
@@ -206,7 +206,7 @@ mod tests {
         let (mut age, begin) = (QueueAge::default(), Instant::now());
         let second = Duration::from_secs;
         let mut check = |after, pending, last_delivered| {
-            age.update(begin + second(after), Queue { pending, last_delivered, max_deliver: None })
+            age.update(begin + second(after), WorkQueueState { pending, last_delivered, max_deliver: None })
         };
         assert_eq!(check(0, 2, 7), second(0));
         assert_eq!(check(30, 3, 7), second(30));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
-use crate::scripts::hooks::cleanup::Protected;
+use crate::scripts::hooks::cleanup::ProtectedPaths;
 
 /// The settings of all jobs of a node.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct TranscodeSettings {
     /// ffmpeg's niceness, 0…19.
     pub nice: u8,
     /// What is never removed at a hook's request.
-    pub protected: Protected,
+    pub protected: ProtectedPaths,
 }
 
 impl From<&Config> for TranscodeSettings {
@@ -56,7 +56,7 @@ impl From<&Config> for TranscodeSettings {
             max_wait: config.transcoder.max_wait,
             max_jobs: config.transcoder.max_jobs,
             nice: if records { config.transcoder.nice } else { 0 },
-            protected: Protected::of(recorder),
+            protected: ProtectedPaths::of(recorder),
         }
     }
 }

@@ -23,14 +23,14 @@ const MAX_DEPTH: usize = 64;
 
 /// The directories that are never removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Protected {
+pub struct ProtectedPaths {
     /// It is not removed, nor anything in it, nor a directory that contains it.
     pub main_path: PathBuf,
     /// They are not removed, nor directories that contain them; other things in them may be.
     pub dirs: Vec<PathBuf>,
 }
 
-impl Protected {
+impl ProtectedPaths {
     /// Protects the directories of this node, of its user, and of the process.
     #[must_use]
     pub fn of(recorder: &RecorderConfig) -> Self {
@@ -60,7 +60,7 @@ type Identity = (u64, u64);
 /// # Errors
 /// Where the removal is refused or the disk fails. A refusal has removed nothing, except where a mount or a protected
 /// directory was found further down in the tree.
-pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError> {
+pub fn remove(returned: &Path, protected: &ProtectedPaths) -> Result<(), CleanupError> {
     let refused = |why| CleanupError::Refused { path: returned.to_owned(), why };
     if !returned.is_absolute() {
         return Err(refused("it is no absolute path"));
@@ -77,7 +77,7 @@ pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError
     if parents.is_empty() {
         return Err(refused("it lies directly under the root directory"));
     }
-    let guard = Guard::new(protected).map_err(|(path, source)| CleanupError::Disk { path, source })?;
+    let guard = ProtectedIdentities::new(protected).map_err(|(path, source)| CleanupError::Disk { path, source })?;
     let failed = |errno: Errno| match errno {
         Errno::LOOP => refused("a symbolic link leads to it, or it is one"),
         Errno::XDEV => refused("something is mounted there"),
@@ -111,7 +111,7 @@ pub fn remove(returned: &Path, protected: &Protected) -> Result<(), CleanupError
 }
 
 /// Removes everything in `dir`, which errors call `path`.
-fn remove_contents(dir: &OwnedFd, path: &Path, guard: &Guard, depth: usize) -> Result<(), CleanupError> {
+fn remove_contents(dir: &OwnedFd, path: &Path, guard: &ProtectedIdentities, depth: usize) -> Result<(), CleanupError> {
     let refused = |why| CleanupError::Refused { path: path.to_owned(), why };
     let failed = |errno: Errno| CleanupError::Disk { path: path.to_owned(), source: errno.into() };
     let Some(depth) = depth.checked_sub(1) else { return Err(refused("its tree is too deep")) };
@@ -180,7 +180,7 @@ fn identity(dir: impl AsFd) -> Result<Identity, Errno> {
 }
 
 /// The protected directories, as they are on disk.
-struct Guard {
+struct ProtectedIdentities {
     main_path: Identity,
     /// `main_path` and the other protected directories.
     own: Vec<Identity>,
@@ -188,10 +188,10 @@ struct Guard {
     above: Vec<Identity>,
 }
 
-impl Guard {
+impl ProtectedIdentities {
     /// # Errors
     /// Where `main_path` does not exist: nothing can be compared with it.
-    fn new(protected: &Protected) -> Result<Self, (PathBuf, io::Error)> {
+    fn new(protected: &ProtectedPaths) -> Result<Self, (PathBuf, io::Error)> {
         let of = |path: &Path| fs::metadata(path).map(|data| (data.dev(), data.ino()));
         let main_path = of(&protected.main_path).map_err(|error| (protected.main_path.clone(), error))?;
         let (mut own, mut above) = (vec![main_path], Vec::new());
@@ -223,7 +223,7 @@ mod tests {
 
     struct Place {
         dir: tempfile::TempDir,
-        protected: Protected,
+        protected: ProtectedPaths,
     }
 
     impl Place {
@@ -237,7 +237,7 @@ mod tests {
                 fs::write(base.join(name), name).unwrap();
             }
             let dirs = vec![base.join("tmp/parts"), base.join("tmp/parts/.state"), base.join("gone")];
-            Self { dir, protected: Protected { main_path: base.join("main"), dirs } }
+            Self { dir, protected: ProtectedPaths { main_path: base.join("main"), dirs } }
         }
 
         fn at(&self, name: &str) -> PathBuf {
@@ -303,13 +303,13 @@ mod tests {
         let proc = PathBuf::from(format!("/proc/{}/cwd", std::process::id()));
         place.refuses(&proc, "symbolic link");
         // A path that leads to main_path by another name is still main_path's.
-        let by_link = Protected { main_path: place.at("link"), dirs: Vec::new() };
+        let by_link = ProtectedPaths { main_path: place.at("link"), dirs: Vec::new() };
         for name in ["main", "main/room"] {
             assert!(matches!(remove(&place.at(name), &by_link), Err(CleanupError::Refused { .. })), "{name}");
         }
         assert!(place.at("main/room/x.mp4").exists());
         // Without main_path nothing is removed.
-        let unmounted = Protected { main_path: place.at("gone"), dirs: Vec::new() };
+        let unmounted = ProtectedPaths { main_path: place.at("gone"), dirs: Vec::new() };
         assert!(matches!(remove(&place.at("got"), &unmounted), Err(CleanupError::Disk { .. })));
         assert!(place.at("got/a/b/y").exists());
     }
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn a_protected_directory_that_was_moved_into_the_tree_stays() {
         let place = Place::new();
-        let guard = Guard::new(&place.protected).map_err(|(_, error)| error).unwrap();
+        let guard = ProtectedIdentities::new(&place.protected).map_err(|(_, error)| error).unwrap();
         fs::rename(place.at("main"), place.at("got/a/main")).unwrap();
         let tree = rustix::fs::open(place.at("got"), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
         let error = remove_contents(&tree, &place.at("got"), &guard, MAX_DEPTH).unwrap_err();

@@ -62,10 +62,10 @@ impl HookTimeouts {
 
 /// The pipelines of this node; clones share them. When the last clone is dropped, their processes end.
 #[derive(Clone, Debug)]
-pub struct Hooks(Arc<Inner>);
+pub struct Hooks(Arc<SharedHooks>);
 
 #[derive(Debug)]
-struct Inner {
+struct SharedHooks {
     pipelines: Vec<(HookStage, Pipeline)>,
     /// The CA file that https trusts besides the host's roots.
     ca_file: Option<PathBuf>,
@@ -135,7 +135,7 @@ impl Hooks {
         let pipelines =
             stages.iter().map(|stage| (*stage, Pipeline::start(*stage, config.stage(*stage), &lifetime))).collect();
         let ca_file = config.ca_file.clone();
-        Self(Arc::new(Inner { pipelines, ca_file, _end: lifetime.stop.clone().drop_guard(), lifetime }))
+        Self(Arc::new(SharedHooks { pipelines, ca_file, _end: lifetime.stop.clone().drop_guard(), lifetime }))
     }
 
     /// Whether this node has no steps at this stage.

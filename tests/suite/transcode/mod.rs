@@ -20,7 +20,7 @@ use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::scripts::hooks::Hooks;
-use plugnmeet_recorder::scripts::hooks::cleanup::Protected;
+use plugnmeet_recorder::scripts::hooks::cleanup::ProtectedPaths;
 use plugnmeet_recorder::transcode::claim;
 use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
 use plugnmeet_recorder::transcode::journal::{JobEntry, JobJournal, JobRecord};
@@ -82,7 +82,7 @@ impl Node {
             max_wait: Duration::from_secs(60),
             max_jobs: 1,
             nice: 0,
-            protected: Protected { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
+            protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
         Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }
