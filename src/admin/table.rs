@@ -1,4 +1,4 @@
-//! Rows as lines of text: aligned, cut to nothing, each on one line. Pure.
+//! Rows as a table of text: aligned, nothing truncated, one line each.
 
 use serde::Serialize;
 
