@@ -12,6 +12,8 @@ demo: rust ## Install what is missing, build, and record a short meeting of a st
 	cargo build --locked --bins --example demo
 	cargo run --locked --example demo
 
+# Most tests wait for a Chrome or a deadline for most of their time: two to a processor.
+test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 test: rust ## Install what is missing and run every test, those with a real browser included
 	tools/install-deps
 	cargo test --locked
