@@ -289,7 +289,7 @@ mod tests {
         let part = |report: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
-            ended: report.map(|report| PartEnd { at: 0, cause: None, report: report }),
+            ended: report.map(|report| PartEnd { at: 0, cause: None, report }),
         };
         let seconds = Duration::from_secs;
         let one = rig::CaptureReport {
