@@ -128,7 +128,7 @@ impl Node {
                 JobOutcome::Again(_) => {
                     entry
                         .update(|record| {
-                            *record = record.clone().with_state(JobState::HandedBack { until: 1 << 60 }, cause)
+                            *record = record.clone().with_state(JobState::HandedBack { until: 1 << 60 }, cause);
                         })
                         .await;
                 }
