@@ -41,7 +41,7 @@ struct Shared {
 }
 
 impl Outbox {
-    /// Reads what is in `state_dir`. A file that cannot be read is put aside under another name, with an error line.
+    /// Reads the outbox in `state_dir`. An unreadable file is put aside under another name and logged as an error.
     ///
     /// # Errors
     /// Where the directory cannot be made or read.

@@ -115,7 +115,7 @@ pub(super) async fn deliver_all(queues: Arc<Queues>, recording: RecordingId, kin
             QueueKind::Notices => queues.send_notice(&recording, &message, &wake.retry_requested).await,
             QueueKind::Job => tokio::select! {
                 outcome = queues.publish_job(&recording, &message) => outcome,
-                // Storing a job twice is the same as once.
+                // Cancelling is safe: a job that is published again has the same message id.
                 () = wake.retry_requested.notified() => AttemptOutcome::RetryRequested,
             },
         };

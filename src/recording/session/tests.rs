@@ -348,7 +348,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
     ]
 }
 
-/// What the effects of one session must keep to, whatever happened to it.
+/// What holds for the effects of any session.
 fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
     let count = |matches: fn(&Effect) -> bool| effects.iter().filter(|effect| matches(effect)).count();
     let position = |matches: fn(&Effect) -> bool| effects.iter().position(matches);

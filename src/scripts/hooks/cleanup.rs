@@ -248,7 +248,7 @@ mod tests {
             remove(&self.at(name), &self.protected)
         }
 
-        /// Refused, and everything is where it was.
+        /// The removal is refused, and every file still exists.
         fn refuses(&self, path: &Path, why: &str) {
             let error = remove(path, &self.protected).unwrap_err();
             assert!(matches!(error, CleanupError::Refused { .. }), "{}: {error}", path.display());
@@ -269,7 +269,7 @@ mod tests {
             assert!(!place.at("got").exists());
         }
         place.remove("got/a").unwrap();
-        // Below the other directories a hook may have its own.
+        // A hook may have a directory of its own in the other directories.
         fs::create_dir_all(place.at("tmp/parts/download")).unwrap();
         place.remove("tmp/parts/download").unwrap();
         assert!(place.at("tmp/parts/.state").exists() && place.at("main/room/x.mp4").exists());
@@ -302,7 +302,7 @@ mod tests {
         }
         let proc = PathBuf::from(format!("/proc/{}/cwd", std::process::id()));
         place.refuses(&proc, "symbolic link");
-        // A path that leads to main_path by another name is still main_path's.
+        // main_path is protected under any other name too.
         let by_link = ProtectedPaths { main_path: place.at("link"), dirs: Vec::new() };
         for name in ["main", "main/room"] {
             assert!(matches!(remove(&place.at(name), &by_link), Err(CleanupError::Refused { .. })), "{name}");
@@ -370,7 +370,7 @@ mod tests {
             });
             for _ in 0..300 {
                 let _ = fs::create_dir_all(place.at("got/a"));
-                // It may fail as often as it likes.
+                // A refusal is as good as a removal here.
                 let _ = place.remove("got");
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -25,7 +25,6 @@ use tracing::Instrument as _;
 
 use crate::config::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 use crate::process::child::ChildSpec;
-use crate::retry::Backoff;
 use answer::NoAnswer;
 pub use failure::{HookError, HookFailure};
 use payload::{HookPayload, Object};
@@ -51,12 +50,6 @@ impl Default for HookTimeouts {
             longest_wait: Duration::from_secs(30),
             quiet_period: Duration::from_millis(250),
         }
-    }
-}
-
-impl HookTimeouts {
-    fn backoff(self) -> Backoff {
-        Backoff::new(self.first_wait, self.longest_wait)
     }
 }
 

@@ -50,7 +50,7 @@ impl WorkerPool {
                 limit,
                 requests: Arc::clone(&requests),
                 lifetime: lifetime.clone(),
-                backoff: lifetime.timeouts.backoff(),
+                backoff: Backoff::new(lifetime.timeouts.first_wait, lifetime.timeouts.longest_wait),
                 throttle: LogThrottle::default(),
                 started_before: false,
             };
