@@ -1,4 +1,4 @@
-//! Bars beside each other, as an SVG for the README.
+//! Bars beside each other, as an SVG for docs/benchmarks.md.
 
 use std::fmt::Write as _;
 

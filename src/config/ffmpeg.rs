@@ -43,7 +43,7 @@ impl Profile {
         PROFILES.iter().find(|(_, profile)| *profile == self).map_or("", |(name, _)| name)
     }
 
-    /// The options after `-i`, as in the file. Measured for screen content: README, "Profiles of the MP4".
+    /// The options after `-i`, as in the file. Measured for screen content: docs/encoding-profiles.md.
     #[must_use]
     pub fn post_input(self) -> &'static str {
         match self {

@@ -3,8 +3,6 @@
 //! A recording has two queues ([`crate::delivery::queue`]), each with one worker task while it holds an undelivered
 //! message. A message that the other side does not accept delays no other recording.
 
-use crate::delivery::notify_client::NotifyClientError;
-use crate::delivery::queues::{DeliveryOutcome, Queues};
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -19,8 +17,10 @@ use tracing::{Instrument as _, Span, error, info, info_span, warn};
 use crate::config::ServerConfig;
 use crate::delivery::message::{Message, MessageKey, MessageState};
 use crate::delivery::notify_client::NotifyClient;
+use crate::delivery::notify_client::NotifyClientError;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::queue;
+use crate::delivery::queues::{DeliveryOutcome, Queues};
 use crate::delivery::queues::{QueueKind, Wake};
 use crate::delivery::retry_request::{self, RetryRequest};
 use crate::nats::Nats;

@@ -1,6 +1,5 @@
 //! The messages about a recording, in the order of their delivery, each with its state.
 
-use crate::storage::journal::Record;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -8,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::notice::NoticeEvent;
 use crate::protocol::request::Kind;
+use crate::storage::journal::Record;
 use crate::unix_time::unix_ms;
 
 /// How long a delivered or dropped message is kept: longer than a job can be redelivered.

@@ -7,8 +7,6 @@
 //!
 //! A failing disk stops no delivery: the messages are in memory as well, and only a crash would lose them.
 
-use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
-use crate::storage::journal::Record as _;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +14,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
+use crate::storage::journal::Record as _;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 

@@ -13,7 +13,6 @@
 //! behind the refused one. An operator's `outbox retry` and each start try at once; only `outbox drop` gives a message
 //! up.
 
-use crate::delivery::queues::{QueueKind, Wake};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ use tracing::{debug, error, info, warn};
 use crate::delivery::answer::{NoticeAnswer, NoticeRefusal, RefusalScope};
 use crate::delivery::message::{Message, MessageKey};
 use crate::delivery::queues::{DeliveryOutcome, Queues};
+use crate::delivery::queues::{QueueKind, Wake};
 use crate::protocol::ids::RecordingId;
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;

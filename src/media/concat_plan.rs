@@ -14,7 +14,7 @@ use crate::media::ffprobe::{MediaInfo, MediaStream};
 
 /// Error of measured times, which are decimals.
 const ROUNDING: Duration = Duration::from_micros(1);
-/// Filters for the sound of parts that differ: the format of the capture (DESIGN, "Capture").
+/// Filters for the sound of parts that differ: the format of the capture (docs/sound-and-picture.md).
 const SOUND: &str = "aresample=48000:async=1:min_hard_comp=0.01:first_pts=0,\
                      aformat=sample_fmts=s16:channel_layouts=stereo";
 /// Encoding of a raw file from parts that differ: high quality, their own times to the millisecond, and a keyframe

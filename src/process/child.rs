@@ -3,7 +3,6 @@
 //!
 //! No shell is started between the daemon and a child.
 
-use crate::process::programs::find_program;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,6 +17,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
+use crate::process::programs::find_program;
 use crate::telemetry::redact;
 
 /// Number of lines of standard error that are kept for the cause of a failure.

@@ -1,7 +1,6 @@
 //! Drives one recording or broadcast: turns what happens into events of its [`Session`] and carries out the effects,
 //! each of them noted in the journal before or after, as `docs/on-disk-protocol.md` says.
 
-use crate::recording::secrets::secrets_of;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +22,7 @@ use crate::recording::opening::Opening;
 use crate::recording::raw_file::RawFile;
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::room_client::RoomClient;
+use crate::recording::secrets::secrets_of;
 use crate::recording::session::{
     Effect, InterruptedRecording, Interruption, OpenFailure, Resuming, Session, SessionEvent, SessionLimits,
     SessionState,

@@ -1,11 +1,11 @@
 //! Finds out what kind of interruption a break of the rig is: a fault, or a page that left a meeting which may be over.
 
-use crate::capture::rig_failure;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::rig::Rig;
+use crate::capture::rig_failure;
 use crate::protocol::access::RoomAccess;
 use crate::protocol::room_status::RoomStatus;
 use crate::recording::room_client::RoomClient;

@@ -1,8 +1,6 @@
 //! Answers the server's requests (PROTOCOL 3). Nothing slow happens before the answer: a start is accepted or refused,
 //! written to the journal, answered, and only then carried out.
 
-use crate::recording::rig_factory::RigFactory;
-use crate::recording::secrets::secrets;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,6 +21,8 @@ use crate::recording::driver::{self, RecordingContext, RecordingTask};
 use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest};
 use crate::recording::raw_file::RawFile;
 use crate::recording::recovery::{self, RecoveryStep, SentNotices};
+use crate::recording::rig_factory::RigFactory;
+use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
 use crate::telemetry::redact;

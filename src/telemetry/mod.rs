@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{LogConfig, LogFormat};
+
 use format::{JsonFormat, TextFormat};
 use queue::LogQueue;
 use rotate::{Limits, RotatingFile};

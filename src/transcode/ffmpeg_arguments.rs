@@ -19,7 +19,7 @@ const RATE_OPTIONS: [&str; 6] = ["-r", "-fpsmax", "-fps_mode", "-vsync", "-enc_t
 /// ticks a second is rounded up twice (60.202 s stated for 60.2005).
 const EXACT_DURATION: [&str; 2] = ["-movie_timescale", "48000"];
 /// Audio filters wake a thread for every 20 to 40 ms of sound and wait for it: a tenth of the cost of the sound
-/// (measured: README). The output is the same to the byte.
+/// (measured: docs/encoding-profiles.md). The output is the same to the byte.
 const ONE_FILTER_THREAD: [&str; 2] = ["-filter_threads", "1"];
 /// Video filters profit from threads, and an operator who sets one of these has decided. Our own filter cannot reach
 /// frames that stay on a graphics card (the last option).

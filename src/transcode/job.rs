@@ -8,7 +8,6 @@
 //! Each step may be repeated: a redelivered job continues where its files and its record say. Notices go to the outbox,
 //! which knows which of them were delivered. On another node the hooks and scripts run again.
 
-use crate::transcode::failure::JobFailure;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -30,6 +29,7 @@ use crate::scripts::hooks::{HookError, Hooks, cleanup};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::transcode::claim::{self, ResultClaim};
+use crate::transcode::failure::JobFailure;
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, JobResult, ResultBuilder};
 use crate::transcode::settings::TranscodeSettings;

@@ -8,7 +8,6 @@
 //!               └ AlreadyDone
 //! ```
 
-use crate::transcode::produce::ffmpeg::FfmpegTask;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,6 +29,7 @@ use crate::transcode::input_files::{self, FetchedRaw, InputQuery};
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
 use crate::transcode::merge::{self, MergeError};
 use crate::transcode::plan::{self, JobPlan, PlanRules, ProducePlan};
+use crate::transcode::produce::ffmpeg::FfmpegTask;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::summary;
 use crate::unix_time::unix_ms;

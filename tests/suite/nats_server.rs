@@ -1,6 +1,6 @@
 //! A real nats-server of a test's own: free port, its data in a temporary directory, killed at the end.
 //!
-//! `NATS_SERVER` names another binary than the one on PATH or in `/usr/sbin`.
+//! `PNM_NATS_SERVER` names another binary than the one on PATH or in `/usr/sbin`.
 
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
 //! Whether Chrome's sandbox can be used on this host.
 
-use crate::process::programs::find_program;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::process::child;
+use crate::process::programs::find_program;
 
 /// Why Chrome has to run without its sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,6 @@
 //! start, the certificates that the operator added there, and those of `plugNmeet_info.ca_file`, are written to an NSS
 //! database. Each Chrome gets a copy as its user database, `$HOME/.pki/nssdb`.
 
-use crate::process::programs::find_program;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::config::ServerConfig;
 use crate::process::child;
+use crate::process::programs::find_program;
 use crate::storage::files;
 use crate::tls::ca_file::{self, CaFileError};
 use crate::tls::roots;

@@ -1,8 +1,9 @@
 //! Unit and property tests of the session.
 
+use proptest::prelude::*;
+
 use super::states::*;
 use super::*;
-use proptest::prelude::*;
 
 const NO_LIMITS: SessionLimits = SessionLimits { max_duration: None, end_when_idle: None };
 

@@ -25,7 +25,9 @@ use tracing::Instrument as _;
 
 use crate::config::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 use crate::process::child::ChildSpec;
+
 use answer::NoAnswer;
+
 pub use failure::{HookError, HookFailure};
 use payload::{HookPayload, Object};
 use pool::WorkerPool;
