@@ -10,10 +10,10 @@ use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::measure;
-use crate::recorder::descendants;
+use crate::recorder::turn;
 use crate::recording::standin;
 use crate::rig::{Live, Recorded, command_line, go_on, record_with};
-use crate::standin::{Meeting, Room};
+use crate::standin::Meeting;
 
 /// What the notice of a break may take on a machine that is shared; alone it is 5 s at the most.
 const NOTICE_LIMIT: Duration = Duration::from_secs(15);
@@ -34,36 +34,36 @@ enum Part {
 }
 
 impl Part {
-    fn pids(self) -> Vec<u32> {
+    fn pids(self, live: &Live) -> Vec<u32> {
         let is_it = |pid: &u32| {
             // Chrome's further processes put all of theirs into the first word.
-            let line = command_line(*pid).join(" ");
-            let program = line.split(' ').next().unwrap_or_default();
+            let words = command_line(*pid).join(" ");
+            let program = words.split(' ').next().unwrap_or_default();
             let is_chrome = program.contains("chrom");
             match self {
-                Self::Chrome => is_chrome && !line.contains(" --type="),
-                Self::Renderers => is_chrome && line.contains(" --type=renderer"),
+                Self::Chrome => is_chrome && !words.contains(" --type="),
+                Self::Renderers => is_chrome && words.contains(" --type=renderer"),
                 Self::AllOfChrome => is_chrome,
                 Self::Xvfb => program.ends_with("Xvfb"),
                 Self::PulseAudio => program.ends_with("pulseaudio"),
             }
         };
-        descendants(std::process::id()).into_iter().filter(is_it).collect()
+        live.processes().into_iter().filter(is_it).collect()
     }
 }
 
 /// Records the usual meeting for a while, breaks something, and waits until the rig has noticed.
-async fn break_off(name: &str, deed: impl FnOnce(&Room)) -> RigFailure {
+async fn break_off(name: &str, deed: impl FnOnce(&Live)) -> RigFailure {
     break_off_with(name, Vec::new(), deed).await
 }
 
-async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&Room)) -> RigFailure {
+async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&Live)) -> RigFailure {
     let standin = standin().await;
     let (mut found, mut noticed) = (None, None);
     let meeting = Meeting { webcams: 1, ..Meeting::default() };
-    let recorded = record_with(&standin, meeting, flags, async |live: &mut Live| {
+    let recorded = record_with(&standin, meeting, flags, turn().await, async |live: &mut Live| {
         go_on(3.0).await;
-        deed(&live.room);
+        deed(live);
         let began = Instant::now();
         found = tokio::time::timeout(NOTICE_LIMIT, live.rig.broken()).await.ok();
         noticed = Some(Instant::now());
@@ -82,8 +82,8 @@ async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&R
 /// Sends all processes of a part a signal; what is told of it, which the meeting must have outlived.
 async fn broken_by(signal: Signal, part: Part) -> String {
     let name = format!("signal {} to {part:?}", signal.as_raw());
-    let found = break_off(&name, |_| {
-        let pids = part.pids();
+    let found = break_off(&name, |live| {
+        let pids = part.pids(live);
         assert!(!pids.is_empty(), "{name}");
         for pid in pids {
             kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
@@ -132,7 +132,7 @@ const SMALL_HEAP: &str = "--max-old-space-size=64";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_runs_out_of_memory_is_noticed() {
     let flags = vec![ChromeFlag { name: "js-flags".into(), value: Some(SMALL_HEAP.into()) }];
-    let found = break_off_with("out of memory", flags, Room::exhaust_memory).await;
+    let found = break_off_with("out of memory", flags, |live| live.room.exhaust_memory()).await;
     assert_eq!(found.page, None, "{found:?}");
     assert_one_of(&found.cause, &["it ran out of memory (Chrome says: V8 javascript OOM"]);
 }
@@ -150,7 +150,7 @@ async fn a_sound_server_that_is_killed_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_error_page_is_the_end_of_the_meeting_and_no_fault() {
-    let found = break_off("error page", |room| room.end("Session ended", "The room was closed.")).await;
+    let found = break_off("error page", |live| live.room.end("Session ended", "The room was closed.")).await;
     assert_eq!(
         found,
         RigFailure { cause: "Session ended: The room was closed.".into(), page: Some(ErrorPageMeaning::Unclear) }

@@ -9,9 +9,12 @@ use futures::FutureExt as _;
 use plugnmeet_recorder::capture::browser::chrome_arguments::ChromeSettings;
 use plugnmeet_recorder::capture::browser::sandbox;
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
+use plugnmeet_recorder::capture::process_tag::ProcessTag;
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, Rig as _, RigSpec};
+use plugnmeet_recorder::capture::rig_directory;
 use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::recorder::{SOON, alone, descendants, processes_of};
@@ -32,6 +35,8 @@ pub struct Live {
     pub opened: Instant,
     /// The number of its display, and the file with the cookie, which lies in the rig's own directory.
     display: (u32, PathBuf),
+    /// The rig's own directory.
+    dir: PathBuf,
 }
 
 /// A recording that is over.
@@ -44,17 +49,17 @@ pub struct Recorded {
 /// Records a meeting into the stand-in's directory for as long as `during` takes. It waits for its turn itself, and
 /// whatever becomes of `during`, the rig is closed, and leaves neither a process nor a file.
 pub async fn record(standin: &Standin, meeting: Meeting, during: impl AsyncFnOnce(&mut Live)) -> Recorded {
-    record_with(standin, meeting, Vec::new(), during).await
+    record_with(standin, meeting, Vec::new(), alone().await, during).await
 }
 
-/// The same with flags of the operator's for Chrome.
+/// The same with flags of the operator's for Chrome, in a turn that the test has taken.
 pub async fn record_with(
     standin: &Standin,
     meeting: Meeting,
     flags: Vec<ChromeFlag>,
+    _turn: SemaphorePermit<'static>,
     during: impl AsyncFnOnce(&mut Live),
 ) -> Recorded {
-    let _turn = alone().await;
     let room = standin.meeting(meeting);
     let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
     let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
@@ -67,14 +72,15 @@ pub async fn record_with(
         dpi: 96,
         silence_warning: None,
         screenshot: standin.dir().join("failed.png"),
-        owner: String::new(),
+        // Tells this rig from those of other tests.
+        owner: room.id.clone(),
     };
     let rig =
         Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
     let opened = Instant::now();
-    let display = display();
+    let display = display(&rig_directory::prefix(&room.id));
     let dir = display.1.parent().unwrap().to_owned();
-    let mut live = Live { rig, room, raw, opened, display };
+    let mut live = Live { rig, room, raw, opened, display, dir: dir.clone() };
     let went = Box::pin(AssertUnwindSafe(during(&mut live)).catch_unwind()).await;
     let Live { mut rig, raw, .. } = live;
     let (summary, outcome) = Box::pin(rig.finish()).await;
@@ -92,11 +98,14 @@ pub fn command_line(pid: u32) -> Vec<String> {
     line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// The number of the one display that this process has started, and the file with its cookie.
-fn display() -> (u32, PathBuf) {
+/// The number of the display of the rig whose directory begins with `prefix`, and the file with its cookie.
+fn display(prefix: &str) -> (u32, PathBuf) {
     for pid in descendants(std::process::id()) {
         let words = command_line(pid);
         let Some(auth) = words.iter().position(|word| word == "-auth") else { continue };
+        if !words[auth + 1].contains(&format!("/{prefix}")) {
+            continue;
+        }
         // The number was the server's own choice; it shows in the socket that it listens on.
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let sockets: Vec<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
@@ -114,6 +123,15 @@ fn display() -> (u32, PathBuf) {
 }
 
 impl Live {
+    /// The processes of this rig, and of no other.
+    pub fn processes(&self) -> Vec<u32> {
+        let tag = ProcessTag::of(self.dir.to_str().unwrap());
+        let read = |pid: u32, name| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let mut processes = descendants(std::process::id());
+        processes.retain(|pid| tag.matches(&read(*pid, "environ"), &read(*pid, "cmdline")));
+        processes
+    }
+
     /// What the display shows, as ffmpeg's grabber sees it: nothing of the recorder is involved.
     pub fn screenshot(&self, png: &Path) {
         let (number, cookie) = &self.display;
