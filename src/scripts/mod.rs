@@ -1,4 +1,8 @@
-//! Runs the operator's own programs: hooks and post-processing scripts.
+//! The operator's own programs, run at fixed points of a recording's way.
+//!
+//! In: what is known of a recording or job. Out: what [`hooks`] answer, which may change where its files are, and whether the
+//! [`post_processing`] scripts succeeded. No shell is started, each program has a time limit, and what it leaves running is
+//! ended; no output of a program is trusted before it is checked.
 
 use std::path::Path;
 
