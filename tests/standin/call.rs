@@ -50,6 +50,7 @@ impl Guest {
                 .arg(format!("--user-data-dir={}", profile.path().display()))
                 .arg(format!("{}/standin/guest?{call}", standin.host()))
                 .env("HOME", profile.path())
+                .env("TMPDIR", profile.path())
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());

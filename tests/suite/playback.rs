@@ -186,7 +186,8 @@ async fn watch(files: Vec<(String, Bytes)>) -> Vec<Seen> {
     let chrome = ChildSpec::new("chromium", chrome_arguments::find_chrome(None).unwrap())
         .args(flags)
         .args(["--mute-audio", "--disable-dev-shm-usage", "--disable-background-networking"])
-        .args([directory, url.into()]);
+        .args([directory, url.into()])
+        .env("TMPDIR", profile.path());
     let mut chrome = child::spawn(&chrome).await.unwrap();
     let told = tokio::time::timeout(2 * SOON, told).await;
     chrome.stop(Signal::TERM, SOON).await;
