@@ -55,12 +55,13 @@ const PANIC_LIMIT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 #[must_use = "the log is only sure to be on the disk once the guard was dropped"]
 pub struct LogGuard {
-    /// The log file is last, so that it gets the reports about lines lost on standard output.
     queues: Vec<LogQueue>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
+        // Losses are reported while all outputs are open, because a blocked output cannot report its own.
+        self.queues.iter_mut().for_each(LogQueue::finish);
         self.queues.drain(..).for_each(LogQueue::close);
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn start(name: &'static str, output: impl Write + Send + 'static, lin
     let (queue, worker) = builder.finish(output);
     // Nothing has been sent yet, so no count is lost.
     let _ = state.dropped.set(queue.error_counter());
-    (Input { queue, state: state.clone() }, LogQueue { worker, state })
+    (Input { queue, state: state.clone() }, LogQueue { worker, state, blocked: false })
 }
 
 /// The sending end of a queue.
@@ -51,6 +51,8 @@ impl Write for Input {
 pub(super) struct LogQueue {
     worker: WorkerGuard,
     state: Arc<State>,
+    /// Whether [`Self::finish`] found the output blocked.
+    blocked: bool,
 }
 
 impl LogQueue {
@@ -58,17 +60,26 @@ impl LogQueue {
         self.state.clone()
     }
 
+    /// Waits until all lines are written, and reports those that are lost to the outputs that are open.
+    pub(super) fn finish(&mut self) {
+        self.blocked = !self.state.wait_until_written(CLOSE_LIMIT);
+        self.state.report_lost(if self.blocked { self.state.missing() } else { self.state.dropped() });
+    }
+
     /// Waits until all lines are on disk; gives up an output that is blocked.
     pub(super) fn close(self) {
         self.state.closing.store(true, Ordering::Relaxed);
-        if self.state.wait_until_written(CLOSE_LIMIT) {
+        if !self.blocked && self.state.wait_until_written(CLOSE_LIMIT) {
             drop(self.worker);
             self.state.report_lost(self.state.dropped());
         } else {
             // If the queue is full, the worker's guard would print a message to standard output and could wait for
             // ever.
             std::mem::forget(self.worker);
-            self.state.report_lost(self.state.missing());
+            // The report of `finish` is itself a line that a blocked output does not get.
+            if !self.blocked {
+                self.state.report_lost(self.state.missing());
+            }
         }
     }
 }

@@ -238,6 +238,24 @@ fn a_standard_output_that_nobody_reads_holds_back_neither_the_program_nor_the_fi
 }
 
 #[test]
+fn standard_output_tells_what_a_blocked_log_file_has_lost() {
+    let capture = Capture::default();
+    // A pipe that nobody reads stands for a disk that hangs.
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let (stdout, stdout_queue) = queue::start("standard output", capture.clone(), 5_000);
+    let (file, file_queue) = queue::start("the log file", writer, 100);
+    let sink = Sink::new(vec![Box::new(stdout), Box::new(file)]);
+    tracing::subscriber::with_default(subscriber(LogFormat::Text, Level::INFO, false, sink), || {
+        (0..4_000).for_each(|number| tracing::info!(number, "a line of some length, so that the pipe is full soon"));
+        drop(LogGuard { queues: vec![stdout_queue, file_queue] });
+    });
+    let lines = capture.lines();
+    let reports: Vec<_> = lines.iter().filter(|line| line.contains("lines of the log are lost")).collect();
+    assert_eq!((reports.len(), lines.len()), (1, 4_001), "{reports:?}");
+    assert!(reports[0].contains("output=\"the log file\""), "{reports:?}");
+}
+
+#[test]
 fn an_output_that_panics_takes_nothing_with_it() {
     struct Broken;
     impl Write for Broken {
