@@ -167,13 +167,6 @@ pub(super) fn parent(path: &Path) -> &Path {
 mod tests {
     use super::*;
 
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
     #[test]
     fn a_small_file_is_written_atomically_and_replaces_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -185,7 +178,7 @@ mod tests {
             write(&state.join("it.json"), text.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(state.join("it.json")).unwrap(), text);
         }
-        assert_eq!(names(&state), ["it.json"]);
+        assert_eq!(entries(&state).unwrap(), [state.join("it.json")]);
         assert!(write(&state.join("none/it.json"), b"x").is_err());
         assert!(create_private_dir(&state.join("it.json")).is_err());
     }
