@@ -9,8 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
+use crate::admin::error::AdminError;
+use crate::admin::output::print;
 use crate::admin::sample_payload::{self, SamplePayload};
-use crate::admin::{AdminError, print};
 use crate::config::{Config, HookStage, HookStep};
 use crate::protocol::ids::RecordingId;
 use crate::scripts::hooks::{self, HookError, Hooks, StepReport};

@@ -4,8 +4,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::admin::AdminError;
 use crate::admin::cells::words;
+use crate::admin::error::AdminError;
 use crate::admin::state_dir::StateDir;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, Work};

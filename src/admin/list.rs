@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::admin::AdminError;
+use crate::admin::error::AdminError;
 use crate::admin::rows::{JobRow, MessageRow, Moment, RecordingRow};
 use crate::admin::state_dir::{Readable, RecordingState, StateDir, Undecodable};
-use crate::admin::table::Row;
+use crate::admin::table::{Row, table};
 use crate::cli::ListFormat;
 use crate::protocol::request::Kind;
 use crate::telemetry::redact;
@@ -109,5 +109,12 @@ fn scrub(value: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(scrub),
         Value::Object(fields) => fields.values_mut().for_each(scrub),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+impl ListFormat {
+    /// The rows as a table, or as JSON.
+    fn show<R: Row>(&self, state: &StateDir, name: &'static str, rows: &[R]) -> String {
+        if self.json { json(state, name, rows) } else { table(rows) }
     }
 }

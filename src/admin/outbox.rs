@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use crate::admin::AdminError;
+use crate::admin::error::AdminError;
 use crate::admin::jobs::of_another_user;
 use crate::admin::state_dir::StateDir;
 use crate::delivery::message::{MessageKey, RecordingMessages};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::admin::AdminError;
+use crate::admin::error::AdminError;
 use crate::config::{Config, HookStage};
 use crate::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use crate::protocol::job::{Job, RawFileName, Work};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::admin::AdminError;
+use crate::admin::error::AdminError;
 use crate::config::{Config, Mode};
 use crate::delivery::message::RecordingMessages;
 use crate::delivery::outbox;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::reader::{ConfigField, ConfigSection};
-use crate::config::{ChromeConfig, ChromeFlag};
+use crate::config::sections::{ChromeConfig, ChromeFlag};
 
 pub(super) fn read(root: &ConfigSection<'_>) -> ChromeConfig {
     let section = root.section("chrome_settings");

@@ -2,7 +2,7 @@
 //! them. Profiles are an addition: ready-made options for the MP4, before the operator's own.
 
 use crate::config::reader::{ConfigSection, split};
-use crate::config::{FfmpegConfig, FfmpegOptions, Profile};
+use crate::config::sections::{FfmpegConfig, FfmpegOptions, Profile};
 
 /// Options before and after `-i` as written in the file.
 struct OptionStrings {

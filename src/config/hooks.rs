@@ -43,7 +43,7 @@ impl HookStage {
 
     /// The stages that a node of this mode runs.
     #[must_use]
-    pub fn of(mode: super::Mode) -> Vec<Self> {
+    pub fn of(mode: crate::config::sections::Mode) -> Vec<Self> {
         let runs = |stage: &Self| if *stage == Self::PostRecording { mode.records() } else { mode.transcodes() };
         Self::ALL.into_iter().filter(runs).collect()
     }

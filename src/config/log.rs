@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::config::reader::ConfigSection;
-use crate::config::{LogConfig, LogFormat};
+use crate::config::sections::{LogConfig, LogFormat};
 
 const LEVELS: [(&str, Level); 8] = [
     ("info", Level::INFO),

@@ -4,7 +4,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::reader::{ConfigField, ConfigSection, choose, shown};
-use crate::config::{Mode, RecorderConfig, Reserve};
+use crate::config::reserve::Reserve;
+use crate::config::sections::{Mode, RecorderConfig};
 use crate::protocol::ids::RecorderId;
 
 const MODES: [(&str, Mode); 3] =

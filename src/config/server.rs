@@ -2,9 +2,9 @@
 //!
 //! No problem quotes the key, the secret, or the user info of a URL.
 
-use crate::config::ServerConfig;
 use crate::config::reader::{ConfigField, ConfigSection, shown};
 use crate::config::recorder::path;
+use crate::config::sections::ServerConfig;
 
 /// The placeholder of the secret in `config_sample.yaml`.
 const SAMPLE_SECRET: &str = "change-me-to-the-api-secret-of-the-server";

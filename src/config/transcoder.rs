@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::TranscoderConfig;
 use crate::config::reader::ConfigSection;
+use crate::config::sections::TranscoderConfig;
 
 /// Default of `max_wait`: how long an MP4 may be delayed by busy processors.
 const MAX_WAIT: Duration = Duration::from_secs(30 * 60);

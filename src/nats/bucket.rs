@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
 
-use crate::nats::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
+use crate::nats::connection::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
 /// A value that is not stored by then is outdated.
 const PUT_DEADLINE: Duration = Duration::from_secs(3);

@@ -16,7 +16,7 @@ use crate::tls::roots;
 
 use crate::nats::address::{self, Addresses, Credentials};
 use crate::nats::connect_error::ConnectError;
-use crate::nats::{ANSWER_DEADLINE, Link, Nats};
+use crate::nats::connection::{ANSWER_DEADLINE, Link, Nats};
 
 /// Between two attempts at all servers before the first connection.
 const FIRST_WAIT: Duration = Duration::from_millis(500);

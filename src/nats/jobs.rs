@@ -21,7 +21,7 @@ use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
 
 use crate::nats::bucket::{AbsenceCause, wait_until_present};
-use crate::nats::{ANSWER_DEADLINE, CONSUMER, Nats, NatsError, no_answer};
+use crate::nats::connection::{ANSWER_DEADLINE, CONSUMER, Nats, NatsError, no_answer};
 
 /// How long one pull request lasts; then the next one is sent.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);

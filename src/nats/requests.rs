@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt as _;
 
-use crate::nats::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
+use crate::nats::connection::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
 /// The messages on the channel, through outages; each node receives all of them.
 #[derive(Debug)]

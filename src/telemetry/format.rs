@@ -11,7 +11,13 @@ use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::telemetry::is_own;
+/// Prefix of the targets of this program's own events and spans.
+const OWN_TARGET: &str = "plugnmeet_recorder";
+
+/// Whether an event or span is this program's own.
+pub(super) fn is_own(target: &str) -> bool {
+    target.strip_prefix(OWN_TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
 
 /// `2026-08-01T10:00:00.042Z  INFO recording{recording_id=… room_id=… task=…}: message key=value`; events of libraries
 /// also name their target.

@@ -25,13 +25,10 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
-use format::{JsonFormat, TextFormat};
+use format::{JsonFormat, TextFormat, is_own};
 use queue::LogQueue;
 use rotate::{Limits, RotatingFile};
 use sink::Sink;
-
-/// Prefix of the targets of this program's own events and spans.
-const OWN_TARGET: &str = "plugnmeet_recorder";
 
 /// Libraries that log too much, with their maximum level without `recorder.debug`.
 const LIBRARY_LIMITS: [(&str, LevelFilter); 8] = [
@@ -130,10 +127,6 @@ fn filter(level: Level, debug: bool) -> FilterFn<impl Fn(&Metadata<'_>) -> bool>
         // Own spans are always enabled: they name the recording in lines of any level.
         (metadata.is_span() && is_own(metadata.target())) || targets.would_enable(metadata.target(), metadata.level())
     })
-}
-
-fn is_own(target: &str) -> bool {
-    target.strip_prefix(OWN_TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Seconds rounded to two decimals, for log fields.

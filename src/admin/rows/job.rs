@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::cells::{age_cell, words};
-use crate::admin::rows::{Moment, RowStatus};
+use crate::admin::rows::status::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::transcode::journal::{JobRecord, JobState, ProgressSnapshot as Progress};
 

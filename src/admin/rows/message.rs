@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::admin::cells::{age_cell, words};
-use crate::admin::rows::{Moment, RowStatus};
+use crate::admin::rows::status::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::delivery::message::{Message, MessageState};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::admin::cells::age_cell;
-use crate::admin::rows::{Moment, RowStatus};
+use crate::admin::rows::status::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};

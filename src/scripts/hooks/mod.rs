@@ -9,10 +9,12 @@ pub mod answer;
 pub mod cleanup;
 mod failure;
 mod http_request;
+mod lifetime;
 mod lines;
 mod one_shot;
 pub mod payload;
 mod pool;
+mod step_result;
 mod worker;
 
 use std::path::PathBuf;
@@ -29,31 +31,11 @@ use crate::process::child::ChildSpec;
 use answer::NoAnswer;
 
 pub use failure::{HookError, HookFailure};
+use lifetime::HookLifetime;
+pub use lifetime::HookTimeouts;
 use payload::{HookPayload, Object};
 use pool::WorkerPool;
-
-/// Time limits that no operator sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HookTimeouts {
-    /// Between SIGTERM and SIGKILL.
-    pub grace: Duration,
-    /// The first and the longest wait before an ended process is started again.
-    pub first_wait: Duration,
-    pub longest_wait: Duration,
-    /// How long a long-lived script must be silent after its start and after an answer before it gets a request.
-    pub quiet_period: Duration,
-}
-
-impl Default for HookTimeouts {
-    fn default() -> Self {
-        Self {
-            grace: Duration::from_secs(10),
-            first_wait: Duration::from_millis(250),
-            longest_wait: Duration::from_secs(30),
-            quiet_period: Duration::from_millis(250),
-        }
-    }
-}
+use step_result::{StepFailure, StepResult};
 
 /// The pipelines of this node; clones share them. When the last clone is dropped, their processes end.
 #[derive(Clone, Debug)]
@@ -66,14 +48,6 @@ struct SharedHooks {
     ca_file: Option<PathBuf>,
     lifetime: HookLifetime,
     _end: DropGuard,
-}
-
-/// What the tasks of the hooks share.
-#[derive(Clone, Debug)]
-struct HookLifetime {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    timeouts: HookTimeouts,
 }
 
 #[derive(Debug)]
@@ -100,21 +74,6 @@ pub enum StepReport<'a> {
     /// The step has failed, and with it the stage.
     Failed { number: usize, failure: &'a HookFailure, took: Duration },
 }
-
-/// Why a step ended without output.
-enum StepFailure {
-    Stopped,
-    Failed(HookFailure),
-}
-
-impl From<HookFailure> for StepFailure {
-    fn from(failure: HookFailure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-/// The result of a step: its answer or why its output is dropped, or why it ended without output.
-type StepResult = Result<Result<Object, NoAnswer>, StepFailure>;
 
 impl Hooks {
     /// Starts the processes of `stages` in the background; must be called within a runtime.

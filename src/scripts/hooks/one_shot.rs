@@ -9,9 +9,10 @@ use tokio::process::{ChildStdin, ChildStdout};
 use crate::process::child::{self, ChildSpec};
 use crate::scripts::hooks::answer::{self, LONGEST_ANSWER};
 use crate::scripts::hooks::failure::{HookFailure, stderr_tail};
+use crate::scripts::hooks::lifetime::HookLifetime;
 use crate::scripts::hooks::lines::DRAIN;
 use crate::scripts::hooks::payload::Object;
-use crate::scripts::hooks::{HookLifetime, StepFailure, StepResult};
+use crate::scripts::hooks::step_result::{StepFailure, StepResult};
 
 /// Runs the script once. When `ended` resolves first, returns at once; the script is then stopped in the background,
 /// which [`super::Hooks::shutdown`] waits for.

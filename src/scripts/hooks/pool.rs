@@ -18,10 +18,12 @@ use tracing::{Instrument as _, Span};
 
 use crate::process::child::{ChildSpec, SpawnError};
 use crate::retry::Backoff;
+use crate::scripts::hooks::answer::NoAnswer;
 use crate::scripts::hooks::failure::{HookFailure, stderr_tail};
+use crate::scripts::hooks::lifetime::HookLifetime;
 use crate::scripts::hooks::payload::Object;
+use crate::scripts::hooks::step_result::{StepFailure, StepResult};
 use crate::scripts::hooks::worker::{Exchange, IdleEvent, ScriptProcess};
-use crate::scripts::hooks::{HookLifetime, StepFailure, StepResult};
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// The number of requests in the channel; further senders wait.
@@ -30,7 +32,7 @@ const QUEUE: usize = 16;
 /// A request and the sender of its result, which is closed where the request was given up.
 struct PoolRequest {
     input: Object,
-    reply: oneshot::Sender<Result<Result<Object, super::NoAnswer>, HookFailure>>,
+    reply: oneshot::Sender<Result<Result<Object, NoAnswer>, HookFailure>>,
 }
 
 /// The processes of a script.

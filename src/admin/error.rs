@@ -1,0 +1,42 @@
+//! Why a command failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::protocol::ids::RecordingId;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error(
+        "there is no {path} (recorder.state_dir): no recorder has run with this configuration yet, or from this working directory",
+        path = .0.display()
+    )]
+    NoState(PathBuf),
+    #[error("cannot read {path}: {source}; ask as the user that the recorder runs as", path = .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("this node holds no job {id} (there is no {path}); `jobs list` shows those it holds", path = .path.display())]
+    NoJob { id: RecordingId, path: PathBuf },
+    #[error("the record of job {id} cannot be read: {why} ({path})", path = .path.display())]
+    NoRecord { id: RecordingId, path: PathBuf, why: String },
+    #[error("job {id}: {why}")]
+    Refused { id: RecordingId, why: String },
+    #[error("job {id}: cannot {action} {path}: {source}", path = .path.display())]
+    Disk { id: RecordingId, action: &'static str, path: PathBuf, source: io::Error },
+    #[error("this node has nothing to tell of {id} (there is no {path}); `outbox list` shows what it has", path = .path.display())]
+    NoLetters { id: RecordingId, path: PathBuf },
+    #[error("outbox {id}: {why}")]
+    OutboxRefused { id: RecordingId, why: String },
+    #[error("outbox {id}: cannot write {path}: {source}", path = .path.display())]
+    OutboxDisk { id: RecordingId, path: PathBuf, source: io::Error },
+    #[error(
+        "this node knows no recording {id}: no job, no record in recorder.state_dir, and no {id}_raw.mkv, {id}_raw.mp4 or \
+         {id}.mp4 under {main_path}",
+        main_path = main_path.display()
+    )]
+    NoRecording { id: RecordingId, main_path: PathBuf },
+    #[error("the hooks cannot be run: {0}")]
+    Start(String),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+}

@@ -1,0 +1,219 @@
+//! The sections of the configuration, checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::reserve::Reserve;
+use crate::config::user_info::masked;
+use crate::protocol::ids::RecorderId;
+
+/// The tasks of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Both,
+    RecorderOnly,
+    TranscoderOnly,
+}
+
+impl Mode {
+    /// The name in the file and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::RecorderOnly => "recorderOnly",
+            Self::TranscoderOnly => "transcoderOnly",
+        }
+    }
+
+    #[must_use]
+    pub fn records(self) -> bool {
+        self != Self::TranscoderOnly
+    }
+
+    #[must_use]
+    pub fn transcodes(self) -> bool {
+        self != Self::RecorderOnly
+    }
+}
+
+/// `recorder`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecorderConfig {
+    pub id: RecorderId,
+    pub mode: Mode,
+    /// Limit of simultaneous recordings and broadcasts, at least 1.
+    pub max_limit: u32,
+    pub debug: bool,
+    /// Whether the raw file is re-encoded (true) or only remuxed.
+    pub post_mp4_convert: bool,
+    /// In mode `both`: processor load, 0…1, above which no job is fetched. `None`: no limit.
+    pub transcoding_cpu_limit: Option<f64>,
+    /// Size of page and picture in pixels; even.
+    pub width: u32,
+    pub height: u32,
+    /// Dots per inch reported by the X server.
+    pub dpi: u32,
+    /// Directory of unfinished raw files.
+    pub temporary_dir: PathBuf,
+    /// Directory of this node's state.
+    pub state_dir: PathBuf,
+    /// Root of all recordings, shared with the server.
+    pub main_path: PathBuf,
+    /// This node's directory in `main_path`: relative, without `..`; may be empty.
+    pub sub_path: PathBuf,
+    /// The `sub_path`s of the fleet's reference transcoders, which do not create the directories of rooms.
+    pub reference_sub_paths: Vec<PathBuf>,
+    /// Programs that run after each successful transcoding, in this order.
+    pub post_processing_scripts: Vec<PathBuf>,
+    /// Time limit of each script.
+    pub post_processing_timeout: Duration,
+    /// How long a recording may be silent while its page plays sound before a warning is logged. `None`: no warning.
+    pub silence_warning: Option<Duration>,
+    /// Free space to keep on the file systems of the recordings.
+    pub min_free_space: Reserve,
+    /// How long recordings may continue after the program was told to end. `None`: until they end by themselves; zero:
+    /// they are ended at once.
+    pub drain_timeout: Option<Duration>,
+    /// Time after which a recording is ended; never zero. `None`: no limit.
+    pub max_duration: Option<Duration>,
+    /// Time without sound and movement after which a recording is ended; never zero. `None`: no limit.
+    pub end_when_idle: Option<Duration>,
+}
+
+/// `transcoder`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranscoderConfig {
+    /// Limit of simultaneous jobs, at least 1.
+    pub max_jobs: usize,
+    /// How long the next job may wait for busy processors.
+    pub max_wait: Duration,
+    /// In mode `both`: niceness of ffmpeg, 0…19.
+    pub nice: u8,
+}
+
+/// `log_settings`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `None`: no log file.
+    pub file: Option<PathBuf>,
+    /// Whether the log goes to standard output.
+    pub stdout: bool,
+    /// Size of a full log file in bytes.
+    pub max_size: u64,
+    /// Number of old log files that are kept.
+    pub max_backups: usize,
+    /// Age after which an old log file is removed.
+    pub max_age: Duration,
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `ffmpeg_settings`, with option strings split into words as by a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FfmpegConfig {
+    /// Its options precede the operator's in [`Self::post_recording`].
+    pub profile: Option<Profile>,
+    pub recording: FfmpegOptions,
+    pub post_recording: FfmpegOptions,
+    pub rtmp: FfmpegOptions,
+}
+
+/// `ffmpeg_settings.profile`: ready-made options for the MP4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Plays wherever H.264 plays, and seeks fast.
+    Compatible,
+    /// Smallest file, most processor time.
+    Small,
+    /// Least processor time, largest file.
+    Fast,
+}
+
+/// Options before and after ffmpeg's `-i`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FfmpegOptions {
+    pub pre_input: Vec<String>,
+    pub post_input: Vec<String>,
+}
+
+/// `chrome_settings`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ChromeConfig {
+    /// `None`: the first of the usual names on `PATH`.
+    pub path: Option<PathBuf>,
+    pub flags: Vec<ChromeFlag>,
+}
+
+/// `--name` or `--name=value`; `name` is without dashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChromeFlag {
+    pub name: String,
+    pub value: Option<String>,
+}
+
+/// `plugNmeet_info`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// `http(s)://host[:port]`, without a trailing slash.
+    pub host: String,
+    pub api_key: String,
+    /// A secret: never shown.
+    pub api_secret: String,
+    /// The URL that the access token is appended to, if the page is not on `host`.
+    pub join_host: Option<String>,
+    /// PEM file of certificates to trust besides the host's: for the page, notices, NATS and hooks.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl ServerConfig {
+    /// Whether meetings are joined over https.
+    #[must_use]
+    pub fn page_is_https(&self) -> bool {
+        let page = self.join_host.as_ref().unwrap_or(&self.host);
+        page.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
+    }
+}
+
+impl std::fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("host", &self.host)
+            .field("api_key", &self.api_key)
+            .field("api_secret", &"[redacted]")
+            .field("join_host", &self.join_host)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+/// `nats_info`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// URLs of the cluster's servers; at least one. User, password or token before the `@` are secrets.
+    pub urls: Vec<String>,
+    /// Channel of requests.
+    pub recorder_channel: String,
+    /// Bucket of announcements.
+    pub recorder_info_kv: String,
+    /// Subject of jobs, which is also the name of their stream.
+    pub transcoding_jobs_subject: String,
+}
+
+impl std::fmt::Debug for NatsConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| masked(url)).collect();
+        f.debug_struct("NatsConfig")
+            .field("urls", &urls)
+            .field("recorder_channel", &self.recorder_channel)
+            .field("recorder_info_kv", &self.recorder_info_kv)
+            .field("transcoding_jobs_subject", &self.transcoding_jobs_subject)
+            .finish()
+    }
+}
