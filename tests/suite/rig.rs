@@ -1,5 +1,6 @@
 //! A rig of this very process that records a page of the stand-in: for what needs no daemon around it.
 
+use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +13,12 @@ use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTa
 use plugnmeet_recorder::capture::process_tag::ProcessTag;
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, Rig as _, RigSpec};
 use plugnmeet_recorder::capture::rig_directory;
+use plugnmeet_recorder::capture::video::display::socket;
 use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use crate::recorder::{SOON, alone, descendants, processes_of};
 use crate::standin::{Meeting, Room, Standin};
@@ -57,6 +60,18 @@ pub async fn record_with(
     standin: &Standin,
     meeting: Meeting,
     flags: Vec<ChromeFlag>,
+    turn: SemaphorePermit<'static>,
+    during: impl AsyncFnOnce(&mut Live),
+) -> Recorded {
+    let prepare = |spec: RigSpec| RigSpec { chrome: ChromeSettings { flags, ..spec.chrome }, ..spec };
+    record_as(standin, meeting, prepare, turn, during).await
+}
+
+/// The same with a rig that `prepare` makes another of.
+pub async fn record_as(
+    standin: &Standin,
+    meeting: Meeting,
+    prepare: impl FnOnce(RigSpec) -> RigSpec,
     _turn: SemaphorePermit<'static>,
     during: impl AsyncFnOnce(&mut Live),
 ) -> Recorded {
@@ -67,7 +82,7 @@ pub async fn record_with(
         url: format!("{}/?access_token={}", standin.host(), room.token),
         target: EncoderTarget::File(raw.clone()),
         encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
-        chrome: ChromeSettings { path: None, flags, sandbox: sandbox::check().await.is_ok(), trusted: None },
+        chrome: ChromeSettings { sandbox: sandbox::check().await.is_ok(), ..ChromeSettings::default() },
         size: SIZE,
         dpi: 96,
         silence_warning: None,
@@ -75,6 +90,7 @@ pub async fn record_with(
         // Tells this rig from those of other tests.
         owner: room.id.clone(),
     };
+    let spec = prepare(spec);
     let rig =
         Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
     let opened = Instant::now();
@@ -144,6 +160,18 @@ impl Live {
             .status()
             .unwrap();
         assert!(taken.success(), "{taken}");
+    }
+
+    /// A connection to the display, as of one who sits at it.
+    pub fn connect_to_display(&self) -> RustConnection {
+        let (number, authority) = &self.display;
+        let socket = UnixStream::connect(socket(*number)).unwrap();
+        let (stream, _) = DefaultStream::from_unix_stream(socket).unwrap();
+        // The file has one record, and the cookie is its end.
+        let authority = std::fs::read(authority).unwrap();
+        let cookie = authority[authority.len() - 16..].to_vec();
+        let protocol = b"MIT-MAGIC-COOKIE-1".to_vec();
+        RustConnection::connect_to_stream_with_auth_info(stream, 0, protocol, cookie).unwrap()
     }
 
     /// Kills the ffmpeg that writes the raw file, and waits until the rig has noticed; its cause.

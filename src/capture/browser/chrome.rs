@@ -16,8 +16,10 @@ use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
 use crate::capture::browser::joining::{JoinStep, join_step};
+use crate::capture::browser::page_dialogs::PageDialogs;
 use crate::capture::browser::page_monitor::{self, PageEnd};
-use crate::capture::browser::{certificate, page, trusted_roots};
+use crate::capture::browser::window::HiddenWindows;
+use crate::capture::browser::{certificate, page, profile, trusted_roots};
 use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::capture::rig_failure::RigFailure;
@@ -54,20 +56,25 @@ pub struct Chrome {
     ended: watch::Receiver<Option<PageEnd>>,
     /// `None` where Chrome refused the script.
     call_sync: Option<CallSync>,
+    /// `None` where Chrome refused to be prepared.
+    _dialogs: Option<PageDialogs>,
+    /// `None` until the window covers the screen.
+    hidden_windows: Option<HiddenWindows>,
     /// Tasks that monitor the page and, once it has joined, the meeting.
     monitors: Vec<AbortOnDropHandle<()>>,
     end_sender: watch::Sender<Option<PageEnd>>,
 }
 
 impl Chrome {
-    /// Starts Chrome with an empty page that covers the display of `size` pixels. `dir`: the rig's directory, which
-    /// holds the profile.
+    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`: the
+    /// rig's directory, which holds the profile.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.
     pub async fn start(
         settings: &ChromeSettings,
         size: (u32, u32),
+        dpi: u32,
         env: &[(&'static str, String)],
         dir: &Path,
     ) -> Result<Self, ComponentError> {
@@ -75,14 +82,17 @@ impl Chrome {
         let program = find_chrome(settings.path.as_deref())
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
+        let path = profile::write(&profile, dir, &std::env::var_os("PATH").unwrap_or_default())
+            .map_err(|error| failed(&format!("its profile cannot be written: {error}")))?;
         if let Some(database) = &settings.trusted {
             trusted_roots::copy_to_home(database, dir)
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
         let mut spec = child::ChildSpec::new("chrome", program)
-            .args(arguments(&settings.flags, size, &profile, settings.sandbox))
+            .args(arguments(&settings.flags, size, dpi, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
+            .env("PATH", path)
             .env(process_tag::VARIABLE, dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
@@ -106,6 +116,10 @@ impl Chrome {
                     .await
                     .inspect_err(|error| tracing::warn!(%error, "the sound of calls may come later than their picture"))
                     .ok();
+                let dialogs = PageDialogs::answer(&browser, &page)
+                    .await
+                    .inspect_err(|error| tracing::warn!(%error, "dialogs of the page may be recorded and stop it"))
+                    .ok();
                 Ok(Self {
                     child,
                     processes,
@@ -115,6 +129,8 @@ impl Chrome {
                     _handler: handler,
                     ended,
                     call_sync,
+                    _dialogs: dialogs,
+                    hidden_windows: None,
                     monitors,
                     end_sender,
                 })
@@ -180,6 +196,11 @@ impl Chrome {
                 }
             }
         }
+    }
+
+    /// Keeps these windows hidden as long as this Chrome runs.
+    pub fn keep_hidden(&mut self, windows: Option<HiddenWindows>) {
+        self.hidden_windows = windows;
     }
 
     /// The delay of call pictures up to now.

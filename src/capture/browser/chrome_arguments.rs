@@ -20,6 +20,11 @@ pub struct ChromeSettings {
     pub trusted: Option<PathBuf>,
 }
 
+/// Dots per inch at which Chrome draws a CSS pixel on one pixel of the screen.
+const DEFAULT_DPI: u32 = 96;
+/// An empty page; Chrome takes no `about:blank` for [`app`](arguments).
+const FIRST_PAGE: &str = "data:,";
+
 /// Default flags; `chrome_settings.flags` overrides each of them.
 const FLAGS: &[(&str, &str)] = &[
     // Samples, 11 ms. A page's sound is delayed by three buffers, of which a page that flashes and beeps, or a call,
@@ -34,14 +39,26 @@ const FLAGS: &[(&str, &str)] = &[
     ("disable-component-update", ""),
     ("disable-default-apps", ""),
     ("disable-extensions", ""),
-    ("disable-features", "Translate,MediaRouter,GlobalMediaControls,OptimizationHints,AutofillServerCommunication"),
+    // The last three are dialogs in which a user chooses an account or a document.
+    (
+        "disable-features",
+        "Translate,MediaRouter,GlobalMediaControls,OptimizationHints,AutofillServerCommunication,FedCm,\
+         WebIdentityDigitalCredentials,WebIdentityDigitalCredentialsCreation",
+    ),
     // There is no GPU behind Xvfb; software compositing costs a fraction of emulated GL.
     ("disable-gpu", ""),
+    // The dialog of a page that does not answer; `page_health` notices it.
+    ("disable-hang-monitor", ""),
     ("disable-infobars", ""),
     ("disable-notifications", ""),
+    ("disable-prompt-on-repost", ""),
     ("disable-renderer-backgrounding", ""),
+    ("disable-search-engine-choice-screen", ""),
     ("disable-session-crashed-bubble", ""),
     ("disable-sync", ""),
+    // Frames of other sites get no dialogs: the script of `page_dialogs` is not in them. Dialogs of Chrome's are windows
+    // of their own, which `window` hides.
+    ("enable-features", "SuppressDifferentOriginSubframeJSDialogs,TabModalUsesDesktopWidget"),
     ("hide-crash-restore-bubble", ""),
     ("kiosk", ""),
     ("no-default-browser-check", ""),
@@ -58,6 +75,7 @@ const FLAGS: &[(&str, &str)] = &[
 /// Flags that the recorder itself needs for picture, sound and control; the operator cannot set them.
 const RESERVED: &[&str] = &[
     "alsa-output-device",
+    "app",
     "audio-output-channels",
     "display",
     "remote-debugging-port",
@@ -66,12 +84,22 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Chrome's command line: the defaults, overridden by the operator's flags, then the recorder's. A flag with the value
-/// `false` is omitted.
+/// `false` is omitted. `size` in pixels; `dpi`: dots per inch, of which 96 are a scale of 1.
 #[must_use]
-pub fn arguments(operator: &[ChromeFlag], size: (u32, u32), profile: &Path, sandbox: bool) -> Vec<String> {
+pub fn arguments(
+    operator: &[ChromeFlag],
+    (width, height): (u32, u32),
+    dpi: u32,
+    profile: &Path,
+    sandbox: bool,
+) -> Vec<String> {
     let mut flags: BTreeMap<&str, String> = FLAGS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     if !sandbox {
         flags.insert("no-sandbox", String::new());
+    }
+    let scale = f64::from(dpi) / f64::from(DEFAULT_DPI);
+    if dpi != DEFAULT_DPI {
+        flags.insert("force-device-scale-factor", scale.to_string());
     }
     for flag in operator.iter().filter(|flag| !RESERVED.contains(&flag.name.as_str())) {
         match flag.value.as_deref() {
@@ -81,13 +109,15 @@ pub fn arguments(operator: &[ChromeFlag], size: (u32, u32), profile: &Path, sand
     }
     flags.insert("remote-debugging-port", "0".to_owned());
     flags.insert("user-data-dir", profile.display().to_string());
-    flags.insert("window-size", format!("{},{}", size.0, size.1));
-    let mut args: Vec<String> = flags
+    // In units of the page.
+    let [width, height] = [width, height].map(|pixels| (f64::from(pixels) / scale).ceil());
+    flags.insert("window-size", format!("{width},{height}"));
+    // A window without tabs: what the page opens gets a window of its own, which `window` hides.
+    flags.insert("app", FIRST_PAGE.to_owned());
+    flags
         .into_iter()
         .map(|(name, value)| if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") })
-        .collect();
-    args.push("about:blank".to_owned());
-    args
+        .collect()
 }
 
 /// The operator's flags that are ignored, for a warning at start.
@@ -132,7 +162,7 @@ mod tests {
             flag("remote-debugging-port", Some("9222")),
             flag("user-data-dir", Some("/home/me")),
         ];
-        let args = arguments(&operator, (1920, 1080), Path::new("/run/x/chrome"), true);
+        let args = arguments(&operator, (1920, 1080), 96, Path::new("/run/x/chrome"), true);
         for wanted in [
             "--autoplay-policy=user-required",
             "--lang=de",
@@ -144,10 +174,22 @@ mod tests {
             assert!(args.iter().any(|arg| arg == wanted), "{wanted}: {args:?}");
         }
         assert!(!args.iter().any(|arg| arg.starts_with("--disable-gpu") || arg == "--no-sandbox"));
+        assert!(!args.iter().any(|arg| arg.starts_with("--force-device-scale-factor")));
         assert_eq!(ignored_flags(&operator).count(), 3);
         assert!(!ignores_certificate_errors(&operator));
         assert!(ignores_certificate_errors(&[flag("ignore-certificate-errors", None)]));
         assert!(!ignores_certificate_errors(&[flag("ignore-certificate-errors", Some("false"))]));
-        assert!(arguments(&[], (2, 2), Path::new("/x"), false).contains(&"--no-sandbox".to_owned()));
+        assert!(arguments(&[], (2, 2), 96, Path::new("/x"), false).contains(&"--no-sandbox".to_owned()));
+    }
+    #[test]
+    fn more_dots_per_inch_make_the_page_larger_and_not_the_window() {
+        let args = |dpi| arguments(&[], (1920, 1080), dpi, Path::new("/x"), true);
+        for (dpi, scale, size) in [(192, "2", "960,540"), (120, "1.25", "1536,864"), (144, "1.5", "1280,720")] {
+            let wanted = [format!("--force-device-scale-factor={scale}"), format!("--window-size={size}")];
+            assert!(wanted.iter().all(|wanted| args(dpi).contains(wanted)), "{dpi}: {:?}", args(dpi));
+        }
+        let operator = [flag("force-device-scale-factor", Some("3"))];
+        let args = arguments(&operator, (1920, 1080), 192, Path::new("/x"), true);
+        assert!(args.contains(&"--force-device-scale-factor=3".to_owned()), "{args:?}");
     }
 }

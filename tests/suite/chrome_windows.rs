@@ -1,0 +1,167 @@
+//! Nothing of Chrome's own is recorded or stops the page: a page asks for all that Chrome has dialogs, pickers, bubbles, bars and
+//! windows for, each after a click of somebody who sits at the display.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse};
+use axum::routing::{get, post};
+use plugnmeet_recorder::capture::rig::RigSpec;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use x11rb::connection::Connection as _;
+use x11rb::protocol::xproto::{BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, MOTION_NOTIFY_EVENT};
+use x11rb::protocol::xtest::ConnectionExt as _;
+use x11rb::rust_connection::RustConnection;
+
+use crate::measure::{self, Crop, picture};
+use crate::recorder::{SOON, turn};
+use crate::recording::standin;
+use crate::rig::{Live, go_on, record_as};
+use crate::standin::Meeting;
+use crate::standin::meeting::area;
+
+const COLOURS: [[u8; 3]; 2] = [[220, 40, 40], [30, 60, 200]];
+/// How long the page shows each.
+const HOLD_S: f64 = 0.2;
+const LEFT: u8 = 1;
+const RIGHT: u8 = 3;
+
+/// A page at its own server, and what it tells.
+struct Site {
+    url: String,
+    told: mpsc::UnboundedReceiver<String>,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Site {
+    async fn start(page: String) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        let locked = (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"a\"")]);
+        let file = [(header::CONTENT_TYPE, "application/zip"), (header::CONTENT_DISPOSITION, "attachment")];
+        let note = async |State(tell): State<Arc<Mutex<mpsc::UnboundedSender<String>>>>, what: String| {
+            // The test may have ended.
+            let _ = tell.lock().unwrap().send(what);
+        };
+        let routes = Router::new()
+            .route("/", get(async || Html(page)))
+            .route("/alert", get(async || Html("<script>setTimeout(() => alert('of a frame'))</script>")))
+            .route("/other", get(async || Html("<body style='background: lime'>")).post(async || ""))
+            .route("/locked", get(async move || locked.into_response()))
+            .route("/file", get(async move || (file, "PK").into_response()))
+            .route("/told", post(note))
+            .with_state(Arc::new(Mutex::new(tell)));
+        // By name for the page, and by address for what is another site to Chrome.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { url, told, _server: AbortOnDropHandle::new(server) }
+    }
+
+    async fn told(&mut self) -> String {
+        let told = tokio::time::timeout(SOON, self.told.recv()).await;
+        told.expect("the page stands still").expect("the server lives")
+    }
+
+    fn is_shown_by(&self, spec: RigSpec) -> RigSpec {
+        RigSpec { url: self.url.clone(), ..spec }
+    }
+}
+
+/// Somebody at the display.
+struct User(RustConnection);
+
+impl User {
+    fn at(live: &Live) -> Self {
+        let user = Self(live.connect_to_display());
+        user.input(MOTION_NOTIFY_EVENT, 0);
+        user
+    }
+
+    /// Moves the pointer to the middle of the page, or presses or releases a button.
+    fn input(&self, kind: u8, button: u8) {
+        self.0.xtest_fake_input(kind, button, x11rb::CURRENT_TIME, x11rb::NONE, 960, 300, 0).unwrap().check().unwrap();
+    }
+
+    fn click(&self, button: u8) {
+        self.input(BUTTON_PRESS_EVENT, button);
+        self.input(BUTTON_RELEASE_EVENT, button);
+        self.0.flush().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_chromes_own_is_recorded_or_stops_the_page() {
+    let standin = standin().await;
+    let mut site = Site::start(include_str!("fixtures/asking.html").to_owned()).await;
+    let url = site.url.clone();
+    let mut told = Vec::new();
+    let recorded = record_as(
+        &standin,
+        Meeting::default(),
+        |spec| RigSpec { url, ..spec },
+        turn().await,
+        async |live| {
+            let user = User::at(live);
+            while told.last().is_none_or(|last: &String| !last.starts_with("all")) {
+                user.click(LEFT);
+                told.push(site.told().await);
+            }
+            user.click(RIGHT);
+            told.push(site.told().await);
+            go_on(0.5).await;
+        },
+    )
+    .await;
+    recorded.outcome.unwrap();
+    println!("{told:#?}");
+    for wanted in [
+        "alert: undefined",
+        "confirm: false",
+        "prompt: null",
+        "HTTP authentication: 401",
+        "full screen: undefined",
+        "a further page: undefined",
+        "a further window: undefined",
+        "loaded again",
+        "context menu",
+    ] {
+        assert!(told.iter().any(|told| told == wanted), "{wanted}: {told:#?}");
+    }
+    let found = picture::mixed_frames(&recorded.raw, area::PAGE, COLOURS).unwrap();
+    let duration = measure::probe(&recorded.raw).unwrap().duration;
+    println!("{duration} s: {:?} whole frames, others {:?}", found.whole, found.mixed);
+    assert_eq!(found.mixed, [] as [usize; 0], "{found:?}");
+    // It went on all the time: no colour stood for more than a change or two.
+    let frames = (found.whole[0] + found.whole[1]) as f64;
+    assert!(frames >= duration / HOLD_S * 0.8, "{frames} frames in {duration} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_dots_per_inch_make_the_letters_larger_and_not_the_picture() {
+    /// A square of 100 CSS pixels in the corner.
+    const PAGE: &str = "<style>html { background: rgb(220, 40, 40) }
+        #main-area { position: fixed; left: 0; top: 0; width: 100px; height: 100px; background: rgb(30, 60, 200) }</style>
+        <div id=startupJoinModal><button id=listenOnlyJoin></button></div><script>
+        listenOnlyJoin.onclick = () => {
+            startupJoinModal.remove();
+            document.body.innerHTML = '<div id=main-area></div>';
+        };</script>";
+    let standin = standin().await;
+    let site = Site::start(PAGE.to_owned()).await;
+    let prepare = |spec: RigSpec| RigSpec { dpi: 144, ..site.is_shown_by(spec) };
+    let recorded = record_as(&standin, Meeting::default(), prepare, turn().await, async |_| go_on(0.5).await).await;
+    recorded.outcome.unwrap();
+    let info = measure::probe(&recorded.raw).unwrap();
+    let video = info.video().unwrap();
+    assert_eq!((video.width, video.height), (1920, 1080));
+    let at = info.duration;
+    let seen = |crop: Crop| picture::mean_colour(&recorded.raw, at, crop).unwrap();
+    let seen = [Crop::new(4, 4, 140, 140), Crop::new(156, 4, 1760, 1072), Crop::new(4, 156, 1912, 920)].map(seen);
+    println!("{seen:?}");
+    let off = |found: [u8; 3], wanted: [u8; 3]| found.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) <= 3);
+    assert!(off(seen[0], COLOURS[1]) && off(seen[1], COLOURS[0]) && off(seen[2], COLOURS[0]), "{seen:?}");
+}
