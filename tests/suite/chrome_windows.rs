@@ -13,7 +13,11 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use x11rb::connection::Connection as _;
-use x11rb::protocol::xproto::{BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, MOTION_NOTIFY_EVENT};
+use x11rb::protocol::Event;
+use x11rb::protocol::xproto::{
+    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ChangeWindowAttributesAux, ConnectionExt as _, EventMask,
+    MOTION_NOTIFY_EVENT,
+};
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
 
@@ -72,25 +76,57 @@ impl Site {
 }
 
 /// Somebody at the display.
-struct User(RustConnection);
+struct User {
+    display: RustConnection,
+    /// Windows of Chrome's that were mapped since then.
+    windows: usize,
+}
 
 impl User {
     fn at(live: &Live) -> Self {
-        let user = Self(live.connect_to_display());
+        let user = Self { display: live.connect_to_display(), windows: 0 };
+        let root = user.display.setup().roots[0].root;
+        let told = ChangeWindowAttributesAux::new().event_mask(EventMask::SUBSTRUCTURE_NOTIFY);
+        user.display.change_window_attributes(root, &told).unwrap().check().unwrap();
         user.input(MOTION_NOTIFY_EVENT, 0);
         user
     }
 
+    /// How many windows came up besides the page's.
+    fn windows(&mut self) -> usize {
+        while let Some(event) = self.display.poll_for_event().unwrap() {
+            self.windows += usize::from(matches!(event, Event::MapNotify(_)));
+        }
+        self.windows
+    }
+
     /// Moves the pointer to the middle of the page, or presses or releases a button.
     fn input(&self, kind: u8, button: u8) {
-        self.0.xtest_fake_input(kind, button, x11rb::CURRENT_TIME, x11rb::NONE, 960, 300, 0).unwrap().check().unwrap();
+        let [now, root] = [x11rb::CURRENT_TIME, x11rb::NONE];
+        self.display.xtest_fake_input(kind, button, now, root, 960, 300, 0).unwrap().check().unwrap();
     }
 
     fn click(&self, button: u8) {
         self.input(BUTTON_PRESS_EVENT, button);
         self.input(BUTTON_RELEASE_EVENT, button);
-        self.0.flush().unwrap();
     }
+}
+
+/// The TCP addresses at which a process listens, as the kernel writes them.
+fn listening(pid: u32) -> Vec<String> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let sockets: Vec<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    lines
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let socket = format!("socket:[{}]", fields.get(9)?);
+            // TCP_LISTEN in include/net/tcp_states.h of the kernel.
+            (fields[3] == "0A" && sockets.iter().any(|open| open.as_os_str() == socket.as_str()))
+                .then(|| format!("{} of {pid}", fields[1]))
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,14 +134,15 @@ async fn nothing_of_chromes_own_is_recorded_or_stops_the_page() {
     let standin = standin().await;
     let mut site = Site::start(include_str!("fixtures/asking.html").to_owned()).await;
     let url = site.url.clone();
-    let mut told = Vec::new();
+    let (mut told, mut windows, mut listens) = (Vec::new(), 0, Vec::new());
     let recorded = record_as(
         &standin,
         Meeting::default(),
         |spec| RigSpec { url, ..spec },
         turn().await,
         async |live| {
-            let user = User::at(live);
+            let mut user = User::at(live);
+            listens = live.processes().into_iter().flat_map(listening).collect();
             while told.last().is_none_or(|last: &String| !last.starts_with("all")) {
                 user.click(LEFT);
                 told.push(site.told().await);
@@ -113,11 +150,15 @@ async fn nothing_of_chromes_own_is_recorded_or_stops_the_page() {
             user.click(RIGHT);
             told.push(site.told().await);
             go_on(0.5).await;
+            windows = user.windows();
         },
     )
     .await;
     recorded.outcome.unwrap();
-    println!("{told:#?}");
+    println!("{told:#?}, {windows} windows");
+    assert_eq!(listens, [] as [String; 0], "open to all users of the host");
+    // There was something to hide: a picker, a menu, a tooltip, a page.
+    assert!(windows >= 10, "{windows}");
     for wanted in [
         "alert: undefined",
         "confirm: false",

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
+use crate::capture::browser::devtools_pipe::{DevtoolsPipe, WITH_PIPES};
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_dialogs::PageDialogs;
 use crate::capture::browser::page_monitor::{self, PageEnd};
@@ -52,6 +53,7 @@ pub struct Chrome {
     browser: chromiumoxide::Browser,
     page: Page,
     _handler: AbortOnDropHandle<()>,
+    _pipe: DevtoolsPipe,
     /// Why the page ended; `None` while it lives.
     ended: watch::Receiver<Option<PageEnd>>,
     /// `None` where Chrome refused the script.
@@ -88,7 +90,9 @@ impl Chrome {
             trusted_roots::copy_to_home(database, dir)
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
-        let mut spec = child::ChildSpec::new("chrome", program)
+        let mut spec = child::ChildSpec::new("chrome", "/bin/sh")
+            .args(WITH_PIPES)
+            .args([program])
             .args(arguments(&settings.flags, size, dpi, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
@@ -98,16 +102,20 @@ impl Chrome {
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);
         spec.env.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
+        (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
         // Chrome logs much that does not matter here, such as a missing session bus.
         spec.log_level = tracing::Level::TRACE;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(&error))?;
         let processes = ProcessTree::of(child.pid());
+        let (Some(requests), Some(messages)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(&"there are no pipes to it"));
+        };
         let result = tokio::select! {
-            connected = devtools::connect_within(START_LIMIT, &profile) => connected,
+            connected = devtools::connect_within(START_LIMIT, requests, messages) => connected,
             exit = child.wait() => Err(format!("ended at its start ({exit})")),
         };
         match result {
-            Ok(DevtoolsConnection { browser, page, handler }) => {
+            Ok(DevtoolsConnection { browser, page, handler, pipe }) => {
                 let (end_sender, ended) = watch::channel(None);
                 let crashes = browser.event_listener::<target::EventTargetCrashed>().await.ok();
                 let monitor = page_monitor::monitor_page(page.clone(), crashes, child.tail(), end_sender.clone());
@@ -127,6 +135,7 @@ impl Chrome {
                     browser,
                     page,
                     _handler: handler,
+                    _pipe: pipe,
                     ended,
                     call_sync,
                     _dialogs: dialogs,

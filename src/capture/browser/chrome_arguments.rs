@@ -78,6 +78,7 @@ const RESERVED: &[&str] = &[
     "app",
     "audio-output-channels",
     "display",
+    "remote-debugging-pipe",
     "remote-debugging-port",
     "user-data-dir",
     "window-size",
@@ -107,7 +108,7 @@ pub fn arguments(
             value => flags.insert(&flag.name, value.unwrap_or_default().to_owned()),
         };
     }
-    flags.insert("remote-debugging-port", "0".to_owned());
+    flags.insert("remote-debugging-pipe", String::new());
     flags.insert("user-data-dir", profile.display().to_string());
     // In units of the page.
     let [width, height] = [width, height].map(|pixels| (f64::from(pixels) / scale).ceil());
@@ -167,7 +168,7 @@ mod tests {
             "--autoplay-policy=user-required",
             "--lang=de",
             "--window-size=1920,1080",
-            "--remote-debugging-port=0",
+            "--remote-debugging-pipe",
             "--user-data-dir=/run/x/chrome",
             "--kiosk",
         ] {
