@@ -72,6 +72,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("window-position", "0,0"),
 ];
 
+/// Flags whose values are lists, to which the operator's are added.
+const FEATURES: [&str; 2] = ["disable-features", "enable-features"];
+
 /// Flags that the recorder itself needs for picture, sound and control; the operator cannot set them.
 const RESERVED: &[&str] = &[
     "alsa-output-device",
@@ -85,7 +88,7 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Chrome's command line: the defaults, overridden by the operator's flags, then the recorder's. A flag with the value
-/// `false` is omitted. `size` in pixels; `dpi`: dots per inch, of which 96 are a scale of 1.
+/// `false` is omitted; lists of features are joined. `size` in pixels; `dpi`: dots per inch, of which 96 are a scale of 1.
 #[must_use]
 pub fn arguments(
     operator: &[ChromeFlag],
@@ -105,6 +108,10 @@ pub fn arguments(
     for flag in operator.iter().filter(|flag| !RESERVED.contains(&flag.name.as_str())) {
         match flag.value.as_deref() {
             Some("false") => flags.remove(flag.name.as_str()),
+            Some(features) if FEATURES.contains(&flag.name.as_str()) => {
+                let ours = FLAGS.iter().find(|(name, _)| *name == flag.name).map_or("", |(_, value)| value);
+                flags.insert(&flag.name, joined(features, ours, operator))
+            }
             value => flags.insert(&flag.name, value.unwrap_or_default().to_owned()),
         };
     }
@@ -119,6 +126,16 @@ pub fn arguments(
         .into_iter()
         .map(|(name, value)| if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") })
         .collect()
+}
+
+/// A list of features: the operator's, and the program's that the operator does not name anywhere.
+fn joined(features: &str, ours: &str, operator: &[ChromeFlag]) -> String {
+    // A name may be followed by a study (`<`) or by parameters (`:`).
+    let name = |feature: &str| feature.split(['<', ':']).next().unwrap_or_default().to_owned();
+    let lists = operator.iter().filter(|flag| FEATURES.contains(&flag.name.as_str()));
+    let named: Vec<_> = lists.flat_map(|flag| flag.value.iter().flat_map(|value| value.split(','))).map(name).collect();
+    let ours = ours.split(',').filter(|ours| !named.iter().any(|name| name == ours));
+    [features].into_iter().chain(ours).collect::<Vec<_>>().join(",")
 }
 
 /// The operator's flags that are ignored, for a warning at start.
@@ -192,5 +209,19 @@ mod tests {
         let operator = [flag("force-device-scale-factor", Some("3"))];
         let args = arguments(&operator, (1920, 1080), 192, Path::new("/x"), true);
         assert!(args.contains(&"--force-device-scale-factor=3".to_owned()), "{args:?}");
+    }
+    #[test]
+    fn the_operators_features_are_added_to_the_programs() {
+        let value = |operator: &[ChromeFlag], name: &str| {
+            let args = arguments(operator, (2, 2), 96, Path::new("/x"), true);
+            args.iter().find_map(|arg| arg.strip_prefix(&format!("--{name}=")).map(str::to_owned))
+        };
+        let more =
+            [flag("disable-features", Some("Other<Study:size/3")), flag("enable-features", Some("Translate:a/b"))];
+        let disabled = value(&more, "disable-features").unwrap();
+        assert!(disabled.starts_with("Other<Study:size/3,MediaRouter,"), "{disabled}");
+        assert!(disabled.contains(",FedCm,"), "{disabled}");
+        assert!(value(&more, "enable-features").unwrap().starts_with("Translate:a/b,Suppress"));
+        assert_eq!(value(&[flag("enable-features", Some("false"))], "enable-features"), None);
     }
 }

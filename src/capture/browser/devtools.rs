@@ -64,12 +64,13 @@ async fn connect(
         ignore_https_errors: false,
         ..HandlerConfig::default()
     };
-    let (mut browser, mut handler) = chromiumoxide::Browser::connect_with_config(&pipe.address, config).await?;
+    let (browser, mut handler) = chromiumoxide::Browser::connect_with_config(&pipe.address, config).await?;
     let handler = AbortOnDropHandle::new(tokio::spawn(async move {
         // Errors are messages that chromiumoxide does not know; they are ignored.
         while handler.next().await.is_some() {}
     }));
-    browser.fetch_targets().await?;
+    // `Browser::fetch_targets` would attach to each page a second time, in a way that takes no requests, and it depends on
+    // the order of the answers which of the two the page's handle uses. Chrome tells of its pages by itself.
     loop {
         // A starting Chrome may replace its first page.
         match tokio::time::timeout(PAGE_LIMIT, first_page(&browser)).await {
