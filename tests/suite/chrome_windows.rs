@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
-use plugnmeet_recorder::capture::rig::RigSpec;
+use plugnmeet_recorder::capture::rig::{Rig as _, RigSpec};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,7 +25,7 @@ use x11rb::rust_connection::RustConnection;
 use crate::measure::{self, Crop, picture};
 use crate::recorder::{SOON, turn};
 use crate::recording::standin;
-use crate::rig::{Live, go_on, record_as};
+use crate::rig::{Live, command_line, go_on, record_as};
 use crate::standin::Meeting;
 use crate::standin::meeting::area;
 
@@ -177,8 +178,36 @@ async fn nothing_of_chromes_own_is_recorded_or_stops_the_page() {
     println!("{duration} s: {:?} whole frames, others {:?}", found.whole, found.mixed);
     assert_eq!(found.mixed, [] as [usize; 0], "{found:?}");
     // It went on all the time: no colour stood for more than a change or two.
-    let frames = (found.whole[0] + found.whole[1]) as f64;
+    let frames = f64::from(u32::try_from(found.whole[0] + found.whole[1]).unwrap());
     assert!(frames >= duration / HOLD_S * 0.8, "{frames} frames in {duration} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromes_page_of_a_crash_is_marked_to_be_cut_off() {
+    let standin = standin().await;
+    let site = Site::start(include_str!("fixtures/asking.html").to_owned()).await;
+    let prepare = |spec| site.is_shown_by(spec);
+    let recorded = record_as(&standin, Meeting::default(), prepare, turn().await, async |live| {
+        go_on(1.5).await;
+        for pid in live.processes() {
+            if command_line(pid).join(" ").contains(" --type=renderer") {
+                kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+            }
+        }
+        let failure = tokio::time::timeout(SOON, live.rig.broken()).await.expect("the crash is noticed");
+        assert!(failure.cause.contains("crashed"), "{failure:?}");
+        // Chrome shows it.
+        go_on(0.5).await;
+    })
+    .await;
+    recorded.outcome.unwrap();
+    let until = recorded.summary.meeting_until.expect("there is something to cut off").as_secs_f64();
+    let found = picture::mixed_frames(&recorded.raw, area::PAGE, COLOURS).unwrap();
+    let packets = measure::packets(&recorded.raw).unwrap();
+    let frames: Vec<_> = packets.into_iter().filter(|packet| packet.is_video).map(|packet| packet.at).collect();
+    let first = found.mixed.first().map(|n| frames[*n]).expect("Chrome's page of the crash");
+    println!("the meeting until {until} s, Chrome's page from {first} s on, in {} frames", frames.len());
+    assert!(until > 1.0 && first >= until, "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-//! The DevTools protocol of a Chrome over two pipes, for a client that only knows WebSockets.
+//! The DevTools protocol of a Chrome over two pipes, for a client that only speaks `WebSocket`.
 //!
 //! A port (`--remote-debugging-port`) is open to every user of the host for as long as Chrome runs, and asks for no
-//! secret. A pipe (`--remote-debugging-pipe`) is open to nobody else. chromiumoxide speaks WebSocket over TCP, so this
+//! secret. A pipe (`--remote-debugging-pipe`) is open to nobody else. chromiumoxide speaks `WebSocket` over TCP, so this
 //! process listens on a loopback port for the moment in which its own client connects: the path is a secret, the first
 //! client that knows it is the only one, and then nothing listens any more.
 //!
@@ -35,7 +35,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 type Client = WebSocketStream<TokioAdapter<TcpStream>>;
 
-/// A Chrome's pipes, served to one WebSocket client.
+/// A Chrome's pipes, served to one `WebSocket` client.
 #[derive(Debug)]
 pub(super) struct DevtoolsPipe {
     /// Where the client finds it: a secret.

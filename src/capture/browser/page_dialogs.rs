@@ -3,8 +3,8 @@
 //!
 //! `alert`, `confirm` and `prompt` are replaced by a script (`page_dialogs.js`), so that no dialog is drawn even for a
 //! moment. A dialog that comes all the same is answered through DevTools. Files and passkeys are refused before Chrome
-//! asks for them. A further page is closed: it would go on unseen, but heard. What Chrome asks by itself is forbidden by
-//! [`crate::capture::browser::profile`], and windows are hidden by [`crate::capture::browser::window`].
+//! asks for them. A further page is closed: it would go on unseen, but heard. What Chrome asks by itself is forbidden
+//! by [`crate::capture::browser::profile`], and windows are hidden by [`crate::capture::browser::window`].
 
 use chromiumoxide::cdp::browser_protocol::browser::{SetDownloadBehaviorBehavior, SetDownloadBehaviorParams};
 use chromiumoxide::cdp::browser_protocol::page::{

@@ -20,8 +20,8 @@ const BLOCK: u8 = 2;
 /// `DownloadRestrictions` of Chrome's policies: no file at all.
 const NO_DOWNLOADS: u8 = 3;
 
-/// Chrome asks `xdg-settings` whether it is itself the program for a scheme such as `mailto:`. If it is, it neither opens
-/// the address nor asks whether it may.
+/// Chrome asks `xdg-settings` whether it is itself the program for a scheme such as `mailto:`. If it is, it neither
+/// opens the address nor asks whether it may.
 const XDG_SETTINGS: &str = "#!/bin/sh\necho yes\n";
 /// Nothing is opened outside of Chrome.
 const XDG_OPEN: &str = "#!/bin/sh\n";
