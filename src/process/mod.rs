@@ -5,6 +5,9 @@
 //! purpose of a child.
 
 pub mod child;
+pub mod interpreter;
+mod log_budget;
+pub mod output;
 pub mod procfs;
 pub mod programs;
 pub mod tree;

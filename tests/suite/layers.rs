@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "media/error_text",
     "media/progress",
     "media/verification",
+    "process/log_budget",
     "protocol/access",
     "protocol/announcement",
     "protocol/ids",
