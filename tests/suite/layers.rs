@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "protocol/jwt",
     "protocol/messages",
     "protocol/notice",
+    "protocol/public_text",
     "protocol/request",
     "protocol/room_status",
     "protocol/signature",

@@ -35,6 +35,7 @@ mod merge;
 mod nats_server;
 mod node;
 mod playback;
+mod process_1;
 mod recorder;
 mod recording;
 mod redelivery;
