@@ -101,7 +101,9 @@ fn watch(states: Vec<Arc<queue::State>>) -> io::Result<()> {
     }
     let look = move || loop {
         std::thread::sleep(queue::REPORT_EVERY);
-        states.iter().for_each(|state| state.watch());
+        for state in &states {
+            state.watch();
+        }
     };
     std::thread::Builder::new().name("log-watch".to_owned()).spawn(look).map(drop)
 }

@@ -1,7 +1,8 @@
 //! Transcoding nodes with the real binary, queue and ffmpeg: several jobs, several nodes, and one that dies.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use plugnmeet_recorder::nats::JobMessage;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hooks::script;
 use crate::recorder::{Recorder, SOON, Setup};
+use crate::standin::child::Child;
 use crate::standin::{Deployment, Standin};
 use crate::survival::raw_file;
 use crate::transcode::names;
@@ -185,6 +187,35 @@ async fn a_proxy_of_the_environment_is_never_asked_for_this_host_and_is_named_wh
     assert!(refused, "{}", recorder.log());
     std::fs::remove_dir_all(recorder.temporary_dir.join("undecodable-jobs")).unwrap();
     recorder.stop(&["correct-horse"]);
+}
+
+/// As docs/fleet.md tells operators to share the files with the server's user.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_units_umask_an_mp4_belongs_to_the_group_of_its_directory_which_can_read_it() {
+    let standin = Standin::start(Deployment::default()).await.unwrap();
+    let setup = transcoder(None, "  post_mp4_convert: false\n", String::new());
+    // For its directories and configuration.
+    let mut recorder = Recorder::spawn(&standin, "node_01", &setup);
+    recorder.kill();
+    let dir = recorder.main_path.join("node_01/room01");
+    let (_, job) = raw_file(&dir, "RM_1", "320x180", 2);
+    // Debian's `users`, where this user may give files to it.
+    let root = rustix::process::geteuid().is_root();
+    let group = if root { 100 } else { rustix::process::getegid().as_raw() };
+    std::os::unix::fs::chown(&dir, None, Some(group)).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o2750)).unwrap();
+    let config = recorder.temporary_dir.with_file_name("config.yaml");
+    let mut node = Child::spawn("the recorder", "sh", |command| {
+        command.args(["-c", "umask 0027; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_plugnmeet-recorder"), "--config"]);
+        command.arg(config).env("TMPDIR", recorder.runtime_dir()).stdout(Stdio::null());
+    })
+    .unwrap();
+    standin.fleet.publish_job(job).await.unwrap();
+    let finished = standin.notices.wait_for(FINISHED, "RM_1", SOON).await;
+    assert!(finished.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log())).message.status);
+    let mp4 = std::fs::metadata(dir.join("RM_1.mp4")).unwrap();
+    assert_eq!((mp4.mode() & 0o7777, mp4.gid()), (0o640, group));
+    assert!(node.stop(SOON).unwrap().success(), "{}", recorder.log());
 }
 
 #[tokio::test]
