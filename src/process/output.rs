@@ -4,7 +4,6 @@
 //! A child never waits for the log: what is left out is only counted, and costs next to nothing.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -44,15 +43,16 @@ impl Default for OutputBudget {
     }
 }
 
-/// The budgets of an operator's programs, as many as the configuration names.
-static OF_PROGRAMS: LazyLock<Mutex<HashMap<PathBuf, Arc<OutputBudget>>>> = LazyLock::new(Mutex::default);
+/// The budgets of an operator's scripts, as many as the configuration names.
+static OF_SCRIPTS: LazyLock<Mutex<HashMap<String, Arc<OutputBudget>>>> = LazyLock::new(Mutex::default);
 
 impl OutputBudget {
-    /// The one budget of all processes of `program`, at once and one after the other.
+    /// The one budget of all processes of the script that the configuration names by `command`, at once and one after
+    /// the other.
     #[must_use]
-    pub fn of_program(program: &Path) -> Arc<Self> {
-        let mut all = OF_PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(program.to_owned()).or_default())
+    pub fn of_script(command: &str) -> Arc<Self> {
+        let mut all = OF_SCRIPTS.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(command.to_owned()).or_default())
     }
 
     fn lock(&self) -> MutexGuard<'_, LogBudget> {

@@ -127,7 +127,7 @@ async fn run_one(
     let argument = serde_json::to_string(payload)?;
     let name = script.file_name().unwrap_or(script.as_os_str()).to_string_lossy();
     let mut spec = ChildSpec::new(name, script).args([argument]);
-    spec.log_budget = OutputBudget::of_program(script);
+    spec.log_budget = OutputBudget::of_script(&script.to_string_lossy());
     spec.env.extend(recording.map(|path| (SUMMARY_VARIABLE.into(), path.into())));
     let mut child = child::spawn(&spec).await?;
     tokio::select! {

@@ -102,7 +102,7 @@ fn watch(states: Vec<Arc<queue::State>>) -> io::Result<()> {
     let look = move || loop {
         std::thread::sleep(queue::REPORT_EVERY);
         for state in &states {
-            state.watch();
+            state.watch(queue::STILL_AFTER);
         }
     };
     std::thread::Builder::new().name("log-watch".to_owned()).spawn(look).map(drop)

@@ -17,7 +17,7 @@ pub(super) const LINES: usize = 8 * 1024;
 /// stands still.
 pub(super) const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long one line may take before its output counts as standing still: a disk that wakes up takes some seconds.
-const STILL_AFTER: Duration = Duration::from_secs(10);
+pub(super) const STILL_AFTER: Duration = Duration::from_secs(10);
 /// How long the end of the program waits for lines to be written.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
@@ -126,10 +126,11 @@ impl State {
         self.dropped.get().map_or(0, ErrorCounter::dropped_lines)
     }
 
-    /// Reports, to the other outputs, that this one stands still, what it loses meanwhile, and that it goes on.
-    pub(super) fn watch(&self) {
+    /// Reports, to the other outputs, that this one stands still (has been writing one line for `still_after`), what it
+    /// loses meanwhile, and that it goes on.
+    pub(super) fn watch(&self, still_after: Duration) {
         let since = *self.writing_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let still = since.is_some_and(|since| since.elapsed() >= STILL_AFTER);
+        let still = since.is_some_and(|since| since.elapsed() >= still_after);
         let output = self.name;
         if still && !self.still.swap(true, Ordering::Relaxed) {
             let waiting = self.missing().saturating_sub(self.dropped());
@@ -138,7 +139,7 @@ impl State {
                 waiting,
                 "an output of the log has stood still for {} s: further lines wait, then they are lost; look at its \
                  disk, or at who reads it",
-                STILL_AFTER.as_secs()
+                still_after.as_secs()
             );
         }
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);

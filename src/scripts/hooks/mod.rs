@@ -252,7 +252,7 @@ fn spec(command: &[String]) -> ChildSpec {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
     let mut spec = ChildSpec::new(name, program).args(command.iter().skip(1));
     (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
-    spec.log_budget = OutputBudget::of_program(&spec.program);
+    spec.log_budget = OutputBudget::of_script(&command.join(" "));
     spec
 }
 
