@@ -1,7 +1,7 @@
 //! All components that capture one meeting, opened in order and closed in reverse: display, PulseAudio, Chrome,
 //! encoder, stream, grabber and audio recorder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,14 +22,17 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
-use crate::capture::encoder::stream::{self, CaptureCounters};
+use crate::capture::encoder::stream::{self, CaptureCounters, StreamWriter};
 use crate::capture::quality::{AudioStats, VideoStats};
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
+use crate::capture::rig_watch::{RigGauges, RigWatch};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
+use crate::capture::watchdog::{Hang, Part};
+use crate::storage::directory_check;
 
 /// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
@@ -39,6 +42,10 @@ const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit for ffmpeg to finish its output once its input is closed.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
+/// The same for the last of the stream, where ffmpeg was killed.
+const KILLED_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit for the end of a thread that was told to end; then its X server or PulseAudio is killed, which frees it.
+const THREAD_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a rig needs to open.
 #[derive(Clone)]
@@ -137,6 +144,8 @@ pub struct LiveRig {
     failed: (mpsc::UnboundedSender<ComponentError>, mpsc::UnboundedReceiver<ComponentError>),
     /// Set before the screenshot is taken, because the screenshot may be interrupted.
     failure: Option<RigFailure>,
+    /// Runs since media flow.
+    watch: Option<RigWatch>,
     directory: RigDirectory,
     /// Last field: a dropped rig removes the directory after the components that write into it.
     dir: TempDir,
@@ -146,7 +155,7 @@ pub struct LiveRig {
 #[derive(Debug)]
 struct RunningCapture {
     grabber: Grabber,
-    writer: std::thread::JoinHandle<()>,
+    writer: StreamWriter,
     counters: std::sync::Arc<CaptureCounters>,
     started: Instant,
 }
@@ -156,6 +165,12 @@ impl Rig for LiveRig {
 
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
         let size = spec.encoder.capture.size.unwrap_or(spec.size);
+        if let Some(dir) = spec.target.directory() {
+            let checked = cancel.run_until_cancelled(directory_check::answers(dir)).await;
+            checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
+                OpenError::Failed(format!("cannot write to {} (recorder.temporary_dir): {error}", dir.display()))
+            })?;
+        }
         // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
         let dir = tempfile::Builder::new()
             .prefix(&rig_directory::prefix(&spec.owner))
@@ -177,6 +192,7 @@ impl Rig for LiveRig {
             capture: None,
             failed: mpsc::unbounded_channel(),
             failure: None,
+            watch: None,
         };
         let opened = tokio::select! {
             biased;
@@ -197,10 +213,16 @@ impl Rig for LiveRig {
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
-        let failure = self.component_failed().await;
+        let (failure, hung) = self.component_failed().await;
         self.failure = Some(failure.clone());
-        // An error page's text is already in the cause.
-        if failure.page.is_none() {
+        match hung {
+            Some(Part::Xvfb) => self.display.iter().for_each(Display::kill),
+            Some(Part::PulseAudio) => self.audio.iter().for_each(PulseAudio::kill),
+            Some(Part::Ffmpeg) => self.encoder.iter_mut().for_each(Encoder::kill),
+            Some(Part::StreamThread | Part::ScreenThread | Part::SoundThread) | None => {}
+        }
+        // An error page's text is already in the cause, and a display that was killed shows nothing.
+        if failure.page.is_none() && hung != Some(Part::Xvfb) {
             self.keep_screenshot().await;
         }
         failure
@@ -215,25 +237,26 @@ impl Rig for LiveRig {
     async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
-        if let Some(RunningCapture { grabber, writer, counters, started }) = self.capture.take() {
+        self.watch = None;
+        if let Some(RunningCapture { grabber, mut writer, counters, started }) = self.capture.take() {
             let duration = started.elapsed();
-            let audio = OptionFuture::from(self.audio_recorder.take().map(AudioRecorder::stop));
-            let writer = tokio::task::spawn_blocking(move || writer.join());
+            let audio = stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             // The stop may arrive together with the end of the meeting. The page is inspected only after the last frame
             // was grabbed: an earlier inspection could miss an error page that is in that frame.
-            let browser = self.browser.as_ref();
+            let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
             let video = async move {
-                grabber.stop().await;
+                stop_grabber(grabber, display).await;
                 OptionFuture::from(browser.map(Chrome::left_at)).await.flatten()
             };
-            let mut stopping = std::pin::pin!(futures::future::join3(video, audio, writer));
-            let (left_at, ..) = if let Ok(stopped) = tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
-                stopped
-            } else {
-                tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
-                encoder.kill();
-                stopping.await
-            };
+            let (left_at, ()) = tokio::join!(video, audio);
+            let limit = if encoder.is_killed() { KILLED_LIMIT } else { FINISH_LIMIT };
+            if !writer.finish(limit).await {
+                if !encoder.is_killed() {
+                    tracing::warn!(grace_s = limit.as_secs(), "ffmpeg does not take what is left, ending it");
+                    encoder.kill();
+                }
+                writer.abandon().await;
+            }
             report = capture_report(&counters, duration);
             report.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
             report.duration = report.meeting_until.unwrap_or(duration);
@@ -246,13 +269,11 @@ impl Rig for LiveRig {
 
     async fn close(mut self) {
         // The capture was not finished: the file stays, its last seconds may be lost.
-        if let Some(encoder) = &self.encoder {
+        if let Some(encoder) = &mut self.encoder {
             encoder.kill();
             let _ = self.finish().await;
         }
-        if let Some(audio_recorder) = self.audio_recorder.take() {
-            audio_recorder.stop().await;
-        }
+        stop_audio(self.audio_recorder.take(), self.audio.as_ref()).await;
         if let Some(browser) = self.browser.take() {
             // Boxed: otherwise the future of a rig holds the future of Chrome several times.
             Box::pin(browser.stop()).await;
@@ -282,6 +303,29 @@ async fn on_display<T: Send + 'static>(
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(ComponentError::new("Xvfb", error)),
         Err(_) => Err(ComponentError::new("Xvfb", format!("does not answer within {} s", DISPLAY_LIMIT.as_secs()))),
+    }
+}
+
+/// Ends the screen thread: kills the X server where the thread waits for it.
+async fn stop_grabber(mut grabber: Grabber, display: Option<&Display>) {
+    if grabber.stop(THREAD_LIMIT).await {
+        return;
+    }
+    display.iter().for_each(|display| display.kill());
+    if !grabber.stop(THREAD_LIMIT).await {
+        tracing::warn!("the thread `screen` does not end; it is left behind");
+    }
+}
+
+/// Ends the sound thread: kills PulseAudio where the thread waits for it.
+async fn stop_audio(recorder: Option<AudioRecorder>, audio: Option<&PulseAudio>) {
+    let Some(mut recorder) = recorder else { return };
+    if recorder.stop(THREAD_LIMIT).await {
+        return;
+    }
+    audio.iter().for_each(|audio| audio.kill());
+    if !recorder.stop(THREAD_LIMIT).await {
+        tracing::warn!("the thread `sound` does not end; it is left behind");
     }
 }
 
@@ -369,7 +413,7 @@ impl LiveRig {
             sample_rate: SAMPLE_RATE,
             channels: recorder::CHANNELS,
         };
-        let (sender, counters, writer) = stream::start(stdin, tracks).map_err(cause)?;
+        let (sender, counters, writer) = stream::start(stdin, tracks, report_failure(&self.failed.0)).map_err(cause)?;
         let pacing = match spec.target {
             EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
             EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
@@ -378,24 +422,54 @@ impl LiveRig {
         if let Some(audio_recorder) = &self.audio_recorder {
             audio_recorder.feed(started, sender.clone());
         }
-        let (size, ended) = (self.spec_size, report_failure(&self.failed.0));
-        let grabber = on_display(move || Grabber::start(&address, size, pacing, started, sender, ended)).await;
+        let (size, failed) = (self.spec_size, report_failure(&self.failed.0));
+        let grabber = on_display(move || Grabber::start(&address, size, pacing, started, sender, failed)).await;
         self.capture = Some(RunningCapture { grabber: grabber.map_err(cause)?, writer, counters, started });
         tokio::select! {
             () = first_frame => {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
+                let dir = spec.target.directory().map(Path::to_owned);
+                self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, dir));
                 Ok(())
             }
             failure = self.broken() => Err(failure),
             () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
-                Err(RigFailure::of(format_args!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs())))
+                let state = self.encoder.as_ref().map(Encoder::state).unwrap_or_default();
+                let limit = FIRST_FRAME_LIMIT.as_secs();
+                Err(RigFailure::of(format_args!("ffmpeg: no frame came out within {limit} s{state}")))
             }
         }
     }
 
-    /// Waits for the first component that fails. A component that is not open has no branch here.
-    async fn component_failed(&mut self) -> RigFailure {
-        tokio::select! {
+    /// Where the parts show what they do; `None` where one is not open.
+    fn gauges(&self) -> Option<RigGauges> {
+        let (capture, encoder) = (self.capture.as_ref()?, self.encoder.as_ref()?);
+        Some(RigGauges {
+            screen: capture.grabber.pulse(),
+            sound: self.audio_recorder.as_ref()?.pulse(),
+            stream: capture.writer.pulse(),
+            questions: capture.grabber.questions(),
+            counters: std::sync::Arc::clone(&capture.counters),
+            progress: encoder.reports(),
+            far_end: encoder.waits_for_far_end(),
+            xvfb: self.display.as_ref()?.pid(),
+            pulseaudio: self.audio.as_ref()?.pid(),
+            ffmpeg: encoder.pid(),
+        })
+    }
+
+    /// For tests: the gauges of the running capture, by which its threads can be made to fail.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn running_gauges(&self) -> Option<&RigGauges> {
+        self.watch.as_ref().map(RigWatch::gauges)
+    }
+
+    /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open
+    /// has no branch here.
+    async fn component_failed(&mut self) -> (RigFailure, Option<Part>) {
+        let hung = |watch: &RigWatch, hang: &Hang| (RigFailure::of(watch.cause(hang)), Some(hang.part));
+        let failure = tokio::select! {
             biased;
             Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
             Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
@@ -405,6 +479,20 @@ impl LiveRig {
             Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
             Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
             Some(error) = self.failed.1.recv() => RigFailure::of(error),
+            Some(hang) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
+                return self.watch.as_ref().map_or((RigFailure::of("a part hangs"), None), |watch| hung(watch, &hang));
+            }
+        };
+        // A Chrome whose display hangs, hangs too.
+        match &self.watch {
+            Some(watch) if failure.page.is_none() => match watch.suspect(Part::Xvfb) {
+                Some(hang) => {
+                    tracing::debug!(cause = failure.cause, "broken by the display that hangs");
+                    hung(watch, &hang)
+                }
+                None => (failure, None),
+            },
+            _ => (failure, None),
         }
     }
 

@@ -22,7 +22,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
 /// A part of the rig, by what is on its command line.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+pub enum Part {
     /// Chrome's main process.
     Chrome,
     /// All that paint a page of Chrome.
@@ -31,6 +31,7 @@ enum Part {
     AllOfChrome,
     Xvfb,
     PulseAudio,
+    Ffmpeg,
 }
 
 impl Part {
@@ -46,6 +47,7 @@ impl Part {
                 Self::AllOfChrome => is_chrome,
                 Self::Xvfb => program.ends_with("Xvfb"),
                 Self::PulseAudio => program.ends_with("pulseaudio"),
+                Self::Ffmpeg => program.ends_with("ffmpeg"),
             }
         };
         live.processes().into_iter().filter(is_it).collect()
@@ -80,7 +82,7 @@ async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&L
 }
 
 /// Sends all processes of a part a signal; what is told of it, which the meeting must have outlived.
-async fn broken_by(signal: Signal, part: Part) -> String {
+pub async fn broken_by(signal: Signal, part: Part) -> String {
     let name = format!("signal {} to {part:?}", signal.as_raw());
     let found = break_off(&name, |live| {
         let pids = part.pids(live);
@@ -94,7 +96,7 @@ async fn broken_by(signal: Signal, part: Part) -> String {
     found.cause
 }
 
-fn assert_one_of(cause: &str, wanted: &[&str]) {
+pub fn assert_one_of(cause: &str, wanted: &[&str]) {
     assert!(wanted.iter().any(|wanted| cause.contains(wanted)), "{cause:?} is none of {wanted:?}");
 }
 

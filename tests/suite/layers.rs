@@ -47,6 +47,7 @@ const PURE: &[&str] = &[
     "capture/video/drop_monitor",
     "capture/video/frame_pool",
     "capture/video/pacer",
+    "capture/watchdog",
     "config/user_info",
     "delivery/answer",
     "fleet/admission",

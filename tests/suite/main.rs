@@ -19,6 +19,7 @@ mod endurance;
 mod fidelity;
 mod fleet;
 mod golden_state;
+mod hangs;
 mod hook_samples;
 mod hooks;
 mod job_hooks;

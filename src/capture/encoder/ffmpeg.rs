@@ -13,11 +13,15 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use crate::capture::process_tag;
 use crate::capture::rtmp::relay::Relay;
+use crate::capture::watchdog;
 use crate::process::child::{self, Child};
+use crate::process::procfs::Process;
 
 const COMPONENT: &str = "ffmpeg";
 /// Number of ffmpeg's last lines in a cause: ffmpeg 7 and later log useless lines after the relevant one.
 const CAUSE_LINES: usize = 6;
+/// Time limit for the end of a killed ffmpeg: one that waits for a disk takes longer.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Settings of glibc's allocator in bytes (`mallopt(3)`). Without them the kernel clears and maps each frame of some 3
 /// MB anew, which took a tenth of ffmpeg's time. The first is at its maximum.
@@ -52,6 +56,7 @@ pub struct Encoder {
     progress: watch::Receiver<EncoderProgress>,
     /// Relay of a broadcast.
     relay: Option<Box<Relay>>,
+    killed: bool,
 }
 
 impl Encoder {
@@ -87,7 +92,7 @@ impl Encoder {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(report_progress(stdout, sender));
         }
-        Ok((Self { child, progress, relay }, stdin))
+        Ok((Self { child, progress, relay, killed: false }, stdin))
     }
 
     /// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream). Never
@@ -106,6 +111,29 @@ impl Encoder {
         *self.progress.borrow()
     }
 
+    /// The progress as it comes.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<EncoderProgress> {
+        self.progress.clone()
+    }
+
+    /// What its process does, to be added to a cause.
+    #[must_use]
+    pub fn state(&self) -> String {
+        Process::read_with_threads(self.child.pid()).map(watchdog::doing).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Whether ffmpeg waits for the far end of its broadcast; `None`: it writes a file.
+    #[must_use]
+    pub fn waits_for_far_end(&self) -> Option<watch::Receiver<bool>> {
+        self.relay.as_ref().map(|relay| relay.waits())
+    }
+
     /// Resolves when ffmpeg has ended. Cancel-safe.
     ///
     /// # Errors
@@ -115,14 +143,26 @@ impl Encoder {
         self.outcome(exit).await
     }
 
-    /// To be called after ffmpeg's input was closed. Waits up to `grace` for ffmpeg to finish its output, then stops
-    /// it. ffmpeg is reaped when this returns.
+    /// To be called after ffmpeg's input was closed. Waits up to `grace` for ffmpeg to finish its output, or 5 s where
+    /// it was killed; then stops it. ffmpeg is reaped when this returns, unless a disk holds it even then.
     ///
     /// # Errors
     /// Where it ended with an error or had to be killed.
     pub async fn finish(&mut self, grace: Duration) -> Result<(), ComponentError> {
-        if let Ok(outcome) = tokio::time::timeout(grace, self.ended()).await {
+        if let Ok(outcome) = tokio::time::timeout(if self.killed { KILL_LIMIT } else { grace }, self.ended()).await {
             return outcome;
+        }
+        if self.killed {
+            let pid = self.child.pid();
+            if self.child.has_ended() {
+                return Err(ComponentError::new(COMPONENT, "it was killed, and the far end has not taken the rest"));
+            }
+            tracing::warn!(
+                pid,
+                "ffmpeg was killed, but it waits for a disk that does not answer; it ends when that is back"
+            );
+            let why = format!("its process {pid} does not end although it was killed: it waits for a disk");
+            return Err(ComponentError::new(COMPONENT, why));
         }
         tracing::warn!(pid = self.child.pid(), grace_s = grace.as_secs(), "ffmpeg does not end, asking it to stop");
         let exit = self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
@@ -130,8 +170,14 @@ impl Encoder {
     }
 
     /// Ends ffmpeg now.
-    pub fn kill(&self) {
+    pub fn kill(&mut self) {
+        self.killed = true;
         self.child.signal(Signal::KILL);
+    }
+
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed
     }
 
     /// The relay's error comes first: ffmpeg only knows that its connection was closed.
