@@ -26,6 +26,7 @@ use crate::capture::rig_directory;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
+use crate::fleet::availability::Availability;
 use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
@@ -167,7 +168,9 @@ impl Node {
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
         let journal = RecordingJournal::new(&recorder.state_dir);
         let context = self.recording_context()?;
-        let mut service = RequestService::<LiveRig>::new(context, slots, rigs, journal, watches.disk.clone());
+        let availability = Availability::default();
+        let mut service =
+            RequestService::<LiveRig>::new(context, slots, rigs, journal, availability.clone(), watches.disk.clone());
         service.recover(records).await;
         if !records {
             self.supervisor.tasks.spawn(async move {
@@ -177,17 +180,17 @@ impl Node {
             });
             return Ok(());
         }
+        let obstacles = availability.watch();
+        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain.clone(), availability));
         let requests = self.nats.requests().await?;
         let ended = end.clone();
-        let stop = drain.clone();
+        let stop = drain;
         self.supervisor.spawn_vital("requests", async move {
             service.run(requests, stop, ended.clone()).await;
             // The last recording has ended: the rest of the node may end.
             ended.cancel();
         });
         // Subscribed before the node is announced, so that no request is missed.
-        let (sender, available) = watch::channel(true);
-        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain, sender));
         let heartbeat = Heartbeat {
             nats: self.nats.clone(),
             recorder: recorder.id.clone(),
@@ -195,7 +198,7 @@ impl Node {
             total_cores: load::total_cores(),
             progress: running,
             load: watches.load.clone(),
-            available,
+            obstacles,
         };
         self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
         Ok(())

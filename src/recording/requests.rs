@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
 use crate::delivery::message::MessageKey;
+use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
@@ -42,6 +43,7 @@ pub struct RequestService<R: Rig> {
     slots: Slots,
     rigs: Arc<dyn RigFactory<R>>,
     journal: RecordingJournal,
+    availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     tasks: TaskTracker,
@@ -61,9 +63,10 @@ impl<R: Rig> RequestService<R> {
         slots: Slots,
         rigs: Arc<dyn RigFactory<R>>,
         journal: RecordingJournal,
+        availability: Availability,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
-        Self { context, slots, rigs, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }
+        Self { context, slots, rigs, journal, availability, room, tasks: TaskTracker::new(), running: HashMap::new() }
     }
 
     /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
@@ -264,9 +267,9 @@ impl<R: Rig> RequestService<R> {
             Ok(slot) => slot,
             Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
         };
-        let DiskStatus { level, reason } = self.room.borrow().clone();
-        if level != DiskLevel::Enough {
-            return refuse(StatusCode::Internal, format!("this recorder's disk is nearly full: {reason}"));
+        if let Some((obstacle, detail)) = self.availability.obstacle() {
+            tracing::warn!(reason = obstacle.refusal(), detail, "refused");
+            return request::refused(StatusCode::Internal, obstacle.refusal().to_owned());
         }
         // Its slot may be free already while its file is being stored.
         if self.journal.holds(kind, &info.recording_id) {
