@@ -16,6 +16,7 @@
 
 pub mod audio;
 pub mod browser;
+pub mod capture_report;
 pub mod cleanup;
 pub mod component_error;
 pub mod encoder;
@@ -27,5 +28,6 @@ pub mod rig_failure;
 pub mod rig_thread;
 pub mod rig_watch;
 pub mod rtmp;
+pub mod running_capture;
 pub mod video;
 pub mod watchdog;

@@ -2,7 +2,6 @@
 //! encoder, stream, grabber and audio recorder.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::OptionFuture;
@@ -10,7 +9,6 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::audio::av_sync::SyncCorrections;
 use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
 use crate::capture::audio::recorder::{self, AudioRecorder};
 use crate::capture::browser::call_sync::CallOffset;
@@ -18,21 +16,22 @@ use crate::capture::browser::chrome::Chrome;
 use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::window;
+pub use crate::capture::capture_report::CaptureReport;
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
-use crate::capture::encoder::stream::{self, CaptureCounters, StreamWriter};
-use crate::capture::quality::{AudioStats, VideoStats};
+use crate::capture::encoder::stream;
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
 use crate::capture::rig_watch::{RigGauges, RigWatch};
+use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
-use crate::capture::watchdog::{Hang, Part};
-use crate::storage::directory_check;
+use crate::capture::watchdog::Part;
+use crate::storage::directory_check::DirectoryCheck;
 
 /// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
@@ -40,12 +39,6 @@ const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
 const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
 /// Time limit for a screenshot of the page. It delays the next part of the recording.
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(2);
-/// Time limit for ffmpeg to finish its output once its input is closed.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
-/// The same for the last of the stream, where ffmpeg was killed.
-const KILLED_LIMIT: Duration = Duration::from_secs(1);
-/// Time limit for the end of a thread that was told to end; then its X server or PulseAudio is killed, which frees it.
-const THREAD_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a rig needs to open.
 #[derive(Clone)]
@@ -85,27 +78,6 @@ impl From<RigFailure> for OpenError {
             Some(ErrorPageMeaning::Unclear) | None => Self::Failed(cause),
         }
     }
-}
-
-/// Counters and quality of one capture.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CaptureReport {
-    /// From the first frame to the last one.
-    pub duration: Duration,
-    pub frames_sent: u64,
-    pub frames_dropped: u64,
-    pub frames_late: u64,
-    pub picture: VideoStats,
-    pub sound: AudioStats,
-    pub corrections: SyncCorrections,
-    pub call_offset: CallOffset,
-    /// Number of captures that were joined into the recording.
-    pub parts: u32,
-    /// Bytes that ffmpeg has written.
-    pub bytes: u64,
-    /// Time from the first frame to the end of the meeting, where the capture went on after it and shows the page that
-    /// replaced the meeting.
-    pub meeting_until: Option<Duration>,
 }
 
 /// The capture side of a recording. Tests replace it to run without Chrome, Xvfb, PulseAudio and ffmpeg.
@@ -151,24 +123,16 @@ pub struct LiveRig {
     dir: TempDir,
 }
 
-/// The running media flow into ffmpeg, except for the audio recorder.
-#[derive(Debug)]
-struct RunningCapture {
-    grabber: Grabber,
-    writer: StreamWriter,
-    counters: std::sync::Arc<CaptureCounters>,
-    started: Instant,
-}
-
 impl Rig for LiveRig {
     type Spec = RigSpec;
 
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
         let size = spec.encoder.capture.size.unwrap_or(spec.size);
         if let Some(dir) = spec.target.directory() {
-            let checked = cancel.run_until_cancelled(directory_check::answers(dir)).await;
+            let checked = cancel.run_until_cancelled(DirectoryCheck::start(dir).answer()).await;
             checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
-                OpenError::Failed(format!("cannot write to {} (recorder.temporary_dir): {error}", dir.display()))
+                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
+                OpenError::Failed(format!("recorder.temporary_dir {error}"))
             })?;
         }
         // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
@@ -229,38 +193,17 @@ impl Rig for LiveRig {
     }
 
     fn idle(&self) -> Duration {
-        let Some(RunningCapture { counters, started, .. }) = &self.capture else { return Duration::ZERO };
-        let still = counters.video().still_for(started.elapsed());
-        still.min(counters.audio().silent_for())
+        self.capture.as_ref().map_or(Duration::ZERO, RunningCapture::idle)
     }
 
     async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
-        if let Some(RunningCapture { grabber, mut writer, counters, started }) = self.capture.take() {
-            let duration = started.elapsed();
-            let audio = stop_audio(self.audio_recorder.take(), self.audio.as_ref());
-            // The stop may arrive together with the end of the meeting. The page is inspected only after the last frame
-            // was grabbed: an earlier inspection could miss an error page that is in that frame.
-            let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
-            let video = async move {
-                stop_grabber(grabber, display).await;
-                OptionFuture::from(browser.map(Chrome::left_at)).await.flatten()
-            };
-            let (left_at, ()) = tokio::join!(video, audio);
-            let limit = if encoder.is_killed() { KILLED_LIMIT } else { FINISH_LIMIT };
-            if !writer.finish(limit).await {
-                if !encoder.is_killed() {
-                    tracing::warn!(grace_s = limit.as_secs(), "ffmpeg does not take what is left, ending it");
-                    encoder.kill();
-                }
-                writer.abandon().await;
-            }
-            report = capture_report(&counters, duration);
-            report.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
-            report.duration = report.meeting_until.unwrap_or(duration);
-            report.call_offset = self.call_offset();
+        if let Some(capture) = self.capture.take() {
+            let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
+            let stopped = capture.stop(audio, self.display.as_ref(), self.browser.as_ref(), &mut encoder).await;
+            report = CaptureReport { call_offset: self.call_offset(), ..stopped };
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         report.bytes = encoder.progress().bytes;
@@ -273,7 +216,7 @@ impl Rig for LiveRig {
             encoder.kill();
             let _ = self.finish().await;
         }
-        stop_audio(self.audio_recorder.take(), self.audio.as_ref()).await;
+        running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref()).await;
         if let Some(browser) = self.browser.take() {
             // Boxed: otherwise the future of a rig holds the future of Chrome several times.
             Box::pin(browser.stop()).await;
@@ -306,55 +249,13 @@ async fn on_display<T: Send + 'static>(
     }
 }
 
-/// Ends the screen thread: kills the X server where the thread waits for it.
-async fn stop_grabber(mut grabber: Grabber, display: Option<&Display>) {
-    if grabber.stop(THREAD_LIMIT).await {
-        return;
-    }
-    display.iter().for_each(|display| display.kill());
-    if !grabber.stop(THREAD_LIMIT).await {
-        tracing::warn!("the thread `screen` does not end; it is left behind");
-    }
-}
-
-/// Ends the sound thread: kills PulseAudio where the thread waits for it.
-async fn stop_audio(recorder: Option<AudioRecorder>, audio: Option<&PulseAudio>) {
-    let Some(mut recorder) = recorder else { return };
-    if recorder.stop(THREAD_LIMIT).await {
-        return;
-    }
-    audio.iter().for_each(|audio| audio.kill());
-    if !recorder.stop(THREAD_LIMIT).await {
-        tracing::warn!("the thread `sound` does not end; it is left behind");
-    }
-}
-
-/// The report of a capture that has run for `duration`.
-fn capture_report(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
-    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    CaptureReport {
-        duration,
-        frames_sent: get(&counters.frames_sent),
-        frames_dropped: get(&counters.frames_dropped),
-        frames_late: get(&counters.frames_late),
-        picture: counters.video().report(),
-        sound: counters.audio().report(),
-        corrections: *counters.corrections(),
-        call_offset: CallOffset::default(),
-        parts: 1,
-        bytes: 0,
-        meeting_until: None,
-    }
-}
-
 impl LiveRig {
     /// The report of the running capture.
     #[must_use]
     pub fn report(&self) -> CaptureReport {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
-        let capture = self.capture.as_ref();
-        let report = capture.map(|capture| capture_report(&capture.counters, capture.started.elapsed()));
-        CaptureReport { bytes, call_offset: self.call_offset(), ..report.unwrap_or_default() }
+        let report = self.capture.as_ref().map(RunningCapture::report).unwrap_or_default();
+        CaptureReport { bytes, call_offset: self.call_offset(), ..report }
     }
 
     fn call_offset(&self) -> CallOffset {
@@ -468,7 +369,6 @@ impl LiveRig {
     /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open
     /// has no branch here.
     async fn component_failed(&mut self) -> (RigFailure, Option<Part>) {
-        let hung = |watch: &RigWatch, hang: &Hang| (RigFailure::of(watch.cause(hang)), Some(hang.part));
         let failure = tokio::select! {
             biased;
             Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
@@ -479,21 +379,15 @@ impl LiveRig {
             Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
             Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
             Some(error) = self.failed.1.recv() => RigFailure::of(error),
-            Some(hang) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
-                return self.watch.as_ref().map_or((RigFailure::of("a part hangs"), None), |watch| hung(watch, &hang));
+            Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
+                return (RigFailure::of(cause), Some(part));
             }
         };
         // A Chrome whose display hangs, hangs too.
-        match &self.watch {
-            Some(watch) if failure.page.is_none() => match watch.suspect(Part::Xvfb) {
-                Some(hang) => {
-                    tracing::debug!(cause = failure.cause, "broken by the display that hangs");
-                    hung(watch, &hang)
-                }
-                None => (failure, None),
-            },
-            _ => (failure, None),
-        }
+        let display_hangs = self.watch.as_ref().filter(|_| failure.page.is_none());
+        let Some(cause) = display_hangs.and_then(|watch| watch.suspect(Part::Xvfb)) else { return (failure, None) };
+        tracing::debug!(failure.cause, "the display hangs, and broke it");
+        (RigFailure::of(cause), Some(Part::Xvfb))
     }
 
     /// Writes a screenshot of the display beside the logs.

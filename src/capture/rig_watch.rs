@@ -13,6 +13,7 @@ use crate::capture::encoder::stream::CaptureCounters;
 use crate::capture::rig_thread::{Exchange, Pulse};
 use crate::capture::watchdog::{Hang, Part, Readings, Watchdog};
 use crate::process::procfs::Process;
+use crate::storage::directory_check::DirectoryCheck;
 
 /// Interval of looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -66,6 +67,8 @@ pub struct RigWatch {
     ticks: Interval,
     /// The directory that ffmpeg writes to; `None` for a broadcast.
     dir: Option<PathBuf>,
+    /// Asks it while ffmpeg is suspected.
+    disk: Option<DirectoryCheck>,
 }
 
 impl RigWatch {
@@ -73,29 +76,34 @@ impl RigWatch {
     pub fn begin(gauges: RigGauges, dir: Option<PathBuf>) -> Self {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { gauges, watchdog: Watchdog::default(), began: Instant::now(), ticks, dir }
+        Self { gauges, watchdog: Watchdog::default(), began: Instant::now(), ticks, dir, disk: None }
     }
 
-    /// Resolves with a part that hangs. Cancel-safe: what was seen so far is kept.
-    pub async fn hang(&mut self) -> Hang {
+    /// Resolves with a part that hangs, and the cause. Cancel-safe: what was seen so far is kept.
+    pub async fn hang(&mut self) -> (Part, String) {
         loop {
             self.ticks.tick().await;
-            if let Some(hang) = self.watchdog.look(self.began.elapsed(), self.gauges.read()) {
-                return hang;
+            let readings = self.gauges.read();
+            let hang = self.watchdog.look(self.began.elapsed(), readings);
+            match (&self.dir, self.watchdog.suspect(Part::Ffmpeg, &readings)) {
+                (Some(dir), Some(_)) => drop(self.disk.get_or_insert_with(|| DirectoryCheck::start(dir))),
+                _ => self.disk = None,
+            }
+            if let Some(hang) = hang {
+                return (hang.part, self.cause(&hang));
             }
         }
     }
 
-    /// The part whose silence explains why another one broke.
+    /// Why another part may have broken: this one hangs, or is about to.
     #[must_use]
-    pub fn suspect(&self, part: Part) -> Option<Hang> {
-        self.watchdog.suspect(part, &self.gauges.read())
+    pub fn suspect(&self, part: Part) -> Option<String> {
+        self.watchdog.suspect(part, &self.gauges.read()).map(|hang| self.cause(&hang))
     }
 
-    /// The cause of a break by `hang`.
-    #[must_use]
-    pub fn cause(&self, hang: &Hang) -> String {
-        hang.cause(self.dir.as_ref())
+    fn cause(&self, hang: &Hang) -> String {
+        let disk = self.disk.as_ref().and_then(DirectoryCheck::failure);
+        hang.cause(disk.as_deref())
     }
 
     #[must_use]

@@ -8,7 +8,6 @@
 //! Time counts only where somebody looked: a machine that was suspended, or so loaded that even the looks came late,
 //! shows nothing about a part.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::process::procfs::Process;
@@ -16,12 +15,12 @@ use crate::process::procfs::Process;
 /// A part hangs if it has stood still for this long…
 pub const STILL_LIMIT: Duration = Duration::from_secs(8);
 /// …or, where its process is busy, for this long.
-pub const BUSY_LIMIT: Duration = Duration::from_secs(14);
+pub const BUSY_LIMIT: Duration = Duration::from_secs(12);
 /// The most that the time between two looks counts for.
 const LOOK_COUNTS: Duration = Duration::from_secs(1);
 /// A thread that has not turned for this long explains that its part does nothing.
 const NO_TURN: Duration = Duration::from_secs(2);
-/// Processor time of a process that is busy, in clock ticks since the part stands still: 50 ms.
+/// The least processor time of a process that is busy, in clock ticks per second: a twentieth.
 const BUSY_TICKS: u64 = 5;
 
 /// A part of the rig.
@@ -166,15 +165,16 @@ impl Watchdog {
         let then = index.and_then(|n| self.parts[n]).and_then(|still| still.then.process(part));
         now.process(part).is_some_and(|process| {
             let used = process.ticks.saturating_sub(then.map_or(process.ticks, |then| then.ticks));
-            matches!(process.state, 'R' | 'D') || used >= BUSY_TICKS
+            matches!(process.state, 'R' | 'D') || used >= BUSY_TICKS * self.still(part).as_secs().max(1)
         })
     }
 }
 
 impl Hang {
-    /// The cause, for the operator and the user. `dir`: the directory that ffmpeg writes to.
+    /// The cause, for the operator and the user, who is told no path. `disk`: why ffmpeg's directory takes nothing, where
+    /// that is so.
     #[must_use]
-    pub fn cause(&self, dir: Option<&PathBuf>) -> String {
+    pub fn cause(&self, disk: Option<&str>) -> String {
         let seconds = self.still.as_secs();
         let process = self.process.map(doing).unwrap_or_default();
         match self.part {
@@ -186,11 +186,7 @@ impl Hang {
                 format!("PulseAudio hangs: no samples have come for {seconds} s, not even silence{process}")
             }
             Part::Ffmpeg => {
-                let disk = dir.filter(|_| self.process.is_some_and(|process| process.state == 'D'));
-                let disk = disk.map(|dir| {
-                    format!("; the disk of {} does not answer (recorder.temporary_dir): check it", dir.display())
-                });
-                let disk = disk.unwrap_or_default();
+                let disk = disk.map(|why| format!("; recorder.temporary_dir {why}")).unwrap_or_default();
                 format!(
                     "ffmpeg hangs: it has encoded and written nothing for {seconds} s, while frames wait{process}{disk}"
                 )
@@ -221,8 +217,8 @@ pub fn doing(Process { pid, state, .. }: Process) -> String {
 mod tests {
     use super::*;
 
-    fn process(state: char, ticks: u64) -> Option<Process> {
-        Some(Process { pid: 7, state, ticks, ..Process::default() })
+    fn process(state: char, ticks: u64) -> Process {
+        Process { pid: 7, state, ticks, ..Process::default() }
     }
 
     /// All is well: everything moves with the time, in half seconds.
@@ -232,14 +228,14 @@ mod tests {
             sound_turns: n,
             stream_turns: n,
             answers: n,
-            asked: n % 2 == 0,
+            asked: n.is_multiple_of(2),
             samples: n * 24_000,
             encoded: n,
             frames: n,
             waits_for_far_end: false,
-            xvfb: process('S', n),
-            pulseaudio: process('S', n),
-            ffmpeg: process('S', n),
+            xvfb: Some(process('S', n)),
+            pulseaudio: Some(process('S', n)),
+            ffmpeg: Some(process('S', n)),
         }
     }
 
@@ -269,15 +265,15 @@ mod tests {
             assert_eq!(found.map(|found| found.0), Some(part));
             found.map(|found| found.1)
         };
-        let ffmpeg = found(|now, then| (now.encoded, now.ffmpeg) = (then.encoded, process('T', 20)));
+        let ffmpeg = found(|now, then| (now.encoded, now.ffmpeg) = (then.encoded, Some(process('T', 20))));
         assert_eq!(of(ffmpeg, Part::Ffmpeg), limit);
         // The question stays unanswered, and the screen thread waits with it.
         let xvfb = found(|now, then| {
-            (now.answers, now.asked, now.xvfb) = (then.answers, true, process('T', 20));
+            (now.answers, now.asked, now.xvfb) = (then.answers, true, Some(process('T', 20)));
             (now.screen_turns, now.frames, now.encoded) = (then.screen_turns, then.frames, then.encoded);
         });
         assert_eq!(of(xvfb, Part::Xvfb), limit);
-        let pulse = found(|now, then| (now.samples, now.pulseaudio) = (then.samples, process('T', 20)));
+        let pulse = found(|now, then| (now.samples, now.pulseaudio) = (then.samples, Some(process('T', 20))));
         assert_eq!(of(pulse, Part::PulseAudio), limit);
         let screen = found(|now, then| {
             (now.screen_turns, now.answers, now.asked) = (then.screen_turns, then.answers, false);
@@ -299,8 +295,8 @@ mod tests {
 
     #[test]
     fn a_busy_process_gets_more_time_and_not_for_ever() {
-        for busy in [|_| process('R', 20), |_| process('D', 20), |n| process('S', n)] {
-            let hang = found(|now, then| (now.encoded, now.ffmpeg) = (then.encoded, busy(now.frames)));
+        for busy in [|_| process('R', 20), |_| process('D', 20), |n| process('S', n * 10)] {
+            let hang = found(|now, then| (now.encoded, now.ffmpeg) = (then.encoded, Some(busy(now.frames))));
             assert_eq!(hang, Some((Part::Ffmpeg, BUSY_LIMIT)));
         }
     }
@@ -308,7 +304,7 @@ mod tests {
     #[test]
     fn time_in_which_nobody_looked_does_not_count() {
         let mut watchdog = Watchdog::default();
-        let still = Readings { ffmpeg: process('S', 1), ..well(2) };
+        let still = Readings { ffmpeg: Some(process('S', 1)), ..well(2) };
         let waits = |frames| Readings { frames, screen_turns: frames, sound_turns: frames, ..still };
         let others = |n: u64| Readings { stream_turns: n, samples: n, answers: n, ..waits(n) };
         // A look every minute: the machine sleeps in between.
@@ -323,7 +319,7 @@ mod tests {
     fn the_part_that_made_another_one_break_is_suspected() {
         let mut watchdog = Watchdog::default();
         for n in 0..=5 {
-            let stopped = Readings { answers: 1, asked: true, xvfb: process('T', 1), ..well(n) };
+            let stopped = Readings { answers: 1, asked: true, xvfb: Some(process('T', 1)), ..well(n) };
             assert_eq!(watchdog.look(Duration::from_millis(500 * n), stopped), None);
             let suspect = watchdog.suspect(Part::Xvfb, &stopped);
             assert_eq!(suspect.is_some(), n >= 4, "{n}: {suspect:?}");
@@ -333,14 +329,14 @@ mod tests {
 
     #[test]
     fn a_cause_names_the_part_its_process_and_what_to_do() {
-        let hang = |part, state| Hang { part, still: STILL_LIMIT, process: process(state, 1) };
-        let dir = PathBuf::from("/var/tmp/rec");
-        let cause = |part, state| hang(part, state).cause(Some(&dir));
+        let hang = |part, state| Hang { part, still: STILL_LIMIT, process: Some(process(state, 1)) };
+        let cause = |part, state| hang(part, state).cause(None);
         assert_eq!(
-            cause(Part::Ffmpeg, 'D'),
+            hang(Part::Ffmpeg, 'D').cause(Some("hangs: check it")),
             "ffmpeg hangs: it has encoded and written nothing for 8 s, while frames wait (its process 7 waits for a disk); \
-             the disk of /var/tmp/rec does not answer (recorder.temporary_dir): check it"
+             recorder.temporary_dir hangs: check it"
         );
+        assert!(cause(Part::Ffmpeg, 'S').ends_with("while frames wait (its process 7 sleeps)"));
         assert_eq!(
             cause(Part::Xvfb, 'T'),
             "Xvfb hangs: it has not answered for 8 s (its process 7 is stopped: something sent it SIGSTOP)"

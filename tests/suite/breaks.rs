@@ -16,9 +16,9 @@ use crate::rig::{Live, Recorded, command_line, go_on, record_with};
 use crate::standin::Meeting;
 
 /// What the notice of a break may take on a machine that is shared; alone it is 5 s at the most.
-const NOTICE_LIMIT: Duration = Duration::from_secs(15);
+pub const NOTICE_LIMIT: Duration = Duration::from_secs(15);
 /// What the closing of a broken rig may take, likewise.
-const CLOSE_LIMIT: Duration = Duration::from_secs(15);
+pub const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
 /// A part of the rig, by what is on its command line.
 #[derive(Clone, Copy, Debug)]

@@ -9,12 +9,20 @@ use plugnmeet_recorder::capture::audio::recorder::{AudioRecorder, CHANNELS};
 use plugnmeet_recorder::capture::component_error::ComponentError;
 use plugnmeet_recorder::capture::encoder::matroska::Tracks;
 use plugnmeet_recorder::capture::encoder::stream::{self, StreamSender, StreamWriter};
+use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _};
 use plugnmeet_recorder::capture::video::display::Display;
 use plugnmeet_recorder::capture::video::grabber::Grabber;
 use plugnmeet_recorder::capture::video::pacer::FramePacing;
 use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
-use crate::breaks::{Part, assert_one_of, broken_by};
+use crate::breaks::{CLOSE_LIMIT, NOTICE_LIMIT, Part, assert_one_of, broken_by};
+use crate::measure;
+use crate::recorder::{processes_of, turn};
+use crate::recording::standin;
+use crate::rig::{self, Live, go_on};
+use crate::standin::Meeting;
+use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SIZE: (u32, u32) = (640, 360);
@@ -33,6 +41,52 @@ async fn a_display_that_is_stopped_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sound_server_that_is_stopped_is_noticed() {
     assert_one_of(&broken_by(Signal::STOP, Part::PulseAudio).await, &["PulseAudio hangs: no samples have come"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_is_noticed_holds_nobody_and_keeps_what_was_recorded() {
+    let _turn = turn().await;
+    let standin = standin().await;
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    let place = standin.dir().join("disk");
+    let disk = FaultyFs::mount(&standin.dir().join("behind"), &place, Abilities::ALL);
+    let spec = rig::spec(&standin, &room, &place).await;
+    let live = rig::open(spec.clone(), room).await;
+    let Live { mut rig, raw, dir, .. } = live;
+    go_on(3.0).await;
+    disk.break_down(Requests::All, Fault::Hang);
+    let began = Instant::now();
+    let found = tokio::time::timeout(NOTICE_LIMIT, rig.broken()).await.map(|found| found.cause);
+    println!("noticed after {:.2} s: {found:?}", began.elapsed().as_secs_f64());
+    let (closing, closed) = (
+        Instant::now(),
+        tokio::time::timeout(CLOSE_LIMIT, async {
+            let (_, outcome) = rig.finish().await;
+            rig.close().await;
+            outcome
+        }),
+    );
+    let closed = Box::pin(closed).await;
+    println!("finished and closed after {:.2} s more: {closed:?}", closing.elapsed().as_secs_f64());
+    let again = Box::pin(LiveRig::open(spec, CancellationToken::new())).await.map(drop);
+    println!("then, with processes {:?}: {again:?}", processes_of(&place));
+    let held = processes_of(&place);
+    disk.heal();
+
+    let cause = found.expect("noticed");
+    assert_one_of(&cause, &["recorder.temporary_dir does not answer: its disk or share hangs"]);
+    assert_one_of(&closed.expect("closed").unwrap_err(), &["does not end although it was killed"]);
+    assert!(!dir.exists(), "{} was left behind", dir.display());
+    assert_eq!(held.len(), 1, "ffmpeg is held by its disk, and nothing else is left: {held:?}");
+    let Err(OpenError::Failed(why)) = again else { panic!("{again:?}") };
+    assert_one_of(&why, &["recorder.temporary_dir does not answer: its disk or share hangs"]);
+    let until = Instant::now() + LIMIT;
+    while !processes_of(&place).is_empty() {
+        assert!(Instant::now() < until, "{:?}", processes_of(&place));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let info = measure::probe(&raw).unwrap();
+    assert!(info.video().is_ok() && info.audio().is_ok() && info.duration > 2.0, "{info:?}");
 }
 
 /// A stream into a pipe that a thread reads.

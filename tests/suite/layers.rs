@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "capture/browser/joining",
     "capture/browser/page",
     "capture/browser/page_health",
+    "capture/capture_report",
     "capture/encoder/arguments",
     "capture/encoder/matroska",
     "capture/process_tag",
