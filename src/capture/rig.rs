@@ -167,7 +167,7 @@ impl Rig for LiveRig {
         match opened {
             Ok(()) => Ok(rig),
             Err(error) => {
-                rig.close().await;
+                Box::pin(rig.close()).await;
                 Err(error)
             }
         }
@@ -202,7 +202,9 @@ impl Rig for LiveRig {
         self.watch = None;
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
-            let stopped = capture.stop(audio, self.display.as_ref(), self.browser.as_ref(), &mut encoder).await;
+            let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
+            // Boxed like `Chrome::stop` in `close`.
+            let stopped = Box::pin(capture.stop(audio, display, browser, &mut encoder)).await;
             report = CaptureReport { call_offset: self.call_offset(), ..stopped };
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;

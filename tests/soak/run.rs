@@ -47,7 +47,8 @@ pub struct Options {
 /// # Errors
 /// Where the stand-in fails, or the recorder cannot be started.
 pub async fn run(options: &Options) -> anyhow::Result<Ledger> {
-    let schedule = Schedule::draw(&mut Dice::seeded(options.seed), options.length, options.recordings, &options.without);
+    let schedule =
+        Schedule::draw(&mut Dice::seeded(options.seed), options.length, options.recordings, &options.without);
     let standin = Standin::start(Deployment { ack_wait: ACK_WAIT, ..Deployment::default() }).await?;
     let node = Node::start(&standin, &options.binary, options.recordings)?;
     standin.fleet.wait_selectable(ID, GENEROUS).await?;

@@ -61,66 +61,10 @@ impl Soak {
                     Ok(())
                 });
             }
-            Fault::HangDaemon { lasts } => {
-                let Some(daemon) = node::process(node.pid()).filter(|daemon| daemon.signal(Signal::STOP)) else {
-                    return Ok(());
-                };
-                self.struck(fault, "");
-                self.strike_all();
-                let soak = Arc::clone(self);
-                lasting.spawn(async move {
-                    tokio::time::sleep(lasts).await;
-                    daemon.signal(Signal::CONT);
-                    soak.say("the recorder goes on");
-                    Ok(())
-                });
-            }
-            Fault::HangNats { lasts } => {
-                let Ok(held) = Arc::clone(&self.nats_away).try_lock_owned() else { return Ok(()) };
-                self.struck(fault, "");
-                self.standin.signal_nats(Signal::STOP);
-                let soak = Arc::clone(self);
-                lasting.spawn(async move {
-                    tokio::time::sleep(lasts).await;
-                    soak.standin.signal_nats(Signal::CONT);
-                    soak.say("NATS goes on");
-                    drop(held);
-                    Ok(())
-                });
-            }
-            Fault::Disk { place, fault: how, lasts } => {
-                let Ok(mut disk) = Arc::clone(node.disk(place)).try_lock_owned() else { return Ok(()) };
-                self.struck(fault, "");
-                if place == Place::Temporary {
-                    self.strike_all();
-                }
-                disk.break_down(how);
-                if (place, how) == (Place::Temporary, DiskFault::Full) {
-                    let now = self.now();
-                    self.book.lock().unwrap().full.push(now);
-                }
-                let soak = Arc::clone(self);
-                lasting.spawn(async move {
-                    tokio::time::sleep(lasts).await;
-                    disk.heal();
-                    soak.say(&format!("{place:?} is well again"));
-                    Ok(())
-                });
-            }
-            Fault::Unmount { lasts } => {
-                let Ok(mut disk) = Arc::clone(node.disk(Place::Main)).try_lock_owned() else { return Ok(()) };
-                self.struck(fault, "");
-                disk.unmount();
-                let soak = Arc::clone(self);
-                lasting.spawn(async move {
-                    tokio::time::sleep(lasts).await;
-                    for path in disk.mount() {
-                        soak.wrong(format!("written while main_path was not mounted: {}", path.display()));
-                    }
-                    soak.say("main_path is mounted again");
-                    Ok(())
-                });
-            }
+            Fault::HangDaemon { lasts } => self.hang_daemon(fault, lasts, node, lasting),
+            Fault::HangNats { lasts } => self.hang_nats(fault, lasts, lasting),
+            Fault::Disk { .. } => self.break_disk(fault, node, lasting),
+            Fault::Unmount { lasts } => self.unmount(fault, lasts, node, lasting),
             Fault::ServerFails { lasts } => self.server_away(fault, Mood::Answer(500), lasts, lasting),
             Fault::ServerHangs { lasts } => self.server_away(fault, Mood::Hang, lasts, lasting),
             Fault::ProxyFails { lasts } => self.server_away(fault, Mood::Proxy(502), lasts, lasting),
@@ -143,6 +87,82 @@ impl Soak {
             }
         }
         Ok(())
+    }
+
+    fn hang_daemon(
+        self: &Arc<Self>,
+        fault: Fault,
+        lasts: Duration,
+        node: &Node,
+        lasting: &mut JoinSet<anyhow::Result<()>>,
+    ) {
+        let daemon = node::process(node.pid()).filter(|daemon| daemon.signal(Signal::STOP));
+        let Some(daemon) = daemon else { return };
+        self.struck(fault, "");
+        self.strike_all();
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            daemon.signal(Signal::CONT);
+            soak.say("the recorder goes on");
+            Ok(())
+        });
+    }
+
+    fn hang_nats(self: &Arc<Self>, fault: Fault, lasts: Duration, lasting: &mut JoinSet<anyhow::Result<()>>) {
+        let Ok(held) = Arc::clone(&self.nats_away).try_lock_owned() else { return };
+        self.struck(fault, "");
+        self.standin.signal_nats(Signal::STOP);
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            soak.standin.signal_nats(Signal::CONT);
+            soak.say("NATS goes on");
+            drop(held);
+            Ok(())
+        });
+    }
+
+    fn break_disk(self: &Arc<Self>, fault: Fault, node: &Node, lasting: &mut JoinSet<anyhow::Result<()>>) {
+        let Fault::Disk { place, fault: how, lasts } = fault else { return };
+        let Ok(disk) = Arc::clone(node.disk(place)).try_lock_owned() else { return };
+        self.struck(fault, "");
+        if place == Place::Temporary {
+            self.strike_all();
+        }
+        if (place, how) == (Place::Temporary, DiskFault::Full) {
+            let now = self.now();
+            self.book.lock().unwrap().full.push(now);
+        }
+        disk.break_down(how);
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            disk.heal();
+            soak.say(&format!("the disk of {place:?} is well again"));
+            Ok(())
+        });
+    }
+
+    fn unmount(
+        self: &Arc<Self>,
+        fault: Fault,
+        lasts: Duration,
+        node: &Node,
+        lasting: &mut JoinSet<anyhow::Result<()>>,
+    ) {
+        let Ok(mut disk) = Arc::clone(node.disk(Place::Main)).try_lock_owned() else { return };
+        self.struck(fault, "");
+        disk.unmount();
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            for path in disk.mount() {
+                soak.wrong(format!("written while main_path was not mounted: {}", path.display()));
+            }
+            soak.say("main_path is mounted again");
+            Ok(())
+        });
     }
 
     fn strike_rig(&self, strike: &Strike, node: &Node) {
