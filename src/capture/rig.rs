@@ -182,8 +182,8 @@ impl Rig for LiveRig {
         match hung {
             Some(Part::Xvfb) => self.display.iter().for_each(Display::kill),
             Some(Part::PulseAudio) => self.audio.iter().for_each(PulseAudio::kill),
-            Some(Part::Ffmpeg) => self.encoder.iter_mut().for_each(Encoder::kill),
-            Some(Part::StreamThread | Part::ScreenThread | Part::SoundThread) | None => {}
+            Some(Part::Ffmpeg) => self.encoder.iter_mut().for_each(|encoder| encoder.kill("it hung")),
+            Some(Part::StreamThread | Part::ScreenThread | Part::SoundThread | Part::Chrome) | None => {}
         }
         // An error page's text is already in the cause, and a display that was killed shows nothing.
         if failure.page.is_none() && hung != Some(Part::Xvfb) {
@@ -215,7 +215,7 @@ impl Rig for LiveRig {
     async fn close(mut self) {
         // The capture was not finished: the file stays, its last seconds may be lost.
         if let Some(encoder) = &mut self.encoder {
-            encoder.kill();
+            encoder.kill("its recording was given up");
             let _ = self.finish().await;
         }
         running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref()).await;
@@ -358,6 +358,7 @@ impl LiveRig {
             xvfb: self.display.as_ref()?.pid(),
             pulseaudio: self.audio.as_ref()?.pid(),
             ffmpeg: encoder.pid(),
+            chrome: self.browser.as_ref().map(|browser| browser.processes().to_vec()).unwrap_or_default(),
         })
     }
 

@@ -34,6 +34,8 @@ pub struct RigGauges {
     pub xvfb: u32,
     pub pulseaudio: u32,
     pub ffmpeg: u32,
+    /// Chrome's processes when the meeting was reached.
+    pub chrome: Vec<Process>,
 }
 
 impl RigGauges {
@@ -54,8 +56,14 @@ impl RigGauges {
             xvfb: Process::read_with_threads(self.xvfb),
             pulseaudio: Process::read_with_threads(self.pulseaudio),
             ffmpeg: Process::read_with_threads(self.ffmpeg),
+            stopped_chrome: self.chrome.iter().find_map(stopped),
         }
     }
+}
+
+/// The process as it is now, if it is stopped.
+fn stopped(known: &Process) -> Option<Process> {
+    Process::read(known.pid).filter(|now| now.started == known.started && now.state == 'T')
 }
 
 /// The watch over one capture.

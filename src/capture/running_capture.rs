@@ -67,8 +67,9 @@ impl RunningCapture {
         let limit = if encoder.is_killed() { KILLED_LIMIT } else { FINISH_LIMIT };
         if !writer.finish(limit).await {
             if !encoder.is_killed() {
-                tracing::warn!(grace_s = limit.as_secs(), "ffmpeg does not take what is left, ending it");
-                encoder.kill();
+                let why = format!("it has not taken what was left within {} s{}", limit.as_secs(), encoder.state());
+                tracing::warn!(why, "ending ffmpeg");
+                encoder.kill(why);
             }
             writer.abandon().await;
         }

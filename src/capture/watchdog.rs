@@ -32,11 +32,20 @@ pub enum Part {
     Xvfb,
     PulseAudio,
     Ffmpeg,
+    /// One of its processes is stopped, although the page may answer: the one that composes the picture, or that plays.
+    Chrome,
 }
 
 /// In the order in which they are judged: a thread before the part that it serves.
-const PARTS: [Part; 6] =
-    [Part::StreamThread, Part::ScreenThread, Part::SoundThread, Part::Xvfb, Part::PulseAudio, Part::Ffmpeg];
+const PARTS: [Part; 7] = [
+    Part::StreamThread,
+    Part::ScreenThread,
+    Part::SoundThread,
+    Part::Xvfb,
+    Part::PulseAudio,
+    Part::Ffmpeg,
+    Part::Chrome,
+];
 
 /// What the parts have done since their start, and what they owe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +69,8 @@ pub struct Readings {
     pub xvfb: Option<Process>,
     pub pulseaudio: Option<Process>,
     pub ffmpeg: Option<Process>,
+    /// A process of Chrome that is stopped.
+    pub stopped_chrome: Option<Process>,
 }
 
 impl Readings {
@@ -72,6 +83,8 @@ impl Readings {
             Part::Xvfb => self.answers,
             Part::PulseAudio => self.samples,
             Part::Ffmpeg => self.encoded,
+            // That it is stopped is all that is known.
+            Part::Chrome => 0,
         }
     }
 
@@ -81,6 +94,7 @@ impl Readings {
             Part::Xvfb => self.xvfb,
             Part::PulseAudio => self.pulseaudio,
             Part::Ffmpeg => self.ffmpeg,
+            Part::Chrome => self.stopped_chrome,
         }
     }
 }
@@ -153,6 +167,7 @@ impl Watchdog {
             // It waits for Xvfb's answer.
             Part::ScreenThread => !now.asked,
             Part::Xvfb => now.asked,
+            Part::Chrome => now.stopped_chrome.is_some(),
             Part::PulseAudio => self.still(Part::SoundThread) < NO_TURN,
             Part::Ffmpeg => {
                 now.frames != then.frames && !now.waits_for_far_end && self.still(Part::StreamThread) < NO_TURN
@@ -182,6 +197,7 @@ impl Hang {
             Part::ScreenThread => Self::thread("picture", "screen", seconds),
             Part::SoundThread => Self::thread("sound", "sound", seconds),
             Part::Xvfb => format!("Xvfb hangs: it has not answered for {seconds} s{process}"),
+            Part::Chrome => format!("Chrome hangs: a process of it has stood still for {seconds} s{process}"),
             Part::PulseAudio => {
                 format!("PulseAudio hangs: no samples have come for {seconds} s, not even silence{process}")
             }
@@ -236,6 +252,7 @@ mod tests {
             xvfb: Some(process('S', n)),
             pulseaudio: Some(process('S', n)),
             ffmpeg: Some(process('S', n)),
+            stopped_chrome: None,
         }
     }
 
@@ -282,6 +299,7 @@ mod tests {
         assert_eq!(of(screen, Part::ScreenThread), limit);
         let sound = found(|now, then| (now.sound_turns, now.samples) = (then.sound_turns, then.samples));
         assert_eq!(of(sound, Part::SoundThread), limit);
+        assert_eq!(of(found(|now, _| now.stopped_chrome = Some(process('T', 20))), Part::Chrome), limit);
         let stream = found(|now, then| (now.stream_turns, now.encoded) = (then.stream_turns, then.encoded));
         assert_eq!(of(stream, Part::StreamThread), limit);
     }

@@ -27,6 +27,8 @@ pub enum Part {
     Chrome,
     /// All that paint a page of Chrome.
     Renderers,
+    /// What composes the picture of its pages.
+    Compositor,
     /// All of Chrome.
     AllOfChrome,
     Xvfb,
@@ -44,6 +46,7 @@ impl Part {
             match self {
                 Self::Chrome => is_chrome && !words.contains(" --type="),
                 Self::Renderers => is_chrome && words.contains(" --type=renderer"),
+                Self::Compositor => is_chrome && words.contains(" --type=gpu-process"),
                 Self::AllOfChrome => is_chrome,
                 Self::Xvfb => program.ends_with("Xvfb"),
                 Self::PulseAudio => program.ends_with("pulseaudio"),

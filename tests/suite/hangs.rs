@@ -75,7 +75,10 @@ async fn a_disk_that_hangs_is_noticed_holds_nobody_and_keeps_what_was_recorded()
 
     let cause = found.expect("noticed");
     assert_one_of(&cause, &["recorder.temporary_dir does not answer: its disk or share hangs"]);
-    assert_one_of(&closed.expect("closed").unwrap_err(), &["does not end although it was killed"]);
+    assert_one_of(
+        &closed.expect("closed").unwrap_err(),
+        &["it hung; it was killed, but does not end: it waits for a disk"],
+    );
     assert!(!dir.exists(), "{} was left behind", dir.display());
     assert_eq!(held.len(), 1, "ffmpeg is held by its disk, and nothing else is left: {held:?}");
     let Err(OpenError::Failed(why)) = again else { panic!("{again:?}") };
@@ -87,6 +90,11 @@ async fn a_disk_that_hangs_is_noticed_holds_nobody_and_keeps_what_was_recorded()
     }
     let info = measure::probe(&raw).unwrap();
     assert!(info.video().is_ok() && info.audio().is_ok() && info.duration > 2.0, "{info:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chrome_that_answers_and_composes_no_picture_is_noticed() {
+    assert_one_of(&broken_by(Signal::STOP, Part::Compositor).await, &["Chrome hangs", "Xvfb hangs"]);
 }
 
 /// A stream into a pipe that a thread reads.

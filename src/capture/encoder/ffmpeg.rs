@@ -22,6 +22,8 @@ const COMPONENT: &str = "ffmpeg";
 const CAUSE_LINES: usize = 6;
 /// Time limit for the end of a killed ffmpeg: one that waits for a disk takes longer.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// Follows `was killed`.
+const STILL_THERE: &str = ", but does not end: it waits for a disk that does not answer, and ends when that is back";
 
 /// Settings of glibc's allocator in bytes (`mallopt(3)`). Without them the kernel clears and maps each frame of some 3
 /// MB anew, which took a tenth of ffmpeg's time. The first is at its maximum.
@@ -56,7 +58,8 @@ pub struct Encoder {
     progress: watch::Receiver<EncoderProgress>,
     /// Relay of a broadcast.
     relay: Option<Box<Relay>>,
-    killed: bool,
+    /// Why it was killed; `None`: it was not.
+    killed: Option<String>,
 }
 
 impl Encoder {
@@ -92,7 +95,7 @@ impl Encoder {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(report_progress(stdout, sender));
         }
-        Ok((Self { child, progress, relay, killed: false }, stdin))
+        Ok((Self { child, progress, relay, killed: None }, stdin))
     }
 
     /// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream). Never
@@ -149,35 +152,33 @@ impl Encoder {
     /// # Errors
     /// Where it ended with an error or had to be killed.
     pub async fn finish(&mut self, grace: Duration) -> Result<(), ComponentError> {
-        if let Ok(outcome) = tokio::time::timeout(if self.killed { KILL_LIMIT } else { grace }, self.ended()).await {
-            return outcome;
-        }
-        if self.killed {
+        let limit = if self.is_killed() { KILL_LIMIT } else { grace };
+        let ended = tokio::time::timeout(limit, self.ended()).await;
+        if let Some(why) = self.killed.clone() {
             let pid = self.child.pid();
-            if self.child.has_ended() {
-                return Err(ComponentError::new(COMPONENT, "it was killed, and the far end has not taken the rest"));
+            let still_there = if self.child.has_ended() { "" } else { STILL_THERE };
+            if !still_there.is_empty() {
+                tracing::warn!(pid, "ffmpeg was killed{STILL_THERE}");
             }
-            tracing::warn!(
-                pid,
-                "ffmpeg was killed, but it waits for a disk that does not answer; it ends when that is back"
-            );
-            let why = format!("its process {pid} does not end although it was killed: it waits for a disk");
-            return Err(ComponentError::new(COMPONENT, why));
+            return Err(ComponentError::new(COMPONENT, format!("{why}; it was killed{still_there}")));
+        }
+        if let Ok(outcome) = ended {
+            return outcome;
         }
         tracing::warn!(pid = self.child.pid(), grace_s = grace.as_secs(), "ffmpeg does not end, asking it to stop");
         let exit = self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
         self.outcome(exit).await
     }
 
-    /// Ends ffmpeg now.
-    pub fn kill(&mut self) {
-        self.killed = true;
+    /// Ends ffmpeg now; `why` becomes its error.
+    pub fn kill(&mut self, why: impl Into<String>) {
+        self.killed.get_or_insert(why.into());
         self.child.signal(Signal::KILL);
     }
 
     #[must_use]
     pub fn is_killed(&self) -> bool {
-        self.killed
+        self.killed.is_some()
     }
 
     /// The relay's error comes first: ffmpeg only knows that its connection was closed.
