@@ -295,11 +295,12 @@ impl LiveRig {
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
-        let browser = Chrome::start(&spec.chrome, self.spec_size, &env, self.dir.path()).await.map_err(cause)?;
+        let browser =
+            Chrome::start(&spec.chrome, self.spec_size, spec.dpi, &env, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
-        on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?;
+        browser.keep_hidden(on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?);
         if let Err(failure) = browser.join(&spec.url).await {
             self.keep_screenshot().await;
             return Err(failure);
