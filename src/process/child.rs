@@ -18,6 +18,9 @@ use crate::process::interpreter::missing_interpreter;
 use crate::process::output::{self, OutputBudget, OutputLog, OutputTail};
 use crate::process::programs::find_program;
 
+/// Time limit for the end of a killed child: one that waits for a disk takes longer.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
 /// How to start a child.
 #[derive(Clone, Debug)]
 pub struct ChildSpec {
@@ -95,23 +98,24 @@ pub struct SpawnError {
     pub source: std::io::Error,
 }
 
-/// Exit status of a child.
+/// Exit status of a child; `None`: it was killed and has not ended, because the kernel holds it (it waits for a disk).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit(ExitStatus);
+pub struct Exit(Option<ExitStatus>);
 
 impl Exit {
     #[must_use]
     pub fn success(self) -> bool {
-        self.0.success()
+        self.0.is_some_and(|status| status.success())
     }
 }
 
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0.code(), self.0.signal()) {
+        let Some(status) = self.0 else { return f.write_str("no end although it was killed: it waits for a disk") };
+        match (status.code(), status.signal()) {
             (Some(code), _) => write!(f, "exit code {code}"),
             (None, Some(signal)) => write!(f, "signal {signal}"),
-            (None, None) => write!(f, "{}", self.0),
+            (None, None) => write!(f, "{status}"),
         }
     }
 }
@@ -229,6 +233,12 @@ impl Child {
         self.pid
     }
 
+    /// Whether the child has ended and was waited for.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.exit.is_some()
+    }
+
     /// The last lines of standard error, updated while the child runs.
     #[must_use]
     pub fn tail(&self) -> OutputTail {
@@ -259,7 +269,7 @@ impl Child {
             tracing::error!(child = self.name, pid = self.pid, %error, "cannot wait for the child");
             ExitStatus::from_raw(-1)
         });
-        let exit = Exit(status);
+        let exit = Exit(Some(status));
         // A process group's number is not reused while any member runs, even after its leader has ended.
         self.signal(Signal::KILL);
         self.exit = Some(exit);
@@ -277,13 +287,14 @@ impl Child {
         }
     }
 
-    /// Sends `signal`, waits up to `grace` for the end, then kills. The child is reaped when this returns.
+    /// Sends `signal`, waits up to `grace` for the end, then kills, as [`Self::end_within`] does.
     pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Exit {
         self.signal(signal);
         self.end_within(grace).await
     }
 
-    /// Waits up to `grace` for the child to end by itself, then kills it. The child is reaped when this returns.
+    /// Waits up to `grace` for the child to end by itself, then kills it. The child is reaped when this returns, unless
+    /// even the kill takes longer than 5 s: then the runtime reaps it whenever the kernel lets it go.
     pub async fn end_within(&mut self, grace: Duration) -> Exit {
         if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
             return exit;
@@ -295,7 +306,15 @@ impl Child {
             "still running, killing it"
         );
         self.signal(Signal::KILL);
-        self.wait().await
+        if let Ok(exit) = tokio::time::timeout(KILL_LIMIT, self.wait()).await {
+            return exit;
+        }
+        tracing::warn!(
+            child = self.name,
+            pid = self.pid,
+            "killed, but it does not end: it waits for a disk that does not answer, and ends when that is back"
+        );
+        Exit(self.exit.and_then(|exit| exit.0))
     }
 }
 

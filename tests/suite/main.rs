@@ -22,6 +22,7 @@ mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
 mod golden_state;
+mod hangs;
 mod hook_samples;
 mod hooks;
 mod job_hooks;

@@ -207,6 +207,11 @@ impl Chrome {
         }
     }
 
+    /// Chrome's processes when the meeting was reached.
+    pub fn processes(&self) -> &[Process] {
+        &self.known_processes
+    }
+
     /// Keeps these windows hidden as long as this Chrome runs.
     pub fn keep_hidden(&mut self, windows: Option<HiddenWindows>) {
         self.hidden_windows = windows;
