@@ -12,6 +12,7 @@ pub mod job_handoff;
 pub mod journal;
 pub mod live_rig_factory;
 mod opening;
+pub mod opening_turns;
 pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;

@@ -1,7 +1,7 @@
 //! Decides what is to be done with a recording of an earlier run of the program: pure.
 
 use crate::protocol::request::Kind;
-use crate::recording::journal::{RecordingRecord, RecordingStage};
+use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
 use crate::recording::session::InterruptedRecording;
 
 /// The cause of the end of a broadcast of an earlier run.
@@ -48,6 +48,18 @@ pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bo
             None => InterruptedRecording::Running,
         }),
     }
+}
+
+/// Since when the media of a recording of an earlier run are missed, in Unix milliseconds. `None`: it was being captured
+/// when the program ended, so the latest loss is its own.
+#[must_use]
+pub fn missed_since(record: &RecordingRecord) -> Option<u64> {
+    let last = record.parts.last()?;
+    if last.began_at.is_some() && last.ended.is_none() {
+        return None;
+    }
+    let known = |part: &RecordingPart| part.began_at.map(|began| part.ended.as_ref().map_or(began, |end| end.at));
+    Some(record.parts.iter().filter_map(known).max().unwrap_or(record.taken_at))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use crate::protocol::notice::Outcome;
 /// What happened to a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
+    /// The room is not known to be over, and it is this opening's turn.
+    TurnCame,
     /// The rig is open and media flows.
     Opened,
     /// The rig could not be opened; it is closed again.
@@ -48,15 +50,19 @@ pub enum OpenFailure {
     Over(String),
     /// The meeting cannot be recorded, however often that is tried.
     Unrecordable(String),
+    /// The server refuses a token that was signed just now: the room is not over, but it does not let the recorder in.
+    Refused(String),
     Failed(String),
 }
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Ask the server about the room where it may be over, then wait for a turn: [`SessionEvent::TurnCame`].
+    AwaitTurn,
     /// Open the rig of the next part.
     OpenRig,
-    /// Cancel the opening, which then ends in [`SessionEvent::OpenFailed`].
+    /// Cancel the opening, or the wait for its turn, which then ends in [`SessionEvent::OpenFailed`].
     CancelOpening,
     FinishEncoder,
     CloseRig,

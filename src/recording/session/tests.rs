@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::states::*;
 use super::*;
 
-const NO_LIMITS: SessionLimits = SessionLimits { max_duration: None, end_when_idle: None };
+const NO_LIMITS: SessionLimits = SessionLimits { max_duration: None, end_when_idle: None, rejoin_for: REJOIN_FOR };
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -27,10 +27,31 @@ fn deliver(outcome: Outcome, job: bool) -> Effect {
     Effect::Deliver { outcome, job }
 }
 
-/// Runs a recording through these events, one a second.
+fn failed(cause: &str) -> SessionEvent {
+    SessionEvent::OpenFailed(OpenFailure::Failed(cause.into()))
+}
+
+/// Lets a rig be opened, as soon as the session wants one. Returns when.
+fn until_running(session: &mut Session, mut now: Duration, effects: &mut Vec<Effect>) -> Duration {
+    loop {
+        match session.state().opening() {
+            Some(OpeningStep::Queued) => effects.extend(session.on(now, SessionEvent::TurnCame)),
+            Some(OpeningStep::Running) | None => return now,
+            Some(_) => {
+                now += at(1);
+                effects.extend(session.on(now, tick()));
+            }
+        }
+    }
+}
+
+/// Runs a recording through these events, one a second. Turns come at once.
 fn run(kind: Kind, events: Vec<SessionEvent>) -> (Session, Vec<Effect>) {
     let (mut session, mut effects) = Session::begin(kind, NO_LIMITS, at(0));
     for (i, event) in (1..).zip(events) {
+        if session.state().opening() == Some(OpeningStep::Queued) && !matches!(event, SessionEvent::Stop(_)) {
+            effects.extend(session.on(at(i - 1), SessionEvent::TurnCame));
+        }
         effects.extend(session.on(at(i), event));
     }
     (session, effects)
@@ -51,6 +72,7 @@ fn a_recording_from_start_to_job() {
     assert_eq!(
         effects,
         [
+            Effect::AwaitTurn,
             Effect::OpenRig,
             Effect::NotifyStarted,
             Effect::FinishEncoder,
@@ -94,10 +116,11 @@ fn a_broken_capture_resumes_as_the_next_part() {
     ];
     let (_, effects) = run(Kind::Recording, events);
     assert_eq!(
-        effects[2..],
+        effects[3..],
         [
             Effect::FinishEncoder,
             Effect::CloseRig,
+            Effect::AwaitTurn,
             Effect::OpenRig,
             Effect::FinishEncoder,
             Effect::CloseRig,
@@ -133,8 +156,8 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
         ]
     };
     let (session, effects) = run(Kind::Recording, until_opening(Interruption::PageLeft));
-    assert_eq!(session.state(), SessionState::Resuming(Resuming::Opening { cancelled: false }));
-    assert_eq!(effects.last(), Some(&Effect::OpenRig));
+    assert_eq!(session.state(), SessionState::Resuming(Resuming::Opening(OpeningStep::Queued)));
+    assert_eq!(effects.last(), Some(&Effect::AwaitTurn));
 
     // The page left the meeting; the rig did not fail.
     let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
@@ -158,77 +181,144 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
 
 #[test]
 fn a_room_that_ends_before_a_second_first_opening_is_reported_in_the_pages_words() {
-    let events = vec![
-        SessionEvent::OpenFailed(OpenFailure::Failed("Verification Failed!: no".into())),
-        SessionEvent::OpenFailed(OpenFailure::Over("the room is over".into())),
-    ];
-    let (_, effects) = run(Kind::Recording, events);
-    assert_eq!(effects.last(), Some(&deliver(Err("Verification Failed!: no".into()), false)));
+    for refusal in [OpenFailure::Over("the room is over".into()), OpenFailure::Refused("the room is full".into())] {
+        let events = vec![failed("Verification Failed!: no"), SessionEvent::OpenFailed(refusal)];
+        let (_, effects) = run(Kind::Recording, events);
+        assert_eq!(effects.last(), Some(&deliver(Err("Verification Failed!: no".into()), false)));
+    }
     let (_, effects) =
         run(Kind::Recording, vec![SessionEvent::OpenFailed(OpenFailure::Unrecordable("Enter Security Key".into()))]);
     assert_eq!(effects.last(), Some(&deliver(Err("Enter Security Key".into()), false)));
 }
 
 #[test]
-fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_come_is_not() {
-    let failed = || SessionEvent::OpenFailed(OpenFailure::Failed("PulseAudio: ended at its start".into()));
-    let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
-    assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
-    assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
-    let effects = session.clone().on(at(3), failed());
-    assert_eq!(effects, [Effect::FreeSlot, deliver(Err("PulseAudio: ended at its start".into()), false)]);
-    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::NotifyStarted]);
-    let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
-    assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
-    let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
-    assert_eq!(session.on(at(1), failed()).len(), 2, "the far end");
+fn a_recording_that_has_captured_nothing_is_tried_for_two_minutes_however_slow_a_try_is() {
+    for slow in [1, 25, 40] {
+        let (mut session, mut effects) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+        // The wait for a turn does not count.
+        let (mut now, mut tries) = (at(1000), 0);
+        while session.state().opening().is_some() {
+            now = until_running(&mut session, now, &mut effects) + at(slow);
+            assert_eq!(session.clone().on(now, SessionEvent::Opened), [Effect::NotifyStarted]);
+            effects.extend(session.on(now, failed("Chrome: cannot be steered 20 s after its start")));
+            tries += 1;
+        }
+        assert!(now >= at(1000) + START_FOR && now <= at(1000) + START_FOR + at(slow + 31), "{slow}: {now:?}");
+        assert!(tries >= 3, "{slow}: {tries}");
+        let Some(Effect::Deliver { outcome: Err(cause), job: false }) = effects.last() else { panic!("{effects:?}") };
+        assert!(cause.starts_with("Chrome: cannot be steered 20 s after its start (tried "), "{cause}");
+    }
+    // The far end of a broadcast has refused it.
+    let (_, effects) = run(Kind::Broadcast, vec![failed("ffmpeg: Connection refused")]);
+    assert_eq!(effects.last(), Some(&deliver(Err("ffmpeg: Connection refused".into()), false)));
+}
+
+#[test]
+fn the_wait_for_a_turn_is_no_failure_and_has_no_limit_but_a_stop_ends_it_at_once() {
+    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
+    session.on(at(3), SessionEvent::Finished(Ok(())));
+    assert_eq!(session.on(at(3), SessionEvent::Closed), [Effect::AwaitTurn]);
+    let mut first = Session::begin(Kind::Recording, NO_LIMITS, at(0)).0;
+    for session in [&mut session, &mut first] {
+        for hours in 1..10 {
+            assert_eq!(session.on(at(hours * 3600), tick()), []);
+        }
+        // The opening has all of its time.
+        assert_eq!(session.clone().on(at(40_000), SessionEvent::TurnCame), [Effect::OpenRig]);
+        let mut opened = session.clone();
+        opened.on(at(40_000), SessionEvent::TurnCame);
+        assert_eq!(opened.on(at(40_000) + STARTING_LIMIT - at(1), tick()), []);
+        assert_eq!(session.on(at(40_000), SessionEvent::Stop(None)), [Effect::CancelOpening]);
+        // The turn came just then.
+        let mut late = session.clone();
+        let ended = late.on(at(40_000), SessionEvent::TurnCame);
+        assert_eq!(session.on(at(40_000), SessionEvent::OpenFailed(OpenFailure::Cancelled)), ended);
+        assert_eq!(ended[0], Effect::FreeSlot);
+    }
 }
 
 #[test]
 fn a_slow_opening_is_a_failure_like_any_other() {
-    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
-    session.on(at(3), SessionEvent::Finished(Ok(())));
-    session.on(at(3), SessionEvent::Closed);
-    assert_eq!(session.on(at(3) + STARTING_LIMIT, tick()), [Effect::CancelOpening]);
-    let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
-    assert_eq!(session.on(at(4) + STARTING_LIMIT, cancelled), [], "it waits");
-    assert_eq!(session.on(at(60) + STARTING_LIMIT, tick()), [Effect::OpenRig]);
+    for events in [vec![], vec![SessionEvent::Opened, broke("x"), SessionEvent::Finished(Ok(())), SessionEvent::Closed]]
+    {
+        let (mut session, mut effects) = run(Kind::Recording, events);
+        let now = until_running(&mut session, at(5), &mut effects);
+        assert_eq!(session.on(now + STARTING_LIMIT, tick()), [Effect::CancelOpening]);
+        // It was open just then: that is what was wanted.
+        let mut opened = session.clone();
+        opened.on(now + STARTING_LIMIT, SessionEvent::Opened);
+        assert_eq!(opened.state(), SessionState::Capturing);
+        let after = session.on(now + at(1) + STARTING_LIMIT, SessionEvent::OpenFailed(OpenFailure::Cancelled));
+        assert!(!after.iter().any(|effect| matches!(effect, Effect::FreeSlot | Effect::Deliver { .. })), "{after:?}");
+        until_running(&mut session, now + at(1) + STARTING_LIMIT, &mut effects);
+        assert_eq!(effects.last(), Some(&Effect::OpenRig));
+    }
+}
+
+/// Openings of a recording that was captured until second 1, each of which fails after `takes` seconds. Returns when it
+/// was given up, how often it was tried, and the longest wait between two tries.
+fn patience(limits: SessionLimits, takes: u64) -> (Duration, u32, Duration, Vec<Effect>) {
+    let (mut session, _) = Session::begin(Kind::Recording, limits, at(0));
+    session.on(at(0), SessionEvent::TurnCame);
+    session.on(at(1), SessionEvent::Opened);
+    let (mut now, mut tries, mut longest, mut effects) = (at(1), 0, at(0), Vec::new());
+    session.on(now, broke("Chrome ended"));
+    session.on(now, SessionEvent::Finished(Ok(())));
+    session.on(now, SessionEvent::Closed);
+    while session.state() != SessionState::Stopping(StopStep::Storing) {
+        let begun = until_running(&mut session, now, &mut effects);
+        longest = longest.max(begun - now);
+        now = begun + at(takes);
+        effects.extend(session.on(now, failed("no Xvfb")));
+        tries += 1;
+    }
+    effects.extend(session.on(now, SessionEvent::Stored(Ok(()))));
+    (now, tries, longest, effects)
 }
 
 #[test]
-fn a_recording_is_given_up_after_failures_in_a_row_and_keeps_its_parts() {
-    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
-    let mut now = at(1);
-    let mut effects = Vec::new();
-    session.on(now, broke("Chrome ended"));
-    session.on(now, SessionEvent::Finished(Ok(())));
-    effects.extend(session.on(now, SessionEvent::Closed));
-    let mut openings = 0;
-    while session.state() != SessionState::Stopping(StopStep::Storing) {
-        if session.state() == SessionState::Resuming(Resuming::Opening { cancelled: false }) {
-            openings += 1;
-            effects.extend(session.on(now, SessionEvent::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
-        }
-        now += at(1);
-        effects.extend(session.on(now, tick()));
+fn a_recording_is_given_up_when_no_media_has_flowed_for_rejoin_for_and_never_by_count() {
+    for takes in [0, 1, 35, 100] {
+        let (now, tries, longest, effects) = patience(NO_LIMITS, takes);
+        assert!(now >= at(1) + REJOIN_FOR && now <= at(1) + REJOIN_FOR + at(31 + takes), "{takes}: {now:?}");
+        // The waits grow to half a minute.
+        assert_eq!(longest, at(30));
+        assert!(u64::from(tries) >= REJOIN_FOR.as_secs() / (takes + 30), "{takes}: {tries}");
+        let Some(Effect::Deliver { outcome: Err(cause), job: true }) = effects.last() else { panic!("{effects:?}") };
+        let wanted = "given up after 30m without media (recorder.rejoin_for); the last try: no Xvfb";
+        assert_eq!(cause, wanted, "what was captured is delivered");
     }
-    assert_eq!(openings, MOST_FAILURES);
-    assert!(now >= at(20) && now <= at(60), "{now:?}");
-    let effects = session.on(now, SessionEvent::Stored(Ok(())));
-    let [Effect::Deliver { outcome: Err(cause), job: true }] = &effects[..] else { panic!("{effects:?}") };
-    assert!(cause.contains("6 failures in a row; the last: no Xvfb"), "{cause}");
+    let (now, tries, ..) = patience(SessionLimits { rejoin_for: at(0), ..NO_LIMITS }, 2);
+    assert_eq!((now, tries), (at(3), 1), "one try");
+}
+
+#[test]
+fn a_capture_that_breaks_at_once_again_and_again_is_not_given_up() {
+    let (mut session, mut effects) = run(Kind::Recording, vec![SessionEvent::Opened]);
+    let mut now = at(1);
+    for _ in 0..200 {
+        now += at(2);
+        assert_eq!(session.on(now, broke("ffmpeg ended")), [Effect::FinishEncoder]);
+        session.on(now, SessionEvent::Finished(Ok(())));
+        session.on(now, SessionEvent::Closed);
+        now = until_running(&mut session, now, &mut effects);
+        session.on(now, SessionEvent::Opened);
+    }
+    assert_eq!(session.state(), SessionState::Capturing);
+    assert!(now > 2 * REJOIN_FOR);
 }
 
 #[test]
 fn a_good_capture_begins_a_new_row_of_failures() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
     let mut now = at(1);
-    for _ in 0..3 * MOST_FAILURES {
+    for _ in 0..15 {
         now += HEALTHY_AFTER;
         assert_eq!(session.on(now, broke("Chrome ended")), [Effect::FinishEncoder]);
         session.on(now, SessionEvent::Finished(Ok(())));
         // The first failure of a row does not wait.
-        assert_eq!(session.on(now, SessionEvent::Closed), [Effect::OpenRig]);
+        assert_eq!(session.on(now, SessionEvent::Closed), [Effect::AwaitTurn]);
+        assert_eq!(session.on(now, SessionEvent::TurnCame), [Effect::OpenRig]);
         session.on(now, SessionEvent::Opened);
     }
     assert_eq!(session.state(), SessionState::Capturing);
@@ -255,7 +345,8 @@ fn a_stop_while_resuming_keeps_the_parts() {
 #[test]
 fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
     let (mut session, effects) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
-    assert_eq!(effects, [Effect::OpenRig]);
+    assert_eq!(effects, [Effect::AwaitTurn]);
+    assert_eq!(session.on(at(1), SessionEvent::TurnCame), [Effect::OpenRig]);
     assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::NotifyStarted]);
     assert_eq!(session.state(), SessionState::Capturing);
     let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
@@ -265,8 +356,9 @@ fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
 
 #[test]
 fn a_limit_ends_a_recording_with_its_cause() {
-    let limits = SessionLimits { max_duration: Some(at(100)), end_when_idle: Some(at(30)) };
+    let limits = SessionLimits { max_duration: Some(at(100)), end_when_idle: Some(at(30)), ..NO_LIMITS };
     let (mut session, _) = Session::begin(Kind::Recording, limits, at(0));
+    session.on(at(9), SessionEvent::TurnCame);
     session.on(at(10), SessionEvent::Opened);
     assert_eq!(session.on(at(50), SessionEvent::Tick { idle: at(29) }), []);
     let mut idle = session.clone();
@@ -301,12 +393,30 @@ fn an_unreadable_raw_file_is_reported_and_makes_no_job() {
 
 #[test]
 fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
-    let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
-    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::Delivered]);
-    assert_eq!(session.state(), SessionState::Ended);
-    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreeSlot, deliver(Ok(()), false)]);
+    let cancelled = || SessionEvent::OpenFailed(OpenFailure::Cancelled);
+    // While it waits for its turn, and while it opens.
+    for opens in [false, true] {
+        let (mut session, mut effects) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+        if opens {
+            effects.extend(session.on(at(1), SessionEvent::TurnCame));
+        }
+        for event in [SessionEvent::Stop(None), cancelled(), SessionEvent::Delivered] {
+            effects.extend(session.on(at(2), event));
+        }
+        assert_eq!(session.state(), SessionState::Ended);
+        effects.retain(|effect| *effect != Effect::OpenRig);
+        assert_eq!(effects, [Effect::AwaitTurn, Effect::CancelOpening, Effect::FreeSlot, deliver(Ok(()), false)]);
+    }
+    // Between two tries: nothing has to be cancelled, and the failure is the reason why there is no file.
+    let events = vec![failed("no Xvfb"), failed("no Xvfb"), SessionEvent::Stop(None)];
+    let (session, effects) = run(Kind::Recording, events);
+    assert_eq!(session.state(), SessionState::Stopping(StopStep::Delivering));
+    assert!(effects.ends_with(&[Effect::FreeSlot, deliver(Err("no Xvfb".into()), false)]), "{effects:?}");
     // The opening was faster than its cancellation: its media are kept.
-    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), SessionEvent::Opened]);
+    let (mut session, mut effects) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
+    for event in [SessionEvent::TurnCame, SessionEvent::Stop(None), SessionEvent::Opened] {
+        effects.extend(session.on(at(1), event));
+    }
     assert_eq!(session.state(), SessionState::Stopping(StopStep::Finishing));
     assert!(effects.ends_with(&[Effect::NotifyStarted, Effect::FinishEncoder]));
 }
@@ -320,16 +430,18 @@ fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     // A rig that cannot be closed does not prevent the next opening.
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
-    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::OpenRig]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::AwaitTurn]), "{effects:?}");
 }
 
 fn event() -> impl Strategy<Value = SessionEvent> {
     let result = || prop_oneof![Just(Ok(())), Just(Err("why".to_owned()))];
     prop_oneof![
+        3 => Just(SessionEvent::TurnCame),
         3 => Just(SessionEvent::Opened),
         1 => prop_oneof![
             Just(OpenFailure::Cancelled),
             Just(OpenFailure::Over("why".to_owned())),
+            Just(OpenFailure::Refused("why".to_owned())),
             Just(OpenFailure::Failed("why".to_owned())),
         ]
         .prop_map(SessionEvent::OpenFailed),
@@ -363,6 +475,19 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
     for effect in &effects[notice.unwrap_or(0) + 1..] {
         prop_assert!(matches!(effect, Effect::GiveUp(_)), "{:?}", effect);
     }
+    // Each opening has waited for its turn.
+    let mut turns = 0;
+    for effect in effects {
+        match effect {
+            Effect::AwaitTurn => turns += 1,
+            Effect::OpenRig => {
+                prop_assert_eq!(turns, 1);
+                turns = 0;
+            }
+            _ => {}
+        }
+        prop_assert!(turns <= 1);
+    }
     // One rig at a time: each is finished and closed, cancelled or given up before the next is opened.
     let mut finished = true;
     for effect in effects {
@@ -380,7 +505,7 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
         }
     }
     if kind == Kind::Broadcast {
-        prop_assert_eq!(count(|e| matches!(e, Effect::OpenRig)), 1);
+        prop_assert!(count(|e| matches!(e, Effect::OpenRig)) <= 1);
         prop_assert_eq!(count(|e| matches!(e, Effect::Store { .. } | Effect::Deliver { job: true, .. })), 0);
     }
     Ok(())
@@ -393,6 +518,7 @@ proptest! {
         limits in (0u64..3, 0u64..3).prop_map(|(most, idle)| SessionLimits {
             max_duration: (most > 0).then(|| at(most * 500)),
             end_when_idle: (idle > 0).then(|| at(idle * 1000)),
+            ..NO_LIMITS
         }),
         events in proptest::collection::vec((event(), 0u64..200_000), 0..60),
         stop_at in 0usize..60,
@@ -414,5 +540,48 @@ proptest! {
         }
         prop_assert_eq!(session.state(), SessionState::Ended);
         check(kind, &effects)?;
+    }
+
+    #[test]
+    fn nothing_but_time_without_media_ends_a_recording_whose_meeting_goes_on(
+        rejoin_for in 0u64..4000,
+        recovered in any::<bool>(),
+        events in proptest::collection::vec((prop_oneof![
+            Just(SessionEvent::TurnCame),
+            Just(SessionEvent::Opened),
+            Just(failed("why")),
+            Just(SessionEvent::OpenFailed(OpenFailure::Cancelled)),
+            prop::sample::select(vec![Interruption::Fault, Interruption::PageLeft])
+                .prop_map(|after| SessionEvent::Broke { cause: "why".into(), after }),
+            Just(SessionEvent::Finished(Err("why".into()))),
+            Just(SessionEvent::Closed),
+            Just(tick()),
+        ], 0u64..100), 0..400),
+    ) {
+        let limits = SessionLimits { rejoin_for: at(rejoin_for), ..NO_LIMITS };
+        let (mut session, _) = if recovered {
+            Session::recover(InterruptedRecording::Running, limits, at(0))
+        } else {
+            Session::begin(Kind::Recording, limits, at(0))
+        };
+        // The last media of a recording that had any; else its first turn.
+        let (mut now, mut media, mut captured) = (at(0), recovered.then_some(at(0)), recovered);
+        for (event, later) in events {
+            now += at(later);
+            if session.state() == SessionState::Capturing {
+                (media, captured) = (Some(now), true);
+            }
+            let queued = session.state() == SessionState::Starting(OpeningStep::Queued);
+            if queued && event == SessionEvent::TurnCame {
+                media.get_or_insert(now);
+            }
+            let effects = session.on(now, event);
+            if effects.iter().any(|effect| matches!(effect, Effect::Store { .. } | Effect::Deliver { .. })) {
+                let patience = if captured { at(rejoin_for) } else { START_FOR };
+                prop_assert!(now - media.unwrap() >= patience, "{:?} after {:?}", now, media);
+                return Ok(());
+            }
+        }
+        prop_assert!(!matches!(session.state(), SessionState::Stopping(_) | SessionState::Ended));
     }
 }
