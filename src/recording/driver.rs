@@ -18,6 +18,7 @@ use crate::protocol::request::{RecordingInfo, Start};
 use crate::recording::interruption::next_interruption;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
+use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening::{Opening, await_turn};
 use crate::recording::opening_turns::{OpeningTurn, OpeningTurns};
 use crate::recording::raw_file::RawFile;
@@ -50,6 +51,7 @@ pub struct RecordingContext {
     pub limits: SessionLimits,
     /// Rigs are opened in turns.
     pub turns: OpeningTurns,
+    pub open_failures: OpenFailures,
 }
 
 /// A recording or broadcast that was accepted by this run of the program or an earlier one.
@@ -283,8 +285,11 @@ impl<R: Rig> Driver<R> {
         self.work = None;
         self.rig = result.rig;
         self.turn = result.turn;
-        if let SessionEvent::OpenFailed(OpenFailure::Over(why)) = &result.event {
-            self.ended_by = Some(why.clone());
+        match &result.event {
+            SessionEvent::Opened => self.context.open_failures.reset(),
+            SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
+            SessionEvent::OpenFailed(OpenFailure::Over(why)) => self.ended_by = Some(why.clone()),
+            _ => {}
         }
         result.event
     }
