@@ -161,9 +161,9 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
             }
             _ = tick.tick() => SessionEvent::Tick { idle },
         };
-        let begun = session.has_begun();
+        let had_media = session.has_begun();
         let effects = session.on(began.elapsed(), event.clone());
-        log_event(&event, begun, session.is_opening());
+        log_event(&event, had_media, session.is_opening());
         for effect in effects {
             driver.carry_out(effect).await;
         }

@@ -57,6 +57,15 @@ struct Leaves {
     summary: CaptureReport,
 }
 
+/// An opening that goes on.
+struct Passing<'a>(&'a Gate);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.opening.send_modify(|(now, _)| *now -= 1);
+    }
+}
+
 /// Holds openings back, and counts them.
 #[derive(Default)]
 struct Gate {
@@ -74,10 +83,11 @@ impl Gate {
     async fn pass(&self, part: &Path) -> Result<(), OpenError> {
         self.begun.lock().unwrap().push(part.file_stem().unwrap().to_str().unwrap().to_owned());
         self.opening.send_modify(|(now, most)| (*now, *most) = (*now + 1, (*most).max(*now + 1)));
+        // Also where it is cancelled.
+        let _passing = Passing(self);
         if let Some(permits) = &self.permits {
             permits.acquire().await.unwrap().forget();
         }
-        self.opening.send_modify(|(now, _)| *now -= 1);
         match self.fails.lock().unwrap().pop_front() {
             Some(cause) => Err(OpenError::Failed(cause.to_owned())),
             None => Ok(()),

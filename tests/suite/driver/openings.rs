@@ -61,7 +61,7 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_is_tried_until_it_opens_and_a_part_after_more_failures_than_six() {
+async fn a_start_whose_chrome_is_too_slow_three_times_is_tried_until_it_opens() {
     let node = Node::new().await;
     let whole = node.standin.dir().join("whole.mkv");
     media(&whole);
