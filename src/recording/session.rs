@@ -271,7 +271,7 @@ impl Session {
         let late = |what: &str| format!("{what} took more than {} s", limit.as_secs());
         let (why, mut next) = match self.state {
             SessionState::Starting(step) | SessionState::Resuming(Resuming::Opening(step)) => match step {
-                OpeningStep::Waiting { .. } => return self.await_turn(now),
+                OpeningStep::Waiting { .. } => return self.queue(now),
                 OpeningStep::Queued => return Vec::new(),
                 OpeningStep::Running => {
                     self.enter_opening(now, OpeningStep::Cancelled);
@@ -394,13 +394,13 @@ impl Session {
         let attempts = usize::try_from(self.failures.saturating_sub(1)).unwrap_or(usize::MAX);
         let wait = Duration::from_secs(WAITS[attempts.min(WAITS.len() - 1)]);
         if wait.is_zero() {
-            return self.await_turn(now);
+            return self.queue(now);
         }
         self.enter_opening(now, OpeningStep::Waiting { until: now + wait });
         Vec::new()
     }
 
-    fn await_turn(&mut self, now: Duration) -> Vec<Effect> {
+    fn queue(&mut self, now: Duration) -> Vec<Effect> {
         self.enter_opening(now, OpeningStep::Queued);
         vec![Effect::AwaitTurn]
     }
