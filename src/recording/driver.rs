@@ -321,9 +321,10 @@ impl<R: Rig> Driver<R> {
         let RecordingContext { room, turns, .. } = self.context.clone();
         // A room that the server has named just now is not over.
         let access = self.token_until.is_none().then(|| self.start.access.clone());
+        let is_first = self.entry.record().began_at.is_none();
         let (missed_since, cancel) = (self.missed_since, self.opening.clone());
         self.start_work(async move {
-            match await_turn(&room, access.as_ref(), &turns, missed_since, &cancel).await {
+            match await_turn(&room, access.as_ref(), is_first, &turns, missed_since, &cancel).await {
                 Ok(turn) => WorkResult { turn: Some(turn), ..SessionEvent::TurnCame.into() },
                 Err(failure) => SessionEvent::OpenFailed(failure).into(),
             }

@@ -18,14 +18,19 @@ use crate::recording::rig_factory::RigFactory;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::OpenFailure;
 
+/// Why a recording that has captured nothing does not join.
+const OCCUPIED: &str =
+    "the server says that the recorder's page is in the room already: another recorder seems to record it";
 /// An opening keeps its turn for this long at the most. What takes longer waits for a page or a disk and no longer for
 /// processors, and must not hold up the openings of other recordings.
 const TURN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Asks the server whether the room goes on, unless `access` is `None`, and waits for a turn.
+/// Asks the server whether the room goes on, unless `access` is `None`, and waits for a turn. `is_first`: nothing was
+/// captured yet.
 pub async fn await_turn(
     room: &RoomClient,
     access: Option<&RoomAccess>,
+    is_first: bool,
     turns: &OpeningTurns,
     missed_since: u64,
     cancel: &CancellationToken,
@@ -33,7 +38,7 @@ pub async fn await_turn(
     let turn = async {
         // Before the wait: a room that is over needs no turn, and none is held while the server is slow.
         if let Some(access) = access
-            && let Some(failure) = refusal(room, access).await
+            && let Some(failure) = refusal(room, access, is_first).await
         {
             return Err(failure);
         }
@@ -92,7 +97,7 @@ impl From<OpenError> for OpenFailure {
 }
 
 /// Why the room cannot be joined, as the server says; `None`: joining may be tried.
-async fn refusal(room: &RoomClient, access: &RoomAccess) -> Option<OpenFailure> {
+async fn refusal(room: &RoomClient, access: &RoomAccess, is_first: bool) -> Option<OpenFailure> {
     match room.status(access).await {
         RoomStatus::Open => {
             tracing::info!("the room goes on");
@@ -100,6 +105,8 @@ async fn refusal(room: &RoomClient, access: &RoomAccess) -> Option<OpenFailure> 
         }
         RoomStatus::Over => Some(OpenFailure::Over("the room is over, as the server says".to_owned())),
         RoomStatus::Refused(why) => Some(OpenFailure::Refused(why)),
+        // Its own page would be gone by now. Joining would end the other's, and it ours.
+        RoomStatus::Occupied if is_first => Some(OpenFailure::Failed(OCCUPIED.to_owned())),
         RoomStatus::Occupied => {
             tracing::warn!("the server still counts the recorder's last page as present; joining all the same");
             None

@@ -17,8 +17,8 @@
 //!
 //! A recording whose capture breaks resumes with a new rig, as its next part. It is given up when the meeting is over,
 //! when it cannot be recorded, or when no media has flowed for `recorder.rejoin_for`; never after a number of failures.
-//! A recording that has captured nothing yet is tried for [`START_FOR`]. A broadcast ends with its first failure: its
-//! stream has ended then, or its far end refuses it.
+//! What has captured nothing yet is tried for [`START_FOR`]. A broadcast ends with the first failure of its stream: that
+//! has ended then, or the far end refuses it.
 //!
 //! The end of the meeting is the normal end of a recording. But if the capture broke before, and the meeting ended
 //! before it could be joined again, that fault is the recording's cause: a piece of the meeting is missing.
@@ -39,6 +39,8 @@ pub use crate::recording::session::states::{OpeningStep, Resuming, SessionState,
 
 use crate::recording::session::states::STARTING_LIMIT;
 
+/// How the causes of ffmpeg and of the pipe into it begin: the far end of a broadcast is heard through them.
+const ENCODER: [&str; 2] = ["ffmpeg:", "stream:"];
 /// How long a recording that has captured nothing is tried, from its first turn on: long enough for a Chrome that starts
 /// slowly from a cold disk and for a restart of the web server. The users, who wait for the sign that the recording is
 /// on, are told while they still wait, and may ask again, perhaps another node.
@@ -357,8 +359,8 @@ impl Session {
         self.failures = self.failures.saturating_add(1);
         let tried = now.saturating_sub(self.trying_since.unwrap_or(now));
         let given_up = match (resuming, self.kind) {
-            (false, Kind::Broadcast) => Some(cause.clone()),
-            (false, Kind::Recording) => (tried >= START_FOR)
+            (false, Kind::Broadcast) if ENCODER.iter().any(|ffmpeg| cause.starts_with(ffmpeg)) => Some(cause.clone()),
+            (false, _) => (tried >= START_FOR)
                 .then(|| format!("{cause} (tried {} times in {} s)", self.failures, tried.as_secs())),
             (true, _) => (tried >= self.limits.rejoin_for).then(|| {
                 let limit = humantime::format_duration(self.limits.rejoin_for);

@@ -168,7 +168,7 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
     let _turn = turn().await;
     let (standin, recorder) = node(Deployment::default()).await;
     let by_host = "Disconnected: The meeting has ended.";
-    let ends: [(&str, End, Option<&str>); 4] = [
+    let ends: [(&str, End, Option<&str>); 5] = [
         ("host", Room::end_by_host, Some(by_host)),
         ("lonely", Room::last_participant_leaves, Some("Disconnected: NO_USER_ONLINE")),
         // In words that nobody here knows; the server knows.
@@ -176,6 +176,15 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
             "elsewhere",
             |room| room.end("Getrennt", "Die Sitzung wurde beendet."),
             Some("Getrennt: Die Sitzung wurde beendet."),
+        ),
+        // The page goes to the address that the room names for it, as where users are to see another site afterwards.
+        (
+            "logout",
+            |room| {
+                room.end_silently();
+                room.leave_page();
+            },
+            Some("the page left the meeting (it has gone to another site)"),
         ),
         // The server stops the recording as it ends the room: the page has left, and nobody has looked yet.
         ("stopped", Room::end_by_host, None),

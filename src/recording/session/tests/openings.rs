@@ -31,7 +31,9 @@ fn a_recording_that_has_captured_nothing_is_tried_for_two_minutes_however_slow_a
         let Some(Effect::Deliver { outcome: Err(cause), job: false }) = effects.last() else { panic!("{effects:?}") };
         assert!(cause.starts_with("Chrome: cannot be steered 20 s after its start (tried "), "{cause}");
     }
-    // The far end of a broadcast has refused it.
+    // The far end of a broadcast has refused it; before, nothing was sent there.
+    let (session, _) = run(Kind::Broadcast, vec![failed("Chrome: cannot be steered 20 s after its start")]);
+    assert_eq!(session.state(), SessionState::Starting(OpeningStep::Queued));
     let (_, effects) = run(Kind::Broadcast, vec![failed("ffmpeg: Connection refused")]);
     assert_eq!(effects.last(), Some(&deliver(Err("ffmpeg: Connection refused".into()), false)));
 }
