@@ -120,7 +120,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let RecordingTask { start, rigs, raw, entry, interrupted, slot, mut stops } = task;
     let (kind, limits) = (start.kind(), context.limits);
     let began = Instant::now();
-    let missed_since = interrupted.as_ref().and_then(|_| recovery::missed_since(&entry.record())).unwrap_or(unix_ms());
+    let missed_since = recovery::missed_since(&entry.record()).unwrap_or_else(unix_ms);
     let mut driver = Driver::<R> {
         start,
         rigs,

@@ -91,6 +91,7 @@ impl From<OpenError> for OpenFailure {
             OpenError::Cancelled => Self::Cancelled,
             OpenError::Over(cause) => Self::Over(cause),
             OpenError::Unrecordable(cause) => Self::Unrecordable(cause),
+            OpenError::Refused(cause) => Self::Refused(cause),
             OpenError::Failed(cause) => Self::Failed(cause),
         }
     }

@@ -50,8 +50,8 @@ pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bo
     }
 }
 
-/// Since when the media of a recording of an earlier run are missed, in Unix milliseconds. `None`: it was being captured
-/// when the program ended, so the latest loss is its own.
+/// Since when the media of a recording that is not captured now are missed, in Unix milliseconds: of a new one since it
+/// was asked for. `None`: it was being captured when the program ended, so the latest loss is its own.
 #[must_use]
 pub fn missed_since(record: &RecordingRecord) -> Option<u64> {
     if record.parts.last().is_some_and(|part| part.began_at.is_some() && part.ended.is_none()) {

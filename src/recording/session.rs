@@ -349,9 +349,9 @@ impl Session {
                 return self.nothing_opened(now);
             }
             OpenFailure::Refused(cause) if !resuming => {
-                // The page has said why before, in its own words.
+                // The page may have said why before, in its own words.
                 let fault = self.fault.take();
-                self.set_cause(Some(fault.unwrap_or(cause)));
+                self.set_cause(Some(fault.map_or(cause.clone(), |fault| format!("{fault}; {cause}"))));
                 return self.nothing_opened(now);
             }
             OpenFailure::Refused(cause) | OpenFailure::Failed(cause) => cause,

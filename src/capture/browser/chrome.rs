@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
+use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_monitor::{self, PageEnd};
 use crate::capture::browser::{certificate, page, trusted_roots};
@@ -149,7 +150,8 @@ impl Chrome {
             if state.failed
                 && let Some(Some(error)) = evaluate::<Option<String>>(&page, certificate::ERROR, INSPECT_LIMIT).await
             {
-                return Err(RigFailure::of(certificate::refusal(&error, url)));
+                let cause = certificate::refusal(&error, url);
+                return Err(RigFailure { cause, page: Some(ErrorPageMeaning::Refused) });
             }
             if !state.document.is_empty() && state.document != document {
                 // It was loaded anew, by us or by itself.

@@ -29,19 +29,21 @@ pub enum PageStep {
     Join,
     /// The meeting is back, perhaps in another document.
     Returned,
-    /// It has left the meeting, which it has not shown for `gone`, as far as is known.
+    /// It has left the meeting, `at` this time where that is known: perhaps a moment too early, never too late.
     Left {
         failure: RigFailure,
-        gone: Option<Duration>,
+        at: Option<Duration>,
     },
 }
 
 /// Health of a page that has joined the meeting.
 #[derive(Clone, Debug)]
 pub struct PageHealth {
-    /// When the page last answered, and when it last showed the meeting; any monotonic clock.
+    /// When the page last answered, and when it last answered that it shows the meeting; any monotonic clock.
     answered: Duration,
     meeting_seen: Duration,
+    /// When it was asked that; it was in the meeting then, or later.
+    meeting_asked: Duration,
     /// When the page was last checked, with an answer or without.
     checked: Duration,
     hang_detector: HangDetector,
@@ -61,6 +63,7 @@ impl PageHealth {
         Self {
             answered: now,
             meeting_seen: now,
+            meeting_asked: now,
             checked: now,
             hang_detector: HangDetector::default(),
             document: state.document.clone(),
@@ -76,23 +79,22 @@ impl PageHealth {
         self.meeting_seen < self.answered
     }
 
-    /// The page has answered at `now` with `state`.
-    pub fn answer(&mut self, now: Duration, state: &PageState) -> PageStep {
+    /// The page has answered at `now` with `state`, of which it was asked at `asked`.
+    pub fn answer(&mut self, asked: Duration, now: Duration, state: &PageState) -> PageStep {
         (self.answered, self.checked) = (now, now);
         self.hang_detector.answered();
         let is_new = state.document != self.document;
         if is_new && self.replaced.is_none() {
             let age = Duration::try_from_secs_f64(state.age_ms / 1e3).unwrap_or_default();
-            // The meeting was still there when it was last seen.
-            self.replaced = Some(now.saturating_sub(age).max(self.meeting_seen));
+            self.replaced = Some(asked.saturating_sub(age).max(self.meeting_asked));
         }
         if let Some(page) = &state.error {
             let shown = page.since_ms.and_then(|since| Duration::try_from_secs_f64(since / 1e3).ok());
-            let gone = self.replaced.map_or(shown, |at| Some(now.saturating_sub(at)));
-            return PageStep::Left { failure: RigFailure::by(page), gone };
+            let at = self.replaced.or_else(|| asked.checked_sub(shown?));
+            return PageStep::Left { failure: RigFailure::by(page), at };
         }
         if state.main {
-            self.meeting_seen = now;
+            (self.meeting_seen, self.meeting_asked) = (now, asked);
             let returned = is_new || self.joined.is_some();
             (self.replaced, self.joined) = (None, None);
             self.document.clone_from(&state.document);
@@ -101,8 +103,7 @@ impl PageHealth {
         }
         let away = now.saturating_sub(self.meeting_seen);
         if let Some(cause) = self.lost(state, away) {
-            let gone = self.replaced.map(|at| now.saturating_sub(at));
-            return PageStep::Left { failure: RigFailure::left(cause), gone };
+            return PageStep::Left { failure: RigFailure::left(cause), at: self.replaced };
         }
         if state.enabled && self.joined.as_ref() != Some(&state.document) {
             self.joined = Some(state.document.clone());
@@ -167,9 +168,14 @@ mod tests {
         PageState { main: false, document: "2".into(), age_ms, ..meeting() }
     }
 
+    /// An answer at once.
+    fn answer(health: &mut PageHealth, now: Duration, state: &PageState) -> PageStep {
+        health.answer(now, now, state)
+    }
+
     fn left(step: PageStep) -> (String, Option<ErrorPageMeaning>, Option<Duration>) {
         match step {
-            PageStep::Left { failure, gone } => (failure.cause, failure.page, gone),
+            PageStep::Left { failure, at } => (failure.cause, failure.page, at),
             other => panic!("{other:?}"),
         }
     }
@@ -178,49 +184,49 @@ mod tests {
     fn a_page_that_left_the_meeting_or_does_not_answer_is_noticed() {
         let gone = PageState { main: false, ..meeting() };
         let mut health = health();
-        assert_eq!(health.answer(at(5), &meeting()), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(5), &meeting()), PageStep::Nothing);
         // A short absence is a reconnect; a late answer comes from an overloaded host.
-        assert_eq!(health.answer(at(24), &gone), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(24), &gone), PageStep::Nothing);
         assert!(health.is_away());
-        assert_eq!(health.answer(at(25), &meeting()), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(25), &meeting()), PageStep::Nothing);
         assert!(!health.is_away());
         assert!((26..=39).all(|now| health.no_answer(at(now), None).is_none()));
-        assert_eq!(health.answer(at(39), &meeting()), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(39), &meeting()), PageStep::Nothing);
         assert!((40..=53).all(|now| health.no_answer(at(now), None).is_none()));
         let hangs = health.no_answer(at(54), None).unwrap();
         assert!(hangs.page.is_none() && hangs.cause.contains("has not answered for 15 s"), "{hangs:?}");
-        let (cause, page, cut) = left(self::health().answer(at(20), &gone));
+        let (cause, page, cut) = left(answer(&mut self::health(), at(20), &gone));
         assert_eq!(cause, "the page left the meeting (no #main-area for 20 s)");
         // Whether it has ended is asked of the server. The same document may still show something of the meeting.
         assert_eq!((page, cut), (Some(ErrorPageMeaning::Unclear), None));
         let error = ErrorPage { since_ms: Some(700.0), ..error("Disconnected\nThe meeting has ended.") };
         let ended = PageState { error: Some(error), ..meeting() };
         let over = ("Disconnected: The meeting has ended.".into(), Some(ErrorPageMeaning::Ended));
-        let (cause, page, cut) = left(self::health().answer(at(1), &ended));
-        assert_eq!(((cause, page), cut), (over, Some(Duration::from_millis(700))));
+        let (cause, page, cut) = left(answer(&mut self::health(), at(1), &ended));
+        assert_eq!(((cause, page), cut), (over, Some(Duration::from_millis(300))));
     }
 
     #[test]
     fn a_page_that_loads_itself_anew_is_joined_at_once_and_once() {
         let mut health = health();
-        assert_eq!(health.answer(at(5), &meeting()), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(5), &meeting()), PageStep::Nothing);
         let loading = reloaded(100.0);
         let dialog = PageState { dialog: true, button: true, ..reloaded(500.0) };
         let ready = PageState { enabled: true, ..dialog.clone() };
-        assert_eq!(health.answer(at(6), &loading), PageStep::Nothing);
-        assert_eq!(health.answer(at(6), &dialog), PageStep::Nothing);
-        assert_eq!(health.answer(at(7), &ready), PageStep::Join);
-        assert_eq!(health.answer(at(7), &ready), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(6), &loading), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(6), &dialog), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(7), &ready), PageStep::Join);
+        assert_eq!(answer(&mut health, at(7), &ready), PageStep::Nothing);
         let back = PageState { document: "2".into(), ..meeting() };
-        assert_eq!(health.answer(at(8), &back), PageStep::Returned);
-        assert_eq!(health.answer(at(9), &back), PageStep::Nothing);
+        assert_eq!(answer(&mut health, at(8), &back), PageStep::Returned);
+        assert_eq!(answer(&mut health, at(9), &back), PageStep::Nothing);
         // The dialog is back in the same document, and then in another one before it was joined.
-        assert_eq!(health.answer(at(20), &ready), PageStep::Join);
-        assert_eq!(health.answer(at(21), &PageState { document: "3".into(), ..ready.clone() }), PageStep::Join);
+        assert_eq!(answer(&mut health, at(20), &ready), PageStep::Join);
+        assert_eq!(answer(&mut health, at(21), &PageState { document: "3".into(), ..ready.clone() }), PageStep::Join);
         // It is of no use.
         let (_, page, gone) =
-            left(health.answer(at(29), &PageState { document: "3".into(), age_ms: 19e3, ..ready.clone() }));
-        assert_eq!((page, gone), (Some(ErrorPageMeaning::Unclear), Some(Duration::from_millis(8_500))));
+            left(answer(&mut health, at(29), &PageState { document: "3".into(), age_ms: 19e3, ..ready.clone() }));
+        assert_eq!((page, gone), (Some(ErrorPageMeaning::Unclear), Some(Duration::from_millis(20_500))));
     }
 
     #[test]
@@ -232,32 +238,32 @@ mod tests {
             (PageState { failed: true, origin: "null".into(), ..reloaded(1e3) }, "the page cannot be loaded"),
         ] {
             let mut health = health();
-            health.answer(at(10), &meeting());
-            assert_eq!(health.answer(at(12), &state), PageStep::Nothing, "{cause}");
-            let (found, page, gone) = left(health.answer(at(13), &PageState { age_ms: 2e3, ..state.clone() }));
+            answer(&mut health, at(10), &meeting());
+            assert_eq!(answer(&mut health, at(12), &state), PageStep::Nothing, "{cause}");
+            let (found, page, gone) = left(answer(&mut health, at(13), &PageState { age_ms: 2e3, ..state.clone() }));
             assert_eq!(found, format!("the page left the meeting ({cause})"));
-            assert_eq!((page, gone), (Some(ErrorPageMeaning::Unclear), Some(at(2))));
-            // Never more than since the meeting was last seen.
+            assert_eq!((page, gone), (Some(ErrorPageMeaning::Unclear), Some(at(11))));
+            // Never before it was last asked and showed the meeting, however late it answered.
             let mut health = self::health();
-            health.answer(at(10), &meeting());
-            let (.., gone) = left(health.answer(at(13), &PageState { age_ms: 9e3, ..state }));
-            assert_eq!(gone, Some(at(3)));
+            health.answer(at(9), at(10), &meeting());
+            let (.., gone) = left(answer(&mut health, at(13), &PageState { age_ms: 9e3, ..state }));
+            assert_eq!(gone, Some(at(9)));
         }
         // A redirect to another site of the same meeting.
         let mut health = health();
         let moved = PageState { origin: "https://other".into(), dialog: true, enabled: true, ..reloaded(2e3) };
-        assert_eq!(health.answer(at(5), &moved), PageStep::Join);
-        assert_eq!(health.answer(at(6), &PageState { main: true, ..moved }), PageStep::Returned);
+        assert_eq!(answer(&mut health, at(5), &moved), PageStep::Join);
+        assert_eq!(answer(&mut health, at(6), &PageState { main: true, ..moved }), PageStep::Returned);
     }
 
     #[test]
     fn the_error_page_of_a_reload_with_a_token_of_long_ago_is_cut_off_from_its_beginning() {
         let mut health = health();
-        health.answer(at(700), &meeting());
+        answer(&mut health, at(700), &meeting());
         let expired =
             PageState { error: Some(error("Verification Failed!\nYour session has expired")), ..reloaded(400.0) };
-        let (_, page, gone) = left(health.answer(at(701), &expired));
-        assert_eq!((page, gone), (Some(ErrorPageMeaning::Unclear), Some(Duration::from_millis(400))));
+        let (_, page, gone) = left(answer(&mut health, at(701), &expired));
+        assert_eq!((page, gone), (Some(ErrorPageMeaning::Unclear), Some(Duration::from_millis(700_600))));
     }
 
     #[test]

@@ -152,12 +152,12 @@ async fn inspect_until_answered(
         tokio::select! {
             biased;
             Some(Some((asked, state))) = answers.next() => {
-                return match health.answer(began.elapsed(), &state) {
+                return match health.answer(asked.saturating_duration_since(began), began.elapsed(), &state) {
                     PageStep::Nothing => Inspection::Nothing,
                     PageStep::Join => Inspection::Join,
                     PageStep::Returned => Inspection::Returned,
-                    PageStep::Left { failure, gone } => {
-                        Inspection::End(PageEnd { failure, left_at: gone.and_then(|gone| asked.checked_sub(gone)) })
+                    PageStep::Left { failure, at } => {
+                        Inspection::End(PageEnd { failure, left_at: at.map(|at| began + at) })
                     }
                 };
             }

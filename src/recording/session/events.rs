@@ -50,7 +50,8 @@ pub enum OpenFailure {
     Over(String),
     /// The meeting cannot be recorded, however often that is tried.
     Unrecordable(String),
-    /// The server refuses a token that was signed just now: the room is not over, but it does not let the recorder in.
+    /// The meeting goes on, but does not let the recorder in before somebody does something: its server refuses a token
+    /// that was signed just now, or Chrome refuses the server's certificate. A new recording is not tried again.
     Refused(String),
     Failed(String),
 }

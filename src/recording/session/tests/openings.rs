@@ -4,10 +4,13 @@ use super::*;
 
 #[test]
 fn a_room_that_ends_before_a_second_first_opening_is_reported_in_the_pages_words() {
-    for refusal in [OpenFailure::Over("the room is over".into()), OpenFailure::Refused("the room is full".into())] {
+    for (refusal, told) in [
+        (OpenFailure::Over("the room is over".into()), "Verification Failed!: no"),
+        (OpenFailure::Refused("the room is full".into()), "Verification Failed!: no; the room is full"),
+    ] {
         let events = vec![failed("Verification Failed!: no"), SessionEvent::OpenFailed(refusal)];
         let (_, effects) = run(Kind::Recording, events);
-        assert_eq!(effects.last(), Some(&deliver(Err("Verification Failed!: no".into()), false)));
+        assert_eq!(effects.last(), Some(&deliver(Err(told.into()), false)));
     }
     let (_, effects) =
         run(Kind::Recording, vec![SessionEvent::OpenFailed(OpenFailure::Unrecordable("Enter Security Key".into()))]);
