@@ -14,6 +14,7 @@ mod filter_delay;
 pub mod input_files;
 pub mod job;
 pub mod journal;
+mod last_resort;
 pub mod merge;
 pub mod plan;
 mod produce;

@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "fleet/admission",
     "media/concat_plan",
     "media/error_text",
+    "media/packet_times",
     "media/progress",
     "media/verification",
     "protocol/access",
@@ -76,6 +77,7 @@ const PURE: &[&str] = &[
     "tls/validity",
     "transcode/ffmpeg_arguments",
     "transcode/filter_delay",
+    "transcode/last_resort",
     "transcode/plan",
 ];
 
