@@ -7,7 +7,6 @@ use futures::StreamExt as _;
 use tokio::time::timeout;
 
 use plugnmeet_recorder::fleet::availability::Obstacle;
-use plugnmeet_recorder::fleet::availability::Obstacle;
 
 use super::{LONG, beat, connect, eventually, key, never, unix_ms, url, value};
 use crate::logs::Logs;
