@@ -138,7 +138,7 @@ impl ProbeError {
 /// # Errors
 /// Where the file is missing, is no media file, or is empty.
 pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let (media, duration) = headers(path).await?;
+    let Headers { media, duration, .. } = headers(path).await?;
     match duration {
         Some(duration) => Ok(MediaInfo { duration, ..media }),
         None => measure(path).await,
@@ -158,7 +158,7 @@ pub async fn measure(path: &Path) -> Result<MediaInfo, ProbeError> {
 }
 
 async fn measure_once(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let (mut media, _) = headers(path).await?;
+    let Headers { mut media, stated_ends, .. } = headers(path).await?;
     let kinds: Vec<_> = media.streams.iter().map(|stream| stream.kind).collect();
     let (packets, ended) = packets(path).await?;
     let duration = match (packets.duration(&kinds), ended) {
@@ -173,7 +173,7 @@ async fn measure_once(path: &Path) -> Result<MediaInfo, ProbeError> {
             duration
         }
     };
-    let tracks = packets.tracks(&kinds);
+    let tracks = packets.tracks(&kinds, &stated_ends);
     for (index, stream) in media.streams.iter_mut().enumerate() {
         let TrackPackets { count, times } = tracks.get(index).copied().unwrap_or_default();
         (stream.packets, stream.times) = (Some(count), times);
@@ -269,8 +269,17 @@ async fn give_up(mut child: Child, path: &Path) -> ProbeError {
     ProbeError::Deadline { path: path.to_owned() }
 }
 
-/// What the headers say, without the duration, and the duration if they have one.
-async fn headers(path: &Path) -> Result<(MediaInfo, Option<Duration>), ProbeError> {
+/// What the headers of a file say.
+struct Headers {
+    /// Without the duration.
+    media: MediaInfo,
+    /// If they have one.
+    duration: Option<Duration>,
+    /// The end of each stream in seconds; `None` for all but pictures, and where they have none.
+    stated_ends: Vec<Option<f64>>,
+}
+
+async fn headers(path: &Path) -> Result<Headers, ProbeError> {
     let mut child = child::spawn(&ffprobe(path, &HEADERS)).await?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
@@ -313,6 +322,8 @@ struct FfprobeStream {
     sample_rate: Option<String>,
     channels: u32,
     extradata_hash: Option<String>,
+    start_time: Option<String>,
+    duration: Option<String>,
     disposition: FfprobeDisposition,
 }
 
@@ -322,8 +333,14 @@ struct FfprobeDisposition {
     attached_pic: u8,
 }
 
-fn parse(answer: &[u8]) -> Result<(MediaInfo, Option<Duration>), serde_json::Error> {
+fn parse(answer: &[u8]) -> Result<Headers, serde_json::Error> {
     let answer: FfprobeAnswer = serde_json::from_slice(answer)?;
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+    let stated_end = |stream: &FfprobeStream| {
+        let (start, length) = (number(&stream.start_time)?, number(&stream.duration)?);
+        Some(start + length).filter(|end| end.is_finite() && stream.codec_type.as_deref() == Some("video"))
+    };
+    let stated_ends = answer.streams.iter().map(stated_end).collect();
     let streams = answer
         .streams
         .into_iter()
@@ -344,9 +361,9 @@ fn parse(answer: &[u8]) -> Result<(MediaInfo, Option<Duration>), serde_json::Err
             times: None,
         })
         .collect();
-    let duration = answer.format.duration.as_deref().and_then(|text| text.parse().ok()).and_then(positive);
+    let duration = number(&answer.format.duration).and_then(positive);
     let container = answer.format.format_name;
-    Ok((MediaInfo { streams, container, ..MediaInfo::default() }, duration))
+    Ok(Headers { media: MediaInfo { streams, container, ..MediaInfo::default() }, duration, stated_ends })
 }
 
 /// A file's packets, and how ffprobe ended.
@@ -375,18 +392,19 @@ mod tests {
     #[test]
     fn an_answer_without_duration_is_parsed() {
         let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080,
-                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd"},
+                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd","start_time":"3.000000","duration":"17.000000"},
             {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
             {"codec_type":"video","codec_name":"png","width":1,"height":1,"disposition":{"attached_pic":1}},
             {"codec_type":"data"}],"format":{"duration":"0.000000","format_name":"matroska,webm"}}"#;
-        let (MediaInfo { streams, container, .. }, duration) = parse(answer).unwrap();
+        let Headers { media: MediaInfo { streams, container, .. }, duration, stated_ends } = parse(answer).unwrap();
         assert_eq!((duration, container.as_str()), (None, "matroska,webm"));
+        assert_eq!(stated_ends, [Some(20.0), None, None, None]);
         let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
         assert_eq!(kinds, [StreamKind::Video, StreamKind::Audio, StreamKind::Other, StreamKind::Other]);
         assert_eq!((streams[0].width, streams[0].height, streams[0].codec.as_str()), (1920, 1080, "h264"));
         assert_eq!((streams[0].format.as_str(), streams[0].setup.as_str()), ("yuv420p", "SHA256:87dd"));
         assert_eq!((streams[1].format.as_str(), streams[1].sample_rate, streams[1].channels), ("s16", 48_000, 2));
-        assert!(parse(b"{}").unwrap().0.streams.is_empty());
+        assert!(parse(b"{}").unwrap().media.streams.is_empty());
         assert!(parse(b"").is_err());
     }
 }

@@ -25,7 +25,8 @@ pub struct TrackTimes {
     pub begin: Duration,
     /// Start of the last packet.
     pub last: Duration,
-    /// End of the last packet. The stated length of a last frame may be wrong in a cut-off file.
+    /// End of the last packet, or of the picture as the file's header states it, whichever is later: ffprobe cuts a last
+    /// frame short where the picture begins late. Either may be wrong for the last frame of a cut-off file.
     pub end: Duration,
     /// The times from each packet to the next, summed, each counted for a second at most: what there is of a sound
     /// without its gaps.
@@ -155,17 +156,19 @@ impl FilePackets {
         positive(ends.reduce(f64::max)? - begin(&spans)?)
     }
 
-    /// What is known of each stream.
+    /// What is known of each stream. `stated`: the end of each stream's picture in seconds, as the header states it.
     #[must_use]
-    pub fn tracks(&self, kinds: &[StreamKind]) -> Vec<TrackPackets> {
+    pub fn tracks(&self, kinds: &[StreamKind], stated: &[Option<f64>]) -> Vec<TrackPackets> {
         let zero = begin(&self.spans(kinds)).unwrap_or_default();
         let at = |seconds: f64| positive(seconds - zero).unwrap_or_default();
-        let tracks = self.tracks.iter().map(|track| TrackPackets {
+        let stated =
+            |index: usize, end: f64| stated.get(index).copied().flatten().map_or(end, |stated| stated.max(end));
+        let tracks = self.tracks.iter().enumerate().map(|(index, track)| TrackPackets {
             count: track.count,
             times: track.decodable.map(|span| TrackTimes {
                 begin: at(span.begin),
                 last: at(span.last),
-                end: at(span.end),
+                end: at(stated(index, span.end)),
                 covered: positive(span.covered + span.length.min(LONGEST_SOUND)).unwrap_or_default(),
                 longest: positive(span.longest).unwrap_or_default(),
             }),
@@ -236,7 +239,7 @@ mod tests {
         assert!((duration(&[AUDIO, VIDEO]) - 1.5).abs() < 1e-9, "no sound is in it");
         assert!((duration(&[VIDEO, VIDEO, AUDIO, AUDIO]) - 1.0).abs() < 1e-9, "its last frame begins at 1.0");
         assert!((duration(&[VIDEO, AUDIO]) - 1.5).abs() < 1e-9);
-        let counts: Vec<_> = packets.tracks(&[]).iter().map(|track| track.count).collect();
+        let counts: Vec<_> = packets.tracks(&[], &[]).iter().map(|track| track.count).collect();
         assert_eq!((counts, packets.read_to()), (vec![1, 2, 0, 1], 207));
         assert_eq!(FilePackets::default().duration(&[VIDEO]), None);
     }
@@ -250,16 +253,17 @@ mod tests {
             "0,4.0,4.0,0.1,9,9,K__",
             "0,6.0,6.0,0.1,9,9,___",
         ]);
-        let tracks = packets.tracks(&[VIDEO, AUDIO]);
+        let tracks = packets.tracks(&[VIDEO, AUDIO], &[Some(9.0), None]);
         let times = tracks[0].times.unwrap();
         assert_eq!(
             (tracks[0].count, times.begin, times.last, times.longest),
             (3, seconds(4.0), seconds(6.0), seconds(2.0))
         );
+        assert_eq!(times.end, seconds(9.0), "the header's last frame is longer");
         assert_eq!(tracks[1].times.unwrap().begin, Duration::ZERO);
         // Pictures without any keyframe cannot be decoded, but they are not nothing.
         let lost = read(&["0,1.5,1.5,0.1,9,9,__", "0,2.5,2.5,0.5,9,9,__"]);
-        assert_eq!(lost.tracks(&[VIDEO])[0], TrackPackets { count: 2, times: None });
+        assert_eq!(lost.tracks(&[VIDEO], &[Some(9.0)])[0], TrackPackets { count: 2, times: None });
         assert_eq!(lost.duration(&[VIDEO]), Some(seconds(1.5)));
     }
 
@@ -270,7 +274,7 @@ mod tests {
             let at = f64::from(packet) * 0.05;
             raw.add(&format!("0,{at:.3},{at:.3},0.049,9,9,K__"));
         }
-        let times = raw.tracks(&[AUDIO])[0].times.unwrap();
+        let times = raw.tracks(&[AUDIO], &[])[0].times.unwrap();
         // 20 s are missing, of which a second is counted. Lengths that are rounded do not add up.
         assert!((times.covered.as_secs_f64() - 30.8).abs() < 0.2, "{times:?}");
         assert!((times.end.as_secs_f64() - 50.0).abs() < 0.1 && times.longest > seconds(20.0), "{times:?}");
@@ -279,6 +283,6 @@ mod tests {
         mp4.add("0,0,0,0.02,9,9,K__");
         mp4.add("0,0.02,0.02,180,9,9,K__");
         mp4.add("0,180.02,180.02,0.02,9,9,K__");
-        assert!(mp4.tracks(&[AUDIO])[0].times.unwrap().covered < seconds(1.1));
+        assert!(mp4.tracks(&[AUDIO], &[])[0].times.unwrap().covered < seconds(1.1));
     }
 }
