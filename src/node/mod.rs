@@ -5,6 +5,7 @@
 
 mod availability;
 pub mod boot;
-pub mod preflight;
+pub mod outbox_cleanup;
+mod preflight;
 pub mod shutdown;
 mod supervisor;
