@@ -421,7 +421,7 @@ mod tests {
             .part_ended(Some("Chrome ended".into()), CaptureReport { frames_sent: 3, ..CaptureReport::default() })
             .await;
         entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
-        let unfinished = journal.unfinished(Kind::Recording);
+        let unfinished = journal.unfinished(Kind::Recording).unwrap().entries;
         assert_eq!(unfinished.len(), 1);
         assert_eq!(unfinished[0].record(), entry.record());
         assert_eq!(unfinished[0].record().start().unwrap(), start());
@@ -429,7 +429,10 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(journal.holds(Kind::Recording, &start().info.recording_id));
         entry.remove().await;
-        assert!(journal.unfinished(Kind::Recording).is_empty() && journal.unfinished(Kind::Broadcast).is_empty());
+        assert!(
+            journal.unfinished(Kind::Recording).unwrap().entries.is_empty()
+                && journal.unfinished(Kind::Broadcast).unwrap().entries.is_empty()
+        );
     }
 
     #[tokio::test]
@@ -443,7 +446,7 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
         let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
         assert!(!text.contains(bare) && !text.contains(signature), "{text}");
-        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
         let now = Duration::from_secs(7_200);
         assert_eq!(again.sign("secret", now), access.sign("secret", now));
 
@@ -452,7 +455,7 @@ mod tests {
         older.as_object_mut().unwrap().remove("claims");
         older["access_token"] = token.clone().into();
         std::fs::write(dir.path().join("recordings/rec.1.json"), older.to_string()).unwrap();
-        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
         assert_eq!(again, access);
     }
 
@@ -462,7 +465,7 @@ mod tests {
         let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;
         entry.add_part(|_| "../../etc/passwd".to_owned()).await;
-        assert!(journal.unfinished(Kind::Recording).is_empty());
+        assert!(journal.unfinished(Kind::Recording).unwrap().entries.is_empty());
         assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
     }
 

@@ -77,6 +77,20 @@ pub struct JobSteps {
     /// A result that was only remuxed is to be made again.
     #[serde(default)]
     pub anew: bool,
+    /// All is done and told; the queue has not confirmed that yet. What follows then.
+    #[serde(default)]
+    pub done: Option<FilesToRemove>,
+}
+
+/// The files to remove once the job is acknowledged, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesToRemove {
+    /// The raw file, with the summary beside it.
+    pub raw: Option<PathBuf>,
+    /// The claim of the result.
+    pub claim: Option<PathBuf>,
+    /// The recording could only be remuxed; the operator may ask for another attempt.
+    pub remuxed: bool,
 }
 
 /// ffmpeg's progress at one moment.
@@ -275,6 +289,14 @@ impl JobJournal {
         }
         all.sort_by_key(|(_, record)| record.taken_at);
         Ok((all.into_iter().map(|(_, record)| record).collect(), unread))
+    }
+
+    /// Reads a record that could not be read before. `None`: there is none any more.
+    ///
+    /// # Errors
+    /// Where it still cannot be read.
+    pub fn read_again(&self, path: &Path) -> io::Result<Option<JobRecord>> {
+        self.records.read(path)
     }
 
     /// [`Self::read_all`] without what cannot be read now.
