@@ -60,7 +60,7 @@ pub fn all(state_dir: &Path) -> std::io::Result<Vec<(RecordingId, RetryRequest)>
         match read_json(&path) {
             Ok(request) => found.push((id, request)),
             Err(ReadError::Io(error)) => {
-                tracing::debug!(path = %path.display(), %error, "a request cannot be read yet")
+                tracing::debug!(path = %path.display(), %error, "a request cannot be read yet");
             }
             Err(ReadError::Content(why)) => files::put_aside(&path, &why),
         }

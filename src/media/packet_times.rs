@@ -207,7 +207,9 @@ mod tests {
 
     fn read(lines: &[&str]) -> FilePackets {
         let mut packets = FilePackets::default();
-        lines.iter().for_each(|line| packets.add(line));
+        for line in lines {
+            packets.add(line);
+        }
         packets
     }
 

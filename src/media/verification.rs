@@ -88,8 +88,9 @@ pub fn expected_track(raw: Option<&MediaStream>) -> Option<ExpectedTrack> {
 
 /// # Errors
 /// The first thing in which `made` is not what was `expected`.
-pub fn compare(made: &MediaInfo, expected: &ExpectedMedia) -> Result<(), MediaMismatch> {
-    let (video, audio) = (made.video().filter(holds_packets), made.audio().filter(holds_packets));
+pub fn compare<'a>(made: &'a MediaInfo, expected: &ExpectedMedia) -> Result<(), MediaMismatch> {
+    let filled = |stream: Option<&'a MediaStream>| stream.filter(|stream| stream.packets != Some(0));
+    let (video, audio) = (filled(made.video()), filled(made.audio()));
     if expected.video.is_some() && video.is_none() {
         return Err(MediaMismatch::NoVideo);
     }
@@ -122,10 +123,6 @@ pub fn compare(made: &MediaInfo, expected: &ExpectedMedia) -> Result<(), MediaMi
         }
     }
     Ok(())
-}
-
-fn holds_packets(stream: &&MediaStream) -> bool {
-    stream.packets != Some(0)
 }
 
 /// A track may begin earlier and end later, as an encoder may repeat frames; not the other way round.

@@ -219,6 +219,14 @@ impl JobEntry {
     }
 }
 
+/// The records of all jobs.
+#[derive(Debug)]
+pub struct JobRecords {
+    pub records: Vec<JobRecord>,
+    /// The files that cannot be read now.
+    pub unread: Vec<(PathBuf, io::Error)>,
+}
+
 /// The directory of the jobs' records.
 #[derive(Clone, Debug)]
 pub struct JobJournal {
@@ -274,12 +282,12 @@ impl JobJournal {
         self.records.remove_unfinished();
     }
 
-    /// All records that can be read now, oldest first, and how many cannot. One whose content is wrong is put aside and
+    /// All records that can be read now, oldest first, and the files that cannot. One whose content is wrong is put aside and
     /// logged as an error; expired ones are removed.
     ///
     /// # Errors
     /// Where the directory cannot be listed.
-    pub fn read_all(&self) -> io::Result<(Vec<JobRecord>, Vec<(PathBuf, io::Error)>)> {
+    pub fn read_all(&self) -> io::Result<JobRecords> {
         let JournalContent { records, unread } = self.records.read_all()?;
         let (expired, mut all): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|(_, record)| record.is_expired(unix_ms()));
@@ -288,7 +296,7 @@ impl JobJournal {
             let _ = files::remove(&path);
         }
         all.sort_by_key(|(_, record)| record.taken_at);
-        Ok((all.into_iter().map(|(_, record)| record).collect(), unread))
+        Ok(JobRecords { records: all.into_iter().map(|(_, record)| record).collect(), unread })
     }
 
     /// Reads a record that could not be read before. `None`: there is none any more.
@@ -302,7 +310,7 @@ impl JobJournal {
     /// [`Self::read_all`] without what cannot be read now.
     #[must_use]
     pub fn all(&self) -> Vec<JobRecord> {
-        self.read_all().map(|(records, _)| records).unwrap_or_default()
+        self.read_all().map(|content| content.records).unwrap_or_default()
     }
 
     /// A job for which the operator asked for another attempt.

@@ -61,8 +61,7 @@ impl LastResort {
             Self::Remux => measured && !remux_failed,
             Self::Encode => measured,
             Self::Salvage => true,
-            Self::Sound => sound && picture,
-            Self::Picture => picture && sound,
+            Self::Sound | Self::Picture => sound && picture,
         })
     }
 }

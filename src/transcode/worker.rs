@@ -22,7 +22,7 @@ use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
-use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobState, MAX_DELIVER};
+use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{claim, summary};
@@ -131,7 +131,7 @@ impl Worker {
     /// Continues the jobs that an earlier run of the program was running, without waiting for the queue's redelivery.
     async fn resume_jobs(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
         self.journal.remove_unfinished();
-        let (records, unread) = loop {
+        let JobRecords { records, unread } = loop {
             match self.journal.read_all() {
                 Ok(content) => break content,
                 Err(error) => {
@@ -315,15 +315,12 @@ impl Worker {
 
     /// A job that is running here already: handed back, or acknowledged with the delivery before it.
     async fn handle_duplicate(&self, message: JobMessage, recording: &RecordingId) {
-        match self.running.deliveries(recording) {
-            Some(deliveries) => {
-                tracing::info!("the queue has handed out again a job that is done here: acknowledging it");
-                deliveries.send_replace(Arc::new(message));
-            }
-            None => {
-                tracing::warn!("the queue has handed out a job that is in hand here: handed back");
-                self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
-            }
+        if let Some(deliveries) = self.running.deliveries(recording) {
+            tracing::info!("the queue has handed out again a job that is done here: acknowledging it");
+            deliveries.send_replace(Arc::new(message));
+        } else {
+            tracing::warn!("the queue has handed out a job that is in hand here: handed back");
+            self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
         }
     }
 

@@ -49,8 +49,9 @@ async fn what_was_told_days_ago_is_forgotten_unless_a_recording_still_relies_on_
     // Its hooks were down for days.
     stored(&state, "RM_hooks");
     told(&state, "RM_hooks", DAYS);
-    let old: Vec<String> = (0..250).map(|n| format!("RM_old{n}")).collect();
-    old.iter().for_each(|id| told(&state, id, DAYS));
+    for n in 0..250 {
+        told(&state, &format!("RM_old{n}"), DAYS);
+    }
     told(&state, "RM_new", Duration::from_secs(60));
     let recorder = Recorder::spawn(&standin, "node_01", &transcoder(&state));
     recorder.wait_until("the old ones are gone", || names(&state.join("outbox")).len() <= 2).await;

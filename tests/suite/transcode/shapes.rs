@@ -15,16 +15,12 @@ const ENCODER: &str = "-c:v libx264 -preset ultrafast -bf 0 -g 40 -c:a pcm_s16le
 
 /// Picture and sound of so many seconds, each from this second on; `None`: there is none.
 fn raw_of_shape(path: &Path, picture: Option<(f64, f64)>, sound: Option<(f64, f64)>) {
-    let (mut line, mut maps) = (String::new(), String::new());
-    for (n, (source, at)) in [("testsrc2=s=64x64:r=10", picture), ("sine=r=8000", sound)]
-        .into_iter()
-        .filter_map(|(source, at)| Some((source, at?)))
-        .enumerate()
-    {
-        line += &format!("-itsoffset {} -f lavfi -i {source}:d={} ", at.0, at.1);
-        maps += &format!("-map {n} ");
-    }
-    ffmpeg(&format!("{line} {maps} {ENCODER}"), path);
+    let tracks = [("testsrc2=s=64x64:r=10", picture), ("sine=r=8000", sound)];
+    let tracks: Vec<_> = tracks.into_iter().filter_map(|(source, at)| Some((source, at?))).collect();
+    let inputs = tracks.iter().map(|(source, (at, length))| format!("-itsoffset {at} -f lavfi -i {source}:d={length}"));
+    let maps = (0..tracks.len()).map(|n| format!("-map {n}"));
+    let line: Vec<String> = inputs.chain(maps).collect();
+    ffmpeg(&format!("{} {ENCODER}", line.join(" ")), path);
 }
 
 /// When a track plays, in seconds.
@@ -73,11 +69,13 @@ async fn a_raw_file_of_any_shape_becomes_an_mp4_of_that_shape() {
             }
             assert!((made.duration.as_secs_f64() - 8.0).abs() < 0.3, "{about}: {made:?}");
             node.assert_told_success();
+            if !convert {
+                continue;
+            }
             // Handed out again, it is recognised.
             let written = fs::metadata(node.mp4()).unwrap().modified().unwrap();
             assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 2).await, remove(&raw), "{about}");
             assert_eq!(fs::metadata(node.mp4()).unwrap().modified().unwrap(), written, "{about}");
-            node.told();
         }
     }
 }
