@@ -36,7 +36,7 @@ pub struct Live {
     /// The number of its display, and the file with the cookie, which lies in the rig's own directory.
     display: (u32, PathBuf),
     /// The rig's own directory.
-    dir: PathBuf,
+    pub dir: PathBuf,
 }
 
 /// A recording that is over.
@@ -61,26 +61,10 @@ pub async fn record_with(
     during: impl AsyncFnOnce(&mut Live),
 ) -> Recorded {
     let room = standin.meeting(meeting);
-    let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
-    let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
-    let spec = RigSpec {
-        url: format!("{}/?access_token={}", standin.host(), room.token),
-        target: EncoderTarget::File(raw.clone()),
-        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
-        chrome: ChromeSettings { path: None, flags, sandbox: sandbox::check().await.is_ok(), trusted: None },
-        size: SIZE,
-        dpi: 96,
-        silence_warning: None,
-        screenshot: standin.dir().join("failed.png"),
-        // Tells this rig from those of other tests.
-        owner: room.id.clone(),
-    };
-    let rig =
-        Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
-    let opened = Instant::now();
-    let display = display(&rig_directory::prefix(&room.id));
-    let dir = display.1.parent().unwrap().to_owned();
-    let mut live = Live { rig, room, raw, opened, display, dir: dir.clone() };
+    let mut spec = spec(standin, &room, standin.dir()).await;
+    spec.chrome.flags = flags;
+    let mut live = open(spec, room).await;
+    let dir = live.dir.clone();
     let went = Box::pin(AssertUnwindSafe(during(&mut live)).catch_unwind()).await;
     let Live { mut rig, raw, .. } = live;
     let (summary, outcome) = Box::pin(rig.finish()).await;
@@ -91,6 +75,35 @@ pub async fn record_with(
     assert!(!dir.exists(), "{} was left behind", dir.display());
     assert_eq!(processes_of(&dir), [] as [String; 0], "left running");
     Recorded { raw, summary, outcome }
+}
+
+/// What records a room into a directory.
+pub async fn spec(standin: &Standin, room: &Room, into: &Path) -> RigSpec {
+    let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+    let sandbox = sandbox::check().await.is_ok();
+    RigSpec {
+        url: format!("{}/?access_token={}", standin.host(), room.token),
+        target: EncoderTarget::File(into.join(format!("{}_raw.mkv", room.id))),
+        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        chrome: ChromeSettings { path: None, flags: Vec::new(), sandbox, trusted: None },
+        size: SIZE,
+        dpi: 96,
+        silence_warning: None,
+        screenshot: standin.dir().join("failed.png"),
+        // Tells this rig from those of other tests.
+        owner: room.id.clone(),
+    }
+}
+
+/// Opens a rig, which whoever calls this closes. It is in its turn.
+pub async fn open(spec: RigSpec, room: Room) -> Live {
+    let EncoderTarget::File(raw) = spec.target.clone() else { panic!("a broadcast") };
+    let rig =
+        Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
+    let opened = Instant::now();
+    let display = display(&rig_directory::prefix(&room.id));
+    let dir = display.1.parent().unwrap().to_owned();
+    Live { rig, room, raw, opened, display, dir }
 }
 
 pub fn command_line(pid: u32) -> Vec<String> {

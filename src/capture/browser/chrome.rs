@@ -182,6 +182,11 @@ impl Chrome {
         }
     }
 
+    /// Chrome's processes when the meeting was reached.
+    pub fn processes(&self) -> &[Process] {
+        &self.known_processes
+    }
+
     /// The delay of call pictures up to now.
     pub fn call_offset(&self) -> CallOffset {
         self.call_sync.as_ref().map(CallSync::offset).unwrap_or_default()
