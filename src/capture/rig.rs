@@ -67,6 +67,8 @@ pub enum OpenError {
     Over(String),
     /// The meeting cannot be recorded; a retry does not help.
     Unrecordable(String),
+    /// The meeting cannot be joined before an operator does something.
+    Refused(String),
     Failed(String),
 }
 
@@ -75,6 +77,7 @@ impl From<RigFailure> for OpenError {
         match page {
             Some(ErrorPageMeaning::Ended) => Self::Over(cause),
             Some(ErrorPageMeaning::Unrecordable) => Self::Unrecordable(cause),
+            Some(ErrorPageMeaning::Refused) => Self::Refused(cause),
             Some(ErrorPageMeaning::Unclear) | None => Self::Failed(cause),
         }
     }
