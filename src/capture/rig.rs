@@ -362,13 +362,6 @@ impl LiveRig {
         })
     }
 
-    /// For tests: the gauges of the running capture, by which its threads can be made to fail.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn running_gauges(&self) -> Option<&RigGauges> {
-        self.watch.as_ref().map(RigWatch::gauges)
-    }
-
     /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open
     /// has no branch here.
     async fn component_failed(&mut self) -> (RigFailure, Option<Part>) {
