@@ -36,6 +36,7 @@ mod merge;
 mod nats_server;
 mod node;
 mod playback;
+mod process_1;
 mod recorder;
 mod recording;
 mod redelivery;

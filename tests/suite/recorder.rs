@@ -44,6 +44,8 @@ pub struct Setup {
     pub nats_url: Option<String>,
     /// Instead of the test's.
     pub path: Option<String>,
+    /// Added to the environment.
+    pub env: Vec<(&'static str, String)>,
     pub main_path: Option<PathBuf>,
     pub mode: Option<&'static str>,
     /// `temporary_dir` is a disk of its own, of so many MiB, that only the recorder sees (see [`Recorder::inside`]).
@@ -324,6 +326,7 @@ fn launch(dir: &Path, setup: &Setup) -> Child {
             // The wall clock alone, and not what files bear.
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
         }
+        command.envs(setup.env.iter().cloned());
         if let Some(path) = &setup.path {
             // setpriv, which starts it, must still be found.
             command.env("PATH", path);

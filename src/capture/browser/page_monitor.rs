@@ -15,7 +15,7 @@ use crate::capture::browser::hang_detector::ProcessActivity;
 use crate::capture::browser::page::PageState;
 use crate::capture::browser::page_health::{self, PageHealth};
 use crate::capture::rig_failure::RigFailure;
-use crate::process::child::OutputTail;
+use crate::process::output::OutputTail;
 use crate::process::tree::ProcessTree;
 
 /// Interval between an answer of the page and the next inspection.

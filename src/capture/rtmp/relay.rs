@@ -31,6 +31,7 @@ use crate::capture::encoder::arguments::RelayAddress;
 use crate::capture::rtmp::chunk_stream::{ChunkReader, ChunkWriter, RtmpMessage};
 use crate::capture::rtmp::command::StreamNames;
 use crate::protocol::ids::RtmpUrl;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Time limits for the connection (DNS included), then TLS, then the handshake. Together they are shorter than the
 /// limit for the first frame (20 s).
@@ -195,7 +196,7 @@ fn tls() -> Result<TlsConnector, String> {
 
 /// Waits for the client that knows the placeholder app.
 async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderConnection, String> {
-    let mut unidentified = JoinSet::new();
+    let (mut unidentified, mut turned_away) = (JoinSet::new(), LogThrottle::default());
     loop {
         tokio::select! {
             accepted = listener.accept(), if unidentified.len() < UNIDENTIFIED_LIMIT => {
@@ -215,7 +216,9 @@ async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderC
                 if let Ok(Some(encoder)) = accepted_encoder {
                     return Ok(encoder);
                 }
-                tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
+                if turned_away.due(tokio::time::Instant::now()) {
+                    tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
+                }
             }
         }
     }
