@@ -67,6 +67,8 @@ pub enum OpenError {
     Over(String),
     /// The meeting cannot be recorded; a retry does not help.
     Unrecordable(String),
+    /// The meeting cannot be joined before an operator does something.
+    Refused(String),
     Failed(String),
 }
 
@@ -75,6 +77,7 @@ impl From<RigFailure> for OpenError {
         match page {
             Some(ErrorPageMeaning::Ended) => Self::Over(cause),
             Some(ErrorPageMeaning::Unrecordable) => Self::Unrecordable(cause),
+            Some(ErrorPageMeaning::Refused) => Self::Refused(cause),
             Some(ErrorPageMeaning::Unclear) | None => Self::Failed(cause),
         }
     }
@@ -295,11 +298,12 @@ impl LiveRig {
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
-        let browser = Chrome::start(&spec.chrome, self.spec_size, &env, self.dir.path()).await.map_err(cause)?;
+        let browser =
+            Chrome::start(&spec.chrome, self.spec_size, spec.dpi, &env, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
-        on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?;
+        browser.keep_hidden(on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?);
         if let Err(failure) = browser.join(&spec.url).await {
             self.keep_screenshot().await;
             return Err(failure);
