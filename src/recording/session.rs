@@ -2,16 +2,19 @@
 //! argument.
 //!
 //! ```text
-//!            Opened             Stop, Broke(not a fault)    Finished  Closed   Stored    Delivered
-//! Starting ─────────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ storing ▶ delivering ──▶ Ended
+//!            Opened             Stop, Broke(not a fault)    Finished  Closed   Checked    EndNotified
+//! Starting ─────────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ checking ▶ notifying ──▶ Ended
 //!     │                │     ▲                                              ▲          ▲
 //!     │          Broke │     │ Opened                                       │ Stop     │ OpenFailed
 //!     │                ▼     │                                              │          │
 //!     │               Resuming: finishing ▶ closing ▶ waiting ▶ opening ────┴──────────┤
 //!     │                                                 ▲ OpenFailed │                 │ too often, or the meeting is over
 //!     │                                                 └────────────┘─────────────────┘
-//!     └ OpenFailed (also after Stop: the opening is cancelled) ──────────────────────▶ delivering
+//!     └ OpenFailed (also after Stop: the opening is cancelled) ─────────────────────▶ notifying
 //! ```
+//!
+//! The notice of the end says what is known when the capture has ended, and does not wait for the file: storing that
+//! begins after `Ended` (`storing.rs`) and is tried for as long as it takes.
 //!
 //! A recording whose capture breaks resumes with a new rig, as its next part, for as long as the meeting can be joined.
 //! It is given up after [`MOST_FAILURES`] failures in a row. A broadcast ends with its first break, since its stream
@@ -105,9 +108,9 @@ impl Session {
                 (Self { fault, ..Self::at(Kind::Recording, limits, opening, now) }, vec![Effect::OpenRig])
             }
             InterruptedRecording::Stopped(cause) => {
-                let storing = SessionState::Stopping(StopStep::Storing);
-                let session = Self { cause: cause.clone(), ..Self::at(Kind::Recording, limits, storing, now) };
-                (session, vec![Effect::Store { cause }])
+                let checking = SessionState::Stopping(StopStep::Checking);
+                let session = Self { cause: cause.clone(), ..Self::at(Kind::Recording, limits, checking, now) };
+                (session, vec![Effect::CheckParts { cause }])
             }
         }
     }
@@ -201,7 +204,7 @@ impl Session {
             (Resuming::Closing, SessionEvent::Closed) => self.reopen(now),
             (Resuming::Opening { cancelled }, SessionEvent::Opened) => self.opened(now, cancelled),
             (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Cancelled)) if self.stopped => {
-                self.store(now)
+                self.check_parts(now)
             }
             (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Cancelled)) => {
                 self.opening_failed(now, OPENING_TOO_SLOW)
@@ -209,11 +212,11 @@ impl Session {
             (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Over(_))) => {
                 let fault = self.fault.take();
                 self.set_cause(fault.map(|fault| format!("{fault}; {TOO_LATE}")));
-                self.store(now)
+                self.check_parts(now)
             }
             (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause))) => {
                 self.set_cause(Some(cause));
-                self.store(now)
+                self.check_parts(now)
             }
             (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Failed(cause))) => {
                 self.opening_failed(now, &cause)
@@ -222,7 +225,7 @@ impl Session {
                 self.set_cause(reason);
                 self.stopped = true;
                 match step {
-                    Resuming::Waiting { .. } => self.store(now),
+                    Resuming::Waiting { .. } => self.check_parts(now),
                     Resuming::Opening { cancelled: false } => {
                         self.enter(now, SessionState::Resuming(Resuming::Opening { cancelled: true }));
                         vec![Effect::CancelOpening]
@@ -242,8 +245,8 @@ impl Session {
                 vec![Effect::CloseRig]
             }
             (StopStep::Closing, SessionEvent::Closed) => self.closed(now),
-            (StopStep::Storing, SessionEvent::Stored(result)) => self.stored(now, result),
-            (StopStep::Delivering, SessionEvent::Delivered) => {
+            (StopStep::Checking, SessionEvent::Checked(result)) => self.checked(now, result),
+            (StopStep::Notifying, SessionEvent::EndNotified) => {
                 self.enter(now, SessionState::Ended);
                 Vec::new()
             }
@@ -272,7 +275,7 @@ impl Session {
             SessionState::Resuming(Resuming::Waiting { .. }) => return self.open(now),
             SessionState::Starting { cancelled: true } => (late("closing what was opened"), self.end_without_file(now)),
             SessionState::Resuming(Resuming::Opening { cancelled: true }) if self.stopped => {
-                (late("closing what was opened"), self.store(now))
+                (late("closing what was opened"), self.check_parts(now))
             }
             SessionState::Resuming(Resuming::Opening { cancelled: true }) => {
                 (late("closing what was opened"), self.opening_failed(now, OPENING_TOO_SLOW))
@@ -285,11 +288,11 @@ impl Session {
                 (why, self.closed(now))
             }
             SessionState::Stopping(StopStep::Closing) => (late("closing the capture"), self.closed(now)),
-            SessionState::Stopping(StopStep::Storing) => {
-                let why = late("storing the raw file");
-                (why.clone(), self.stored(now, Err(why)))
+            SessionState::Stopping(StopStep::Checking) => {
+                // A disk that does not answer says nothing about what is on it.
+                (late("reading the parts"), self.checked(now, Ok(())))
             }
-            SessionState::Stopping(StopStep::Delivering) => {
+            SessionState::Stopping(StopStep::Notifying) => {
                 self.enter(now, SessionState::Ended);
                 (late("writing what the server is to be told"), Vec::new())
             }
@@ -342,7 +345,7 @@ impl Session {
         match self.failed(cause) {
             Some(cause) => {
                 self.set_cause(Some(cause));
-                self.store(now)
+                self.check_parts(now)
             }
             None => self.reopen(now),
         }
@@ -376,31 +379,31 @@ impl Session {
     /// The rig is closed; a recording has a file to store.
     fn closed(&mut self, now: Duration) -> Vec<Effect> {
         match self.kind {
-            Kind::Recording => self.store(now),
+            Kind::Recording => self.check_parts(now),
             Kind::Broadcast => self.end_without_file(now),
         }
     }
 
-    fn store(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, SessionState::Stopping(StopStep::Storing));
-        vec![Effect::FreeSlot, Effect::Store { cause: self.cause.clone() }]
+    fn check_parts(&mut self, now: Duration) -> Vec<Effect> {
+        self.enter(now, SessionState::Stopping(StopStep::Checking));
+        vec![Effect::FreeSlot, Effect::CheckParts { cause: self.cause.clone() }]
     }
 
-    fn stored(&mut self, now: Duration, result: Result<(), String>) -> Vec<Effect> {
-        let job = result.is_ok();
+    fn checked(&mut self, now: Duration, result: Result<(), String>) -> Vec<Effect> {
+        let file = result.is_ok();
         if let Err(why) = result {
             self.cause = Some(match self.cause.take() {
                 Some(cause) => format!("{cause}; {why}"),
                 None => why,
             });
         }
-        self.enter(now, SessionState::Stopping(StopStep::Delivering));
-        vec![Effect::Deliver { outcome: self.outcome(), job }]
+        self.enter(now, SessionState::Stopping(StopStep::Notifying));
+        vec![Effect::NotifyEnded { outcome: self.outcome(), file }]
     }
 
     fn end_without_file(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, SessionState::Stopping(StopStep::Delivering));
-        vec![Effect::FreeSlot, Effect::Deliver { outcome: self.outcome(), job: false }]
+        self.enter(now, SessionState::Stopping(StopStep::Notifying));
+        vec![Effect::FreeSlot, Effect::NotifyEnded { outcome: self.outcome(), file: false }]
     }
 
     fn outcome(&self) -> Outcome {

@@ -20,11 +20,11 @@ fn broke(cause: &str) -> SessionEvent {
 }
 
 fn store(cause: Option<&str>) -> Effect {
-    Effect::Store { cause: cause.map(str::to_owned) }
+    Effect::CheckParts { cause: cause.map(str::to_owned) }
 }
 
 fn deliver(outcome: Outcome, job: bool) -> Effect {
-    Effect::Deliver { outcome, job }
+    Effect::NotifyEnded { outcome, file: job }
 }
 
 /// Runs a recording through these events, one a second.
@@ -43,8 +43,8 @@ fn a_recording_from_start_to_job() {
         SessionEvent::Stop(None),
         SessionEvent::Finished(Ok(())),
         SessionEvent::Closed,
-        SessionEvent::Stored(Ok(())),
-        SessionEvent::Delivered,
+        SessionEvent::Checked(Ok(())),
+        SessionEvent::EndNotified,
     ];
     let (session, effects) = run(Kind::Recording, events);
     assert_eq!(session.state(), SessionState::Ended);
@@ -71,7 +71,7 @@ fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
             end,
             SessionEvent::Finished(Ok(())),
             SessionEvent::Closed,
-            SessionEvent::Delivered,
+            SessionEvent::EndNotified,
         ];
         let (session, effects) = run(Kind::Broadcast, events);
         assert_eq!(session.state(), SessionState::Ended);
@@ -90,7 +90,7 @@ fn a_broken_capture_resumes_as_the_next_part() {
         SessionEvent::Stop(None),
         SessionEvent::Finished(Ok(())),
         SessionEvent::Closed,
-        SessionEvent::Stored(Ok(())),
+        SessionEvent::Checked(Ok(())),
     ];
     let (_, effects) = run(Kind::Recording, events);
     assert_eq!(
@@ -110,7 +110,7 @@ fn a_broken_capture_resumes_as_the_next_part() {
 
 #[test]
 fn the_end_of_the_meeting_is_a_normal_end_and_it_is_not_joined_again() {
-    let end = || vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed, SessionEvent::Stored(Ok(()))];
+    let end = || vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed, SessionEvent::Checked(Ok(()))];
     for kind in [Kind::Recording, Kind::Broadcast] {
         let mut events =
             vec![SessionEvent::Opened, SessionEvent::Broke { cause: "ended".into(), after: Interruption::MeetingOver }];
@@ -137,12 +137,12 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
     assert_eq!(effects.last(), Some(&Effect::OpenRig));
 
     // The page left the meeting; the rig did not fail.
-    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
+    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Checked(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     assert!(effects.ends_with(&[Effect::FreeSlot, store(None), deliver(Ok(()), true)]), "{effects:?}");
 
     // Chrome had failed, so the rest of the meeting is missing.
-    let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
+    let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Checked(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     let missing = format!("x; {TOO_LATE}");
     assert!(
@@ -204,7 +204,7 @@ fn a_recording_is_given_up_after_failures_in_a_row_and_keeps_its_parts() {
     session.on(now, SessionEvent::Finished(Ok(())));
     effects.extend(session.on(now, SessionEvent::Closed));
     let mut openings = 0;
-    while session.state() != SessionState::Stopping(StopStep::Storing) {
+    while session.state() != SessionState::Stopping(StopStep::Checking) {
         if session.state() == SessionState::Resuming(Resuming::Opening { cancelled: false }) {
             openings += 1;
             effects.extend(session.on(now, SessionEvent::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
@@ -214,8 +214,8 @@ fn a_recording_is_given_up_after_failures_in_a_row_and_keeps_its_parts() {
     }
     assert_eq!(openings, MOST_FAILURES);
     assert!(now >= at(20) && now <= at(60), "{now:?}");
-    let effects = session.on(now, SessionEvent::Stored(Ok(())));
-    let [Effect::Deliver { outcome: Err(cause), job: true }] = &effects[..] else { panic!("{effects:?}") };
+    let effects = session.on(now, SessionEvent::Checked(Ok(())));
+    let [Effect::NotifyEnded { outcome: Err(cause), file: true }] = &effects[..] else { panic!("{effects:?}") };
     assert!(cause.contains("6 failures in a row; the last: no Xvfb"), "{cause}");
 }
 
@@ -247,7 +247,7 @@ fn a_stop_while_resuming_keeps_the_parts() {
     ] {
         let all = broken().into_iter().chain(events).chain([SessionEvent::Stop(None)]).chain(after);
         let (session, effects) = run(Kind::Recording, all.collect());
-        assert_eq!(session.state(), SessionState::Stopping(StopStep::Storing), "{effects:?}");
+        assert_eq!(session.state(), SessionState::Stopping(StopStep::Checking), "{effects:?}");
         assert!(effects.ends_with(&[Effect::FreeSlot, store(None)]), "{effects:?}");
     }
 }
@@ -260,7 +260,7 @@ fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
     assert_eq!(session.state(), SessionState::Capturing);
     let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
     assert_eq!(effects, [store(None)]);
-    assert_eq!(session.on(at(1), SessionEvent::Stored(Ok(()))), [deliver(Ok(()), true)]);
+    assert_eq!(session.on(at(1), SessionEvent::Checked(Ok(()))), [deliver(Ok(()), true)]);
 }
 
 #[test]
@@ -276,9 +276,9 @@ fn a_limit_ends_a_recording_with_its_cause() {
     for (session, key) in [(&mut idle, "end_when_idle (30 s)"), (&mut session, "max_duration (100 s)")] {
         session.on(at(111), SessionEvent::Finished(Ok(())));
         session.on(at(111), SessionEvent::Closed);
-        let effects = session.on(at(111), SessionEvent::Stored(Ok(())));
+        let effects = session.on(at(111), SessionEvent::Checked(Ok(())));
         assert!(
-            matches!(&effects[..], [Effect::Deliver { outcome: Err(cause), .. }] if cause.contains(key)),
+            matches!(&effects[..], [Effect::NotifyEnded { outcome: Err(cause), .. }] if cause.contains(key)),
             "{effects:?}"
         );
     }
@@ -291,8 +291,8 @@ fn an_unreadable_raw_file_is_reported_and_makes_no_job() {
         SessionEvent::Stop(None),
         SessionEvent::Finished(Ok(())),
         SessionEvent::Closed,
-        SessionEvent::Stored(Err("the raw file is empty".into())),
-        SessionEvent::Delivered,
+        SessionEvent::Checked(Err("the raw file is empty".into())),
+        SessionEvent::EndNotified,
     ];
     let (session, effects) = run(Kind::Recording, events);
     assert_eq!(session.state(), SessionState::Ended);
@@ -302,7 +302,7 @@ fn an_unreadable_raw_file_is_reported_and_makes_no_job() {
 #[test]
 fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
     let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
-    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::Delivered]);
+    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::EndNotified]);
     assert_eq!(session.state(), SessionState::Ended);
     assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreeSlot, deliver(Ok(()), false)]);
     // The opening was faster than its cancellation: its media are kept.
@@ -316,7 +316,7 @@ fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, SessionEvent::Stop(None)]);
     assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
-    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreeSlot, Effect::Store { .. }]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreeSlot, Effect::CheckParts { .. }]), "{effects:?}");
     // A rig that cannot be closed does not prevent the next opening.
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
@@ -343,8 +343,8 @@ fn event() -> impl Strategy<Value = SessionEvent> {
         1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(SessionEvent::Stop),
         2 => result().prop_map(SessionEvent::Finished),
         2 => Just(SessionEvent::Closed),
-        1 => result().prop_map(SessionEvent::Stored),
-        1 => Just(SessionEvent::Delivered),
+        1 => result().prop_map(SessionEvent::Checked),
+        1 => Just(SessionEvent::EndNotified),
         2 => (0u64..5000).prop_map(|idle| SessionEvent::Tick { idle: at(idle) }),
     ]
 }
@@ -354,9 +354,9 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
     let count = |matches: fn(&Effect) -> bool| effects.iter().filter(|effect| matches(effect)).count();
     let position = |matches: fn(&Effect) -> bool| effects.iter().position(matches);
     prop_assert!(count(|e| matches!(e, Effect::NotifyStarted)) <= 1);
-    prop_assert_eq!(count(|e| matches!(e, Effect::Deliver { .. })), 1);
-    prop_assert!(count(|e| matches!(e, Effect::Store { .. })) <= 1, "stored twice");
-    let notice = position(|e| matches!(e, Effect::Deliver { .. }));
+    prop_assert_eq!(count(|e| matches!(e, Effect::NotifyEnded { .. })), 1);
+    prop_assert!(count(|e| matches!(e, Effect::CheckParts { .. })) <= 1, "stored twice");
+    let notice = position(|e| matches!(e, Effect::NotifyEnded { .. }));
     prop_assert!(position(|e| matches!(e, Effect::NotifyStarted)) < notice);
     prop_assert!(count(|e| matches!(e, Effect::FreeSlot)) == 1);
     // After the notice of the end nothing is opened or stored.
@@ -373,7 +373,7 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
                 finished = true;
             }
             Effect::GiveUp(_) => finished = true,
-            Effect::OpenRig | Effect::Store { .. } => {
+            Effect::OpenRig | Effect::CheckParts { .. } => {
                 prop_assert!(finished, "{:?} before the rig is closed", effect);
             }
             _ => {}
@@ -381,7 +381,7 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
     }
     if kind == Kind::Broadcast {
         prop_assert_eq!(count(|e| matches!(e, Effect::OpenRig)), 1);
-        prop_assert_eq!(count(|e| matches!(e, Effect::Store { .. } | Effect::Deliver { job: true, .. })), 0);
+        prop_assert_eq!(count(|e| matches!(e, Effect::CheckParts { .. } | Effect::NotifyEnded { file: true, .. })), 0);
     }
     Ok(())
 }
@@ -409,7 +409,7 @@ proptest! {
         // Once stopped, ticks alone bring the session to its end.
         effects.extend(session.on(now, SessionEvent::Stop(None)));
         for _ in 0..10 {
-            now += STORING_LIMIT;
+            now += FINISHING_LIMIT;
             effects.extend(session.on(now, tick()));
         }
         prop_assert_eq!(session.state(), SessionState::Ended);
