@@ -189,6 +189,8 @@ fn check_existing(
 fn copy_into_place(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let dir = parent(to);
     let copy = hidden_beside(to, ".copy");
+    // Of an interrupted attempt; a store that takes new files only refuses to open it.
+    let _ = fs::remove_file(&copy);
     let copied = copy_and_sync(store, from, &copy).and_then(|()| {
         // A copy takes long enough for a share to go.
         store.check()?;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::protocol::ids::RecorderId;
-use crate::storage::files;
+use crate::storage::main_path::MainPath;
+use crate::storage::{files, placement};
 
 /// A claim older than this is a dead node's: the queue's `AckWait` (PROTOCOL 1).
 const STALE: Duration = Duration::from_secs(10 * 60);
@@ -39,13 +40,16 @@ pub fn path(mp4: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Where the directory of the result cannot be written to or read.
-pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
+pub fn take(store: &MainPath, mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
+    store.check().map_err(io::Error::other)?;
     let path = path(mp4);
     let created = OpenOptions::new().write(true).create_new(true).open(&path);
     match created {
         Ok(mut file) => {
             file.write_all(node.as_str().as_bytes())?;
-            file.sync_all()?;
+            if store.abilities().fsync {
+                file.sync_all()?;
+            }
             return Ok(ResultClaim::Ours);
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -64,7 +68,7 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
         return Ok(ResultClaim::Of { node: holder, since });
     }
     tracing::warn!(node = holder, since_s = since.as_secs(), claim = %path.display(), "another node has left its job unfinished");
-    files::write(&path, node.as_str().as_bytes())?;
+    placement::write_blocking(store, &path, node.as_str().as_bytes())?;
     Ok(ResultClaim::Ours)
 }
 
@@ -86,12 +90,15 @@ fn holder(path: &Path) -> io::Result<(String, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::main_path::StoreAbilities;
 
     #[test]
     fn a_claim_lasts_until_it_is_released_or_its_node_is_dead() {
         let dir = tempfile::tempdir().unwrap();
         let mp4 = dir.path().join("rec.mp4");
         let node = |id| RecorderId::parse(id).unwrap();
+        let store = MainPath::unwatched(dir.path(), StoreAbilities::ALL);
+        let take = |mp4: &Path, node: &RecorderId| super::take(&store, mp4, node);
         assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours);
         assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours, "the next start of the same");
         assert!(matches!(take(&mp4, &node("b")).unwrap(), ResultClaim::Of { node, .. } if node == "a"));

@@ -96,17 +96,18 @@ impl ResultBuilder<'_> {
         let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
         let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
         let facts = self.or_stop(input_files::locate(main_path, query)).await?.map_err(JobFailure::of)?;
+        let unfinished_dir = self.settings.unfinished_dir();
         // Removes the unfinished file of an attempt during which this node was killed. This is done now because no
         // later step is sure to come: another node may have finished the job and removed the raw file while this node
         // was searching.
         drop(UnfinishedFile::new(
-            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id).part,
+            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id, unfinished_dir).part,
         ));
         let anew = self.entry.record().steps.anew;
         match plan::plan(
             &info.recording_id,
             &facts,
-            PlanRules { recorder_id, convert: *convert, anew, options: ffmpeg },
+            PlanRules { recorder_id, convert: *convert, anew, options: ffmpeg, unfinished_dir },
         ) {
             JobPlan::AlreadyDone { paths, media, size, remove_raw } => {
                 tracing::info!(mp4 = %paths.mp4.display(), remove_raw, "the MP4 is there already");
@@ -117,7 +118,10 @@ impl ResultBuilder<'_> {
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
             JobPlan::Remux(build) => self.transcode("remux", &build).await,
             JobPlan::Convert(plan) => match self.transcode("convert", &plan).await {
-                Err(JobFailure::Cause(why)) if self.last => self.remux_instead(plan, why).await,
+                Err(JobFailure::Cause(why)) if self.last => match self.settings.fault(why).await {
+                    JobFailure::Cause(why) => self.remux_instead(plan, why).await,
+                    failure => Err(failure),
+                },
                 result => result,
             },
         }
@@ -142,8 +146,8 @@ impl ResultBuilder<'_> {
             }
         };
         if let Some(path) = result.raw.as_deref().and_then(summary::path) {
-            let (marked, why) = (path.clone(), why);
-            if let Err(error) = files::on_disk(move || summary::mark_remuxed(&marked, &why)).await {
+            let (store, marked) = (self.settings.store.clone(), path.clone());
+            if let Err(error) = files::on_disk(move || summary::mark_remuxed(&store, &marked, &why)).await {
                 tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
             }
         }
@@ -185,7 +189,14 @@ impl ResultBuilder<'_> {
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, nice, .. } = self.settings;
         let fetched_input = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
-        let files = merge::locate(main_path, paths, fetched_input, &self.job.info.recording_id, recorder_id);
+        let files = merge::locate(
+            main_path,
+            paths,
+            fetched_input,
+            &self.job.info.recording_id,
+            recorder_id,
+            self.settings.unfinished_dir(),
+        );
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
         let existing = self.or_stop(merge::existing(&files, *nice)).await?;
@@ -229,18 +240,18 @@ impl ResultBuilder<'_> {
         let Some(dir) = mp4.parent().filter(|_| self.fetched_input.is_some()) else { return Ok(()) };
         tokio::fs::create_dir_all(dir)
             .await
-            .map_err(|error| JobFailure::Cause(format!("the directory {} cannot be made: {error}", dir.display())))
+            .map_err(|error| JobFailure::Outside(format!("the directory {} cannot be made: {error}", dir.display())))
     }
 
     /// Moves the result to its final place, durably; its size in bytes.
     async fn place(&self, part: &Path, mp4: &Path, replace: bool) -> Result<u64, JobFailure> {
         let existing = if replace { IfExists::Replace } else { IfExists::Refuse };
         let other_node = || JobFailure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
-        match placement::place(part, mp4, existing).await {
+        match self.or_stop(placement::place_in(&self.settings.store, part, mp4, existing)).await? {
             // An identical file: made with the same options.
             Ok(PlaceMethod::WasThere) | Err(PlaceError::Exists { .. }) => return Err(other_node()),
             Ok(PlaceMethod::Renamed | PlaceMethod::Copied) => {}
-            Err(error) => return Err(JobFailure::of(error)),
+            Err(error) => return Err(JobFailure::Outside(error.to_string())),
         }
         Ok(tokio::fs::metadata(mp4).await.map_err(JobFailure::of)?.len())
     }

@@ -1,20 +1,29 @@
 //! The part of the configuration that transcoding needs.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
+use crate::storage::detached;
+use crate::storage::main_path::MainPath;
+use crate::transcode::failure::{self, JobFailure};
+
+/// How long main_path may take to answer before a failure is taken for its own.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The settings of all jobs of a node.
 #[derive(Clone, Debug)]
 pub struct TranscodeSettings {
     pub recorder_id: RecorderId,
     pub main_path: PathBuf,
+    /// `main_path` as this node knows it.
+    pub store: MainPath,
     /// This node's own directory in `main_path`: for a result whose job names no directory on this machine.
     pub sub_path: PathBuf,
-    /// The directory in which undecodable jobs are kept.
+    /// The directory in which undecodable jobs are kept, and results are made that cannot be made in `main_path`.
     pub temporary_dir: PathBuf,
     /// The directory of the jobs' records.
     pub state_dir: PathBuf,
@@ -37,14 +46,17 @@ pub struct TranscodeSettings {
     pub protected: ProtectedPaths,
 }
 
-impl From<&Config> for TranscodeSettings {
-    fn from(config: &Config) -> Self {
+impl TranscodeSettings {
+    /// The settings of a node whose `main_path` is `store`.
+    #[must_use]
+    pub fn new(config: &Config, store: &MainPath) -> Self {
         let recorder = &config.recorder;
         // A node that does not record has no recordings to protect from load.
         let records = recorder.mode == Mode::Both;
         Self {
             recorder_id: recorder.id.clone(),
             main_path: recorder.main_path.clone(),
+            store: store.clone(),
             sub_path: recorder.sub_path.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
             state_dir: recorder.state_dir.clone(),
@@ -58,5 +70,26 @@ impl From<&Config> for TranscodeSettings {
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
         }
+    }
+
+    /// The failure of an attempt for this cause: that of a disk, or of the job.
+    pub(super) async fn fault(&self, cause: String) -> JobFailure {
+        if failure::is_outside(&cause) {
+            return JobFailure::Outside(cause);
+        }
+        let store = self.store.clone();
+        let look = detached::run("main_path", move || store.look().map_err(io::Error::other));
+        match tokio::time::timeout(LOOK_DEADLINE, look).await {
+            Ok(Ok(_)) => JobFailure::Cause(cause),
+            Ok(Err(fault)) => JobFailure::Outside(format!("{cause}; main_path: {fault}")),
+            Err(_) => JobFailure::Outside(format!("{cause}; main_path does not answer")),
+        }
+    }
+
+    /// The directory for unfinished results: that of the result itself (`None`), unless `main_path` takes files only
+    /// from their first byte to their last.
+    #[must_use]
+    pub fn unfinished_dir(&self) -> Option<&Path> {
+        (!self.store.abilities().rewrite).then_some(self.temporary_dir.as_path())
     }
 }

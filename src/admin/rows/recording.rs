@@ -105,6 +105,16 @@ fn status(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Mo
         (RecordingStage::Failed, _) => {
             RowStatus::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
         }
+        (RecordingStage::Parts, Some(_)) if record.end_told => match &record.storing {
+            None => RowStatus::new("storing", "ended; the raw file is being stored"),
+            Some(failed) => {
+                let (due, why) = (moment.due(failed.next_try), &failed.last_error);
+                RowStatus::new(
+                    "storing_failed",
+                    format!("ended; the raw file is not stored yet, next try {due}: {why}"),
+                )
+            }
+        },
         (RecordingStage::Parts, Some(stop)) => {
             let cause = stop.reason.as_deref().unwrap_or("the server asked for it");
             RowStatus::new("stopping", format!("stopping: {cause}"))
