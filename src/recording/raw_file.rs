@@ -217,14 +217,10 @@ impl RawFile {
         let to = self.place();
         let MeasuredParts { mut lengths, found, readable, gone } = self.measure_all(parts).await?;
         let expected: Duration = lengths.iter().flatten().sum();
-        match self.already_stored((!gone).then_some(expected), &lengths).await {
-            Ok(Some(stored)) => return Ok(StoreReport { found: if gone { stored.found } else { found }, ..stored }),
-            Ok(None) => {}
-            // A store that cannot rename shows the interrupted copy under the final name.
-            Err(failure) if placing && !gone && !self.store.abilities().rename => {
-                tracing::info!(raw = %to.display(), why = %failure, "an interrupted copy is made again");
-            }
-            Err(failure) => return Err(failure),
+        // A store that cannot rename shows an interrupted copy under the final name, and its header states all of it.
+        let copy_again = placing && !gone && !self.store.abilities().rename;
+        if !copy_again && let Some(stored) = self.already_stored((!gone).then_some(expected), &lengths).await? {
+            return Ok(StoreReport { found: if gone { stored.found } else { found }, ..stored });
         }
         let whole = match &readable[..] {
             [] => return Err(StoreFailure::NotYet(format!("{} is not there, nor a part of it", to.display()))),
@@ -245,7 +241,7 @@ impl RawFile {
             }
         };
         begin_placing.await;
-        let existing = if placing && !self.store.abilities().rename { IfExists::Replace } else { IfExists::Refuse };
+        let existing = if copy_again { IfExists::Replace } else { IfExists::Refuse };
         let not_yet = |error: &dyn std::fmt::Display| {
             StoreFailure::NotYet(format!("the raw file cannot be put into its place: {error}"))
         };

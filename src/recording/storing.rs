@@ -150,6 +150,7 @@ impl EndedRecording {
                     return true;
                 }
                 Try::Interrupted => {
+                    self.note_fault(raw).await;
                     tracing::info!("storing the raw file is left for the next start");
                     return false;
                 }
@@ -194,16 +195,19 @@ impl EndedRecording {
     async fn note_faults(&self, raw: &RawFile) {
         let mut status = raw.store().watch();
         loop {
-            let fault = status.borrow_and_update().fault.clone();
-            if let Some(last_error) = fault {
-                let failures = self.entry.record().storing.map_or(0, |storing| storing.failures);
-                let waits = FailedTry { failures, last_error, next_try: unix_ms() };
-                self.entry.update(move |record| record.storing = Some(waits)).await;
-            }
+            status.mark_unchanged();
+            self.note_fault(raw).await;
             if status.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    async fn note_fault(&self, raw: &RawFile) {
+        let Some(last_error) = raw.store().status().fault else { return };
+        let failures = self.entry.record().storing.map_or(0, |storing| storing.failures);
+        let waits = FailedTry { failures, last_error, next_try: unix_ms() };
+        self.entry.update(move |record| record.storing = Some(waits)).await;
     }
 
     /// Notes and logs a failed try; the wait before the next one.

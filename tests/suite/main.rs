@@ -32,6 +32,7 @@ mod log_outputs;
 mod logs;
 mod matroska;
 mod merge;
+mod mounts;
 mod nats_server;
 mod node;
 mod playback;

@@ -4,6 +4,7 @@
 mod ends;
 mod post_recording;
 mod power_cut;
+mod storing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +31,9 @@ use plugnmeet_recorder::recording::session::SessionLimits;
 use plugnmeet_recorder::recording::summary::SummaryStore;
 use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
+use plugnmeet_recorder::storage::main_path::MainPath;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::standin::{Deployment, Meeting, Standin};
@@ -103,6 +106,13 @@ impl RigFactory<PaperRig> for Paper {
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// One that runs.
+struct Running {
+    raw: RawFile,
+    stop: mpsc::Sender<Option<String>>,
+    task: JoinHandle<()>,
+}
+
 /// What a driver has around it.
 struct Node {
     standin: Standin,
@@ -162,29 +172,8 @@ impl Node {
 
     /// Runs one from its start to its end.
     async fn run(&self, kind: Kind, id: &str, leaves: Leaves) -> (RawFile, RecorderToPlugNmeet) {
-        let info = RecordingInfo {
-            room_table_id: 7,
-            room_id: RoomId::parse("room01").unwrap(),
-            room_sid: RoomSid::default(),
-            recording_id: RecordingId::parse(id).unwrap(),
-        };
-        let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
-        let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
-        // The place of the one before is free again, though it ended badly.
-        let slot = self.slots.admit(7, kind, info.recording_id.clone()).unwrap();
-        let (stop, stops) = mpsc::channel(1);
         let breaks = leaves.breaks.is_some();
-        let output = match kind {
-            Kind::Recording => Output::File,
-            Kind::Broadcast => Output::Rtmp(RtmpUrl::parse("rtmp://localhost/live/key").unwrap()),
-        };
-        let start = Start { info, access: self.access(), output };
-        let entry = self.journal.begin(&start).await;
-        let stored = (kind == Kind::Recording).then(|| raw.clone());
-        let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
-        let task =
-            RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot: Some(slot), stops };
-        let running = tokio::spawn(driver::run(task, self.context.clone()));
+        let Running { raw, stop, task } = self.begin(kind, id, leaves, None).await;
         let (started, ended) = match kind {
             Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
             Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
@@ -195,9 +184,36 @@ impl Node {
             stop.send(None).await.unwrap();
         }
         let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
-        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, task).await.unwrap().unwrap();
         assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
         (raw, told)
+    }
+
+    /// Begins one. `store`: `main_path`, where it is watched.
+    async fn begin(&self, kind: Kind, id: &str, leaves: Leaves, store: Option<&MainPath>) -> Running {
+        let info = RecordingInfo {
+            room_table_id: 7,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse(id).unwrap(),
+        };
+        let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
+        let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
+        let raw = store.map_or(raw.clone(), |store| raw.in_store(store));
+        // The place of the one before is free again, though it ended badly.
+        let slot = self.slots.admit(7, kind, info.recording_id.clone()).unwrap();
+        let (stop, stops) = mpsc::channel(1);
+        let output = match kind {
+            Kind::Recording => Output::File,
+            Kind::Broadcast => Output::Rtmp(RtmpUrl::parse("rtmp://localhost/live/key").unwrap()),
+        };
+        let start = Start { info, access: self.access(), output };
+        let entry = self.journal.begin(&start).await;
+        let stored = (kind == Kind::Recording).then(|| raw.clone());
+        let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
+        let task =
+            RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot: Some(slot), stops };
+        Running { raw, stop, task: tokio::spawn(driver::run(task, self.context.clone())) }
     }
 
     /// To a room that goes on.
