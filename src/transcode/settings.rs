@@ -8,7 +8,7 @@ use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::detached;
-use crate::storage::main_path::MainPath;
+use crate::storage::main_path::{self, MainPath};
 use crate::transcode::failure::{self, JobFailure};
 
 /// How long main_path may take to answer before a failure is taken for its own.
@@ -78,7 +78,10 @@ impl TranscodeSettings {
             return JobFailure::Outside(cause);
         }
         let store = self.store.clone();
-        let look = detached::run("main_path", move || store.look().map_err(io::Error::other));
+        let look = detached::run("main_path", move || {
+            store.look().map_err(io::Error::other)?;
+            main_path::try_out(store.path())
+        });
         match tokio::time::timeout(LOOK_DEADLINE, look).await {
             Ok(Ok(_)) => JobFailure::Cause(cause),
             Ok(Err(fault)) => JobFailure::Outside(format!("{cause}; main_path: {fault}")),

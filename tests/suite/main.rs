@@ -30,6 +30,7 @@ mod leftovers;
 mod lip_sync;
 mod log_outputs;
 mod logs;
+mod main_path;
 mod matroska;
 mod merge;
 mod mounts;

@@ -5,6 +5,7 @@ mod inputs;
 mod repeats;
 mod results;
 mod scripts;
+mod storage;
 
 use std::fs;
 use std::io::Read as _;
