@@ -1,6 +1,14 @@
 //! Why an attempt at a job ended without a result.
 
+use std::io;
+use std::time::Duration;
+
 use crate::scripts::hooks::HookError;
+use crate::storage::detached;
+use crate::storage::main_path::{self, MainPath};
+
+/// How long `main_path` may take to answer before a failure is taken for its own.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why an attempt at a job ended without a result.
 #[derive(Debug)]
@@ -37,8 +45,26 @@ const DISK_FAULTS: [&str; 12] = [
     "Cannot allocate memory",
 ];
 
+/// The failure of an attempt for this cause: that of a disk, or of the job. Where the cause does not say, it is tried
+/// whether `main_path` can be used.
+pub(super) async fn judge(store: &MainPath, cause: String) -> JobFailure {
+    if is_outside(&cause) {
+        return JobFailure::Outside(cause);
+    }
+    let store = store.clone();
+    let look = detached::run("main_path", move || {
+        store.look().map_err(io::Error::other)?;
+        main_path::try_out(store.path())
+    });
+    match tokio::time::timeout(LOOK_DEADLINE, look).await {
+        Ok(Ok(_)) => JobFailure::Cause(cause),
+        Ok(Err(fault)) => JobFailure::Outside(format!("{cause}; main_path: {fault}")),
+        Err(_) => JobFailure::Outside(format!("{cause}; main_path does not answer")),
+    }
+}
+
 /// Whether a cause is the fault of a disk or of this host, and not of the job.
-pub(super) fn is_outside(cause: &str) -> bool {
+fn is_outside(cause: &str) -> bool {
     DISK_FAULTS.iter().any(|fault| cause.contains(fault))
 }
 

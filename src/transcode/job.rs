@@ -30,7 +30,7 @@ use crate::scripts::hooks::{HookError, Hooks, cleanup};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::transcode::claim::{self, ResultClaim};
-use crate::transcode::failure::JobFailure;
+use crate::transcode::failure::{self, JobFailure};
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, JobResult, ResultBuilder};
 use crate::transcode::settings::TranscodeSettings;
@@ -106,7 +106,7 @@ pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOu
         Ok(outcome) => return (outcome, None),
         Err(failure) => {
             let failure = match failure {
-                JobFailure::Cause(cause) => context.settings.fault(cause).await,
+                JobFailure::Cause(cause) => failure::judge(&context.settings.store, cause).await,
                 failure => failure,
             };
             after_failure(job, record.delivered, record.max_deliver, failure, context.notifier).await

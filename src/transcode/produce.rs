@@ -23,7 +23,7 @@ use crate::protocol::job::{Job, Work};
 use crate::storage::files;
 use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
 use crate::telemetry::seconds;
-use crate::transcode::failure::JobFailure;
+use crate::transcode::failure::{self, JobFailure};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::input_files::{self, FetchedRaw, InputQuery};
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
@@ -118,7 +118,7 @@ impl ResultBuilder<'_> {
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
             JobPlan::Remux(build) => self.transcode("remux", &build).await,
             JobPlan::Convert(plan) => match self.transcode("convert", &plan).await {
-                Err(JobFailure::Cause(why)) if self.last => match self.settings.fault(why).await {
+                Err(JobFailure::Cause(why)) if self.last => match failure::judge(&self.settings.store, why).await {
                     JobFailure::Cause(why) => self.remux_instead(plan, why).await,
                     failure => Err(failure),
                 },

@@ -1,18 +1,12 @@
 //! The part of the configuration that transcoding needs.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
-use crate::storage::detached;
-use crate::storage::main_path::{self, MainPath};
-use crate::transcode::failure::{self, JobFailure};
-
-/// How long main_path may take to answer before a failure is taken for its own.
-const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+use crate::storage::main_path::MainPath;
 
 /// The settings of all jobs of a node.
 #[derive(Clone, Debug)]
@@ -69,23 +63,6 @@ impl TranscodeSettings {
             max_jobs: config.transcoder.max_jobs,
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
-        }
-    }
-
-    /// The failure of an attempt for this cause: that of a disk, or of the job.
-    pub(super) async fn fault(&self, cause: String) -> JobFailure {
-        if failure::is_outside(&cause) {
-            return JobFailure::Outside(cause);
-        }
-        let store = self.store.clone();
-        let look = detached::run("main_path", move || {
-            store.look().map_err(io::Error::other)?;
-            main_path::try_out(store.path())
-        });
-        match tokio::time::timeout(LOOK_DEADLINE, look).await {
-            Ok(Ok(_)) => JobFailure::Cause(cause),
-            Ok(Err(fault)) => JobFailure::Outside(format!("{cause}; main_path: {fault}")),
-            Err(_) => JobFailure::Outside(format!("{cause}; main_path does not answer")),
         }
     }
 

@@ -323,6 +323,19 @@ fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::OpenRig]), "{effects:?}");
 }
 
+#[test]
+fn a_disk_that_does_not_show_the_parts_in_time_leaves_open_what_is_on_it() {
+    let events =
+        vec![SessionEvent::Opened, SessionEvent::Stop(None), SessionEvent::Finished(Ok(())), SessionEvent::Closed];
+    let (mut session, _) = run(Kind::Recording, events);
+    let effects = session.on(at(4) + CHECKING_LIMIT, tick());
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), end] if *end == deliver(Ok(()), true)), "{effects:?}");
+    // Nor does a slow disk of state_dir end the recording's way.
+    let effects = session.on(at(4) + CHECKING_LIMIT + NOTIFYING_LIMIT, tick());
+    assert!(matches!(&effects[..], [Effect::GiveUp(_)]), "{effects:?}");
+    assert_eq!(session.state(), SessionState::Ended);
+}
+
 fn event() -> impl Strategy<Value = SessionEvent> {
     let result = || prop_oneof![Just(Ok(())), Just(Err("why".to_owned()))];
     prop_oneof![

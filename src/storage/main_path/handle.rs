@@ -175,9 +175,10 @@ impl MainPath {
             (None, None) => marker::write(path, &marker::new_id()).map_err(|error| self.io(error))?,
             (None, Some(noted)) => {
                 match marker::write(path, &noted.store.marker) {
-                    Ok(_) => {
-                        tracing::warn!(marker = %path.join(MARKER).display(), "somebody has removed this file, by which main_path is known: it is written again; leave it there")
-                    }
+                    Ok(_) => tracing::warn!(
+                        marker = %path.join(MARKER).display(),
+                        "somebody has removed this file, by which main_path is known: it is written again; leave it there"
+                    ),
                     // Its absence is noticed again at the next look.
                     Err(error) => tracing::debug!(%error, "the marker of main_path cannot be written again"),
                 }

@@ -43,7 +43,7 @@ pub(super) fn write(main_path: &Path, id: &str) -> io::Result<String> {
     let path = main_path.join(MARKER);
     let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return read(main_path)?.ok_or_else(|| error);
+            return read(main_path)?.ok_or(error);
         }
         opened => opened?,
     };
