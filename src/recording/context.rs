@@ -3,6 +3,7 @@
 use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::ids::RecorderId;
 use crate::recording::job_handoff::JobHandoff;
+use crate::recording::open_failures::OpenFailures;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::SessionLimits;
 use crate::recording::summary::SummaryStore;
@@ -17,4 +18,5 @@ pub struct RecordingContext {
     /// Asks the server whether a room is still open.
     pub room: RoomClient,
     pub limits: SessionLimits,
+    pub open_failures: OpenFailures,
 }

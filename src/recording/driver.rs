@@ -228,8 +228,11 @@ impl<R: Rig> Driver<R> {
     fn finish_work(&mut self, result: WorkResult<R>) -> SessionEvent {
         self.work = None;
         self.rig = result.rig;
-        if let SessionEvent::OpenFailed(OpenFailure::Over(why)) = &result.event {
-            self.ended_by = Some(why.clone());
+        match &result.event {
+            SessionEvent::Opened => self.context.open_failures.reset(),
+            SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
+            SessionEvent::OpenFailed(OpenFailure::Over(why)) => self.ended_by = Some(why.clone()),
+            _ => {}
         }
         result.event
     }

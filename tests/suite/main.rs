@@ -44,6 +44,7 @@ mod rejoin;
 mod relay;
 mod rig;
 mod scripts;
+mod self_test;
 mod soak;
 #[path = "standin.rs"]
 mod standin_itself;
