@@ -78,7 +78,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let _lock = StateLock::take(&recorder.state_dir)?;
     let store = MainPath::new(&recorder.main_path, &recorder.state_dir);
     main_path::first_look(&store).await;
-    preflight::warn_of_store(&config, store.abilities());
+    preflight::prepare_temporary_dir(&config, &store);
     // This process holds the lock, so everything with this node's tag is of a dead run.
     let report = cleanup::clean_up(&std::env::temp_dir(), &rig_directory::name(&recorder.state_dir)).await;
     if report != CleanupReport::default() {

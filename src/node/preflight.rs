@@ -8,7 +8,7 @@ use crate::config::{Config, HookStage, Mode};
 use crate::process::programs::find_program;
 use crate::scripts::{hooks, post_processing};
 use crate::storage::files;
-use crate::storage::main_path::{self, StoreAbilities};
+use crate::storage::main_path::{self, MainPath, StoreStatus};
 use crate::tls::{ca_file, roots};
 
 /// Something missing without which the node cannot work.
@@ -86,9 +86,15 @@ pub fn require(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Warns where `main_path` cannot do what a directory in it is used for.
-pub(super) fn warn_of_store(config: &Config, abilities: StoreAbilities) {
+/// Makes `temporary_dir`, and warns where it is in a `main_path` that cannot do what recordings need.
+pub(super) fn prepare_temporary_dir(config: &Config, store: &MainPath) {
     let recorder = &config.recorder;
+    let StoreStatus { fault, abilities } = store.status();
+    if fault.is_none()
+        && let Err(error) = std::fs::create_dir_all(&recorder.temporary_dir)
+    {
+        tracing::error!(dir = %recorder.temporary_dir.display(), %error, "recorder.temporary_dir cannot be made");
+    }
     if let Some(missing) = abilities.missing().filter(|_| recorder.temporary_dir.starts_with(&recorder.main_path)) {
         tracing::error!(
             temporary_dir = %recorder.temporary_dir.display(), missing,

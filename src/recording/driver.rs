@@ -342,6 +342,8 @@ impl<R: Rig> Driver<R> {
         self.ended_recording = file.then(|| ended.clone());
         self.start_work(async move {
             if file {
+                let cause = ended.outcome.as_ref().err();
+                tracing::info!(cause, "the capture has ended: the server is told, and then the raw file is stored");
                 ended.notify_ended().await;
             } else {
                 ended.finish_without_file().await;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::delivery::dispatcher::Delivery;
 use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
@@ -24,6 +25,9 @@ use crate::recording::summary::{self, RecordingSummary, Times};
 use crate::storage::main_path::{MainPath, StoreStatus};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
+
+/// How long the end of the program waits for a copy: the service manager's own limit is usually shorter.
+const END_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// A recording or broadcast whose capture has ended.
 #[derive(Clone)]
@@ -184,9 +188,9 @@ impl EndedRecording {
                 Ok(stored) => Try::Stored(stored),
                 Err(failure) => Try::Failed(failure),
             },
-            () = end.cancelled() => Try::Interrupted,
-            // A drain waits for a copy that goes on, and not for a share that is away.
+            // The end of the program waits for a copy that goes on, and not for a share that is away.
             () = drained_without_store(drain, raw.store()) => Try::Interrupted,
+            () = ended_long_ago(end) => Try::Interrupted,
             () = self.note_faults(raw) => Try::Interrupted,
         }
     }
@@ -289,7 +293,12 @@ async fn usable_again(mut status: watch::Receiver<StoreStatus>) {
     }
 }
 
-async fn drained_without_store(drain: &tokio_util::sync::CancellationToken, store: &MainPath) {
+async fn ended_long_ago(end: &CancellationToken) {
+    end.cancelled().await;
+    tokio::time::sleep(END_GRACE).await;
+}
+
+async fn drained_without_store(drain: &CancellationToken, store: &MainPath) {
     drain.cancelled().await;
     if store.watch().wait_for(|status| status.fault.is_some()).await.is_err() {
         std::future::pending::<()>().await;

@@ -70,7 +70,9 @@ pub(super) fn new_id() -> String {
 pub(super) fn recall(memory: &Path, main_path: &Path) -> io::Result<Option<StoreMemory>> {
     let bytes = match fs::read(memory) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let remembered: StoreMemory = serde_json::from_slice(&bytes)?;
