@@ -155,7 +155,7 @@ impl MainPath {
         Ok(status.abilities)
     }
 
-    /// Whether another directory than the last one is `main_path` now.
+    /// Whether `main_path` is on another device now: it is mounted anew.
     fn identify(&self) -> Result<bool, StoreFault> {
         let Some(memory) = &self.shared.memory else { return Ok(false) };
         let path = self.path();
@@ -188,7 +188,9 @@ impl MainPath {
         let remembered = remembered || self.remember(memory, &marker);
         let store = KnownStore { marker, directory: Some(found.directory) };
         let last = self.lock().replace(NotedStore { store, remembered });
-        Ok(last.and_then(|last| last.store.directory) != Some(found.directory))
+        // Some stores behind FUSE give a directory another inode now and then.
+        let device = last.and_then(|last| last.store.directory).map(|directory| directory.device);
+        Ok(device != Some(found.directory.device))
     }
 
     fn found(&self) -> io::Result<FoundStore> {
