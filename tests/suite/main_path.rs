@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use plugnmeet_recorder::capture::rig::CaptureReport;
 use plugnmeet_recorder::config::{NatsConfig, ServerConfig};
 use plugnmeet_recorder::nats::Nats;
-use plugnmeet_recorder::protocol::ids::RecorderId;
+use plugnmeet_recorder::protocol::access::RoomAccess;
+use plugnmeet_recorder::protocol::ids::{AccessToken, RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::Job;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
+use plugnmeet_recorder::recording::journal::{RecordingJournal, StopRequest};
 use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +70,48 @@ async fn a_node_whose_share_is_gone_takes_no_work_and_goes_on_when_it_is_back() 
     standin.fleet.wait_selectable("node_01", SOON).await.unwrap();
     recorder.wait_until("the raw file is removed", || !raw.exists()).await;
     assert_eq!(names(&main.join("node_01/room01")), ["RM_1.mp4"]);
+    drop(recorder.stop(&[]));
+    drop(mount);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_is_not_stored_yet_is_told_of_and_listed_with_its_next_try() {
+    let standin = Standin::start(Deployment::default()).await.unwrap();
+    let (backing, main) = share(&standin);
+    let mount = Mount::bind(&backing, &main);
+    let setup =
+        Setup { main_path: Some(main.clone()), recorder: "  post_mp4_convert: false\n".into(), ..Setup::default() };
+    let mut recorder = Recorder::start(&standin, "node_01", &setup).await;
+    recorder.kill();
+    // As a run leaves it that was killed just after the capture had ended.
+    let info = RecordingInfo {
+        room_table_id: 7,
+        room_id: RoomId::parse("room01").unwrap(),
+        room_sid: RoomSid::default(),
+        recording_id: RecordingId::parse("RM_1").unwrap(),
+    };
+    let access = RoomAccess::Token(AccessToken::parse("token").unwrap());
+    let entry = RecordingJournal::new(&recorder.state_dir()).begin(&Start { info, access, output: Output::File }).await;
+    entry.add_part(|n| format!("RM_1_raw.part{n}.mkv")).await;
+    entry.part_began().await;
+    entry.part_ended(None, CaptureReport::default()).await;
+    entry.update(|record| record.stop = Some(StopRequest { reason: None })).await;
+    let (raw, _) = raw_file(&recorder.temporary_dir, "RM_1", "320x180", 2);
+    std::fs::rename(raw, recorder.temporary_dir.join("RM_1_raw.part1.mkv")).unwrap();
+
+    mount.read_only(true);
+    recorder.restart();
+    let ended = standin.notices.wait_for(RecordingTasks::EndRecording, "RM_1", SOON).await;
+    assert!(ended.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log())).message.status);
+    let listed = || ask(&recorder, "recordings list");
+    recorder.wait_until("it is listed", || listed().contains("ended; the raw file is not stored yet, next try")).await;
+    assert!(listed().contains("Read-only file system") || listed().contains("read-only"), "{}", listed());
+    recorder.wait_for_log("main_path: ").await;
+    mount.read_only(false);
+    let finished = standin.notices.wait_for(FINISHED, "RM_1", SOON).await;
+    assert!(finished.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log())).message.status);
+    recorder.wait_until("nothing is left of it", || names(&main.join("node_01/room01")) == ["RM_1.mp4"]).await;
+    assert!(listed().starts_with("nothing"), "{}", listed());
     drop(recorder.stop(&[]));
     drop(mount);
 }
