@@ -27,6 +27,7 @@ use crate::nats::Nats;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::protocol::notice::Notice;
+use crate::protocol::public_text::without_directories;
 use crate::telemetry::redact;
 
 /// How often requests of the operator are looked for.
@@ -60,6 +61,8 @@ impl Delivery {
                 // A cause may quote a child process's output, which may hold an address with its secret.
                 message.msg = redact::scrub(&message.msg).into_owned();
                 let about = format!("{:?} of room {}: {}", notice.event.task(), message.room_id, message.msg);
+                // The operator sees the paths in the log and the outbox.
+                message.msg = without_directories(&message.msg);
                 Message::new(MessageKey::of(&notice.event), about, message.encode_to_vec())
             }
             Self::Job(job) => {

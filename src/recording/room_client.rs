@@ -95,7 +95,8 @@ impl RoomClient {
             Ok(Ok((status, body))) => room_status::read(status, &body),
             Ok(Err(error)) => RoomStatus::Unknown(http::causes(error)),
             Err(_) => {
-                RoomStatus::Unknown(format!("the server's token check did not answer in {} s", ANSWER_LIMIT.as_secs()))
+                let (to, limit) = (http::route(&self.shared.url), ANSWER_LIMIT.as_secs());
+                RoomStatus::Unknown(format!("{to}: the server's token check did not answer in {limit} s"))
             }
         }
     }

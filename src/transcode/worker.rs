@@ -17,7 +17,8 @@ use tracing::Instrument as _;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::ids::RecordingId;
-use crate::protocol::job::Job;
+use crate::protocol::job::{InvalidJob, Job, JobSubject};
+use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::transcode::failure::JobFailure;
@@ -228,6 +229,7 @@ impl Worker {
         let job = match Job::decode(message.payload()) {
             Ok(job) => job,
             Err(error) => {
+                self.tell_of_unusable(&error).await;
                 set_aside(&self.settings.temporary_dir, message.payload(), &error.to_string()).await;
                 self.settle("terminated", || message.term()).await;
                 return;
@@ -262,6 +264,20 @@ impl Worker {
             }
         };
         work.instrument(span).await;
+    }
+
+    /// Tells the server the end of a job that can never be done, where the job says whose it is: the server keeps a
+    /// room's merge lock until then (PROTOCOL 6). Of a recording whose end was told already, nothing is told.
+    async fn tell_of_unusable(&self, error: &InvalidJob) {
+        let InvalidJob::Unusable { subject, why } = error else { return };
+        let JobSubject { info, recorder_id } = (**subject).clone();
+        tracing::error!(
+            recording_id = %info.recording_id, room_id = %info.room_id, task = "transcode", %why,
+            "a job cannot be done by anybody: the server is told that it has failed"
+        );
+        let recorder_id = recorder_id.unwrap_or_else(|| self.settings.recorder_id.clone());
+        let event = NoticeEvent::Finished(Err(format!("the transcoding job is not usable: {why}")));
+        drop(self.dispatcher.send(Notice { info, recorder_id, event }).await);
     }
 
     /// Runs the job in a task of its own, so that a panic ends only that task, and keeps the queue informed of the
@@ -401,11 +417,11 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
         tokio::fs::File::open(&file).await?.sync_all().await
     };
     match kept.await {
-        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job cannot be decoded and is dropped"),
+        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job is not usable and is dropped"),
         // The log is then the only copy.
         Err(error) => {
             let start = hex::encode(&bytes[..bytes.len().min(2048)]);
-            tracing::error!(cause, %error, start, "a job cannot be decoded, nor kept aside, and is dropped");
+            tracing::error!(cause, %error, start, "a job is not usable, cannot be kept aside, and is dropped");
         }
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -227,6 +228,11 @@ impl Standin {
     /// The nats-server is killed; its store stays.
     pub fn kill_nats(&self) -> anyhow::Result<()> {
         self.nats.kill()
+    }
+
+    /// SIGSTOP to the nats-server, which then answers nobody, or SIGCONT.
+    pub fn signal_nats(&self, signal: Signal) {
+        self.nats.signal(signal);
     }
 
     /// One server of the cluster is killed; who was connected to it finds another.
