@@ -111,6 +111,10 @@ fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
             let wait = std::time::Duration::from_millis(until.saturating_sub(now));
             Err(format!("it is handed back to the queue, which gives it out again in {}", words(wait)))
         }
+        JobState::Waiting { until, .. } => {
+            let wait = std::time::Duration::from_millis(until.saturating_sub(now));
+            Err(format!("it waits for what made it fail, and is tried again by itself in {}", words(wait)))
+        }
         JobState::Working if runs => Err("it is in hand".to_owned()),
         JobState::Working => Err("the next start of the recorder goes on with it by itself".to_owned()),
         JobState::Retry if runs => Err("it is to be tried again already".to_owned()),
@@ -121,7 +125,7 @@ fn may_retry(state: JobState, runs: bool, now: u64) -> Result<(), String> {
 /// Whether a job may be forgotten, or why not.
 fn may_drop(state: JobState, runs: bool) -> Result<(), String> {
     match state {
-        JobState::GivenUp { .. } | JobState::Remuxed { .. } => Ok(()),
+        JobState::GivenUp { .. } | JobState::Remuxed { .. } | JobState::Waiting { .. } => Ok(()),
         // No daemon can start it meanwhile.
         JobState::Retry if !runs => Ok(()),
         JobState::Retry => Err("it is to be tried again in a moment; wait for the outcome".to_owned()),
@@ -187,6 +191,7 @@ mod tests {
             (JobState::Remuxed { at: NOW }, [true, true, true, true]),
             (JobState::HandedBack { until: NOW }, [false, false, false, false]),
             (JobState::HandedBack { until: NOW + 1 }, [false, false, false, false]),
+            (JobState::Waiting { since: NOW, until: NOW }, [false, false, true, true]),
             (JobState::Working, [false, false, false, false]),
             (JobState::Retry, [false, false, false, true]),
         ] {

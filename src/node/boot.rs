@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! 1 host      programs, directories, certificates; without them nothing is started
-//! 2 state     the state directory's lock; the remains of a killed run's rigs are removed
+//! 2 state     the state directory's lock; whether main_path is mounted; the remains of a killed run's rigs are removed
 //! 3 delivery  the outbox: messages are delivered, notices also without NATS
 //! 4 NATS      connected, however long that takes
 //! 5 hooks     the operator's long-lived scripts
-//! 6 watches   load, disk space, time limit of a drain
+//! 6 watches   load, disk space, main_path, time limit of a drain
 //! 7 recording recordings of an earlier run are resumed; then requests are answered; then the node is announced
 //! 8 jobs      taken from the work queue
 //! ```
@@ -52,6 +52,7 @@ use crate::retry::RetrySchedule;
 use crate::scripts::hooks::Hooks;
 use crate::storage::disk_space::{self, DiskStatus};
 use crate::storage::lock::StateLock;
+use crate::storage::main_path::{self, MainPath};
 use crate::telemetry::redact;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
@@ -77,6 +78,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     // 2 state
     let _lock = StateLock::take(&recorder.state_dir)?;
+    let store = MainPath::new(&recorder.main_path, &recorder.state_dir);
+    main_path::first_look(&store).await;
+    preflight::prepare_temporary_dir(&config, &store);
     // This process holds the lock, so everything with this node's tag is of a dead run.
     let report = cleanup::clean_up(&std::env::temp_dir(), &rig_directory::name(&recorder.state_dir)).await;
     if report != CleanupReport::default() {
@@ -108,7 +112,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // 5 hooks
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
-    let node = Node { supervisor: Supervisor::new(shutdown), config, nats, dispatcher, hooks };
+    let node = Node { supervisor: Supervisor::new(shutdown), config, store, nats, dispatcher, hooks };
     // 6 watches
     let watches = node.start_watches();
     // 7 recording
@@ -130,6 +134,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 /// What the parts of a node share.
 struct Node {
     config: Config,
+    /// `main_path`.
+    store: MainPath,
     supervisor: Supervisor,
     nats: Nats,
     dispatcher: Dispatcher,
@@ -158,6 +164,7 @@ impl Node {
         let (disk_sender, disk) = watch::channel(DiskStatus::default());
         let disks = disk_space::watch(places, recorder.min_free_space, disk_sender, shutdown.end.clone());
         self.supervisor.tasks.spawn(disks);
+        self.supervisor.tasks.spawn(main_path::watch(self.store.clone(), shutdown.end.clone()));
         Watches { load, disk }
     }
 
@@ -170,7 +177,7 @@ impl Node {
         let running = slots.running();
         let rigs = self.rig_factory().await?;
         let (availability, open_failures) = (Availability::default(), OpenFailures::default());
-        self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
+        self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
         let journal = RecordingJournal::new(&recorder.state_dir);
         let context = self.recording_context(open_failures.clone())?;
         let mut service = RequestService::<LiveRig>::new(
@@ -197,7 +204,8 @@ impl Node {
             test.prepare();
             self.supervisor.tasks.spawn(test.run(drain.clone()));
         }
-        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain.clone(), availability));
+        let store = self.store.watch();
+        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), store, drain.clone(), availability));
         let requests = self.nats.requests().await?;
         let ended = end.clone();
         let stop = drain;
@@ -254,7 +262,7 @@ impl Node {
         if config.recorder.mode.records() {
             trusted_roots::prepare(&config.recorder.state_dir, &config.server).await?;
         }
-        Ok(Arc::new(LiveRigFactory::new(config, sandbox)))
+        Ok(Arc::new(LiveRigFactory::new(config, &self.store, sandbox)))
     }
 
     fn start_outbox_cleanup(&self) {
@@ -264,7 +272,7 @@ impl Node {
 
     fn start_jobs(&self, watches: &Watches) {
         let (nats, dispatcher, hooks) = (self.nats.clone(), self.dispatcher.clone(), self.hooks.clone());
-        let settings = TranscodeSettings::from(&self.config);
+        let settings = TranscodeSettings::new(&self.config, &self.store);
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
         self.supervisor.spawn_vital("transcoder", async move {

@@ -9,6 +9,7 @@ use crate::process::interpreter::missing_interpreter;
 use crate::process::programs::find_program;
 use crate::scripts::{hooks, post_processing};
 use crate::storage::files;
+use crate::storage::main_path::{self, MainPath, StoreStatus};
 use crate::tls::{ca_file, roots};
 
 /// Something missing without which the node cannot work.
@@ -26,16 +27,22 @@ pub fn check(config: &Config) -> Vec<HostFault> {
         faults.extend(chrome(config.chrome.path.as_deref()));
     }
     faults.extend(certificates(config));
-    if !recorder.main_path.exists() {
+    // A share that is not mounted now was there before: what needs it waits, and nothing is made in its mount point.
+    let known = main_path::is_remembered(&recorder.main_path, &recorder.state_dir);
+    if !known && !recorder.main_path.exists() {
         let dir = recorder.main_path.display();
         tracing::warn!(%dir, "recorder.copy_to_path.main_path is not there and is made; should it have been mounted?");
     }
     let sub_dir = recorder.main_path.join(&recorder.sub_path);
-    faults.extend(unwritable("recorder.copy_to_path.main_path", &recorder.main_path));
-    if sub_dir != recorder.main_path {
-        faults.extend(unwritable("recorder.copy_to_path.sub_path", &sub_dir));
+    if !known {
+        faults.extend(unwritable("recorder.copy_to_path.main_path", &recorder.main_path));
+        if sub_dir != recorder.main_path {
+            faults.extend(unwritable("recorder.copy_to_path.sub_path", &sub_dir));
+        }
     }
-    faults.extend(unwritable("recorder.temporary_dir", &recorder.temporary_dir));
+    if !known || !recorder.temporary_dir.starts_with(&recorder.main_path) {
+        faults.extend(unwritable("recorder.temporary_dir", &recorder.temporary_dir));
+    }
     // A failure is reported by the next line, with its cause.
     let _ = files::create_private_dir(&recorder.state_dir);
     faults.extend(unwritable("recorder.state_dir", &recorder.state_dir));
@@ -72,6 +79,24 @@ pub fn require(config: &Config) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes `temporary_dir`, and warns where it is in a `main_path` that cannot do what recordings need.
+pub(super) fn prepare_temporary_dir(config: &Config, store: &MainPath) {
+    let recorder = &config.recorder;
+    let StoreStatus { fault, abilities } = store.status();
+    if fault.is_none()
+        && let Err(error) = std::fs::create_dir_all(&recorder.temporary_dir)
+    {
+        tracing::error!(dir = %recorder.temporary_dir.display(), %error, "recorder.temporary_dir cannot be made");
+    }
+    if let Some(missing) = abilities.missing().filter(|_| recorder.temporary_dir.starts_with(&recorder.main_path)) {
+        tracing::error!(
+            temporary_dir = %recorder.temporary_dir.display(), missing,
+            "recorder.temporary_dir is in main_path, which cannot do what recordings and MP4s need while they are made; \
+             set it to a directory on a local disk"
+        );
+    }
 }
 
 /// The problems of the certificates to trust, and of the program by which Chrome learns of them.
@@ -145,9 +170,7 @@ fn no_interpreter(program: &Path) -> Option<HostFault> {
 
 /// Tries to create the directory and a file in it.
 fn unwritable(key: &str, dir: &Path) -> Option<HostFault> {
-    let tried =
-        std::fs::create_dir_all(dir).and_then(|()| tempfile::Builder::new().prefix(".writable-").tempfile_in(dir));
-    let error = tried.err()?;
+    let error = std::fs::create_dir_all(dir).and_then(|()| main_path::try_out(dir)).err()?;
     Some(HostFault(format!(
         "{key}: cannot write to {}: {error}; create it, mount it, or give it to the user this runs as",
         dir.display()

@@ -2,7 +2,7 @@
 //! each of them noted in the journal before or after, as `docs/on-disk-protocol.md` says.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -10,26 +10,23 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::rig::Rig;
-use crate::delivery::dispatcher::{Delivery, Dispatcher};
 use crate::fleet::slots::Slot;
-use crate::protocol::ids::{AccessToken, RecorderId};
+use crate::protocol::ids::AccessToken;
 use crate::protocol::notice::{self, Notice, Outcome};
-use crate::protocol::request::{RecordingInfo, Start};
+use crate::protocol::request::Start;
+pub use crate::recording::context::RecordingContext;
 use crate::recording::interruption::next_interruption;
-use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
-use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening::{Opening, await_turn};
-use crate::recording::opening_turns::{OpeningTurn, OpeningTurns};
-use crate::recording::raw_file::RawFile;
+use crate::recording::opening_turns::OpeningTurn;
+use crate::recording::raw_file::{RawFile, StoreFailure};
 use crate::recording::recovery;
 use crate::recording::rig_factory::RigFactory;
-use crate::recording::room_client::RoomClient;
 use crate::recording::secrets::secrets_of;
 use crate::recording::session::{
-    Effect, InterruptedRecording, Interruption, OpenFailure, Session, SessionEvent, SessionLimits, SessionState,
+    Effect, InterruptedRecording, Interruption, OpenFailure, Session, SessionEvent, SessionState,
 };
-use crate::recording::summary::{self, RecordingSummary, SummaryStore, Times};
+use crate::recording::storing::EndedRecording;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -38,21 +35,6 @@ use crate::unix_time::unix_ms;
 const TOKEN_IS_FRESH: Duration = Duration::from_secs(30);
 /// How often the session gets a tick.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What every recording needs from the rest of the program.
-#[derive(Clone, Debug)]
-pub struct RecordingContext {
-    pub recorder: RecorderId,
-    pub dispatcher: Dispatcher,
-    pub handoff: JobHandoff,
-    pub summaries: SummaryStore,
-    /// Asks the server whether a room is still open.
-    pub room: RoomClient,
-    pub limits: SessionLimits,
-    /// Rigs are opened in turns.
-    pub turns: OpeningTurns,
-    pub open_failures: OpenFailures,
-}
 
 /// A recording or broadcast that was accepted by this run of the program or an earlier one.
 pub struct RecordingTask<R: Rig> {
@@ -111,8 +93,8 @@ struct Driver<R: Rig> {
     /// The page's words when the meeting had ended.
     ended_by: Option<String>,
     ended: Option<SystemTime>,
-    /// The notice of the end was sent; the job follows after the hooks.
-    hooks_pending: bool,
+    /// The notice of the end was sent; the file follows.
+    ended_recording: Option<EndedRecording>,
 }
 
 /// Runs a recording to its end.
@@ -139,7 +121,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         part_cause: None,
         ended_by: None,
         ended: None,
-        hooks_pending: false,
+        ended_recording: None,
     };
     let (mut session, effects) = match interrupted {
         None => Session::begin(kind, limits, Duration::ZERO),
@@ -174,15 +156,8 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
             tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before joining is tried again");
         }
     }
-    if let Some(raw) = driver.raw.as_ref().filter(|_| driver.hooks_pending) {
-        publish_job(&driver.start.info, raw, &driver.entry, &driver.context.handoff).await;
-    }
-}
-
-/// The last steps of a recording with hooks: runs them, adds its job to the outbox, and removes its parts and record.
-pub(super) async fn publish_job(info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry, handoff: &JobHandoff) {
-    if handoff.publish_job(info, raw, entry).await {
-        remove_parts(Some(raw), entry, &entry.record().files(), true).await;
+    if let Some(ended) = driver.ended_recording.take() {
+        ended.store().await;
     }
 }
 
@@ -235,13 +210,13 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
         }
         SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
         SessionEvent::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
-        SessionEvent::Stored(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
+        SessionEvent::Checked(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
         SessionEvent::TurnCame
         | SessionEvent::Opened
         | SessionEvent::Finished(Ok(()))
         | SessionEvent::Closed
-        | SessionEvent::Stored(Ok(()))
-        | SessionEvent::Delivered
+        | SessionEvent::Checked(Ok(()))
+        | SessionEvent::EndNotified
         | SessionEvent::Tick { .. } => {}
     }
 }
@@ -255,14 +230,14 @@ impl<R: Rig> Driver<R> {
             Effect::CancelOpening => self.opening.cancel(),
             Effect::FinishEncoder => self.finish_encoder(),
             Effect::CloseRig => self.close_rig(),
-            Effect::Store { cause } => self.store(cause).await,
+            Effect::CheckParts { cause } => self.check_parts(cause).await,
             Effect::NotifyStarted => {
                 tracing::info!("started");
                 let event = notice::NoticeEvent::Started(self.start.kind());
                 // The outcome does not matter here: the outbox keeps trying.
                 drop(self.context.dispatcher.send(self.notice(event)).await);
             }
-            Effect::Deliver { outcome, job } => self.deliver(outcome, job),
+            Effect::NotifyEnded { outcome, file } => self.notify_ended(outcome, file),
             Effect::GiveUp(why) => {
                 tracing::error!(why, "giving up on it and going on");
                 self.work = None;
@@ -373,109 +348,54 @@ impl<R: Rig> Driver<R> {
         });
     }
 
-    /// Joins the parts into the raw file in its final place.
-    async fn store(&mut self, cause: Option<String>) {
+    /// Checks whether there will be a file.
+    async fn check_parts(&mut self, cause: Option<String>) {
         // From here on the meeting is not joined again, whatever happens.
         let reason = scrubbed(cause);
         self.entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
-        let (raw, entry) = (self.raw.clone(), self.entry.clone());
+        let (raw, record) = (self.raw.clone(), self.entry.record());
         self.start_work(async move {
-            let record = entry.record();
-            if record.stage == RecordingStage::Stored {
-                return SessionEvent::Stored(Ok(())).into();
-            }
-            let Some(raw) = raw else {
-                return SessionEvent::Stored(Err("a broadcast has no raw file".to_owned())).into();
+            let captured = match raw {
+                None => Err("a broadcast has no raw file".to_owned()),
+                Some(_) if record.stage == RecordingStage::Stored => Ok(()),
+                Some(raw) => match raw.captured(&record.parts, record.placing).await {
+                    Err(StoreFailure::Nothing(why)) => Err(why),
+                    Err(StoreFailure::NotYet(why)) => {
+                        tracing::warn!(why, "what was captured cannot be looked at now");
+                        Ok(())
+                    }
+                    Ok(()) => Ok(()),
+                },
             };
-            let result = raw.store(&record.parts).await;
-            if let Ok(stored) = &result {
-                let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-                let lengths_ms = stored.lengths.iter().map(|length| length.map(millis)).collect();
-                let found = stored.found.clone();
-                let stored = move |record: &mut crate::recording::journal::RecordingRecord| {
-                    record.stage = RecordingStage::Stored;
-                    record.found = found;
-                    record.lengths_ms = lengths_ms;
-                };
-                entry.update(stored).await;
-            }
-            SessionEvent::Stored(result.map(drop)).into()
+            SessionEvent::Checked(captured).into()
         });
     }
 
-    /// Writes the summary, adds the messages to the outbox, and then removes the parts and the record.
-    fn deliver(&mut self, outcome: Outcome, job: bool) {
-        // A cause may quote a child process's output, which may hold an address with its secret.
-        let outcome: Outcome = outcome.map_err(|cause| redact::scrub(&cause).into_owned());
-        let kind = self.start.kind();
-        let record = self.entry.record();
-        let summary = self.summary(&outcome);
-        // Nothing failed, so no screenshot is needed.
-        let screenshot = self.rigs.screenshot(&self.start).filter(|_| outcome.is_ok() && summary.gaps.is_empty());
-        let mut messages: Vec<Delivery> = vec![self.notice(notice::NoticeEvent::Ended(kind, outcome)).into()];
-        let raw = self.raw.clone();
-        self.hooks_pending = job && self.context.handoff.has_hooks();
-        let hooks_pending = self.hooks_pending;
-        if let Some(raw) = raw.as_ref().filter(|_| job && !hooks_pending) {
-            messages.push(Delivery::Job(self.context.handoff.job(&self.start.info, raw)));
-        }
-        let beside = raw.as_ref().filter(|_| job).and_then(RawFile::summary);
-        let (context, entry, id) = (self.context.clone(), self.entry.clone(), self.start.info.recording_id.clone());
+    /// Adds the notice of the end to the outbox. `file`: the raw file follows, which begins after this.
+    fn notify_ended(&mut self, outcome: Outcome, file: bool) {
+        let ended = EndedRecording {
+            kind: self.start.kind(),
+            info: self.start.info.clone(),
+            raw: self.raw.clone(),
+            entry: self.entry.clone(),
+            // A cause may quote a child process's output, which may hold an address with its secret.
+            outcome: outcome.map_err(|cause| redact::scrub(&cause).into_owned()),
+            ended_by: self.ended_by.clone(),
+            ended: self.ended,
+            screenshot: self.rigs.screenshot(&self.start),
+            context: self.context.clone(),
+        };
+        self.ended_recording = file.then(|| ended.clone());
         self.start_work(async move {
-            // Written before the job is published: scripts read it.
-            if let Some(beside) = beside {
-                summary.write(beside).await;
-            }
-            context.summaries.save(&summary, &id).await;
-            let on_disk = context.dispatcher.send_all(messages).await;
-            if on_disk && hooks_pending {
-                tracing::info!("the end is told; the post_recording hooks run before the job is published");
-            } else if on_disk {
-                remove_parts(raw.as_ref(), &entry, &record.files(), job).await;
+            if file {
+                let cause = ended.outcome.as_ref().err();
+                tracing::info!(cause, "the capture has ended: the server is told, and then the raw file is stored");
+                ended.notify_ended().await;
             } else {
-                tracing::error!(
-                    "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
-                );
+                ended.finish_without_file().await;
             }
-            if let Some(screenshot) = screenshot {
-                // It usually does not exist.
-                let _ = tokio::fs::remove_file(screenshot).await;
-            }
-            summary.log();
-            SessionEvent::Delivered.into()
+            SessionEvent::EndNotified.into()
         });
-    }
-
-    fn summary(&self, outcome: &Outcome) -> RecordingSummary {
-        let record = self.entry.record();
-        let wall = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
-        // An earlier run may have recorded the last part.
-        let ended = self.ended.or_else(|| {
-            let ends = record.parts.iter().filter_map(|part| part.ended.as_ref());
-            ends.map(|end| wall(end.at)).max()
-        });
-        let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
-        let report = summary::combine(&record.parts, &record.lengths(), &record.found);
-        let (start, recorder) = (&self.start, &self.context.recorder);
-        let summary =
-            RecordingSummary::new(start.kind(), &start.info, recorder, times, outcome, &report, record.gaps());
-        RecordingSummary {
-            ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()),
-            ..summary
-        }
-    }
-}
-
-/// The last step of a recording: removes its parts, then its record. What was not delivered stays.
-pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, parts: &[String], delivered: bool) {
-    let kept = match raw {
-        Some(raw) => raw.remove_parts(parts, delivered).await,
-        None => false,
-    };
-    if kept {
-        entry.update(|record| record.stage = RecordingStage::Failed).await;
-    } else {
-        entry.remove().await;
     }
 }
 

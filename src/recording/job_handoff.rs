@@ -10,7 +10,7 @@ use crate::delivery::dispatcher::{Delivery, Dispatcher};
 use crate::protocol::ids::RecorderId;
 use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::request::RecordingInfo;
-use crate::recording::journal::{HookResult, RecordingEntry, RecordingRecord};
+use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord};
 use crate::recording::raw_file::RawFile;
 use crate::retry::RetrySchedule;
 use crate::scripts::hooks::payload::HookPayload;
@@ -66,7 +66,7 @@ impl JobHandoff {
             );
             let last_error = redact::scrub(&error.to_string()).into_owned();
             let next_try = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            let failed = HookResult { failures, last_error, next_try };
+            let failed = FailedTry { failures, last_error, next_try };
             entry.update(move |record| record.hooked = Some(failed)).await;
             if self.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 tracing::info!("the post_recording hooks are left for the next start");

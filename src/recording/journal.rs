@@ -57,7 +57,16 @@ pub struct RecordingRecord {
     pub found: Vec<Option<FoundMedia>>,
     /// The latest failure of the `post_recording` hooks, which are run again.
     #[serde(default)]
-    pub hooked: Option<HookResult>,
+    pub hooked: Option<FailedTry>,
+    /// The notice of the end is in the outbox.
+    #[serde(default)]
+    pub end_told: bool,
+    /// The latest failure to put the raw file into its place, which is tried again.
+    #[serde(default)]
+    pub storing: Option<FailedTry>,
+    /// The raw file was about to be put into its place: a file there may be it, or an incomplete copy of it.
+    #[serde(default)]
+    pub placing: bool,
 }
 
 /// What a part's file holds: all that is known of a part during which the program died.
@@ -68,9 +77,9 @@ pub struct FoundMedia {
     pub frames: Option<u64>,
 }
 
-/// A failure of the hooks.
+/// A failure of a step that is tried again: storing, or the hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookResult {
+pub struct FailedTry {
     pub failures: u32,
     pub last_error: String,
     /// Unix milliseconds.
@@ -150,6 +159,9 @@ impl RecordingRecord {
             lengths_ms: Vec::new(),
             found: Vec::new(),
             hooked: None,
+            end_told: false,
+            storing: None,
+            placing: false,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{Output, RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
 use crate::recording::rig_factory::RigFactory;
+use crate::storage::main_path::MainPath;
 
 /// The configuration of rigs and raw files.
 #[derive(Clone, Debug)]
@@ -30,15 +31,15 @@ pub struct LiveRigFactory {
     screenshots: PathBuf,
     state_dir: PathBuf,
     temporary_dir: PathBuf,
-    main_path: PathBuf,
+    store: MainPath,
     sub_path: PathBuf,
     reference_sub_paths: Vec<PathBuf>,
 }
 
 impl LiveRigFactory {
-    /// `sandbox`: whether Chrome can use its sandbox on this host.
+    /// `store`: `main_path`. `sandbox`: whether Chrome can use its sandbox on this host.
     #[must_use]
-    pub fn new(config: &Config, sandbox: bool) -> Self {
+    pub fn new(config: &Config, store: &MainPath, sandbox: bool) -> Self {
         let Config { recorder, server, ffmpeg, chrome, log, .. } = config;
         let page = server.join_host.clone().unwrap_or_else(|| format!("{}/?access_token=", server.host));
         let log_dir = log.file.as_deref().and_then(Path::parent);
@@ -58,7 +59,7 @@ impl LiveRigFactory {
             screenshots: log_dir.unwrap_or(&recorder.temporary_dir).to_owned(),
             state_dir: recorder.state_dir.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
-            main_path: recorder.main_path.clone(),
+            store: store.clone(),
             sub_path: recorder.sub_path.clone(),
             reference_sub_paths: recorder.reference_sub_paths.clone(),
         }
@@ -106,7 +107,8 @@ impl RigFactory<LiveRig> for LiveRigFactory {
     }
 
     fn raw_file(&self, info: &RecordingInfo) -> Result<RawFile, InvalidName> {
-        RawFile::new(&self.temporary_dir, &self.main_path, &self.sub_path, &info.recording_id, &info.room_id)
-            .map(|raw| raw.for_references(&self.main_path, &self.reference_sub_paths))
+        let main_path = self.store.path();
+        RawFile::new(&self.temporary_dir, main_path, &self.sub_path, &info.recording_id, &info.room_id)
+            .map(|raw| raw.in_store(&self.store).for_references(main_path, &self.reference_sub_paths))
     }
 }

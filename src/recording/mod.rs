@@ -3,9 +3,10 @@
 //! [`requests`] answers the server and starts a [`driver`] for each accepted recording. The driver turns what happens
 //! into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
 //! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
-//! [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
+//! `storing` puts it into its place and [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
 mod capture_record;
+mod context;
 pub mod driver;
 mod interruption;
 pub mod job_handoff;
@@ -23,5 +24,6 @@ pub mod rig_factory;
 pub mod room_client;
 mod secrets;
 pub mod session;
+mod storing;
 pub mod summary;
 mod trim;

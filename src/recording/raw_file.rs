@@ -1,5 +1,6 @@
 //! The raw file of one recording: its parts, their concatenation, and its final place.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::recording::journal::{FoundMedia, RecordingPart};
 use crate::recording::{reference_dirs, trim};
-use crate::storage::files;
+use crate::storage::main_path::{MainPath, StoreAbilities};
 use crate::storage::placement::{self, IfExists};
+use crate::storage::{detached, files};
 
 /// An unreadable part smaller than this (bytes) was killed before it held any media: only a header, or a part of the
 /// first frame.
 const EMPTY_PART_LIMIT: u64 = 64 << 10;
+const NOTHING: &str = "there is no raw file: nothing was captured";
 
 /// The paths of a recording's raw file and of its parts.
 #[derive(Clone, Debug)]
@@ -26,8 +29,32 @@ pub struct RawFile {
     /// The final directory, as the job names it.
     pub dir: PathBuf,
     pub name: RawFileName,
+    /// `main_path`.
+    store: MainPath,
     /// The directories in which reference transcoders would put the room's MP4s.
     reference_dirs: Vec<PathBuf>,
+}
+
+/// Why a raw file is not in its place. All parts remain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFailure {
+    /// Nothing was captured, or nothing that can be read: it will never be there.
+    #[error("{0}")]
+    Nothing(String),
+    /// A disk fails, is full or away: it may be there later.
+    #[error("{0}")]
+    NotYet(String),
+}
+
+/// What the parts hold.
+struct MeasuredParts {
+    /// Of each part: how long it lasts, and what else was measured; `None` for a part without media.
+    lengths: Vec<Option<Duration>>,
+    found: Vec<Option<FoundMedia>>,
+    /// The parts with media.
+    readable: Vec<PathBuf>,
+    /// No part is there.
+    gone: bool,
 }
 
 /// A raw file in its final place.
@@ -56,7 +83,20 @@ impl RawFile {
         let name = RawFileName::of(recording)?;
         // Made absolute, because a process with another working directory may read the job.
         let dir = files::absolute(&main_path.join(sub_path)).join(room.as_str());
-        Ok(Self { temporary_dir: files::absolute(temporary_dir), dir, name, reference_dirs: Vec::new() })
+        let store = MainPath::unwatched(main_path, StoreAbilities::ALL);
+        Ok(Self { temporary_dir: files::absolute(temporary_dir), dir, name, store, reference_dirs: Vec::new() })
+    }
+
+    /// The same raw file in `main_path` as this node knows it.
+    #[must_use]
+    pub fn in_store(self, store: &MainPath) -> Self {
+        Self { store: store.clone(), ..self }
+    }
+
+    /// `main_path`.
+    #[must_use]
+    pub fn store(&self) -> &MainPath {
+        &self.store
     }
 
     /// The same raw file in a fleet whose reference transcoders have these directories below `main_path`.
@@ -106,57 +146,91 @@ impl RawFile {
         self.name.summary().map(|name| self.dir.join(name))
     }
 
+    /// Checks whether anything was captured that can become the raw file. It reads no more than the headers of the
+    /// first usable part. `placing`: an earlier attempt may have moved the only part to its place.
+    ///
+    /// # Errors
+    /// [`StoreFailure::Nothing`] where the recording will never have a file.
+    pub async fn captured(&self, parts: &[RecordingPart], placing: bool) -> Result<(), StoreFailure> {
+        if parts.is_empty() {
+            return Err(StoreFailure::Nothing(NOTHING.to_owned()));
+        }
+        let mut why = NOTHING.to_owned();
+        for part in parts {
+            match self.measure(&self.part(&part.file), false).await {
+                Ok(_) => return Ok(()),
+                Err(failure @ StoreFailure::NotYet(_)) => return Err(failure),
+                Err(StoreFailure::Nothing(cause)) => why = cause,
+            }
+        }
+        // The rest is asked of main_path and of a directory that may be in it.
+        let this = self.clone();
+        let placed = move || {
+            this.store.check().map_err(io::Error::other)?;
+            std::fs::metadata(&this.temporary_dir)?;
+            this.place().try_exists()
+        };
+        match detached::run("captured", placed).await {
+            Ok(false) if !placing => Err(StoreFailure::Nothing(why)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreFailure::NotYet(error.to_string())),
+        }
+    }
+
     /// Joins the parts, each cut where its meeting ended, into one file and moves that to its final place. May be
     /// repeated: a file that is there already and lasts as long as the parts is taken as the result. The parts stay,
     /// but a single part is moved.
     ///
+    /// `placing`: an earlier attempt had begun to put the file into its place. `begin_placing` notes that.
+    ///
     /// # Errors
     /// Where no part is readable, or the parts cannot be joined or moved. All parts remain.
-    pub async fn store(&self, parts: &[RecordingPart]) -> Result<StoreReport, String> {
-        let stored = self.put_in_place(parts).await?;
+    pub async fn store_parts(
+        &self,
+        parts: &[RecordingPart],
+        placing: bool,
+        begin_placing: impl Future<Output = ()>,
+    ) -> Result<StoreReport, StoreFailure> {
+        let stored = self.put_in_place(parts, placing, begin_placing).await?;
         let this = self.clone();
         // Created before the job can be published. A failure is not worth losing the recording.
-        let _ = tokio::task::spawn_blocking(move || this.make_reference_dirs()).await;
+        let make = move || {
+            this.make_reference_dirs();
+            Ok(())
+        };
+        let _ = detached::run("reference-dirs", make).await;
         Ok(stored)
     }
 
-    async fn put_in_place(&self, parts: &[RecordingPart]) -> Result<StoreReport, String> {
-        let to = self.dir.join(self.name.as_str());
-        let mut why = "there is no raw file: nothing was captured".to_owned();
-        let (mut lengths, mut found, mut readable) = (Vec::new(), Vec::new(), Vec::new());
-        let mut moved = true;
-        for part in parts {
-            let path = self.part(&part.file);
-            moved &= !path.exists();
-            let measured = match self.measure(&path, part.ended.is_none()).await {
-                Ok((length, found)) => Some(match part.meeting_until() {
-                    Some(until) => (trim::cut_end(&path, length, until).await, found),
-                    None => (length, found),
-                }),
-                Err(error) => {
-                    tracing::debug!(part = %path.display(), why = error, "this part is not in the recording");
-                    why = error;
-                    None
-                }
-            };
-            lengths.push(measured.map(|(length, _)| length));
-            found.push(measured.map(|(_, found)| found));
-            if measured.is_some() {
-                readable.push(path);
-            }
-        }
+    /// The final path.
+    fn place(&self) -> PathBuf {
+        self.dir.join(self.name.as_str())
+    }
+
+    async fn put_in_place(
+        &self,
+        parts: &[RecordingPart],
+        placing: bool,
+        begin_placing: impl Future<Output = ()>,
+    ) -> Result<StoreReport, StoreFailure> {
+        self.captured(parts, placing).await?;
+        let to = self.place();
+        let MeasuredParts { mut lengths, found, readable, gone } = self.measure_all(parts).await?;
         let expected: Duration = lengths.iter().flatten().sum();
-        if let Some(stored) = already_stored(&to, (!moved).then_some(expected), &lengths).await? {
-            return Ok(StoreReport { found: if moved { stored.found } else { found }, ..stored });
+        // A store that cannot rename shows an interrupted copy under the final name, and its header states all of it.
+        let copy_again = placing && !gone && !self.store.abilities().rename;
+        if !copy_again && let Some(stored) = self.already_stored((!gone).then_some(expected), &lengths).await? {
+            return Ok(StoreReport { found: if gone { stored.found } else { found }, ..stored });
         }
         let whole = match &readable[..] {
-            [] => return Err(why),
+            [] => return Err(StoreFailure::NotYet(format!("{} is not there, nor a part of it", to.display()))),
             [part] => part.clone(),
             several => {
                 let whole = self.concatenated();
-                let concatenated = concat::concat(several, ConcatTarget::raw(&whole), &CancellationToken::new())
-                    .await
-                    .map_err(|error| format!("the parts of the recording cannot be joined: {error}"))?;
+                let concatenated =
+                    concat::concat(several, ConcatTarget::raw(&whole), &CancellationToken::new()).await.map_err(
+                        |error| StoreFailure::NotYet(format!("the parts of the recording cannot be joined: {error}")),
+                    )?;
                 // The lengths as they are in the joined file.
                 for (part, length) in parts.iter().zip(&mut lengths) {
                     let concatenated =
@@ -166,10 +240,13 @@ impl RawFile {
                 whole
             }
         };
-        let placed = placement::place(&whole, &to, IfExists::Refuse)
-            .await
-            .map_err(|error| format!("the raw file cannot be put into its place: {error}"))?;
-        let bytes = tokio::fs::metadata(&to).await.map_err(|error| error.to_string())?.len();
+        begin_placing.await;
+        let existing = if copy_again { IfExists::Replace } else { IfExists::Refuse };
+        let not_yet = |error: &dyn std::fmt::Display| {
+            StoreFailure::NotYet(format!("the raw file cannot be put into its place: {error}"))
+        };
+        let placed = placement::place_in(&self.store, &whole, &to, existing).await.map_err(|error| not_yet(&error))?;
+        let bytes = size(&to).await.map_err(|error| not_yet(&error))?;
         tracing::info!(
             raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(expected), parts = readable.len(),
             placed = placed.as_str(),
@@ -178,21 +255,105 @@ impl RawFile {
         Ok(StoreReport { bytes, duration: expected, lengths, found })
     }
 
+    /// Measures all parts, each cut where its meeting ended.
+    async fn measure_all(&self, parts: &[RecordingPart]) -> Result<MeasuredParts, StoreFailure> {
+        let mut measured = MeasuredParts { lengths: Vec::new(), found: Vec::new(), readable: Vec::new(), gone: true };
+        for part in parts {
+            let path = self.part(&part.file);
+            measured.gone &= size(&path).await.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            let media = match self.measure(&path, part.ended.is_none()).await {
+                Ok((length, found)) => Some(match part.meeting_until() {
+                    Some(until) => (trim::cut_end(&path, length, until).await, found),
+                    None => (length, found),
+                }),
+                Err(StoreFailure::Nothing(why)) => {
+                    tracing::debug!(part = %path.display(), why, "this part is not in the recording");
+                    None
+                }
+                Err(failure) => return Err(failure),
+            };
+            measured.lengths.push(media.map(|(length, _)| length));
+            measured.found.push(media.map(|(_, found)| found));
+            if media.is_some() {
+                measured.readable.push(path);
+            }
+        }
+        Ok(measured)
+    }
+
     /// A part's duration and content, or why it has no media. `count`: count its frames too, for which all of it is
     /// read.
-    async fn measure(&self, part: &Path, count: bool) -> Result<(Duration, FoundMedia), String> {
-        let bytes = match tokio::fs::metadata(part).await {
-            Ok(metadata) if metadata.len() == 0 => return Err("the raw file is empty".to_owned()),
-            Ok(metadata) => metadata.len(),
-            Err(error) => return Err(format!("there is no raw file: {error}")),
+    ///
+    /// # Errors
+    /// [`StoreFailure::Nothing`] where the file was read and has none.
+    async fn measure(&self, part: &Path, count: bool) -> Result<(Duration, FoundMedia), StoreFailure> {
+        let path = part.to_owned();
+        // A disk that does not give its bytes says nothing about them.
+        let read = detached::run("measure", move || {
+            let mut file = std::fs::File::open(&path)?;
+            io::Read::read(&mut file, &mut [0; 4096])?;
+            Ok(file.metadata()?.len())
+        });
+        let nothing = |why: String| Err(StoreFailure::Nothing(why));
+        let bytes = match read.await {
+            Ok(0) => return nothing("the raw file is empty".to_owned()),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return nothing(format!("there is no raw file: {error}"));
+            }
+            Err(error) => return Err(StoreFailure::NotYet(format!("{}: {error}", part.display()))),
         };
-        let unusable = |error: ProbeError| format!("the raw file is unusable: {error}");
-        let media = ffprobe::verify_raw(part).await.map_err(unusable)?;
-        let mut frames = None;
-        if count {
-            frames = ffprobe::measure(part).await.map_err(unusable)?.video().and_then(|stream| stream.packets);
+        let media = match ffprobe::verify_raw(part).await {
+            Ok(media) if !count => return Ok((media.duration, FoundMedia { bytes, frames: None })),
+            Ok(media) => ffprobe::measure(part).await.map(|counted| (media.duration, counted)),
+            Err(error) => Err(error),
+        };
+        match media {
+            Ok((duration, counted)) => {
+                let frames = counted.video().and_then(|stream| stream.packets);
+                Ok((duration, FoundMedia { bytes, frames }))
+            }
+            Err(error @ (ProbeError::Start(_) | ProbeError::Deadline { .. })) => {
+                Err(StoreFailure::NotYet(error.to_string()))
+            }
+            Err(error) => match readable(part).await {
+                Ok(()) => Err(StoreFailure::Nothing(format!("the raw file is unusable: {error}"))),
+                Err(error) => Err(StoreFailure::NotYet(format!("{}: {error}", part.display()))),
+            },
         }
-        Ok((media.duration, FoundMedia { bytes, frames }))
+    }
+
+    /// The raw file, where it is in its final place already. `expected`: the duration of all parts together; `None`
+    /// where no part remains to compare with, because the only one was moved.
+    async fn already_stored(
+        &self,
+        expected: Option<Duration>,
+        lengths: &[Option<Duration>],
+    ) -> Result<Option<StoreReport>, StoreFailure> {
+        let to = self.place();
+        let not_yet = |why: String| Err(StoreFailure::NotYet(why));
+        let bytes = match size(&to).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return not_yet(format!("{}: {error}", to.display())),
+        };
+        let media = match ffprobe::verify_raw(&to).await {
+            Ok(media) => media,
+            Err(error) => return not_yet(format!("a file has the raw file's name: {error}; move it away")),
+        };
+        let lengths = match expected {
+            None => vec![Some(media.duration)],
+            Some(expected) if same_duration(media.duration, expected) => lengths.to_vec(),
+            Some(expected) => {
+                let (found, wanted) = (crate::telemetry::seconds(media.duration), crate::telemetry::seconds(expected));
+                return not_yet(format!(
+                    "{} is there already and lasts {found} s, not {wanted} s; move it away",
+                    to.display()
+                ));
+            }
+        };
+        let found = vec![Some(FoundMedia { bytes, frames: None })];
+        Ok(Some(StoreReport { bytes, duration: media.duration, lengths, found }))
     }
 
     /// Removes the parts with these names if they were `delivered` or hold no media. Others are kept and logged;
@@ -226,31 +387,14 @@ impl RawFile {
     }
 }
 
-/// The raw file, where it is in its final place already. `expected`: the duration of all parts together; `None` where
-/// no part remains to compare with, because the only one was moved.
-async fn already_stored(
-    to: &Path,
-    expected: Option<Duration>,
-    lengths: &[Option<Duration>],
-) -> Result<Option<StoreReport>, String> {
-    let Ok(metadata) = tokio::fs::metadata(to).await else { return Ok(None) };
-    let media = ffprobe::verify_raw(to).await.map_err(|error| format!("a file has the raw file's name: {error}"))?;
-    let lengths = match expected {
-        None => vec![Some(media.duration)],
-        Some(expected) if same_duration(media.duration, expected) => lengths.to_vec(),
-        Some(expected) => {
-            let (found, wanted) = (crate::telemetry::seconds(media.duration), crate::telemetry::seconds(expected));
-            return Err(format!(
-                "{} is there already and lasts {found} s, not {wanted} s; move it away, and start the recorder again",
-                to.display()
-            ));
-        }
-    };
-    let bytes = metadata.len();
-    Ok(Some(StoreReport {
-        bytes,
-        duration: media.duration,
-        lengths,
-        found: vec![Some(FoundMedia { bytes, frames: None })],
-    }))
+/// The size of a file that may be on a lost share.
+async fn size(path: &Path) -> io::Result<u64> {
+    let path = path.to_owned();
+    detached::run("size", move || Ok(std::fs::metadata(path)?.len())).await
+}
+
+/// Reads a file to its end: ffprobe takes a disk's error for the end of the file.
+async fn readable(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    detached::run("readable", move || io::copy(&mut std::fs::File::open(path)?, &mut io::sink()).map(drop)).await
 }

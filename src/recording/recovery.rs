@@ -16,11 +16,11 @@ pub enum RecoveryStep {
     Recover(InterruptedRecording),
     /// Send the notice of a broadcast's end.
     NotifyEnded(String),
-    /// Run the hooks and publish the job: the raw file is stored and the notice of the end was sent.
-    PublishJob,
+    /// Store the raw file and publish its job: the notice of the end was sent.
+    Store,
     /// Everything was sent: remove the parts and the record.
-    RemoveParts { delivered: bool },
-    /// Keep the parts for the operator: no raw file could be made, and the server knows that.
+    RemoveParts,
+    /// Keep the parts for the operator, unless a raw file can be made of them by now: the server knows of the end.
     Keep,
 }
 
@@ -35,12 +35,13 @@ pub struct SentNotices {
 /// Decides the next step. `records`: this node accepts recordings.
 #[must_use]
 pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bool) -> RecoveryStep {
-    match (kind, record.stage, sent.ended) {
-        (Kind::Broadcast, _, true) => RecoveryStep::RemoveParts { delivered: true },
+    // The outbox keeps what it has delivered for a day only.
+    match (kind, record.stage, sent.ended || record.end_told) {
+        (Kind::Broadcast, _, true) => RecoveryStep::RemoveParts,
         (Kind::Broadcast, _, false) => RecoveryStep::NotifyEnded(RESTARTED.to_owned()),
         (Kind::Recording, RecordingStage::Failed, _) => RecoveryStep::Keep,
-        (Kind::Recording, RecordingStage::Stored, true) if !sent.job => RecoveryStep::PublishJob,
-        (Kind::Recording, stage, true) => RecoveryStep::RemoveParts { delivered: stage == RecordingStage::Stored },
+        (Kind::Recording, RecordingStage::Stored, true) if sent.job => RecoveryStep::RemoveParts,
+        (Kind::Recording, _, true) => RecoveryStep::Store,
         (Kind::Recording, _, false) => RecoveryStep::Recover(match &record.stop {
             Some(stop) => InterruptedRecording::Stopped(stop.reason.clone()),
             None if record.stage == RecordingStage::Stored => InterruptedRecording::Stopped(None),
@@ -107,10 +108,9 @@ mod tests {
                 recover(InterruptedRecording::Stopped(Some("over".into()))),
             ),
             (RecordingStage::Stored, Some(&asked), false, true, recover(InterruptedRecording::Stopped(None))),
-            (RecordingStage::Stored, Some(&asked), true, true, RecoveryStep::RemoveParts { delivered: true }),
-            // The notice of the end was sent without a job: there is no raw file, so nothing that could become one is
-            // removed.
-            (RecordingStage::Parts, Some(&asked), true, true, RecoveryStep::RemoveParts { delivered: false }),
+            (RecordingStage::Stored, Some(&asked), true, true, RecoveryStep::RemoveParts),
+            // The notice of the end does not wait for the file.
+            (RecordingStage::Parts, Some(&asked), true, true, RecoveryStep::Store),
             (RecordingStage::Failed, Some(&asked), true, true, RecoveryStep::Keep),
         ] {
             assert_eq!(
@@ -119,18 +119,22 @@ mod tests {
                 "{stage:?} {stop:?} {told}"
             );
         }
+        // More than a day later the outbox does not know it any more.
+        let mut told = record(RecordingStage::Parts, Some(&asked));
+        told.end_told = true;
+        assert_eq!(plan(Kind::Recording, &told, sent_both(false), true), RecoveryStep::Store);
         // The program was killed while the hooks ran.
         let no_job = SentNotices { ended: true, job: false };
         assert_eq!(
             plan(Kind::Recording, &record(RecordingStage::Stored, Some(&asked)), no_job, true),
-            RecoveryStep::PublishJob
+            RecoveryStep::Store
         );
         let broadcast = record(RecordingStage::Parts, None);
         assert_eq!(
             plan(Kind::Broadcast, &broadcast, SentNotices::default(), true),
             RecoveryStep::NotifyEnded(RESTARTED.into())
         );
-        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts { delivered: true });
+        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts);
     }
 
     #[test]

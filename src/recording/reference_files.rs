@@ -13,8 +13,9 @@ use crate::config::RecorderConfig;
 use crate::protocol::ids::{RecordingId, RoomId};
 use crate::recording::raw_file::RawFile;
 use crate::recording::summary::SummaryStore;
-use crate::storage::files::{self, on_disk};
 use crate::storage::journal::{ReadError, read_json};
+use crate::storage::main_path::MainPath;
+use crate::storage::{detached, files};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// The minimum age of a summary to be removed: its raw file may only be on its way between two directories.
@@ -43,10 +44,12 @@ impl ReferenceFiles {
     }
 
     /// Checks at once, and then every 10 min until `end`.
-    pub async fn watch(self, end: CancellationToken) {
+    pub async fn watch(self, store: MainPath, end: CancellationToken) {
         loop {
-            let files = self.clone();
-            let checked = on_disk(move || files.check(SystemTime::now()));
+            let (files, store) = (self.clone(), store.clone());
+            // A share that is not mounted does not tell what is on it.
+            let check = move || if store.check().is_ok() { files.check(SystemTime::now()) } else { Ok(()) };
+            let checked = detached::run("reference-files", check);
             match end.run_until_cancelled(checked).await {
                 None => return,
                 Some(Err(error)) => {

@@ -29,6 +29,7 @@ use crate::recording::recovery::{self, RecoveryStep, SentNotices};
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
+use crate::recording::storing::{self, EndedRecording};
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
 use crate::storage::files::on_disk;
 use crate::telemetry::log_throttle::LogThrottle;
@@ -169,7 +170,6 @@ impl<R: Rig> RequestService<R> {
         let sent = |key| dispatcher.outbox().state(&info.recording_id, key).is_some();
         let sent = SentNotices { ended: sent(ended), job: sent(MessageKey::Job) };
         let raw = (kind == Kind::Recording).then(|| self.rigs.raw_file(&info).ok()).flatten();
-        let files = entry.record().files();
         match recovery::plan(kind, &entry.record(), sent, records) {
             RecoveryStep::Recover(interrupted) => self.resume(interrupted, raw, entry),
             RecoveryStep::NotifyEnded(cause) => {
@@ -177,32 +177,35 @@ impl<R: Rig> RequestService<R> {
                 let recorder_id = self.context.recorder.clone();
                 let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
                 if dispatcher.send_all(vec![notice.into()]).await {
-                    driver::remove_parts(None, &entry, &[], true).await;
+                    storing::remove_parts(None, &entry, true).await;
                 }
             }
-            RecoveryStep::PublishJob => {
-                let Some(raw) = raw else { return };
-                tracing::warn!(
-                    "an earlier run of the recorder has left the job of this recording unpublished: going on"
-                );
-                let handoff = self.context.handoff.clone();
-                let publish_job = async move { driver::publish_job(&info, &raw, &entry, &handoff).await };
-                self.tasks.spawn(publish_job.instrument(Span::current()));
+            RecoveryStep::Store => {
+                tracing::warn!("an earlier run of the recorder has left this recording before its job: going on");
+                let ended = self.ended(kind, info, raw, entry);
+                self.tasks.spawn(async move { ended.store().await }.instrument(Span::current()));
             }
-            RecoveryStep::RemoveParts { delivered } => {
-                driver::remove_parts(raw.as_ref(), &entry, &files, delivered).await;
-            }
+            RecoveryStep::RemoveParts => storing::remove_parts(raw.as_ref(), &entry, true).await,
             RecoveryStep::Keep => {
-                let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));
-                if kept == Some(true) {
-                    tracing::warn!(
-                        parts = files.join(", "),
-                        "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
-                    );
-                } else {
-                    entry.remove().await;
-                }
+                let kept = self.ended(kind, info, raw, entry);
+                self.tasks.spawn(async move { kept.store_if_captured().await }.instrument(Span::current()));
             }
+        }
+    }
+
+    /// A recording of an earlier run whose end is told.
+    fn ended(&self, kind: Kind, info: RecordingInfo, raw: Option<RawFile>, entry: RecordingEntry) -> EndedRecording {
+        let record = entry.record();
+        EndedRecording {
+            kind,
+            info,
+            raw,
+            screenshot: record.start().ok().and_then(|start| self.rigs.screenshot(&start)),
+            outcome: record.stop.and_then(|stop| stop.reason).map_or(Ok(()), Err),
+            entry,
+            ended_by: None,
+            ended: None,
+            context: self.context.clone(),
         }
     }
 

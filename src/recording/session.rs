@@ -2,18 +2,21 @@
 //! argument.
 //!
 //! ```text
-//!          Opened             Stop, Broke(not a fault)    Finished  Closed   Stored    Delivered
-//! Starting ───────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ storing ▶ delivering ──▶ Ended
+//!          Opened             Stop, Broke(not a fault)    Finished  Closed   Checked    EndNotified
+//! Starting ───────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ checking ▶ notifying ──▶ Ended
 //!   │                │     ▲                                              ▲          ▲
 //!   │          Broke │     │ Opened                                       │ Stop     │ Stop while opening, or given up
 //!   │                ▼     │                                              │          │
 //!   │               Resuming: finishing ▶ closing ▶ opening ──────────────┴──────────┤
-//!   └ Stop (the opening is cancelled), or given up ────────────────────────▶ delivering
+//!   └ Stop (the opening is cancelled), or given up ────────────────────────▶ notifying
 //!
 //! opening, of Starting and of Resuming:   queued ──TurnCame──▶ running ──Opened──▶ Capturing
 //!                                           ▲                     │
 //!                                           └──── waiting ◀───────┘ OpenFailed
 //! ```
+//!
+//! The notice of the end says what is known when the capture has ended, and does not wait for the file: storing that
+//! begins after `Ended` (`storing.rs`) and is tried for as long as it takes.
 //!
 //! A recording whose capture breaks resumes with a new rig, as its next part. It is given up when the meeting is over,
 //! when it cannot be recorded, or when no media has flowed for `recorder.rejoin_for`; never after a number of failures.
@@ -127,9 +130,9 @@ impl Session {
                 (session, vec![Effect::AwaitTurn])
             }
             InterruptedRecording::Stopped(cause) => {
-                let storing = SessionState::Stopping(StopStep::Storing);
-                let session = Self { cause: cause.clone(), ..Self::at(Kind::Recording, limits, storing, now) };
-                (session, vec![Effect::Store { cause }])
+                let checking = SessionState::Stopping(StopStep::Checking);
+                let session = Self { cause: cause.clone(), ..Self::at(Kind::Recording, limits, checking, now) };
+                (session, vec![Effect::CheckParts { cause }])
             }
         }
     }
@@ -254,8 +257,8 @@ impl Session {
                 vec![Effect::CloseRig]
             }
             (StopStep::Closing, SessionEvent::Closed) => self.closed(now),
-            (StopStep::Storing, SessionEvent::Stored(result)) => self.stored(now, result),
-            (StopStep::Delivering, SessionEvent::Delivered) => {
+            (StopStep::Checking, SessionEvent::Checked(result)) => self.checked(now, result),
+            (StopStep::Notifying, SessionEvent::EndNotified) => {
                 self.enter(now, SessionState::Ended);
                 Vec::new()
             }
@@ -291,11 +294,11 @@ impl Session {
                 (why, self.closed(now))
             }
             SessionState::Stopping(StopStep::Closing) => (late("closing the capture"), self.closed(now)),
-            SessionState::Stopping(StopStep::Storing) => {
-                let why = late("storing the raw file");
-                (why.clone(), self.stored(now, Err(why)))
+            SessionState::Stopping(StopStep::Checking) => {
+                // A disk that does not answer says nothing about what is on it.
+                (late("reading the parts"), self.checked(now, Ok(())))
             }
-            SessionState::Stopping(StopStep::Delivering) => {
+            SessionState::Stopping(StopStep::Notifying) => {
                 self.enter(now, SessionState::Ended);
                 (late("writing what the server is to be told"), Vec::new())
             }
@@ -380,7 +383,7 @@ impl Session {
     /// Nothing was opened and nothing will be: what was captured before is stored.
     fn nothing_opened(&mut self, now: Duration) -> Vec<Effect> {
         if matches!(self.state, SessionState::Resuming(_)) {
-            return self.store(now);
+            return self.check_parts(now);
         }
         // Stopped before media flowed: if it could have flowed, that is why it did not.
         let fault = self.fault.take();
@@ -424,31 +427,31 @@ impl Session {
     /// The rig is closed; a recording has a file to store.
     fn closed(&mut self, now: Duration) -> Vec<Effect> {
         match self.kind {
-            Kind::Recording => self.store(now),
+            Kind::Recording => self.check_parts(now),
             Kind::Broadcast => self.end_without_file(now),
         }
     }
 
-    fn store(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, SessionState::Stopping(StopStep::Storing));
-        vec![Effect::FreeSlot, Effect::Store { cause: self.cause.clone() }]
+    fn check_parts(&mut self, now: Duration) -> Vec<Effect> {
+        self.enter(now, SessionState::Stopping(StopStep::Checking));
+        vec![Effect::FreeSlot, Effect::CheckParts { cause: self.cause.clone() }]
     }
 
-    fn stored(&mut self, now: Duration, result: Result<(), String>) -> Vec<Effect> {
-        let job = result.is_ok();
+    fn checked(&mut self, now: Duration, result: Result<(), String>) -> Vec<Effect> {
+        let file = result.is_ok();
         if let Err(why) = result {
             self.cause = Some(match self.cause.take() {
                 Some(cause) => format!("{cause}; {why}"),
                 None => why,
             });
         }
-        self.enter(now, SessionState::Stopping(StopStep::Delivering));
-        vec![Effect::Deliver { outcome: self.outcome(), job }]
+        self.enter(now, SessionState::Stopping(StopStep::Notifying));
+        vec![Effect::NotifyEnded { outcome: self.outcome(), file }]
     }
 
     fn end_without_file(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, SessionState::Stopping(StopStep::Delivering));
-        vec![Effect::FreeSlot, Effect::Deliver { outcome: self.outcome(), job: false }]
+        self.enter(now, SessionState::Stopping(StopStep::Notifying));
+        vec![Effect::FreeSlot, Effect::NotifyEnded { outcome: self.outcome(), file: false }]
     }
 
     fn outcome(&self) -> Outcome {

@@ -13,6 +13,8 @@ use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{FoundMedia, Gap, RecordingPart};
 use crate::storage::files::{self, on_disk};
+use crate::storage::main_path::MainPath;
+use crate::storage::placement;
 
 /// The directory in `state_dir`.
 const DIR: &str = "summaries";
@@ -202,14 +204,27 @@ impl RecordingSummary {
     /// Writes the summary to `path`, atomically. A failure is only logged: the recording matters more.
     pub async fn write(&self, path: PathBuf) {
         let written = async {
-            let mut text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
-            text.push(b'\n');
+            let text = self.text()?;
             let to = path.clone();
             on_disk(move || files::write(&to, &text)).await
         };
         if let Err(error) = written.await {
             warn_unwritten(&path, &error);
         }
+    }
+
+    /// [`Self::write`] to a path in `main_path`.
+    pub async fn write_in(&self, store: &MainPath, path: PathBuf) {
+        let written = async { placement::write_in(store, &path, self.text()?).await };
+        if let Err(error) = written.await {
+            warn_unwritten(&path, &error);
+        }
+    }
+
+    fn text(&self) -> std::io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
+        text.push(b'\n');
+        Ok(text)
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! In: bytes and their paths. Out: data that is on disk when a call returns. Storage does not interpret records.
 
+pub mod detached;
 pub mod directory_check;
 pub mod disk_space;
 pub mod files;
 pub mod journal;
 pub mod lock;
+pub mod main_path;
 pub mod placement;

@@ -4,16 +4,20 @@
 //! fsync → compare the size → rename → fsync the directory → remove the source. Each step may be repeated; an
 //! interrupted move is completed by repeating it.
 //!
+//! A store that cannot rename gets a copy under the final name at once: fsync → compare the size → remove the source.
+//!
 //! A different file is never overwritten unless the caller allows it.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-use crate::storage::files::{fsync_dir, hidden_beside, parent};
+use crate::storage::detached;
+use crate::storage::files::{self, fsync_dir, hidden_beside, parent};
+use crate::storage::main_path::{MainPath, StoreAbilities, StoreFault};
 
 /// What to do where another file exists at the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub enum PlaceError {
     NotAFile(PathBuf),
     #[error("{to} is there already and differs from {from}; neither was touched", to = to.display(), from = from.display())]
     Exists { from: PathBuf, to: PathBuf },
+    #[error(transparent)]
+    Store(#[from] StoreFault),
     #[error("the copy of {from} has {copied} bytes instead of {expected}", from = from.display())]
     Short { from: PathBuf, copied: u64, expected: u64 },
 }
@@ -69,27 +75,66 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 /// # Errors
 /// See [`PlaceError`]; `from` still exists then.
 pub async fn place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
-    let (source, target) = (from.to_owned(), to.to_owned());
-    match tokio::task::spawn_blocking(move || place_blocking(&source, &target, existing)).await {
-        Ok(placed) => placed,
-        // Only while the runtime shuts down; the move may be repeated.
-        Err(error) => Err(failed("move", from)(io::Error::other(error))),
-    }
+    place_in(&MainPath::unwatched(parent(to), StoreAbilities::ALL), from, to, existing).await
 }
 
-/// [`place`] on the calling thread; blocks for the duration of a copy.
+/// [`place`] for a target in `main_path`: nothing is written where that is another file system than before, and only
+/// in ways that it is able to.
+///
+/// It runs on a thread of its own: on a lost share it may never return. Where this is dropped, it goes on.
 ///
 /// # Errors
 /// As [`place`].
-pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+pub async fn place_in(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+    let (store, source, target) = (store.clone(), from.to_owned(), to.to_owned());
+    let placed = detached::start("placement", move || place_blocking(&store, &source, &target, existing));
+    placed.await.unwrap_or_else(|_| Err(failed("move", from)(io::Error::other("no thread could be started"))))
+}
+
+/// Writes a small file in `main_path`; an existing file is replaced, atomically where that is possible.
+///
+/// # Errors
+/// Where `main_path` is away, or the disk fails.
+pub async fn write_in(store: &MainPath, to: &Path, bytes: Vec<u8>) -> io::Result<()> {
+    let (store, to) = (store.clone(), to.to_owned());
+    detached::run("write", move || write_blocking(&store, &to, &bytes)).await
+}
+
+/// [`write_in`] on the calling thread.
+///
+/// # Errors
+/// As [`write_in`].
+pub fn write_blocking(store: &MainPath, to: &Path, bytes: &[u8]) -> io::Result<()> {
+    store.check().map_err(io::Error::other)?;
+    let StoreAbilities { rename, fsync, .. } = store.abilities();
+    if rename && fsync {
+        return files::write(to, bytes);
+    }
+    // A store that takes new files only refuses to open an existing one.
+    let _ = fs::remove_file(to);
+    let mut file = File::create(to)?;
+    file.write_all(bytes)?;
+    sync(store, &file)
+}
+
+/// [`place_in`] on the calling thread; blocks for the duration of a copy.
+///
+/// # Errors
+/// As [`place`].
+pub fn place_blocking(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let source = fs::symlink_metadata(from).map_err(failed("read", from))?;
     if !source.is_file() {
         return Err(PlaceError::NotAFile(from.to_owned()));
     }
+    store.check()?;
     let dir = parent(to);
     create_dirs(dir)?;
-    if let Some(placed) = check_existing(from, to, existing)? {
+    if let Some(placed) = check_existing(store, from, to, existing)? {
         return Ok(placed);
+    }
+    if !store.abilities().rename {
+        copy_sequentially(store, from, to)?;
+        return remove_source(store, from);
     }
     File::open(from).and_then(|file| file.sync_all()).map_err(failed("sync", from))?;
     match rename(from, to, existing) {
@@ -101,7 +146,7 @@ pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<Plac
             }
             Ok(PlaceMethod::Renamed)
         }
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_into_place(from, to, existing),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_into_place(store, from, to, existing),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() })
         }
@@ -110,7 +155,12 @@ pub fn place_blocking(from: &Path, to: &Path, existing: IfExists) -> Result<Plac
 }
 
 /// Where the target exists: nothing to move (`Some`), continue (`None`), or an error.
-fn check_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<PlaceMethod>, PlaceError> {
+fn check_existing(
+    store: &MainPath,
+    from: &Path,
+    to: &Path,
+    existing: IfExists,
+) -> Result<Option<PlaceMethod>, PlaceError> {
     let target = match fs::symlink_metadata(to) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -125,7 +175,7 @@ fn check_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<P
         return Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() });
     }
     // An interrupted move may have renamed the copy without syncing its directory.
-    File::open(to).and_then(|file| file.sync_all()).map_err(failed("sync", to))?;
+    File::open(to).and_then(|file| sync(store, &file)).map_err(failed("sync", to))?;
     fsync_dir(parent(to)).map_err(failed("sync", parent(to)))?;
     // If both paths are the same directory entry, it must not be removed.
     if fs::canonicalize(from).ok() != fs::canonicalize(to).ok() {
@@ -136,10 +186,14 @@ fn check_existing(from: &Path, to: &Path, existing: IfExists) -> Result<Option<P
 }
 
 /// The second half of [`place_blocking`], for a target on another file system.
-fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+fn copy_into_place(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
     let dir = parent(to);
     let copy = hidden_beside(to, ".copy");
-    let copied = copy_and_sync(from, &copy).and_then(|()| {
+    // Of an interrupted attempt; a store that takes new files only refuses to open it.
+    let _ = fs::remove_file(&copy);
+    let copied = copy_and_sync(store, from, &copy).and_then(|()| {
+        // A copy takes long enough for a share to go.
+        store.check()?;
         rename(&copy, to, existing).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => PlaceError::Exists { from: from.to_owned(), to: to.to_owned() },
             _ => failed("rename", &copy)(error),
@@ -151,21 +205,46 @@ fn copy_into_place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMe
         return Err(error);
     }
     fsync_dir(dir).map_err(failed("sync", dir))?;
+    remove_source(store, from)
+}
+
+/// Copies to the final name, from the first byte to the last: for a store that cannot rename.
+fn copy_sequentially(store: &MainPath, from: &Path, to: &Path) -> Result<(), PlaceError> {
+    // A store that takes new files only refuses to open an existing one.
+    let _ = fs::remove_file(to);
+    let copied = copy_and_sync(store, from, to);
+    if copied.is_err() {
+        // The incomplete copy has the final name. Where it cannot be removed, the next attempt replaces it.
+        let _ = fs::remove_file(to);
+    }
+    copied
+}
+
+/// The last step: the source goes only if its copy is in `main_path`.
+fn remove_source(store: &MainPath, from: &Path) -> Result<PlaceMethod, PlaceError> {
+    store.check()?;
     fs::remove_file(from).map_err(failed("remove", from))?;
     Ok(PlaceMethod::Copied)
 }
 
-fn copy_and_sync(from: &Path, copy: &Path) -> Result<(), PlaceError> {
+fn copy_and_sync(store: &MainPath, from: &Path, copy: &Path) -> Result<(), PlaceError> {
     let mut source = File::open(from).map_err(failed("open", from))?;
     let metadata = source.metadata().map_err(failed("read", from))?;
     let mut target = File::create(copy).map_err(failed("create", copy))?;
     io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
     // A file system without permissions (CIFS, FAT) is no error.
     let _ = target.set_permissions(metadata.permissions());
-    target.sync_all().map_err(failed("sync", copy))?;
-    let copied = target.metadata().map_err(failed("read", copy))?.len();
+    sync(store, &target).map_err(failed("sync", copy))?;
+    drop(target);
+    // Asked anew, after the file was closed: an object store knows its size only then.
+    let copied = fs::symlink_metadata(copy).map_err(failed("read", copy))?.len();
     let expected = source.metadata().map_err(failed("read", from))?.len();
     if copied == expected { Ok(()) } else { Err(PlaceError::Short { from: from.to_owned(), copied, expected }) }
+}
+
+/// Syncs a file in `main_path`, where that can be done.
+fn sync(store: &MainPath, file: &File) -> io::Result<()> {
+    if store.abilities().fsync { file.sync_all() } else { Ok(()) }
 }
 
 fn rename(from: &Path, to: &Path, existing: IfExists) -> io::Result<()> {
@@ -211,8 +290,8 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
     loop {
         left.clear();
         right.clear();
-        a.by_ref().take(CHUNK).read_to_end(&mut left)?;
-        b.by_ref().take(CHUNK).read_to_end(&mut right)?;
+        Read::by_ref(&mut a).take(CHUNK).read_to_end(&mut left)?;
+        Read::by_ref(&mut b).take(CHUNK).read_to_end(&mut right)?;
         if left != right {
             return Ok(false);
         }
@@ -225,6 +304,14 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn anywhere() -> MainPath {
+        MainPath::unwatched(Path::new("/"), StoreAbilities::ALL)
+    }
+
+    fn place_here(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+        place_blocking(&anywhere(), from, to, existing)
+    }
 
     fn read(path: &Path) -> String {
         fs::read_to_string(path).unwrap()
@@ -243,11 +330,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "media").unwrap();
-        assert_eq!(copy_into_place(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
+        assert_eq!(copy_into_place(&anywhere(), &from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
         assert_eq!(read(&to), "media");
         assert_eq!(names(dir.path()), ["to"]);
         fs::write(&from, "other").unwrap();
-        let error = copy_into_place(&from, &to, IfExists::Refuse).unwrap_err();
+        let error = copy_into_place(&anywhere(), &from, &to, IfExists::Refuse).unwrap_err();
         assert!(matches!(error, PlaceError::Exists { .. }), "{error}");
         assert_eq!((read(&from), read(&to)), ("other".into(), "media".into()));
         assert_eq!(names(dir.path()), ["from", "to"]);
@@ -261,7 +348,7 @@ mod tests {
         assert_ne!(device(&dir), device(&far), "TMPDIR must be on another file system than /dev/shm");
         let (from, to) = (far.path().join("raw"), dir.path().join("a/b c/raw"));
         fs::write(&from, vec![7; 3_000_000]).unwrap();
-        assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
+        assert_eq!(place_here(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
         assert_eq!(fs::read(&to).unwrap(), vec![7; 3_000_000]);
         assert!(!from.exists());
         assert_eq!(names(to.parent().unwrap()), ["raw"]);
@@ -273,10 +360,10 @@ mod tests {
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "new").unwrap();
         fs::write(&to, "old").unwrap();
-        let error = place_blocking(&from, &to, IfExists::Refuse).unwrap_err();
+        let error = place_here(&from, &to, IfExists::Refuse).unwrap_err();
         assert!(error.to_string().contains("is there already"), "{error}");
         assert_eq!((read(&from), read(&to)), ("new".into(), "old".into()));
-        assert_eq!(place_blocking(&from, &to, IfExists::Replace).unwrap(), PlaceMethod::Renamed);
+        assert_eq!(place_here(&from, &to, IfExists::Replace).unwrap(), PlaceMethod::Renamed);
         assert_eq!(read(&to), "new");
         assert!(!from.exists());
     }
@@ -289,7 +376,7 @@ mod tests {
         fs::write(&to, "media").unwrap();
         // The state after a kill during an earlier copy.
         fs::write(dir.path().join(".to.copy"), "med").unwrap();
-        assert_eq!(place_blocking(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::WasThere);
+        assert_eq!(place_here(&from, &to, IfExists::Refuse).unwrap(), PlaceMethod::WasThere);
         assert_eq!(names(dir.path()), ["to"]);
         assert_eq!(read(&to), "media");
     }
@@ -300,7 +387,7 @@ mod tests {
         let path = dir.path().join("it");
         fs::write(&path, "media").unwrap();
         for existing in [IfExists::Refuse, IfExists::Replace] {
-            place_blocking(&path, &path, existing).unwrap();
+            place_here(&path, &path, existing).unwrap();
             assert_eq!(read(&path), "media");
         }
     }
@@ -311,9 +398,9 @@ mod tests {
         let (link, to) = (dir.path().join("link"), dir.path().join("to"));
         fs::write(dir.path().join("file"), "x").unwrap();
         std::os::unix::fs::symlink(dir.path().join("file"), &link).unwrap();
-        assert!(matches!(place_blocking(&link, &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
-        assert!(matches!(place_blocking(dir.path(), &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
-        let missing = place_blocking(&dir.path().join("missing"), &to, IfExists::Refuse).unwrap_err();
+        assert!(matches!(place_here(&link, &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
+        assert!(matches!(place_here(dir.path(), &to, IfExists::Refuse), Err(PlaceError::NotAFile(_))));
+        let missing = place_here(&dir.path().join("missing"), &to, IfExists::Refuse).unwrap_err();
         assert!(missing.to_string().contains("missing"), "{missing}");
         assert!(!to.exists());
     }

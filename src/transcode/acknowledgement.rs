@@ -17,6 +17,7 @@ use crate::nats::JobMessage;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::retry::Backoff;
 use crate::storage::files;
+use crate::storage::main_path::MainPath;
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::transcode::claim;
 
@@ -37,6 +38,7 @@ pub(super) struct Acknowledgement {
     pub claim: Option<PathBuf>,
     pub keep_raw: bool,
     pub node: RecorderId,
+    pub store: MainPath,
     pub outbox: Outbox,
 }
 
@@ -82,8 +84,8 @@ impl Acknowledgement {
         if !told(MessageKey::Proceeded) || !told(MessageKey::Finished) {
             return false;
         }
-        let (path, node, keep_raw) = (claim.clone(), self.node.clone(), self.keep_raw);
-        match files::on_disk(move || claim::mark_reported(&path, &node, keep_raw)).await {
+        let (store, path, node, keep_raw) = (self.store.clone(), claim.clone(), self.node.clone(), self.keep_raw);
+        match files::on_disk(move || claim::mark_reported(&store, &path, &node, keep_raw)).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(claim = %claim.display(), %error, "the claim does not say yet that the server was told of the result");

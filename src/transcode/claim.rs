@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::protocol::ids::RecorderId;
-use crate::storage::files;
+use crate::storage::main_path::MainPath;
+use crate::storage::{files, placement};
 
 /// A claim older than this is a dead node's: the queue's `AckWait` (PROTOCOL 1).
 const STALE: Duration = Duration::from_secs(10 * 60);
@@ -50,13 +51,16 @@ pub fn path(mp4: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Where the directory of the result cannot be written to or read.
-pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
+pub fn take(store: &MainPath, mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
+    store.check().map_err(io::Error::other)?;
     let path = path(mp4);
     let created = OpenOptions::new().write(true).create_new(true).open(&path);
     match created {
         Ok(mut file) => {
             file.write_all(node.as_str().as_bytes())?;
-            file.sync_all()?;
+            if store.abilities().fsync {
+                file.sync_all()?;
+            }
             return Ok(ResultClaim::Ours);
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -78,7 +82,7 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
         return Ok(ResultClaim::Of { node: holder, since });
     }
     tracing::warn!(node = holder, since_s = since.as_secs(), claim = %path.display(), "another node has left its job unfinished");
-    renew(mp4, node)?;
+    renew(store, mp4, node)?;
     Ok(ResultClaim::Ours)
 }
 
@@ -86,8 +90,8 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
 ///
 /// # Errors
 /// Where the directory of the result cannot be written to.
-pub fn renew(mp4: &Path, node: &RecorderId) -> io::Result<()> {
-    files::write(&path(mp4), node.as_str().as_bytes())
+pub fn renew(store: &MainPath, mp4: &Path, node: &RecorderId) -> io::Result<()> {
+    placement::write_blocking(store, &path(mp4), node.as_str().as_bytes())
 }
 
 /// Notes in a claim of `node` that its result was reported. A claim that is another node's by now, or gone, is left as
@@ -95,13 +99,13 @@ pub fn renew(mp4: &Path, node: &RecorderId) -> io::Result<()> {
 ///
 /// # Errors
 /// Where the claim cannot be read or written.
-pub fn mark_reported(claim: &Path, node: &RecorderId, keep_raw: bool) -> io::Result<()> {
+pub fn mark_reported(store: &MainPath, claim: &Path, node: &RecorderId, keep_raw: bool) -> io::Result<()> {
     let (holder, _) = holder(claim)?;
     if holder != node.as_str() {
         return Ok(());
     }
     let state = if keep_raw { REPORTED_KEEP_RAW } else { REPORTED };
-    files::write(claim, format!("{node}\n{state}\n").as_bytes())
+    placement::write_blocking(store, claim, format!("{node}\n{state}\n").as_bytes())
 }
 
 /// Removes a claim.
@@ -122,12 +126,15 @@ fn holder(path: &Path) -> io::Result<(String, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::main_path::StoreAbilities;
 
     #[test]
     fn a_claim_lasts_until_it_is_released_or_its_node_is_dead() {
         let dir = tempfile::tempdir().unwrap();
         let mp4 = dir.path().join("rec.mp4");
         let node = |id| RecorderId::parse(id).unwrap();
+        let store = MainPath::unwatched(dir.path(), StoreAbilities::ALL);
+        let take = |mp4: &Path, node: &RecorderId| super::take(&store, mp4, node);
         assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours);
         assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours, "the next start of the same");
         assert!(matches!(take(&mp4, &node("b")).unwrap(), ResultClaim::Of { node, .. } if node == "a"));
@@ -140,10 +147,10 @@ mod tests {
         assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours);
         // Reported: nobody has to do it again, however old the claim is.
         for (keep_raw, name) in [(false, "a"), (true, "b")] {
-            renew(&mp4, &node(name)).unwrap();
-            mark_reported(&path(&mp4), &node("c"), keep_raw).unwrap();
+            renew(&store, &mp4, &node(name)).unwrap();
+            mark_reported(&store, &path(&mp4), &node("c"), keep_raw).unwrap();
             assert!(!std::fs::read_to_string(path(&mp4)).unwrap().contains(REPORTED), "it is not c's");
-            mark_reported(&path(&mp4), &node(name), keep_raw).unwrap();
+            mark_reported(&store, &path(&mp4), &node(name), keep_raw).unwrap();
             std::fs::File::open(path(&mp4)).unwrap().set_modified(old).unwrap();
             for taking in ["a", "b"] {
                 let reported = ResultClaim::Reported { node: name.to_owned(), keep_raw };
@@ -151,6 +158,6 @@ mod tests {
             }
         }
         release(&path(&mp4)).unwrap();
-        assert!(mark_reported(&path(&mp4), &node("a"), false).is_err() && !path(&mp4).exists());
+        assert!(mark_reported(&store, &path(&mp4), &node("a"), false).is_err() && !path(&mp4).exists());
     }
 }

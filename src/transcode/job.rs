@@ -3,6 +3,7 @@
 //! ```text
 //! pre_transcoding hooks → produce → claim → post_transcoding hooks → PROCEEDED → scripts → FINISHED
 //! any failure → redelivered later; at the last delivery FINISHED with the cause, the raw file stays
+//! the fault of a disk or of a pre_transcoding hook at the last delivery → this node tries it again, for ever
 //! ```
 //!
 //! Each step may be repeated: a redelivered job continues where its files and its record say. Notices go to the outbox,
@@ -29,7 +30,7 @@ use crate::scripts::hooks::{HookError, Hooks, cleanup};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::transcode::claim::{self, ResultClaim};
-use crate::transcode::failure::JobFailure;
+use crate::transcode::failure::{self, JobFailure};
 pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, JobResult, ResultBuilder};
@@ -81,6 +82,8 @@ pub enum JobOutcome {
     GivenUp,
     /// Leave it: it would not be redelivered, so this node continues it at its next start.
     Kept,
+    /// Leave it: a disk or a hook is at fault, and it would not be redelivered, so this node tries it again after so long.
+    Waiting(Duration),
 }
 
 /// Runs the job and notifies the server. The outcome, and the cause where there is no result.
@@ -91,7 +94,13 @@ pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOu
     attempt.remove_fetched().await;
     let (outcome, cause) = match result {
         Ok(outcome) => return (outcome, None),
-        Err(failure) => after_failure(job, record.delivered, record.max_deliver, failure, context.notifier).await,
+        Err(failure) => {
+            let failure = match failure {
+                JobFailure::Cause(cause) => failure::judge(&context.settings.store, cause).await,
+                failure => failure,
+            };
+            after_failure(job, record.delivered, record.max_deliver, failure, context.notifier).await
+        }
     };
     if outcome != JobOutcome::Kept {
         // The node that gets the job next may report the result.
@@ -123,7 +132,17 @@ pub(super) async fn after_failure(
             tracing::info!(delivered, of, retry_s = retry.as_secs(), why, "job handed back: it is another node's");
             return (JobOutcome::Again(retry), Some(why));
         }
-        JobFailure::Elsewhere(cause) | JobFailure::Cause(cause) => cause,
+        JobFailure::Outside(cause) if last => {
+            tracing::error!(
+                delivered,
+                retry_s = retry.as_secs(),
+                cause,
+                "what this node does not have in hand keeps the recording from being transcoded; the raw file is kept, and this node tries it again for \
+                 as long as it takes"
+            );
+            return (JobOutcome::Waiting(retry), Some(cause));
+        }
+        JobFailure::Elsewhere(cause) | JobFailure::Cause(cause) | JobFailure::Outside(cause) => cause,
     };
     if !last {
         tracing::error!(delivered, of, retry_s = retry.as_secs(), cause, "transcoding failed");
@@ -224,7 +243,12 @@ impl JobAttempt<'_> {
         if hooks.is_empty(HookStage::PreTranscoding) {
             return Ok(None);
         }
-        let answer = hooks.run(HookStage::PreTranscoding, HookPayload::of_job(self.job), cancel).await?;
+        let answer = hooks.run(HookStage::PreTranscoding, HookPayload::of_job(self.job), cancel).await;
+        // A store that is closed now may open, and a script may be mended.
+        let answer = answer.map_err(|error| match JobFailure::from(error) {
+            JobFailure::Cause(cause) => JobFailure::Outside(cause),
+            failure => failure,
+        })?;
         let job_dir = match &self.job.work {
             Work::PostRecording { dir, .. } => Some(dir),
             Work::Merge { .. } => None,
@@ -269,8 +293,8 @@ impl JobAttempt<'_> {
     async fn claim(&self, result: &JobResult) -> Result<ClaimedResult, JobFailure> {
         let settings = self.context.settings;
         let path = claim::path(&result.mp4);
-        let (mp4, node) = (result.mp4.clone(), settings.recorder_id.clone());
-        let ours = match files::on_disk(move || claim::take(&mp4, &node)).await {
+        let (store, mp4, node) = (settings.store.clone(), result.mp4.clone(), settings.recorder_id.clone());
+        let ours = match files::on_disk(move || claim::take(&store, &mp4, &node)).await {
             Ok(ResultClaim::Ours) => {
                 let _ = self.claimed.set(path.clone());
                 true
@@ -290,8 +314,8 @@ impl JobAttempt<'_> {
             }
             // Of an earlier result.
             Ok(ResultClaim::Reported { .. }) => {
-                let (mp4, node) = (result.mp4.clone(), settings.recorder_id.clone());
-                let renewed = files::on_disk(move || claim::renew(&mp4, &node)).await;
+                let (store, mp4, node) = (settings.store.clone(), result.mp4.clone(), settings.recorder_id.clone());
+                let renewed = files::on_disk(move || claim::renew(&store, &mp4, &node)).await;
                 if renewed.is_ok() {
                     let _ = self.claimed.set(path.clone());
                 }

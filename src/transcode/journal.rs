@@ -118,6 +118,8 @@ pub enum JobState {
     GivenUp { at: u64 },
     /// It could not be encoded and was remuxed, Unix milliseconds. Its raw file is kept.
     Remuxed { at: u64 },
+    /// A disk or a hook was at fault at its last delivery, Unix milliseconds; this node tries it again from `until` on.
+    Waiting { since: u64, until: u64 },
     /// The operator asked for another attempt.
     Retry,
 }
@@ -313,10 +315,15 @@ impl JobJournal {
         self.read_all().map(|content| content.records).unwrap_or_default()
     }
 
-    /// A job for which the operator asked for another attempt.
+    /// A job to be tried again that the queue does not hand out any more: one for which the operator asked, or one that
+    /// waited for a disk. `usable_since`: when `main_path` could last be used again. Both in Unix milliseconds.
     #[must_use]
-    pub fn retry_request(&self) -> Option<JobRecord> {
-        self.all().into_iter().find(|record| record.state == JobState::Retry)
+    pub fn due(&self, now: u64, usable_since: u64) -> Option<JobRecord> {
+        self.all().into_iter().find(|record| match record.state {
+            JobState::Retry => true,
+            JobState::Waiting { since, until } => until <= now || since < usable_since,
+            _ => false,
+        })
     }
 }
 
@@ -355,7 +362,7 @@ mod tests {
         let all = journal.all();
         assert_eq!(all.iter().map(|record| record.recording_id.as_str()).collect::<Vec<_>>(), ["a", "c", "d"]);
         assert_eq!(all[0].payload().unwrap(), &b"\x01\xff"[..]);
-        assert_eq!(journal.retry_request().unwrap().recording_id, "d");
+        assert_eq!(journal.due(now, 0).unwrap().recording_id, "d");
         assert!(!journal.path("b").exists() && !journal.path("e").exists());
         // A job that is begun again continues after its finished steps.
         a.update(|record| record.steps.scripts = 2).await;
@@ -363,5 +370,10 @@ mod tests {
         assert_eq!(a.record().steps.scripts, 2);
         a.remove().await;
         assert_eq!(journal.all().len(), 2);
+        // A job that waits is due in time, or as soon as main_path is back.
+        std::fs::remove_file(journal.path("d")).unwrap();
+        journal.begin(record("f", JobState::Waiting { since: now, until: now + 1000 })).await;
+        assert_eq!(journal.due(now, now), None);
+        assert!(journal.due(now + 1000, 0).is_some() && journal.due(now, now + 1).is_some());
     }
 }

@@ -52,6 +52,7 @@ pub fn locate(
     fetched: Option<&Path>,
     id: &RecordingId,
     node: &RecorderId,
+    unfinished_dir: Option<&Path>,
 ) -> Result<MergeFiles, MergeError> {
     let root = MediaRoot::open(main_path).map_err(|source| MergeError::Root { path: main_path.to_owned(), source })?;
     let dir = paths.first().ok_or(MergeError::Nothing)?.parent().unwrap_or(Path::new(""));
@@ -78,7 +79,7 @@ pub fn locate(
     if !missing.is_empty() {
         return Err(MergeError::Missing(missing.join(", ")));
     }
-    let result = super::plan::paths(&root.path, dir, Path::new(""), id, node);
+    let result = super::plan::paths(&root.path, dir, Path::new(""), id, node, unfinished_dir);
     if inputs.contains(&result.mp4) {
         return Err(MergeError::Itself(result.mp4));
     }

@@ -41,8 +41,8 @@ pub struct JobFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobPaths {
     pub raw: PathBuf,
-    /// Where the result is written until it is complete: a hidden file beside the result, with the node's id in its
-    /// name.
+    /// Where the result is written until it is complete: a hidden file with the node's id in its name, beside the
+    /// result or in [`PlanRules::unfinished_dir`].
     pub part: PathBuf,
     /// The result.
     pub mp4: PathBuf,
@@ -90,6 +90,8 @@ pub struct PlanRules<'a> {
     /// Make the result again though it exists: it could only be remuxed before.
     pub anew: bool,
     pub options: &'a FfmpegOptions,
+    /// The directory for unfinished results; `None`: that of the result.
+    pub unfinished_dir: Option<&'a Path>,
 }
 
 /// The directories under `main_path` that a job's directory may mean on this node, best first, relative to `main_path`.
@@ -109,14 +111,21 @@ pub fn places(dir: &Path, roots: &[&Path]) -> Vec<PathBuf> {
 
 /// The files of a job whose result goes to `dir`, relative to `root`.
 #[must_use]
-pub fn paths(root: &Path, dir: &Path, raw: &Path, recording_id: &RecordingId, recorder_id: &RecorderId) -> JobPaths {
+pub fn paths(
+    root: &Path,
+    dir: &Path,
+    raw: &Path,
+    recording_id: &RecordingId,
+    recorder_id: &RecorderId,
+    unfinished_dir: Option<&Path>,
+) -> JobPaths {
     let at = root.join(dir);
     let mp4 = mp4_name(recording_id);
     let node = recorder_id.as_str();
     let node = node.get(..ID_IN_NAME).unwrap_or(node);
     JobPaths {
         raw: raw.to_owned(),
-        part: at.join(format!(".{mp4}.{node}.part")),
+        part: unfinished_dir.unwrap_or(&at).join(format!(".{mp4}.{node}.part")),
         file_path: dir.join(&mp4).to_string_lossy().into_owned(),
         mp4: at.join(mp4),
     }
@@ -131,7 +140,7 @@ pub fn mp4_name(recording_id: &RecordingId) -> String {
 /// Decides what is to be done for a job.
 #[must_use]
 pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) -> JobPlan {
-    let paths = paths(&facts.root, &facts.dir, &facts.raw_path, recording_id, rules.recorder_id);
+    let paths = paths(&facts.root, &facts.dir, &facts.raw_path, recording_id, rules.recorder_id, rules.unfinished_dir);
     let already_done = |media: &MediaInfo, size, remove_raw| JobPlan::AlreadyDone {
         paths: paths.clone(),
         media: media.clone(),
@@ -227,6 +236,7 @@ mod tests {
             convert: true,
             anew,
             options: &FfmpegOptions::default(),
+            unfinished_dir: None,
         };
         plan(&RecordingId::parse("rec-1").unwrap(), &facts, rules)
     }
@@ -274,6 +284,7 @@ mod tests {
             Path::new("/a/x"),
             &RecordingId::parse(&id).unwrap(),
             &RecorderId::parse(&id).unwrap(),
+            None,
         );
         assert!(paths.part.file_name().unwrap().len() <= 255);
     }

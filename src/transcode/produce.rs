@@ -24,9 +24,10 @@ use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::{concat, decode_check, verification};
 use crate::protocol::job::{Job, Work};
 use crate::storage::files;
+use crate::storage::main_path::MainPath;
 use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
 use crate::telemetry::seconds;
-use crate::transcode::failure::JobFailure;
+use crate::transcode::failure::{self, JobFailure};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::input_files::{self, FetchedRaw, InputQuery};
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
@@ -109,17 +110,18 @@ impl ResultBuilder<'_> {
         let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
         let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
         let facts = self.or_stop(input_files::locate(main_path, query)).await?.map_err(JobFailure::of)?;
+        let unfinished_dir = self.settings.unfinished_dir();
         // Removes the unfinished file of an attempt during which this node was killed. This is done now because no
         // later step is sure to come: another node may have finished the job and removed the raw file while this node
         // was searching.
         drop(UnfinishedFile::new(
-            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id).part,
+            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id, unfinished_dir).part,
         ));
         let anew = self.entry.record().steps.anew;
         match plan::plan(
             &info.recording_id,
             &facts,
-            PlanRules { recorder_id, convert: *convert, anew, options: ffmpeg },
+            PlanRules { recorder_id, convert: *convert, anew, options: ffmpeg, unfinished_dir },
         ) {
             JobPlan::AlreadyDone { paths, media, size, remove_raw } => {
                 tracing::info!(mp4 = %paths.mp4.display(), remove_raw, "the MP4 is there already");
@@ -128,7 +130,14 @@ impl ResultBuilder<'_> {
                 Ok(JobResult { mp4: paths.mp4, file_path, media, size, raw, remove_raw, ran: None })
             }
             JobPlan::MissingInput { cause } if self.last && facts.raw.is_some() => {
-                let paths = plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id);
+                let paths = plan::paths(
+                    &facts.root,
+                    &facts.dir,
+                    &facts.raw_path,
+                    &info.recording_id,
+                    recorder_id,
+                    unfinished_dir,
+                );
                 if paths.raw == paths.mp4 {
                     return Err(JobFailure::Cause(cause));
                 }
@@ -137,7 +146,7 @@ impl ResultBuilder<'_> {
                 let replaces = facts.mp4.is_some().then(|| "it does not play".to_owned());
                 let arguments = FfmpegArguments::remux(&raw);
                 let plan = ProducePlan { paths, raw, arguments, replaces };
-                self.deliver_somehow(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
+                self.last_resort(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
             }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
             JobPlan::Remux(plan) => self.transcode_or_resort("remux", plan).await,
@@ -148,8 +157,16 @@ impl ResultBuilder<'_> {
     async fn transcode_or_resort(&self, how: &'static str, plan: ProducePlan) -> Result<JobResult, JobFailure> {
         let raw = RawKnowledge { measured: true, remux_failed: how == "remux" };
         match self.transcode(how, &plan, true).await {
-            Err(JobFailure::Cause(why)) if self.last => self.deliver_somehow(&plan, why, raw).await,
+            Err(JobFailure::Cause(why)) if self.last => self.last_resort(&plan, why, raw).await,
             result => result.map(|(result, _)| result),
+        }
+    }
+
+    /// Delivers as much as can be delivered, unless it is a disk that failed: then another attempt may do better.
+    async fn last_resort(&self, plan: &ProducePlan, why: String, known: RawKnowledge) -> Result<JobResult, JobFailure> {
+        match failure::judge(&self.settings.store, why).await {
+            JobFailure::Cause(why) => self.deliver_somehow(plan, why, known).await,
+            failure => Err(failure),
         }
     }
 
@@ -176,7 +193,7 @@ impl ResultBuilder<'_> {
                     let why = lacks.map_or_else(|| why.clone(), |lacks| format!("{why}; what can be read: {lacks}"));
                     let noted = why.clone();
                     self.entry.update(move |record| record.steps.remuxed = Some(noted)).await;
-                    mark_summary(&result, why).await;
+                    mark_summary(&self.settings.store, &result, why).await;
                     return Ok(JobResult { remove_raw: false, ..result });
                 }
                 Err(JobFailure::Cause(also)) => {
@@ -246,7 +263,14 @@ impl ResultBuilder<'_> {
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, nice, .. } = self.settings;
         let fetched_input = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
-        let files = merge::locate(main_path, paths, fetched_input, &self.job.info.recording_id, recorder_id);
+        let files = merge::locate(
+            main_path,
+            paths,
+            fetched_input,
+            &self.job.info.recording_id,
+            recorder_id,
+            self.settings.unfinished_dir(),
+        );
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
         let existing = self.or_stop(merge::existing(&files, *nice)).await?;
@@ -290,18 +314,18 @@ impl ResultBuilder<'_> {
         let Some(dir) = mp4.parent().filter(|_| self.fetched_input.is_some()) else { return Ok(()) };
         tokio::fs::create_dir_all(dir)
             .await
-            .map_err(|error| JobFailure::Cause(format!("the directory {} cannot be made: {error}", dir.display())))
+            .map_err(|error| JobFailure::Outside(format!("the directory {} cannot be made: {error}", dir.display())))
     }
 
     /// Moves the result to its final place, durably; its size in bytes.
     async fn place(&self, part: &Path, mp4: &Path, replace: bool) -> Result<u64, JobFailure> {
         let existing = if replace { IfExists::Replace } else { IfExists::Refuse };
         let other_node = || JobFailure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
-        match placement::place(part, mp4, existing).await {
+        match self.or_stop(placement::place_in(&self.settings.store, part, mp4, existing)).await? {
             // An identical file: made with the same options.
             Ok(PlaceMethod::WasThere) | Err(PlaceError::Exists { .. }) => return Err(other_node()),
             Ok(PlaceMethod::Renamed | PlaceMethod::Copied) => {}
-            Err(error) => return Err(JobFailure::of(error)),
+            Err(error) => return Err(JobFailure::Outside(error.to_string())),
         }
         Ok(tokio::fs::metadata(mp4).await.map_err(JobFailure::of)?.len())
     }
@@ -365,10 +389,10 @@ async fn check_partial(
 }
 
 /// Notes in the summary beside the raw file why the MP4 is not encoded as it should be.
-async fn mark_summary(result: &JobResult, why: String) {
+async fn mark_summary(store: &MainPath, result: &JobResult, why: String) {
     let Some(path) = result.raw.as_deref().and_then(summary::path) else { return };
-    let marked = path.clone();
-    if let Err(error) = files::on_disk(move || summary::mark_remuxed(&marked, &why)).await {
+    let (store, marked) = (store.clone(), path.clone());
+    if let Err(error) = files::on_disk(move || summary::mark_remuxed(&store, &marked, &why)).await {
         tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
     }
 }

@@ -1,20 +1,23 @@
 //! The part of the configuration that transcoding needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
+use crate::storage::main_path::MainPath;
 
 /// The settings of all jobs of a node.
 #[derive(Clone, Debug)]
 pub struct TranscodeSettings {
     pub recorder_id: RecorderId,
     pub main_path: PathBuf,
+    /// `main_path` as this node knows it.
+    pub store: MainPath,
     /// This node's own directory in `main_path`: for a result whose job names no directory on this machine.
     pub sub_path: PathBuf,
-    /// The directory in which undecodable jobs are kept.
+    /// The directory in which undecodable jobs are kept, and results are made that cannot be made in `main_path`.
     pub temporary_dir: PathBuf,
     /// The directory of the jobs' records.
     pub state_dir: PathBuf,
@@ -37,14 +40,17 @@ pub struct TranscodeSettings {
     pub protected: ProtectedPaths,
 }
 
-impl From<&Config> for TranscodeSettings {
-    fn from(config: &Config) -> Self {
+impl TranscodeSettings {
+    /// The settings of a node whose `main_path` is `store`.
+    #[must_use]
+    pub fn new(config: &Config, store: &MainPath) -> Self {
         let recorder = &config.recorder;
         // A node that does not record has no recordings to protect from load.
         let records = recorder.mode == Mode::Both;
         Self {
             recorder_id: recorder.id.clone(),
             main_path: recorder.main_path.clone(),
+            store: store.clone(),
             sub_path: recorder.sub_path.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
             state_dir: recorder.state_dir.clone(),
@@ -58,5 +64,12 @@ impl From<&Config> for TranscodeSettings {
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
         }
+    }
+
+    /// The directory for unfinished results: that of the result itself (`None`), unless `main_path` takes files only
+    /// from their first byte to their last.
+    #[must_use]
+    pub fn unfinished_dir(&self) -> Option<&Path> {
+        (!self.store.abilities().rewrite).then_some(self.temporary_dir.as_path())
     }
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::protocol::job::RawFileName;
-use crate::storage::files;
+use crate::storage::main_path::MainPath;
+use crate::storage::placement;
 use crate::telemetry::redact;
 
 /// The summary's path, if it exists. The raw file's directory must be known to be in `main_path`.
@@ -20,11 +21,11 @@ pub fn path(raw: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Where the summary cannot be read or written.
-pub fn mark_remuxed(path: &Path, why: &str) -> io::Result<()> {
+pub fn mark_remuxed(store: &MainPath, path: &Path, why: &str) -> io::Result<()> {
     let mut summary: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
     if let Some(summary) = summary.as_object_mut() {
         summary.insert("remuxed_because".to_owned(), redact::scrub(why).into());
-        files::write(path, &serde_json::to_vec_pretty(summary)?)?;
+        placement::write_blocking(store, path, &serde_json::to_vec_pretty(summary)?)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -32,12 +33,14 @@ use crate::unix_time::unix_ms;
 /// How often the queue is informed that a job is in progress: well within `AckWait` (10 min, PROTOCOL 1), even if some
 /// are lost.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
-/// How often requests of the operator for another attempt are looked for.
+/// How often jobs are looked for that are to be tried again.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Waits between the attempts to hand a job back, or to terminate it. After the last, the queue's redelivery remains.
 const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// After how long the queue redelivers a job that is running here already, because it missed a progress message.
 const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
+/// How long a job may take to end with the program: a script gets 10 s between TERM and KILL.
+const END_GRACE: Duration = Duration::from_secs(20);
 /// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
 pub const UNDECODABLE: &str = "undecodable-jobs";
 
@@ -62,6 +65,7 @@ pub async fn run(
         unread: Mutex::default(),
         // A queue without a limit gets one here: one more than the default.
         max_deliver: gate.max_deliver().unwrap_or(MAX_DELIVER + 1),
+        usable_since: AtomicU64::new(0),
         settings,
         dispatcher,
         hooks,
@@ -72,7 +76,7 @@ pub async fn run(
     loop {
         worker.resume_unread(&nats, &drain, &tasks).await;
         let Some(slot) = worker.slot(&drain).await else { break };
-        if let Some(record) = worker.journal.retry_request().filter(|record| !worker.is_running(&record.recording_id)) {
+        if let Some(record) = worker.due().filter(|record| !worker.is_running(&record.recording_id)) {
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
@@ -81,7 +85,11 @@ pub async fn run(
         let mut fetch = pin!(gate.next(&fetch_cancel));
         let message = tokio::select! {
             message = &mut fetch => message,
-            () = worker.retry_requested() => {
+            () = worker.job_due() => {
+                fetch_cancel.cancel();
+                fetch.await
+            }
+            () = worker.store_lost() => {
                 fetch_cancel.cancel();
                 fetch.await
             }
@@ -102,6 +110,8 @@ struct Worker {
     /// Records of an earlier run that could not be read.
     unread: Mutex<Vec<PathBuf>>,
     max_deliver: u64,
+    /// When `main_path` could last be used again, in Unix milliseconds.
+    usable_since: AtomicU64,
     settings: TranscodeSettings,
     dispatcher: Dispatcher,
     hooks: Hooks,
@@ -109,12 +119,31 @@ struct Worker {
 }
 
 impl Worker {
-    /// A slot for one more job. `None`: draining, no more jobs are taken.
+    /// A slot for one more job, once `main_path` can be used. `None`: draining, no more jobs are taken.
     async fn slot(&self, drain: &CancellationToken) -> Option<OwnedSemaphorePermit> {
         if drain.is_cancelled() {
             return None;
         }
-        drain.run_until_cancelled(Arc::clone(&self.slots).acquire_owned()).await?.ok()
+        let slot = drain.run_until_cancelled(Arc::clone(&self.slots).acquire_owned()).await?.ok()?;
+        let mut status = self.settings.store.watch();
+        if status.borrow().fault.is_some() {
+            tracing::info!("no transcoding jobs are taken until main_path can be used");
+            drain.run_until_cancelled(status.wait_for(|status| status.fault.is_none())).await?.ok()?;
+            self.usable_since.store(unix_ms(), Ordering::Relaxed);
+        }
+        Some(slot)
+    }
+
+    /// Resolves when `main_path` cannot be used.
+    async fn store_lost(&self) {
+        if self.settings.store.watch().wait_for(|status| status.fault.is_some()).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A job to be tried again that the queue does not hand out any more.
+    fn due(&self) -> Option<JobRecord> {
+        self.journal.due(unix_ms(), self.usable_since.load(Ordering::Relaxed))
     }
 
     fn is_running(&self, recording: &str) -> bool {
@@ -190,7 +219,7 @@ impl Worker {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts another attempt at a job that was given up; the queue has no such job any more.
+    /// Starts another attempt at a job that the queue does not hand out any more: it was given up, or waited here.
     async fn retry(
         self: &Arc<Self>,
         nats: &Nats,
@@ -208,12 +237,17 @@ impl Worker {
             // Left in place, the record would be found again at once.
             Err(why) => return files::put_aside(&self.journal.path(&record.recording_id), &why),
         };
-        tracing::info!(
-            recording_id = record.recording_id,
-            room_id = record.room_id,
-            "the operator wants this job tried again"
-        );
-        record.ack_to = None;
+        let (recording_id, room_id) = (&record.recording_id, &record.room_id);
+        let mut delivered = self.max_deliver;
+        if matches!(record.state, JobState::Waiting { .. }) {
+            tracing::info!(recording_id, room_id, "this job has waited, and is tried again");
+            delivered = record.delivered;
+        } else {
+            tracing::info!(recording_id, room_id, "the operator wants this job tried again");
+            // The queue has no such job any more.
+            record.ack_to = None;
+        }
+        let ack_to = record.ack_to.clone();
         record.state = JobState::Working;
         let reset_steps = |record: &mut JobRecord| {
             // The remuxed result exists, and would be taken as the result.
@@ -221,18 +255,19 @@ impl Worker {
             record.steps.done = None;
         };
         self.journal.begin(record).await.update(reset_steps).await;
-        self.spawn(JobMessage::of_earlier_run(nats, payload, None, self.max_deliver), slot, tasks);
+        self.spawn(JobMessage::of_earlier_run(nats, payload, ack_to.as_deref(), delivered), slot, tasks);
     }
 
-    /// Resolves when the operator asks for another attempt at a job that is not running, or records are to be read again.
-    async fn retry_requested(&self) {
+    /// Resolves when a job is to be tried again that is not running, or records are to be read again.
+    async fn job_due(&self) {
         loop {
             tokio::time::sleep(RETRY_POLL_INTERVAL).await;
             if !self.unread().is_empty() {
                 return;
             }
-            let journal = self.journal.clone();
-            let request = tokio::task::spawn_blocking(move || journal.retry_request()).await.ok().flatten();
+            let (journal, usable_since) = (self.journal.clone(), self.usable_since.load(Ordering::Relaxed));
+            let due = tokio::task::spawn_blocking(move || journal.due(unix_ms(), usable_since));
+            let request = due.await.ok().flatten();
             if request.is_some_and(|record| !self.is_running(&record.recording_id)) {
                 return;
             }
@@ -317,6 +352,12 @@ impl Worker {
                         tracing::warn!(%error, "the queue did not hear that the job is in work");
                     }
                 }
+                () = end_is_over(&self.cancel) => {
+                    tracing::warn!("the job does not end, and is left: main_path, a disk or a script hangs");
+                    let record = entry.record();
+                    let stopped = JobFailure::Stopped;
+                    return job::after_failure(&info, record.delivered, record.max_deliver, stopped, &self.dispatcher).await;
+                }
             }
         };
         match ended {
@@ -359,6 +400,7 @@ impl Worker {
             claim: files.claim.clone(),
             keep_raw: files.raw.is_none(),
             node: self.settings.recorder_id.clone(),
+            store: self.settings.store.clone(),
             outbox: self.dispatcher.outbox().clone(),
         };
         if !acknowledgement.run(slot, &self.cancel).await {
@@ -380,6 +422,11 @@ impl Worker {
                 Some(JobState::HandedBack { until: unix_ms().saturating_add(delay) })
             }
             JobOutcome::Kept => Some(JobState::Working),
+            JobOutcome::Waiting(delay) => {
+                let since = unix_ms();
+                let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                Some(JobState::Waiting { since, until: since.saturating_add(delay) })
+            }
             JobOutcome::GivenUp => {
                 self.settle("terminated", || message.term()).await;
                 Some(JobState::GivenUp { at: unix_ms() })
@@ -403,6 +450,12 @@ impl Worker {
             }
         }
     }
+}
+
+/// Resolves when a job should have ended long since.
+async fn end_is_over(end: &CancellationToken) {
+    end.cancelled().await;
+    tokio::time::sleep(END_GRACE).await;
 }
 
 /// Removes the files of an acknowledged job: the raw file, then the claim, since another node that finds neither knows

@@ -128,9 +128,12 @@ impl Lines {
     }
 }
 
-/// Every file that the daemon's directories hold, but for what it keeps for a time: summaries, and the outbox's memory.
+/// Every file that the daemon's directories hold, but for what it keeps: summaries, the outbox's memory, and by what it
+/// knows `main_path`.
 fn everything_left(places: &Places) -> Vec<PathBuf> {
-    let kept = ["summaries", "outbox", "lock"].map(|name| places.state_dir.join(name));
+    let mut kept: Vec<_> =
+        ["summaries", "outbox", "lock", "main_path.json"].map(|name| places.state_dir.join(name)).into();
+    kept.push(places.main_path.join(".plugnmeet-recorder"));
     let mut left = Vec::new();
     let mut dirs = vec![places.main_path.clone(), places.temporary_dir.clone()];
     while let Some(dir) = dirs.pop() {

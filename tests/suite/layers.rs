@@ -78,6 +78,8 @@ const PURE: &[&str] = &[
     "scripts/hooks/payload",
     "storage/disk_space/byte_size",
     "storage/disk_space/policy",
+    "storage/main_path/abilities",
+    "storage/main_path/identity",
     "tls/validity",
     "transcode/ffmpeg_arguments",
     "transcode/filter_delay",

@@ -49,6 +49,9 @@ impl JobRow {
                 "remuxed",
                 format!("delivered as it was recorded {} ago; retry encodes it", words(moment.since(at))),
             ),
+            JobState::Waiting { until, .. } => {
+                RowStatus::new("waiting", format!("waits, next try {}", moment.due(until)))
+            }
             JobState::Retry => RowStatus::new("retry", "to be tried again"),
         };
         Self {
@@ -152,6 +155,7 @@ mod tests {
             (JobState::Working, STOPPED, "interrupted", "interrupted: the next start of the recorder goes on with it"),
             (JobState::HandedBack { until: NOW + 25_000 }, RUNS, "handed_back", "handed back, due in 25s"),
             (JobState::HandedBack { until: NOW - 65_000 }, RUNS, "handed_back", "handed back, due 1m 5s ago"),
+            (JobState::Waiting { since: NOW, until: NOW + 25_000 }, RUNS, "waiting", "waits, next try due in 25s"),
             (JobState::Retry, STOPPED, "retry", "to be tried again"),
             (
                 JobState::Remuxed { at: NOW - 65_000 },

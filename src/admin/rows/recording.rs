@@ -105,6 +105,16 @@ fn status(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Mo
         (RecordingStage::Failed, _) => {
             RowStatus::new("failed", format!("failed: its parts are kept at {}", temporary_dir.display()))
         }
+        (RecordingStage::Parts, Some(_)) if record.end_told => match &record.storing {
+            None => RowStatus::new("storing", "ended; the raw file is being stored"),
+            Some(failed) => {
+                let (due, why) = (moment.due(failed.next_try), &failed.last_error);
+                RowStatus::new(
+                    "storing_failed",
+                    format!("ended; the raw file is not stored yet, next try {due}: {why}"),
+                )
+            }
+        },
         (RecordingStage::Parts, Some(stop)) => {
             let cause = stop.reason.as_deref().unwrap_or("the server asked for it");
             RowStatus::new("stopping", format!("stopping: {cause}"))
@@ -151,7 +161,7 @@ mod tests {
     use crate::protocol::access::RoomAccess;
     use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
     use crate::protocol::request::{Output, Start};
-    use crate::recording::journal::{PartEnd, StopRequest};
+    use crate::recording::journal::{FailedTry, PartEnd, StopRequest};
 
     const NOW: u64 = 1_800_000_000_000;
     const RUNS: Moment = Moment { now: NOW, runs: true };
@@ -262,6 +272,12 @@ mod tests {
         ] {
             assert_eq!((seen.0, seen.1.as_str(), seen.2.as_str()), expected);
         }
+        let mut told = record(RecordingStage::Parts, Some(stop(None)), vec![part(1, true, Some(ended(None)))]);
+        told.end_told = true;
+        let text = |record: &RecordingRecord| row(Kind::Recording, record, RUNS).status.text;
+        assert_eq!(text(&told), "ended; the raw file is being stored");
+        told.storing = Some(FailedTry { failures: 2, last_error: "no space".into(), next_try: NOW + 25_000 });
+        assert_eq!(text(&told), "ended; the raw file is not stored yet, next try due in 25s: no space");
         let mut broadcast = record(RecordingStage::Parts, None, vec![]);
         broadcast.began_at = Some(NOW);
         assert_eq!(row(Kind::Broadcast, &broadcast, RUNS).status.text, "broadcasting");

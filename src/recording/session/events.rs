@@ -21,10 +21,10 @@ pub enum SessionEvent {
     Finished(Result<(), String>),
     /// The rig is closed.
     Closed,
-    /// The raw file is complete and in its final place, or why not.
-    Stored(Result<(), String>),
-    /// The messages are in the outbox.
-    Delivered,
+    /// The recording has something that can become its file, or why it never will.
+    Checked(Result<(), String>),
+    /// The notice of the end is in the outbox.
+    EndNotified,
     /// Time has passed. `idle`: for how long there was neither sound nor movement.
     Tick { idle: Duration },
 }
@@ -67,15 +67,15 @@ pub enum Effect {
     CancelOpening,
     FinishEncoder,
     CloseRig,
-    /// Join the parts and move the result to its final place. The recording ends, for this cause unless as requested.
-    Store {
+    /// Check that the parts can become a file. The recording ends, for this cause unless as requested.
+    CheckParts {
         cause: Option<String>,
     },
     NotifyStarted,
-    /// Send the notice of the end, and publish the job where there is a raw file.
-    Deliver {
+    /// Send the notice of the end. `file`: the raw file and its job follow, however long that takes.
+    NotifyEnded {
         outcome: Outcome,
-        job: bool,
+        file: bool,
     },
     /// Drop the current work, which takes too long, and the rig that it uses.
     GiveUp(String),

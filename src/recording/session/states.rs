@@ -10,10 +10,10 @@ pub const CANCELLING_LIMIT: Duration = Duration::from_secs(30);
 pub const FINISHING_LIMIT: Duration = Duration::from_secs(120);
 /// Ending the other processes.
 pub const CLOSING_LIMIT: Duration = Duration::from_secs(60);
-/// Joining parts, and copying a raw file of many GB onto a slow network disk.
-pub const STORING_LIMIT: Duration = Duration::from_secs(6 * 3600);
-/// Writing a few small files.
-pub const DELIVERING_LIMIT: Duration = Duration::from_secs(300);
+/// Reading the headers of the parts; their content is unknown then.
+pub const CHECKING_LIMIT: Duration = Duration::from_secs(20);
+/// Writing a small file; the notice of the end is in memory all the same.
+pub const NOTIFYING_LIMIT: Duration = Duration::from_secs(60);
 
 /// The state of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub enum Resuming {
 pub enum StopStep {
     Finishing,
     Closing,
-    Storing,
-    Delivering,
+    Checking,
+    Notifying,
 }
 
 impl SessionState {
@@ -88,8 +88,8 @@ impl SessionState {
             Self::Capturing | Self::Ended => None,
             Self::Resuming(Resuming::Finishing) | Self::Stopping(StopStep::Finishing) => Some(FINISHING_LIMIT),
             Self::Resuming(Resuming::Closing) | Self::Stopping(StopStep::Closing) => Some(CLOSING_LIMIT),
-            Self::Stopping(StopStep::Storing) => Some(STORING_LIMIT),
-            Self::Stopping(StopStep::Delivering) => Some(DELIVERING_LIMIT),
+            Self::Stopping(StopStep::Checking) => Some(CHECKING_LIMIT),
+            Self::Stopping(StopStep::Notifying) => Some(NOTIFYING_LIMIT),
         }
     }
 }

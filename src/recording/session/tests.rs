@@ -21,11 +21,11 @@ fn broke(cause: &str) -> SessionEvent {
 }
 
 fn store(cause: Option<&str>) -> Effect {
-    Effect::Store { cause: cause.map(str::to_owned) }
+    Effect::CheckParts { cause: cause.map(str::to_owned) }
 }
 
 fn deliver(outcome: Outcome, job: bool) -> Effect {
-    Effect::Deliver { outcome, job }
+    Effect::NotifyEnded { outcome, file: job }
 }
 
 fn failed(cause: &str) -> SessionEvent {
@@ -65,8 +65,8 @@ fn a_recording_from_start_to_job() {
         SessionEvent::Stop(None),
         SessionEvent::Finished(Ok(())),
         SessionEvent::Closed,
-        SessionEvent::Stored(Ok(())),
-        SessionEvent::Delivered,
+        SessionEvent::Checked(Ok(())),
+        SessionEvent::EndNotified,
     ];
     let (session, effects) = run(Kind::Recording, events);
     assert_eq!(session.state(), SessionState::Ended);
@@ -94,7 +94,7 @@ fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
             end,
             SessionEvent::Finished(Ok(())),
             SessionEvent::Closed,
-            SessionEvent::Delivered,
+            SessionEvent::EndNotified,
         ];
         let (session, effects) = run(Kind::Broadcast, events);
         assert_eq!(session.state(), SessionState::Ended);
@@ -113,7 +113,7 @@ fn a_broken_capture_resumes_as_the_next_part() {
         SessionEvent::Stop(None),
         SessionEvent::Finished(Ok(())),
         SessionEvent::Closed,
-        SessionEvent::Stored(Ok(())),
+        SessionEvent::Checked(Ok(())),
     ];
     let (_, effects) = run(Kind::Recording, events);
     assert_eq!(
@@ -134,7 +134,7 @@ fn a_broken_capture_resumes_as_the_next_part() {
 
 #[test]
 fn the_end_of_the_meeting_is_a_normal_end_and_it_is_not_joined_again() {
-    let end = || vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed, SessionEvent::Stored(Ok(()))];
+    let end = || vec![SessionEvent::Finished(Ok(())), SessionEvent::Closed, SessionEvent::Checked(Ok(()))];
     for kind in [Kind::Recording, Kind::Broadcast] {
         let mut events =
             vec![SessionEvent::Opened, SessionEvent::Broke { cause: "ended".into(), after: Interruption::MeetingOver }];
@@ -161,12 +161,12 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
     assert_eq!(effects.last(), Some(&Effect::AwaitTurn));
 
     // The page left the meeting; the rig did not fail.
-    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
+    let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Checked(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     assert!(effects.ends_with(&[Effect::FreeSlot, store(None), deliver(Ok(()), true)]), "{effects:?}");
 
     // Chrome had failed, so the rest of the meeting is missing.
-    let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
+    let events = until_opening(Interruption::Fault).into_iter().chain([over(), SessionEvent::Checked(Ok(()))]);
     let (_, effects) = run(Kind::Recording, events.collect());
     let missing = format!("x; {TOO_LATE}");
     assert!(
@@ -193,7 +193,7 @@ fn a_stop_while_resuming_keeps_the_parts() {
     ] {
         let all = broken().into_iter().chain(events).chain([SessionEvent::Stop(None)]).chain(after);
         let (session, effects) = run(Kind::Recording, all.collect());
-        assert_eq!(session.state(), SessionState::Stopping(StopStep::Storing), "{effects:?}");
+        assert_eq!(session.state(), SessionState::Stopping(StopStep::Checking), "{effects:?}");
         assert!(effects.ends_with(&[Effect::FreeSlot, store(None)]), "{effects:?}");
     }
 }
@@ -207,7 +207,7 @@ fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
     assert_eq!(session.state(), SessionState::Capturing);
     let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
     assert_eq!(effects, [store(None)]);
-    assert_eq!(session.on(at(1), SessionEvent::Stored(Ok(()))), [deliver(Ok(()), true)]);
+    assert_eq!(session.on(at(1), SessionEvent::Checked(Ok(()))), [deliver(Ok(()), true)]);
 }
 
 #[test]
@@ -224,9 +224,9 @@ fn a_limit_ends_a_recording_with_its_cause() {
     for (session, key) in [(&mut idle, "end_when_idle (30 s)"), (&mut session, "max_duration (100 s)")] {
         session.on(at(111), SessionEvent::Finished(Ok(())));
         session.on(at(111), SessionEvent::Closed);
-        let effects = session.on(at(111), SessionEvent::Stored(Ok(())));
+        let effects = session.on(at(111), SessionEvent::Checked(Ok(())));
         assert!(
-            matches!(&effects[..], [Effect::Deliver { outcome: Err(cause), .. }] if cause.contains(key)),
+            matches!(&effects[..], [Effect::NotifyEnded { outcome: Err(cause), .. }] if cause.contains(key)),
             "{effects:?}"
         );
     }
@@ -239,8 +239,8 @@ fn an_unreadable_raw_file_is_reported_and_makes_no_job() {
         SessionEvent::Stop(None),
         SessionEvent::Finished(Ok(())),
         SessionEvent::Closed,
-        SessionEvent::Stored(Err("the raw file is empty".into())),
-        SessionEvent::Delivered,
+        SessionEvent::Checked(Err("the raw file is empty".into())),
+        SessionEvent::EndNotified,
     ];
     let (session, effects) = run(Kind::Recording, events);
     assert_eq!(session.state(), SessionState::Ended);
@@ -252,9 +252,22 @@ fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, SessionEvent::Stop(None)]);
     assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
-    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreeSlot, Effect::Store { .. }]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::FreeSlot, Effect::CheckParts { .. }]), "{effects:?}");
     // A rig that cannot be closed does not prevent the next opening.
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
     assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::AwaitTurn]), "{effects:?}");
+}
+
+#[test]
+fn a_disk_that_does_not_show_the_parts_in_time_leaves_open_what_is_on_it() {
+    let events =
+        vec![SessionEvent::Opened, SessionEvent::Stop(None), SessionEvent::Finished(Ok(())), SessionEvent::Closed];
+    let (mut session, _) = run(Kind::Recording, events);
+    let effects = session.on(at(4) + CHECKING_LIMIT, tick());
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), end] if *end == deliver(Ok(()), true)), "{effects:?}");
+    // Nor does a slow disk of state_dir end the recording's way.
+    let effects = session.on(at(4) + CHECKING_LIMIT + NOTIFYING_LIMIT, tick());
+    assert!(matches!(&effects[..], [Effect::GiveUp(_)]), "{effects:?}");
+    assert_eq!(session.state(), SessionState::Ended);
 }

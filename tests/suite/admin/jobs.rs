@@ -44,7 +44,7 @@ async fn jobs_are_tried_again_or_forgotten_where_nobody_works_on_them() {
     let wish = record("job-2").unwrap();
     assert_eq!((wish.state, wish.last_error.as_deref()), (JobState::Retry, Some("no job-2_raw.mkv under main_path")));
     assert_eq!(Job::decode(&wish.payload().unwrap()).unwrap(), job("job-2", &node.path("main"), "job-2_raw.mkv"));
-    assert_eq!(JobJournal::new(&state).retry_request(), Some(wish));
+    assert_eq!(JobJournal::new(&state).due(0, 0), Some(wish));
     contains_all(line(&node.told("jobs list"), "job-2"), &["to be tried again"]);
     contains_all(&node.ask("jobs retry job-2").err, &["it is to be tried again already"]);
 

@@ -5,6 +5,7 @@ mod ends;
 mod openings;
 mod post_recording;
 mod power_cut;
+mod storing;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use plugnmeet_recorder::recording::session::SessionLimits;
 use plugnmeet_recorder::recording::summary::SummaryStore;
 use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
+use plugnmeet_recorder::storage::main_path::MainPath;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -151,19 +153,19 @@ impl RigFactory<PaperRig> for Paper {
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// One that runs.
+struct Running {
+    raw: RawFile,
+    stop: mpsc::Sender<Option<String>>,
+    task: JoinHandle<()>,
+}
+
 /// What a driver has around it.
 struct Node {
     standin: Standin,
     context: RecordingContext,
     journal: RecordingJournal,
     slots: Slots,
-}
-
-/// One that runs.
-struct Begun {
-    raw: RawFile,
-    stop: mpsc::Sender<Option<String>>,
-    running: JoinHandle<()>,
 }
 
 impl Node {
@@ -219,10 +221,9 @@ impl Node {
 
     /// Runs one from its start to its end.
     async fn run(&self, kind: Kind, id: &str, leaves: Leaves) -> (RawFile, RecorderToPlugNmeet) {
-        // The place of the one before is free again, though it ended badly.
         let slot = self.slots.admit(7, kind, RecordingId::parse(id).unwrap()).unwrap();
         let breaks = leaves.breaks.is_some();
-        let begun = self.begin(kind, id, leaves, Some(slot)).await;
+        let Running { raw, stop, task } = self.begin(kind, id, leaves, Some(slot), None).await;
         let (started, ended) = match kind {
             Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
             Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
@@ -230,16 +231,23 @@ impl Node {
         let notices = &self.standin.notices;
         notices.wait_for(started, id, LIMIT).await.unwrap();
         if !breaks {
-            begun.stop.send(None).await.unwrap();
+            stop.send(None).await.unwrap();
         }
         let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
-        tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, task).await.unwrap().unwrap();
         assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
-        (begun.raw, told)
+        (raw, told)
     }
 
-    /// Starts one.
-    async fn begin(&self, kind: Kind, id: &str, leaves: Leaves, slot: Option<Slot>) -> Begun {
+    /// Begins one. `store`: `main_path`, where it is watched.
+    async fn begin(
+        &self,
+        kind: Kind,
+        id: &str,
+        leaves: Leaves,
+        slot: Option<Slot>,
+        store: Option<&MainPath>,
+    ) -> Running {
         let info = RecordingInfo {
             room_table_id: 7,
             room_id: RoomId::parse("room01").unwrap(),
@@ -248,6 +256,7 @@ impl Node {
         };
         let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
         let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
+        let raw = store.map_or(raw.clone(), |store| raw.in_store(store));
         let (stop, stops) = mpsc::channel(1);
         let output = match kind {
             Kind::Recording => Output::File,
@@ -258,7 +267,7 @@ impl Node {
         let stored = (kind == Kind::Recording).then(|| raw.clone());
         let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
         let task = RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot, stops };
-        Begun { raw, stop, running: tokio::spawn(driver::run(task, self.context.clone())) }
+        Running { raw, stop, task: tokio::spawn(driver::run(task, self.context.clone())) }
     }
 
     /// To a room that goes on.

@@ -137,6 +137,13 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
     if reached >= 4 {
         entry.update(|record| record.stop = Some(StopRequest { reason: None })).await;
     }
+    // The end is told before anything is stored; earlier versions told it together with the job.
+    if reached >= if parts == 2 { 5 } else { 8 } && reached < 10 {
+        let event = NoticeEvent::Ended(Kind::Recording, Ok(()));
+        let ended = Notice { info: start.info.clone(), recorder_id: node.context.recorder.clone(), event };
+        node.context.dispatcher.send_all(vec![ended.into()]).await;
+        entry.update(move |record| record.end_told = parts == 2).await;
+    }
     let joined = raw.part(raw.name.as_str());
     if reached == 5 && parts > 1 {
         std::fs::write(&joined, "half of it").unwrap();
@@ -169,11 +176,8 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         std::fs::remove_file(&place).unwrap();
     } else if reached >= 8 {
         let info = start.info.clone();
-        let recorder_id = node.context.recorder.clone();
-        let event = NoticeEvent::Ended(Kind::Recording, Ok(()));
-        let ended = Notice { info: info.clone(), recorder_id, event };
         let work = Work::PostRecording { dir: raw.dir.clone(), file_name: raw.name.clone(), variant: 0 };
         let job = Job { info, recorder_id: node.context.recorder.clone(), work };
-        node.context.dispatcher.send_all(vec![ended.into(), Delivery::Job(job)]).await;
+        node.context.dispatcher.send_all(vec![Delivery::Job(job)]).await;
     }
 }

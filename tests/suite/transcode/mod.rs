@@ -7,6 +7,7 @@ mod repeats;
 mod results;
 mod scripts;
 mod shapes;
+mod storage;
 
 use std::fs;
 use std::io::Read as _;
@@ -23,6 +24,7 @@ use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::scripts::hooks::cleanup::ProtectedPaths;
+use plugnmeet_recorder::storage::main_path::{MainPath, StoreAbilities};
 use plugnmeet_recorder::transcode::claim;
 use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
 use plugnmeet_recorder::transcode::journal::{JobEntry, JobJournal, JobRecord};
@@ -77,6 +79,7 @@ impl Node {
             state_dir: dir.path().join("state"),
             convert,
             ffmpeg: FfmpegOptions { pre_input: words("-loglevel error"), post_input: words(post_input) },
+            store: MainPath::unwatched(&dir.path().join("main"), StoreAbilities::ALL),
             scripts: Vec::new(),
             script_timeout: Duration::from_secs(20),
             cpu_limit: None,

@@ -31,7 +31,9 @@ fn a_recording_that_has_captured_nothing_is_tried_for_two_minutes_however_slow_a
         }
         assert!(now >= at(1000) + START_FOR && now <= at(1000) + START_FOR + at(slow + 31), "{slow}: {now:?}");
         assert!(tries >= 3, "{slow}: {tries}");
-        let Some(Effect::Deliver { outcome: Err(cause), job: false }) = effects.last() else { panic!("{effects:?}") };
+        let Some(Effect::NotifyEnded { outcome: Err(cause), file: false }) = effects.last() else {
+            panic!("{effects:?}")
+        };
         assert!(cause.starts_with("Chrome: cannot be steered 20 s after its start (tried "), "{cause}");
     }
     // The far end of a broadcast has refused it; before, nothing was sent there.
@@ -77,7 +79,10 @@ fn a_slow_opening_is_a_failure_like_any_other() {
         opened.on(now + STARTING_LIMIT, SessionEvent::Opened);
         assert_eq!(opened.state(), SessionState::Capturing);
         let after = session.on(now + at(1) + STARTING_LIMIT, SessionEvent::OpenFailed(OpenFailure::Cancelled));
-        assert!(!after.iter().any(|effect| matches!(effect, Effect::FreeSlot | Effect::Deliver { .. })), "{after:?}");
+        assert!(
+            !after.iter().any(|effect| matches!(effect, Effect::FreeSlot | Effect::NotifyEnded { .. })),
+            "{after:?}"
+        );
         until_running(&mut session, now + at(1) + STARTING_LIMIT, &mut effects);
         assert_eq!(effects.last(), Some(&Effect::OpenRig));
     }
@@ -93,14 +98,14 @@ fn patience(limits: SessionLimits, takes: u64) -> (Duration, u32, Duration, Vec<
     session.on(now, broke("Chrome ended"));
     session.on(now, SessionEvent::Finished(Ok(())));
     session.on(now, SessionEvent::Closed);
-    while session.state() != SessionState::Stopping(StopStep::Storing) {
+    while session.state() != SessionState::Stopping(StopStep::Checking) {
         let begun = until_running(&mut session, now, &mut effects);
         longest = longest.max(begun.saturating_sub(now));
         now = begun + at(takes);
         effects.extend(session.on(now, failed("no Xvfb")));
         tries += 1;
     }
-    effects.extend(session.on(now, SessionEvent::Stored(Ok(()))));
+    effects.extend(session.on(now, SessionEvent::Checked(Ok(()))));
     (now, tries, longest, effects)
 }
 
@@ -112,7 +117,9 @@ fn a_recording_is_given_up_when_no_media_has_flowed_for_rejoin_for_and_never_by_
         // The waits grow to half a minute.
         assert_eq!(longest, at(30));
         assert!(u64::from(tries) >= REJOIN_FOR.as_secs() / (takes + 30), "{takes}: {tries}");
-        let Some(Effect::Deliver { outcome: Err(cause), job: true }) = effects.last() else { panic!("{effects:?}") };
+        let Some(Effect::NotifyEnded { outcome: Err(cause), file: true }) = effects.last() else {
+            panic!("{effects:?}")
+        };
         let wanted = "given up after 30m without media (recorder.rejoin_for); the last try: no Xvfb";
         assert_eq!(cause, wanted, "what was captured is delivered");
     }
@@ -161,7 +168,7 @@ fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
         if opens {
             effects.extend(session.on(at(1), SessionEvent::TurnCame));
         }
-        for event in [SessionEvent::Stop(None), cancelled(), SessionEvent::Delivered] {
+        for event in [SessionEvent::Stop(None), cancelled(), SessionEvent::EndNotified] {
             effects.extend(session.on(at(2), event));
         }
         assert_eq!(session.state(), SessionState::Ended);
@@ -171,7 +178,7 @@ fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
     // Between two tries: nothing has to be cancelled, and the failure is the reason why there is no file.
     let events = vec![failed("no Xvfb"), failed("no Xvfb"), SessionEvent::Stop(None)];
     let (session, effects) = run(Kind::Recording, events);
-    assert_eq!(session.state(), SessionState::Stopping(StopStep::Delivering));
+    assert_eq!(session.state(), SessionState::Stopping(StopStep::Notifying));
     assert!(effects.ends_with(&[Effect::FreeSlot, deliver(Err("no Xvfb".into()), false)]), "{effects:?}");
     // The opening was faster than its cancellation: its media are kept.
     let (mut session, mut effects) = Session::begin(Kind::Recording, NO_LIMITS, at(0));

@@ -26,8 +26,8 @@ fn event() -> impl Strategy<Value = SessionEvent> {
         1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(SessionEvent::Stop),
         2 => result().prop_map(SessionEvent::Finished),
         2 => Just(SessionEvent::Closed),
-        1 => result().prop_map(SessionEvent::Stored),
-        1 => Just(SessionEvent::Delivered),
+        1 => result().prop_map(SessionEvent::Checked),
+        1 => Just(SessionEvent::EndNotified),
         2 => (0u64..5000).prop_map(|idle| SessionEvent::Tick { idle: at(idle) }),
     ]
 }
@@ -37,9 +37,9 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
     let count = |matches: fn(&Effect) -> bool| effects.iter().filter(|effect| matches(effect)).count();
     let position = |matches: fn(&Effect) -> bool| effects.iter().position(matches);
     prop_assert!(count(|e| matches!(e, Effect::NotifyStarted)) <= 1);
-    prop_assert_eq!(count(|e| matches!(e, Effect::Deliver { .. })), 1);
-    prop_assert!(count(|e| matches!(e, Effect::Store { .. })) <= 1, "stored twice");
-    let notice = position(|e| matches!(e, Effect::Deliver { .. }));
+    prop_assert_eq!(count(|e| matches!(e, Effect::NotifyEnded { .. })), 1);
+    prop_assert!(count(|e| matches!(e, Effect::CheckParts { .. })) <= 1, "stored twice");
+    let notice = position(|e| matches!(e, Effect::NotifyEnded { .. }));
     prop_assert!(position(|e| matches!(e, Effect::NotifyStarted)) < notice);
     prop_assert!(count(|e| matches!(e, Effect::FreeSlot)) == 1);
     // After the notice of the end nothing is opened or stored.
@@ -65,7 +65,7 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
                 finished = true;
             }
             Effect::GiveUp(_) => finished = true,
-            Effect::OpenRig | Effect::Store { .. } => {
+            Effect::OpenRig | Effect::CheckParts { .. } => {
                 prop_assert!(finished, "{:?} before the rig is closed", effect);
             }
             _ => {}
@@ -75,7 +75,7 @@ fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
         // A stream that has ended does not begin anew.
         let sent = effects.iter().skip_while(|effect| **effect != Effect::NotifyStarted);
         prop_assert!(!sent.into_iter().any(|effect| *effect == Effect::OpenRig));
-        prop_assert_eq!(count(|e| matches!(e, Effect::Store { .. } | Effect::Deliver { job: true, .. })), 0);
+        prop_assert_eq!(count(|e| matches!(e, Effect::CheckParts { .. } | Effect::NotifyEnded { file: true, .. })), 0);
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ proptest! {
         // Once stopped, ticks alone bring the session to its end.
         effects.extend(session.on(now, SessionEvent::Stop(None)));
         for _ in 0..10 {
-            now += STORING_LIMIT;
+            now += FINISHING_LIMIT;
             effects.extend(session.on(now, tick()));
         }
         prop_assert_eq!(session.state(), SessionState::Ended);
@@ -145,7 +145,7 @@ proptest! {
                 media.get_or_insert(now);
             }
             let effects = session.on(now, event);
-            if effects.iter().any(|effect| matches!(effect, Effect::Store { .. } | Effect::Deliver { .. })) {
+            if effects.iter().any(|effect| matches!(effect, Effect::CheckParts { .. } | Effect::NotifyEnded { .. })) {
                 let patience = if captured { at(rejoin_for) } else { START_FOR };
                 prop_assert!(now >= media.unwrap() + patience, "{:?} after {:?}", now, media);
                 return Ok(());

@@ -1,0 +1,25 @@
+//! What every recording needs from the rest of the program.
+
+use crate::delivery::dispatcher::Dispatcher;
+use crate::protocol::ids::RecorderId;
+use crate::recording::job_handoff::JobHandoff;
+use crate::recording::open_failures::OpenFailures;
+use crate::recording::opening_turns::OpeningTurns;
+use crate::recording::room_client::RoomClient;
+use crate::recording::session::SessionLimits;
+use crate::recording::summary::SummaryStore;
+
+/// What every recording needs from the rest of the program.
+#[derive(Clone, Debug)]
+pub struct RecordingContext {
+    pub recorder: RecorderId,
+    pub dispatcher: Dispatcher,
+    pub handoff: JobHandoff,
+    pub summaries: SummaryStore,
+    /// Asks the server whether a room is still open.
+    pub room: RoomClient,
+    pub limits: SessionLimits,
+    /// Rigs are opened in turns.
+    pub turns: OpeningTurns,
+    pub open_failures: OpenFailures,
+}

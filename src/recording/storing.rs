@@ -1,0 +1,306 @@
+//! What follows the capture of a recording: its raw file is put into its place, and its job is published.
+//!
+//! ```text
+//! join the parts → put the raw file into main_path → summary → hooks → job → remove the parts and the record
+//!       ▲ │
+//!       └─┘ any failure: after 30 s, 2 min, then every 5 min, and as soon as main_path can be used again
+//! ```
+//!
+//! Nothing here is given up for a reason outside of the recording: a share that is away, full or read-only costs time
+//! only. The server knows of the end already. What a shutdown interrupts is done by the next start.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::dispatcher::Delivery;
+use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
+use crate::protocol::request::{Kind, RecordingInfo};
+use crate::recording::context::RecordingContext;
+use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
+use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
+use crate::recording::summary::{self, RecordingSummary, Times};
+use crate::storage::main_path::{MainPath, StoreStatus};
+use crate::telemetry::redact;
+use crate::unix_time::unix_ms;
+
+/// How long the end of the program waits for a copy: the service manager's own limit is usually shorter.
+const END_GRACE: Duration = Duration::from_secs(10 * 60);
+
+/// A recording or broadcast whose capture has ended.
+#[derive(Clone)]
+pub(super) struct EndedRecording {
+    pub kind: Kind,
+    pub info: RecordingInfo,
+    /// `None` for a broadcast.
+    pub raw: Option<RawFile>,
+    pub entry: RecordingEntry,
+    pub outcome: Outcome,
+    /// The page's words when the meeting had ended.
+    pub ended_by: Option<String>,
+    /// `None`: an earlier run of the program has recorded the last part.
+    pub ended: Option<SystemTime>,
+    /// Removed where nothing has failed.
+    pub screenshot: Option<PathBuf>,
+    pub context: RecordingContext,
+}
+
+/// Where a try ended.
+enum Try {
+    Stored(StoreReport),
+    Failed(StoreFailure),
+    /// The program ends.
+    Interrupted,
+}
+
+impl EndedRecording {
+    /// Adds the notice of the end to the outbox. Whether it is on disk.
+    pub async fn notify_ended(&self) -> bool {
+        let event = NoticeEvent::Ended(self.kind, self.outcome.clone());
+        let notice = Notice { info: self.info.clone(), recorder_id: self.context.recorder.clone(), event };
+        let on_disk = self.context.dispatcher.send_all(vec![notice.into()]).await;
+        if on_disk {
+            self.entry.update(|record| record.end_told = true).await;
+        }
+        on_disk
+    }
+
+    /// The end of a recording that will never have a file, and of a broadcast.
+    pub async fn finish_without_file(&self) {
+        let summary = self.summary();
+        self.context.summaries.save(&summary, &self.info.recording_id).await;
+        if self.notify_ended().await {
+            remove_parts(self.raw.as_ref(), &self.entry, false).await;
+        } else {
+            tracing::error!(
+                "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
+            );
+        }
+        self.remove_screenshot(&summary).await;
+        summary.log();
+    }
+
+    /// Stores the raw file, publishes the job, and removes the parts and the record: tried until that is done, or the
+    /// program ends.
+    pub async fn store(&self) {
+        let Some(raw) = &self.raw else { return };
+        if !self.store_raw(raw).await {
+            return;
+        }
+        let summary = self.summary();
+        // Written before the job is published: scripts read it.
+        if let Some(beside) = raw.summary() {
+            summary.write_in(raw.store(), beside).await;
+        }
+        self.context.summaries.save(&summary, &self.info.recording_id).await;
+        if !self.entry.record().end_told && !self.notify_ended().await {
+            tracing::error!(
+                "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
+            );
+        } else if self.publish_job(raw).await {
+            remove_parts(Some(raw), &self.entry, true).await;
+        }
+        self.remove_screenshot(&summary).await;
+        summary.log();
+    }
+
+    /// [`Self::store`] for a recording that had no usable part when it ended: the disk may have been at fault.
+    pub async fn store_if_captured(&self) {
+        let Some(raw) = &self.raw else { return };
+        let record = self.entry.record();
+        let files = record.files();
+        match raw.captured(&record.parts, record.placing).await {
+            Ok(()) => {
+                tracing::warn!("an earlier recording was not delivered, and now it can be: going on");
+                self.entry.update(|record| (record.stage, record.end_told) = (RecordingStage::Parts, true)).await;
+                self.store().await;
+            }
+            Err(StoreFailure::NotYet(why)) => {
+                tracing::warn!(why, "an earlier recording cannot be looked at; the next start does it again");
+            }
+            Err(StoreFailure::Nothing(_)) if files.iter().any(|file| raw.part(file).exists()) => tracing::warn!(
+                parts = files.join(", "),
+                "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
+            ),
+            Err(StoreFailure::Nothing(_)) => self.entry.remove().await,
+        }
+    }
+
+    async fn publish_job(&self, raw: &RawFile) -> bool {
+        let handoff = &self.context.handoff;
+        if handoff.has_hooks() {
+            tracing::info!("the raw file is stored; the post_recording hooks run before the job is published");
+            return handoff.publish_job(&self.info, raw, &self.entry).await;
+        }
+        let job = Delivery::Job(handoff.job(&self.info, raw));
+        let on_disk = self.context.dispatcher.send_all(vec![job]).await;
+        if !on_disk {
+            tracing::error!("the recording's record is kept: its job is not on disk, and the next start publishes it");
+        }
+        on_disk
+    }
+
+    /// Whether the raw file is in its place. If not, the next start goes on, or there is nothing to store.
+    async fn store_raw(&self, raw: &RawFile) -> bool {
+        if self.entry.record().stage == RecordingStage::Stored {
+            return true;
+        }
+        loop {
+            let why = match self.try_once(raw).await {
+                Try::Stored(stored) => {
+                    self.note_stored(stored).await;
+                    return true;
+                }
+                Try::Interrupted => {
+                    self.note_fault(raw).await;
+                    tracing::info!("storing the raw file is left for the next start");
+                    return false;
+                }
+                Try::Failed(StoreFailure::Nothing(why)) => {
+                    tracing::error!(why, "nothing can be delivered");
+                    remove_parts(Some(raw), &self.entry, false).await;
+                    return false;
+                }
+                Try::Failed(StoreFailure::NotYet(why)) => why,
+            };
+            let wait = self.note_failure(raw, &why).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = usable_again(raw.store().watch()) => {}
+                () = self.context.handoff.drain.cancelled() => {
+                    tracing::info!("storing the raw file is left for the next start");
+                    return false;
+                }
+            }
+        }
+    }
+
+    async fn try_once(&self, raw: &RawFile) -> Try {
+        let record = self.entry.record();
+        let entry = self.entry.clone();
+        let begin_placing = async move { entry.update(|record| record.placing = true).await };
+        let store = raw.store_parts(&record.parts, record.placing, begin_placing);
+        let (drain, end) = (&self.context.handoff.drain, &self.context.handoff.end);
+        tokio::select! {
+            stored = store => match stored {
+                Ok(stored) => Try::Stored(stored),
+                Err(failure) => Try::Failed(failure),
+            },
+            // The end of the program waits for a copy that goes on, and not for a share that is away.
+            () = drained_without_store(drain, raw.store()) => Try::Interrupted,
+            () = ended_long_ago(end) => Try::Interrupted,
+            () = self.note_faults(raw) => Try::Interrupted,
+        }
+    }
+
+    /// Notes what stands in the way of a try that does not end, so that the list shows it; never returns.
+    async fn note_faults(&self, raw: &RawFile) {
+        let mut status = raw.store().watch();
+        loop {
+            status.mark_unchanged();
+            self.note_fault(raw).await;
+            if status.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn note_fault(&self, raw: &RawFile) {
+        let Some(last_error) = raw.store().status().fault else { return };
+        let failures = self.entry.record().storing.map_or(0, |storing| storing.failures);
+        let waits = FailedTry { failures, last_error, next_try: unix_ms() };
+        self.entry.update(move |record| record.storing = Some(waits)).await;
+    }
+
+    /// Notes and logs a failed try; the wait before the next one.
+    async fn note_failure(&self, raw: &RawFile, why: &str) -> Duration {
+        let failures = self.entry.record().storing.map_or(0, |storing| storing.failures).saturating_add(1);
+        let wait = self.context.handoff.waits.after(failures.into());
+        tracing::error!(
+            why, tries = failures, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
+            "the raw file cannot be stored yet; its parts are kept in temporary_dir, and it is tried again"
+        );
+        let last_error = redact::scrub(why).into_owned();
+        let next_try = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let failed = FailedTry { failures, last_error, next_try };
+        self.entry.update(move |record| record.storing = Some(failed)).await;
+        wait
+    }
+
+    async fn note_stored(&self, stored: StoreReport) {
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let lengths_ms = stored.lengths.iter().map(|length| length.map(millis)).collect();
+        let stored = move |record: &mut RecordingRecord| {
+            record.stage = RecordingStage::Stored;
+            record.found = stored.found;
+            record.lengths_ms = lengths_ms;
+            record.storing = None;
+        };
+        self.entry.update(stored).await;
+    }
+
+    fn summary(&self) -> RecordingSummary {
+        let record = self.entry.record();
+        let wall = |ms: u64| UNIX_EPOCH + Duration::from_millis(ms);
+        let ended = self.ended.or_else(|| {
+            let ends = record.parts.iter().filter_map(|part| part.ended.as_ref());
+            ends.map(|end| wall(end.at)).max()
+        });
+        let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
+        let report = summary::combine(&record.parts, &record.lengths(), &record.found);
+        let recorder = &self.context.recorder;
+        let gaps = record.gaps();
+        let summary = RecordingSummary::new(self.kind, &self.info, recorder, times, &self.outcome, &report, gaps);
+        RecordingSummary {
+            ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()),
+            ..summary
+        }
+    }
+
+    /// Removes the screenshot of a failed page where nothing has failed in the end.
+    async fn remove_screenshot(&self, summary: &RecordingSummary) {
+        if let Some(screenshot) = &self.screenshot
+            && self.outcome.is_ok()
+            && summary.gaps.is_empty()
+        {
+            // It usually does not exist.
+            let _ = tokio::fs::remove_file(screenshot).await;
+        }
+    }
+}
+
+/// The last step of a recording: removes its parts, then its record. What was not delivered stays.
+pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, delivered: bool) {
+    let kept = match raw {
+        Some(raw) => raw.remove_parts(&entry.record().files(), delivered).await,
+        None => false,
+    };
+    if kept {
+        entry.update(|record| record.stage = RecordingStage::Failed).await;
+    } else {
+        entry.remove().await;
+    }
+}
+
+/// Resolves when `main_path` can be used after it could not.
+async fn usable_again(mut status: watch::Receiver<StoreStatus>) {
+    for fault in [true, false] {
+        if status.wait_for(|status| status.fault.is_some() == fault).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn ended_long_ago(end: &CancellationToken) {
+    end.cancelled().await;
+    tokio::time::sleep(END_GRACE).await;
+}
+
+async fn drained_without_store(drain: &CancellationToken, store: &MainPath) {
+    drain.cancelled().await;
+    if store.watch().wait_for(|status| status.fault.is_some()).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
