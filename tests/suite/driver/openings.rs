@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::request::Kind;
@@ -33,10 +33,14 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         let id = format!("rec-{n:02}");
         let one = node.begin(Kind::Recording, &id, leaves(), None).await;
         begun.push((id, one));
-        // In another millisecond than the next one.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        opening(&gate, (n + 1).min(2)).await;
+        let end = Instant::now() + LIMIT;
+        while node.context.turns.waiting() < (n + 1usize).saturating_sub(2) {
+            assert!(Instant::now() < end, "{n} does not wait for its turn");
+            // The next one is asked for in another millisecond.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
-    opening(&gate, 2).await;
     // None of them has its turn, and none of those that have one is through.
     let (waits, opens) = (begun.remove(5), begun.remove(1));
     for (id, Begun { stop, running, .. }) in [waits, opens] {
