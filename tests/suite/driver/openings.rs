@@ -50,7 +50,17 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
         assert_eq!(node.standin.notices.tasks_of(&id), [ENDED], "{id}");
     }
-    gate.permits.as_ref().unwrap().add_permits(begun.len());
+    // One by one: of two that open at the same time, either may be the first.
+    for _ in 0..8 {
+        let before = gate.begun.lock().unwrap().len();
+        gate.permits.as_ref().unwrap().add_permits(1);
+        let end = Instant::now() + LIMIT;
+        while gate.begun.lock().unwrap().len() == before {
+            assert!(Instant::now() < end, "the next one has no turn");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    gate.permits.as_ref().unwrap().add_permits(2);
     for (id, Begun { stop, running, .. }) in begun {
         node.standin.notices.wait_for(STARTED, &id, LIMIT).await.unwrap();
         stop.send(None).await.unwrap();
