@@ -50,6 +50,7 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
         assert_eq!(node.standin.notices.tasks_of(&id), [ENDED], "{id}");
     }
+    opening(&gate, 2).await;
     // One by one: of two that open at the same time, either may be the first.
     for _ in 0..8 {
         let before = gate.begun.lock().unwrap().len();
