@@ -37,9 +37,10 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         let end = Instant::now() + LIMIT;
         while node.context.turns.waiting() < (n + 1usize).saturating_sub(2) {
             assert!(Instant::now() < end, "{n} does not wait for its turn");
-            // The next one is asked for in another millisecond.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // The next one is asked for in another millisecond.
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     // None of them has its turn, and none of those that have one is through.
     let (waits, opens) = (begun.remove(5), begun.remove(1));
