@@ -181,7 +181,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     tokio::task::spawn_blocking(move || window::rest_pointer(&address)).await??;
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
-    let mut browser = Chrome::start(&chrome(options.pipeline).await, SIZE, &env, dir.path()).await?;
+    let mut browser = Chrome::start(&chrome(options.pipeline).await, SIZE, 96, &env, dir.path()).await?;
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover_screen(&address, SIZE)).await??;

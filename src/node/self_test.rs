@@ -156,6 +156,7 @@ mod tests {
         let content = |kinds: &[StreamKind], millis| MediaInfo {
             duration: Duration::from_millis(millis),
             streams: kinds.iter().map(|kind| stream(*kind)).collect(),
+            ..MediaInfo::default()
         };
         let both = [StreamKind::Video, StreamKind::Audio];
         let report = CaptureReport::default();

@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "fleet/admission",
     "media/concat_plan",
     "media/error_text",
+    "media/packet_times",
     "media/progress",
     "media/verification",
     "process/log_budget",
@@ -80,6 +81,7 @@ const PURE: &[&str] = &[
     "tls/validity",
     "transcode/ffmpeg_arguments",
     "transcode/filter_delay",
+    "transcode/last_resort",
     "transcode/plan",
 ];
 

@@ -4,12 +4,15 @@
 mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
+mod state_records;
 
+mod acknowledgements;
 mod admin;
 mod breaks;
 mod broadcast;
 mod capture;
 mod certificates;
+mod chrome_windows;
 mod cluster;
 mod config;
 mod delivery;

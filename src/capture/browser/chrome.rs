@@ -15,10 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
+use crate::capture::browser::devtools_pipe::{DevtoolsPipe, WITH_PIPES};
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::joining::{JoinStep, join_step};
+use crate::capture::browser::page_dialogs::PageDialogs;
 use crate::capture::browser::page_monitor::{self, PageEnd};
-use crate::capture::browser::{certificate, page, trusted_roots};
+use crate::capture::browser::window::HiddenWindows;
+use crate::capture::browser::{certificate, page, profile, trusted_roots};
 use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::capture::rig_failure::RigFailure;
@@ -51,24 +54,30 @@ pub struct Chrome {
     browser: chromiumoxide::Browser,
     page: Page,
     _handler: AbortOnDropHandle<()>,
+    _pipe: DevtoolsPipe,
     /// Why the page ended; `None` while it lives.
     ended: watch::Receiver<Option<PageEnd>>,
     /// `None` where Chrome refused the script.
     call_sync: Option<CallSync>,
+    /// `None` where Chrome refused to be prepared.
+    _dialogs: Option<PageDialogs>,
+    /// `None` until the window covers the screen.
+    hidden_windows: Option<HiddenWindows>,
     /// Tasks that monitor the page and, once it has joined, the meeting.
     monitors: Vec<AbortOnDropHandle<()>>,
     end_sender: watch::Sender<Option<PageEnd>>,
 }
 
 impl Chrome {
-    /// Starts Chrome with an empty page that covers the display of `size` pixels. `dir`: the rig's directory, which
-    /// holds the profile.
+    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`:
+    /// the rig's directory, which holds the profile.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.
     pub async fn start(
         settings: &ChromeSettings,
         size: (u32, u32),
+        dpi: u32,
         env: &[(&'static str, String)],
         dir: &Path,
     ) -> Result<Self, ComponentError> {
@@ -76,29 +85,38 @@ impl Chrome {
         let program = find_chrome(settings.path.as_deref())
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
+        let path = profile::write(&profile, dir, &std::env::var_os("PATH").unwrap_or_default())
+            .map_err(|error| failed(&format!("its profile cannot be written: {error}")))?;
         if let Some(database) = &settings.trusted {
             trusted_roots::copy_to_home(database, dir)
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
-        let mut spec = child::ChildSpec::new("chrome", program)
-            .args(arguments(&settings.flags, size, &profile, settings.sandbox))
+        let mut spec = child::ChildSpec::new("chrome", "/bin/sh")
+            .args(WITH_PIPES)
+            .args([program])
+            .args(arguments(&settings.flags, size, dpi, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
+            .env("PATH", path)
             .env(process_tag::VARIABLE, dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);
         spec.env.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
+        (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
         // Chrome logs much that does not matter here, such as a missing session bus.
         spec.log_level = tracing::Level::TRACE;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(&error))?;
         let processes = ProcessTree::of(child.pid());
+        let (Some(requests), Some(messages)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(&"there are no pipes to it"));
+        };
         let result = tokio::select! {
-            connected = devtools::connect_within(START_LIMIT, &profile) => connected,
+            connected = devtools::connect_within(START_LIMIT, requests, messages) => connected,
             exit = child.wait() => Err(format!("ended at its start ({exit})")),
         };
         match result {
-            Ok(DevtoolsConnection { browser, page, handler }) => {
+            Ok(DevtoolsConnection { browser, page, handler, pipe }) => {
                 let (end_sender, ended) = watch::channel(None);
                 let crashes = browser.event_listener::<target::EventTargetCrashed>().await.ok();
                 let monitor = page_monitor::monitor_page(page.clone(), crashes, child.tail(), end_sender.clone());
@@ -107,6 +125,10 @@ impl Chrome {
                     .await
                     .inspect_err(|error| tracing::warn!(%error, "the sound of calls may come later than their picture"))
                     .ok();
+                let dialogs = PageDialogs::answer(&browser, &page)
+                    .await
+                    .inspect_err(|error| tracing::warn!(%error, "dialogs of the page may be recorded and stop it"))
+                    .ok();
                 Ok(Self {
                     child,
                     processes,
@@ -114,8 +136,11 @@ impl Chrome {
                     browser,
                     page,
                     _handler: handler,
+                    _pipe: pipe,
                     ended,
                     call_sync,
+                    _dialogs: dialogs,
+                    hidden_windows: None,
                     monitors,
                     end_sender,
                 })
@@ -200,6 +225,11 @@ impl Chrome {
     /// Chrome's processes when the meeting was reached.
     pub fn processes(&self) -> &[Process] {
         &self.known_processes
+    }
+
+    /// Keeps these windows hidden as long as this Chrome runs.
+    pub fn keep_hidden(&mut self, windows: Option<HiddenWindows>) {
+        self.hidden_windows = windows;
     }
 
     /// The delay of call pictures up to now.

@@ -32,11 +32,15 @@ const ASK_AGAIN: Duration = Duration::from_millis(1500);
 /// How long after a page's crash Chrome may take to report its cause: the page's session gets its event first.
 const CRASH_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long before the event of a crash Chrome may begin to show its own page of it, which is cut off.
+const CRASH_PAGE: Duration = Duration::from_millis(100);
+
 /// How a page ended, or that it left the meeting.
 #[derive(Clone, Debug)]
 pub struct PageEnd {
     pub failure: RigFailure,
-    /// When the error page replaced the meeting, if it did: the earliest possible time.
+    /// When the error page, or Chrome's own page of a crash, replaced the meeting, if it did: the earliest possible
+    /// time.
     pub left_at: Option<Instant>,
 }
 
@@ -65,17 +69,18 @@ pub async fn monitor_page(
 ) {
     let crashed = async { page.event_listener::<inspector::EventTargetCrashed>().await.ok()?.next().await };
     let detached = async { page.event_listener::<inspector::EventDetached>().await.ok()?.next().await };
-    let cause = tokio::select! {
+    let (cause, left_at) = tokio::select! {
         Some(_) = crashed => {
+            let left_at = Instant::now().checked_sub(CRASH_PAGE);
             let crash = crash_report(&page, reports).await;
-            crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines())
+            (crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines()), left_at)
         }
-        event = detached => match event {
+        event = detached => (match event {
             Some(event) if event.reason != "target_closed" => format!("the meeting page was lost ({})", event.reason),
             _ => "the meeting page was closed".to_owned(),
-        },
+        }, None),
     };
-    report_end(&ended, RigFailure::of(cause).into());
+    report_end(&ended, PageEnd { failure: RigFailure::of(cause), left_at });
 }
 
 /// Chrome's report of this page's crash, which may already have arrived.
