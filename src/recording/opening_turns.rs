@@ -72,6 +72,12 @@ impl OpeningTurns {
         }
     }
 
+    /// How many wait for a turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().queue.values().filter(|sender| !sender.is_closed()).count()
+    }
+
     /// Gives a turn to the next one that waits.
     fn pass_on(self) {
         loop {
@@ -123,6 +129,7 @@ mod tests {
         let mut old = waits(&turns, 100);
         let mut new = waits(&turns, 300);
         let mut second = waits(&turns, 300);
+        assert_eq!(turns.waiting(), 3);
         drop(held.pop());
         let turn = (&mut new).now_or_never().expect("the latest is next");
         assert!((&mut second).now_or_never().is_none() && (&mut old).now_or_never().is_none());

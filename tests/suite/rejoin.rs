@@ -115,7 +115,7 @@ fn only_the_meeting_is_shown(mp4: &Path) {
     let room = picture::luma(mp4, area::ROOM_COLOUR.inner(8)).unwrap();
     let (_, usual) = room[room.len() / 2];
     let other: Vec<_> = room.iter().filter(|(_, luma)| (luma - usual).abs() > 4.0 && *luma > 17.0).collect();
-    assert!(other.is_empty(), "another page is shown at {other:?}, of {:?}", room.last());
+    assert!(other.is_empty(), "{}: another page is shown at {other:?}, of {:?}", mp4.display(), room.last());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::request::Kind;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Gate, LIMIT, Leaves, Node, Running, media};
+use super::{Running, Gate, LIMIT, Leaves, Node, media};
 
 const STARTED: RecordingTasks = RecordingTasks::StartRecording;
 const ENDED: RecordingTasks = RecordingTasks::EndRecording;
@@ -33,10 +33,15 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         let id = format!("rec-{n:02}");
         let one = node.begin(Kind::Recording, &id, leaves(), None, None).await;
         begun.push((id, one));
-        // In another millisecond than the next one.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        opening(&gate, (n + 1).min(2)).await;
+        let end = Instant::now() + LIMIT;
+        while node.context.turns.waiting() < (n + 1usize).saturating_sub(2) {
+            assert!(Instant::now() < end, "{n} does not wait for its turn");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The next one is asked for in another millisecond.
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    opening(&gate, 2).await;
     // None of them has its turn, and none of those that have one is through.
     let (waits, opens) = (begun.remove(5), begun.remove(1));
     for (id, Running { stop, task: running, .. }) in [waits, opens] {
@@ -46,7 +51,18 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
         assert_eq!(node.standin.notices.tasks_of(&id), [ENDED], "{id}");
     }
-    gate.permits.as_ref().unwrap().add_permits(begun.len());
+    opening(&gate, 2).await;
+    // One by one: of two that open at the same time, either may be the first.
+    for _ in 0..8 {
+        let before = gate.begun.lock().unwrap().len();
+        gate.permits.as_ref().unwrap().add_permits(1);
+        let end = Instant::now() + LIMIT;
+        while gate.begun.lock().unwrap().len() == before {
+            assert!(Instant::now() < end, "the next one has no turn");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    gate.permits.as_ref().unwrap().add_permits(2);
     for (id, Running { stop, task: running, .. }) in begun {
         node.standin.notices.wait_for(STARTED, &id, LIMIT).await.unwrap();
         stop.send(None).await.unwrap();
