@@ -42,6 +42,7 @@ use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::recording::open_failures::OpenFailures;
+use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::reference_files::ReferenceFiles;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
@@ -237,7 +238,12 @@ impl Node {
             handoff,
             summaries: SummaryStore::new(&recorder.state_dir),
             room: RoomClient::new(&self.config.server)?,
-            limits: SessionLimits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
+            limits: SessionLimits {
+                max_duration: recorder.max_duration,
+                end_when_idle: recorder.end_when_idle,
+                rejoin_for: recorder.rejoin_for,
+            },
+            turns: OpeningTurns::new(load::total_cores()),
             open_failures,
         })
     }

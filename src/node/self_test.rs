@@ -114,7 +114,10 @@ async fn record(spec: RigSpec, file: &std::path::Path, cancel: CancellationToken
     };
     let mut rig = opened.map_err(|error| match error {
         OpenError::Cancelled => "cancelled".to_owned(),
-        OpenError::Over(cause) | OpenError::Unrecordable(cause) | OpenError::Failed(cause) => cause,
+        OpenError::Over(cause)
+        | OpenError::Unrecordable(cause)
+        | OpenError::Refused(cause)
+        | OpenError::Failed(cause) => cause,
     })?;
     let broken = tokio::time::timeout(LENGTH, rig.broken()).await;
     let (report, finished) = rig.finish().await;

@@ -1,5 +1,6 @@
 //! A rig of this very process that records a page of the stand-in: for what needs no daemon around it.
 
+use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +13,14 @@ use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTa
 use plugnmeet_recorder::capture::process_tag::ProcessTag;
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, Rig as _, RigSpec};
 use plugnmeet_recorder::capture::rig_directory;
+use plugnmeet_recorder::capture::video::display::socket;
 use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use x11rb::connection::Connection as _;
+use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt as _, EventMask, Window};
+use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use crate::recorder::{SOON, alone, descendants, processes_of};
 use crate::standin::{Meeting, Room, Standin};
@@ -57,12 +62,23 @@ pub async fn record_with(
     standin: &Standin,
     meeting: Meeting,
     flags: Vec<ChromeFlag>,
+    turn: SemaphorePermit<'static>,
+    during: impl AsyncFnOnce(&mut Live),
+) -> Recorded {
+    let prepare = |spec: RigSpec| RigSpec { chrome: ChromeSettings { flags, ..spec.chrome }, ..spec };
+    record_as(standin, meeting, prepare, turn, during).await
+}
+
+/// The same with a rig that `prepare` makes another of.
+pub async fn record_as(
+    standin: &Standin,
+    meeting: Meeting,
+    prepare: impl FnOnce(RigSpec) -> RigSpec,
     _turn: SemaphorePermit<'static>,
     during: impl AsyncFnOnce(&mut Live),
 ) -> Recorded {
     let room = standin.meeting(meeting);
-    let mut spec = spec(standin, &room, standin.dir()).await;
-    spec.chrome.flags = flags;
+    let spec = prepare(spec(standin, &room, standin.dir()).await);
     let mut live = open(spec, room).await;
     let dir = live.dir.clone();
     let went = Box::pin(AssertUnwindSafe(during(&mut live)).catch_unwind()).await;
@@ -135,6 +151,28 @@ fn display(prefix: &str) -> (u32, PathBuf) {
     panic!("no display runs");
 }
 
+fn connect((number, authority): &(u32, PathBuf)) -> RustConnection {
+    let socket = UnixStream::connect(socket(*number)).unwrap();
+    let (stream, _) = DefaultStream::from_unix_stream(socket).unwrap();
+    // The file has one record, and the cookie is its end.
+    let authority = std::fs::read(authority).unwrap();
+    let cookie = authority[authority.len() - 16..].to_vec();
+    RustConnection::connect_to_stream_with_auth_info(stream, 0, b"MIT-MAGIC-COOKIE-1".to_vec(), cookie).unwrap()
+}
+
+/// Closes Chrome's window in the one rig of this owner, as the button of a window manager does.
+pub fn close_window(owner: &str) {
+    let connection = connect(&display(&rig_directory::prefix(owner)));
+    let root = connection.setup().roots[0].root;
+    let windows = connection.query_tree(root).unwrap().reply().unwrap().children;
+    let size = |window: Window| connection.get_geometry(window).unwrap().reply().unwrap();
+    let window = windows.into_iter().max_by_key(|window| u32::from(size(*window).width)).unwrap();
+    let atom = |name: &str| connection.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom;
+    let data = [atom("WM_DELETE_WINDOW"), x11rb::CURRENT_TIME, 0, 0, 0];
+    let close = ClientMessageEvent::new(32, window, atom("WM_PROTOCOLS"), data);
+    connection.send_event(false, window, EventMask::NO_EVENT, close).unwrap().check().unwrap();
+}
+
 impl Live {
     /// The processes of this rig, and of no other.
     pub fn processes(&self) -> Vec<u32> {
@@ -157,6 +195,11 @@ impl Live {
             .status()
             .unwrap();
         assert!(taken.success(), "{taken}");
+    }
+
+    /// A connection to the display, as of one who sits at it.
+    pub fn connect_to_display(&self) -> RustConnection {
+        connect(&self.display)
     }
 
     /// Kills the ffmpeg that writes the raw file, and waits until the rig has noticed; its cause.
