@@ -148,7 +148,9 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
     };
     let mut rig = LiveRig::open(spec, CancellationToken::new()).await.map_err(|error| match error {
         OpenError::Cancelled => anyhow!("cancelled"),
-        OpenError::Over(why) | OpenError::Unrecordable(why) | OpenError::Failed(why) => anyhow!(why),
+        OpenError::Over(why) | OpenError::Unrecordable(why) | OpenError::Refused(why) | OpenError::Failed(why) => {
+            anyhow!(why)
+        }
     })?;
     say(&Said::Recording)?;
     let mut questions = questions();

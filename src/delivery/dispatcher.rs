@@ -122,6 +122,9 @@ impl Dispatcher {
         self.queues.tasks.spawn(async move {
             let ending = dispatcher.queues.ending.clone();
             while ending.run_until_cancelled(tokio::time::sleep(REQUEST_POLL_INTERVAL)).await.is_some() {
+                for recording in dispatcher.queues.outbox.read_rest().await {
+                    dispatcher.start_workers(&recording);
+                }
                 dispatcher.process_requests().await;
             }
         });
@@ -150,9 +153,14 @@ impl Dispatcher {
             .instrument(span)
             .await;
             self.queues.retry_now(&id);
-            for message in self.queues.outbox.undelivered(&id) {
-                self.start_worker(&id, QueueKind::of(message.key));
-            }
+            self.start_workers(&id);
+        }
+    }
+
+    /// Starts or wakes the workers of a recording's undelivered messages.
+    fn start_workers(&self, recording: &RecordingId) {
+        for message in self.queues.outbox.undelivered(recording) {
+            self.start_worker(recording, QueueKind::of(message.key));
         }
     }
 

@@ -17,6 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::capture::browser::{sandbox, trusted_roots};
@@ -34,13 +35,14 @@ use crate::nats::{ConnectError, Nats};
 use crate::node::self_test::SelfTest;
 use crate::node::shutdown::Shutdown;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, preflight};
+use crate::node::{availability, outbox_cleanup, preflight};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::recording::open_failures::OpenFailures;
+use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::reference_files::ReferenceFiles;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
@@ -94,7 +96,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     // 3 delivery
     let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
-    dispatcher.outbox().remove_old().await;
     dispatcher.resume_outbox().await;
 
     // 4 NATS
@@ -116,6 +117,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let watches = node.start_watches();
     // 7 recording
     node.start_recording(&watches).await?;
+    node.start_outbox_cleanup();
     // 8 jobs
     if node.config.recorder.mode.transcodes() {
         node.start_jobs(&watches);
@@ -186,10 +188,10 @@ impl Node {
             availability.clone(),
             watches.disk.clone(),
         );
-        service.recover(records).await;
+        service.recover(records).await.context("the recordings of an earlier run cannot be listed")?;
         if !records {
             self.supervisor.tasks.spawn(async move {
-                drain.cancelled().await;
+                service.recover_until(&drain).await;
                 service.finish().await;
                 end.cancel();
             });
@@ -244,7 +246,12 @@ impl Node {
             handoff,
             summaries: SummaryStore::new(&recorder.state_dir),
             room: RoomClient::new(&self.config.server)?,
-            limits: SessionLimits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
+            limits: SessionLimits {
+                max_duration: recorder.max_duration,
+                end_when_idle: recorder.end_when_idle,
+                rejoin_for: recorder.rejoin_for,
+            },
+            turns: OpeningTurns::new(load::total_cores()),
             open_failures,
         })
     }
@@ -256,6 +263,11 @@ impl Node {
             trusted_roots::prepare(&config.recorder.state_dir, &config.server).await?;
         }
         Ok(Arc::new(LiveRigFactory::new(config, &self.store, sandbox)))
+    }
+
+    fn start_outbox_cleanup(&self) {
+        let (outbox, end) = (self.dispatcher.outbox().clone(), self.supervisor.shutdown.end.clone());
+        self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
     }
 
     fn start_jobs(&self, watches: &Watches) {

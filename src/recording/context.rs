@@ -4,6 +4,7 @@ use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::ids::RecorderId;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::open_failures::OpenFailures;
+use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::SessionLimits;
 use crate::recording::summary::SummaryStore;
@@ -18,5 +19,7 @@ pub struct RecordingContext {
     /// Asks the server whether a room is still open.
     pub room: RoomClient,
     pub limits: SessionLimits,
+    /// Rigs are opened in turns.
+    pub turns: OpeningTurns,
     pub open_failures: OpenFailures,
 }

@@ -3,7 +3,8 @@
 //!
 //! A failing disk ends no recording: the record is in memory as well, and only a crash would lose it.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
-use crate::storage::journal::{Journal, Record, RecordFile};
+use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
@@ -254,15 +255,27 @@ impl RecordingJournal {
         entry
     }
 
-    /// The records of earlier runs, oldest first. An unreadable record is put aside and logged as an error.
-    #[must_use]
-    pub fn unfinished(&self, kind: Kind) -> Vec<RecordingEntry> {
+    /// The records of earlier runs, oldest first. A record whose content is wrong is put aside and logged as an error.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn unfinished(&self, kind: Kind) -> io::Result<UnfinishedRecordings> {
         let journal = self.of(kind);
         journal.remove_unfinished();
+        let JournalContent { records, unread } = journal.read_all()?;
         let entry = |(path, record)| RecordingEntry(RecordFile::new(path, record));
-        let mut unfinished: Vec<_> = journal.all().into_iter().map(entry).collect();
-        unfinished.sort_by_key(|entry| entry.record().taken_at);
-        unfinished
+        let mut entries: Vec<_> = records.into_iter().map(entry).collect();
+        entries.sort_by_key(|entry| entry.record().taken_at);
+        Ok(UnfinishedRecordings { entries, unread })
+    }
+
+    /// Reads a record of an earlier run that could not be read before. `None`: there is none any more.
+    ///
+    /// # Errors
+    /// Where it still cannot be read.
+    pub fn read_again(&self, kind: Kind, path: &Path) -> io::Result<Option<RecordingEntry>> {
+        let record = self.of(kind).read(path)?;
+        Ok(record.map(|record| RecordingEntry(RecordFile::new(path.to_owned(), record))))
     }
 
     /// Whether there are records of earlier runs; reads none.
@@ -271,11 +284,19 @@ impl RecordingJournal {
         self.of(kind).has_any()
     }
 
-    /// Whether there is a record of this recording.
+    /// Whether there is, or may be, a record of this recording.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
-        self.of(kind).path(recording.as_str()).exists()
+        self.of(kind).path(recording.as_str()).try_exists().unwrap_or(true)
     }
+}
+
+/// The records of earlier runs.
+#[derive(Debug)]
+pub struct UnfinishedRecordings {
+    pub entries: Vec<RecordingEntry>,
+    /// The files that cannot be read now.
+    pub unread: Vec<(PathBuf, io::Error)>,
 }
 
 /// The record of one recording; clones share it.
@@ -287,6 +308,12 @@ impl RecordingEntry {
     #[must_use]
     pub fn record(&self) -> RecordingRecord {
         self.0.get()
+    }
+
+    /// The record's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// Changes the record; it is on disk when this returns. A failure of the disk is logged.
@@ -406,7 +433,7 @@ mod tests {
             .part_ended(Some("Chrome ended".into()), CaptureReport { frames_sent: 3, ..CaptureReport::default() })
             .await;
         entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
-        let unfinished = journal.unfinished(Kind::Recording);
+        let unfinished = journal.unfinished(Kind::Recording).unwrap().entries;
         assert_eq!(unfinished.len(), 1);
         assert_eq!(unfinished[0].record(), entry.record());
         assert_eq!(unfinished[0].record().start().unwrap(), start());
@@ -414,7 +441,10 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(journal.holds(Kind::Recording, &start().info.recording_id));
         entry.remove().await;
-        assert!(journal.unfinished(Kind::Recording).is_empty() && journal.unfinished(Kind::Broadcast).is_empty());
+        assert!(
+            journal.unfinished(Kind::Recording).unwrap().entries.is_empty()
+                && journal.unfinished(Kind::Broadcast).unwrap().entries.is_empty()
+        );
     }
 
     #[tokio::test]
@@ -428,7 +458,7 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
         let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
         assert!(!text.contains(bare) && !text.contains(signature), "{text}");
-        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
         let now = Duration::from_secs(7_200);
         assert_eq!(again.sign("secret", now), access.sign("secret", now));
 
@@ -437,7 +467,7 @@ mod tests {
         older.as_object_mut().unwrap().remove("claims");
         older["access_token"] = token.clone().into();
         std::fs::write(dir.path().join("recordings/rec.1.json"), older.to_string()).unwrap();
-        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
         assert_eq!(again, access);
     }
 
@@ -447,7 +477,7 @@ mod tests {
         let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;
         entry.add_part(|_| "../../etc/passwd".to_owned()).await;
-        assert!(journal.unfinished(Kind::Recording).is_empty());
+        assert!(journal.unfinished(Kind::Recording).unwrap().entries.is_empty());
         assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
     }
 

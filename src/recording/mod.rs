@@ -14,6 +14,7 @@ pub mod journal;
 pub mod live_rig_factory;
 pub mod open_failures;
 mod opening;
+pub mod opening_turns;
 pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;

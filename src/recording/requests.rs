@@ -2,10 +2,14 @@
 //! written to the journal, answered, and only then carried out.
 
 use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -19,7 +23,7 @@ use crate::protocol::messages::{CommonResponse, StatusCode};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
 use crate::recording::driver::{self, RecordingContext, RecordingTask};
-use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest};
+use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest, UnfinishedRecordings};
 use crate::recording::raw_file::RawFile;
 use crate::recording::recovery::{self, RecoveryStep, SentNotices};
 use crate::recording::rig_factory::RigFactory;
@@ -27,12 +31,16 @@ use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
 use crate::recording::storing::{self, EndedRecording};
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
+use crate::storage::files::on_disk;
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::redact;
 
 /// Why a recording ends at the program's shutdown.
 const SHUT_DOWN: &str = "the recorder was shut down";
 /// Why a recording ends whose start could not be answered.
 const UNANSWERED: &str = "the server could not be told that the recording was taken on";
+/// How often a record is read again that could not be read at the start.
+const READ_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// The messages of an earlier recording with the same id, which a new recording removes from the outbox.
 const RECORDING_KEYS: &[MessageKey] =
     &[MessageKey::Started, MessageKey::Ended, MessageKey::Job, MessageKey::Proceeded, MessageKey::Finished];
@@ -50,6 +58,11 @@ pub struct RequestService<R: Rig> {
     tasks: TaskTracker,
     /// The running recordings, by room and kind.
     running: HashMap<(i64, Kind), RunningRecording>,
+    /// Whether this node accepts recordings.
+    records: bool,
+    /// Records of earlier runs that could not be read.
+    unread: Vec<(Kind, PathBuf)>,
+    unread_logged: LogThrottle,
 }
 
 /// Stops a running recording.
@@ -67,24 +80,84 @@ impl<R: Rig> RequestService<R> {
         availability: Availability,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
-        Self { context, slots, rigs, journal, availability, room, tasks: TaskTracker::new(), running: HashMap::new() }
+        Self {
+            context,
+            slots,
+            rigs,
+            journal,
+            availability,
+            room,
+            tasks: TaskTracker::new(),
+            running: HashMap::new(),
+            records: false,
+            unread: Vec::new(),
+            unread_logged: LogThrottle::default(),
+        }
     }
 
     /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
     /// recordings.
-    pub async fn recover(&mut self, records: bool) {
+    ///
+    /// # Errors
+    /// Where the records cannot be listed.
+    pub async fn recover(&mut self, records: bool) -> io::Result<()> {
+        self.records = records;
         for kind in [Kind::Recording, Kind::Broadcast] {
-            for entry in self.journal.unfinished(kind) {
-                let info = match entry.record().info() {
-                    Ok(info) => info,
-                    Err(why) => {
-                        tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
-                        continue;
-                    }
-                };
-                let span = span(kind, &info);
-                self.recover_one(kind, info, entry, records).instrument(span).await;
+            let UnfinishedRecordings { entries, unread } = self.journal.unfinished(kind)?;
+            for (path, error) in unread {
+                tracing::error!(
+                    path = %path.display(), %error,
+                    "the record of a recording of an earlier run cannot be read now: it is tried again every 5 s; look at the disk of recorder.state_dir"
+                );
+                self.unread.push((kind, path));
             }
+            for entry in entries {
+                self.recover_entry(kind, entry).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn recover_entry(&mut self, kind: Kind, entry: RecordingEntry) {
+        let info = match entry.record().info() {
+            Ok(info) => info,
+            Err(why) => {
+                tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
+                return;
+            }
+        };
+        if self.context.dispatcher.outbox().is_unread(&info.recording_id) {
+            // What the server knows of it decides how it goes on. The outbox logs that.
+            return self.unread.push((kind, entry.path().to_owned()));
+        }
+        let span = span(kind, &info);
+        self.recover_one(kind, info, entry, self.records).instrument(span).await;
+    }
+
+    /// Reads again what could not be read at the start, and goes on with it.
+    async fn recover_unread(&mut self) {
+        for (kind, path) in std::mem::take(&mut self.unread) {
+            let (journal, at) = (self.journal.clone(), path.clone());
+            match on_disk(move || journal.read_again(kind, &at)).await {
+                Ok(Some(entry)) => {
+                    tracing::info!(path = %path.display(), "the record of a recording of an earlier run can be read");
+                    self.recover_entry(kind, entry).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    if self.unread_logged.due(Instant::now()) {
+                        tracing::error!(path = %path.display(), %error, "the record of a recording of an earlier run still cannot be read");
+                    }
+                    self.unread.push((kind, path));
+                }
+            }
+        }
+    }
+
+    /// Goes on with what could not be read at the start, until `drain`; for a node that answers no requests.
+    pub async fn recover_until(&mut self, drain: &CancellationToken) {
+        while drain.run_until_cancelled(tokio::time::sleep(READ_AGAIN_INTERVAL)).await.is_some() {
+            self.recover_unread().await;
         }
     }
 
@@ -165,6 +238,7 @@ impl<R: Rig> RequestService<R> {
     /// stopped too.
     pub async fn run(mut self, mut requests: Requests, drain: CancellationToken, end: CancellationToken) {
         let mut draining = false;
+        let mut read_again = tokio::time::interval(READ_AGAIN_INTERVAL);
         loop {
             let message = tokio::select! {
                 () = end.cancelled() => break,
@@ -178,6 +252,10 @@ impl<R: Rig> RequestService<R> {
                     continue;
                 }
                 () = self.tasks.wait(), if draining => break,
+                _ = read_again.tick(), if !self.unread.is_empty() && !draining => {
+                    self.recover_unread().await;
+                    continue;
+                }
                 () = disk_full(&mut self.room) => {
                     self.stop_all(&self.room.borrow().reason.clone());
                     continue;

@@ -2,11 +2,10 @@
 //!
 //! Whatever a job does (undecodable bytes, a panic), the next job is taken.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -21,10 +20,12 @@ use crate::protocol::job::{InvalidJob, Job, JobSubject};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
+use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
-use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobState, MAX_DELIVER};
+use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
+use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{claim, summary};
 use crate::unix_time::unix_ms;
@@ -34,7 +35,7 @@ use crate::unix_time::unix_ms;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often jobs are looked for that are to be tried again.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Waits between the attempts to settle a job in the queue. After the last, the queue's redelivery remains.
+/// Waits between the attempts to hand a job back, or to terminate it. After the last, the queue's redelivery remains.
 const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// After how long the queue redelivers a job that is running here already, because it missed a progress message.
 const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
@@ -60,7 +61,8 @@ pub async fn run(
     let worker = Worker {
         journal: JobJournal::new(&settings.state_dir),
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
-        running: Mutex::default(),
+        running: RunningJobs::default(),
+        unread: Mutex::default(),
         // A queue without a limit gets one here: one more than the default.
         max_deliver: gate.max_deliver().unwrap_or(MAX_DELIVER + 1),
         usable_since: AtomicU64::new(0),
@@ -71,7 +73,9 @@ pub async fn run(
     };
     let (worker, tasks) = (Arc::new(worker), TaskTracker::new());
     worker.resume_jobs(&nats, &drain, &tasks).await;
-    while let Some(slot) = worker.slot(&drain).await {
+    loop {
+        worker.resume_unread(&nats, &drain, &tasks).await;
+        let Some(slot) = worker.slot(&drain).await else { break };
         if let Some(record) = worker.due().filter(|record| !worker.is_running(&record.recording_id)) {
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
@@ -102,8 +106,9 @@ struct Worker {
     journal: JobJournal,
     /// One permit for each job that may be started.
     slots: Arc<Semaphore>,
-    /// The recordings of the running jobs.
-    running: Mutex<HashSet<String>>,
+    running: RunningJobs,
+    /// Records of an earlier run that could not be read.
+    unread: Mutex<Vec<PathBuf>>,
     max_deliver: u64,
     /// When `main_path` could last be used again, in Unix milliseconds.
     usable_since: AtomicU64,
@@ -142,36 +147,76 @@ impl Worker {
     }
 
     fn is_running(&self, recording: &str) -> bool {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(recording)
+        self.running.contains(recording)
     }
 
     /// Starts a job in a task of its own.
     fn spawn(self: &Arc<Self>, message: JobMessage, slot: OwnedSemaphorePermit, tasks: &TaskTracker) {
         let worker = Arc::clone(self);
         tasks.spawn(async move {
-            worker.handle(message).await;
-            drop(slot);
+            worker.handle(message, slot).await;
         });
     }
 
     /// Continues the jobs that an earlier run of the program was running, without waiting for the queue's redelivery.
     async fn resume_jobs(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
         self.journal.remove_unfinished();
-        for record in self.journal.all() {
-            if record.state != JobState::Working {
-                continue;
+        let JobRecords { records, unread } = loop {
+            match self.journal.read_all() {
+                Ok(content) => break content,
+                Err(error) => {
+                    tracing::error!(%error, "the jobs of an earlier run cannot be listed: no job is taken before they are; look at the disk of recorder.state_dir");
+                }
             }
-            // The payload was checked when the record was read.
-            let Ok(payload) = record.payload() else { continue };
-            let Some(slot) = self.slot(drain).await else { return };
-            tracing::warn!(
-                recording_id = record.recording_id,
-                room_id = record.room_id,
-                "an earlier run of the recorder was killed while it had this job in hand: going on with it"
+            if drain.run_until_cancelled(tokio::time::sleep(RETRY_POLL_INTERVAL)).await.is_none() {
+                return;
+            }
+        };
+        for (path, error) in unread {
+            tracing::error!(
+                path = %path.display(), %error,
+                "the record of a job cannot be read now: it is tried again every 5 s; look at the disk of recorder.state_dir"
             );
-            let message = JobMessage::of_earlier_run(nats, payload, record.ack_to.as_deref(), record.delivered);
-            self.spawn(message, slot, tasks);
+            self.unread().push(path);
         }
+        for record in records {
+            self.resume(record, nats, drain, tasks).await;
+        }
+    }
+
+    async fn resume(self: &Arc<Self>, record: JobRecord, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
+        if record.state != JobState::Working || self.is_running(&record.recording_id) {
+            return;
+        }
+        // The payload was checked when the record was read.
+        let Ok(payload) = record.payload() else { return };
+        let Some(slot) = self.slot(drain).await else { return };
+        tracing::warn!(
+            recording_id = record.recording_id,
+            room_id = record.room_id,
+            "an earlier run of the recorder was killed while it had this job in hand: going on with it"
+        );
+        let message = JobMessage::of_earlier_run(nats, payload, record.ack_to.as_deref(), record.delivered);
+        self.spawn(message, slot, tasks);
+    }
+
+    /// Continues the jobs whose records could not be read at the start.
+    async fn resume_unread(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
+        let paths = std::mem::take(&mut *self.unread());
+        for path in paths {
+            match self.journal.read_again(&path) {
+                Ok(Some(record)) => {
+                    tracing::info!(path = %path.display(), "the record of a job can be read");
+                    self.resume(record, nats, drain, tasks).await;
+                }
+                Ok(None) => {}
+                Err(_) => self.unread().push(path),
+            }
+        }
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts another attempt at a job that the queue does not hand out any more: it was given up, or waited here.
@@ -207,15 +252,19 @@ impl Worker {
         let reset_steps = |record: &mut JobRecord| {
             // The remuxed result exists, and would be taken as the result.
             record.steps.anew |= record.steps.remuxed.take().is_some();
+            record.steps.done = None;
         };
         self.journal.begin(record).await.update(reset_steps).await;
         self.spawn(JobMessage::of_earlier_run(nats, payload, ack_to.as_deref(), delivered), slot, tasks);
     }
 
-    /// Resolves when a job is to be tried again that is not running.
+    /// Resolves when a job is to be tried again that is not running, or records are to be read again.
     async fn job_due(&self) {
         loop {
             tokio::time::sleep(RETRY_POLL_INTERVAL).await;
+            if !self.unread().is_empty() {
+                return;
+            }
             let (journal, usable_since) = (self.journal.clone(), self.usable_since.load(Ordering::Relaxed));
             let due = tokio::task::spawn_blocking(move || journal.due(unix_ms(), usable_since));
             let request = due.await.ok().flatten();
@@ -225,7 +274,7 @@ impl Worker {
         }
     }
 
-    async fn handle(&self, message: JobMessage) {
+    async fn handle(&self, message: JobMessage, slot: OwnedSemaphorePermit) {
         let job = match Job::decode(message.payload()) {
             Ok(job) => job,
             Err(error) => {
@@ -241,13 +290,8 @@ impl Worker {
             room_id = %job.info.room_id,
             task = "transcode"
         );
-        let Some(_running) = RunningJob::take(&self.running, &job.info.recording_id) else {
-            let hand_back = async {
-                tracing::warn!("the queue has handed out a job that is in hand here: handed back");
-                self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
-            };
-            hand_back.instrument(span).await;
-            return;
+        let Some(running) = self.running.take(&job.info.recording_id) else {
+            return self.handle_duplicate(message, &job.info.recording_id).instrument(span).await;
         };
         let work = async {
             let delivered = message.delivered();
@@ -255,8 +299,17 @@ impl Worker {
             let mut record = JobRecord::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
             record.max_deliver = self.max_deliver;
             let entry = self.journal.begin(record).await;
-            let (outcome, cause) = self.attempt(job, &entry, &message).await;
-            let state = self.conclude(outcome, &message).await;
+            let (outcome, cause) = match entry.record().steps.done {
+                Some(files) => {
+                    tracing::info!("all of this job was done before; it only was not acknowledged");
+                    (JobOutcome::Done(files), None)
+                }
+                None => self.attempt(job, &entry, &message).await,
+            };
+            let state = match outcome {
+                JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
+                outcome => self.conclude(outcome, &message).await,
+            };
             // The last step: after a crash before it the job runs again, and finds its result.
             match state {
                 None => entry.remove().await,
@@ -317,18 +370,52 @@ impl Worker {
         }
     }
 
-    /// Settles the job in the queue; the state to keep in its record, if any.
+    /// A job that is running here already: handed back, or acknowledged with the delivery before it.
+    async fn handle_duplicate(&self, message: JobMessage, recording: &RecordingId) {
+        if let Some(deliveries) = self.running.deliveries(recording) {
+            tracing::info!("the queue has handed out again a job that is done here: acknowledging it");
+            deliveries.send_replace(Arc::new(message));
+        } else {
+            tracing::warn!("the queue has handed out a job that is in hand here: handed back");
+            self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
+        }
+    }
+
+    /// Acknowledges a job that is done, for as long as that takes, and then removes its files; the state to keep in its
+    /// record, if any. Another job may run meanwhile.
+    async fn acknowledge(
+        &self,
+        message: JobMessage,
+        running: &RunningJob<'_>,
+        slot: OwnedSemaphorePermit,
+        entry: &JobEntry,
+        files: FilesToRemove,
+    ) -> Option<JobState> {
+        let deliveries = running.wait_for_ack(message);
+        let done = files.clone();
+        entry.update(move |record| record.steps.done = Some(done)).await;
+        let acknowledgement = Acknowledgement {
+            deliveries,
+            recording: running.recording.clone(),
+            claim: files.claim.clone(),
+            keep_raw: files.raw.is_none(),
+            node: self.settings.recorder_id.clone(),
+            store: self.settings.store.clone(),
+            outbox: self.dispatcher.outbox().clone(),
+        };
+        if !acknowledgement.run(slot, &self.cancel).await {
+            tracing::warn!("the job is done and not acknowledged: the next start acknowledges it");
+            return Some(JobState::Working);
+        }
+        let FilesToRemove { raw, claim, remuxed } = files;
+        remove_files(raw, claim).await;
+        remuxed.then(|| JobState::Remuxed { at: unix_ms() })
+    }
+
+    /// Settles a job that is not done in the queue; the state to keep in its record, if any.
     async fn conclude(&self, outcome: JobOutcome, message: &JobMessage) -> Option<JobState> {
         match outcome {
-            JobOutcome::Done(FilesToRemove { raw, claim, remuxed }) => {
-                if !self.settle("acknowledged", || message.ack()).await {
-                    let raw = raw.unwrap_or_default();
-                    tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
-                    return Some(JobState::Working);
-                }
-                remove_files(raw, claim).await;
-                remuxed.then(|| JobState::Remuxed { at: unix_ms() })
-            }
+            JobOutcome::Done(_) => None,
             JobOutcome::Again(delay) => {
                 self.settle("handed back", || message.nak(delay)).await;
                 let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -371,27 +458,6 @@ async fn end_is_over(end: &CancellationToken) {
     tokio::time::sleep(END_GRACE).await;
 }
 
-/// Marks a recording's job as running.
-struct RunningJob<'a> {
-    all: &'a Mutex<HashSet<String>>,
-    recording: String,
-}
-
-impl<'a> RunningJob<'a> {
-    /// `None`: the job is running already.
-    fn take(all: &'a Mutex<HashSet<String>>, recording: &RecordingId) -> Option<Self> {
-        let recording = recording.to_string();
-        let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(recording.clone());
-        new.then_some(Self { all, recording })
-    }
-}
-
-impl Drop for RunningJob<'_> {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.recording);
-    }
-}
-
 /// Removes the files of an acknowledged job: the raw file, then the claim, since another node that finds neither knows
 /// that this node has finished.
 pub async fn remove_files(raw: Option<PathBuf>, claim: Option<PathBuf>) {
@@ -431,7 +497,11 @@ async fn remove_raw(raw: PathBuf) {
     let path = raw.clone();
     let remove = move || {
         let summary = summary::path(&raw);
-        std::fs::remove_file(&raw)?;
+        match std::fs::remove_file(&raw) {
+            // By another node that was handed the job too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
+        }
         if let Some(summary) = summary
             && let Err(error) = std::fs::remove_file(&summary)
         {

@@ -4,7 +4,9 @@
 mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
+mod state_records;
 
+mod acknowledgements;
 mod admin;
 mod breaks;
 mod broadcast;

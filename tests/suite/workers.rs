@@ -241,3 +241,23 @@ async fn a_job_that_has_waited_for_too_long_is_taken_though_the_processors_are_b
     load.send(0.3).unwrap();
     assert_eq!(&tokio::time::timeout(SOON, next).await.unwrap().unwrap().unwrap()[..], b"b");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_file_on_which_ffprobe_stumbles_is_kept_and_its_mp4_delivered() {
+    let standin = Standin::start(Deployment::default()).await.unwrap();
+    // Reads the raw file's packets as the real one does, but does not end well.
+    let text = "/usr/bin/ffprobe \"$@\" || exit; case \"$*\" in *packet=*_raw.mkv) echo it stumbles >&2; exit 3;; esac";
+    let ffprobe = script(standin.dir(), "ffprobe", text);
+    let path = format!("{}:{}", ffprobe.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let setup = Setup { path: Some(path), ..transcoder(None, "  post_mp4_convert: false\n", String::new()) };
+    let recorder = Recorder::spawn(&standin, "node_01", &setup);
+    let dir = recorder.main_path.join("node_01/room01");
+    standin.fleet.publish_job(raw_file(&dir, "RM_1", "320x180", 2).1).await.unwrap();
+    let finished = standin.notices.wait_for(FINISHED, "RM_1", SOON).await;
+    assert!(finished.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log())).message.status);
+    recorder.wait_until("the job is over", || names(&recorder.state_dir().join("jobs")).is_empty()).await;
+    assert_eq!(names(&dir), ["RM_1.mp4", "RM_1_raw.mkv"]);
+    let log = recorder.log();
+    assert!(log.contains("the raw file is kept") && log.contains("it stumbles"), "{log}");
+    recorder.stop(&[]);
+}

@@ -16,6 +16,7 @@ use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
 use crate::capture::browser::devtools_pipe::{DevtoolsPipe, WITH_PIPES};
+use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_dialogs::PageDialogs;
 use crate::capture::browser::page_monitor::{self, PageEnd};
@@ -68,8 +69,8 @@ pub struct Chrome {
 }
 
 impl Chrome {
-    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`: the
-    /// rig's directory, which holds the profile.
+    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`:
+    /// the rig's directory, which holds the profile.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.
@@ -159,8 +160,8 @@ impl Chrome {
         let started = Instant::now();
         let page = self.page.clone();
         let mut navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
-        let mut load_error = None;
-        let (mut joined, mut in_meeting) = (false, None);
+        let (mut load_error, mut reason) = (None, String::new());
+        let (mut joined, mut in_meeting, mut document) = (false, None, String::new());
         loop {
             let state = tokio::select! {
                 biased;
@@ -174,7 +175,13 @@ impl Chrome {
             if state.failed
                 && let Some(Some(error)) = evaluate::<Option<String>>(&page, certificate::ERROR, INSPECT_LIMIT).await
             {
-                return Err(RigFailure::of(certificate::refusal(&error, url)));
+                let cause = certificate::refusal(&error, url);
+                return Err(RigFailure { cause, page: Some(ErrorPageMeaning::Refused) });
+            }
+            if !state.document.is_empty() && state.document != document {
+                // It was loaded anew, by us or by itself.
+                (joined, in_meeting) = (false, None);
+                document.clone_from(&state.document);
             }
             if state.main && in_meeting.is_none() {
                 tracing::info!(after_ms = started.elapsed().as_millis(), "in the meeting");
@@ -190,7 +197,7 @@ impl Chrome {
                         tracing::debug!("the page does not say that it has painted");
                     }
                     self.known_processes = self.processes.as_ref().map(ProcessTree::members).unwrap_or_default();
-                    let monitor = page_monitor::monitor_meeting(page, self.processes, self.end_sender.clone());
+                    let monitor = page_monitor::monitor_meeting(page, self.processes, state, self.end_sender.clone());
                     self.monitors.push(AbortOnDropHandle::new(tokio::spawn(monitor)));
                     return Ok(());
                 }
@@ -198,7 +205,15 @@ impl Chrome {
                     tracing::debug!(after_ms = started.elapsed().as_millis(), "joining as a listener");
                     joined = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.is_some();
                 }
-                JoinStep::Wait => tokio::time::sleep(JOIN_POLL).await,
+                JoinStep::Load(why) if load_error.is_some() => {
+                    if why != reason {
+                        tracing::warn!(why, "the meeting page cannot be loaded yet");
+                        reason = why;
+                    }
+                    navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
+                    load_error = None;
+                }
+                JoinStep::Load(_) | JoinStep::Wait => tokio::time::sleep(JOIN_POLL).await,
                 JoinStep::Fail(RigFailure { cause, page }) => {
                     let why = load_error.flatten().map(|error| format!(" ({error})")).unwrap_or_default();
                     return Err(RigFailure { cause: format!("{cause}{why}"), page });

@@ -111,7 +111,7 @@ hooks:
 #[test]
 fn a_reserve_or_a_limit_that_cannot_be_meant_is_explained() {
     insta::assert_snapshot!(problems(&more_of(
-        "recorder.min_free_space: 5000\nrecorder.drain_timeout: sometimes\nrecorder.max_duration: 1y\nrecorder.end_when_idle: -5m"
+        "recorder.min_free_space: 5000\nrecorder.drain_timeout: sometimes\nrecorder.max_duration: 1y\nrecorder.end_when_idle: -5m\nrecorder.rejoin_for: 2days"
     )));
     for (spelled, said) in [("lots", "5GiB or 500MB"), ("120%", "from 0% to 90%"), ("[5GiB]", "a size is expected")] {
         let found = problems(&more_of(&format!("recorder.min_free_space: {spelled}")));

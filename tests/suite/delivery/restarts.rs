@@ -45,7 +45,7 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     }
     let mut server = Server::start().await;
     let outbox = Outbox::open(dir.path()).unwrap();
-    outbox.remove_old().await;
+    outbox.remove_old(|_| false).await.unwrap();
     let dispatcher = courier_with(&server.host(), outbox.clone());
     dispatcher.resume_outbox().await;
     let request = server.next().await;
@@ -56,7 +56,7 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     let id = |id: &str| RecordingId::parse(id).unwrap();
     assert!(matches!(outbox.state(&id("rec-1"), MessageKey::Proceeded), Some(LetterState::Delivered { .. })));
     assert!(matches!(outbox.state(&id("rec-2"), MessageKey::Started), Some(LetterState::Refused { .. })), "kept");
-    outbox.remove_old().await;
+    outbox.remove_old(|_| false).await.unwrap();
     assert_eq!(outbox.messages(&id("rec-2")).len(), 2);
 }
 

@@ -137,3 +137,19 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     let record = RecordingRecord::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
     assert_eq!(record.stage, RecordingStage::Stored);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_of_which_only_the_sound_or_only_the_picture_was_captured_is_delivered() {
+    let node = Node::new().await;
+    for (id, source) in [("sound", "sine=d=2 -c:a pcm_s16le"), ("picture", "testsrc2=s=64x64:r=5:d=2 -c:v libx264")] {
+        let part = node.standin.dir().join(format!("{id}.mkv"));
+        let line = format!("-v error -f lavfi -i {source}");
+        let made = std::process::Command::new("ffmpeg").args(line.split(' ')).arg(&part).status();
+        assert!(made.unwrap().success());
+        let bytes = Some(std::fs::read(&part).unwrap());
+        let (raw, ended) = node.run(Kind::Recording, id, Leaves { bytes, ..Leaves::default() }).await;
+        assert!(ended.status, "{id}: {}", ended.msg);
+        let stored = raw.dir.join(raw.name.as_str());
+        assert!(stored.exists() && raw.existing().is_none(), "{id}");
+    }
+}

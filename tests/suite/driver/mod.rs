@@ -2,12 +2,14 @@
 //! the ends that the real ones do not come to on demand.
 
 mod ends;
+mod openings;
 mod post_recording;
 mod power_cut;
 mod storing;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig::{CaptureReport, OpenError, Rig};
@@ -15,7 +17,7 @@ use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::{self, HooksConfig, NatsConfig, ServerConfig};
 use plugnmeet_recorder::delivery::dispatcher::Dispatcher;
 use plugnmeet_recorder::delivery::outbox::Outbox;
-use plugnmeet_recorder::fleet::slots::Slots;
+use plugnmeet_recorder::fleet::slots::{Slot, Slots};
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
@@ -25,6 +27,7 @@ use plugnmeet_recorder::recording::driver::{self, RecordingContext, RecordingTas
 use plugnmeet_recorder::recording::job_handoff::JobHandoff;
 use plugnmeet_recorder::recording::journal::RecordingJournal;
 use plugnmeet_recorder::recording::open_failures::OpenFailures;
+use plugnmeet_recorder::recording::opening_turns::OpeningTurns;
 use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
@@ -33,7 +36,7 @@ use plugnmeet_recorder::recording::summary::SummaryStore;
 use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::storage::main_path::MainPath;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -51,13 +54,56 @@ struct Leaves {
     breaks: Option<&'static str>,
     /// It was over before it was joined.
     refuses: Option<&'static str>,
+    /// What its opening, and those after it, come to.
+    gate: Option<Arc<Gate>>,
     summary: CaptureReport,
+}
+
+/// An opening that goes on.
+struct Passing<'a>(&'a Gate);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.opening.send_modify(|(now, _)| *now -= 1);
+    }
+}
+
+/// Holds openings back, and counts them.
+#[derive(Default)]
+struct Gate {
+    /// The first openings fail for this cause, one after the other.
+    fails: Mutex<VecDeque<&'static str>>,
+    /// `Some`: each opening takes one of its permits, for good.
+    permits: Option<Semaphore>,
+    /// The names of the parts that were being opened, in order.
+    begun: Mutex<Vec<String>>,
+    /// How many are being opened, and how many were at once at the most.
+    opening: watch::Sender<(usize, usize)>,
+}
+
+impl Gate {
+    async fn pass(&self, part: &Path) -> Result<(), OpenError> {
+        self.begun.lock().unwrap().push(part.file_stem().unwrap().to_str().unwrap().to_owned());
+        self.opening.send_modify(|(now, most)| (*now, *most) = (*now + 1, (*most).max(*now + 1)));
+        // Also where it is cancelled.
+        let _passing = Passing(self);
+        if let Some(permits) = &self.permits {
+            permits.acquire().await.unwrap().forget();
+        }
+        match self.fails.lock().unwrap().pop_front() {
+            Some(cause) => Err(OpenError::Failed(cause.to_owned())),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Rig for PaperRig {
     type Spec = Leaves;
 
-    async fn open(spec: Leaves, _: CancellationToken) -> Result<Self, OpenError> {
+    async fn open(spec: Leaves, cancel: CancellationToken) -> Result<Self, OpenError> {
+        if let Some(gate) = spec.gate.clone() {
+            cancel.run_until_cancelled(gate.pass(&spec.path)).await.unwrap_or(Err(OpenError::Cancelled))?;
+        }
         match spec.refuses {
             Some(cause) => Err(OpenError::Over(cause.to_owned())),
             None => Ok(Self(spec)),
@@ -107,19 +153,19 @@ impl RigFactory<PaperRig> for Paper {
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One that runs.
-struct Running {
-    raw: RawFile,
-    stop: mpsc::Sender<Option<String>>,
-    task: JoinHandle<()>,
-}
-
 /// What a driver has around it.
 struct Node {
     standin: Standin,
     context: RecordingContext,
     journal: RecordingJournal,
     slots: Slots,
+}
+
+/// One that runs.
+struct Begun {
+    raw: RawFile,
+    stop: mpsc::Sender<Option<String>>,
+    running: JoinHandle<()>,
 }
 
 impl Node {
@@ -164,6 +210,7 @@ impl Node {
             summaries: SummaryStore::new(&state),
             room: RoomClient::new(&server).unwrap(),
             limits: SessionLimits::default(),
+            turns: OpeningTurns::new(2),
             open_failures: OpenFailures::default(),
         };
         let journal = RecordingJournal::new(&state);
@@ -174,8 +221,10 @@ impl Node {
 
     /// Runs one from its start to its end.
     async fn run(&self, kind: Kind, id: &str, leaves: Leaves) -> (RawFile, RecorderToPlugNmeet) {
+        // The place of the one before is free again, though it ended badly.
+        let slot = self.slots.admit(7, kind, RecordingId::parse(id).unwrap()).unwrap();
         let breaks = leaves.breaks.is_some();
-        let Running { raw, stop, task } = self.begin(kind, id, leaves, None).await;
+        let begun = self.begin(kind, id, leaves, Some(slot)).await;
         let (started, ended) = match kind {
             Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
             Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
@@ -183,16 +232,28 @@ impl Node {
         let notices = &self.standin.notices;
         notices.wait_for(started, id, LIMIT).await.unwrap();
         if !breaks {
-            stop.send(None).await.unwrap();
+            begun.stop.send(None).await.unwrap();
         }
         let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
-        tokio::time::timeout(LIMIT, task).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
         assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
-        (raw, told)
+        (begun.raw, told)
     }
 
-    /// Begins one. `store`: `main_path`, where it is watched.
-    async fn begin(&self, kind: Kind, id: &str, leaves: Leaves, store: Option<&MainPath>) -> Running {
+    /// Starts one.
+    async fn begin(&self, kind: Kind, id: &str, leaves: Leaves, slot: Option<Slot>) -> Begun {
+        self.begin_in(None, kind, id, leaves, slot).await
+    }
+
+    /// Starts one. `store`: `main_path`, where it is watched.
+    async fn begin_in(
+        &self,
+        store: Option<&MainPath>,
+        kind: Kind,
+        id: &str,
+        leaves: Leaves,
+        slot: Option<Slot>,
+    ) -> Begun {
         let info = RecordingInfo {
             room_table_id: 7,
             room_id: RoomId::parse("room01").unwrap(),
@@ -202,8 +263,6 @@ impl Node {
         let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
         let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
         let raw = store.map_or(raw.clone(), |store| raw.in_store(store));
-        // The place of the one before is free again, though it ended badly.
-        let slot = self.slots.admit(7, kind, info.recording_id.clone()).unwrap();
         let (stop, stops) = mpsc::channel(1);
         let output = match kind {
             Kind::Recording => Output::File,
@@ -213,9 +272,8 @@ impl Node {
         let entry = self.journal.begin(&start).await;
         let stored = (kind == Kind::Recording).then(|| raw.clone());
         let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
-        let task =
-            RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot: Some(slot), stops };
-        Running { raw, stop, task: tokio::spawn(driver::run(task, self.context.clone())) }
+        let task = RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot, stops };
+        Begun { raw, stop, running: tokio::spawn(driver::run(task, self.context.clone())) }
     }
 
     /// To a room that goes on.
