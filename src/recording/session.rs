@@ -2,7 +2,7 @@
 //! argument.
 //!
 //! ```text
-//!          Opened             Stop, Broke(not a fault)    Finished  Closed   Checked    EndNotified
+//!          Opened             Stop, Broke(not a fault)    Finished  Closed   Checked   EndNotified
 //! Starting ───────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ checking ▶ notifying ──▶ Ended
 //!   │                │     ▲                                              ▲          ▲
 //!   │          Broke │     │ Opened                                       │ Stop     │ Stop while opening, or given up

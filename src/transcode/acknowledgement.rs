@@ -38,6 +38,7 @@ pub(super) struct Acknowledgement {
     pub claim: Option<PathBuf>,
     pub keep_raw: bool,
     pub node: RecorderId,
+    /// `main_path`.
     pub store: MainPath,
     pub outbox: Outbox,
 }

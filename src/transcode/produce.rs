@@ -177,6 +177,10 @@ impl ResultBuilder<'_> {
         why: String,
         known: RawKnowledge,
     ) -> Result<JobResult, JobFailure> {
+        let why = match failure::judge(&self.settings.store, why).await {
+            JobFailure::Cause(why) => why,
+            failure => return Err(failure),
+        };
         tracing::error!(
             cause = why,
             "the MP4 could not be made for the last time: trying what is left; the raw file is kept"

@@ -153,19 +153,19 @@ impl RigFactory<PaperRig> for Paper {
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One that runs.
-struct Running {
-    raw: RawFile,
-    stop: mpsc::Sender<Option<String>>,
-    task: JoinHandle<()>,
-}
-
 /// What a driver has around it.
 struct Node {
     standin: Standin,
     context: RecordingContext,
     journal: RecordingJournal,
     slots: Slots,
+}
+
+/// One that runs.
+struct Begun {
+    raw: RawFile,
+    stop: mpsc::Sender<Option<String>>,
+    running: JoinHandle<()>,
 }
 
 impl Node {
@@ -221,9 +221,10 @@ impl Node {
 
     /// Runs one from its start to its end.
     async fn run(&self, kind: Kind, id: &str, leaves: Leaves) -> (RawFile, RecorderToPlugNmeet) {
+        // The place of the one before is free again, though it ended badly.
         let slot = self.slots.admit(7, kind, RecordingId::parse(id).unwrap()).unwrap();
         let breaks = leaves.breaks.is_some();
-        let Running { raw, stop, task } = self.begin(kind, id, leaves, Some(slot), None).await;
+        let begun = self.begin(kind, id, leaves, Some(slot)).await;
         let (started, ended) = match kind {
             Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
             Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
@@ -231,23 +232,28 @@ impl Node {
         let notices = &self.standin.notices;
         notices.wait_for(started, id, LIMIT).await.unwrap();
         if !breaks {
-            stop.send(None).await.unwrap();
+            begun.stop.send(None).await.unwrap();
         }
         let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
-        tokio::time::timeout(LIMIT, task).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
         assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
-        (raw, told)
+        (begun.raw, told)
     }
 
-    /// Begins one. `store`: `main_path`, where it is watched.
-    async fn begin(
+    /// Starts one.
+    async fn begin(&self, kind: Kind, id: &str, leaves: Leaves, slot: Option<Slot>) -> Begun {
+        self.begin_in(None, kind, id, leaves, slot).await
+    }
+
+    /// Starts one. `store`: `main_path`, where it is watched.
+    async fn begin_in(
         &self,
+        store: Option<&MainPath>,
         kind: Kind,
         id: &str,
         leaves: Leaves,
         slot: Option<Slot>,
-        store: Option<&MainPath>,
-    ) -> Running {
+    ) -> Begun {
         let info = RecordingInfo {
             room_table_id: 7,
             room_id: RoomId::parse("room01").unwrap(),
@@ -267,7 +273,7 @@ impl Node {
         let stored = (kind == Kind::Recording).then(|| raw.clone());
         let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
         let task = RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot, stops };
-        Running { raw, stop, task: tokio::spawn(driver::run(task, self.context.clone())) }
+        Begun { raw, stop, running: tokio::spawn(driver::run(task, self.context.clone())) }
     }
 
     /// To a room that goes on.

@@ -8,7 +8,7 @@ use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::request::Kind;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Running, Gate, LIMIT, Leaves, Node, media};
+use super::{Begun, Gate, LIMIT, Leaves, Node, media};
 
 const STARTED: RecordingTasks = RecordingTasks::StartRecording;
 const ENDED: RecordingTasks = RecordingTasks::EndRecording;
@@ -28,10 +28,10 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
     let gate = Arc::new(Gate { permits: Some(Semaphore::new(0)), ..Gate::default() });
     let bytes = Some(std::fs::read(&whole).unwrap());
     let leaves = || Leaves { bytes: bytes.clone(), gate: Some(gate.clone()), ..Leaves::default() };
-    let mut begun: Vec<(String, Running)> = Vec::new();
+    let mut begun: Vec<(String, Begun)> = Vec::new();
     for n in 0..12 {
         let id = format!("rec-{n:02}");
-        let one = node.begin(Kind::Recording, &id, leaves(), None, None).await;
+        let one = node.begin(Kind::Recording, &id, leaves(), None).await;
         begun.push((id, one));
         opening(&gate, (n + 1).min(2)).await;
         let end = Instant::now() + LIMIT;
@@ -44,7 +44,7 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
     }
     // None of them has its turn, and none of those that have one is through.
     let (waits, opens) = (begun.remove(5), begun.remove(1));
-    for (id, Running { stop, task: running, .. }) in [waits, opens] {
+    for (id, Begun { stop, running, .. }) in [waits, opens] {
         stop.send(None).await.unwrap();
         let ended = node.standin.notices.wait_for(ENDED, &id, LIMIT).await.unwrap();
         assert!(ended.message.status, "{id}: {}", ended.message.msg);
@@ -63,7 +63,7 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
         }
     }
     gate.permits.as_ref().unwrap().add_permits(2);
-    for (id, Running { stop, task: running, .. }) in begun {
+    for (id, Begun { stop, running, .. }) in begun {
         node.standin.notices.wait_for(STARTED, &id, LIMIT).await.unwrap();
         stop.send(None).await.unwrap();
         let ended = node.standin.notices.wait_for(ENDED, &id, LIMIT).await.unwrap();

@@ -16,7 +16,7 @@ use plugnmeet_recorder::storage::main_path::{self, MainPath, StoreAbilities};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::{LIMIT, Leaves, Node, Paper, PaperRig, Running, media};
+use super::{Begun, LIMIT, Leaves, Node, Paper, PaperRig, media};
 use crate::mounts::Mount;
 use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 use crate::transcode::names;
@@ -43,9 +43,9 @@ impl Node {
     }
 
     /// Begins one that `trouble` meets before it is stopped; returns once its end is told.
-    async fn run_into(&self, id: &str, leaves: &Leaves, store: Option<&MainPath>, trouble: impl FnOnce()) -> Running {
+    async fn run_into(&self, id: &str, leaves: &Leaves, store: Option<&MainPath>, trouble: impl FnOnce()) -> Begun {
         let slot = self.slots.admit(7, Kind::Recording, RecordingId::parse(id).unwrap()).unwrap();
-        let running = self.begin(Kind::Recording, id, leaves.clone(), Some(slot), store).await;
+        let running = self.begin_in(store, Kind::Recording, id, leaves.clone(), Some(slot)).await;
         self.standin.notices.wait_for(STARTED, id, LIMIT).await.unwrap();
         trouble();
         running.stop.send(None).await.unwrap();
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// The next start of the program, which goes on until all is stored.
-    fn next_start(&self, raw: &Running, leaves: &Leaves) -> RequestService<PaperRig> {
+    fn next_start(&self, raw: &Begun, leaves: &Leaves) -> RequestService<PaperRig> {
         let room = tokio::sync::watch::channel(DiskStatus::default()).1;
         let mut context = self.context.clone();
         context.handoff.drain = CancellationToken::new();
@@ -114,7 +114,7 @@ async fn a_share_that_fails_at_the_end_of_a_recording_costs_it_only_time() {
         assert!(node.standin.fleet.published_jobs().iter().all(|job| job.message_id.as_deref() != Some(id)), "{id}");
         share.heal();
         node.assert_delivered(id, leaves.bytes.as_ref().unwrap(), &backing).await;
-        tokio::time::timeout(LIMIT, running.task).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
         node.assert_nothing_left();
     }
 }
@@ -130,7 +130,7 @@ async fn a_recording_that_cannot_be_stored_is_stored_by_a_later_start() {
     // The program ends: the tries are left to the next start.
     node.context.handoff.drain.cancel();
     let mut running = running;
-    tokio::time::timeout(LIMIT, &mut running.task).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, &mut running.running).await.unwrap().unwrap();
     let record = node.record("file");
     assert!(record.stage == RecordingStage::Parts && record.end_told, "{record:?}");
     // Meanwhile the outbox has forgotten what it has delivered.
@@ -158,7 +158,7 @@ async fn a_share_that_hangs_holds_up_only_what_is_stored_there() {
     share.heal();
     for (id, running) in [("hangs", running), ("other", other)] {
         node.assert_delivered(id, leaves.bytes.as_ref().unwrap(), &backing).await;
-        tokio::time::timeout(LIMIT, running.task).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
     }
     node.assert_nothing_left();
 
@@ -170,7 +170,7 @@ async fn a_share_that_hangs_holds_up_only_what_is_stored_there() {
     let running = node.run_into("drained", &leaves, Some(&store), hang).await;
     share.wait_until_hanging(1).await;
     node.context.handoff.drain.cancel();
-    tokio::time::timeout(LIMIT, running.task).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
     assert!(store.status().fault.unwrap().contains("does not answer"));
     assert!(node.record("drained").storing.unwrap().last_error.contains("does not answer"));
     cancel.cancel();
@@ -202,7 +202,7 @@ async fn nothing_is_written_into_the_bare_mount_point_of_a_share_that_is_gone() 
     // It is mounted again: another mount of the same files.
     mount = Some(Mount::bind(&backing, &node.main()));
     node.assert_delivered("file", leaves.bytes.as_ref().unwrap(), &backing).await;
-    tokio::time::timeout(LIMIT, running.task).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
     node.assert_nothing_left();
     assert_eq!(names(&backing), [".plugnmeet-recorder", "node_01"]);
     assert_eq!(names(&backing.join("node_01/room01")), ["file_raw.json", "file_raw.mkv"]);
@@ -240,7 +240,7 @@ async fn a_store_that_takes_writes_only_in_order_gets_the_raw_file() {
         }
         share.heal();
         node.assert_delivered(id, bytes, &backing).await;
-        tokio::time::timeout(LIMIT, running.task).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
     }
     node.assert_nothing_left();
     assert_eq!(names(&room), ["again_raw.json", "again_raw.mkv", "file_raw.json", "file_raw.mkv"]);
