@@ -4,20 +4,21 @@
 //! 1 host      programs, directories, certificates; without them nothing is started
 //! 2 state     the state directory's lock; the remains of a killed run's rigs are removed
 //! 3 delivery  the outbox: messages are delivered, notices also without NATS
-//! 4 NATS      connected, however long that takes
-//! 5 hooks     the operator's long-lived scripts
-//! 6 watches   load, disk space, time limit of a drain
-//! 7 recording recordings of an earlier run are resumed; then requests are answered; then the node is announced
-//! 8 jobs      taken from the work queue
+//! 4 hooks     the operator's long-lived scripts
+//! 5 watches   load, disk space, time limit of a drain
+//! 6 recording recordings of an earlier run are resumed
+//! 7 NATS      connected, however long that takes
+//! 8 requests  answered; then the node is announced
+//! 9 jobs      taken from the work queue
 //! ```
 //!
-//! At the end, 8 and 7 end what runs (or let it finish, in a drain), then 5 and 3 are ended, since 8 and 7 still use
+//! At the end, 9 and 8 end what runs (or let it finish, in a drain), then 4 and 3 are ended, since 9 and 8 still use
 //! them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
@@ -29,7 +30,7 @@ use crate::delivery::outbox::Outbox;
 use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
-use crate::nats::{ConnectError, Nats};
+use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::shutdown::Shutdown;
 use crate::node::supervisor::Supervisor;
 use crate::node::{availability, preflight};
@@ -90,34 +91,25 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     dispatcher.outbox().remove_old().await;
     dispatcher.resume_outbox().await;
 
-    // 4 NATS
-    let nats = match Nats::connect(&config.nats, &config.server, &recorder.id, &shutdown.drain).await {
-        Ok(nats) => nats,
-        Err(ConnectError::Cancelled) => {
-            dispatcher.shutdown(DELIVERY_GRACE).await;
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    dispatcher.connect(nats.clone());
-
-    // 5 hooks
+    // 4 hooks
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
-    let node = Node { supervisor: Supervisor::new(shutdown), config, nats, dispatcher, hooks };
-    // 6 watches
+    let node = Node { supervisor: Supervisor::new(shutdown), config, dispatcher, hooks };
+    // 5 watches
     let watches = node.start_watches();
-    // 7 recording
-    node.start_recording(&watches).await?;
-    // 8 jobs
-    if node.config.recorder.mode.transcodes() {
-        node.start_jobs(&watches);
+    // 6 recording
+    let recordings = node.start_recording(&watches).await?;
+    // 7 NATS, 8 requests, 9 jobs
+    let connected = node.connect(&watches, recordings).await;
+    if connected.is_err() {
+        // What was resumed is closed properly.
+        node.supervisor.shutdown.end_now();
     }
 
     let ended = node.supervisor.wait().await;
     node.hooks.shutdown().await;
     node.dispatcher.shutdown(DELIVERY_GRACE).await;
-    ended?;
+    connected.and(ended)?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -126,10 +118,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 struct Node {
     config: Config,
     supervisor: Supervisor,
-    nats: Nats,
     dispatcher: Dispatcher,
     hooks: Hooks,
 }
+
+/// What the recordings of a node need once it has a connection to NATS; `None`: it accepts no recordings.
+type RecordingLink = Option<(oneshot::Sender<Requests>, watch::Receiver<usize>)>;
 
 /// Measurements of the host.
 struct Watches {
@@ -156,8 +150,8 @@ impl Node {
         Watches { load, disk }
     }
 
-    /// Resumes the recordings of an earlier run, also where this node does not record any more; then answers requests.
-    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<()> {
+    /// Resumes the recordings of an earlier run, also where this node does not record any more.
+    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<RecordingLink> {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
@@ -175,29 +169,47 @@ impl Node {
                 service.finish().await;
                 end.cancel();
             });
-            return Ok(());
+            return Ok(None);
         }
-        let requests = self.nats.requests().await?;
-        let ended = end.clone();
-        let stop = drain.clone();
+        let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
-            service.run(requests, stop, ended.clone()).await;
+            service.run(requests, drain, end.clone()).await;
             // The last recording has ended: the rest of the node may end.
-            ended.cancel();
+            end.cancel();
         });
-        // Subscribed before the node is announced, so that no request is missed.
-        let (sender, available) = watch::channel(true);
-        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain, sender));
-        let heartbeat = Heartbeat {
-            nats: self.nats.clone(),
-            recorder: recorder.id.clone(),
-            max_limit: recorder.max_limit,
-            total_cores: load::total_cores(),
-            progress: running,
-            load: watches.load.clone(),
-            available,
+        Ok(Some((sender, running)))
+    }
+
+    /// Connects to NATS, however long that takes, and starts what needs it.
+    async fn connect(&self, watches: &Watches, recordings: RecordingLink) -> anyhow::Result<()> {
+        let Config { nats, server, recorder, .. } = &self.config;
+        let Shutdown { drain, end } = self.supervisor.shutdown.clone();
+        let nats = match Nats::connect(nats, server, &recorder.id, &drain).await {
+            Ok(nats) => nats,
+            Err(ConnectError::Cancelled) => return Ok(()),
+            Err(error) => return Err(error.into()),
         };
-        self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
+        self.dispatcher.connect(nats.clone());
+        if let Some((requests, running)) = recordings {
+            // Subscribed before the node is announced, so that no request is missed. Nobody receives where the recordings
+            // have ended already.
+            let _ = requests.send(nats.requests().await?);
+            let (sender, available) = watch::channel(true);
+            self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain, sender));
+            let heartbeat = Heartbeat {
+                nats: nats.clone(),
+                recorder: recorder.id.clone(),
+                max_limit: recorder.max_limit,
+                total_cores: load::total_cores(),
+                progress: running,
+                load: watches.load.clone(),
+                available,
+            };
+            self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
+        }
+        if recorder.mode.transcodes() {
+            self.start_jobs(nats, watches);
+        }
         Ok(())
     }
 
@@ -232,8 +244,8 @@ impl Node {
         Ok(Arc::new(LiveRigFactory::new(config, sandbox)))
     }
 
-    fn start_jobs(&self, watches: &Watches) {
-        let (nats, dispatcher, hooks) = (self.nats.clone(), self.dispatcher.clone(), self.hooks.clone());
+    fn start_jobs(&self, nats: Nats, watches: &Watches) {
+        let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
         let settings = TranscodeSettings::from(&self.config);
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

@@ -128,7 +128,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         Some(interrupted) => Session::recover(interrupted, limits, Duration::ZERO),
     };
     for effect in effects {
-        driver.carry_out(effect).await;
+        driver.carry_out(effect);
     }
     let mut tick = tokio::time::interval(TICK);
     while session.state() != SessionState::Ended {
@@ -145,7 +145,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         };
         log_event(&event, session.has_begun());
         for effect in session.on(began.elapsed(), event) {
-            driver.carry_out(effect).await;
+            driver.carry_out(effect);
         }
         if let SessionState::Resuming(Resuming::Waiting { until }) = session.state()
             && session.state() != before
@@ -214,19 +214,20 @@ fn log_event(event: &SessionEvent, begun: bool) {
 }
 
 impl<R: Rig> Driver<R> {
-    async fn carry_out(&mut self, effect: Effect) {
+    /// Waits for nothing: what takes time becomes a piece of work.
+    fn carry_out(&mut self, effect: Effect) {
         tracing::debug!(?effect, "next");
         match effect {
             Effect::OpenRig => self.open_rig(),
             Effect::CancelOpening => self.opening.cancel(),
             Effect::FinishEncoder => self.finish_encoder(),
             Effect::CloseRig => self.close_rig(),
-            Effect::Store { cause } => self.store(cause).await,
+            Effect::Store { cause } => self.store(cause),
             Effect::NotifyStarted => {
                 tracing::info!("started");
                 let event = notice::NoticeEvent::Started(self.start.kind());
-                // The outcome does not matter here: the outbox keeps trying.
-                drop(self.context.dispatcher.send(self.notice(event)).await);
+                // The outcome does not matter here: the outbox keeps trying, and writes it when the disk takes it.
+                drop(self.context.dispatcher.send_now(self.notice(event)));
             }
             Effect::Deliver { outcome, job } => self.deliver(outcome, job),
             Effect::GiveUp(why) => {
@@ -322,12 +323,12 @@ impl<R: Rig> Driver<R> {
     }
 
     /// Joins the parts into the raw file in its final place.
-    async fn store(&mut self, cause: Option<String>) {
-        // From here on the meeting is not joined again, whatever happens.
+    fn store(&mut self, cause: Option<String>) {
         let reason = scrubbed(cause);
-        self.entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
         let (raw, entry) = (self.raw.clone(), self.entry.clone());
         self.start_work(async move {
+            // From here on the meeting is not joined again, whatever happens.
+            entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
             let record = entry.record();
             if record.stage == RecordingStage::Stored {
                 return SessionEvent::Stored(Ok(())).into();

@@ -1,7 +1,8 @@
 //! One record per accepted recording that is not handed over yet: what the next start of the program needs to continue
 //! it after a crash (`docs/on-disk-protocol.md`).
 //!
-//! A failing disk ends no recording: the record is in memory as well, and only a crash would lose it.
+//! A disk that fails or hangs ends no recording: a change is in memory at once and written when the disk takes it, and only
+//! a crash before that would lose it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
 use crate::storage::journal::{Journal, Record, RecordFile};
+use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
@@ -234,12 +236,24 @@ impl RecordingJournal {
         }
     }
 
-    /// Writes the record of an accepted recording; it is on disk when this returns.
+    /// The record of a new recording, in memory: nothing is written yet.
+    #[must_use]
+    pub fn entry(&self, start: &Start) -> RecordingEntry {
+        let name = start.info.recording_id.as_str();
+        RecordingEntry(self.of(start.kind()).record(name, RecordingRecord::new(start)))
+    }
+
+    /// Writes the record of an accepted recording; waits up to a second for the disk.
     pub async fn begin(&self, start: &Start) -> RecordingEntry {
-        let path = self.of(start.kind()).path(start.info.recording_id.as_str());
-        let entry = RecordingEntry(RecordFile::new(path, RecordingRecord::new(start)));
+        let entry = self.entry(start);
         entry.update(|_| {}).await;
         entry
+    }
+
+    /// What writes the records.
+    #[must_use]
+    pub fn writer(&self, kind: Kind) -> &RecordWriter {
+        self.of(kind).writer()
     }
 
     /// The records of earlier runs, oldest first. An unreadable record is put aside and logged as an error.
@@ -247,7 +261,7 @@ impl RecordingJournal {
     pub fn unfinished(&self, kind: Kind) -> Vec<RecordingEntry> {
         let journal = self.of(kind);
         journal.remove_unfinished();
-        let entry = |(path, record)| RecordingEntry(RecordFile::new(path, record));
+        let entry = |(path, record)| RecordingEntry(journal.record_at(path, record));
         let mut unfinished: Vec<_> = journal.all().into_iter().map(entry).collect();
         unfinished.sort_by_key(|entry| entry.record().taken_at);
         unfinished
@@ -259,10 +273,11 @@ impl RecordingJournal {
         self.of(kind).has_any()
     }
 
-    /// Whether there is a record of this recording.
+    /// Whether there is a record of this recording. Asks the disk.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
-        self.of(kind).path(recording.as_str()).exists()
+        let (journal, name) = (self.of(kind), recording.as_str());
+        journal.writer().pending(&journal.path(name)).is_some() || journal.path(name).exists()
     }
 }
 
@@ -277,12 +292,31 @@ impl RecordingEntry {
         self.0.get()
     }
 
-    /// Changes the record; it is on disk when this returns. A failure of the disk is logged.
+    /// Writes the record of a recording that is not accepted yet.
+    ///
+    /// # Errors
+    /// Where it is not on disk within `limit`. It is written late then, unless the caller withdraws it.
+    pub async fn write_within(&self, limit: Duration) -> Result<(), WriteError> {
+        self.0.change(|_| {}).within(limit).await
+    }
+
+    /// Has the record of a recording removed that was not accepted, also if it is still being written.
+    pub fn withdraw(&self) {
+        drop(self.0.withdraw());
+    }
+
+    /// Changes the record in memory and has it written; waits for nothing.
+    pub fn change(&self, change: impl FnOnce(&mut RecordingRecord)) -> PendingWrite {
+        self.0.change(change)
+    }
+
+    /// Changes the record; waits up to a second for the disk. If it takes longer or fails, that is logged, and the
+    /// record is written when the disk takes it.
     pub async fn update(&self, change: impl FnOnce(&mut RecordingRecord)) {
         if let Err(error) = self.0.update(change).await {
             tracing::error!(
                 path = %self.0.path().display(), %error,
-                "the recording's record cannot be written: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
+                "the recording's record is not on disk: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
             );
         }
     }
@@ -292,7 +326,7 @@ impl RecordingEntry {
         if let Err(error) = self.0.remove().await {
             tracing::error!(
                 path = %self.0.path().display(), %error,
-                "the record of a recording that is over cannot be removed; the next start will find nothing left to do for it"
+                "the record of a recording that is over is not removed yet; a start that finds it has nothing left to do for it"
             );
         }
     }

@@ -1,10 +1,11 @@
 //! Live recordings and broadcasts: from the server's request to the job in the outbox.
 //!
-//! [`requests`] answers the server and starts a [`driver`] for each accepted recording. The driver turns what happens
-//! into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
+//! [`requests`] answers the server, has each start written down ([`beginning`]), and starts a [`driver`] for each accepted
+//! recording. The driver turns what happens into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
 //! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
 //! [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
+mod beginning;
 mod capture_record;
 pub mod driver;
 mod interruption;

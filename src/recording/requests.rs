@@ -1,11 +1,14 @@
 //! Answers the server's requests (PROTOCOL 3). Nothing slow happens before the answer: a start is accepted or refused,
-//! written to the journal, answered, and only then carried out.
+//! written to the journal, answered, and only then carried out. While one request waits for a disk, the next is taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use futures::FutureExt as _;
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -13,12 +16,13 @@ use tracing::{Instrument as _, Span};
 use crate::capture::rig::Rig;
 use crate::delivery::message::MessageKey;
 use crate::fleet::slots::{Slot, Slots};
-use crate::nats::{RequestMessage, Requests};
+use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
+use crate::recording::beginning::{Beginnings, STOP_LIMIT, StartRefusal};
 use crate::recording::driver::{self, RecordingContext, RecordingTask};
-use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest};
+use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingRecord, StopRequest};
 use crate::recording::raw_file::RawFile;
 use crate::recording::recovery::{self, RecoveryStep, SentNotices};
 use crate::recording::rig_factory::RigFactory;
@@ -31,10 +35,8 @@ use crate::telemetry::redact;
 const SHUT_DOWN: &str = "the recorder was shut down";
 /// Why a recording ends whose start could not be answered.
 const UNANSWERED: &str = "the server could not be told that the recording was taken on";
-/// The messages of an earlier recording with the same id, which a new recording removes from the outbox.
-const RECORDING_KEYS: &[MessageKey] =
-    &[MessageKey::Started, MessageKey::Ended, MessageKey::Job, MessageKey::Proceeded, MessageKey::Finished];
-const BROADCAST_KEYS: &[MessageKey] = &[MessageKey::BroadcastStarted, MessageKey::BroadcastEnded];
+/// Requests to stop that one recording may have before it sees them.
+const MAX_STOPS: usize = 4;
 
 /// Answers requests until it is cancelled, and then waits for the recordings to end.
 pub struct RequestService<R: Rig> {
@@ -44,15 +46,47 @@ pub struct RequestService<R: Rig> {
     journal: RecordingJournal,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
+    beginnings: Beginnings,
     tasks: TaskTracker,
-    /// The running recordings, by room and kind.
+    /// The running recordings and those whose start is not answered yet, by room and kind.
     running: HashMap<(i64, Kind), RunningRecording>,
+    /// What goes on for the requests that were taken; each ends within seconds.
+    pending: FuturesUnordered<BoxFuture<'static, RequestProgress>>,
+}
+
+/// What has become of a request.
+enum RequestProgress {
+    /// The record of a start is on disk, or why it is refused.
+    Begun(Box<StartRequest>, Result<(), StartRefusal>),
+    /// The answer was sent, or why not.
+    Answered { request: AnsweredRequest, sent: Result<(), NatsError> },
+}
+
+/// A start whose slot is taken.
+struct StartRequest {
+    message: RequestMessage,
+    start: Start,
+    raw: Option<RawFile>,
+    entry: RecordingEntry,
+    slot: Slot,
+    stops: mpsc::Receiver<Option<String>>,
+    secrets: Vec<redact::SecretRegistration>,
+    span: Span,
+}
+
+/// The recording that was begun for an answer, if any.
+struct AnsweredRequest {
+    begun: Option<(i64, Kind)>,
 }
 
 /// Stops a running recording.
 struct RunningRecording {
     stop: mpsc::Sender<Option<String>>,
     entry: RecordingEntry,
+    /// Its record is on disk, and may be changed.
+    begun: bool,
+    /// The end was requested before that.
+    stopped: bool,
 }
 
 impl<R: Rig> RequestService<R> {
@@ -63,7 +97,9 @@ impl<R: Rig> RequestService<R> {
         journal: RecordingJournal,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
-        Self { context, slots, rigs, journal, room, tasks: TaskTracker::new(), running: HashMap::new() }
+        let beginnings = Beginnings::new(journal.clone(), context.dispatcher.outbox().clone());
+        let (tasks, running, pending) = (TaskTracker::new(), HashMap::new(), FuturesUnordered::new());
+        Self { context, slots, rigs, journal, room, beginnings, tasks, running, pending }
     }
 
     /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
@@ -156,9 +192,11 @@ impl<R: Rig> RequestService<R> {
     }
 
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
-    /// stopped too.
-    pub async fn run(mut self, mut requests: Requests, drain: CancellationToken, end: CancellationToken) {
+    /// stopped too. `requests`: the requests, once there is a connection; until then, and if none is ever made, the
+    /// recordings of an earlier run go on without.
+    pub async fn run(mut self, requests: oneshot::Receiver<Requests>, drain: CancellationToken, end: CancellationToken) {
         let mut draining = false;
+        let mut requests = RequestSource::Awaited(requests);
         loop {
             let message = tokio::select! {
                 () = end.cancelled() => break,
@@ -171,9 +209,13 @@ impl<R: Rig> RequestService<R> {
                     }
                     continue;
                 }
-                () = self.tasks.wait(), if draining => break,
+                () = self.tasks.wait(), if draining && self.pending.is_empty() => break,
                 () = disk_full(&mut self.room) => {
                     self.stop_all(&self.room.borrow().reason.clone());
+                    continue;
+                }
+                Some(progress) = self.pending.next() => {
+                    self.go_on(progress);
                     continue;
                 }
                 message = requests.next() => message,
@@ -182,9 +224,13 @@ impl<R: Rig> RequestService<R> {
                 tracing::error!("no more requests come in: the NATS client has ended; restart the recorder");
                 break;
             };
-            self.answer(&message).await;
+            self.take(message);
         }
         self.slots.drain();
+        // Each ends within seconds. A recording that is begun meanwhile is stopped with the others.
+        while let Some(progress) = self.pending.next().await {
+            self.go_on(progress);
+        }
         self.stop_all(SHUT_DOWN);
         self.tasks.close();
         if !self.tasks.is_empty() {
@@ -209,91 +255,122 @@ impl<R: Rig> RequestService<R> {
         }
     }
 
-    async fn answer(&mut self, message: &RequestMessage) {
-        let mut begun = None;
-        let response = match request::read(message.payload(), &self.context.recorder) {
-            Ok(Some(request)) => {
-                if let Request::Start(start) = &request {
-                    begun = Some((start.info.room_table_id, start.kind()));
-                }
-                self.decide(request).await
+    /// Takes a request: decides what needs no disk at once, and has the rest go on by itself.
+    fn take(&mut self, message: RequestMessage) {
+        self.running.retain(|_, running| !running.stop.is_closed());
+        match request::read(message.payload(), &self.context.recorder) {
+            Ok(Some(Request::Start(start))) => {
+                let span = span(start.kind(), &start.info);
+                span.clone().in_scope(|| self.begin(message, *start, span));
             }
-            Ok(None) => None,
+            Ok(Some(Request::Stop { room_table_id, kinds })) => self.stop(message, room_table_id, kinds),
+            Ok(Some(Request::Invalid(reason))) => {
+                tracing::warn!(%reason, "a start request was refused");
+                self.answer(message, &request::refused(StatusCode::InvalidParameters, reason.to_string()), None);
+            }
+            Ok(None) => {}
             Err(error) => {
                 let bytes = message.payload().len();
                 tracing::warn!(%error, bytes, "a message on the channel is no request; ignored");
-                None
             }
+        }
+    }
+
+    /// Goes on with a request. Waits for nothing.
+    fn go_on(&mut self, progress: RequestProgress) {
+        match progress {
+            RequestProgress::Begun(request, result) => {
+                let span = request.span.clone();
+                span.in_scope(|| self.started(*request, result));
+            }
+            RequestProgress::Answered { sent: Ok(()), .. } => {}
+            RequestProgress::Answered { request, sent: Err(error) } => {
+                tracing::warn!(%error, "a request could not be answered");
+                // The server has reported a failure to its user, so nobody wants this recording.
+                if let Some(running) = request.begun.and_then(|task| self.running.get(&task)) {
+                    let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// `begun`: the recording that was begun for it.
+    fn answer(&self, message: RequestMessage, response: &CommonResponse, begun: Option<(i64, Kind)>) {
+        self.answer_after(std::future::ready(()), message, response, begun);
+    }
+
+    fn answer_after(
+        &self,
+        first: impl Future<Output = ()> + Send + 'static,
+        message: RequestMessage,
+        response: &CommonResponse,
+        begun: Option<(i64, Kind)>,
+    ) {
+        let (bytes, request) = (response.encode_to_vec(), AnsweredRequest { begun });
+        let answer = async move {
+            first.await;
+            RequestProgress::Answered { request, sent: message.reply(bytes.into()).await }
         };
-        let Some(response) = response else { return };
-        if let Err(error) = message.reply(response.encode_to_vec().into()).await {
-            tracing::warn!(%error, "a request could not be answered");
-            // The server has reported a failure to its user, so nobody wants this recording.
-            let begun = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
-            if let Some(running) = begun {
-                let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
-            }
-        }
+        self.pending.push(answer.in_current_span().boxed());
     }
 
-    /// The answer, if this node is to answer; an accepted recording has been started.
-    async fn decide(&mut self, request: Request) -> Option<CommonResponse> {
-        self.running.retain(|_, running| !running.stop.is_closed());
-        match request {
-            Request::Start(start) => {
-                let span = span(start.kind(), &start.info);
-                Some(self.start(*start).instrument(span).await)
-            }
-            Request::Stop { room_table_id, kinds } => self.stop(room_table_id, kinds).await,
-            Request::Invalid(reason) => {
-                tracing::warn!(%reason, "a start request was refused");
-                Some(request::refused(StatusCode::InvalidParameters, reason.to_string()))
-            }
-        }
-    }
-
-    async fn start(&mut self, start: Start) -> CommonResponse {
+    /// Refuses a start at once, or takes a slot and has its record written.
+    fn begin(&mut self, message: RequestMessage, start: Start, span: Span) {
         let (kind, info) = (start.kind(), start.info.clone());
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
-        let refuse = |code, reason: String| {
-            tracing::warn!(reason, "refused");
-            request::refused(code, reason)
-        };
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
+            Err(refusal) => return self.refuse(message, refusal.status_code(), refusal.to_string()),
         };
         let DiskStatus { level, reason } = self.room.borrow().clone();
         if level != DiskLevel::Enough {
-            return refuse(StatusCode::Internal, format!("this recorder's disk is nearly full: {reason}"));
-        }
-        // Its slot may be free already while its file is being stored.
-        if self.journal.holds(kind, &info.recording_id) {
-            return refuse(StatusCode::Conflict, "an earlier recording with this id is not finished yet".to_owned());
+            let reason = format!("this recorder's disk is nearly full: {reason}");
+            return self.refuse(message, StatusCode::Internal, reason);
         }
         let raw = match kind {
-            Kind::Recording => match self.rigs.raw_file(&info).map(|raw| (raw.existing(), raw)) {
-                // An undelivered raw file was kept, and would be overwritten.
-                Ok((Some(path), _)) => {
-                    let path = path.display();
-                    tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
-                    return refuse(StatusCode::Conflict, "a raw file of this recording is still there".to_owned());
-                }
-                Ok((None, raw)) => Some(raw),
-                Err(error) => return refuse(StatusCode::InvalidParameters, error.to_string()),
+            Kind::Recording => match self.rigs.raw_file(&info) {
+                Ok(raw) => Some(raw),
+                Err(error) => return self.refuse(message, StatusCode::InvalidParameters, error.to_string()),
             },
             Kind::Broadcast => None,
         };
-        let keys = match kind {
-            Kind::Recording => RECORDING_KEYS,
-            Kind::Broadcast => BROADCAST_KEYS,
+        let entry = self.journal.entry(&start);
+        // Known from here on, so that a stop finds it.
+        let (stop, stops) = mpsc::channel(MAX_STOPS);
+        let running = RunningRecording { stop, entry: entry.clone(), begun: false, stopped: false };
+        self.running.insert((info.room_table_id, kind), running);
+        let beginnings = self.beginnings.clone();
+        let request = Box::new(StartRequest { message, start, raw, entry, slot, stops, secrets, span });
+        let begin = async move {
+            let begun = beginnings.begin(kind, &info, request.raw.as_ref(), &request.entry).await;
+            RequestProgress::Begun(request, begun)
         };
-        self.context.dispatcher.outbox().forget(&info.recording_id, keys).await;
-        let entry = self.journal.begin(&start).await;
-        tracing::info!(room_table_id = info.room_table_id, "taken on");
-        self.spawn(start, raw, entry, None, Some(slot), secrets);
-        request::accepted()
+        self.pending.push(begin.in_current_span().boxed());
+    }
+
+    /// Runs a recording whose record is written, or forgets it.
+    fn started(&mut self, request: StartRequest, begun: Result<(), StartRefusal>) {
+        let StartRequest { message, start, raw, entry, slot, stops, secrets, .. } = request;
+        let task = (start.info.room_table_id, start.kind());
+        if let Err(StartRefusal { code, reason }) = begun {
+            self.running.remove(&task);
+            return self.refuse(message, code, reason);
+        }
+        if let Some(running) = self.running.get_mut(&task) {
+            running.begun = true;
+            if running.stopped {
+                drop(entry.change(stop_requested));
+            }
+        }
+        tracing::info!(room_table_id = start.info.room_table_id, "taken on");
+        self.run_driver(start, raw, entry, None, Some(slot), stops, secrets);
+        self.answer(message, &request::accepted(), Some(task));
+    }
+
+    fn refuse(&self, message: RequestMessage, code: StatusCode, reason: String) {
+        tracing::warn!(reason, "refused");
+        self.answer(message, &request::refused(code, reason), None);
     }
 
     /// Must be called within the recording's span.
@@ -306,8 +383,23 @@ impl<R: Rig> RequestService<R> {
         slot: Option<Slot>,
         secrets: Vec<redact::SecretRegistration>,
     ) {
-        let (stop, stops) = mpsc::channel(4);
-        self.running.insert((start.info.room_table_id, start.kind()), RunningRecording { stop, entry: entry.clone() });
+        let (stop, stops) = mpsc::channel(MAX_STOPS);
+        let running = RunningRecording { stop, entry: entry.clone(), begun: true, stopped: false };
+        self.running.insert((start.info.room_table_id, start.kind()), running);
+        self.run_driver(start, raw, entry, interrupted, slot, stops, secrets);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a recording takes with it")]
+    fn run_driver(
+        &self,
+        start: Start,
+        raw: Option<RawFile>,
+        entry: RecordingEntry,
+        interrupted: Option<InterruptedRecording>,
+        slot: Option<Slot>,
+        stops: mpsc::Receiver<Option<String>>,
+        secrets: Vec<redact::SecretRegistration>,
+    ) {
         let task = RecordingTask::<R> { start, rigs: Arc::clone(&self.rigs), raw, entry, interrupted, slot, stops };
         let run = driver::run(task, self.context.clone());
         let run = async move {
@@ -317,24 +409,62 @@ impl<R: Rig> RequestService<R> {
         self.tasks.spawn(run.instrument(Span::current()));
     }
 
-    async fn stop(&self, room_table_id: i64, kinds: &[Kind]) -> Option<CommonResponse> {
-        let mut held = false;
+    /// Stops the recordings of a room at once, and answers when that is on disk, or after a moment.
+    fn stop(&mut self, message: RequestMessage, room_table_id: i64, kinds: &[Kind]) {
+        let (mut held, mut written) = (false, Vec::new());
         for kind in kinds {
-            let Some(running) = self.running.get(&(room_table_id, *kind)) else { continue };
+            let Some(running) = self.running.get_mut(&(room_table_id, *kind)) else { continue };
             // A recording whose rig is closed has freed its slot: for the server it is over.
             if self.slots.holds(room_table_id, *kind).is_none() {
                 continue;
             }
             held = true;
-            // On disk before the answer: else a crash would make the next start join the meeting again.
-            let stop = |record: &mut crate::recording::journal::RecordingRecord| {
-                record.stop.get_or_insert(StopRequest { reason: None });
-            };
-            running.entry.update(stop).await;
+            if running.begun {
+                written.push(running.entry.change(stop_requested));
+            } else {
+                running.stopped = true;
+            }
             // The channel is full where several stops were sent already.
             let _ = running.stop.try_send(None);
         }
-        held.then(request::accepted)
+        if !held {
+            return;
+        }
+        // On disk before the answer, where the disk takes it in time: else a crash would make the next start join the
+        // meeting again.
+        let on_disk = async move {
+            let all = written.iter().map(|written| written.within(STOP_LIMIT));
+            for error in futures::future::join_all(all).await.into_iter().filter_map(Result::err) {
+                tracing::error!(%error, room_table_id, "the stop is obeyed, but not on disk: a crash now would make the next start join the meeting again");
+            }
+        };
+        self.answer_after(on_disk, message, &request::accepted(), None);
+    }
+}
+
+fn stop_requested(record: &mut RecordingRecord) {
+    record.stop.get_or_insert(StopRequest { reason: None });
+}
+
+/// Where requests come from.
+enum RequestSource {
+    /// There is no connection yet.
+    Awaited(oneshot::Receiver<Requests>),
+    Connected(Requests),
+    /// The program ends without a connection.
+    Never,
+}
+
+impl RequestSource {
+    /// The next request. Cancel-safe. `None`: the client has ended.
+    async fn next(&mut self) -> Option<RequestMessage> {
+        loop {
+            match self {
+                Self::Connected(requests) => return requests.next().await,
+                Self::Awaited(connected) => *self = connected.await.map_or(Self::Never, Self::Connected),
+                Self::Never => std::future::pending::<()>().await,
+            }
+        }
     }
 }
 

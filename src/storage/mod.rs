@@ -7,3 +7,4 @@ pub mod files;
 pub mod journal;
 pub mod lock;
 pub mod placement;
+pub mod record_writer;
