@@ -120,7 +120,8 @@ impl Outbox {
 
     /// Sets a message's state; it is not tried again by itself.
     pub async fn set_state(&self, id: &RecordingId, key: MessageKey, state: MessageState) {
-        on_disk(self.change(id, move |stored| stored.get_mut(key).is_some_and(|message| message.set_state(state)))).await;
+        on_disk(self.change(id, move |stored| stored.get_mut(key).is_some_and(|message| message.set_state(state))))
+            .await;
     }
 
     /// Marks the message as delivered, unless another with its key has replaced it since.

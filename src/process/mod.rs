@@ -7,4 +7,5 @@
 pub mod child;
 pub mod procfs;
 pub mod programs;
+mod spawner;
 pub mod tree;

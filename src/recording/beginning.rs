@@ -75,7 +75,9 @@ impl Beginnings {
             Kind::Broadcast => BROADCAST_KEYS,
         };
         let not_written = |error| {
-            StartRefusal::disk(format!("this recorder cannot write down what it is to record: {error} (recorder.state_dir)"))
+            StartRefusal::disk(format!(
+                "this recorder cannot write down what it is to record: {error} (recorder.state_dir)"
+            ))
         };
         // Before the record: else a crash in between would make the new recording's messages look delivered.
         if let Some(forgotten) = self.outbox.begin_forget(&info.recording_id, keys) {

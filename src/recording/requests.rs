@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use futures::FutureExt as _;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -194,7 +194,12 @@ impl<R: Rig> RequestService<R> {
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
     /// stopped too. `requests`: the requests, once there is a connection; until then, and if none is ever made, the
     /// recordings of an earlier run go on without.
-    pub async fn run(mut self, requests: oneshot::Receiver<Requests>, drain: CancellationToken, end: CancellationToken) {
+    pub async fn run(
+        mut self,
+        requests: oneshot::Receiver<Requests>,
+        drain: CancellationToken,
+        end: CancellationToken,
+    ) {
         let mut draining = false;
         let mut requests = RequestSource::Awaited(requests);
         loop {

@@ -153,7 +153,9 @@ pub async fn on_disk_within<T: Send + 'static>(
     limit: std::time::Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered within {} s", limit.as_secs_f64()));
+    let late = || {
+        io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered within {} s", limit.as_secs_f64()))
+    };
     tokio::time::timeout(limit, on_disk(work)).await.unwrap_or_else(|_| Err(late()))
 }
 

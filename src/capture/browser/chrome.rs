@@ -24,8 +24,11 @@ use crate::capture::rig_failure::RigFailure;
 use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 use crate::process::tree::ProcessTree;
+use crate::storage::files;
 
 const COMPONENT: &str = "Chrome";
+/// Time limit for the copy of the certificates, which lie in `state_dir`.
+const COPY_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the start, which takes some 400 ms on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// Interval of inspections of the page while it joins the meeting.
@@ -75,8 +78,10 @@ impl Chrome {
         let program = find_chrome(settings.path.as_deref())
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
-        if let Some(database) = &settings.trusted {
-            trusted_roots::copy_to_home(database, dir)
+        if let Some(database) = settings.trusted.clone() {
+            let home = dir.to_owned();
+            files::on_disk_within(COPY_LIMIT, move || trusted_roots::copy_to_home(&database, &home))
+                .await
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
         let mut spec = child::ChildSpec::new("chrome", program)
