@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::fleet::availability::Obstacles;
 use crate::nats::{Bucket, Nats, NatsError};
 use crate::protocol::announcement::{AnnouncementField, cpu_score};
 use crate::protocol::ids::RecorderId;
@@ -45,8 +46,8 @@ pub struct Heartbeat {
     pub progress: watch::Receiver<usize>,
     /// Share of the processors in use, 0…1.
     pub load: watch::Receiver<f64>,
-    /// Whether this node accepts recordings.
-    pub available: watch::Receiver<bool>,
+    /// What stands in the way of new recordings.
+    pub obstacles: watch::Receiver<Obstacles>,
 }
 
 /// What the bucket holds of this node, as far as known.
@@ -74,7 +75,7 @@ impl Heartbeat {
             let tick = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                () = changed(&mut self.available) => true,
+                () = changed(&mut self.obstacles) => true,
                 _ = ticks.tick() => true,
                 () = changed(&mut self.progress) => false,
             };
@@ -145,7 +146,7 @@ impl Heartbeat {
     /// A node that accepts nothing announces an old ping: then the server does not choose it, but still knows of its
     /// recordings.
     fn ping_value(&self) -> String {
-        if *self.available.borrow() { unix_ms().to_string() } else { "0".to_owned() }
+        if self.obstacles.borrow().is_empty() { unix_ms().to_string() } else { "0".to_owned() }
     }
 
     async fn write_progress(

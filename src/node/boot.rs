@@ -27,6 +27,7 @@ use crate::capture::rig_directory;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
+use crate::fleet::availability::{Availability, Obstacles};
 use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
@@ -48,6 +49,7 @@ use crate::retry::RetrySchedule;
 use crate::scripts::hooks::Hooks;
 use crate::storage::disk_space::{self, DiskStatus};
 use crate::storage::lock::StateLock;
+use crate::storage::record_writer::RecordWriter;
 use crate::telemetry::redact;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
@@ -122,8 +124,13 @@ struct Node {
     hooks: Hooks,
 }
 
-/// What the recordings of a node need once it has a connection to NATS; `None`: it accepts no recordings.
-type RecordingLink = Option<(oneshot::Sender<Requests>, watch::Receiver<usize>)>;
+/// What connects the recordings with NATS, once there is a connection.
+struct RecordingLink {
+    requests: oneshot::Sender<Requests>,
+    /// Recordings and broadcasts running.
+    running: watch::Receiver<usize>,
+    obstacles: watch::Receiver<Obstacles>,
+}
 
 /// Measurements of the host.
 struct Watches {
@@ -150,8 +157,9 @@ impl Node {
         Watches { load, disk }
     }
 
-    /// Resumes the recordings of an earlier run, also where this node does not record any more.
-    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<RecordingLink> {
+    /// Resumes the recordings of an earlier run, also where this node does not record any more. `None`: this node accepts
+    /// no recordings.
+    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<Option<RecordingLink>> {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
@@ -161,7 +169,11 @@ impl Node {
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
         let journal = RecordingJournal::new(&recorder.state_dir);
         let context = self.recording_context()?;
-        let mut service = RequestService::<LiveRig>::new(context, slots, rigs, journal, watches.disk.clone());
+        let writers = [Some(journal.writer(Kind::Recording)), self.dispatcher.outbox().writer()];
+        let faults: Vec<_> = writers.into_iter().flatten().map(RecordWriter::fault).collect();
+        let availability = Availability::default();
+        let mut service =
+            RequestService::<LiveRig>::new(context, slots, rigs, journal, availability.clone(), watches.disk.clone());
         service.recover(records).await;
         if !records {
             self.supervisor.tasks.spawn(async move {
@@ -171,17 +183,20 @@ impl Node {
             });
             return Ok(None);
         }
+        let obstacles = availability.watch();
+        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain.clone(), availability.clone()));
+        self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability));
         let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
             service.run(requests, drain, end.clone()).await;
             // The last recording has ended: the rest of the node may end.
             end.cancel();
         });
-        Ok(Some((sender, running)))
+        Ok(Some(RecordingLink { requests: sender, running, obstacles }))
     }
 
     /// Connects to NATS, however long that takes, and starts what needs it.
-    async fn connect(&self, watches: &Watches, recordings: RecordingLink) -> anyhow::Result<()> {
+    async fn connect(&self, watches: &Watches, recordings: Option<RecordingLink>) -> anyhow::Result<()> {
         let Config { nats, server, recorder, .. } = &self.config;
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
         let nats = match Nats::connect(nats, server, &recorder.id, &drain).await {
@@ -190,12 +205,10 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         self.dispatcher.connect(nats.clone());
-        if let Some((requests, running)) = recordings {
+        if let Some(RecordingLink { requests, running, obstacles }) = recordings {
             // Subscribed before the node is announced, so that no request is missed. Nobody receives where the recordings
             // have ended already.
             let _ = requests.send(nats.requests().await?);
-            let (sender, available) = watch::channel(true);
-            self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain, sender));
             let heartbeat = Heartbeat {
                 nats: nats.clone(),
                 recorder: recorder.id.clone(),
@@ -203,7 +216,7 @@ impl Node {
                 total_cores: load::total_cores(),
                 progress: running,
                 load: watches.load.clone(),
-                available,
+                obstacles,
             };
             self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
         }

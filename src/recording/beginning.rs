@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::delivery::message::MessageKey;
 use crate::delivery::outbox::Outbox;
+use crate::fleet::availability::Obstacle;
 use crate::protocol::messages::StatusCode;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{RecordingEntry, RecordingJournal};
@@ -36,16 +37,24 @@ pub struct Beginnings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartRefusal {
     pub code: StatusCode,
+    /// What a user is told. It names no path of this host.
     pub reason: String,
+    /// What the log says besides.
+    pub detail: Option<String>,
 }
 
 impl StartRefusal {
-    fn conflict(reason: &str) -> Self {
-        Self { code: StatusCode::Conflict, reason: reason.to_owned() }
+    pub fn of(code: StatusCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), detail: None }
     }
 
-    fn disk(reason: String) -> Self {
-        Self { code: StatusCode::Internal, reason }
+    /// The same with a detail for the log.
+    pub fn because(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    fn of_disk(detail: String) -> Self {
+        Self::of(StatusCode::Internal, Obstacle::StateDir.refusal()).because(detail)
     }
 }
 
@@ -74,11 +83,7 @@ impl Beginnings {
             Kind::Recording => RECORDING_KEYS,
             Kind::Broadcast => BROADCAST_KEYS,
         };
-        let not_written = |error| {
-            StartRefusal::disk(format!(
-                "this recorder cannot write down what it is to record: {error} (recorder.state_dir)"
-            ))
-        };
+        let not_written = |error| StartRefusal::of_disk(format!("recorder.state_dir: {error}"));
         // Before the record: else a crash in between would make the new recording's messages look delivered.
         if let Some(forgotten) = self.outbox.begin_forget(&info.recording_id, keys) {
             forgotten.within(left()).await.map_err(not_written)?;
@@ -98,9 +103,9 @@ impl Beginnings {
         raw: Option<&RawFile>,
     ) -> Result<(), StartRefusal> {
         let silent = || {
-            let limit = START_LIMIT.as_secs_f64();
-            StartRefusal::disk(format!(
-                "this recorder's disk has not answered within {limit} s (recorder.state_dir or recorder.temporary_dir)"
+            StartRefusal::of_disk(format!(
+                "recorder.state_dir or recorder.temporary_dir has not answered within {} s; look at their disks",
+                START_LIMIT.as_secs_f64()
             ))
         };
         let permit = Arc::clone(&self.checks).try_acquire_owned().map_err(|_| silent())?;
@@ -113,15 +118,16 @@ impl Beginnings {
             (held, existing)
         };
         let looked = tokio::time::timeout(START_LIMIT, tokio::task::spawn_blocking(look)).await;
-        let (held, existing) = looked.map_err(|_| silent())?.map_err(|error| StartRefusal::disk(error.to_string()))?;
+        let (held, existing) = looked.map_err(|_| silent())?.map_err(|error| StartRefusal::of_disk(error.to_string()))?;
+        let conflict = |reason| StartRefusal::of(StatusCode::Conflict, reason);
         if held {
-            return Err(StartRefusal::conflict("an earlier recording with this id is not finished yet"));
+            return Err(conflict("an earlier recording with this id is not finished yet"));
         }
         // An undelivered raw file was kept, and would be overwritten.
         if let Some(path) = existing {
             let path = path.display();
             tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
-            return Err(StartRefusal::conflict("a raw file of this recording is still there"));
+            return Err(conflict("a raw file of this recording is still there"));
         }
         Ok(())
     }

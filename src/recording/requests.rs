@@ -15,6 +15,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
 use crate::delivery::message::MessageKey;
+use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
@@ -44,6 +45,7 @@ pub struct RequestService<R: Rig> {
     slots: Slots,
     rigs: Arc<dyn RigFactory<R>>,
     journal: RecordingJournal,
+    availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     beginnings: Beginnings,
@@ -95,11 +97,12 @@ impl<R: Rig> RequestService<R> {
         slots: Slots,
         rigs: Arc<dyn RigFactory<R>>,
         journal: RecordingJournal,
+        availability: Availability,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
         let beginnings = Beginnings::new(journal.clone(), context.dispatcher.outbox().clone());
         let (tasks, running, pending) = (TaskTracker::new(), HashMap::new(), FuturesUnordered::new());
-        Self { context, slots, rigs, journal, room, beginnings, tasks, running, pending }
+        Self { context, slots, rigs, journal, availability, room, beginnings, tasks, running, pending }
     }
 
     /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
@@ -326,17 +329,18 @@ impl<R: Rig> RequestService<R> {
         let secrets = secrets(&start);
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return self.refuse(message, refusal.status_code(), refusal.to_string()),
+            Err(refusal) => return self.refuse(message, StartRefusal::of(refusal.status_code(), refusal.to_string())),
         };
-        let DiskStatus { level, reason } = self.room.borrow().clone();
-        if level != DiskLevel::Enough {
-            let reason = format!("this recorder's disk is nearly full: {reason}");
-            return self.refuse(message, StatusCode::Internal, reason);
+        if let Some((obstacle, detail)) = self.availability.obstacle() {
+            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
         }
         let raw = match kind {
             Kind::Recording => match self.rigs.raw_file(&info) {
                 Ok(raw) => Some(raw),
-                Err(error) => return self.refuse(message, StatusCode::InvalidParameters, error.to_string()),
+                Err(error) => {
+                    let refusal = StartRefusal::of(StatusCode::InvalidParameters, error.to_string());
+                    return self.refuse(message, refusal);
+                }
             },
             Kind::Broadcast => None,
         };
@@ -358,9 +362,9 @@ impl<R: Rig> RequestService<R> {
     fn started(&mut self, request: StartRequest, begun: Result<(), StartRefusal>) {
         let StartRequest { message, start, raw, entry, slot, stops, secrets, .. } = request;
         let task = (start.info.room_table_id, start.kind());
-        if let Err(StartRefusal { code, reason }) = begun {
+        if let Err(refusal) = begun {
             self.running.remove(&task);
-            return self.refuse(message, code, reason);
+            return self.refuse(message, refusal);
         }
         if let Some(running) = self.running.get_mut(&task) {
             running.begun = true;
@@ -373,8 +377,8 @@ impl<R: Rig> RequestService<R> {
         self.answer(message, &request::accepted(), Some(task));
     }
 
-    fn refuse(&self, message: RequestMessage, code: StatusCode, reason: String) {
-        tracing::warn!(reason, "refused");
+    fn refuse(&self, message: RequestMessage, StartRefusal { code, reason, detail }: StartRefusal) {
+        tracing::warn!(reason, detail, "refused");
         self.answer(message, &request::refused(code, reason), None);
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::job::Job;
 use crate::storage::files;
-use crate::storage::journal::{Journal, Record, RecordFile};
+use crate::storage::journal::{Journal, RECORD_LIMIT, Record, RecordFile};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -221,7 +221,9 @@ impl JobJournal {
     /// Begins a job: its record is on disk when this returns. The steps of an earlier run of the same job are kept.
     pub async fn begin(&self, mut record: JobRecord) -> JobEntry {
         let path = self.path(&record.recording_id);
-        if let Ok(previous) = JobRecord::read(&path) {
+        let from = path.clone();
+        let read = move || JobRecord::read(&from).map_err(std::io::Error::other);
+        if let Ok(previous) = files::on_disk_within(RECORD_LIMIT, read).await {
             let same = record.delivered > 1 || record.ack_to == previous.ack_to;
             // What was fetched for an earlier job of this recording must still be removed.
             let fetched = previous.steps.fetched.clone();

@@ -19,6 +19,7 @@ use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
+use crate::storage::journal::RECORD_LIMIT;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
@@ -36,6 +37,8 @@ const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// After how long the queue redelivers a job that is running here already, because it missed a progress message.
 const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
+/// How long jobs may take to stop and to be handed back once the program is to end.
+const HAND_BACK_LIMIT: Duration = Duration::from_secs(90);
 /// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
 pub const UNDECODABLE: &str = "undecodable-jobs";
 
@@ -57,6 +60,7 @@ pub async fn run(
         journal: JobJournal::new(&settings.state_dir),
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
         running: Mutex::default(),
+        looking: Arc::default(),
         // A queue without a limit gets one here: one more than the default.
         max_deliver: gate.max_deliver().unwrap_or(MAX_DELIVER + 1),
         settings,
@@ -67,7 +71,7 @@ pub async fn run(
     let (worker, tasks) = (Arc::new(worker), TaskTracker::new());
     worker.resume_jobs(&nats, &drain, &tasks).await;
     while let Some(slot) = worker.slot(&drain).await {
-        if let Some(record) = worker.journal.retry_request().filter(|record| !worker.is_running(&record.recording_id)) {
+        if let Some(record) = worker.next_retry().await {
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
@@ -86,7 +90,17 @@ pub async fn run(
         }
     }
     tasks.close();
-    tasks.wait().await;
+    let too_late = async {
+        worker.cancel.cancelled().await;
+        tokio::time::sleep(HAND_BACK_LIMIT).await;
+    };
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = too_late => tracing::error!(
+            jobs = tasks.len(),
+            "jobs do not end, as a disk does not answer; the next start or another node goes on with them"
+        ),
+    }
 }
 
 struct Worker {
@@ -95,6 +109,8 @@ struct Worker {
     slots: Arc<Semaphore>,
     /// The recordings of the running jobs.
     running: Mutex<HashSet<String>>,
+    /// Held while the disk is asked for requests of the operator.
+    looking: Arc<tokio::sync::Mutex<()>>,
     max_deliver: u64,
     settings: TranscodeSettings,
     dispatcher: Dispatcher,
@@ -181,12 +197,25 @@ impl Worker {
     async fn retry_requested(&self) {
         loop {
             tokio::time::sleep(RETRY_POLL_INTERVAL).await;
-            let journal = self.journal.clone();
-            let request = tokio::task::spawn_blocking(move || journal.retry_request()).await.ok().flatten();
-            if request.is_some_and(|record| !self.is_running(&record.recording_id)) {
+            if self.next_retry().await.is_some() {
                 return;
             }
         }
+    }
+
+    /// A job for which the operator asked for another attempt, and which is not running. None while the disk does not
+    /// answer.
+    async fn next_retry(&self) -> Option<JobRecord> {
+        // One look at a time: on a disk that hangs each one would keep a thread.
+        let looking = Arc::clone(&self.looking).try_lock_owned().ok()?;
+        let journal = self.journal.clone();
+        let look = move || {
+            let request = journal.retry_request();
+            drop(looking);
+            Ok(request)
+        };
+        let request = files::on_disk_within(RECORD_LIMIT, look).await.ok().flatten();
+        request.filter(|record| !self.is_running(&record.recording_id))
     }
 
     async fn handle(&self, message: JobMessage) {

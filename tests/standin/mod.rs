@@ -25,6 +25,7 @@ pub mod call;
 pub mod callout;
 pub mod child;
 pub mod cluster;
+pub mod faulty_fs;
 pub mod fleet;
 pub mod https;
 pub mod meeting;

@@ -16,6 +16,8 @@ mod delivery;
 mod dice;
 mod driver;
 mod endurance;
+#[path = "faulty_fs.rs"]
+mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
 mod golden_state;

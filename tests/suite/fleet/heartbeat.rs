@@ -6,6 +6,8 @@ use async_nats::jetstream::{self, kv};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
+use plugnmeet_recorder::fleet::availability::Obstacle;
+
 use super::{LONG, beat, connect, eventually, key, never, unix_ms, url, value};
 use crate::logs::Logs;
 use crate::nats_server::{BUCKET, JOBS, NatsServer, make_bucket, make_queue};
@@ -70,12 +72,12 @@ async fn a_node_that_takes_nothing_on_is_out_of_the_choice_at_once_and_comes_bac
     let beating = beat(&nats);
     let ping = async || value(&bucket, 1).await.filter(|ping| ping != "0");
     eventually("the first ping", ping).await;
-    beating.takes_on.send(false).unwrap();
+    beating.availability.block(Obstacle::Draining, "");
     eventually("no ping", async || value(&bucket, 1).await.filter(|ping| ping == "0")).await;
     // It is still known, and what runs on it is told.
     beating.progress.send(1).unwrap();
     eventually("the progress", async || value(&bucket, 3).await.filter(|progress| progress == "1")).await;
-    beating.takes_on.send(true).unwrap();
+    beating.availability.clear(Obstacle::Draining);
     eventually("a ping", ping).await;
     beating.cancel.cancel();
     beating.task.await.unwrap();

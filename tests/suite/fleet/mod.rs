@@ -7,6 +7,7 @@ mod jobs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::kv;
+use plugnmeet_recorder::fleet::availability::Availability;
 use plugnmeet_recorder::fleet::heartbeat::Heartbeat;
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::ids::RecorderId;
@@ -52,13 +53,14 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
 struct Beating {
     progress: watch::Sender<usize>,
     load: watch::Sender<f64>,
-    takes_on: watch::Sender<bool>,
+    availability: Availability,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
 
 fn beat(nats: &Nats) -> Beating {
-    let (progress, load, takes_on) = (watch::Sender::new(0), watch::Sender::new(0.25), watch::Sender::new(true));
+    let (progress, load) = (watch::Sender::new(0), watch::Sender::new(0.25));
+    let availability = Availability::default();
     let heartbeat = Heartbeat {
         nats: nats.clone(),
         recorder: me(),
@@ -66,10 +68,10 @@ fn beat(nats: &Nats) -> Beating {
         total_cores: 3,
         progress: progress.subscribe(),
         load: load.subscribe(),
-        available: takes_on.subscribe(),
+        obstacles: availability.watch(),
     };
     let cancel = never();
-    Beating { progress, load, takes_on, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }
+    Beating { progress, load, availability, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }
 }
 
 fn key(field: u8) -> String {

@@ -1,0 +1,92 @@
+//! Whether this node takes new work, and why not: every part of the program that can see an obstacle notes and clears
+//! its own. While there is one, starts are refused with it and the heartbeat takes the node out of the server's choice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// What stands in the way of new work. A lower one is named first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// The program finishes what runs and ends.
+    Draining,
+    /// A disk has less free space than `recorder.min_free_space`.
+    DiskSpace,
+    /// `recorder.copy_to_path.main_path` is not the file system that it was.
+    MainPath,
+    /// `recorder.state_dir` cannot be written.
+    StateDir,
+    /// The recording of a built-in page fails.
+    SelfTest,
+}
+
+impl Obstacle {
+    /// What a user is told. It names no path of this host; the detail is in the log.
+    #[must_use]
+    pub fn refusal(self) -> &'static str {
+        match self {
+            Self::Draining => "this recorder is shutting down",
+            Self::DiskSpace => "this recorder's disk is nearly full",
+            Self::MainPath => "this recorder does not reach the storage of its recordings",
+            Self::StateDir => "this recorder cannot write down what it takes on",
+            Self::SelfTest => "this recorder fails its self-test",
+        }
+    }
+}
+
+/// The obstacles and the detail of each: one line for the log, with the paths, and what to do.
+pub type Obstacles = BTreeMap<Obstacle, String>;
+
+/// The obstacles of this node; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Availability {
+    obstacles: Arc<watch::Sender<Obstacles>>,
+}
+
+impl Availability {
+    /// Notes an obstacle, or replaces its detail. Who notes it also logs it.
+    pub fn block(&self, obstacle: Obstacle, detail: impl Into<String>) {
+        let detail = detail.into();
+        self.obstacles.send_if_modified(|noted| noted.insert(obstacle, detail.clone()).as_ref() != Some(&detail));
+    }
+
+    /// Clears an obstacle. True where it was noted.
+    pub fn clear(&self, obstacle: Obstacle) -> bool {
+        self.obstacles.send_if_modified(|noted| noted.remove(&obstacle).is_some())
+    }
+
+    /// The first obstacle and its detail; `None` where new work is taken.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<(Obstacle, String)> {
+        self.obstacles.borrow().first_key_value().map(|(obstacle, detail)| (*obstacle, detail.clone()))
+    }
+
+    /// All obstacles, as they change.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Obstacles> {
+        self.obstacles.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_takes_work_when_the_last_obstacle_is_cleared() {
+        let availability = Availability::default();
+        let mut watched = availability.clone().watch();
+        assert_eq!(availability.obstacle(), None);
+        availability.block(Obstacle::SelfTest, "Xvfb does not start");
+        availability.block(Obstacle::DiskSpace, "/tmp: 1 GiB free");
+        assert_eq!(availability.obstacle(), Some((Obstacle::DiskSpace, "/tmp: 1 GiB free".to_owned())));
+        assert_eq!(watched.borrow_and_update().len(), 2);
+        availability.block(Obstacle::SelfTest, "Xvfb does not start");
+        assert!(!watched.has_changed().unwrap(), "nothing new");
+        assert!(availability.clear(Obstacle::DiskSpace) && !availability.clear(Obstacle::DiskSpace));
+        assert_eq!(availability.obstacle().unwrap().0, Obstacle::SelfTest);
+        assert!(availability.clear(Obstacle::SelfTest));
+        assert!(watched.borrow_and_update().is_empty() && availability.obstacle().is_none());
+    }
+}
