@@ -33,6 +33,7 @@ use crate::fleet::load;
 use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::shutdown::Shutdown;
+use crate::node::start_watch::StartWatch;
 use crate::node::supervisor::Supervisor;
 use crate::node::{availability, preflight};
 use crate::protocol::request::Kind;
@@ -57,11 +58,14 @@ use crate::transcode::worker;
 /// How long delivery is tried when everything else has ended; what then remains is in the outbox.
 const DELIVERY_GRACE: Duration = Duration::from_secs(10);
 
+/// How long the end waits for a disk that has not taken everything yet.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
 /// Runs the node until `shutdown`; returns when recordings are closed, jobs handed back and messages delivered or kept.
 ///
 /// # Errors
 /// Where the host lacks something the node needs, or the configuration is unusable.
-pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
     let recorder = &config.recorder;
     tracing::info!(
@@ -70,10 +74,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     );
 
     // 1 host
+    start.enter("checking the host and its directories");
     crate::tls::provide_crypto();
     preflight::require(&config)?;
 
     // 2 state
+    start.enter("locking recorder.state_dir, and removing what a killed run has left");
     let _lock = StateLock::take(&recorder.state_dir)?;
     // This process holds the lock, so everything with this node's tag is of a dead run.
     let report = cleanup::clean_up(&std::env::temp_dir(), &rig_directory::name(&recorder.state_dir)).await;
@@ -89,6 +95,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     }
 
     // 3 delivery
+    start.enter("reading the outbox in recorder.state_dir");
     let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
     dispatcher.outbox().remove_old().await;
     dispatcher.resume_outbox().await;
@@ -96,11 +103,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // 4 hooks
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
-    let node = Node { supervisor: Supervisor::new(shutdown), config, dispatcher, hooks };
+    let journal = RecordingJournal::new(&config.recorder.state_dir);
+    let node = Node { supervisor: Supervisor::new(shutdown), config, dispatcher, hooks, journal };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
+    start.enter("taking up the recordings of an earlier run");
     let recordings = node.start_recording(&watches).await?;
+    start.finish();
     // 7 NATS, 8 requests, 9 jobs
     let connected = node.connect(&watches, recordings).await;
     if connected.is_err() {
@@ -111,6 +121,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let ended = node.supervisor.wait().await;
     node.hooks.shutdown().await;
     node.dispatcher.shutdown(DELIVERY_GRACE).await;
+    node.flush().await;
     connected.and(ended)?;
     tracing::info!("stopped");
     Ok(())
@@ -122,6 +133,7 @@ struct Node {
     supervisor: Supervisor,
     dispatcher: Dispatcher,
     hooks: Hooks,
+    journal: RecordingJournal,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -143,6 +155,11 @@ impl Node {
         let (recorder, shutdown) = (&self.config.recorder, &self.supervisor.shutdown);
         let (load_sender, load) = watch::channel(0.0);
         self.supervisor.spawn_vital("load", load::measure(load_sender, shutdown.end.clone()));
+        let (dispatcher, drain) = (self.dispatcher.clone(), shutdown.drain.clone());
+        self.supervisor.tasks.spawn(async move {
+            drain.cancelled().await;
+            dispatcher.hurry();
+        });
         if let Some(limit) = recorder.drain_timeout {
             self.supervisor.tasks.spawn(shutdown.clone().limit_drain(limit));
         }
@@ -167,10 +184,9 @@ impl Node {
         let running = slots.running();
         let rigs = self.rig_factory().await?;
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
-        let journal = RecordingJournal::new(&recorder.state_dir);
+        let journal = self.journal.clone();
         let context = self.recording_context()?;
-        let writers = [Some(journal.writer(Kind::Recording)), self.dispatcher.outbox().writer()];
-        let faults: Vec<_> = writers.into_iter().flatten().map(RecordWriter::fault).collect();
+        let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
         let availability = Availability::default();
         let mut service =
             RequestService::<LiveRig>::new(context, slots, rigs, journal, availability.clone(), watches.disk.clone());
@@ -224,6 +240,24 @@ impl Node {
             self.start_jobs(nats, watches);
         }
         Ok(())
+    }
+
+    /// What writes to `state_dir` for recordings.
+    fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
+        let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
+        journals.into_iter().chain([self.dispatcher.outbox().writer()]).flatten()
+    }
+
+    /// Waits a moment for what is not on disk yet.
+    async fn flush(&self) {
+        let files: usize =
+            futures::future::join_all(self.writers().map(|writer| writer.flush(FLUSH_LIMIT))).await.iter().sum();
+        if files > 0 {
+            tracing::error!(
+                files, dir = %self.config.recorder.state_dir.display(),
+                "ending although not everything is on disk: recorder.state_dir does not answer, and the next start takes up what it holds"
+            );
+        }
     }
 
     /// What every recording needs from the rest of the node.

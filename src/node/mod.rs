@@ -7,4 +7,5 @@ mod availability;
 pub mod boot;
 pub mod preflight;
 pub mod shutdown;
+pub mod start_watch;
 mod supervisor;

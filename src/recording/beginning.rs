@@ -118,7 +118,8 @@ impl Beginnings {
             (held, existing)
         };
         let looked = tokio::time::timeout(START_LIMIT, tokio::task::spawn_blocking(look)).await;
-        let (held, existing) = looked.map_err(|_| silent())?.map_err(|error| StartRefusal::of_disk(error.to_string()))?;
+        let (held, existing) =
+            looked.map_err(|_| silent())?.map_err(|error| StartRefusal::of_disk(error.to_string()))?;
         let conflict = |reason| StartRefusal::of(StatusCode::Conflict, reason);
         if held {
             return Err(conflict("an earlier recording with this id is not finished yet"));
