@@ -12,6 +12,7 @@ use plugnmeet_recorder::config::Config;
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
+use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::unix_time::unix_ms;
 use plugnmeet_recorder::{admin, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         loaded.config.recorder.mode = mode;
     }
     if let Some(command) = &cli.command {
+        let recorder = &mut loaded.config.recorder;
+        recorder.state_dir = state_dir::choose(recorder, &StateDirectories::of_process(), false);
         return answer(&loaded.config, command);
     }
     let _log = match telemetry::init(&loaded.config.log, loaded.config.recorder.debug) {

@@ -34,8 +34,9 @@ use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
+use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, preflight};
+use crate::node::{availability, preflight, state_dir};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
@@ -65,11 +66,14 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Where the host lacks something the node needs, or the configuration is unusable.
-pub async fn run(config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    start.enter("looking for the state directory");
+    config.recorder.state_dir = state_dir::choose(&config.recorder, &StateDirectories::of_process(), true);
     let recorder = &config.recorder;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), id = %recorder.id, mode = recorder.mode.as_str(), pid = std::process::id(),
+        state_dir = %recorder.state_dir.display(),
         "starting"
     );
 
@@ -80,6 +84,7 @@ pub async fn run(config: Config, shutdown: Shutdown, start: StartWatch) -> anyho
 
     // 2 state
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
+    state_dir::warn_unsuitable(&recorder.state_dir);
     let _lock = StateLock::take(&recorder.state_dir)?;
     // This process holds the lock, so everything with this node's tag is of a dead run.
     let report = cleanup::clean_up(&std::env::temp_dir(), &rig_directory::name(&recorder.state_dir)).await;

@@ -8,4 +8,5 @@ pub mod boot;
 pub mod preflight;
 pub mod shutdown;
 pub mod start_watch;
+pub mod state_dir;
 mod supervisor;
