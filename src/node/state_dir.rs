@@ -56,7 +56,10 @@ impl StateDirectories {
         let candidates = [of_service.clone(), Some(of_host.clone())];
         // The operator's commands do not have the service's environment.
         let in_use = candidates.into_iter().flatten().find(|dir| lock::holder(dir).is_some());
-        in_use.or(of_service).or_else(|| is_lasting(&of_host).then_some(of_host)).unwrap_or_else(|| recorder.state_dir.clone())
+        in_use
+            .or(of_service)
+            .or_else(|| is_lasting(&of_host).then_some(of_host))
+            .unwrap_or_else(|| recorder.state_dir.clone())
     }
 }
 

@@ -249,6 +249,7 @@ fn configuration(standin: &Standin, places: &Places, recordings: usize) -> Strin
   min_free_space: 0
   drain_timeout: 2s
   post_mp4_convert: {CONVERT}
+  state_dir: "{state}"
   temporary_dir: "{temporary}"
   copy_to_path:
     main_path: "{main}"
@@ -272,6 +273,7 @@ nats_info:
     transcoding_jobs_subject: "{jobs}"
 "#,
         most = recordings + 4,
+        state = places.state_dir.display(),
         temporary = places.temporary_dir.display(),
         main = places.main_path.display(),
         log = places.log.display(),

@@ -43,8 +43,10 @@ mod relay;
 mod rig;
 mod scripts;
 mod soak;
+mod spawner;
 #[path = "standin.rs"]
 mod standin_itself;
+mod state_dir;
 mod survival;
 mod tls;
 mod transcode;

@@ -128,6 +128,8 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     std::fs::remove_dir_all(&outbox).unwrap();
     std::fs::write(&outbox, "in the way").unwrap();
     let bytes = Some(std::fs::read(&whole).unwrap());
+    // The program is to end: nobody waits until the disk takes it.
+    node.context.dispatcher.hurry();
     // It is told from memory all the same.
     let (raw, ended) = node.run(Kind::Recording, "file", Leaves { bytes, ..Leaves::default() }).await;
     assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);
