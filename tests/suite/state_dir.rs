@@ -24,15 +24,18 @@ async fn standin() -> Standin {
     Standin::start(Deployment::default()).await.unwrap()
 }
 
-/// A state directory that can be made to hang: the directory behind it, and the node's configuration.
-struct HangingState {
+/// A node whose state directory can be made to hang.
+struct HangingNode {
+    /// The directory behind the state directory.
     backing: PathBuf,
+    /// Dropped before the recorder, which cannot even be killed while the kernel waits for this disk.
     disk: FaultyFs,
-    setup: Setup,
+    recorder: Recorder,
 }
 
-impl HangingState {
-    fn new(standin: &Standin) -> Self {
+impl HangingNode {
+    /// Starts it, with a disk that hangs already or not.
+    fn spawn(standin: &Standin, hangs: bool) -> Self {
         let (backing, place) = (standin.dir().join("backing"), standin.dir().join("share"));
         let disk = FaultyFs::mount(&backing, &place, Abilities::ALL);
         // Opens no meeting, and does not end by itself.
@@ -45,7 +48,11 @@ impl HangingState {
             mode: Some("recorderOnly"),
             ..Setup::default()
         };
-        Self { backing: backing.join("state"), disk, setup }
+        if hangs {
+            disk.break_down(Requests::All, Fault::Hang);
+        }
+        let recorder = Recorder::spawn(standin, ID, &setup);
+        Self { backing: backing.join("state"), disk, recorder }
     }
 
     fn hang(&self) {
@@ -74,39 +81,42 @@ fn broadcast(id: &str) -> Start {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_dir_that_hangs_delays_no_answer_no_stop_no_notice_and_no_end() {
     let standin = standin().await;
-    let state = HangingState::new(&standin);
-    let mut recorder = Recorder::start(&standin, ID, &state.setup).await;
+    let mut node = HangingNode::spawn(&standin, false);
+    standin.fleet.wait_selectable(ID, SOON).await.unwrap();
     let (one, two) = (standin.meeting(Meeting::default()), standin.meeting(Meeting::default()));
     let answer = async |request| standin.fleet.request(&request).await.unwrap().response.expect("an answer within 3 s");
     let start = |room: &crate::standin::Room, id| room.request(RecordingTasks::StartRecording, id, ID);
     assert!(answer(start(&one, "one")).await.status);
 
-    state.hang();
+    node.hang();
     let refused = answer(start(&two, "two")).await;
     assert_eq!((refused.status, refused.status_code()), (false, StatusCode::Internal), "{refused:?}");
     assert_eq!(refused.msg, "this recorder cannot write down what it takes on");
-    recorder.wait_until_gone_from_choice(&standin).await;
+    node.recorder.wait_until_gone_from_choice(&standin).await;
     assert!(answer(one.request(RecordingTasks::Stop, "one", "")).await.status);
-    let ended = standin.notices.wait_for(RecordingTasks::EndRecording, "one", SOON).await.unwrap().message;
+    let ended = standin.notices.wait_for(RecordingTasks::EndRecording, "one", SOON).await;
+    let ended = ended.unwrap_or_else(|error| panic!("{error:#}\n{}", node.recorder.log())).message;
     assert!(ended.status, "{}", ended.msg);
 
     // All of it is written when the disk takes it, and nothing of the recording that was refused.
-    state.disk.heal();
-    recorder.wait_for_log("are written again").await;
-    recorder.wait_until("the ended recording has no record", || state.records().is_empty()).await;
-    assert!(state.backing.join("outbox/one.json").exists());
+    node.disk.heal();
+    node.recorder.wait_for_log("are written again").await;
+    node.recorder.wait_until("the ended recording has no record", || node.records().is_empty()).await;
+    assert!(node.backing.join("outbox/one.json").exists());
     standin.fleet.wait_selectable(ID, SOON).await.unwrap();
 
-    state.hang();
+    node.hang();
     let refused = answer(start(&two, "three")).await;
     assert!(!refused.status, "{refused:?}");
-    recorder.signal(Signal::TERM);
-    let status = recorder.wait_for_end().await;
-    assert!(status.success(), "{status}\n{}", recorder.log());
-    state.disk.heal();
-    recorder.restart();
+    node.recorder.signal(Signal::TERM);
+    node.recorder.wait_for_log("stopped").await;
+    // The kernel ends a process only when its disk has answered.
+    node.disk.heal();
+    let status = node.recorder.wait_for_end().await;
+    assert!(status.success(), "{status}\n{}", node.recorder.log());
+    node.recorder.restart();
     standin.fleet.wait_selectable(ID, SOON).await.unwrap();
-    let log = recorder.stop(&[&one.token, &two.token]);
+    let log = node.recorder.stop(&[&one.token, &two.token]);
     assert!(log.contains("recorder.state_dir is on a file system that may hang"), "{log}");
     assert!(!log.contains("joining the meeting again"), "{log}");
     assert_eq!(standin.notices.tasks_of("two"), []);
@@ -116,14 +126,13 @@ async fn a_state_dir_that_hangs_delays_no_answer_no_stop_no_notice_and_no_end() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_hangs_on_a_disk_ends_when_it_is_told_to() {
     let standin = standin().await;
-    let state = HangingState::new(&standin);
-    state.hang();
-    let mut recorder = Recorder::spawn(&standin, ID, &state.setup);
-    state.disk.wait_until_hanging(1).await;
-    recorder.signal(Signal::TERM);
-    let status = recorder.wait_for_end().await;
-    assert_eq!(status.code(), Some(1), "{}", recorder.log());
-    assert!(recorder.log().contains("a disk that it needs does not answer"), "{}", recorder.log());
+    let mut node = HangingNode::spawn(&standin, true);
+    node.disk.wait_until_hanging(1).await;
+    node.recorder.signal(Signal::TERM);
+    node.recorder.wait_for_log("a disk that it needs does not answer").await;
+    node.disk.heal();
+    let status = node.recorder.wait_for_end().await;
+    assert_eq!(status.code(), Some(1), "{}", node.recorder.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,8 +212,9 @@ async fn records_in_the_default_directory_of_an_earlier_version_are_still_found(
     assert_eq!(choose(&service), dir.path().join("given").join(ID));
     let own = StateDirectories { of_service: Some(dir.path().join("given/node_01:/x").into()), ..host.clone() };
     assert_eq!(choose(&own), dir.path().join("given").join(ID));
-    let nowhere = StateDirectories { of_host: "/proc/nowhere".into(), ..host };
-    assert_eq!(choose(&nowhere), former);
+    // What a reboot empties is no place.
+    let volatile = StateDirectories { of_host: "/dev/shm/nowhere".into(), ..host };
+    assert_eq!(choose(&volatile), former);
 
     let entry = RecordingJournal::new(&former).begin(&broadcast("live")).await;
     assert_eq!(choose(&service), former);

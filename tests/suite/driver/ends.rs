@@ -115,6 +115,8 @@ async fn a_state_dir_that_cannot_be_written_costs_no_recording() {
     let state = node.standin.dir().join("state");
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::write(state, "in the way").unwrap();
+    // The program is to end: nobody waits until the disk takes it.
+    node.context.dispatcher.hurry();
     let (_, ended) = node.run(Kind::Broadcast, "live", Leaves::default()).await;
     assert!(ended.status, "{}", ended.msg);
 }
