@@ -17,6 +17,7 @@ pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;
 pub mod reference_files;
+mod request_source;
 pub mod requests;
 pub mod rig_factory;
 pub mod room_client;

@@ -26,6 +26,7 @@ use crate::recording::driver::{self, RecordingContext, RecordingTask};
 use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingRecord, StopRequest};
 use crate::recording::raw_file::RawFile;
 use crate::recording::recovery::{self, RecoveryStep, SentNotices};
+use crate::recording::request_source::RequestSource;
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
@@ -139,9 +140,14 @@ impl<R: Rig> RequestService<R> {
                 tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
                 let recorder_id = self.context.recorder.clone();
                 let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
-                if dispatcher.send_all(vec![notice.into()]).await {
-                    driver::remove_parts(None, &entry, &[], true).await;
-                }
+                let dispatcher = dispatcher.clone();
+                // Not awaited: a disk may hang.
+                let tell = async move {
+                    if dispatcher.send_all(vec![notice.into()]).await {
+                        driver::remove_parts(None, &entry, &[], true).await;
+                    }
+                };
+                self.tasks.spawn(tell.instrument(Span::current()));
             }
             RecoveryStep::PublishJob => {
                 let Some(raw) = raw else { return };
@@ -204,7 +210,7 @@ impl<R: Rig> RequestService<R> {
         end: CancellationToken,
     ) {
         let mut draining = false;
-        let mut requests = RequestSource::Awaited(requests);
+        let mut requests = RequestSource::of(requests);
         loop {
             let message = tokio::select! {
                 () = end.cancelled() => break,
@@ -453,28 +459,6 @@ impl<R: Rig> RequestService<R> {
 
 fn stop_requested(record: &mut RecordingRecord) {
     record.stop.get_or_insert(StopRequest { reason: None });
-}
-
-/// Where requests come from.
-enum RequestSource {
-    /// There is no connection yet.
-    Awaited(oneshot::Receiver<Requests>),
-    Connected(Requests),
-    /// The program ends without a connection.
-    Never,
-}
-
-impl RequestSource {
-    /// The next request. Cancel-safe. `None`: the client has ended.
-    async fn next(&mut self) -> Option<RequestMessage> {
-        loop {
-            match self {
-                Self::Connected(requests) => return requests.next().await,
-                Self::Awaited(connected) => *self = connected.await.map_or(Self::Never, Self::Connected),
-                Self::Never => std::future::pending::<()>().await,
-            }
-        }
-    }
 }
 
 /// Resolves whenever a disk becomes full.

@@ -228,7 +228,7 @@ impl PendingWrite {
     pub async fn settled(&self, limit: Duration) -> Result<(), WriteError> {
         let mut written = self.shared.written.subscribe();
         let on_disk = async {
-            while !self.result().is_some_and(|result| result.is_ok()) {
+            while self.result().is_none_or(|result| result.is_err()) {
                 let _ = written.changed().await;
             }
         };
@@ -240,7 +240,10 @@ impl PendingWrite {
         if let Some(error) = &self.refused {
             return Some(Err(Arc::clone(error)));
         }
-        let queue = self.shared.lock();
+        self.result_in(&self.shared.lock())
+    }
+
+    fn result_in(&self, queue: &Queue) -> Option<Result<(), Arc<io::Error>>> {
         match queue.files.get(&self.path) {
             None => Some(Ok(())),
             Some(file) if file.written >= self.version => Some(Ok(())),
@@ -251,9 +254,20 @@ impl PendingWrite {
         }
     }
 
+    /// Notes that the disk is late, unless it has just answered.
     fn late(&self, limit: Duration) -> Result<(), WriteError> {
         let late = WriteError::Late(limit);
-        self.shared.note_fault(&late);
+        let first = {
+            // A group that ends after this clears the fault.
+            let queue = self.shared.lock();
+            if self.result_in(&queue).is_some_and(|result| result.is_ok()) {
+                return Ok(());
+            }
+            self.shared.set_fault(&late)
+        };
+        if first {
+            self.shared.log_fault(&late);
+        }
         Err(late)
     }
 }
@@ -300,7 +314,7 @@ impl Shared {
 
     /// Writes the files, then syncs the directory. The results are in the order of the files.
     fn write_group(&self, group: &[GroupFile]) -> Vec<io::Result<()>> {
-        if let Err(error) = self.directory() {
+        if let Err(error) = self.directory().and_then(|()| self.probe(group)) {
             return group.iter().map(|_| Err(copy_of(&error))).collect();
         }
         let results: Vec<Mutex<io::Result<()>>> =
@@ -331,6 +345,15 @@ impl Shared {
 
     fn directory(&self) -> io::Result<()> {
         if self.create_dir { files::create_private_dir(&self.dir) } else { Ok(()) }
+    }
+
+    /// After a fault, a group that only removes files must not end it: a read-only disk lets a missing file be removed.
+    fn probe(&self, group: &[GroupFile]) -> io::Result<()> {
+        if self.fault.borrow().is_none() || group.iter().any(|file| file.content.is_some()) {
+            return Ok(());
+        }
+        // Written and synced, but never given its name.
+        files::write_private_unsynced(&self.dir.join("probe.json"), b"{}", || false)
     }
 
     fn write_file(&self, file: &GroupFile) -> io::Result<()> {
@@ -369,27 +392,27 @@ impl Shared {
             queue.files.values().all(|file| file.failed.is_none())
         };
         if let Some(error) = failure {
-            self.note_fault(&WriteError::Failed(error));
+            let failed = WriteError::Failed(error);
+            if self.set_fault(&failed) {
+                self.log_fault(&failed);
+            }
         } else if all_written && self.fault.send_replace(None).is_some() {
             tracing::info!(dir = %self.dir.display(), "{} are written again: the disk of recorder.state_dir answers", self.of);
         }
         self.written.send_replace(());
     }
 
-    /// Logs the first fault since everything could be written.
-    fn note_fault(&self, why: &WriteError) {
-        let first = self.fault.send_if_modified(|fault| {
-            let first = fault.is_none();
-            *fault = Some(format!("{}: {why}", self.dir.display()));
-            first
-        });
-        if first {
-            tracing::error!(
-                dir = %self.dir.display(), %why,
-                "{} cannot be written: the work goes on from memory, and a crash would lose what is not written; look at the disk of recorder.state_dir",
-                self.of
-            );
-        }
+    /// Whether it is the first fault since everything could be written.
+    fn set_fault(&self, why: &WriteError) -> bool {
+        self.fault.send_replace(Some(format!("{}: {why}", self.dir.display()))).is_none()
+    }
+
+    fn log_fault(&self, why: &WriteError) {
+        tracing::error!(
+            dir = %self.dir.display(), %why,
+            "{} cannot be written: the work goes on from memory, and a crash would lose what is not written; look at the disk of recorder.state_dir",
+            self.of
+        );
     }
 }
 
