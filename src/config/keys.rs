@@ -19,6 +19,7 @@ pub const KEYS: &[&str] = &[
     "recorder.post_processing_scripts",
     "recorder.post_processing_timeout",
     "recorder.silence_warning",
+    "recorder.self_test",
     "recorder.min_free_space",
     "recorder.drain_timeout",
     "recorder.max_duration",

@@ -68,6 +68,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> Option<RecorderConfig> {
             SCRIPT_TIMEOUT,
         ),
         silence_warning: (!silence_warning.is_zero()).then_some(silence_warning),
+        self_test: section.flag("self_test", true),
         min_free_space: section.field("min_free_space").and_then(|field| read_reserve(&field)).unwrap_or_default(),
         drain_timeout: section.field("drain_timeout").and_then(|field| read_drain_timeout(&field)),
         max_duration: read_limit(&section, "max_duration"),

@@ -73,6 +73,8 @@ pub struct RecorderConfig {
     pub post_processing_timeout: Duration,
     /// How long a recording may be silent while its page plays sound before a warning is logged. `None`: no warning.
     pub silence_warning: Option<Duration>,
+    /// Whether this node records a built-in page before it takes recordings.
+    pub self_test: bool,
     /// Free space to keep on the file systems of the recordings.
     pub min_free_space: Reserve,
     /// How long recordings may continue after the program was told to end. `None`: until they end by themselves; zero:

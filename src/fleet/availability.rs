@@ -30,7 +30,7 @@ impl Obstacle {
             Self::DiskSpace => "this recorder's disk is nearly full",
             Self::MainPath => "this recorder does not reach the storage of its recordings",
             Self::StateDir => "this recorder cannot write down what it takes on",
-            Self::SelfTest => "this recorder fails its self-test",
+            Self::SelfTest => "this recorder has not passed its self-test",
         }
     }
 }

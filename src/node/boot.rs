@@ -32,6 +32,7 @@ use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
+use crate::node::self_test::SelfTest;
 use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
@@ -42,6 +43,7 @@ use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
+use crate::recording::open_failures::OpenFailures;
 use crate::recording::reference_files::ReferenceFiles;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
@@ -188,13 +190,19 @@ impl Node {
         let slots = Slots::new(recorder.max_limit);
         let running = slots.running();
         let rigs = self.rig_factory().await?;
+        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(end.clone()));
         let journal = self.journal.clone();
-        let context = self.recording_context()?;
+        let context = self.recording_context(open_failures.clone())?;
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
-        let availability = Availability::default();
-        let mut service =
-            RequestService::<LiveRig>::new(context, slots, rigs, journal, availability.clone(), watches.disk.clone());
+        let mut service = RequestService::<LiveRig>::new(
+            context,
+            slots,
+            rigs.clone(),
+            journal,
+            availability.clone(),
+            watches.disk.clone(),
+        );
         service.recover(records).await;
         if !records {
             self.supervisor.tasks.spawn(async move {
@@ -205,6 +213,12 @@ impl Node {
             return Ok(None);
         }
         let obstacles = availability.watch();
+        if recorder.self_test {
+            let file = recorder.temporary_dir.join(format!(".self-test-{}.mkv", recorder.id));
+            let test = SelfTest { rigs, file, availability: availability.clone(), failures: open_failures };
+            test.prepare();
+            self.supervisor.tasks.spawn(test.run(drain.clone()));
+        }
         self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), drain.clone(), availability.clone()));
         self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability));
         let (sender, requests) = oneshot::channel();
@@ -266,7 +280,7 @@ impl Node {
     }
 
     /// What every recording needs from the rest of the node.
-    fn recording_context(&self) -> anyhow::Result<RecordingContext> {
+    fn recording_context(&self, open_failures: OpenFailures) -> anyhow::Result<RecordingContext> {
         let recorder = &self.config.recorder;
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
         let handoff = JobHandoff {
@@ -284,6 +298,7 @@ impl Node {
             summaries: SummaryStore::new(&recorder.state_dir),
             room: RoomClient::new(&self.config.server)?,
             limits: SessionLimits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
+            open_failures,
         })
     }
 

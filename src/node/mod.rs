@@ -1,11 +1,12 @@
 //! The node: starts and ends its parts.
 //!
 //! [`boot`] starts them in numbered phases and ends them in reverse; before that, [`preflight`] reports what the host
-//! lacks; [`shutdown`] makes a node drain or end. Nothing is decided here for a single recording or job.
+//! lacks, and then `self_test` whether it can record; [`shutdown`] makes a node drain or end. Nothing is decided here for a single recording or job.
 
 mod availability;
 pub mod boot;
 pub mod preflight;
+mod self_test;
 pub mod shutdown;
 pub mod start_watch;
 pub mod state_dir;

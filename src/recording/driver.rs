@@ -18,6 +18,7 @@ use crate::protocol::request::{RecordingInfo, Start};
 use crate::recording::interruption::next_interruption;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
+use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening::Opening;
 use crate::recording::raw_file::RawFile;
 use crate::recording::rig_factory::RigFactory;
@@ -43,6 +44,7 @@ pub struct RecordingContext {
     /// Asks the server whether a room is still open.
     pub room: RoomClient,
     pub limits: SessionLimits,
+    pub open_failures: OpenFailures,
 }
 
 /// A recording or broadcast that was accepted by this run of the program or an earlier one.
@@ -251,8 +253,11 @@ impl<R: Rig> Driver<R> {
     fn finish_work(&mut self, result: WorkResult<R>) -> SessionEvent {
         self.work = None;
         self.rig = result.rig;
-        if let SessionEvent::OpenFailed(OpenFailure::Over(why)) = &result.event {
-            self.ended_by = Some(why.clone());
+        match &result.event {
+            SessionEvent::Opened => self.context.open_failures.reset(),
+            SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
+            SessionEvent::OpenFailed(OpenFailure::Over(why)) => self.ended_by = Some(why.clone()),
+            _ => {}
         }
         result.event
     }

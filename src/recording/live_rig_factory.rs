@@ -64,6 +64,27 @@ impl LiveRigFactory {
         }
     }
 
+    /// A rig that records a built-in page of this program into `file`.
+    #[must_use]
+    pub fn self_test(&self, page: &str, file: PathBuf) -> RigSpec {
+        let screenshot = self.screenshots.join("self-test.png");
+        self.specify(page.to_owned(), EncoderTarget::File(file), &self.recording, screenshot)
+    }
+
+    fn specify(&self, url: String, target: EncoderTarget, encoder: &EncoderSettings, screenshot: PathBuf) -> RigSpec {
+        RigSpec {
+            url,
+            target,
+            encoder: encoder.clone(),
+            chrome: self.chrome.clone(),
+            size: self.size,
+            dpi: self.dpi,
+            silence_warning: self.silence_warning,
+            screenshot,
+            owner: rig_directory::name(&self.state_dir),
+        }
+    }
+
     fn screenshot_path(&self, start: &Start) -> PathBuf {
         self.screenshots.join(format!("{}-{}.png", start.info.recording_id, start.kind().as_str()))
     }
@@ -75,18 +96,9 @@ impl RigFactory<LiveRig> for LiveRigFactory {
             Output::Rtmp(url) => (EncoderTarget::Rtmp(url.clone()), &self.broadcast),
             Output::File => (EncoderTarget::File(part.map(Path::to_owned).unwrap_or_default()), &self.recording),
         };
-        RigSpec {
-            // The token is appended unchanged, with any parameters that follow it.
-            url: format!("{}{}", self.page, token.expose()),
-            target,
-            encoder: encoder.clone(),
-            chrome: self.chrome.clone(),
-            size: self.size,
-            dpi: self.dpi,
-            silence_warning: self.silence_warning,
-            screenshot: self.screenshot_path(start),
-            owner: rig_directory::name(&self.state_dir),
-        }
+        // The token is appended unchanged, with any parameters that follow it.
+        let url = format!("{}{}", self.page, token.expose());
+        self.specify(url, target, encoder, self.screenshot_path(start))
     }
 
     fn screenshot(&self, start: &Start) -> Option<PathBuf> {

@@ -12,6 +12,7 @@ mod interruption;
 pub mod job_handoff;
 pub mod journal;
 pub mod live_rig_factory;
+pub mod open_failures;
 mod opening;
 pub mod raw_file;
 pub mod recovery;

@@ -247,6 +247,7 @@ fn configuration(standin: &Standin, places: &Places, recordings: usize) -> Strin
   max_limit: {most}
   transcoding_cpu_limit_both_mode: 0
   min_free_space: 0
+  self_test: false
   drain_timeout: 2s
   post_mp4_convert: {CONVERT}
   state_dir: "{state}"

@@ -42,6 +42,7 @@ mod rejoin;
 mod relay;
 mod rig;
 mod scripts;
+mod self_test;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]

@@ -105,17 +105,18 @@ impl Recorder {
         let deployment = &standin.deployment;
         // A default would be the host's own.
         let default = setup.state_directory.is_some() || setup.recorder.contains("state_dir:");
-        let state = format!("  state_dir: {}\n", temporary_dir.join(format!(".state-{id}")).display());
+        let state = format!("  state_dir: {}/.state-{id}\n", temporary_dir.display());
         // No limit on the processors: the machine that runs the tests may be busy with others.
         let text = format!(
-            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}{state}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
+            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}{state}{self_test}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
              sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
              api_key: {key}\n  api_secret: {secret}\n{server}nats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
              recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{sections}",
             mode = setup.mode.unwrap_or("both"),
-            // Nor a reserve on its disk.
+            // Nor a reserve on its disk, nor a Chrome before the test's own.
             space = if setup.recorder.contains("min_free_space") { "" } else { "  min_free_space: 0\n" },
             state = if default { String::new() } else { state },
+            self_test = if setup.recorder.contains("self_test") { "" } else { "  self_test: false\n" },
             temporary = temporary_dir.display(),
             main = main_path.display(),
             recorder = setup.recorder,
@@ -304,7 +305,6 @@ impl Recorder {
     }
 }
 
-/// Starts the program with the configuration that lies in `dir`.
 /// Puts a small disk where `$1` is, and becomes the program behind.
 const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o "size=$2m" small "$1" && shift 2 && exec "$@""#;
 

@@ -39,6 +39,7 @@ pub enum Fault {
 
 /// What the file system can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an operation that is there or not")]
 pub struct Abilities {
     /// Files may be written at any offset, and shortened; otherwise only at their end.
     pub rewrite: bool,

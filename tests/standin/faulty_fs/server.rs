@@ -269,7 +269,7 @@ impl Filesystem for Server {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        answer!(reply, self.make_dir(parent, name, mode & !umask), made => reply.entry(&TTL, &made, Generation(0)));
+        answer!(reply, self.make_dir(parent, name, mode & !umask), found => reply.entry(&TTL, &found, Generation(0)));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -311,8 +311,8 @@ impl Filesystem for Server {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        answer!(reply, self.make_file(parent, name, mode & !umask), (made, handle) => {
-            reply.created(&TTL, &made, Generation(0), handle, FopenFlags::empty());
+        answer!(reply, self.make_file(parent, name, mode & !umask), (found, handle) => {
+            reply.created(&TTL, &found, Generation(0), handle, FopenFlags::empty());
         });
     }
 

@@ -79,6 +79,7 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.recorder.silence_warning, Some(Duration::from_secs(60)));
     assert_eq!((config.recorder.min_free_space, config.recorder.drain_timeout), (Reserve::Default, None));
     assert_eq!((config.recorder.max_duration, config.recorder.end_when_idle), (None, None));
+    assert!(config.recorder.self_test);
     assert_eq!((config.log.file, config.log.stdout), (None, true));
     assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
     assert_eq!(config.ffmpeg.recording.pre_input[..2], ["-loglevel", "error"]);

@@ -23,6 +23,7 @@ use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::driver::{self, RecordingContext, RecordingTask};
 use plugnmeet_recorder::recording::job_handoff::JobHandoff;
 use plugnmeet_recorder::recording::journal::RecordingJournal;
+use plugnmeet_recorder::recording::open_failures::OpenFailures;
 use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
@@ -153,6 +154,7 @@ impl Node {
             summaries: SummaryStore::new(&state),
             room: RoomClient::new(&server).unwrap(),
             limits: SessionLimits::default(),
+            open_failures: OpenFailures::default(),
         };
         let journal = RecordingJournal::new(&state);
         std::fs::create_dir_all(standin.dir().join("temporary")).unwrap();
