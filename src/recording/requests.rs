@@ -241,11 +241,11 @@ impl<R: Rig> RequestService<R> {
             self.take(message);
         }
         self.slots.drain();
-        // Each ends within seconds. A recording that is begun meanwhile is stopped with the others.
+        self.stop_all(SHUT_DOWN);
+        // Each ends within seconds. A recording that is begun meanwhile finds the stop in its channel.
         while let Some(progress) = self.pending.next().await {
             self.go_on(progress);
         }
-        self.stop_all(SHUT_DOWN);
         self.tasks.close();
         if !self.tasks.is_empty() {
             tracing::info!(

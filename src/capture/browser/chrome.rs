@@ -27,8 +27,8 @@ use crate::process::tree::ProcessTree;
 use crate::storage::files;
 
 const COMPONENT: &str = "Chrome";
-/// Time limit for the copy of the certificates, which lie in `state_dir`.
-const COPY_LIMIT: Duration = Duration::from_secs(5);
+/// Time limit for a look at Chrome's program, and for the copy of the certificates, which lie in `state_dir`.
+const DISK_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the start, which takes some 400 ms on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// Interval of inspections of the page while it joins the meeting.
@@ -75,12 +75,15 @@ impl Chrome {
         dir: &Path,
     ) -> Result<Self, ComponentError> {
         let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
-        let program = find_chrome(settings.path.as_deref())
+        let path = settings.path.clone();
+        let program = files::on_disk_within(DISK_LIMIT, move || Ok(find_chrome(path.as_deref())))
+            .await
+            .map_err(|error| failed(&format!("its program cannot be looked for: {error}")))?
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
         if let Some(database) = settings.trusted.clone() {
             let home = dir.to_owned();
-            files::on_disk_within(COPY_LIMIT, move || trusted_roots::copy_to_home(&database, &home))
+            files::on_disk_within(DISK_LIMIT, move || trusted_roots::copy_to_home(&database, &home))
                 .await
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
