@@ -13,6 +13,7 @@ use crate::protocol::messages::StatusCode;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{RecordingEntry, RecordingJournal};
 use crate::recording::raw_file::RawFile;
+use crate::storage::journal::RECORD_LIMIT;
 
 /// How long a start request waits for its disks, so that it is answered within a second.
 pub const START_LIMIT: Duration = Duration::from_millis(800);
@@ -118,6 +119,11 @@ impl Beginnings {
             (held, existing)
         };
         let looked = tokio::time::timeout(START_LIMIT, tokio::task::spawn_blocking(look)).await;
+        if looked.is_err() {
+            // If it is state_dir that hangs, the node leaves the server's choice.
+            let tried = self.journal.writer(kind).try_disk();
+            tokio::spawn(async move { tried.within(RECORD_LIMIT).await });
+        }
         let (held, existing) =
             looked.map_err(|_| silent())?.map_err(|error| StartRefusal::of_disk(error.to_string()))?;
         let conflict = |reason| StartRefusal::of(StatusCode::Conflict, reason);

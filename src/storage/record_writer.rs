@@ -26,6 +26,8 @@ const GROUP_THREADS: usize = 16;
 /// Between two attempts to write a file that the disk does not take.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// The name of a file that never exists. No record has a space in its name.
+const PROBE: &str = "probe of the disk.json";
 
 /// Why a change is not on disk (yet). It is written when the disk takes it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -137,6 +139,11 @@ impl RecordWriter {
     /// Has the file removed. Waits for nothing.
     pub fn remove(&self, path: &Path) -> PendingWrite {
         self.put(path, None)
+    }
+
+    /// Has the disk tried, by a change that changes nothing. Where it does not answer in time, that is a fault.
+    pub fn try_disk(&self) -> PendingWrite {
+        self.put(&self.handle.0.dir.join(PROBE), None)
     }
 
     /// The latest change of this file; `None` where it is on disk.
@@ -353,7 +360,7 @@ impl Shared {
             return Ok(());
         }
         // Written and synced, but never given its name.
-        files::write_private_unsynced(&self.dir.join("probe.json"), b"{}", || false)
+        files::write_private_unsynced(&self.dir.join(PROBE), b"{}", || false)
     }
 
     fn write_file(&self, file: &GroupFile) -> io::Result<()> {

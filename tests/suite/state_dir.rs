@@ -109,6 +109,7 @@ async fn a_state_dir_that_hangs_delays_no_answer_no_stop_no_notice_and_no_end() 
     node.hang();
     let refused = answer(start(&two, "three")).await;
     assert!(!refused.status, "{refused:?}");
+    node.recorder.wait_until_gone_from_choice(&standin).await;
     node.recorder.signal(Signal::TERM);
     node.recorder.wait_for_log("stopped").await;
     // The kernel ends a process only when its disk has answered.
