@@ -18,10 +18,11 @@ test: rust ## Install what is missing and run every test, those with a real brow
 	tools/install-deps
 	cargo test --locked
 
-soak: rust ## Break everything at random for half an hour while it records, and account for every recording; SOAK="--seed 7" repeats one
+soak: MINUTES ?= 30
+soak: rust ## Break and hang everything at random while it records, and account for every recording; MINUTES=60, SOAK="--seed 7" repeats one
 	tools/install-deps
 	cargo build --locked --bins --example soak
-	cargo run --locked --example soak -- --minutes 30 $(SOAK)
+	cargo run --locked --example soak -- --minutes $(MINUTES) $(SOAK)
 
 build: rust ## Build the release binary, target/release/plugnmeet-recorder
 	tools/install-deps

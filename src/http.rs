@@ -1,10 +1,14 @@
-//! HTTP: clients, bodies of answers, and texts of errors.
+//! HTTP: clients, bodies of answers, and texts of errors. A proxy of the environment (`http_proxy` and its like) is used,
+//! but never for this host itself.
 
 use std::path::Path;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url};
+
+use url::Host;
 
 use crate::config::ServerConfig;
 use crate::tls::ca_file::CaFileError;
@@ -26,13 +30,15 @@ pub enum HttpClientError {
     Setup(String),
 }
 
-/// Builds a client for https or plain HTTP. `ca_file`: certificates that https trusts besides the host's roots.
+/// Builds a client for `url`, which is https or plain HTTP, and the URLs of its host. `ca_file`: certificates that https
+/// trusts besides the host's roots.
 ///
 /// # Errors
 /// Where the CA file cannot be read, or TLS cannot be set up on this host.
-pub fn build(client: ClientBuilder, https: bool, ca_file: Option<&Path>) -> Result<Client, HttpClientError> {
+pub fn build(client: ClientBuilder, url: &Url, ca_file: Option<&Path>) -> Result<Client, HttpClientError> {
     tls::provide_crypto();
-    let client = if https {
+    let client = if is_loopback(url) { client.no_proxy() } else { client };
+    let client = if url.scheme() == "https" {
         client.tls_certs_merge(roots::for_http(ca_file)?)
     } else {
         // Otherwise reqwest loads the host's roots, and fails on a host without any even for plain HTTP.
@@ -48,16 +54,14 @@ pub fn build(client: ClientBuilder, https: bool, ca_file: Option<&Path>) -> Resu
 pub fn server_client(server: &ServerConfig, path: &str) -> Result<(Client, Url), HttpClientError> {
     let url = format!("{}{path}", server.host.trim_end_matches('/'));
     let url = Url::parse(&url).map_err(|error| HttpClientError::Host(error.to_string()))?;
-    let https = match url.scheme() {
-        "https" => true,
-        "http" => false,
-        other => return Err(HttpClientError::Host(format!("its scheme is {other:?}"))),
-    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(HttpClientError::Host(format!("its scheme is {:?}", url.scheme())));
+    }
     let client = Client::builder()
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(REQUEST_DEADLINE)
         .redirect(Policy::custom(redirect));
-    Ok((build(client, https, server.ca_file.as_deref())?, url))
+    Ok((build(client, &url, server.ca_file.as_deref())?, url))
 }
 
 /// Follows redirects within the host and never from https to plain HTTP, because key and signature are sent along. Only
@@ -91,8 +95,65 @@ pub async fn body(response: &mut Response, limit: usize) -> Result<(Vec<u8>, boo
     Ok((body, cut))
 }
 
-/// The error with all of its causes, without the URL. The outermost error only says that the request failed.
+/// Whether the URL names this host itself, which no proxy can reach (RFC 6761, 6.3: all names in `localhost`).
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// To whom a request for `url` goes: scheme, host and port, and the proxy of the environment where there is one. No
+/// path, parameters or credentials.
+#[must_use]
+pub fn route(url: &Url) -> String {
+    let origin = url.origin().ascii_serialization();
+    let proxy = || origin.parse().ok().and_then(|origin| Matcher::from_system().intercept(&origin));
+    match (!is_loopback(url)).then(proxy).flatten() {
+        // Its user and password are not in its URI.
+        Some(proxy) => format!("{origin} by the proxy {}", proxy.uri().to_string().trim_end_matches('/')),
+        None => origin,
+    }
+}
+
+/// The error with all of its causes, and to whom the request went, without the rest of the URL. The outermost error only
+/// says that the request failed.
 #[must_use]
 pub fn causes(error: reqwest::Error) -> String {
-    format!("{:#}", anyhow::Error::new(error.without_url()))
+    let to = error.url().map(|url| format!("{}: ", route(url))).unwrap_or_default();
+    format!("{to}{:#}", anyhow::Error::new(error.without_url()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_is_known_by_each_of_its_names() {
+        let is = |url: &str| is_loopback(&Url::parse(url).unwrap());
+        for url in [
+            "http://127.0.0.1:8080/x",
+            "http://127.9.9.9",
+            "https://localhost",
+            "http://a.LOCALHOST.:1",
+            "http://[::1]/",
+        ] {
+            assert!(is(url), "{url}");
+        }
+        assert!(is("http://[::ffff:127.0.0.1]/"));
+        for url in ["http://10.0.0.1", "https://localhost.example.com", "http://[::2]", "http://notlocalhost"] {
+            assert!(!is(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_route_names_no_secret() {
+        let url = Url::parse("http://joe:correct-horse@127.0.0.1:8080/a?key=battery").unwrap();
+        assert_eq!(route(&url), "http://127.0.0.1:8080");
+    }
 }

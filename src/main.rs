@@ -13,6 +13,7 @@ use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
 use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
+use plugnmeet_recorder::process::init;
 use plugnmeet_recorder::unix_time::unix_ms;
 use plugnmeet_recorder::{admin, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,6 +26,18 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    // A command ends at once, and its orphans with the container.
+    if cli.command.is_none() && init::is_process_1() {
+        return match init::run_daemon_as_child() {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                eprintln!(
+                    "the recorder is process 1 and cannot start itself as a child: {error}; run it under an init, as `docker run --init` does"
+                );
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut loaded = match Config::load(&cli.config) {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -148,7 +148,9 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
     };
     let mut rig = LiveRig::open(spec, CancellationToken::new()).await.map_err(|error| match error {
         OpenError::Cancelled => anyhow!("cancelled"),
-        OpenError::Over(why) | OpenError::Unrecordable(why) | OpenError::Failed(why) => anyhow!(why),
+        OpenError::Over(why) | OpenError::Unrecordable(why) | OpenError::Refused(why) | OpenError::Failed(why) => {
+            anyhow!(why)
+        }
     })?;
     say(&Said::Recording)?;
     let mut questions = questions();
@@ -179,7 +181,7 @@ async fn grabber(options: &Options, start: impl Fn(&str, &Path) -> Command) -> a
     tokio::task::spawn_blocking(move || window::rest_pointer(&address)).await??;
     let mut env = display.env().to_vec();
     env.push(("PULSE_SERVER", audio.address()));
-    let mut browser = Chrome::start(&chrome(options.pipeline).await, SIZE, &env, dir.path()).await?;
+    let mut browser = Chrome::start(&chrome(options.pipeline).await, SIZE, 96, &env, dir.path()).await?;
     // The same pixels for all: a window of Chrome's own size would be scaled.
     let address = display.address().clone();
     tokio::task::spawn_blocking(move || window::cover_screen(&address, SIZE)).await??;

@@ -28,16 +28,19 @@ struct Cli {
     /// At once.
     #[arg(long, default_value_t = 2)]
     recordings: usize,
+    /// The beginning of kinds of faults to leave out, such as `Disk(Main` or `HangNats`; may be repeated.
+    #[arg(long)]
+    without: Vec<String>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { minutes, seed, recordings } = Cli::parse();
+    let Cli { minutes, seed, recordings, without } = Cli::parse();
     let seed = seed.unwrap_or_else(|| dice::Dice::new().1);
     println!("seed {seed}, {minutes} min, {recordings} recordings at once");
     // What is dropped here takes its processes and files with it.
     let result = tokio::select! {
-        result = run(seed, minutes, recordings) => result,
+        result = run(seed, minutes, recordings, without) => result,
         signal = interrupted() => Err(anyhow::anyhow!(signal)),
     };
     match result {
@@ -52,12 +55,12 @@ async fn main() -> ExitCode {
 }
 
 /// Whether everything is accounted for.
-async fn run(seed: u64, minutes: u64, recordings: usize) -> anyhow::Result<bool> {
+async fn run(seed: u64, minutes: u64, recordings: usize, without: Vec<String>) -> anyhow::Result<bool> {
     let here = std::env::current_exe()?;
     let target = here.ancestors().nth(2).context("this example lies in no target directory")?;
     let binary = target.join("plugnmeet-recorder");
     ensure!(binary.exists(), "{} is not there: build it with `cargo build`, or use `make soak`", binary.display());
-    let options = soak::Options { seed, length: Duration::from_secs(60 * minutes), recordings, binary };
+    let options = soak::Options { seed, length: Duration::from_secs(60 * minutes), recordings, binary, without };
     let ledger = Box::pin(soak::run(&options)).await?;
     print!("{ledger}");
     Ok(ledger.is_clean())

@@ -97,7 +97,7 @@ fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, JobRecord), Admi
         Err(source) => Err(AdminError::Unreadable { path, source }),
         Ok(_) => match JobRecord::read(&path) {
             Ok(record) => Ok((path, record)),
-            Err(why) => Err(AdminError::NoRecord { id: id.clone(), path, why }),
+            Err(why) => Err(AdminError::NoRecord { id: id.clone(), path, why: why.to_string() }),
         },
     }
 }

@@ -81,8 +81,10 @@ fn read(state: &StateDir, id: &RecordingId) -> Result<(PathBuf, RecordingMessage
         Ok(file) => {
             of_another_user(file.uid(), rustix::process::geteuid().as_raw())
                 .map_err(|why| AdminError::OutboxRefused { id: id.clone(), why })?;
-            let messages = RecordingMessages::read(&path)
-                .map_err(|why| AdminError::Unreadable { path: path.clone(), source: std::io::Error::other(why) })?;
+            let messages = RecordingMessages::read(&path).map_err(|why| AdminError::Unreadable {
+                path: path.clone(),
+                source: std::io::Error::other(why.to_string()),
+            })?;
             Ok((path, messages))
         }
     }

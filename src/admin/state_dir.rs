@@ -11,7 +11,7 @@ use crate::delivery::outbox;
 use crate::protocol::job::Job;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
-use crate::storage::journal::Record as _;
+use crate::storage::journal::{ReadError, Record as _};
 use crate::storage::{files, lock};
 use crate::transcode::journal as jobs;
 use crate::transcode::worker::UNDECODABLE;
@@ -84,7 +84,7 @@ impl StateDir {
     /// Where the directory cannot be read.
     pub fn recordings(&self, kind: Kind) -> Result<Vec<Readable<RecordingState>>, AdminError> {
         each(&self.dir.join(journal::dir_of(kind)), |path| {
-            let record = RecordingRecord::read(path)?;
+            let record = RecordingRecord::read(path).map_err(|error| error.to_string())?;
             let size = |part: &journal::RecordingPart| {
                 fs::symlink_metadata(self.temporary_dir.join(&part.file)).ok().map(|file| file.len())
             };
@@ -95,7 +95,7 @@ impl StateDir {
     /// # Errors
     /// Where the directory cannot be read.
     pub fn jobs(&self) -> Result<Vec<Readable<jobs::JobRecord>>, AdminError> {
-        each(&self.dir.join(jobs::DIR), jobs::JobRecord::read)
+        each(&self.dir.join(jobs::DIR), |path| jobs::JobRecord::read(path).map_err(|error| error.to_string()))
     }
 
     /// The payloads of the queue that are no jobs, oldest first; none where their directory does not exist.
@@ -107,10 +107,14 @@ impl StateDir {
         let mut found = Vec::new();
         for path in paths(&dir)? {
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".bin")) else { continue };
-            // The file was removed meanwhile.
-            let Ok(bytes) = fs::read(&path) else { continue };
-            let why =
-                Job::decode(&bytes).err().map_or_else(|| "it can be decoded now".to_owned(), |why| why.to_string());
+            let why = match fs::read(&path) {
+                Ok(bytes) => {
+                    Job::decode(&bytes).err().map_or_else(|| "it can be decoded now".to_owned(), |why| why.to_string())
+                }
+                // The file was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => ReadError::Io(error).to_string(),
+            };
             let at = fs::metadata(&path).and_then(|file| file.modified()).map_or(0, unix_ms_of);
             found.push(Undecodable { id: id.to_owned(), why, at, path });
         }
@@ -126,7 +130,7 @@ impl StateDir {
     /// # Errors
     /// Where the directory cannot be read.
     pub fn outbox(&self) -> Result<Vec<Readable<RecordingMessages>>, AdminError> {
-        each(&self.dir.join(outbox::DIR), RecordingMessages::read)
+        each(&self.dir.join(outbox::DIR), |path| RecordingMessages::read(path).map_err(|error| error.to_string()))
     }
 }
 
@@ -143,7 +147,7 @@ fn each<T>(dir: &Path, read: impl Fn(&Path) -> Result<T, String>) -> Result<Vec<
         if let Some(id) = name.strip_suffix(".json") {
             match read(&path) {
                 // The daemon has removed the record meanwhile.
-                Err(_) if !path.exists() => {}
+                Err(_) if matches!(path.try_exists(), Ok(false)) => {}
                 read => found.push(Readable { id: id.to_owned(), read }),
             }
         } else if let Some(id) = name.strip_suffix(".json.unreadable") {

@@ -1,8 +1,7 @@
 //! All components that capture one meeting, opened in order and closed in reverse: display, PulseAudio, Chrome,
 //! encoder, stream, grabber and audio recorder.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::future::OptionFuture;
@@ -10,7 +9,6 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::audio::av_sync::SyncCorrections;
 use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
 use crate::capture::audio::recorder::{self, AudioRecorder};
 use crate::capture::browser::call_sync::CallOffset;
@@ -18,18 +16,22 @@ use crate::capture::browser::chrome::Chrome;
 use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::window;
+pub use crate::capture::capture_report::CaptureReport;
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
-use crate::capture::encoder::stream::{self, CaptureCounters};
-use crate::capture::quality::{AudioStats, VideoStats};
+use crate::capture::encoder::stream;
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
+use crate::capture::rig_watch::{RigGauges, RigWatch};
+use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
+use crate::capture::watchdog::Part;
+use crate::storage::directory_check::DirectoryCheck;
 
 /// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
@@ -37,8 +39,6 @@ const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
 const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
 /// Time limit for a screenshot of the page. It delays the next part of the recording.
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(2);
-/// Time limit for ffmpeg to finish its output once its input is closed.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a rig needs to open.
 #[derive(Clone)]
@@ -67,6 +67,8 @@ pub enum OpenError {
     Over(String),
     /// The meeting cannot be recorded; a retry does not help.
     Unrecordable(String),
+    /// The meeting cannot be joined before an operator does something.
+    Refused(String),
     Failed(String),
 }
 
@@ -75,30 +77,10 @@ impl From<RigFailure> for OpenError {
         match page {
             Some(ErrorPageMeaning::Ended) => Self::Over(cause),
             Some(ErrorPageMeaning::Unrecordable) => Self::Unrecordable(cause),
+            Some(ErrorPageMeaning::Refused) => Self::Refused(cause),
             Some(ErrorPageMeaning::Unclear) | None => Self::Failed(cause),
         }
     }
-}
-
-/// Counters and quality of one capture.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CaptureReport {
-    /// From the first frame to the last one.
-    pub duration: Duration,
-    pub frames_sent: u64,
-    pub frames_dropped: u64,
-    pub frames_late: u64,
-    pub picture: VideoStats,
-    pub sound: AudioStats,
-    pub corrections: SyncCorrections,
-    pub call_offset: CallOffset,
-    /// Number of captures that were joined into the recording.
-    pub parts: u32,
-    /// Bytes that ffmpeg has written.
-    pub bytes: u64,
-    /// Time from the first frame to the end of the meeting, where the capture went on after it and shows the page that
-    /// replaced the meeting.
-    pub meeting_until: Option<Duration>,
 }
 
 /// The capture side of a recording. Tests replace it to run without Chrome, Xvfb, PulseAudio and ffmpeg.
@@ -137,18 +119,11 @@ pub struct LiveRig {
     failed: (mpsc::UnboundedSender<ComponentError>, mpsc::UnboundedReceiver<ComponentError>),
     /// Set before the screenshot is taken, because the screenshot may be interrupted.
     failure: Option<RigFailure>,
+    /// Runs since media flow.
+    watch: Option<RigWatch>,
     directory: RigDirectory,
     /// Last field: a dropped rig removes the directory after the components that write into it.
     dir: TempDir,
-}
-
-/// The running media flow into ffmpeg, except for the audio recorder.
-#[derive(Debug)]
-struct RunningCapture {
-    grabber: Grabber,
-    writer: std::thread::JoinHandle<()>,
-    counters: std::sync::Arc<CaptureCounters>,
-    started: Instant,
 }
 
 impl Rig for LiveRig {
@@ -156,6 +131,13 @@ impl Rig for LiveRig {
 
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
         let size = spec.encoder.capture.size.unwrap_or(spec.size);
+        if let Some(dir) = spec.target.directory() {
+            let checked = cancel.run_until_cancelled(DirectoryCheck::start(dir).answer()).await;
+            checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
+                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
+                OpenError::Failed(format!("recorder.temporary_dir {error}"))
+            })?;
+        }
         // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
         let dir = tempfile::Builder::new()
             .prefix(&rig_directory::prefix(&spec.owner))
@@ -177,6 +159,7 @@ impl Rig for LiveRig {
             capture: None,
             failed: mpsc::unbounded_channel(),
             failure: None,
+            watch: None,
         };
         let opened = tokio::select! {
             biased;
@@ -187,7 +170,7 @@ impl Rig for LiveRig {
         match opened {
             Ok(()) => Ok(rig),
             Err(error) => {
-                rig.close().await;
+                Box::pin(rig.close()).await;
                 Err(error)
             }
         }
@@ -197,47 +180,35 @@ impl Rig for LiveRig {
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
-        let failure = self.component_failed().await;
+        let (failure, hung) = self.component_failed().await;
         self.failure = Some(failure.clone());
-        // An error page's text is already in the cause.
-        if failure.page.is_none() {
+        match hung {
+            Some(Part::Xvfb) => self.display.iter().for_each(Display::kill),
+            Some(Part::PulseAudio) => self.audio.iter().for_each(PulseAudio::kill),
+            Some(Part::Ffmpeg) => self.encoder.iter_mut().for_each(|encoder| encoder.kill("it hung")),
+            Some(Part::StreamThread | Part::ScreenThread | Part::SoundThread | Part::Chrome) | None => {}
+        }
+        // An error page's text is already in the cause, and a display that was killed shows nothing.
+        if failure.page.is_none() && hung != Some(Part::Xvfb) {
             self.keep_screenshot().await;
         }
         failure
     }
 
     fn idle(&self) -> Duration {
-        let Some(RunningCapture { counters, started, .. }) = &self.capture else { return Duration::ZERO };
-        let still = counters.video().still_for(started.elapsed());
-        still.min(counters.audio().silent_for())
+        self.capture.as_ref().map_or(Duration::ZERO, RunningCapture::idle)
     }
 
     async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
-        if let Some(RunningCapture { grabber, writer, counters, started }) = self.capture.take() {
-            let duration = started.elapsed();
-            let audio = OptionFuture::from(self.audio_recorder.take().map(AudioRecorder::stop));
-            let writer = tokio::task::spawn_blocking(move || writer.join());
-            // The stop may arrive together with the end of the meeting. The page is inspected only after the last frame
-            // was grabbed: an earlier inspection could miss an error page that is in that frame.
-            let browser = self.browser.as_ref();
-            let video = async move {
-                grabber.stop().await;
-                OptionFuture::from(browser.map(Chrome::left_at)).await.flatten()
-            };
-            let mut stopping = std::pin::pin!(futures::future::join3(video, audio, writer));
-            let (left_at, ..) = if let Ok(stopped) = tokio::time::timeout(FINISH_LIMIT, &mut stopping).await {
-                stopped
-            } else {
-                tracing::warn!(grace_s = FINISH_LIMIT.as_secs(), "ffmpeg does not take what is left, ending it");
-                encoder.kill();
-                stopping.await
-            };
-            report = capture_report(&counters, duration);
-            report.meeting_until = left_at.map(|at| at.saturating_duration_since(started)).filter(|at| *at < duration);
-            report.duration = report.meeting_until.unwrap_or(duration);
-            report.call_offset = self.call_offset();
+        self.watch = None;
+        if let Some(capture) = self.capture.take() {
+            let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
+            let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
+            // Boxed like `Chrome::stop` in `close`.
+            let stopped = Box::pin(capture.stop(audio, display, browser, &mut encoder)).await;
+            report = CaptureReport { call_offset: self.call_offset(), ..stopped };
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         report.bytes = encoder.progress().bytes;
@@ -246,13 +217,11 @@ impl Rig for LiveRig {
 
     async fn close(mut self) {
         // The capture was not finished: the file stays, its last seconds may be lost.
-        if let Some(encoder) = &self.encoder {
-            encoder.kill();
+        if let Some(encoder) = &mut self.encoder {
+            encoder.kill("its recording was given up");
             let _ = self.finish().await;
         }
-        if let Some(audio_recorder) = self.audio_recorder.take() {
-            audio_recorder.stop().await;
-        }
+        running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref()).await;
         if let Some(browser) = self.browser.take() {
             // Boxed: otherwise the future of a rig holds the future of Chrome several times.
             Box::pin(browser.stop()).await;
@@ -285,32 +254,13 @@ async fn on_display<T: Send + 'static>(
     }
 }
 
-/// The report of a capture that has run for `duration`.
-fn capture_report(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
-    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    CaptureReport {
-        duration,
-        frames_sent: get(&counters.frames_sent),
-        frames_dropped: get(&counters.frames_dropped),
-        frames_late: get(&counters.frames_late),
-        picture: counters.video().report(),
-        sound: counters.audio().report(),
-        corrections: *counters.corrections(),
-        call_offset: CallOffset::default(),
-        parts: 1,
-        bytes: 0,
-        meeting_until: None,
-    }
-}
-
 impl LiveRig {
     /// The report of the running capture.
     #[must_use]
     pub fn report(&self) -> CaptureReport {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
-        let capture = self.capture.as_ref();
-        let report = capture.map(|capture| capture_report(&capture.counters, capture.started.elapsed()));
-        CaptureReport { bytes, call_offset: self.call_offset(), ..report.unwrap_or_default() }
+        let report = self.capture.as_ref().map(RunningCapture::report).unwrap_or_default();
+        CaptureReport { bytes, call_offset: self.call_offset(), ..report }
     }
 
     fn call_offset(&self) -> CallOffset {
@@ -348,11 +298,12 @@ impl LiveRig {
 
         let mut env = display.env().to_vec();
         env.push(("PULSE_SERVER", audio.address()));
-        let browser = Chrome::start(&spec.chrome, self.spec_size, &env, self.dir.path()).await.map_err(cause)?;
+        let browser =
+            Chrome::start(&spec.chrome, self.spec_size, spec.dpi, &env, self.dir.path()).await.map_err(cause)?;
         tracing::info!(after_ms = begun.elapsed().as_millis(), "Chrome is ready, opening the meeting page");
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
-        on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?;
+        browser.keep_hidden(on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?);
         if let Err(failure) = browser.join(&spec.url).await {
             self.keep_screenshot().await;
             return Err(failure);
@@ -369,7 +320,7 @@ impl LiveRig {
             sample_rate: SAMPLE_RATE,
             channels: recorder::CHANNELS,
         };
-        let (sender, counters, writer) = stream::start(stdin, tracks).map_err(cause)?;
+        let (sender, counters, writer) = stream::start(stdin, tracks, report_failure(&self.failed.0)).map_err(cause)?;
         let pacing = match spec.target {
             EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
             EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
@@ -378,24 +329,54 @@ impl LiveRig {
         if let Some(audio_recorder) = &self.audio_recorder {
             audio_recorder.feed(started, sender.clone());
         }
-        let (size, ended) = (self.spec_size, report_failure(&self.failed.0));
-        let grabber = on_display(move || Grabber::start(&address, size, pacing, started, sender, ended)).await;
+        let (size, failed) = (self.spec_size, report_failure(&self.failed.0));
+        let grabber = on_display(move || Grabber::start(&address, size, pacing, started, sender, failed)).await;
         self.capture = Some(RunningCapture { grabber: grabber.map_err(cause)?, writer, counters, started });
         tokio::select! {
             () = first_frame => {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
+                let dir = spec.target.directory().map(Path::to_owned);
+                self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, dir));
                 Ok(())
             }
             failure = self.broken() => Err(failure),
             () = tokio::time::sleep(FIRST_FRAME_LIMIT) => {
-                Err(RigFailure::of(format_args!("ffmpeg: no frame came out within {} s", FIRST_FRAME_LIMIT.as_secs())))
+                let state = self.encoder.as_ref().map(Encoder::state).unwrap_or_default();
+                let limit = FIRST_FRAME_LIMIT.as_secs();
+                Err(RigFailure::of(format_args!("ffmpeg: no frame came out within {limit} s{state}")))
             }
         }
     }
 
-    /// Waits for the first component that fails. A component that is not open has no branch here.
-    async fn component_failed(&mut self) -> RigFailure {
-        tokio::select! {
+    /// Where the parts show what they do; `None` where one is not open.
+    fn gauges(&self) -> Option<RigGauges> {
+        let (capture, encoder) = (self.capture.as_ref()?, self.encoder.as_ref()?);
+        Some(RigGauges {
+            screen: capture.grabber.pulse(),
+            sound: self.audio_recorder.as_ref()?.pulse(),
+            stream: capture.writer.pulse(),
+            questions: capture.grabber.questions(),
+            counters: std::sync::Arc::clone(&capture.counters),
+            progress: encoder.reports(),
+            far_end: encoder.waits_for_far_end(),
+            xvfb: self.display.as_ref()?.pid(),
+            pulseaudio: self.audio.as_ref()?.pid(),
+            ffmpeg: encoder.pid(),
+            chrome: self.browser.as_ref().map(|browser| browser.processes().to_vec()).unwrap_or_default(),
+        })
+    }
+
+    /// For tests: the gauges of the running capture, by which its threads can be made to fail.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn running_gauges(&self) -> Option<&RigGauges> {
+        self.watch.as_ref().map(RigWatch::gauges)
+    }
+
+    /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open
+    /// has no branch here.
+    async fn component_failed(&mut self) -> (RigFailure, Option<Part>) {
+        let failure = tokio::select! {
             biased;
             Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
             Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
@@ -405,7 +386,15 @@ impl LiveRig {
             Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
             Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
             Some(error) = self.failed.1.recv() => RigFailure::of(error),
-        }
+            Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
+                return (RigFailure::of(cause), Some(part));
+            }
+        };
+        // A Chrome whose display hangs, hangs too.
+        let display_hangs = self.watch.as_ref().filter(|_| failure.page.is_none());
+        let Some(cause) = display_hangs.and_then(|watch| watch.suspect(Part::Xvfb)) else { return (failure, None) };
+        tracing::debug!(failure.cause, "the display hangs, and broke it");
+        (RigFailure::of(cause), Some(Part::Xvfb))
     }
 
     /// Writes a screenshot of the display beside the logs.

@@ -7,7 +7,7 @@ use crate::capture::browser::error_page::{ErrorPage, ErrorPageMeaning};
 pub struct RigFailure {
     /// Text for the operator and for the user.
     pub cause: String,
-    /// What the page's error page means. `None`: a component of the rig has failed.
+    /// What it means that the page has left the meeting. `None`: a component of the rig has failed.
     pub page: Option<ErrorPageMeaning>,
 }
 
@@ -15,6 +15,11 @@ impl RigFailure {
     /// A component has failed; the meeting continues.
     pub fn of(cause: impl std::fmt::Display) -> Self {
         Self { cause: cause.to_string(), page: None }
+    }
+
+    /// The page shows the meeting no more, for a reason of its own; whether the meeting continues is not known.
+    pub fn left(cause: impl std::fmt::Display) -> Self {
+        Self { page: Some(ErrorPageMeaning::Unclear), ..Self::of(format_args!("the page left the meeting ({cause})")) }
     }
 
     /// The page shows an error page.

@@ -24,6 +24,7 @@ pub const KEYS: &[&str] = &[
     "recorder.drain_timeout",
     "recorder.max_duration",
     "recorder.end_when_idle",
+    "recorder.rejoin_for",
     "recorder.custom_chrome_path",
     "transcoder.max_jobs",
     "transcoder.max_wait",

@@ -27,6 +27,10 @@ const SILENCE_WARNING_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const RECORDING_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// Default and maximum of `rejoin_for`.
+const REJOIN_FOR: Duration = Duration::from_secs(30 * 60);
+const REJOIN_FOR_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Default and maximum of `post_processing_timeout`.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const SCRIPT_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -74,6 +78,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> Option<RecorderConfig> {
         max_duration: read_limit(&section, "max_duration"),
         end_when_idle: read_limit(&section, "end_when_idle"),
         default_state_dir: state_dir.is_none(),
+        rejoin_for: section.duration("rejoin_for", Duration::ZERO..=REJOIN_FOR_MAX, REJOIN_FOR),
         // Last, so that a missing id does not hide other problems.
         state_dir: match (state_dir, &id) {
             (Some(dir), _) => dir,

@@ -84,6 +84,8 @@ pub struct RecorderConfig {
     pub max_duration: Option<Duration>,
     /// Time without sound and movement after which a recording is ended; never zero. `None`: no limit.
     pub end_when_idle: Option<Duration>,
+    /// How long joining a meeting again is tried, since its media last flowed.
+    pub rejoin_for: Duration,
 }
 
 /// `transcoder`.

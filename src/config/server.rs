@@ -53,12 +53,35 @@ fn read_host(field: &ConfigField<'_>, joins_here: bool) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The access token is appended without separator, so the URL normally ends in `access_token=`.
+/// The access token is appended without separator, so the URL must end in a parameter without a value, normally
+/// `access_token=` (PROTOCOL 4).
 fn read_join_host(field: &ConfigField<'_>) -> Option<String> {
-    let text = field.filled_in("the address of the meeting page, like https://meet.example.com/?access_token=")?;
-    warn_of_plain_http(field, &web_url(field, &text)?);
-    if !text.ends_with("access_token=") {
-        field.warning("does not end in `access_token=`; the token is put right behind it");
+    const LIKE: &str = "https://meet.example.com/?access_token=";
+    let text = field.filled_in(&format!("the address of the meeting page, like {LIKE}"))?;
+    let url = web_url(field, &text)?;
+    warn_of_plain_http(field, &url);
+    let parameters = text.split_once(['?', '#']).map(|(_, parameters)| parameters);
+    let (found, last) = match parameters {
+        // A value could be a token.
+        Some(parameters) => (text.split(['?', '#']).next().unwrap_or_default(), parameters.rsplit('&').next()),
+        None => (text.as_str(), None),
+    };
+    match last {
+        Some(last) if last.ends_with("access_token=") => {}
+        Some(last) if last.ends_with('=') => {
+            field.warning("does not end in `access_token=`; the token is put right behind it");
+        }
+        Some(_) => {
+            field.problem(format!("found {} with parameters, the last of which has a value or no `=`; the access token is put right behind it, so it must end like {LIKE}", shown(found)));
+            return None;
+        }
+        None => {
+            field.problem(format!(
+                "found {} without a parameter; the access token is put right behind it, so it must end like {LIKE}",
+                shown(found)
+            ));
+            return None;
+        }
     }
     Some(text)
 }

@@ -27,6 +27,7 @@ use crate::nats::Nats;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::protocol::notice::Notice;
+use crate::protocol::public_text::without_directories;
 use crate::storage::journal::RECORD_LIMIT;
 use crate::storage::record_writer::PendingWrite;
 use crate::telemetry::redact;
@@ -66,6 +67,8 @@ impl Delivery {
                 // A cause may quote a child process's output, which may hold an address with its secret.
                 message.msg = redact::scrub(&message.msg).into_owned();
                 let about = format!("{:?} of room {}: {}", notice.event.task(), message.room_id, message.msg);
+                // The operator sees the paths in the log and the outbox.
+                message.msg = without_directories(&message.msg);
                 Message::new(MessageKey::of(&notice.event), about, message.encode_to_vec())
             }
             Self::Job(job) => {
@@ -127,7 +130,13 @@ impl Dispatcher {
             let ending = dispatcher.queues.ending.clone();
             while ending.run_until_cancelled(tokio::time::sleep(REQUEST_POLL_INTERVAL)).await.is_some() {
                 // May hang with the disk. A request that is interrupted is carried out again by the next start.
-                ending.run_until_cancelled(dispatcher.process_requests()).await;
+                let look = async {
+                    for recording in dispatcher.queues.outbox.read_rest().await {
+                        dispatcher.start_workers(&recording);
+                    }
+                    dispatcher.process_requests().await;
+                };
+                ending.run_until_cancelled(look).await;
             }
         });
     }
@@ -155,9 +164,14 @@ impl Dispatcher {
             .instrument(span)
             .await;
             self.queues.retry_now(&id);
-            for message in self.queues.outbox.undelivered(&id) {
-                self.start_worker(&id, QueueKind::of(message.key));
-            }
+            self.start_workers(&id);
+        }
+    }
+
+    /// Starts or wakes the workers of a recording's undelivered messages.
+    fn start_workers(&self, recording: &RecordingId) {
+        for message in self.queues.outbox.undelivered(recording) {
+            self.start_worker(recording, QueueKind::of(message.key));
         }
     }
 

@@ -51,7 +51,11 @@ impl NotifyClient {
             .header(CONTENT_TYPE, "application/protobuf")
             .body(body);
         match request.send().await {
-            Ok(response) => answer(response).await,
+            // A proxy may have answered in the server's place.
+            Ok(response) => match answer(response).await {
+                NoticeAnswer::Again(why) => NoticeAnswer::Again(format!("{}: {why}", http::route(&self.url))),
+                answer => answer,
+            },
             Err(error) => NoticeAnswer::Again(causes(error)),
         }
     }
@@ -65,8 +69,8 @@ async fn answer(mut response: reqwest::Response) -> NoticeAnswer {
     match http::body(&mut response, BODY_LIMIT).await {
         Ok((body, cut)) => answer::read(NoticeResponse { status, content_type: &content_type, body: &body, cut }),
         Err(error) => {
-            let why = causes(error);
-            NoticeAnswer::Again(format!("the server's answer {status} broke off: {why}"))
+            let why = anyhow::Error::new(error.without_url());
+            NoticeAnswer::Again(format!("the server's answer {status} broke off: {why:#}"))
         }
     }
 }

@@ -8,7 +8,7 @@
 //! A disk that fails or hangs stops no delivery: a message is in memory at once and written when the disk takes it, and
 //! only a crash before that would lose it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,13 +18,15 @@ use tokio::sync::watch;
 use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
-use crate::storage::journal::{RECORD_LIMIT, Record as _};
+use crate::storage::journal::{RECORD_LIMIT, ReadError, Record as _};
 use crate::storage::record_writer::{PendingWrite, RecordWriter};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox";
+/// How many files are removed at once, with one fsync.
+const REMOVAL_GROUP: usize = 100;
 /// The messages of all recordings; clones share them.
 #[derive(Clone, Debug)]
 pub struct Outbox {
@@ -39,11 +41,14 @@ struct Shared {
     writer: Option<RecordWriter>,
     /// Never held while the disk works.
     all: Mutex<BTreeMap<RecordingId, RecordingMessages>>,
+    /// The recordings whose files could not be read yet. They are not written either.
+    unread: Mutex<BTreeSet<RecordingId>>,
     changed: watch::Sender<()>,
 }
 
 impl Outbox {
-    /// Reads the outbox in `state_dir`. An unreadable file is put aside under another name and logged as an error.
+    /// Reads the outbox in `state_dir`. A file whose content is wrong is put aside under another name and logged as an
+    /// error; one that cannot be read now is left in place for [`Self::read_rest`].
     ///
     /// # Errors
     /// Where the directory cannot be made or read.
@@ -51,27 +56,83 @@ impl Outbox {
         let dir = state_dir.join(DIR);
         files::create_private_dir(&dir)?;
         files::remove_unfinished(&dir)?;
-        let mut all = BTreeMap::new();
+        let (mut all, mut unread) = (BTreeMap::new(), BTreeSet::new());
         for (name, path) in files::records(&dir)? {
-            let read = RecordingId::parse(&name).map_err(|error| error.to_string());
-            match read.and_then(|id| Ok((id, RecordingMessages::read(&path)?))) {
-                Ok((id, messages)) => drop(all.insert(id, messages)),
-                Err(why) => files::put_aside(&path, &why),
+            let Ok(id) = RecordingId::parse(&name) else {
+                files::put_aside(&path, "its name is no id of a recording");
+                continue;
+            };
+            match RecordingMessages::read(&path) {
+                Ok(messages) => drop(all.insert(id, messages)),
+                Err(ReadError::Content(why)) => files::put_aside(&path, &why),
+                Err(error) => {
+                    tracing::error!(
+                        path = %path.display(), %error,
+                        "the messages of a recording cannot be read: they are tried again every 5 s, and wait until then; look at the disk of recorder.state_dir"
+                    );
+                    unread.insert(id);
+                }
             }
         }
-        Ok(Self::with(Some(dir), all))
+        Ok(Self::with(Some(dir), all, unread))
     }
 
     /// An outbox without files.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::with(None, BTreeMap::new())
+        Self::with(None, BTreeMap::new(), BTreeSet::new())
     }
 
-    fn with(dir: Option<PathBuf>, all: BTreeMap<RecordingId, RecordingMessages>) -> Self {
+    fn with(
+        dir: Option<PathBuf>,
+        all: BTreeMap<RecordingId, RecordingMessages>,
+        unread: BTreeSet<RecordingId>,
+    ) -> Self {
         let writer = dir.clone().map(|dir| RecordWriter::new(dir, "the messages of the outbox", false));
-        let shared = Shared { dir, writer, all: Mutex::new(all), changed: watch::Sender::new(()) };
+        let (all, unread) = (Mutex::new(all), Mutex::new(unread));
+        let shared = Shared { dir, writer, all, unread, changed: watch::Sender::new(()) };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Whether the recording's file could not be read yet: what of it was sent is not known.
+    #[must_use]
+    pub fn is_unread(&self, id: &RecordingId) -> bool {
+        self.shared.unread().contains(id)
+    }
+
+    /// Reads the files that could not be read before. Messages that were added meanwhile come behind the earlier ones.
+    /// Returns the recordings whose messages are known now.
+    pub async fn read_rest(&self) -> Vec<RecordingId> {
+        let (Some(dir), unread) = (self.shared.dir.clone(), self.shared.unread().clone()) else { return Vec::new() };
+        let mut known = Vec::new();
+        for id in unread {
+            let path = dir.join(format!("{id}.json"));
+            let read = move || match RecordingMessages::read(&path) {
+                Ok(stored) => Ok(stored),
+                Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Ok(RecordingMessages::default())
+                }
+                Err(ReadError::Io(error)) => Err(error),
+                Err(ReadError::Content(why)) => {
+                    files::put_aside(&path, &why);
+                    Ok(RecordingMessages::default())
+                }
+            };
+            let Ok(stored) = files::on_disk(read).await else { continue };
+            tracing::info!(recording_id = %id, messages = stored.messages.len(), "the messages of a recording can be read");
+            let (shared, now_read) = (Arc::clone(&self.shared), id.clone());
+            let merged = self.change(&id, move |messages| {
+                shared.unread().remove(&now_read);
+                let later = std::mem::replace(messages, stored);
+                for message in later.messages {
+                    messages.add(message);
+                }
+                true
+            });
+            on_disk(merged).await;
+            known.push(id);
+        }
+        known
     }
 
     /// The node's state directory; `None` for an outbox in memory.
@@ -199,24 +260,36 @@ impl Outbox {
         open.cloned().collect()
     }
 
-    /// Removes the files of which every message was delivered or dropped more than a day ago.
-    pub async fn remove_old(&self) {
+    /// Removes the files of which every message was delivered or dropped more than a day ago, but not those of recordings
+    /// that something still relies on (`is_live`). They are removed in groups with one fsync each. Returns how many.
+    ///
+    /// # Errors
+    /// Where the disk fails; what remains is removed by a later call.
+    pub async fn remove_old(&self, is_live: impl Fn(&RecordingId) -> bool) -> std::io::Result<usize> {
         let now = unix_ms();
         let expired: Vec<RecordingId> = {
             let all = self.shared.lock();
-            all.iter().filter(|(_, stored)| stored.is_expired(now)).map(|(id, _)| id.clone()).collect()
+            all.iter().filter(|(id, stored)| stored.is_expired(now) && !is_live(id)).map(|(id, _)| id.clone()).collect()
         };
-        let remove = |id| {
-            self.change(id, |stored| {
-                stored.messages.clear();
-                true
-            })
-        };
-        // All at once: they share one fsync.
-        let removed: Vec<_> = expired.iter().filter_map(remove).collect();
-        for removal in removed {
-            on_disk(Some(removal)).await;
+        let mut removed = 0;
+        for group in expired.chunks(REMOVAL_GROUP) {
+            let remove = |id| {
+                self.change(id, |stored| {
+                    // A new recording with this id may have changed it since.
+                    let expired = stored.is_expired(now);
+                    if expired {
+                        stored.messages.clear();
+                    }
+                    expired
+                })
+            };
+            let pending: Vec<_> = group.iter().filter_map(remove).collect();
+            for removal in pending {
+                removal.within(RECORD_LIMIT).await.map_err(std::io::Error::other)?;
+                removed += 1;
+            }
         }
+        Ok(removed)
     }
 
     /// Changes a recording's messages in memory and has them written. `None`: what the file holds is on disk.
@@ -254,6 +327,10 @@ impl Shared {
         let mut all = self.lock();
         let stored = all.entry(id.clone()).or_default();
         let changed = change(stored);
+        if changed && self.unread().contains(id) {
+            let why = std::io::Error::other("its file could not be read yet");
+            return self.writer.as_ref().map(|writer| writer.refuse(why));
+        }
         let file = self.writer.as_ref().zip(self.dir.as_ref());
         let file = file.map(|(writer, dir)| (writer, dir.join(format!("{id}.json"))));
         // Within the lock, so that the newest messages are written last.
@@ -267,6 +344,10 @@ impl Shared {
             all.remove(id);
         }
         pending
+    }
+
+    fn unread(&self) -> MutexGuard<'_, BTreeSet<RecordingId>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RecordingId, RecordingMessages>> {
@@ -312,17 +393,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(dir.path()).unwrap();
         let old = unix_ms() - 2 * 24 * 3600 * 1000;
-        for (name, at) in [("old", old), ("new", unix_ms())] {
+        for (name, at) in [("old", old), ("live", old), ("new", unix_ms())] {
             outbox.add(&id(name), vec![message(MessageKey::Ended, "x")]).await;
             outbox.set_state(&id(name), MessageKey::Ended, MessageState::Delivered { at }).await;
         }
         outbox.add(&id("waits"), vec![message(MessageKey::Ended, "x")]).await;
-        outbox.remove_old().await;
+        assert_eq!(outbox.remove_old(|id| id.as_str() == "live").await.unwrap(), 1);
         let names = || files::records(&dir.path().join(DIR)).unwrap().into_iter().map(|(name, _)| name);
-        assert_eq!(names().collect::<Vec<_>>(), ["new", "waits"]);
+        assert_eq!(names().collect::<Vec<_>>(), ["live", "new", "waits"]);
         outbox.forget(&id("new"), &[MessageKey::Ended]).await;
         outbox.forget(&id("waits"), &[MessageKey::Ended]).await;
-        assert_eq!(names().collect::<Vec<_>>(), ["waits"]);
+        assert_eq!(names().collect::<Vec<_>>(), ["live", "waits"]);
     }
 
     #[tokio::test]
@@ -338,5 +419,28 @@ mod tests {
         std::fs::remove_dir_all(&box_dir).unwrap();
         assert!(!outbox.add(&id("c"), vec![message(MessageKey::Ended, "x")]).await);
         assert_eq!(outbox.open_recordings(), [id("c")]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_for_now_is_read_later_and_neither_repeated_nor_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, away) = (dir.path().join(DIR).join("a.json"), dir.path().join("away"));
+        let outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(&id("a"), vec![message(MessageKey::Started, "1"), message(MessageKey::Ended, "2")]).await;
+        outbox.set_state(&id("a"), MessageKey::Ended, MessageState::Delivered { at: 1 }).await;
+        std::fs::rename(&file, &away).unwrap();
+        // Reading a directory fails with EISDIR.
+        std::fs::create_dir(&file).unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        assert!(outbox.is_unread(&id("a")) && outbox.read_rest().await.is_empty() && file.is_dir());
+        assert!(!outbox.add(&id("a"), vec![message(MessageKey::Ended, "again"), message(MessageKey::Job, "3")]).await);
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&away, &file).unwrap();
+        assert_eq!(outbox.read_rest().await, [id("a")]);
+        let again = Outbox::open(dir.path()).unwrap();
+        assert_eq!(again.messages(&id("a")), outbox.messages(&id("a")));
+        let messages = again.messages(&id("a"));
+        assert_eq!(messages.iter().map(|message| message.body.as_slice()).collect::<Vec<_>>(), [b"1", b"2", b"3"]);
+        assert!(messages[1].state.is_over() && !again.is_unread(&id("a")));
     }
 }

@@ -232,17 +232,22 @@ impl Queues {
         let bytes = Bytes::from(message.body.clone());
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut throttle = LogThrottle::default();
-        let mut last = "there is no connection to NATS yet".to_owned();
         tokio::select! {
             () = self.end_delivered(recording) => {}
-            () = self.ended.cancelled() => return AttemptOutcome::Interrupted(last),
+            () = self.ended.cancelled() => {
+                let why = "it follows the notice of the recording's end, which the server has not answered yet";
+                return AttemptOutcome::Interrupted(why.to_owned());
+            }
         }
         let mut connected = self.nats.subscribe();
         let nats = tokio::select! {
             nats = connected.wait_for(Option::is_some) => nats.ok().and_then(|nats| nats.clone()),
             () = self.ended.cancelled() => None,
         };
-        let Some(nats) = nats else { return AttemptOutcome::Interrupted(last) };
+        let Some(nats) = nats else {
+            return AttemptOutcome::Interrupted("there is no connection to NATS yet".to_owned());
+        };
+        let mut last = "NATS has not confirmed it yet".to_owned();
         loop {
             let outcome = tokio::select! {
                 outcome = nats.publish_job(recording.as_str(), bytes.clone()) => outcome,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::message::MessageKey;
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
+use crate::storage::journal::{ReadError, read_json};
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox-requests";
@@ -40,7 +41,8 @@ pub fn write(state_dir: &Path, id: &RecordingId, request: &RetryRequest) -> std:
     files::write_private(&path(state_dir, id), &serde_json::to_vec_pretty(request)?)
 }
 
-/// All requests. An unreadable one is put aside and logged as an error.
+/// All requests. One whose content is wrong is put aside and logged as an error; one that cannot be read now is left for
+/// the next call.
 ///
 /// # Errors
 /// Where the directory cannot be read; a missing one holds no request.
@@ -51,14 +53,16 @@ pub fn all(state_dir: &Path) -> std::io::Result<Vec<(RecordingId, RetryRequest)>
     }
     let mut found = Vec::new();
     for (name, path) in files::records(&dir)? {
-        let read = || -> Result<_, String> {
-            let id = RecordingId::parse(&name).map_err(|error| error.to_string())?;
-            let text = std::fs::read(&path).map_err(|error| error.to_string())?;
-            Ok((id, serde_json::from_slice(&text).map_err(|error| error.to_string())?))
+        let Ok(id) = RecordingId::parse(&name) else {
+            files::put_aside(&path, "its name is no id of a recording");
+            continue;
         };
-        match read() {
-            Ok(request) => found.push(request),
-            Err(why) => files::put_aside(&path, &why),
+        match read_json(&path) {
+            Ok(request) => found.push((id, request)),
+            Err(ReadError::Io(error)) => {
+                tracing::debug!(path = %path.display(), %error, "a request cannot be read yet");
+            }
+            Err(ReadError::Content(why)) => files::put_aside(&path, &why),
         }
     }
     Ok(found)

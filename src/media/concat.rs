@@ -20,7 +20,7 @@ use crate::media::concat_plan::{self, ConcatInput, ConcatMethod, Container, Unli
 use crate::media::ffmpeg::{self, FfmpegError};
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, ProbeError, StreamKind};
 use crate::media::unfinished_file::UnfinishedFile;
-use crate::media::verification::same_duration;
+use crate::media::verification::same_joined_duration;
 use crate::storage::files::hidden_beside;
 use crate::telemetry::seconds;
 
@@ -184,10 +184,8 @@ async fn inspect(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Ve
                 leave_out(format!("{} has neither picture nor sound", part.display()));
             }
             Ok(media) => pieces.push(ConcatInput { path, media }),
-            Err(error @ (ProbeError::Unreadable { .. } | ProbeError::Empty(_) | ProbeError::Missing { .. })) => {
-                leave_out(error.to_string());
-            }
-            Err(error @ (ProbeError::Start(_) | ProbeError::Deadline { .. })) => return Err(error.into()),
+            Err(error) if !error.is_temporary() => leave_out(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok((pieces, left_out))
@@ -240,7 +238,7 @@ fn compare(made: &MediaInfo, pieces: &[ConcatInput], how: ConcatMethod) -> Resul
         return Err(ConcatMismatch::Missing("sound"));
     }
     let parts: Duration = pieces.iter().map(ConcatInput::slot).sum();
-    if !same_duration(made.duration, parts) {
+    if !same_joined_duration(made.duration, parts, pieces.len()) {
         return Err(ConcatMismatch::Duration { made: made.duration, parts });
     }
     for (kind, what) in [(StreamKind::Video, "picture"), (StreamKind::Audio, "sound")] {
@@ -269,7 +267,8 @@ mod tests {
             packets: Some(*packets),
             ..MediaStream::default()
         };
-        MediaInfo { duration: Duration::from_secs_f64(seconds), streams: kinds.iter().map(stream).collect() }
+        let streams = kinds.iter().map(stream).collect();
+        MediaInfo { duration: Duration::from_secs_f64(seconds), streams, ..MediaInfo::default() }
     }
 
     #[test]

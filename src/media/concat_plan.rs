@@ -118,7 +118,8 @@ impl ConcatInput {
 #[must_use]
 pub fn method(pieces: &[ConcatInput]) -> ConcatMethod {
     let equal = |a: &[MediaStream], b: &[MediaStream]| {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| MediaStream { packets: b.packets, ..a.clone() } == *b)
+        a.len() == b.len()
+            && a.iter().zip(b).all(|(a, b)| MediaStream { packets: b.packets, times: b.times, ..a.clone() } == *b)
     };
     let listed = pieces.iter().all(|piece| !has_line_break(&piece.path));
     let all = listed && pieces.windows(2).all(|pair| equal(&pair[0].media.streams, &pair[1].media.streams));
@@ -281,7 +282,8 @@ mod tests {
     }
 
     fn piece(path: &str, millis: u64, streams: &[MediaStream]) -> ConcatInput {
-        let media = MediaInfo { duration: Duration::from_millis(millis), streams: streams.to_vec() };
+        let media =
+            MediaInfo { duration: Duration::from_millis(millis), streams: streams.to_vec(), ..MediaInfo::default() };
         ConcatInput { path: path.into(), media }
     }
 

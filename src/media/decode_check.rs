@@ -1,4 +1,4 @@
-//! Checks whether a result can be decoded at its start, in its middle and at its end.
+//! Checks whether a result can be decoded at its start, where its picture begins, in its middle and at its end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use crate::process::child::{self, ChildSpec};
 
 /// Length that is decoded at the start and in the middle.
 const CHECK_LENGTH: Duration = Duration::from_secs(2);
+/// How far behind the start of the picture it is looked for: a seek goes back to the keyframe before.
+const INTO_PICTURE: Duration = Duration::from_millis(50);
 /// Distance of the last check from the end.
 const TAIL: Duration = Duration::from_secs(3);
 /// Time limit for one check: seconds of media, from a keyframe that may be minutes before, on a busy machine or a slow
@@ -24,18 +26,24 @@ pub enum DecodeError {
     Start(#[from] child::SpawnError),
     #[error("it cannot be decoded at its {place}: {cause}")]
     Undecodable { place: &'static str, cause: String },
-    #[error("no picture comes out of it at its start")]
+    #[error("no picture comes out of it where its picture begins")]
     NoPicture,
 }
 
-/// Decodes `path`, measured as `media`, in three places. `nice`: 0…19, see [`ChildSpec::nice`].
+/// Decodes `path`, measured as `media`, in some places. `nice`: 0…19, see [`ChildSpec::nice`].
 ///
 /// # Errors
 /// The first place at which decoding fails.
 pub async fn check(path: &Path, media: &MediaInfo, nice: u8) -> Result<(), DecodeError> {
     let end = media.duration.saturating_sub(TAIL);
-    let frames = decode(path, "start", Duration::ZERO, Some(CHECK_LENGTH), nice).await?;
-    if media.video().is_some() && frames == 0 {
+    let mut frames = decode(path, "start", Duration::ZERO, Some(CHECK_LENGTH), nice).await?;
+    // Unmeasured: at the start. Measured, but without times: there is nothing of it that can be decoded.
+    let picture = media.video().filter(|stream| stream.packets.is_none() || stream.times.is_some());
+    let begin = picture.and_then(|stream| stream.times).unwrap_or_default().begin;
+    if picture.is_some() && frames == 0 && !begin.is_zero() {
+        frames = decode(path, "start of the picture", begin + INTO_PICTURE, Some(CHECK_LENGTH), nice).await?;
+    }
+    if picture.is_some() && frames == 0 {
         return Err(DecodeError::NoPicture);
     }
     // Two checks cover a short file, the first one a very short file.
@@ -55,11 +63,16 @@ pub async fn check(path: &Path, media: &MediaInfo, nice: u8) -> Result<(), Decod
 /// The first place at which decoding fails, but not in the raw file.
 pub async fn check_result(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) -> Result<(), DecodeError> {
     let checked = check(made, media, nice).await;
-    if let Err(DecodeError::Undecodable { place, cause }) = &checked
-        && let Err(DecodeError::Undecodable { place: in_raw, .. }) = check(raw, media, nice).await
-        && *place == in_raw
-    {
-        tracing::warn!(place, cause, "the result cannot be decoded everywhere; neither can its raw file");
+    let Err(error) = &checked else { return checked };
+    let same = match (error, check(raw, media, nice).await) {
+        (DecodeError::Undecodable { place, .. }, Err(DecodeError::Undecodable { place: in_raw, .. })) => {
+            *place == in_raw
+        }
+        (DecodeError::NoPicture, Err(DecodeError::NoPicture)) => true,
+        _ => false,
+    };
+    if same {
+        tracing::warn!(cause = %error, "the result cannot be decoded everywhere; neither can its raw file");
         return Ok(());
     }
     checked

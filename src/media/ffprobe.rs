@@ -4,6 +4,8 @@
 //! cannot make ffprobe open another file.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::media::error_text::condense;
+pub use crate::media::packet_times::StreamKind;
+use crate::media::packet_times::{FilePackets, TrackPackets, TrackTimes, positive};
 use crate::process::child::{self, Child, ChildSpec};
 
 /// Time limit for a file's headers, and for each line of its packets.
@@ -28,15 +32,21 @@ pub(crate) const FILES_ONLY: [&str; 4] = [
 ];
 /// Options to read the headers.
 const HEADERS: [&str; 6] = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
+/// How much of what ffprobe has not read is read to tell a failing disk from bytes that are no media.
+const TAIL_LIMIT: u64 = 64 << 20;
 /// Time limit for an ffprobe to end on SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Content of a media file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MediaInfo {
-    /// From the start of the first packet to the end of the last one; never zero.
+    /// From the start of the first packet to the end of the last one; never zero in a file that was read.
     pub duration: Duration,
     pub streams: Vec<MediaStream>,
+    /// ffmpeg's names of the container's format (`matroska,webm`).
+    pub container: String,
+    /// Why [`measure`] may not know all of the file: ffprobe failed on the way, or made nothing of its end.
+    pub incomplete: Option<String>,
 }
 
 /// One stream of a file.
@@ -57,15 +67,8 @@ pub struct MediaStream {
     pub setup: String,
     /// Number of packets; known only if they were read ([`measure`]).
     pub packets: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StreamKind {
-    /// Moving pictures (a cover image is [`Self::Other`]).
-    Video,
-    Audio,
-    #[default]
-    Other,
+    /// When it plays; known only if its packets were read, and `None` too where nothing of it can be decoded.
+    pub times: Option<TrackTimes>,
 }
 
 impl MediaInfo {
@@ -73,6 +76,24 @@ impl MediaInfo {
     #[must_use]
     pub fn video(&self) -> Option<&MediaStream> {
         self.streams.iter().find(|stream| stream.kind == StreamKind::Video)
+    }
+
+    /// Whether this program's recorder, or another of its kind, wrote the file.
+    #[must_use]
+    pub fn is_matroska(&self) -> bool {
+        self.container.contains("matroska")
+    }
+
+    /// What of a measured file nobody knows: a result that was held against it may lack this.
+    #[must_use]
+    pub fn unknown_part(&self) -> Option<String> {
+        let undecodable = |stream: &&MediaStream| {
+            stream.kind == StreamKind::Video
+                && stream.packets.is_some_and(|packets| packets > 0)
+                && stream.times.is_none()
+        };
+        let no_keyframe = || self.streams.iter().find(undecodable).map(|_| "its picture has no keyframe".to_owned());
+        self.incomplete.clone().or_else(no_keyframe)
     }
 
     /// The first audio stream.
@@ -89,6 +110,8 @@ pub enum ProbeError {
     Start(#[from] child::SpawnError),
     #[error("ffprobe said nothing about {path} within {seconds} s", path = path.display(), seconds = PROBE_DEADLINE.as_secs())]
     Deadline { path: PathBuf },
+    #[error("{path} cannot be read at byte {at}: {source}", path = path.display())]
+    Io { path: PathBuf, at: u64, source: io::Error },
     #[error("{path} cannot be read as media: {cause}", path = path.display())]
     Unreadable { path: PathBuf, cause: String },
     #[error("{path} holds nothing that could be played", path = .0.display())]
@@ -97,43 +120,117 @@ pub enum ProbeError {
     Missing { path: PathBuf, missing: &'static str },
 }
 
+impl ProbeError {
+    /// Whether this says nothing about the file's content: the disk, the share or this host failed, and another attempt
+    /// may succeed.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Start(_) | Self::Deadline { .. } | Self::Io { .. } => true,
+            Self::Unreadable { .. } | Self::Empty(_) | Self::Missing { .. } => false,
+        }
+    }
+}
+
 /// The content of `path`. The duration is the header's, or that of the packets where the header has none (the writer
 /// was killed).
 ///
 /// # Errors
 /// Where the file is missing, is no media file, or is empty.
 pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let (streams, duration) = headers(path).await?;
-    let duration = match duration {
-        Some(duration) => duration,
-        None => packets(path, &streams).await?.0,
-    };
-    Ok(MediaInfo { duration, streams })
+    let Headers { media, duration, .. } = headers(path).await?;
+    match duration {
+        Some(duration) => Ok(MediaInfo { duration, ..media }),
+        None => measure(path).await,
+    }
 }
 
 /// Like [`probe`], but the duration is always that of the packets: reads the whole file. The header of a cut-off file
-/// may be wrong.
+/// may be wrong. A file that is not read to its end is measured twice: a share may have failed for a moment.
 ///
 /// # Errors
-/// As [`probe`].
+/// As [`probe`], and where a part of the file cannot be read.
 pub async fn measure(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let (mut streams, _) = headers(path).await?;
-    let (duration, counts) = packets(path, &streams).await?;
-    for (index, stream) in streams.iter_mut().enumerate() {
-        stream.packets = Some(counts.get(index).copied().unwrap_or_default());
-    }
-    Ok(MediaInfo { duration, streams })
+    let first = measure_once(path).await?;
+    let Some(why) = &first.incomplete else { return Ok(first) };
+    tracing::warn!(path = %path.display(), why, "a file was not measured to its end; measuring it again");
+    measure_once(path).await
 }
 
-/// Checks that a raw file can become a recording: it opens, has picture and sound, and a duration.
+async fn measure_once(path: &Path) -> Result<MediaInfo, ProbeError> {
+    let Headers { mut media, stated_ends, .. } = headers(path).await?;
+    let kinds: Vec<_> = media.streams.iter().map(|stream| stream.kind).collect();
+    let (packets, ended) = packets(path).await?;
+    let duration = match (packets.duration(&kinds), ended) {
+        (None, Err(error)) => return Err(error),
+        (None, Ok(())) => return Err(ProbeError::Empty(path.to_owned())),
+        (Some(duration), Err(error)) => {
+            media.incomplete = Some(error.to_string());
+            duration
+        }
+        (Some(duration), Ok(())) => {
+            media.incomplete = unread_end(path, &packets).await?;
+            duration
+        }
+    };
+    let tracks = packets.tracks(&kinds, &stated_ends);
+    for (index, stream) in media.streams.iter_mut().enumerate() {
+        let TrackPackets { count, times } = tracks.get(index).copied().unwrap_or_default();
+        (stream.packets, stream.times) = (Some(count), times);
+    }
+    Ok(MediaInfo { duration, ..media })
+}
+
+/// What ffprobe made nothing of at the end of the file, if that is more than an index. It does not tell a read error
+/// from the end of a file, so that end is read here.
+async fn unread_end(path: &Path, packets: &FilePackets) -> Result<Option<String>, ProbeError> {
+    let (file, from, limit) = (path.to_owned(), packets.read_to(), packets.index_limit());
+    let read = move || {
+        let size = std::fs::metadata(&file).map_err(|error| (0, error))?.len();
+        if from == 0 || size.saturating_sub(from) <= limit {
+            return Ok(None);
+        }
+        read_to_end(&file, from).map(|()| Some((from, size)))
+    };
+    // A file of a share that hangs: as long as ffprobe itself may be silent.
+    let deadline = || ProbeError::Deadline { path: path.to_owned() };
+    let read = tokio::time::timeout(PROBE_DEADLINE, tokio::task::spawn_blocking(read)).await.map_err(|_| deadline())?;
+    let read = read.map_err(|_| deadline())?;
+    match read {
+        Ok(unread) => {
+            Ok(unread.map(|(from, size)| format!("nothing of {} is media after byte {from} of {size}", path.display())))
+        }
+        Err((at, source)) => Err(ProbeError::Io { path: path.to_owned(), at, source }),
+    }
+}
+
+/// Reads the file from this byte on, at most [`TAIL_LIMIT`]; where it fails, at which byte.
+fn read_to_end(path: &Path, from: u64) -> Result<(), (u64, io::Error)> {
+    let mut at = from;
+    let mut read = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut buffer = vec![0; 1 << 20];
+        while at - from < TAIL_LIMIT {
+            match file.read(&mut buffer)? {
+                0 => break,
+                bytes => at += bytes as u64,
+            }
+        }
+        Ok(())
+    };
+    read().map_err(|error| (at, error))
+}
+
+/// Checks that a raw file can become a recording: it opens, has picture or sound, and a duration.
 ///
 /// # Errors
-/// As [`probe`], and where picture or sound are missing.
+/// As [`probe`], and where both picture and sound are missing.
 pub async fn verify_raw(path: &Path) -> Result<MediaInfo, ProbeError> {
     let media = probe(path).await?;
-    let missing = |missing| ProbeError::Missing { path: path.to_owned(), missing };
-    media.video().ok_or_else(|| missing("picture"))?;
-    media.audio().ok_or_else(|| missing("sound"))?;
+    if media.video().is_none() && media.audio().is_none() {
+        return Err(ProbeError::Missing { path: path.to_owned(), missing: "picture and no sound" });
+    }
     Ok(media)
 }
 
@@ -172,8 +269,17 @@ async fn give_up(mut child: Child, path: &Path) -> ProbeError {
     ProbeError::Deadline { path: path.to_owned() }
 }
 
-/// The streams, and the duration if the header has one.
-async fn headers(path: &Path) -> Result<(Vec<MediaStream>, Option<Duration>), ProbeError> {
+/// What the headers of a file say.
+struct Headers {
+    /// Without the duration.
+    media: MediaInfo,
+    /// If they have one.
+    duration: Option<Duration>,
+    /// The end of each stream in seconds; `None` for all but pictures, and where they have none.
+    stated_ends: Vec<Option<f64>>,
+}
+
+async fn headers(path: &Path) -> Result<Headers, ProbeError> {
     let mut child = child::spawn(&ffprobe(path, &HEADERS)).await?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
@@ -200,6 +306,7 @@ struct FfprobeAnswer {
 #[serde(default)]
 struct FfprobeFormat {
     duration: Option<String>,
+    format_name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -215,6 +322,8 @@ struct FfprobeStream {
     sample_rate: Option<String>,
     channels: u32,
     extradata_hash: Option<String>,
+    start_time: Option<String>,
+    duration: Option<String>,
     disposition: FfprobeDisposition,
 }
 
@@ -224,8 +333,14 @@ struct FfprobeDisposition {
     attached_pic: u8,
 }
 
-fn parse(answer: &[u8]) -> Result<(Vec<MediaStream>, Option<Duration>), serde_json::Error> {
+fn parse(answer: &[u8]) -> Result<Headers, serde_json::Error> {
     let answer: FfprobeAnswer = serde_json::from_slice(answer)?;
+    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+    let stated_end = |stream: &FfprobeStream| {
+        let (start, length) = (number(&stream.start_time)?, number(&stream.duration)?);
+        Some(start + length).filter(|end| end.is_finite() && stream.codec_type.as_deref() == Some("video"))
+    };
+    let stated_ends = answer.streams.iter().map(stated_end).collect();
     let streams = answer
         .streams
         .into_iter()
@@ -243,27 +358,23 @@ fn parse(answer: &[u8]) -> Result<(Vec<MediaStream>, Option<Duration>), serde_js
             channels: stream.channels,
             setup: stream.extradata_hash.unwrap_or_default(),
             packets: None,
+            times: None,
         })
         .collect();
-    let duration = answer.format.duration.as_deref().and_then(|text| text.parse().ok()).and_then(positive_duration);
-    Ok((streams, duration))
+    let duration = number(&answer.format.duration).and_then(positive);
+    let container = answer.format.format_name;
+    Ok(Headers { media: MediaInfo { streams, container, ..MediaInfo::default() }, duration, stated_ends })
 }
 
-/// A positive, finite duration.
-fn positive_duration(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
-}
-
-/// The duration of the packets of `streams`, and the number of packets of each stream.
-async fn packets(path: &Path, streams: &[MediaStream]) -> Result<(Duration, Vec<u64>), ProbeError> {
-    let show = ["-show_entries", "packet=stream_index,pts_time,dts_time,duration_time", "-of", "csv=p=0"];
-    let mut child = child::spawn(&ffprobe(path, &show)).await?;
-    let mut spans = Spans::default();
+/// A file's packets, and how ffprobe ended.
+async fn packets(path: &Path) -> Result<(FilePackets, Result<(), ProbeError>), ProbeError> {
+    let mut child = child::spawn(&ffprobe(path, &["-show_entries", FilePackets::FIELDS, "-of", "csv=p=0"])).await?;
+    let mut packets = FilePackets::default();
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::with_capacity(64 << 10, stdout).lines();
         loop {
             match tokio::time::timeout(PROBE_DEADLINE, lines.next_line()).await {
-                Ok(Ok(Some(line))) => spans.packet(&line),
+                Ok(Ok(Some(line))) => packets.add(&line),
                 // A read error ends the output early; the exit code reports it.
                 Ok(Ok(None) | Err(_)) => break,
                 Err(_) => return Err(give_up(child, path).await),
@@ -271,66 +382,7 @@ async fn packets(path: &Path, streams: &[MediaStream]) -> Result<(Duration, Vec<
         }
     }
     let ended = finish(child, path).await;
-    let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
-    // A file that is cut off within a packet can still be played up to there.
-    match (spans.seconds(&kinds).and_then(positive_duration), ended) {
-        (Some(duration), _) => Ok((duration, spans.counts())),
-        (None, Err(error)) => Err(error),
-        (None, Ok(())) => Err(ProbeError::Empty(path.to_owned())),
-    }
-}
-
-/// Limit of streams; the packets of further ones are not counted.
-const STREAMS_LIMIT: usize = 64;
-
-/// The packets of all streams.
-#[derive(Default)]
-struct Spans(Vec<Span>);
-
-/// The packets of one stream, in seconds.
-#[derive(Clone, Copy, Default)]
-struct Span {
-    count: u64,
-    /// Start of the first packet, start of the last one, end of the last one.
-    times: Option<(f64, f64, f64)>,
-}
-
-impl Spans {
-    /// Reads a line `stream_index,pts_time,dts_time,duration_time`, each a number or `N/A`.
-    fn packet(&mut self, line: &str) {
-        let (stream, line) = line.split_once(',').unwrap_or((line, ""));
-        let Some(stream) = stream.trim().parse::<usize>().ok().filter(|stream| *stream < STREAMS_LIMIT) else { return };
-        if self.0.len() <= stream {
-            self.0.resize(stream + 1, Span::default());
-        }
-        let span = &mut self.0[stream];
-        span.count += 1;
-        let mut fields = line.trim().split(',').map(|field| field.parse::<f64>().ok().filter(|time| time.is_finite()));
-        let (pts, dts, duration) = (fields.next().flatten(), fields.next().flatten(), fields.next().flatten());
-        let Some(begin) = pts.or(dts) else { return };
-        let end = begin + duration.unwrap_or(0.0).max(0.0);
-        let (first, last, ends) = span.times.unwrap_or((begin, begin, end));
-        span.times = Some((first.min(begin), last.max(begin), ends.max(end)));
-    }
-
-    /// Seconds from the first packet to the end of the last one, for streams of these kinds. In a file with sound,
-    /// video lasts to the start of its last frame: the declared duration of that frame may be wrong in a cut-off file.
-    fn seconds(&self, kinds: &[StreamKind]) -> Option<f64> {
-        let kind = |index: usize| kinds.get(index).copied().unwrap_or(StreamKind::Other);
-        let times = |(index, span): (usize, &Span)| span.times.map(|times| (kind(index), times));
-        let all: Vec<_> = self.0.iter().enumerate().filter_map(times).collect();
-        let has_audio = all.iter().any(|(kind, _)| *kind == StreamKind::Audio);
-        let ends = all.iter().map(|(kind, (_, last, ends))| match kind {
-            StreamKind::Video if has_audio => *last,
-            _ => *ends,
-        });
-        let first = all.iter().map(|(_, (first, ..))| *first).reduce(f64::min)?;
-        Some(ends.reduce(f64::max)? - first)
-    }
-
-    fn counts(&self) -> Vec<u64> {
-        self.0.iter().map(|span| span.count).collect()
-    }
+    Ok((packets, ended))
 }
 
 #[cfg(test)]
@@ -340,53 +392,19 @@ mod tests {
     #[test]
     fn an_answer_without_duration_is_parsed() {
         let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080,
-                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd"},
+                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd","start_time":"3.000000","duration":"17.000000"},
             {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
             {"codec_type":"video","codec_name":"png","width":1,"height":1,"disposition":{"attached_pic":1}},
-            {"codec_type":"data"}],"format":{"duration":"0.000000"}}"#;
-        let (streams, duration) = parse(answer).unwrap();
-        assert_eq!(duration, None);
+            {"codec_type":"data"}],"format":{"duration":"0.000000","format_name":"matroska,webm"}}"#;
+        let Headers { media: MediaInfo { streams, container, .. }, duration, stated_ends } = parse(answer).unwrap();
+        assert_eq!((duration, container.as_str()), (None, "matroska,webm"));
+        assert_eq!(stated_ends, [Some(20.0), None, None, None]);
         let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
         assert_eq!(kinds, [StreamKind::Video, StreamKind::Audio, StreamKind::Other, StreamKind::Other]);
         assert_eq!((streams[0].width, streams[0].height, streams[0].codec.as_str()), (1920, 1080, "h264"));
         assert_eq!((streams[0].format.as_str(), streams[0].setup.as_str()), ("yuv420p", "SHA256:87dd"));
         assert_eq!((streams[1].format.as_str(), streams[1].sample_rate, streams[1].channels), ("s16", 48_000, 2));
-        assert!(parse(b"{}").unwrap().0.is_empty());
+        assert!(parse(b"{}").unwrap().media.streams.is_empty());
         assert!(parse(b"").is_err());
-    }
-
-    #[test]
-    fn only_positive_finite_durations_count() {
-        assert_eq!(positive_duration(1.5), Some(Duration::from_millis(1500)));
-        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
-            assert_eq!(positive_duration(seconds), None);
-        }
-    }
-
-    #[test]
-    fn packets_span_from_the_first_start_to_the_last_end() {
-        let mut spans = Spans::default();
-        for line in [
-            "0,N/A,N/A,N/A",
-            "1,0.500000,0.4,0.040000",
-            "1,1.0,N/A,1.000000",
-            "3,N/A,1.5,N/A",
-            "garbage",
-            "",
-            "99,inf,1,1",
-        ] {
-            spans.packet(line);
-        }
-        let (video, audio) = (StreamKind::Video, StreamKind::Audio);
-        assert_eq!(spans.seconds(&[]), Some(1.5));
-        assert_eq!(spans.seconds(&[audio, video]), Some(1.5), "no sound is in it");
-        assert_eq!(
-            spans.seconds(&[video, video, audio, audio]),
-            Some(1.0),
-            "its last frame begins at 1.0, the sound ends at 1.5"
-        );
-        assert_eq!(spans.seconds(&[video, audio]), Some(1.5));
-        assert_eq!(spans.counts(), [1, 2, 0, 1]);
-        assert_eq!(Spans::default().seconds(&[video]), None);
     }
 }

@@ -10,6 +10,7 @@ pub mod decode_check;
 pub mod error_text;
 pub mod ffmpeg;
 pub mod ffprobe;
+pub mod packet_times;
 pub mod progress;
 mod stall_watch;
 pub mod unfinished_file;

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
 use crate::capture::browser::{sandbox, trusted_roots};
@@ -37,13 +38,14 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, preflight, state_dir};
+use crate::node::{availability, outbox_cleanup, preflight, state_dir};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::recording::open_failures::OpenFailures;
+use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::reference_files::ReferenceFiles;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
@@ -104,7 +106,6 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     // 3 delivery
     start.enter("reading the outbox in recorder.state_dir");
     let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
-    dispatcher.outbox().remove_old().await;
     dispatcher.resume_outbox().await;
 
     // 4 hooks
@@ -118,6 +119,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     start.enter("taking up the recordings of an earlier run");
     let recordings = node.start_recording(&watches).await?;
     start.finish();
+    node.start_outbox_cleanup();
     // 7 NATS, 8 requests, 9 jobs
     let connected = node.connect(&watches, recordings).await;
     if connected.is_err() {
@@ -203,10 +205,10 @@ impl Node {
             availability.clone(),
             watches.disk.clone(),
         );
-        service.recover(records).await;
+        service.recover(records).await.context("the recordings of an earlier run cannot be listed")?;
         if !records {
             self.supervisor.tasks.spawn(async move {
-                drain.cancelled().await;
+                service.recover_until(&drain).await;
                 service.finish().await;
                 end.cancel();
             });
@@ -297,7 +299,12 @@ impl Node {
             handoff,
             summaries: SummaryStore::new(&recorder.state_dir),
             room: RoomClient::new(&self.config.server)?,
-            limits: SessionLimits { max_duration: recorder.max_duration, end_when_idle: recorder.end_when_idle },
+            limits: SessionLimits {
+                max_duration: recorder.max_duration,
+                end_when_idle: recorder.end_when_idle,
+                rejoin_for: recorder.rejoin_for,
+            },
+            turns: OpeningTurns::new(load::total_cores()),
             open_failures,
         })
     }
@@ -309,6 +316,11 @@ impl Node {
             trusted_roots::prepare(&config.recorder.state_dir, &config.server).await?;
         }
         Ok(Arc::new(LiveRigFactory::new(config, sandbox)))
+    }
+
+    fn start_outbox_cleanup(&self) {
+        let (outbox, end) = (self.dispatcher.outbox().clone(), self.supervisor.shutdown.end.clone());
+        self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
     }
 
     fn start_jobs(&self, nats: Nats, watches: &Watches) {

@@ -5,6 +5,7 @@
 
 mod availability;
 pub mod boot;
+mod outbox_cleanup;
 pub mod preflight;
 mod self_test;
 pub mod shutdown;

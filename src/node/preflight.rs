@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::capture::browser::{chrome_arguments, trusted_roots};
 use crate::config::{Config, HookStage, Mode};
+use crate::process::interpreter::missing_interpreter;
 use crate::process::programs::find_program;
 use crate::scripts::{hooks, post_processing};
 use crate::storage::files;
@@ -21,14 +22,8 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     let recorder = &config.recorder;
     let mut faults: Vec<HostFault> =
         programs(recorder.mode).filter_map(|(name, package)| missing(name, package)).collect();
-    if recorder.mode.records() && chrome_arguments::find_chrome(config.chrome.path.as_deref()).is_none() {
-        faults.push(HostFault(match &config.chrome.path {
-            Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
-            None => format!(
-                "Chrome is missing (looked for {} on PATH): apt-get install chromium, or set chrome_settings.custom_chrome_path",
-                chrome_arguments::PROGRAMS.join(", ")
-            ),
-        }));
+    if recorder.mode.records() {
+        faults.extend(chrome(config.chrome.path.as_deref()));
     }
     faults.extend(certificates(config));
     if !recorder.main_path.exists() {
@@ -116,6 +111,20 @@ fn certificates(config: &Config) -> Vec<HostFault> {
     Vec::new()
 }
 
+/// Why Chrome cannot run. `path`: the configured one.
+fn chrome(path: Option<&Path>) -> Option<HostFault> {
+    if let Some(found) = chrome_arguments::find_chrome(path) {
+        return no_interpreter(&found);
+    }
+    Some(HostFault(match path {
+        Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
+        None => format!(
+            "Chrome is missing (looked for {} on PATH): apt-get install chromium, or set chrome_settings.custom_chrome_path",
+            chrome_arguments::PROGRAMS.join(", ")
+        ),
+    }))
+}
+
 /// The programs that a mode needs, and their Debian packages.
 fn programs(mode: Mode) -> impl Iterator<Item = (&'static str, &'static str)> {
     let capture: &[_] = if mode.records() { &[("Xvfb", "xvfb"), ("pulseaudio", "pulseaudio")] } else { &[] };
@@ -123,10 +132,15 @@ fn programs(mode: Mode) -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 fn missing(name: &str, package: &str) -> Option<HostFault> {
-    if find_program(Path::new(name)).is_some() {
-        return None;
+    match find_program(Path::new(name)) {
+        Some(found) => no_interpreter(&found),
+        None => Some(HostFault(format!("{name} is missing (not on PATH): apt-get install {package}"))),
     }
-    Some(HostFault(format!("{name} is missing (not on PATH): apt-get install {package}")))
+}
+
+/// Of a program that is a script, as a wrapper may be.
+fn no_interpreter(program: &Path) -> Option<HostFault> {
+    missing_interpreter(program).map(|why| HostFault(format!("{}: {why}", program.display())))
 }
 
 /// Tries to create the directory and a file in it.

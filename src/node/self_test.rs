@@ -114,7 +114,10 @@ async fn record(spec: RigSpec, file: &std::path::Path, cancel: CancellationToken
     };
     let mut rig = opened.map_err(|error| match error {
         OpenError::Cancelled => "cancelled".to_owned(),
-        OpenError::Over(cause) | OpenError::Unrecordable(cause) | OpenError::Failed(cause) => cause,
+        OpenError::Over(cause)
+        | OpenError::Unrecordable(cause)
+        | OpenError::Refused(cause)
+        | OpenError::Failed(cause) => cause,
     })?;
     let broken = tokio::time::timeout(LENGTH, rig.broken()).await;
     let (report, finished) = rig.finish().await;
@@ -153,6 +156,7 @@ mod tests {
         let content = |kinds: &[StreamKind], millis| MediaInfo {
             duration: Duration::from_millis(millis),
             streams: kinds.iter().map(|kind| stream(*kind)).collect(),
+            ..MediaInfo::default()
         };
         let both = [StreamKind::Video, StreamKind::Audio];
         let report = CaptureReport::default();

@@ -3,35 +3,23 @@
 //!
 //! No shell is started between the daemon and a child.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
-use tracing::Instrument as _;
 
+use crate::process::interpreter::missing_interpreter;
+use crate::process::output::{self, OutputBudget, OutputLog, OutputTail};
 use crate::process::programs::find_program;
 use crate::process::spawner;
-use crate::telemetry::redact;
 
-/// Number of lines of standard error that are kept for the cause of a failure.
-const TAIL_LINES: usize = 20;
-/// Length limit of a line in the log and in the tail, in bytes.
-const LINE_LIMIT: usize = 4096;
-/// Bytes read of a line: the rest after the limit is needed to recognise a secret that the limit cuts.
-const LINE_READ: usize = LINE_LIMIT + redact::PIECE;
-
-/// Lines that programs write at every run and that need no action; logged at DEBUG.
-const NOISE: [&str; 1] = [
-    // ffmpeg writes it for sound whose header has the number of channels but no layout.
-    "Guessed Channel Layout",
-];
+/// Time limit for the end of a killed child: one that waits for a disk takes longer.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to start a child.
 #[derive(Clone, Debug)]
@@ -51,6 +39,8 @@ pub struct ChildSpec {
     pub pipe_stdout: bool,
     /// Log level of the child's lines.
     pub log_level: tracing::Level,
+    /// How much of its output is logged; shared by all children of this specification and of its clones.
+    pub log_budget: Arc<OutputBudget>,
 }
 
 impl ChildSpec {
@@ -66,6 +56,7 @@ impl ChildSpec {
             pipe_stdin: false,
             pipe_stdout: false,
             log_level: tracing::Level::INFO,
+            log_budget: Arc::default(),
         }
     }
 
@@ -116,23 +107,24 @@ pub struct SpawnError {
     pub source: std::io::Error,
 }
 
-/// Exit status of a child.
+/// Exit status of a child; `None`: it was killed and has not ended, because the kernel holds it (it waits for a disk).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit(ExitStatus);
+pub struct Exit(Option<ExitStatus>);
 
 impl Exit {
     #[must_use]
     pub fn success(self) -> bool {
-        self.0.success()
+        self.0.is_some_and(|status| status.success())
     }
 }
 
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0.code(), self.0.signal()) {
+        let Some(status) = self.0 else { return f.write_str("no end although it was killed: it waits for a disk") };
+        match (status.code(), status.signal()) {
             (Some(code), _) => write!(f, "exit code {code}"),
             (None, Some(signal)) => write!(f, "signal {signal}"),
-            (None, None) => write!(f, "{}", self.0),
+            (None, None) => write!(f, "{status}"),
         }
     }
 }
@@ -148,36 +140,6 @@ pub struct Child {
     tail: OutputTail,
     readers: Vec<tokio::task::JoinHandle<()>>,
     exit: Option<Exit>,
-}
-
-/// The last lines of standard error, shared with the task that reads them.
-#[derive(Clone, Debug, Default)]
-pub struct OutputTail(Arc<Mutex<VecDeque<String>>>);
-
-impl OutputTail {
-    fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == TAIL_LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line.to_owned());
-    }
-
-    /// The last `most` lines, joined for an error message.
-    #[must_use]
-    pub fn last_lines(&self, most: usize) -> String {
-        let lines = self.lines();
-        if lines.is_empty() {
-            return "it said nothing".to_owned();
-        }
-        lines[lines.len().saturating_sub(most)..].join("; ")
-    }
-
-    /// The lines, oldest first.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
 }
 
 /// Starts a child; its lines are logged within the current span.
@@ -200,17 +162,39 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
         command.current_dir(dir);
     }
     die_with_daemon(&mut command);
-    let mut inner = spawner::spawn(spec.executed(), command).await.map_err(failed)?;
+    let mut inner = match spawner::spawn(spec.executed(), command).await {
+        Ok(inner) => inner,
+        // The disk of the program does not answer this question either.
+        Err(source) if source.kind() == std::io::ErrorKind::TimedOut => return Err(failed(source)),
+        Err(source) => return Err(failed(explained(source, &spec.program).await)),
+    };
     let pid = inner.id().ok_or_else(|| failed(std::io::Error::other("it ended at once")))?;
     let tail = OutputTail::default();
+    let log = |tail| OutputLog {
+        name: spec.name.clone(),
+        pid,
+        level: spec.log_level,
+        budget: Arc::clone(&spec.log_budget),
+        tail,
+    };
     let mut readers = Vec::new();
     let stdin = inner.stdin.take();
     let mut stdout = inner.stdout.take();
     if !spec.pipe_stdout {
-        readers.extend(stdout.take().map(|stdout| log_lines(stdout, spec, pid, None)));
+        readers.extend(stdout.take().map(|stdout| output::read(stdout, log(OutputTail::default()))));
     }
-    readers.extend(inner.stderr.take().map(|stderr| log_lines(stderr, spec, pid, Some(tail.clone()))));
+    readers.extend(inner.stderr.take().map(|stderr| output::read(stderr, log(tail.clone()))));
     Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, tail, readers, exit: None })
+}
+
+/// The error with what the kernel does not say: that a script's interpreter is what is missing.
+async fn explained(source: std::io::Error, program: &Path) -> std::io::Error {
+    if source.kind() != std::io::ErrorKind::NotFound {
+        return source;
+    }
+    let script = program.to_owned();
+    let why = tokio::task::spawn_blocking(move || missing_interpreter(&find_program(&script)?)).await;
+    why.ok().flatten().map_or(source, |why| std::io::Error::new(std::io::ErrorKind::NotFound, why))
 }
 
 /// Lets the kernel kill the child when the daemon dies for any reason (prctl(2), `PR_SET_PDEATHSIG`).
@@ -228,72 +212,6 @@ fn die_with_daemon(command: &mut tokio::process::Command) {
     }
 }
 
-fn log_lines(
-    pipe: impl AsyncRead + Unpin + Send + 'static,
-    spec: &ChildSpec,
-    pid: u32,
-    tail: Option<OutputTail>,
-) -> tokio::task::JoinHandle<()> {
-    let (name, level) = (spec.name.clone(), spec.log_level);
-    let read = async move {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = Vec::new();
-        // A pipe that fails has no more lines, like a closed one.
-        while let Ok(Some(())) = next_line(&mut pipe, &mut line).await {
-            let text = presentable(&line);
-            let text = text.trim_end();
-            if text.is_empty() {
-                continue;
-            }
-            if let Some(tail) = &tail {
-                tail.push(text);
-            }
-            let is_noise = NOISE.iter().any(|noise| text.contains(noise));
-            match if is_noise { level.max(tracing::Level::DEBUG) } else { level } {
-                tracing::Level::ERROR => tracing::error!(child = name, pid, "{text}"),
-                tracing::Level::WARN => tracing::warn!(child = name, pid, "{text}"),
-                tracing::Level::INFO => tracing::info!(child = name, pid, "{text}"),
-                tracing::Level::DEBUG => tracing::debug!(child = name, pid, "{text}"),
-                tracing::Level::TRACE => tracing::trace!(child = name, pid, "{text}"),
-            }
-        }
-    };
-    tokio::spawn(read.in_current_span())
-}
-
-/// A child's line without secrets, cut to [`LINE_LIMIT`]: lines become causes, which are stored and sent to the server.
-fn presentable(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let mut clean = redact::scrub(&text).into_owned();
-    if clean.len() > LINE_LIMIT {
-        let end = (0..=LINE_LIMIT).rev().find(|end| clean.is_char_boundary(*end));
-        clean.truncate(end.unwrap_or_default());
-    }
-    clean
-}
-
-/// Reads up to a newline into `line`, keeping at most [`LINE_READ`] bytes. `None` at the end.
-async fn next_line<R: AsyncRead + Unpin>(pipe: &mut BufReader<R>, line: &mut Vec<u8>) -> std::io::Result<Option<()>> {
-    line.clear();
-    let mut any = false;
-    loop {
-        let buffer = pipe.fill_buf().await?;
-        if buffer.is_empty() {
-            return Ok(any.then_some(()));
-        }
-        any = true;
-        let newline = buffer.iter().position(|byte| *byte == b'\n');
-        let end = newline.unwrap_or(buffer.len());
-        let room = LINE_READ.saturating_sub(line.len());
-        line.extend_from_slice(&buffer[..end.min(room)]);
-        let used = newline.map_or(end, |at| at + 1);
-        pipe.consume(used);
-        if newline.is_some() {
-            return Ok(Some(()));
-        }
-    }
-}
-
 impl Child {
     #[must_use]
     pub fn name(&self) -> &str {
@@ -303,6 +221,12 @@ impl Child {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether the child has ended and was waited for.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.exit.is_some()
     }
 
     /// The last lines of standard error, updated while the child runs.
@@ -335,7 +259,7 @@ impl Child {
             tracing::error!(child = self.name, pid = self.pid, %error, "cannot wait for the child");
             ExitStatus::from_raw(-1)
         });
-        let exit = Exit(status);
+        let exit = Exit(Some(status));
         // A process group's number is not reused while any member runs, even after its leader has ended.
         self.signal(Signal::KILL);
         self.exit = Some(exit);
@@ -353,13 +277,14 @@ impl Child {
         }
     }
 
-    /// Sends `signal`, waits up to `grace` for the end, then kills. The child is reaped when this returns.
+    /// Sends `signal`, waits up to `grace` for the end, then kills, as [`Self::end_within`] does.
     pub async fn stop(&mut self, signal: Signal, grace: Duration) -> Exit {
         self.signal(signal);
         self.end_within(grace).await
     }
 
-    /// Waits up to `grace` for the child to end by itself, then kills it. The child is reaped when this returns.
+    /// Waits up to `grace` for the child to end by itself, then kills it. The child is reaped when this returns, unless
+    /// even the kill takes longer than 5 s: then the runtime reaps it whenever the kernel lets it go.
     pub async fn end_within(&mut self, grace: Duration) -> Exit {
         if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
             return exit;
@@ -371,7 +296,15 @@ impl Child {
             "still running, killing it"
         );
         self.signal(Signal::KILL);
-        self.wait().await
+        if let Ok(exit) = tokio::time::timeout(KILL_LIMIT, self.wait()).await {
+            return exit;
+        }
+        tracing::warn!(
+            child = self.name,
+            pid = self.pid,
+            "killed, but it does not end: it waits for a disk that does not answer, and ends when that is back"
+        );
+        Exit(self.exit.and_then(|exit| exit.0))
     }
 }
 
@@ -384,6 +317,8 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::output::{LINE_LIMIT, LINE_READ, presentable};
+    use crate::telemetry::redact;
 
     fn shell(script: &str) -> ChildSpec {
         ChildSpec::new("sh", "/bin/sh").args(["-c", script])

@@ -2,9 +2,13 @@
 //!
 //! In: what to start and how, and when to end it. Out: a [`child`] that is always reaped, with its last lines; its
 //! descendants ([`tree`]); the state of any process ([`procfs`]). No shell is started here, and nothing here knows the
-//! purpose of a child.
+//! purpose of a child. Process 1 of a container is [`init`].
 
 pub mod child;
+pub mod init;
+pub mod interpreter;
+mod log_budget;
+pub mod output;
 pub mod procfs;
 pub mod programs;
 mod spawner;

@@ -44,6 +44,19 @@ impl Process {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// The process with the state of the thread that says most of it: one that waits for a disk (`D`), else one that runs
+    /// (`R`), else the first thread. `None` as with [`Self::read`].
+    #[must_use]
+    pub fn read_with_threads(pid: u32) -> Option<Self> {
+        let process = Self::read(pid)?;
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let states = threads
+            .filter_map(|thread| Some(Self::parse(&fs::read_to_string(thread.path().join("stat")).ok()?)?.state));
+        let states: Vec<char> = states.collect();
+        let state = ['D', 'R'].into_iter().find(|state| states.contains(state)).unwrap_or(process.state);
+        Some(Self { state, ..process })
+    }
+
     /// Whether the process still runs; false if its pid belongs to another process.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -88,6 +101,14 @@ mod tests {
         for bad in ["", "1 (x", "1 (x) S 1 2 3", "x (x) S 1 1 1 0 -1 0 0 0 0 0 1 1 1 1 0 20 1 0 5"] {
             assert_eq!(Process::parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_thread_that_runs_shows_in_its_process() {
+        // The thread that reads is running.
+        let own = Process::read_with_threads(std::process::id()).unwrap();
+        assert!(matches!(own.state, 'R' | 'D'), "{own:?}");
+        assert_eq!(Process::read_with_threads(u32::MAX), None);
     }
 
     #[test]

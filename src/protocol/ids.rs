@@ -182,7 +182,12 @@ impl fmt::Debug for AccessToken {
 /// Destination of a broadcast. Its last path component is the stream key: a secret, so the URL is never shown
 /// completely.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RtmpUrl(url::Url);
+pub struct RtmpUrl {
+    url: url::Url,
+    /// What follows scheme, host and port, as it was given: a URL's parser escapes some characters of a stream key,
+    /// and RTMP knows no such escapes.
+    path: String,
+}
 
 impl RtmpUrl {
     /// Length limit in bytes: a stream key of 4 kB, and the rest.
@@ -214,57 +219,59 @@ impl RtmpUrl {
         if !url.path().trim_start_matches('/').contains('/') && (url.query().is_some() || url.fragment().is_some()) {
             return Err(other("it has parameters but no stream key (rtmp://host/application/key?parameters)"));
         }
-        Ok(Self(url))
+        let behind_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let path = behind_scheme.find(['/', '?', '#']).map_or("", |at| &behind_scheme[at..]).to_owned();
+        Ok(Self { url, path })
     }
 
     /// `rtmp://host:port`, which may be logged.
     #[must_use]
     pub fn origin(&self) -> String {
-        let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{}{port}", self.0.scheme(), self.0.host_str().unwrap_or_default())
+        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{}{port}", self.url.scheme(), self.url.host_str().unwrap_or_default())
     }
 
     /// Whether RTMP runs over TLS (`rtmps://`).
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.0.scheme() == "rtmps"
+        self.url.scheme() == "rtmps"
     }
 
     /// Host name or address; an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        let host = self.0.host_str().unwrap_or_default();
+        let host = self.url.host_str().unwrap_or_default();
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
     /// The port, by default 1935, or 443 with TLS.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.0.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
+        self.url.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
     }
 
     /// RTMP's `tcUrl`: scheme, host, port and application.
     #[must_use]
     pub fn tc_url(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        format!("{}://{host}:{}/{}", self.0.scheme(), self.port(), self.application())
+        let host = self.url.host_str().unwrap_or_default();
+        format!("{}://{host}:{}/{}", self.url.scheme(), self.port(), self.application())
     }
 
     /// The RTMP application: the path without its last component, or the whole path if it has only one.
     #[must_use]
     pub fn application(&self) -> &str {
-        let path = self.0.path().trim_start_matches('/');
+        let path = self.path.split(['?', '#']).next().unwrap_or_default().trim_start_matches('/');
         path.rsplit_once('/').map_or(path, |(application, _)| application)
     }
 
-    /// The stream key (RTMP's play path) with query and fragment; `None` if the URL names an application only. A
-    /// secret.
+    /// The stream key (RTMP's play path) with query and fragment, character by character as it was given; `None` if
+    /// the URL names an application only. A secret.
     #[must_use]
     pub fn key(&self) -> Option<String> {
-        let (_, key) = self.0.path().trim_start_matches('/').rsplit_once('/')?;
-        let query = self.0.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let fragment = self.0.fragment().map(|fragment| format!("#{fragment}")).unwrap_or_default();
-        Some(format!("{key}{query}{fragment}")).filter(|key| !key.is_empty())
+        let path = self.path.trim_start_matches('/');
+        let parameters = path.find(['?', '#']).unwrap_or(path.len());
+        let at = path[..parameters].rfind('/')? + 1;
+        Some(path[at..].to_owned()).filter(|key| !key.is_empty())
     }
 }
 
@@ -327,6 +334,9 @@ mod tests {
         assert_eq!(url.tc_url(), "rtmp://live.example.com:1936/app/instance");
         let url = RtmpUrl::parse("rtmps://[::1]/live/key").unwrap();
         assert_eq!((url.host(), url.port(), url.tc_url().as_str()), ("::1", 443, "rtmps://[::1]:443/live"));
+        let url = RtmpUrl::parse(r#"rtmp://h/{a}/b<c>/k{e}y"<>`^|\%7B?x="{}"&y=%20#<f>"#).unwrap();
+        assert_eq!(url.key().as_deref(), Some(r#"k{e}y"<>`^|\%7B?x="{}"&y=%20#<f>"#), "nothing is escaped");
+        assert_eq!((url.application(), url.tc_url().as_str()), ("{a}/b<c>", "rtmp://h:1935/{a}/b<c>"));
         let key = "k".repeat(4096);
         assert_eq!(RtmpUrl::parse(&format!("rtmp://h/live/{key}")).unwrap().key(), Some(key));
         assert!(RtmpUrl::parse(&format!("rtmp://h/live/{}", "k".repeat(RtmpUrl::MAX_LEN))).is_err());

@@ -87,6 +87,25 @@ impl RawFileName {
 pub enum InvalidJob {
     #[error("the bytes are no TranscodingTask: {0}")]
     Undecodable(#[from] prost::DecodeError),
+    /// Its recording or room cannot be told, so nobody can be told of it.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error("{why}")]
+    Unusable { subject: Box<JobSubject>, why: UnusableField },
+}
+
+/// Which recording a job is about, whatever is wrong with the rest of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSubject {
+    /// With an empty session id where the job's is not allowed.
+    pub info: RecordingInfo,
+    /// `None` where the job's is not allowed.
+    pub recorder_id: Option<RecorderId>,
+}
+
+/// What is wrong with a job whose recording and room are known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableField {
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error("it names neither post_recording nor merge_recordings")]
@@ -98,26 +117,24 @@ impl Job {
     /// Where the bytes are not a job, or a name or path in it is not allowed.
     pub fn decode(bytes: &[u8]) -> Result<Self, InvalidJob> {
         let task = TranscodingTask::decode(bytes)?;
-        let work = match task.work.ok_or(InvalidJob::NoWork)? {
-            transcoding_task::Work::PostRecording(post) => Work::PostRecording {
-                dir: directory(&post.file_path)?,
-                file_name: RawFileName::parse(&post.file_name)?,
-                variant: post.recording_variant,
-            },
-            transcoding_task::Work::MergeRecordings(merge) => {
-                Work::Merge { paths: merge.file_paths.iter().map(|path| relative(path)).collect::<Result<_, _>>()? }
-            }
+        let mut info = RecordingInfo {
+            room_table_id: task.room_table_id,
+            room_id: RoomId::parse(&task.room_id)?,
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse(&task.recording_id)?,
         };
-        Ok(Self {
-            info: RecordingInfo {
-                room_table_id: task.room_table_id,
-                room_id: RoomId::parse(&task.room_id)?,
-                room_sid: RoomSid::parse(&task.room_sid)?,
-                recording_id: RecordingId::parse(&task.recording_id)?,
-            },
-            recorder_id: RecorderId::of_another_node(&task.recorder_id)?,
-            work,
-        })
+        let recorder_id = RecorderId::of_another_node(&task.recorder_id);
+        let rest = RoomSid::parse(&task.room_sid).map_err(UnusableField::from).and_then(|room_sid| {
+            info.room_sid = room_sid;
+            Ok((recorder_id.clone()?, work(task.work)?))
+        });
+        match rest {
+            Ok((recorder_id, work)) => Ok(Self { info, recorder_id, work }),
+            Err(why) => {
+                let subject = Box::new(JobSubject { info, recorder_id: recorder_id.ok() });
+                Err(InvalidJob::Unusable { subject, why })
+            }
+        }
     }
 
     /// The job in protobuf.
@@ -146,6 +163,19 @@ impl Job {
         }
         .encode_to_vec()
     }
+}
+
+fn work(work: Option<transcoding_task::Work>) -> Result<Work, UnusableField> {
+    Ok(match work.ok_or(UnusableField::NoWork)? {
+        transcoding_task::Work::PostRecording(post) => Work::PostRecording {
+            dir: directory(&post.file_path)?,
+            file_name: RawFileName::parse(&post.file_name)?,
+            variant: post.recording_variant,
+        },
+        transcoding_task::Work::MergeRecordings(merge) => {
+            Work::Merge { paths: merge.file_paths.iter().map(|path| relative(path)).collect::<Result<_, _>>()? }
+        }
+    })
 }
 
 /// Length limit of a path in bytes (Linux's `PATH_MAX`).
@@ -205,6 +235,31 @@ mod tests {
         let job = Job::decode(&task("/srv/node_01/room01/", "rec-1_raw.mkv")).unwrap();
         assert_eq!(Job::decode(&job.encode()).unwrap(), job);
         assert!(Job::decode(&task("../recording_files/node_01/room01", "rec-1_raw.mp4")).is_ok());
+    }
+
+    #[test]
+    fn whose_job_it_is_is_known_whatever_else_is_wrong_with_it() {
+        let good = TranscodingTask::decode(&task("/srv", "rec-1_raw.mkv")[..]).unwrap();
+        let merge = |path: &str| {
+            let file_paths = vec!["a/b.mp4".to_owned(), path.to_owned()];
+            Some(transcoding_task::Work::MergeRecordings(TranscodingTaskMergeRecordings { file_paths }))
+        };
+        let cases = [
+            (TranscodingTask { work: merge("../x.mp4"), ..good.clone() }, "file_paths", Some("node_01")),
+            (TranscodingTask { work: None, ..good.clone() }, "neither post_recording nor", Some("node_01")),
+            (TranscodingTask { recorder_id: "a/b".into(), ..good.clone() }, "recorder id", None),
+            (TranscodingTask { room_sid: "a/b".into(), ..good.clone() }, "room_sid", Some("node_01")),
+        ];
+        for (task, said, recorder) in cases {
+            let Err(InvalidJob::Unusable { subject, why }) = Job::decode(&task.encode_to_vec()) else {
+                panic!("{task:?}")
+            };
+            assert!(why.to_string().contains(said), "{why}");
+            assert_eq!((subject.info.recording_id.as_str(), subject.info.room_id.as_str()), ("rec-1", "room01"));
+            assert_eq!(subject.recorder_id.as_ref().map(RecorderId::as_str), recorder, "{said}");
+        }
+        let nobody = TranscodingTask { room_id: "a/b".into(), ..good };
+        assert!(matches!(Job::decode(&nobody.encode_to_vec()), Err(InvalidJob::Name(_))));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod job;
 pub mod jwt;
 pub mod messages;
 pub mod notice;
+pub mod public_text;
 pub mod request;
 pub mod room_status;
 pub mod signature;

@@ -7,6 +7,7 @@ use prost::Message;
 use crate::protocol::access::RoomAccess;
 use crate::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use crate::protocol::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
+use crate::protocol::public_text::without_directories;
 
 /// Value of `from` in requests.
 const SERVER: &str = "plugnmeet";
@@ -121,10 +122,10 @@ pub fn accepted() -> CommonResponse {
     CommonResponse { status: true, msg: "success".to_owned(), status_code: StatusCode::Success as i32 }
 }
 
-/// The answer to a refused request, with the reason that the user is shown.
+/// The answer to a refused request, with the reason that the user is shown; of a path in it only the last component.
 #[must_use]
 pub fn refused(code: StatusCode, reason: impl Into<String>) -> CommonResponse {
-    CommonResponse { status: false, msg: reason.into(), status_code: code as i32 }
+    CommonResponse { status: false, msg: without_directories(&reason.into()), status_code: code as i32 }
 }
 
 #[cfg(test)]
@@ -176,6 +177,12 @@ mod tests {
         message.rtmp_url = Some("rtmp://h/live/key".into());
         let Ok(Some(Request::Start(start))) = read(&message.encode_to_vec(), &me()) else { panic!() };
         assert_eq!(start.kind(), Kind::Broadcast);
+    }
+
+    #[test]
+    fn a_refusal_tells_users_no_path_of_the_host() {
+        let answer = refused(StatusCode::Internal, "the disk is full: /srv/nfs/rec: 1 GiB free");
+        assert_eq!(answer.msg, "the disk is full: …/rec: 1 GiB free");
     }
 
     #[test]

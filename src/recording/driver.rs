@@ -19,18 +19,23 @@ use crate::recording::interruption::next_interruption;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
 use crate::recording::open_failures::OpenFailures;
-use crate::recording::opening::Opening;
+use crate::recording::opening::{Opening, await_turn};
+use crate::recording::opening_turns::{OpeningTurn, OpeningTurns};
 use crate::recording::raw_file::RawFile;
+use crate::recording::recovery;
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::room_client::RoomClient;
 use crate::recording::secrets::secrets_of;
 use crate::recording::session::{
-    Effect, InterruptedRecording, Interruption, OpenFailure, Resuming, Session, SessionEvent, SessionLimits,
-    SessionState,
+    Effect, InterruptedRecording, Interruption, OpenFailure, Session, SessionEvent, SessionLimits, SessionState,
 };
 use crate::recording::summary::{self, RecordingSummary, SummaryStore, Times};
 use crate::telemetry::redact;
+use crate::unix_time::unix_ms;
 
+/// How long the server's own token is used: after a long wait for a turn one is signed anew. A server may be told to let
+/// tokens live for a minute.
+const TOKEN_IS_FRESH: Duration = Duration::from_secs(30);
 /// How often the session gets a tick.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -44,6 +49,8 @@ pub struct RecordingContext {
     /// Asks the server whether a room is still open.
     pub room: RoomClient,
     pub limits: SessionLimits,
+    /// Rigs are opened in turns.
+    pub turns: OpeningTurns,
     pub open_failures: OpenFailures,
 }
 
@@ -68,11 +75,13 @@ struct WorkResult<R> {
     event: SessionEvent,
     /// The rig, where the work used it and did not close it.
     rig: Option<R>,
+    /// The turn that the work has waited for.
+    turn: Option<OpeningTurn>,
 }
 
 impl<R> From<SessionEvent> for WorkResult<R> {
     fn from(event: SessionEvent) -> Self {
-        Self { event, rig: None }
+        Self { event, rig: None, turn: None }
     }
 }
 
@@ -85,12 +94,16 @@ struct Driver<R: Rig> {
     entry: RecordingEntry,
     slot: Option<Slot>,
     opening: CancellationToken,
+    /// The turn of the opening that comes next.
+    turn: Option<OpeningTurn>,
+    /// Since when the media of this recording are missed, in Unix milliseconds: the order of turns.
+    missed_since: u64,
     rig: Option<R>,
     work: Option<BoxFuture<'static, WorkResult<R>>>,
     /// Finds out what kind of interruption a break of the rig is.
     diagnosis: Option<BoxFuture<'static, SessionEvent>>,
-    /// No rig was opened yet, so the server's own token is still fresh.
-    token_is_new: bool,
+    /// Until when the server's own token is fresh; `None` where it was used, or is of an earlier run.
+    token_until: Option<Instant>,
     /// Keeps the tokens that were signed here out of the log.
     signed_tokens: Vec<redact::SecretRegistration>,
     /// Why the latest part ended, if not as requested.
@@ -107,6 +120,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let RecordingTask { start, rigs, raw, entry, interrupted, slot, mut stops } = task;
     let (kind, limits) = (start.kind(), context.limits);
     let began = Instant::now();
+    let missed_since = recovery::missed_since(&entry.record()).unwrap_or_else(unix_ms);
     let mut driver = Driver::<R> {
         start,
         rigs,
@@ -115,10 +129,12 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         entry,
         slot,
         opening: CancellationToken::new(),
+        turn: None,
+        missed_since,
         rig: None,
         work: None,
         diagnosis: None,
-        token_is_new: interrupted.is_none(),
+        token_until: interrupted.is_none().then(|| began + TOKEN_IS_FRESH),
         signed_tokens: Vec::new(),
         part_cause: None,
         ended_by: None,
@@ -145,15 +161,17 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
             }
             _ = tick.tick() => SessionEvent::Tick { idle },
         };
-        log_event(&event, session.has_begun());
-        for effect in session.on(began.elapsed(), event) {
+        let had_media = session.has_begun();
+        let effects = session.on(began.elapsed(), event.clone());
+        log_event(&event, had_media, session.is_opening());
+        for effect in effects {
             driver.carry_out(effect);
         }
-        if let SessionState::Resuming(Resuming::Waiting { until }) = session.state()
-            && session.state() != before
-        {
+        // Of an opening that was cancelled just before.
+        driver.turn = None;
+        if let Some(until) = session.state().waits_until().filter(|_| session.state() != before) {
             let wait = until.saturating_sub(began.elapsed());
-            tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before the meeting is joined again");
+            tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before joining is tried again");
         }
     }
     if let Some(raw) = driver.raw.as_ref().filter(|_| driver.hooks_pending) {
@@ -176,8 +194,8 @@ async fn work_result<R: Rig>(work: Option<&mut BoxFuture<'static, WorkResult<R>>
     }
 }
 
-/// Logs an event for the operator. `begun`: something may have been captured.
-fn log_event(event: &SessionEvent, begun: bool) {
+/// Logs an event for the operator. `begun`: something may have been captured. `goes_on`: a rig will be opened (again).
+fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
     match event {
         SessionEvent::Stop(None) => tracing::info!("the server asks to stop"),
         SessionEvent::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
@@ -192,21 +210,34 @@ fn log_event(event: &SessionEvent, begun: bool) {
             tracing::error!(cause, "the capture broke off; what was recorded is kept");
         }
         SessionEvent::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
-        SessionEvent::OpenFailed(OpenFailure::Failed(cause)) if begun => {
+        SessionEvent::OpenFailed(OpenFailure::Cancelled) if goes_on => {
+            tracing::warn!("opening the meeting takes too long; trying again");
+        }
+        SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun && goes_on => {
             tracing::warn!(cause, "the meeting cannot be joined again yet; what was recorded is kept");
+        }
+        SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if goes_on => {
+            tracing::warn!(cause, "the meeting cannot be joined yet; trying again");
+        }
+        SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun => {
+            tracing::error!(cause, "the meeting is not joined again; what was recorded is kept");
         }
         SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause)) if begun => {
             tracing::error!(cause, "the meeting cannot be recorded any more; what was recorded is kept");
         }
         SessionEvent::OpenFailed(
-            OpenFailure::Failed(cause) | OpenFailure::Over(cause) | OpenFailure::Unrecordable(cause),
+            OpenFailure::Failed(cause)
+            | OpenFailure::Refused(cause)
+            | OpenFailure::Over(cause)
+            | OpenFailure::Unrecordable(cause),
         ) => {
             tracing::error!(cause, "the meeting cannot be recorded");
         }
         SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
         SessionEvent::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
         SessionEvent::Stored(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
-        SessionEvent::Opened
+        SessionEvent::TurnCame
+        | SessionEvent::Opened
         | SessionEvent::Finished(Ok(()))
         | SessionEvent::Closed
         | SessionEvent::Stored(Ok(()))
@@ -220,6 +251,7 @@ impl<R: Rig> Driver<R> {
     fn carry_out(&mut self, effect: Effect) {
         tracing::debug!(?effect, "next");
         match effect {
+            Effect::AwaitTurn => self.await_turn(),
             Effect::OpenRig => self.open_rig(),
             Effect::CancelOpening => self.opening.cancel(),
             Effect::FinishEncoder => self.finish_encoder(),
@@ -253,6 +285,7 @@ impl<R: Rig> Driver<R> {
     fn finish_work(&mut self, result: WorkResult<R>) -> SessionEvent {
         self.work = None;
         self.rig = result.rig;
+        self.turn = result.turn;
         match &result.event {
             SessionEvent::Opened => self.context.open_failures.reset(),
             SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
@@ -269,31 +302,45 @@ impl<R: Rig> Driver<R> {
             SessionEvent::Broke { cause, .. } => self.part_cause = Some(cause.clone()),
             _ => {}
         }
+        self.missed_since = unix_ms();
         event
     }
 
-    /// The token for the next opening, and whether it was signed here. The server's own token is used once, while it is
-    /// fresh.
-    fn token(&mut self) -> (Option<AccessToken>, bool) {
-        let sent = self.start.access.sent().filter(|_| std::mem::take(&mut self.token_is_new));
-        if let Some(token) = sent {
-            return (Some(token.clone()), false);
+    /// The token for the next opening. The server's own token is used once, while it is fresh.
+    fn token(&mut self) -> Option<AccessToken> {
+        let fresh = self.token_until.take().is_some_and(|until| Instant::now() < until);
+        if let Some(token) = self.start.access.sent().filter(|_| fresh) {
+            return Some(token.clone());
         }
         let token = self.context.room.sign(&self.start.access);
         self.signed_tokens = token.as_ref().map(secrets_of).into_iter().flatten().collect();
-        (token, true)
+        token
+    }
+
+    fn await_turn(&mut self) {
+        self.opening = CancellationToken::new();
+        let RecordingContext { room, turns, .. } = self.context.clone();
+        // A room that the server has named just now is not over.
+        let access = self.token_until.is_none().then(|| self.start.access.clone());
+        let is_first = self.entry.record().began_at.is_none();
+        let (missed_since, cancel) = (self.missed_since, self.opening.clone());
+        self.start_work(async move {
+            match await_turn(&room, access.as_ref(), is_first, &turns, missed_since, &cancel).await {
+                Ok(turn) => WorkResult { turn: Some(turn), ..SessionEvent::TurnCame.into() },
+                Err(failure) => SessionEvent::OpenFailed(failure).into(),
+            }
+        });
     }
 
     fn open_rig(&mut self) {
-        let (token, signed_tokens) = self.token();
-        self.opening = CancellationToken::new();
+        let token = self.token();
         self.part_cause = None;
         let opening = Opening {
             start: self.start.clone(),
             rigs: Arc::clone(&self.rigs),
             raw: self.raw.clone(),
             entry: self.entry.clone(),
-            room: self.context.room.clone(),
+            turn: self.turn.take(),
             cancel: self.opening.clone(),
         };
         self.start_work(async move {
@@ -301,8 +348,8 @@ impl<R: Rig> Driver<R> {
                 return SessionEvent::OpenFailed(OpenFailure::Failed("no access token can be signed".to_owned()))
                     .into();
             };
-            match opening.run(&token, signed_tokens).await {
-                Ok(rig) => WorkResult { rig: Some(rig), event: SessionEvent::Opened },
+            match opening.run(&token).await {
+                Ok(rig) => WorkResult { rig: Some(rig), ..SessionEvent::Opened.into() },
                 Err(failure) => SessionEvent::OpenFailed(failure).into(),
             }
         });
@@ -315,7 +362,7 @@ impl<R: Rig> Driver<R> {
         self.start_work(async move {
             let (report, result) = rig.finish().await;
             entry.part_ended(part_cause.or_else(|| result.clone().err()), report).await;
-            WorkResult { event: SessionEvent::Finished(result), rig: Some(rig) }
+            WorkResult { rig: Some(rig), ..SessionEvent::Finished(result).into() }
         });
     }
 

@@ -41,13 +41,15 @@ async fn diagnose(found: rig_failure::RigFailure, room: RoomClient, access: Room
         None if found.cause.contains(NO_SPACE) => Interruption::Final,
         None => Interruption::Fault,
         Some(ErrorPageMeaning::Ended) => Interruption::MeetingOver,
-        Some(ErrorPageMeaning::Unclear | ErrorPageMeaning::Unrecordable) => match room.check(&access).await {
-            RoomStatus::Over => Interruption::MeetingOver,
-            status => {
-                tracing::debug!(?status, "the page left the meeting, and the room is not known to be over");
-                Interruption::PageLeft
+        Some(ErrorPageMeaning::Unclear | ErrorPageMeaning::Unrecordable | ErrorPageMeaning::Refused) => {
+            match room.check(&access).await {
+                RoomStatus::Over => Interruption::MeetingOver,
+                status => {
+                    tracing::debug!(?status, "the page left the meeting, and the room is not known to be over");
+                    Interruption::PageLeft
+                }
             }
-        },
+        }
     };
     SessionEvent::Broke { cause: found.cause, after }
 }

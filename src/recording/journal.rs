@@ -4,7 +4,8 @@
 //! A disk that fails or hangs ends no recording: a change is in memory at once and written when the disk takes it, and only
 //! a crash before that would lose it.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
-use crate::storage::journal::{Journal, Record, RecordFile};
+use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
 use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
 use crate::unix_time::unix_ms;
 
@@ -256,15 +257,28 @@ impl RecordingJournal {
         self.of(kind).writer()
     }
 
-    /// The records of earlier runs, oldest first. An unreadable record is put aside and logged as an error.
-    #[must_use]
-    pub fn unfinished(&self, kind: Kind) -> Vec<RecordingEntry> {
+    /// The records of earlier runs, oldest first. A record whose content is wrong is put aside and logged as an error.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn unfinished(&self, kind: Kind) -> io::Result<UnfinishedRecordings> {
         let journal = self.of(kind);
         journal.remove_unfinished();
+        let JournalContent { records, unread } = journal.read_all()?;
         let entry = |(path, record)| RecordingEntry(journal.record_at(path, record));
-        let mut unfinished: Vec<_> = journal.all().into_iter().map(entry).collect();
-        unfinished.sort_by_key(|entry| entry.record().taken_at);
-        unfinished
+        let mut entries: Vec<_> = records.into_iter().map(entry).collect();
+        entries.sort_by_key(|entry| entry.record().taken_at);
+        Ok(UnfinishedRecordings { entries, unread })
+    }
+
+    /// Reads a record of an earlier run that could not be read before. `None`: there is none any more.
+    ///
+    /// # Errors
+    /// Where it still cannot be read.
+    pub fn read_again(&self, kind: Kind, path: &Path) -> io::Result<Option<RecordingEntry>> {
+        let journal = self.of(kind);
+        let record = journal.read(path)?;
+        Ok(record.map(|record| RecordingEntry(journal.record_at(path.to_owned(), record))))
     }
 
     /// Whether there are records of earlier runs; reads none.
@@ -273,12 +287,20 @@ impl RecordingJournal {
         self.of(kind).has_any()
     }
 
-    /// Whether there is a record of this recording. Asks the disk.
+    /// Whether there is, or may be, a record of this recording. Asks the disk.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
         let (journal, name) = (self.of(kind), recording.as_str());
-        journal.writer().pending(&journal.path(name)).is_some() || journal.path(name).exists()
+        journal.writer().pending(&journal.path(name)).is_some() || journal.path(name).try_exists().unwrap_or(true)
     }
+}
+
+/// The records of earlier runs.
+#[derive(Debug)]
+pub struct UnfinishedRecordings {
+    pub entries: Vec<RecordingEntry>,
+    /// The files that cannot be read now.
+    pub unread: Vec<(PathBuf, io::Error)>,
 }
 
 /// The record of one recording; clones share it.
@@ -290,6 +312,12 @@ impl RecordingEntry {
     #[must_use]
     pub fn record(&self) -> RecordingRecord {
         self.0.get()
+    }
+
+    /// The record's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// Writes the record of a recording that is not accepted yet.
@@ -428,7 +456,7 @@ mod tests {
             .part_ended(Some("Chrome ended".into()), CaptureReport { frames_sent: 3, ..CaptureReport::default() })
             .await;
         entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
-        let unfinished = journal.unfinished(Kind::Recording);
+        let unfinished = journal.unfinished(Kind::Recording).unwrap().entries;
         assert_eq!(unfinished.len(), 1);
         assert_eq!(unfinished[0].record(), entry.record());
         assert_eq!(unfinished[0].record().start().unwrap(), start());
@@ -436,7 +464,10 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(journal.holds(Kind::Recording, &start().info.recording_id));
         entry.remove().await;
-        assert!(journal.unfinished(Kind::Recording).is_empty() && journal.unfinished(Kind::Broadcast).is_empty());
+        assert!(
+            journal.unfinished(Kind::Recording).unwrap().entries.is_empty()
+                && journal.unfinished(Kind::Broadcast).unwrap().entries.is_empty()
+        );
     }
 
     #[tokio::test]
@@ -450,7 +481,7 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
         let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
         assert!(!text.contains(bare) && !text.contains(signature), "{text}");
-        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
         let now = Duration::from_secs(7_200);
         assert_eq!(again.sign("secret", now), access.sign("secret", now));
 
@@ -459,7 +490,7 @@ mod tests {
         older.as_object_mut().unwrap().remove("claims");
         older["access_token"] = token.clone().into();
         std::fs::write(dir.path().join("recordings/rec.1.json"), older.to_string()).unwrap();
-        let again = journal.unfinished(Kind::Recording)[0].record().start().unwrap().access;
+        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
         assert_eq!(again, access);
     }
 
@@ -469,7 +500,7 @@ mod tests {
         let journal = RecordingJournal::new(dir.path());
         let entry = journal.begin(&start()).await;
         entry.add_part(|_| "../../etc/passwd".to_owned()).await;
-        assert!(journal.unfinished(Kind::Recording).is_empty());
+        assert!(journal.unfinished(Kind::Recording).unwrap().entries.is_empty());
         assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
     }
 

@@ -97,7 +97,7 @@ impl RawFile {
     /// A file of an earlier recording with this id, if any: it must not be overwritten.
     #[must_use]
     pub fn existing(&self) -> Option<PathBuf> {
-        [self.concatenated(), self.part(&self.part_name(1))].into_iter().find(|path| path.exists())
+        [self.concatenated(), self.part(&self.part_name(1))].into_iter().find(|path| path.try_exists().unwrap_or(true))
     }
 
     /// The path of the summary beside the raw file in its final place.

@@ -1,7 +1,7 @@
 //! Decides what is to be done with a recording of an earlier run of the program: pure.
 
 use crate::protocol::request::Kind;
-use crate::recording::journal::{RecordingRecord, RecordingStage};
+use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
 use crate::recording::session::InterruptedRecording;
 
 /// The cause of the end of a broadcast of an earlier run.
@@ -50,13 +50,25 @@ pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bo
     }
 }
 
+/// Since when the media of a recording that is not captured now are missed, in Unix milliseconds: of a new one since it
+/// was asked for. `None`: it was being captured when the program ended, so the latest loss is its own.
+#[must_use]
+pub fn missed_since(record: &RecordingRecord) -> Option<u64> {
+    if record.parts.last().is_some_and(|part| part.began_at.is_some() && part.ended.is_none()) {
+        return None;
+    }
+    let known = |part: &RecordingPart| part.began_at.map(|began| part.ended.as_ref().map_or(began, |end| end.at));
+    Some(record.parts.iter().filter_map(known).max().unwrap_or(record.taken_at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::rig::CaptureReport;
     use crate::protocol::access::RoomAccess;
     use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
     use crate::protocol::request::{Output, RecordingInfo, Start};
-    use crate::recording::journal::StopRequest;
+    use crate::recording::journal::{PartEnd, StopRequest};
 
     fn record(stage: RecordingStage, stop: Option<&StopRequest>) -> RecordingRecord {
         let info = RecordingInfo {
@@ -119,5 +131,29 @@ mod tests {
             RecoveryStep::NotifyEnded(RESTARTED.into())
         );
         assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts { delivered: true });
+    }
+
+    #[test]
+    fn the_media_of_a_recording_are_missed_since_its_capture_ended() {
+        let part = |began_at, ended: Option<u64>| RecordingPart {
+            file: String::new(),
+            began_at,
+            ended: ended.map(|at| PartEnd { at, cause: None, report: CaptureReport::default() }),
+        };
+        let mut record = record(RecordingStage::Parts, None);
+        record.taken_at = 50;
+        assert_eq!(missed_since(&record), Some(50), "it was not opened yet");
+        for (parts, since) in [
+            (vec![part(None, None)], Some(50)),
+            (vec![part(Some(100), None)], None),
+            (vec![part(Some(100), Some(900))], Some(900)),
+            (vec![part(Some(100), Some(900)), part(Some(950), None)], None),
+            (vec![part(Some(100), Some(900)), part(None, None), part(None, None)], Some(900)),
+            // An earlier run ended during the first part, and another one before the second had media.
+            (vec![part(Some(100), None), part(None, None)], Some(100)),
+        ] {
+            record.parts = parts;
+            assert_eq!(missed_since(&record), since, "{:?}", record.parts);
+        }
     }
 }

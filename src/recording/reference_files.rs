@@ -14,6 +14,7 @@ use crate::protocol::ids::{RecordingId, RoomId};
 use crate::recording::raw_file::RawFile;
 use crate::recording::summary::SummaryStore;
 use crate::storage::files::{self, on_disk};
+use crate::storage::journal::{ReadError, read_json};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// The minimum age of a summary to be removed: its raw file may only be on its way between two directories.
@@ -65,20 +66,23 @@ impl ReferenceFiles {
     /// Where the summaries cannot be listed.
     pub fn check(&self, now: SystemTime) -> io::Result<()> {
         let (mut needed, mut gone) = (Vec::new(), Vec::new());
+        // Which directories are needed is known only once every summary was read.
+        let mut all_known = true;
         for (_, path) in files::records(&SummaryStore::new(&self.recorder.state_dir).dir())? {
-            let kept = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<KeptSummary>(&bytes).ok());
-            let Some(raw) = kept.and_then(|kept| self.raw_file(&kept)) else { continue };
+            let kept = read_json::<KeptSummary>(&path);
+            all_known &= !matches!(&kept, Err(ReadError::Io(_)));
+            let Some(raw) = kept.ok().and_then(|kept| self.raw_file(&kept)) else { continue };
             match std::fs::symlink_metadata(raw.dir.join(raw.name.as_str())) {
                 Ok(_) => {
                     raw.make_reference_dirs();
                     needed.extend(raw.reference_dirs().to_vec());
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(raw),
-                // An unmounted share does not tell what is on it.
-                Err(_) => {}
+                // A share that fails does not tell what is on it.
+                Err(_) => needed.extend(raw.reference_dirs().to_vec()),
             }
         }
-        for raw in &gone {
+        for raw in gone.iter().filter(|_| all_known) {
             remove_leftovers(raw, &needed, now);
         }
         Ok(())

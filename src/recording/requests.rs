@@ -14,22 +14,20 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
-use crate::delivery::message::MessageKey;
 use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
-use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
 use crate::recording::beginning::{Beginnings, STOP_LIMIT, StartRefusal};
 use crate::recording::driver::{self, RecordingContext, RecordingTask};
 use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingRecord, StopRequest};
 use crate::recording::raw_file::RawFile;
-use crate::recording::recovery::{self, RecoveryStep, SentNotices};
 use crate::recording::request_source::RequestSource;
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
+use crate::recording::unread_records::{READ_AGAIN_INTERVAL, ReadAgain, UnreadRecords};
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
 use crate::telemetry::redact;
 
@@ -42,17 +40,21 @@ const MAX_STOPS: usize = 4;
 
 /// Answers requests until it is cancelled, and then waits for the recordings to end.
 pub struct RequestService<R: Rig> {
-    context: RecordingContext,
-    slots: Slots,
-    rigs: Arc<dyn RigFactory<R>>,
-    journal: RecordingJournal,
+    pub(super) context: RecordingContext,
+    pub(super) slots: Slots,
+    pub(super) rigs: Arc<dyn RigFactory<R>>,
+    pub(super) journal: RecordingJournal,
     availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     beginnings: Beginnings,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     /// The running recordings and those whose start is not answered yet, by room and kind.
     running: HashMap<(i64, Kind), RunningRecording>,
+    /// Whether this node accepts recordings.
+    pub(super) records: bool,
+    /// Records of earlier runs that could not be read.
+    pub(super) unread: UnreadRecords,
     /// What goes on for the requests that were taken; each ends within seconds.
     pending: FuturesUnordered<BoxFuture<'static, RequestProgress>>,
 }
@@ -63,6 +65,8 @@ enum RequestProgress {
     Begun(Box<StartRequest>, Result<(), StartRefusal>),
     /// The answer was sent, or why not.
     Answered { request: AnsweredRequest, sent: Result<(), NatsError> },
+    /// Records of an earlier run were read again.
+    Reread(Vec<ReadAgain>),
 }
 
 /// A start whose slot is taken.
@@ -102,102 +106,20 @@ impl<R: Rig> RequestService<R> {
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
         let beginnings = Beginnings::new(journal.clone(), context.dispatcher.outbox().clone());
-        let (tasks, running, pending) = (TaskTracker::new(), HashMap::new(), FuturesUnordered::new());
-        Self { context, slots, rigs, journal, availability, room, beginnings, tasks, running, pending }
-    }
-
-    /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
-    /// recordings.
-    pub async fn recover(&mut self, records: bool) {
-        for kind in [Kind::Recording, Kind::Broadcast] {
-            for entry in self.journal.unfinished(kind) {
-                let info = match entry.record().info() {
-                    Ok(info) => info,
-                    Err(why) => {
-                        tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
-                        continue;
-                    }
-                };
-                let span = span(kind, &info);
-                self.recover_one(kind, info, entry, records).instrument(span).await;
-            }
+        Self {
+            context,
+            slots,
+            rigs,
+            journal,
+            availability,
+            room,
+            beginnings,
+            tasks: TaskTracker::new(),
+            running: HashMap::new(),
+            records: false,
+            unread: UnreadRecords::default(),
+            pending: FuturesUnordered::new(),
         }
-    }
-
-    async fn recover_one(&mut self, kind: Kind, info: RecordingInfo, entry: RecordingEntry, records: bool) {
-        let ended = match kind {
-            Kind::Recording => MessageKey::Ended,
-            Kind::Broadcast => MessageKey::BroadcastEnded,
-        };
-        let dispatcher = &self.context.dispatcher;
-        let sent = |key| dispatcher.outbox().state(&info.recording_id, key).is_some();
-        let sent = SentNotices { ended: sent(ended), job: sent(MessageKey::Job) };
-        let raw = (kind == Kind::Recording).then(|| self.rigs.raw_file(&info).ok()).flatten();
-        let files = entry.record().files();
-        match recovery::plan(kind, &entry.record(), sent, records) {
-            RecoveryStep::Recover(interrupted) => self.resume(interrupted, raw, entry),
-            RecoveryStep::NotifyEnded(cause) => {
-                tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
-                let recorder_id = self.context.recorder.clone();
-                let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
-                let dispatcher = dispatcher.clone();
-                // Not awaited: a disk may hang.
-                let tell = async move {
-                    if dispatcher.send_all(vec![notice.into()]).await {
-                        driver::remove_parts(None, &entry, &[], true).await;
-                    }
-                };
-                self.tasks.spawn(tell.instrument(Span::current()));
-            }
-            RecoveryStep::PublishJob => {
-                let Some(raw) = raw else { return };
-                tracing::warn!(
-                    "an earlier run of the recorder has left the job of this recording unpublished: going on"
-                );
-                let handoff = self.context.handoff.clone();
-                let publish_job = async move { driver::publish_job(&info, &raw, &entry, &handoff).await };
-                self.tasks.spawn(publish_job.instrument(Span::current()));
-            }
-            RecoveryStep::RemoveParts { delivered } => {
-                driver::remove_parts(raw.as_ref(), &entry, &files, delivered).await;
-            }
-            RecoveryStep::Keep => {
-                let kept = raw.map(|raw| files.iter().any(|file| raw.part(file).exists()));
-                if kept == Some(true) {
-                    tracing::warn!(
-                        parts = files.join(", "),
-                        "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
-                    );
-                } else {
-                    entry.remove().await;
-                }
-            }
-        }
-    }
-
-    /// Resumes or finishes a recording of an earlier run.
-    fn resume(&mut self, interrupted: InterruptedRecording, raw: Option<RawFile>, entry: RecordingEntry) {
-        let start = match entry.record().start() {
-            Ok(start) => start,
-            Err(why) => {
-                tracing::error!(why, "the record of an earlier run cannot be used; it is left as it is");
-                return;
-            }
-        };
-        let slot = match &interrupted {
-            InterruptedRecording::Running => {
-                tracing::warn!(
-                    "an earlier run of the recorder has left this recording behind: joining the meeting again"
-                );
-                self.slots.readmit(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
-            }
-            InterruptedRecording::Stopped(_) => {
-                tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");
-                None
-            }
-        };
-        let secrets = secrets(&start);
-        self.spawn(start, raw, entry, Some(interrupted), slot, secrets);
     }
 
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
@@ -211,6 +133,7 @@ impl<R: Rig> RequestService<R> {
     ) {
         let mut draining = false;
         let mut requests = RequestSource::of(requests);
+        let mut read_again = tokio::time::interval(READ_AGAIN_INTERVAL);
         loop {
             let message = tokio::select! {
                 () = end.cancelled() => break,
@@ -224,6 +147,11 @@ impl<R: Rig> RequestService<R> {
                     continue;
                 }
                 () = self.tasks.wait(), if draining && self.pending.is_empty() => break,
+                _ = read_again.tick(), if self.unread.is_due() && !draining => {
+                    let read = self.read_again().map(RequestProgress::Reread);
+                    self.pending.push(read.boxed());
+                    continue;
+                }
                 () = disk_full(&mut self.room) => {
                     self.stop_all(&self.room.borrow().reason.clone());
                     continue;
@@ -298,6 +226,7 @@ impl<R: Rig> RequestService<R> {
                 span.in_scope(|| self.started(*request, result));
             }
             RequestProgress::Answered { sent: Ok(()), .. } => {}
+            RequestProgress::Reread(records) => self.recover_read(records),
             RequestProgress::Answered { request, sent: Err(error) } => {
                 tracing::warn!(%error, "a request could not be answered");
                 // The server has reported a failure to its user, so nobody wants this recording.
@@ -389,7 +318,7 @@ impl<R: Rig> RequestService<R> {
     }
 
     /// Must be called within the recording's span.
-    fn spawn(
+    pub(super) fn spawn(
         &mut self,
         start: Start,
         raw: Option<RawFile>,
@@ -474,7 +403,7 @@ async fn disk_full(room: &mut watch::Receiver<DiskStatus>) {
     }
 }
 
-fn span(kind: Kind, info: &RecordingInfo) -> Span {
+pub(super) fn span(kind: Kind, info: &RecordingInfo) -> Span {
     tracing::info_span!(
         "recording",
         recording_id = %info.recording_id,

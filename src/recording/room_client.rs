@@ -53,12 +53,12 @@ impl RoomClient {
         access.sign(&self.shared.api_secret, now)
     }
 
-    /// Asks whether the room accepts this token; repeatedly, for at most 20 s, while the server counts an earlier page
-    /// of the recorder as present.
-    pub async fn status(&self, token: &AccessToken) -> RoomStatus {
+    /// Asks whether the room accepts a newly signed token; repeatedly, for at most 20 s, while the server counts an
+    /// earlier page of the recorder as present.
+    pub async fn status(&self, access: &RoomAccess) -> RoomStatus {
         let asked = tokio::time::Instant::now();
         loop {
-            let status = self.verify(token).await;
+            let status = self.check(access).await;
             if status != RoomStatus::Occupied || asked.elapsed() >= OCCUPIED_LIMIT {
                 return status;
             }
@@ -95,7 +95,8 @@ impl RoomClient {
             Ok(Ok((status, body))) => room_status::read(status, &body),
             Ok(Err(error)) => RoomStatus::Unknown(http::causes(error)),
             Err(_) => {
-                RoomStatus::Unknown(format!("the server's token check did not answer in {} s", ANSWER_LIMIT.as_secs()))
+                let (to, limit) = (http::route(&self.shared.url), ANSWER_LIMIT.as_secs());
+                RoomStatus::Unknown(format!("{to}: the server's token check did not answer in {limit} s"))
             }
         }
     }

@@ -2,27 +2,30 @@
 //! argument.
 //!
 //! ```text
-//!            Opened             Stop, Broke(not a fault)    Finished  Closed   Stored    Delivered
-//! Starting ─────────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ storing ▶ delivering ──▶ Ended
-//!     │                │     ▲                                              ▲          ▲
-//!     │          Broke │     │ Opened                                       │ Stop     │ OpenFailed
-//!     │                ▼     │                                              │          │
-//!     │               Resuming: finishing ▶ closing ▶ waiting ▶ opening ────┴──────────┤
-//!     │                                                 ▲ OpenFailed │                 │ too often, or the meeting is over
-//!     │                                                 └────────────┘─────────────────┘
-//!     └ OpenFailed (also after Stop: the opening is cancelled) ──────────────────────▶ delivering
+//!          Opened             Stop, Broke(not a fault)    Finished  Closed   Stored    Delivered
+//! Starting ───────▶ Capturing ─────────────────▶ Stopping: finishing ▶ closing ▶ storing ▶ delivering ──▶ Ended
+//!   │                │     ▲                                              ▲          ▲
+//!   │          Broke │     │ Opened                                       │ Stop     │ Stop while opening, or given up
+//!   │                ▼     │                                              │          │
+//!   │               Resuming: finishing ▶ closing ▶ opening ──────────────┴──────────┤
+//!   └ Stop (the opening is cancelled), or given up ────────────────────────▶ delivering
+//!
+//! opening, of Starting and of Resuming:   queued ──TurnCame──▶ running ──Opened──▶ Capturing
+//!                                           ▲                     │
+//!                                           └──── waiting ◀───────┘ OpenFailed
 //! ```
 //!
-//! A recording whose capture breaks resumes with a new rig, as its next part, for as long as the meeting can be joined.
-//! It is given up after [`MOST_FAILURES`] failures in a row. A broadcast ends with its first break, since its stream
-//! has ended then.
+//! A recording whose capture breaks resumes with a new rig, as its next part. It is given up when the meeting is over,
+//! when it cannot be recorded, or when no media has flowed for `recorder.rejoin_for`; never after a number of failures.
+//! What has captured nothing yet is tried for [`START_FOR`]. A broadcast ends with the first failure of its stream: that
+//! has ended then, or the far end refuses it.
 //!
 //! The end of the meeting is the normal end of a recording. But if the capture broke before, and the meeting ended
 //! before it could be joined again, that fault is the recording's cause: a piece of the meeting is missing.
 //!
-//! Each state has a time limit; a tick past it gives up the current work and goes on, so that ticks alone always bring
-//! a stopped session to `Ended`. The notice of the start is sent at most once and that of the end exactly once, in this
-//! order.
+//! Each state has a time limit, except for the wait for a turn, which other openings end; a tick past the limit gives
+//! up the current work and goes on. A stop ends the wait for a turn. So after a stop, ticks alone always bring a
+//! session to `Ended`. The notice of the start is sent at most once and that of the end exactly once, in this order.
 
 pub mod events;
 pub mod states;
@@ -32,31 +35,42 @@ use std::time::Duration;
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::Kind;
 pub use crate::recording::session::events::{Effect, Interruption, OpenFailure, SessionEvent};
-pub use crate::recording::session::states::{Resuming, SessionState, StopStep};
+pub use crate::recording::session::states::{OpeningStep, Resuming, SessionState, StopStep};
 
-/// Failures in a row, of captures and openings together, after which a recording is given up.
-pub const MOST_FAILURES: u32 = 5;
-/// How often the first opening may fail at once before the recording is reported as failed.
-pub const MOST_FIRST_FAILURES: u32 = 2;
-/// A failure within this time is one of the rig's processes; a page that does not load takes longer.
-pub const FAILED_AT_ONCE: Duration = Duration::from_secs(15);
+use crate::recording::session::states::STARTING_LIMIT;
+
+/// How the causes of ffmpeg and of the pipe into it begin: the far end of a broadcast is heard through them.
+const ENCODER: [&str; 2] = ["ffmpeg:", "stream:"];
+/// How long a recording that has captured nothing is tried, from its first turn on: long enough for a Chrome that starts
+/// slowly from a cold disk and for a restart of the web server. The users, who wait for the sign that the recording is
+/// on, are told while they still wait, and may ask again, perhaps another node.
+pub const START_FOR: Duration = Duration::from_secs(120);
+/// The default of `recorder.rejoin_for`.
+pub const REJOIN_FOR: Duration = Duration::from_secs(30 * 60);
 /// The fault of a recording of an earlier run of the program.
 const RESTARTED: &str = "the recorder itself ended (killed, or the host went down)";
 /// Added to a fault where the meeting ended before it could be joined again.
 const TOO_LATE: &str = "the meeting had ended before it could be joined again";
-/// The cause of an opening that was cancelled because it was too slow.
-const OPENING_TOO_SLOW: &str = "opening the meeting again took too long";
-/// After a capture of this length the count of failures starts again.
+/// After a capture of this length the waits between openings begin anew.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// The wait before the next opening after one failure, two, …
-const WAITS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
+/// The wait in seconds before the next opening after one failure, two, …; the last one is the cap.
+const WAITS: [u64; 6] = [0, 2, 5, 10, 20, 30];
+
 /// The limits that end a recording; `None`: no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
     /// From the first frame on.
     pub max_duration: Option<Duration>,
     /// Of time with neither sound nor movement.
     pub end_when_idle: Option<Duration>,
+    /// How long joining the meeting again is tried, since media last flowed.
+    pub rejoin_for: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { max_duration: None, end_when_idle: None, rejoin_for: REJOIN_FOR }
+    }
 }
 
 /// A recording of an earlier run of the program.
@@ -82,17 +96,20 @@ pub struct Session {
     cause: Option<String>,
     /// The fault since which nothing was captured.
     fault: Option<String>,
-    /// The end was requested while it was being resumed.
+    /// The end was requested while a rig was being opened or was to be.
     stopped: bool,
-    /// Failures in a row.
+    /// Failures in a row, of captures and openings together: they only set the wait before the next opening.
     failures: u32,
+    /// Since when joining is tried: the end of the latest capture, this run's beginning, or the first turn of a new
+    /// recording.
+    trying_since: Option<Duration>,
 }
 
 impl Session {
     /// A new session, and what to do first.
     #[must_use]
     pub fn begin(kind: Kind, limits: SessionLimits, now: Duration) -> (Self, Vec<Effect>) {
-        (Self::at(kind, limits, SessionState::Starting { cancelled: false }, now), vec![Effect::OpenRig])
+        (Self::at(kind, limits, SessionState::Starting(OpeningStep::Queued), now), vec![Effect::AwaitTurn])
     }
 
     /// The session of a recording of an earlier run of the program, and what to do first.
@@ -100,9 +117,14 @@ impl Session {
     pub fn recover(interrupted: InterruptedRecording, limits: SessionLimits, now: Duration) -> (Self, Vec<Effect>) {
         match interrupted {
             InterruptedRecording::Running => {
-                let opening = SessionState::Resuming(Resuming::Opening { cancelled: false });
-                let fault = Some(RESTARTED.to_owned());
-                (Self { fault, ..Self::at(Kind::Recording, limits, opening, now) }, vec![Effect::OpenRig])
+                let opening = SessionState::Resuming(Resuming::Opening(OpeningStep::Queued));
+                let session = Self {
+                    fault: Some(RESTARTED.to_owned()),
+                    // Not since the crash: while the host was down, nothing could be tried.
+                    trying_since: Some(now),
+                    ..Self::at(Kind::Recording, limits, opening, now)
+                };
+                (session, vec![Effect::AwaitTurn])
             }
             InterruptedRecording::Stopped(cause) => {
                 let storing = SessionState::Stopping(StopStep::Storing);
@@ -113,7 +135,18 @@ impl Session {
     }
 
     fn at(kind: Kind, limits: SessionLimits, state: SessionState, now: Duration) -> Self {
-        Self { kind, limits, state, since: now, began: None, cause: None, fault: None, stopped: false, failures: 0 }
+        Self {
+            kind,
+            limits,
+            state,
+            since: now,
+            began: None,
+            cause: None,
+            fault: None,
+            stopped: false,
+            failures: 0,
+            trying_since: None,
+        }
     }
 
     #[must_use]
@@ -127,44 +160,50 @@ impl Session {
         self.began.is_some() || matches!(self.state, SessionState::Resuming(_))
     }
 
+    /// Whether a rig is being opened, or will be.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        matches!(self.state, SessionState::Starting(_) | SessionState::Resuming(_)) && !self.stopped
+    }
+
     /// Handles an event at `now` (of any monotonic clock) and returns what is to be done. An event that does not belong
     /// to the state came too late and has no effect.
     pub fn on(&mut self, now: Duration, event: SessionEvent) -> Vec<Effect> {
         match (self.state, event) {
             (SessionState::Ended, _) => Vec::new(),
             (_, SessionEvent::Tick { idle }) => self.on_tick(now, idle),
-            (SessionState::Starting { cancelled }, event) => self.starting(now, cancelled, event),
+            (SessionState::Starting(step) | SessionState::Resuming(Resuming::Opening(step)), event) => {
+                self.opening(now, step, event)
+            }
             (SessionState::Capturing, event) => self.capturing(now, event),
             (SessionState::Resuming(step), event) => self.resuming(now, step, event),
             (SessionState::Stopping(step), event) => self.stopping(now, step, event),
         }
     }
 
-    fn starting(&mut self, now: Duration, cancelled: bool, event: SessionEvent) -> Vec<Effect> {
-        match event {
-            SessionEvent::Opened => self.opened(now, cancelled),
-            SessionEvent::OpenFailed(OpenFailure::Cancelled) => self.end_without_file(now),
-            // A process failed at once, not the page: worth another try before the start is reported as failed.
-            SessionEvent::OpenFailed(OpenFailure::Failed(cause)) if !cancelled && self.may_start_again(now) => {
-                self.failures += 1;
-                self.fault = Some(cause);
-                self.enter(now, SessionState::Starting { cancelled: false });
+    fn opening(&mut self, now: Duration, step: OpeningStep, event: SessionEvent) -> Vec<Effect> {
+        use OpeningStep::{Cancelled, Queued, Running, Waiting};
+        match (step, event) {
+            (Queued, SessionEvent::TurnCame) => {
+                self.trying_since.get_or_insert(now);
+                self.enter_opening(now, Running);
                 vec![Effect::OpenRig]
             }
-            SessionEvent::OpenFailed(OpenFailure::Over(cause)) => {
-                // The first failure tells more than that the room is over by now.
-                let first = self.fault.take();
-                self.set_cause(Some(first.unwrap_or(cause)));
-                self.end_without_file(now)
-            }
-            SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause) | OpenFailure::Failed(cause)) => {
-                self.set_cause(Some(cause));
-                self.end_without_file(now)
-            }
-            SessionEvent::Stop(reason) if !cancelled => {
+            // The turn came just before the cancellation: no rig was opened.
+            (Cancelled, SessionEvent::TurnCame) => self.opening_failed(now, OpenFailure::Cancelled),
+            (Running | Cancelled, SessionEvent::Opened) => self.opened(now),
+            (Queued | Running | Cancelled, SessionEvent::OpenFailed(failure)) => self.opening_failed(now, failure),
+            (step, SessionEvent::Stop(reason)) if !self.stopped => {
                 self.set_cause(reason);
-                self.enter(now, SessionState::Starting { cancelled: true });
-                vec![Effect::CancelOpening]
+                self.stopped = true;
+                match step {
+                    Waiting { .. } => self.nothing_opened(now),
+                    Queued | Running => {
+                        self.enter_opening(now, Cancelled);
+                        vec![Effect::CancelOpening]
+                    }
+                    Cancelled => Vec::new(),
+                }
             }
             _ => Vec::new(),
         }
@@ -178,13 +217,12 @@ impl Session {
                 self.stop(now, Some(cause))
             }
             SessionEvent::Broke { cause, after } => {
-                self.fault = (after == Interruption::Fault).then(|| cause.clone());
+                self.fault = (after == Interruption::Fault).then_some(cause);
                 if now.saturating_sub(self.since) >= HEALTHY_AFTER {
                     self.failures = 0;
                 }
-                if let Some(cause) = self.failed(&cause) {
-                    return self.stop(now, Some(cause));
-                }
+                self.failures = self.failures.saturating_add(1);
+                self.trying_since = Some(now);
                 self.enter(now, SessionState::Resuming(Resuming::Finishing));
                 vec![Effect::FinishEncoder]
             }
@@ -199,36 +237,10 @@ impl Session {
                 vec![Effect::CloseRig]
             }
             (Resuming::Closing, SessionEvent::Closed) => self.reopen(now),
-            (Resuming::Opening { cancelled }, SessionEvent::Opened) => self.opened(now, cancelled),
-            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Cancelled)) if self.stopped => {
-                self.store(now)
-            }
-            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Cancelled)) => {
-                self.opening_failed(now, OPENING_TOO_SLOW)
-            }
-            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Over(_))) => {
-                let fault = self.fault.take();
-                self.set_cause(fault.map(|fault| format!("{fault}; {TOO_LATE}")));
-                self.store(now)
-            }
-            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause))) => {
-                self.set_cause(Some(cause));
-                self.store(now)
-            }
-            (Resuming::Opening { .. }, SessionEvent::OpenFailed(OpenFailure::Failed(cause))) => {
-                self.opening_failed(now, &cause)
-            }
-            (step, SessionEvent::Stop(reason)) => {
+            (_, SessionEvent::Stop(reason)) => {
                 self.set_cause(reason);
                 self.stopped = true;
-                match step {
-                    Resuming::Waiting { .. } => self.store(now),
-                    Resuming::Opening { cancelled: false } => {
-                        self.enter(now, SessionState::Resuming(Resuming::Opening { cancelled: true }));
-                        vec![Effect::CancelOpening]
-                    }
-                    Resuming::Opening { cancelled: true } | Resuming::Finishing | Resuming::Closing => Vec::new(),
-                }
+                Vec::new()
             }
             _ => Vec::new(),
         }
@@ -260,23 +272,17 @@ impl Session {
         };
         let late = |what: &str| format!("{what} took more than {} s", limit.as_secs());
         let (why, mut next) = match self.state {
-            SessionState::Starting { cancelled: false } => {
-                self.set_cause(Some(late("opening the meeting")));
-                self.enter(now, SessionState::Starting { cancelled: true });
-                return vec![Effect::CancelOpening];
-            }
-            SessionState::Resuming(Resuming::Opening { cancelled: false }) => {
-                self.enter(now, SessionState::Resuming(Resuming::Opening { cancelled: true }));
-                return vec![Effect::CancelOpening];
-            }
-            SessionState::Resuming(Resuming::Waiting { .. }) => return self.open(now),
-            SessionState::Starting { cancelled: true } => (late("closing what was opened"), self.end_without_file(now)),
-            SessionState::Resuming(Resuming::Opening { cancelled: true }) if self.stopped => {
-                (late("closing what was opened"), self.store(now))
-            }
-            SessionState::Resuming(Resuming::Opening { cancelled: true }) => {
-                (late("closing what was opened"), self.opening_failed(now, OPENING_TOO_SLOW))
-            }
+            SessionState::Starting(step) | SessionState::Resuming(Resuming::Opening(step)) => match step {
+                OpeningStep::Waiting { .. } => return self.queue(now),
+                OpeningStep::Queued => return Vec::new(),
+                OpeningStep::Running => {
+                    self.enter_opening(now, OpeningStep::Cancelled);
+                    return vec![Effect::CancelOpening];
+                }
+                OpeningStep::Cancelled => {
+                    (late("closing what was opened"), self.opening_failed(now, OpenFailure::Cancelled))
+                }
+            },
             SessionState::Resuming(Resuming::Finishing) => (late("ending the encoder"), self.reopen(now)),
             SessionState::Resuming(Resuming::Closing) => (late("closing the capture"), self.reopen(now)),
             SessionState::Stopping(StopStep::Finishing) => {
@@ -309,21 +315,13 @@ impl Session {
         Some(format!("neither sound nor movement for recorder.end_when_idle ({} s)", most.as_secs()))
     }
 
-    /// Whether a recording whose first opening failed is opened once more.
-    fn may_start_again(&self, now: Duration) -> bool {
-        self.kind == Kind::Recording
-            && self.failures < MOST_FIRST_FAILURES
-            && now.saturating_sub(self.since) < FAILED_AT_ONCE
-    }
-
-    /// Media flows. `unwanted`: the end was requested just before, so this opening is closed again and what it captured
-    /// is kept.
-    fn opened(&mut self, now: Duration, unwanted: bool) -> Vec<Effect> {
+    /// Media flows. Where the end was requested just before, this opening is closed again and what it captured is kept.
+    fn opened(&mut self, now: Duration) -> Vec<Effect> {
         let mut effects = vec![Effect::NotifyStarted];
         effects.retain(|_| self.began.is_none());
         self.began.get_or_insert(now);
         self.fault = None;
-        if unwanted || self.stopped {
+        if self.stopped {
             effects.extend(self.stop(now, None));
         } else {
             self.enter(now, SessionState::Capturing);
@@ -331,40 +329,90 @@ impl Session {
         effects
     }
 
-    /// Counts a failure; returns the cause to end for where there were too many.
-    fn failed(&mut self, cause: &str) -> Option<String> {
-        self.failures += 1;
-        (self.failures > MOST_FAILURES)
-            .then(|| format!("given up after {} failures in a row; the last: {cause}", self.failures))
-    }
-
-    fn opening_failed(&mut self, now: Duration, cause: &str) -> Vec<Effect> {
-        match self.failed(cause) {
-            Some(cause) => {
-                self.set_cause(Some(cause));
-                self.store(now)
+    fn opening_failed(&mut self, now: Duration, failure: OpenFailure) -> Vec<Effect> {
+        let resuming = matches!(self.state, SessionState::Resuming(_));
+        let cause = match failure {
+            OpenFailure::Cancelled if self.stopped => return self.nothing_opened(now),
+            OpenFailure::Cancelled => format!("opening the meeting took more than {} s", STARTING_LIMIT.as_secs()),
+            OpenFailure::Over(cause) => {
+                let fault = self.fault.take();
+                self.set_cause(match fault {
+                    Some(fault) if resuming => Some(format!("{fault}; {TOO_LATE}")),
+                    None if resuming => None,
+                    // The failure before tells more than that the room is over by now.
+                    fault => Some(fault.unwrap_or(cause)),
+                });
+                return self.nothing_opened(now);
             }
-            None => self.reopen(now),
+            OpenFailure::Unrecordable(cause) => {
+                self.set_cause(Some(cause));
+                return self.nothing_opened(now);
+            }
+            OpenFailure::Refused(cause) if !resuming => {
+                // The page may have said why before, in its own words.
+                let fault = self.fault.take();
+                self.set_cause(Some(fault.map_or(cause.clone(), |fault| format!("{fault}; {cause}"))));
+                return self.nothing_opened(now);
+            }
+            OpenFailure::Refused(cause) | OpenFailure::Failed(cause) => cause,
+        };
+        self.failures = self.failures.saturating_add(1);
+        let tried = now.saturating_sub(self.trying_since.unwrap_or(now));
+        let given_up = match (resuming, self.kind) {
+            (false, Kind::Broadcast) if ENCODER.iter().any(|ffmpeg| cause.starts_with(ffmpeg)) => Some(cause.clone()),
+            (false, _) => (tried >= START_FOR)
+                .then(|| format!("{cause} (tried {} times in {} s)", self.failures, tried.as_secs())),
+            (true, _) => (tried >= self.limits.rejoin_for).then(|| {
+                let limit = humantime::format_duration(self.limits.rejoin_for);
+                format!("given up after {limit} without media (recorder.rejoin_for); the last try: {cause}")
+            }),
+        };
+        if !resuming {
+            self.fault = Some(cause);
         }
+        if given_up.is_some() || self.stopped {
+            self.set_cause(given_up);
+            return self.nothing_opened(now);
+        }
+        self.reopen(now)
     }
 
-    /// Opens the next part, at once or after a wait.
+    /// Nothing was opened and nothing will be: what was captured before is stored.
+    fn nothing_opened(&mut self, now: Duration) -> Vec<Effect> {
+        if matches!(self.state, SessionState::Resuming(_)) {
+            return self.store(now);
+        }
+        // Stopped before media flowed: if it could have flowed, that is why it did not.
+        let fault = self.fault.take();
+        self.set_cause(fault);
+        self.end_without_file(now)
+    }
+
+    /// Opens a rig again, at once or after a wait.
     fn reopen(&mut self, now: Duration) -> Vec<Effect> {
         if self.stopped {
             return self.closed(now);
         }
         let attempts = usize::try_from(self.failures.saturating_sub(1)).unwrap_or(usize::MAX);
-        let wait = WAITS[attempts.min(WAITS.len() - 1)];
+        let wait = Duration::from_secs(WAITS[attempts.min(WAITS.len() - 1)]);
         if wait.is_zero() {
-            return self.open(now);
+            return self.queue(now);
         }
-        self.enter(now, SessionState::Resuming(Resuming::Waiting { until: now + wait }));
+        self.enter_opening(now, OpeningStep::Waiting { until: now + wait });
         Vec::new()
     }
 
-    fn open(&mut self, now: Duration) -> Vec<Effect> {
-        self.enter(now, SessionState::Resuming(Resuming::Opening { cancelled: false }));
-        vec![Effect::OpenRig]
+    fn queue(&mut self, now: Duration) -> Vec<Effect> {
+        self.enter_opening(now, OpeningStep::Queued);
+        vec![Effect::AwaitTurn]
+    }
+
+    fn enter_opening(&mut self, now: Duration, step: OpeningStep) {
+        let state = match self.state {
+            SessionState::Starting(_) => SessionState::Starting(step),
+            _ => SessionState::Resuming(Resuming::Opening(step)),
+        };
+        self.enter(now, state);
     }
 
     fn stop(&mut self, now: Duration, cause: Option<String>) -> Vec<Effect> {

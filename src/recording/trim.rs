@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::media::ffmpeg;
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo};
 use crate::media::unfinished_file::UnfinishedFile;
-use crate::media::verification::tolerance;
+use crate::media::verification::same_duration;
 use crate::storage::placement::{self, IfExists};
 use crate::telemetry::seconds;
 
@@ -69,7 +69,7 @@ fn compare(whole: &MediaInfo, cut: &MediaInfo, until: Duration) -> Result<(), St
     if kinds(whole) != kinds(cut) {
         return Err("the shorter file lacks a track".to_owned());
     }
-    if cut.duration + tolerance(until) < until {
+    if cut.duration < until && !same_duration(cut.duration, until) {
         return Err(format!("the shorter file lasts {} s, not {} s", seconds(cut.duration), seconds(until)));
     }
     Ok(())

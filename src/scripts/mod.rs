@@ -6,17 +6,18 @@
 
 use std::path::Path;
 
+use crate::process::interpreter::missing_interpreter;
 use crate::process::programs::find_program;
 
 pub mod hooks;
 pub mod post_processing;
 
 /// Why `program` cannot be run, as far as can be seen; `None` where it can.
-fn why_not_runnable(program: &Path) -> Option<&'static str> {
-    if find_program(program).is_some() {
-        return None;
+fn why_not_runnable(program: &Path) -> Option<String> {
+    if let Some(found) = find_program(program) {
+        return missing_interpreter(&found);
     }
-    Some(match std::fs::metadata(program) {
+    let why = match std::fs::metadata(program) {
         // As exec does: a name without a slash is searched on PATH only.
         _ if program.components().count() == 1 && !program.is_absolute() => {
             "no executable of this name is on PATH (for a file in the working directory write ./NAME)"
@@ -25,5 +26,6 @@ fn why_not_runnable(program: &Path) -> Option<&'static str> {
         Ok(_) => "it is not executable (chmod +x it)",
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such file",
         Err(_) => "it cannot be read",
-    })
+    };
+    Some(why.to_owned())
 }

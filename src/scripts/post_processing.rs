@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::process::child::{self, ChildSpec, Exit};
+use crate::process::output::OutputBudget;
 
 /// The variable with the path of the recording's summary, if there is one.
 pub const SUMMARY_VARIABLE: &str = "PNM_SUMMARY";
@@ -126,6 +127,7 @@ async fn run_one(
     let argument = serde_json::to_string(payload)?;
     let name = script.file_name().unwrap_or(script.as_os_str()).to_string_lossy();
     let mut spec = ChildSpec::new(name, script).args([argument]);
+    spec.log_budget = OutputBudget::of_script(&script.to_string_lossy());
     spec.env.extend(recording.map(|path| (SUMMARY_VARIABLE.into(), path.into())));
     let mut child = child::spawn(&spec).await?;
     tokio::select! {
@@ -145,7 +147,7 @@ async fn run_one(
 #[error("post-processing script {}: {}", .script.display(), .why)]
 pub struct ScriptProblem {
     pub script: PathBuf,
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// The programs of the list that cannot run, for the start of the program.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+/// The end of the name of a record that was put aside.
+const PUT_ASIDE: &str = ".unreadable";
+
 /// The path of a hidden file beside `path`: `.NAMEsuffix`.
 #[must_use]
 pub fn hidden_beside(path: &Path, suffix: &str) -> PathBuf {
@@ -74,7 +77,10 @@ pub fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// [`remove()`] without its last step: the caller syncs the directory.
-pub(super) fn remove_unsynced(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Where it cannot be removed.
+pub fn remove_unsynced(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
@@ -95,6 +101,19 @@ pub fn records(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The names of a directory's records, also of those that were put aside. A missing directory has none.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn record_ids(dir: &Path) -> io::Result<Vec<String>> {
+    let name = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let id = name.strip_suffix(PUT_ASIDE).unwrap_or(name).strip_suffix(".json")?;
+        (!id.starts_with('.')).then(|| id.to_owned())
+    };
+    Ok(entries(dir)?.into_iter().filter_map(name).collect())
 }
 
 /// Removes temporary files of [`write()`] calls that a crash interrupted. Only for a directory that nobody writes to: at
@@ -123,7 +142,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Renames a record that cannot be read, for an operator to inspect, and logs it.
 pub fn put_aside(path: &Path, why: &str) {
     let mut name = path.as_os_str().to_owned();
-    name.push(".unreadable");
+    name.push(PUT_ASIDE);
     let kept = PathBuf::from(name);
     match fs::rename(path, &kept) {
         Ok(()) => tracing::error!(kept = %kept.display(), why, "a record cannot be read and is put aside"),
@@ -217,6 +236,18 @@ mod tests {
         assert_eq!(entries(&state).unwrap(), [state.join("it.json")]);
         assert!(write(&state.join("none/it.json"), b"x").is_err());
         assert!(create_private_dir(&state.join("it.json")).is_err());
+    }
+
+    #[test]
+    fn a_record_that_was_put_aside_still_has_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.json", "b.json.unreadable", ".c.jsonXYZ", "d.txt"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let mut ids = record_ids(dir.path()).unwrap();
+        ids.sort();
+        assert_eq!(ids, ["a", "b"]);
+        assert!(record_ids(&dir.path().join("none")).unwrap().is_empty());
     }
 
     #[test]

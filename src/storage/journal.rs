@@ -17,6 +17,17 @@ use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
 /// How long the work waits for a record to be on disk before it goes on without.
 pub const RECORD_LIMIT: Duration = Duration::from_secs(1);
 
+/// Why a record's content is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The disk or share fails, or this process has no file left to open: says nothing about the record.
+    #[error("it cannot be read now: {0}")]
+    Io(io::Error),
+    /// The file was read and holds no such record.
+    #[error("{0}")]
+    Content(String),
+}
+
 /// A record of one recording or job, stored as one file.
 pub trait Record: Clone + Serialize + DeserializeOwned + Send + 'static {
     /// Version of the format that is written and read. Fields that are added later have defaults.
@@ -36,16 +47,32 @@ pub trait Record: Clone + Serialize + DeserializeOwned + Send + 'static {
     /// Reads a record from its file.
     ///
     /// # Errors
-    /// Why the file cannot be read, or that it has another version.
-    fn read(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let record: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    /// Why the file cannot be read, or what is wrong with its content.
+    fn read(path: &Path) -> Result<Self, ReadError> {
+        let record: Self = read_json(path)?;
         if record.version() != Self::VERSION {
-            return Err(format!("it is of version {}, not {}", record.version(), Self::VERSION));
+            return Err(ReadError::Content(format!("it is of version {}, not {}", record.version(), Self::VERSION)));
         }
-        record.check()?;
+        record.check().map_err(ReadError::Content)?;
         Ok(record)
     }
+}
+
+/// Reads a file of JSON.
+///
+/// # Errors
+/// Only what was read and is no such value is [`ReadError::Content`].
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
+    let bytes = std::fs::read(path).map_err(ReadError::Io)?;
+    serde_json::from_slice(&bytes).map_err(|error| ReadError::Content(error.to_string()))
+}
+
+/// What is known of the records in a directory.
+#[derive(Debug)]
+pub struct JournalContent<T> {
+    pub records: Vec<(PathBuf, T)>,
+    /// The files that cannot be read now. They are left in their place.
+    pub unread: Vec<(PathBuf, io::Error)>,
 }
 
 /// All records of one kind, in one directory.
@@ -97,27 +124,43 @@ impl<T: Record> Journal<T> {
         }
     }
 
-    /// Reads every record. A record that cannot be read is put aside and logged as an error.
-    #[must_use]
-    pub fn all(&self) -> Vec<(PathBuf, T)> {
-        let records = files::records(&self.dir).unwrap_or_else(|error| {
-            self.log_error(&error);
-            Vec::new()
-        });
-        let read = |(_, path): (String, PathBuf)| match T::read(&path) {
-            Ok(record) => Some((path, record)),
-            Err(why) => {
-                files::put_aside(&path, &why);
-                None
+    /// Reads every record. One whose content is wrong is put aside and logged as an error; one that cannot be read now is
+    /// left in place.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn read_all(&self) -> io::Result<JournalContent<T>> {
+        let mut content = JournalContent { records: Vec::new(), unread: Vec::new() };
+        for (_, path) in files::records(&self.dir)? {
+            match self.read(&path) {
+                Ok(Some(record)) => content.records.push((path, record)),
+                Ok(None) => {}
+                Err(error) => content.unread.push((path, error)),
             }
-        };
-        records.into_iter().filter_map(read).collect()
+        }
+        Ok(content)
     }
 
-    /// Whether there are any records; reads none.
+    /// Reads one record. `None`: it is gone, or its content is wrong; then it is put aside and logged as an error.
+    ///
+    /// # Errors
+    /// Where it cannot be read now.
+    pub fn read(&self, path: &Path) -> io::Result<Option<T>> {
+        match T::read(path) {
+            Ok(record) => Ok(Some(record)),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(ReadError::Io(error)) => Err(error),
+            Err(ReadError::Content(why)) => {
+                files::put_aside(path, &why);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether there are, or may be, any records; reads none.
     #[must_use]
     pub fn has_any(&self) -> bool {
-        files::records(&self.dir).is_ok_and(|records| !records.is_empty())
+        !files::records(&self.dir).is_ok_and(|records| records.is_empty())
     }
 
     fn log_error(&self, error: &io::Error) {
@@ -189,6 +232,34 @@ impl<T: Clone + Serialize> RecordFile<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Number(u32);
+
+    impl Record for Number {
+        const VERSION: u32 = 1;
+
+        fn version(&self) -> u32 {
+            1
+        }
+    }
+
+    #[test]
+    fn only_what_was_read_and_is_wrong_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::<Number>::new(dir.path().to_owned(), "numbers");
+        let file = |name: &str| dir.path().join(name);
+        std::fs::write(file("good.json"), "7").unwrap();
+        std::fs::write(file("wrong.json"), "{").unwrap();
+        // Reading a directory fails with EISDIR.
+        std::fs::create_dir(file("away.json")).unwrap();
+        let content = journal.read_all().unwrap();
+        assert_eq!(content.records, [(file("good.json"), Number(7))]);
+        assert_eq!(content.unread.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(), [file("away.json")]);
+        assert!(file("wrong.json.unreadable").exists() && file("away.json").is_dir());
+        assert_eq!(journal.read(&file("gone.json")).unwrap(), None);
+        assert!(Journal::<Number>::new(file("good.json"), "numbers").read_all().is_err());
+    }
 
     #[tokio::test]
     async fn the_newest_value_is_written_even_if_updates_are_cancelled() {

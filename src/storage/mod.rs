@@ -2,6 +2,7 @@
 //!
 //! In: bytes and their paths. Out: data that is on disk when a call returns. Storage does not interpret records.
 
+pub mod directory_check;
 pub mod disk_space;
 pub mod file_system;
 pub mod files;

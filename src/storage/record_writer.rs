@@ -132,8 +132,13 @@ impl RecordWriter {
     pub fn write_json(&self, path: &Path, value: &impl Serialize) -> PendingWrite {
         match serde_json::to_vec_pretty(value) {
             Ok(content) => self.write(path, content),
-            Err(error) => PendingWrite { refused: Some(Arc::new(error.into())), ..self.pending_write(path, 0) },
+            Err(error) => self.refuse(error.into()),
         }
+    }
+
+    /// A change that is not made, for this reason.
+    pub fn refuse(&self, why: io::Error) -> PendingWrite {
+        PendingWrite { refused: Some(Arc::new(why)), ..self.pending_write(&self.handle.0.dir, 0) }
     }
 
     /// Has the file removed. Waits for nothing.
@@ -235,11 +240,12 @@ impl PendingWrite {
     pub async fn settled(&self, limit: Duration) -> Result<(), WriteError> {
         let mut written = self.shared.written.subscribe();
         let on_disk = async {
-            while self.result().is_none_or(|result| result.is_err()) {
+            while self.refused.is_none() && self.result().is_none_or(|result| result.is_err()) {
                 let _ = written.changed().await;
             }
         };
-        tokio::time::timeout(limit, on_disk).await.or_else(|_| self.late(limit))
+        tokio::time::timeout(limit, on_disk).await.or_else(|_| self.late(limit))?;
+        self.refused.clone().map_or(Ok(()), |why| Err(WriteError::Failed(why)))
     }
 
     /// `None`: it is being written, or waits.

@@ -13,6 +13,7 @@ mod sink;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -83,6 +84,7 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
     tracing::subscriber::set_global_default(subscriber(config.format, config.level, debug, sink))
         .context("the log was opened before")?;
     let states: Vec<_> = guard.queues.iter().map(LogQueue::state).collect();
+    watch(states.clone()).context("no thread for the log can be started")?;
     std::panic::set_hook(Box::new(move |panic| {
         log_panic(panic);
         for state in &states {
@@ -90,6 +92,20 @@ pub fn init(config: &LogConfig, debug: bool) -> anyhow::Result<LogGuard> {
         }
     }));
     Ok(guard)
+}
+
+/// Has each output that stands still reported by the other one, as it cannot report it itself.
+fn watch(states: Vec<Arc<queue::State>>) -> io::Result<()> {
+    if states.len() < 2 {
+        return Ok(());
+    }
+    let look = move || loop {
+        std::thread::sleep(queue::REPORT_EVERY);
+        for state in &states {
+            state.watch(queue::STILL_AFTER);
+        }
+    };
+    std::thread::Builder::new().name("log-watch".to_owned()).spawn(look).map(drop)
 }
 
 fn open(stdout: Option<impl io::Write + Send + 'static>, file: Option<RotatingFile>) -> (Sink, LogGuard) {

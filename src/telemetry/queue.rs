@@ -3,17 +3,21 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::sink::Writing;
 
 /// Lines that may wait: some 2 MB.
 pub(super) const LINES: usize = 8 * 1024;
-/// Interval of reports while a slow reader makes lines be dropped continuously.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Interval of reports while a slow reader makes lines be dropped continuously; interval of the looks at an output that
+/// stands still.
+pub(super) const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long one line may take before its output counts as standing still: a disk that wakes up takes some seconds.
+pub(super) const STILL_AFTER: Duration = Duration::from_secs(10);
 /// How long the end of the program waits for lines to be written.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
@@ -93,9 +97,19 @@ pub(super) struct State {
     dropped: OnceLock<ErrorCounter>,
     reported: AtomicUsize,
     closing: AtomicBool,
+    /// Since when the thread has been writing the present line.
+    writing_since: Mutex<Option<Instant>>,
+    /// Whether the standstill was reported.
+    still: AtomicBool,
+    /// For [`Self::watch`]: its own reports are lost here too, and would be reported for ever.
+    throttle: Mutex<LogThrottle>,
 }
 
 impl State {
+    fn set_writing(&self, since: Option<Instant>) {
+        *self.writing_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
     /// Waits up to `limit` until all lines that were not dropped are written; returns whether they are.
     pub(super) fn wait_until_written(&self, limit: Duration) -> bool {
         let begun = Instant::now();
@@ -110,6 +124,33 @@ impl State {
 
     pub(super) fn dropped(&self) -> usize {
         self.dropped.get().map_or(0, ErrorCounter::dropped_lines)
+    }
+
+    /// Reports, to the other outputs, that this one stands still (has been writing one line for `still_after`), what it
+    /// loses meanwhile, and that it goes on.
+    pub(super) fn watch(&self, still_after: Duration) {
+        let since = *self.writing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = since.is_some_and(|since| since.elapsed() >= still_after);
+        let output = self.name;
+        if still && !self.still.swap(true, Ordering::Relaxed) {
+            let waiting = self.missing().saturating_sub(self.dropped());
+            tracing::warn!(
+                output,
+                waiting,
+                "an output of the log has stood still for {} s: further lines wait, then they are lost; look at its \
+                 disk, or at who reads it",
+                still_after.as_secs()
+            );
+        }
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.dropped() == self.reported.load(Ordering::Relaxed) {
+            throttle.end();
+        } else if throttle.due(tokio::time::Instant::now()) {
+            self.report_lost(self.dropped());
+        }
+        if !still && self.still.swap(false, Ordering::Relaxed) {
+            tracing::info!(output, "the output of the log takes lines again");
+        }
     }
 
     /// Number of lines that were dropped or are not written yet.
@@ -154,7 +195,9 @@ impl<W: Write> Write for LogOutput<W> {
             self.state.report_lost(dropped);
         }
         let writing = Writing::begin();
+        self.state.set_writing(Some(Instant::now()));
         let result = self.inner.write_all(line);
+        self.state.set_writing(None);
         if let Err(error) = &result
             && !self.failed
         {

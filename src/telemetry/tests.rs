@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::*;
@@ -253,6 +253,41 @@ fn standard_output_tells_what_a_blocked_log_file_has_lost() {
     let reports: Vec<_> = lines.iter().filter(|line| line.contains("lines of the log are lost")).collect();
     assert_eq!((reports.len(), lines.len()), (1, 4_001), "{reports:?}");
     assert!(reports[0].contains("output=\"the log file\""), "{reports:?}");
+}
+
+#[test]
+fn an_output_that_stands_still_is_told_of_before_a_line_is_lost_and_when_it_goes_on() {
+    /// A disk that hangs until the sender is dropped; it says when the first line has come.
+    struct Hanging(mpsc::Sender<()>, mpsc::Receiver<()>);
+    impl Write for Hanging {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.send(()).ok();
+            self.1.recv().ok();
+            Ok(line.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let capture = Capture::default();
+    let ((came, comes), (release, released)) = (mpsc::channel(), mpsc::channel());
+    let (stdout, stdout_queue) = queue::start("standard output", capture.clone(), 100);
+    let (file, file_queue) = queue::start("the log file", Hanging(came, released), 100);
+    let sink = Sink::new(vec![Box::new(stdout), Box::new(file)]);
+    tracing::subscriber::with_default(subscriber(LogFormat::Text, Level::INFO, false, sink), || {
+        (0..50).for_each(|number| tracing::info!(number, "a line"));
+        comes.recv().unwrap();
+        let state = file_queue.state();
+        (0..2).for_each(|_| state.watch(Duration::ZERO));
+        drop(release);
+        assert!(state.wait_until_written(Duration::from_secs(60)));
+        state.watch(Duration::ZERO);
+        drop(LogGuard { queues: vec![stdout_queue, file_queue] });
+    });
+    let lines = capture.lines();
+    assert_eq!(lines.len(), 50 + 2, "{lines:?}");
+    assert!(lines[50].contains("has stood still") && lines[50].contains("output=\"the log file\""), "{lines:?}");
+    assert!(lines[51].contains("takes lines again"), "{lines:?}");
 }
 
 #[test]

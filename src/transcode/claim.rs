@@ -2,7 +2,8 @@
 //! job when its node was silent for `AckWait`, dead or not.
 //!
 //! A claim is a hidden file beside the result, which only one node can create. It is removed at the end of the job,
-//! after the raw file: a node that finds neither file knows that another node has finished the job.
+//! after the raw file: a node that finds neither file knows that another node has finished the job. A node that cannot
+//! acknowledge its job notes in the claim that the server was told of the result, so that no other node tells it again.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -24,7 +25,17 @@ pub enum ResultClaim {
         node: String,
         since: Duration,
     },
+    /// This node has reported the result: the server has its notices, and its scripts have run.
+    Reported {
+        node: String,
+        /// The raw file is to be kept.
+        keep_raw: bool,
+    },
 }
+
+/// The second line of a claim whose result was reported.
+const REPORTED: &str = "reported";
+const REPORTED_KEEP_RAW: &str = "reported, raw file kept";
 
 /// The file of a result's claim.
 #[must_use]
@@ -57,6 +68,9 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), Duration::ZERO),
         Err(error) => return Err(error),
     };
+    if let Some((node, state)) = holder.split_once('\n') {
+        return Ok(ResultClaim::Reported { node: node.to_owned(), keep_raw: state.trim() != REPORTED });
+    }
     if holder == node.as_str() {
         return Ok(ResultClaim::Ours);
     }
@@ -64,8 +78,30 @@ pub fn take(mp4: &Path, node: &RecorderId) -> io::Result<ResultClaim> {
         return Ok(ResultClaim::Of { node: holder, since });
     }
     tracing::warn!(node = holder, since_s = since.as_secs(), claim = %path.display(), "another node has left its job unfinished");
-    files::write(&path, node.as_str().as_bytes())?;
+    renew(mp4, node)?;
     Ok(ResultClaim::Ours)
+}
+
+/// Claims a result for `node`, whoever has claimed it before.
+///
+/// # Errors
+/// Where the directory of the result cannot be written to.
+pub fn renew(mp4: &Path, node: &RecorderId) -> io::Result<()> {
+    files::write(&path(mp4), node.as_str().as_bytes())
+}
+
+/// Notes in a claim of `node` that its result was reported. A claim that is another node's by now, or gone, is left as
+/// it is.
+///
+/// # Errors
+/// Where the claim cannot be read or written.
+pub fn mark_reported(claim: &Path, node: &RecorderId, keep_raw: bool) -> io::Result<()> {
+    let (holder, _) = holder(claim)?;
+    if holder != node.as_str() {
+        return Ok(());
+    }
+    let state = if keep_raw { REPORTED_KEEP_RAW } else { REPORTED };
+    files::write(claim, format!("{node}\n{state}\n").as_bytes())
 }
 
 /// Removes a claim.
@@ -102,5 +138,19 @@ mod tests {
         release(&path(&mp4)).unwrap();
         release(&path(&mp4)).unwrap();
         assert_eq!(take(&mp4, &node("a")).unwrap(), ResultClaim::Ours);
+        // Reported: nobody has to do it again, however old the claim is.
+        for (keep_raw, name) in [(false, "a"), (true, "b")] {
+            renew(&mp4, &node(name)).unwrap();
+            mark_reported(&path(&mp4), &node("c"), keep_raw).unwrap();
+            assert!(!std::fs::read_to_string(path(&mp4)).unwrap().contains(REPORTED), "it is not c's");
+            mark_reported(&path(&mp4), &node(name), keep_raw).unwrap();
+            std::fs::File::open(path(&mp4)).unwrap().set_modified(old).unwrap();
+            for taking in ["a", "b"] {
+                let reported = ResultClaim::Reported { node: name.to_owned(), keep_raw };
+                assert_eq!(take(&mp4, &node(taking)).unwrap(), reported);
+            }
+        }
+        release(&path(&mp4)).unwrap();
+        assert!(mark_reported(&path(&mp4), &node("a"), false).is_err() && !path(&mp4).exists());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::FfmpegOptions;
 use crate::media::ffprobe::MediaInfo;
-use crate::media::verification::ExpectedMedia;
+use crate::media::verification::{ExpectedMedia, expected_track, tolerance};
 use crate::transcode::filter_delay::without_delay;
 
 /// Keeps the frames' own times. A raw file has 1 to 30 frames a second, one for each change on the page. By default
@@ -42,6 +42,10 @@ const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// counts blocks four pixels apart against a `frac` of those sixteen apart). A test shows that a line one pixel wide
 /// and 40 levels lighter than its ground is kept.
 const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
+/// The kept one of [`WITHOUT_REPETITIONS`] and the dropped ones before it.
+const FRAMES_IN_ONE: u32 = 10;
+/// A frame may be shown this much longer than the raw file's longest ones.
+const FRAME_SLACK: Duration = Duration::from_secs(2);
 /// Encoders count frames between keyframes, libx264 up to 250, which would be minutes of slides. With this a player
 /// that seeks to keyframes finds one as often as at a constant 30 frames a second (every 8.3 s), or at the next frame.
 const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
@@ -63,6 +67,8 @@ pub struct FfmpegArguments {
     pub post_input: Vec<String>,
     drops_video: bool,
     drops_audio: bool,
+    /// How many frames of the raw file one frame of the result may stand for; `None`: the operator decides.
+    frames_in_one: Option<u32>,
 }
 
 impl FfmpegArguments {
@@ -84,8 +90,10 @@ impl FfmpegArguments {
         }
         let mut post_input = owned(&EXACT_DURATION);
         let (drops_video, drops_audio) = (has(&["-vn"]), has(&["-an"]));
+        let mut frames_in_one = None;
         if !has(&RATE_OPTIONS) && !copies {
             post_input.extend(owned(&VARIABLE_RATE));
+            frames_in_one = Some(1).filter(|_| !they_filter);
             if !has(&KEYFRAME_OPTIONS) && !theirs.iter().any(|word| word.contains("keyint=")) {
                 post_input.extend(owned(&KEYFRAMES));
             }
@@ -93,6 +101,7 @@ impl FfmpegArguments {
             let has_sound = raw.audio().is_some_and(|stream| stream.packets != Some(0)) && !drops_audio;
             if has_sound && !they_filter && !has(&BITSTREAM_FILTERS) {
                 post_input.extend(owned(&WITHOUT_REPETITIONS));
+                frames_in_one = Some(FRAMES_IN_ONE);
                 post_input.extend(["-bsf:v".to_owned(), shown_to(raw.duration)]);
             }
         }
@@ -103,7 +112,7 @@ impl FfmpegArguments {
             post_input.push(if filters_sound { without_delay(word).into_owned() } else { word.clone() });
             previous = word;
         }
-        Self { pre_input, post_input, drops_video, drops_audio }
+        Self { pre_input, post_input, drops_video, drops_audio, frames_in_one }
     }
 
     /// Copies the streams; encodes only what an MP4 cannot hold.
@@ -125,16 +134,61 @@ impl FfmpegArguments {
         }
         post_input.extend(owned(&["-movflags", "+faststart"]));
         post_input.extend(owned(&EXACT_DURATION));
-        Self { pre_input: owned(&SEE_THE_ORDER), post_input, drops_video: false, drops_audio: false }
+        Self {
+            pre_input: owned(&SEE_THE_ORDER),
+            post_input,
+            drops_video: false,
+            drops_audio: false,
+            frames_in_one: Some(1),
+        }
+    }
+
+    /// Encodes picture and sound, with options that every host knows.
+    #[must_use]
+    pub fn plain() -> Self {
+        let mut post_input = owned(&["-map", "0:V:0?", "-map", "0:a:0?"]);
+        post_input.extend(owned(&VARIABLE_RATE));
+        post_input.extend(owned(&KEYFRAMES));
+        // H.264 with 4:2:0 chroma needs even sizes.
+        post_input.extend(owned(&["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-c:v", "libx264", "-preset", "veryfast"]));
+        post_input.extend(owned(&["-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart"]));
+        post_input.extend(owned(&EXACT_DURATION));
+        Self { pre_input: Vec::new(), post_input, drops_video: false, drops_audio: false, frames_in_one: Some(1) }
+    }
+
+    /// Encodes the sound and leaves the picture out.
+    #[must_use]
+    pub fn sound_only() -> Self {
+        let mut post_input = owned(&["-map", "0:a:0", "-vn", "-c:a", "aac", "-movflags", "+faststart"]);
+        post_input.extend(owned(&EXACT_DURATION));
+        Self { pre_input: Vec::new(), post_input, drops_video: true, drops_audio: false, frames_in_one: None }
+    }
+
+    /// The same without sound.
+    #[must_use]
+    pub fn without_sound(mut self) -> Self {
+        self.post_input.push("-an".to_owned());
+        Self { drops_audio: true, ..self }
+    }
+
+    /// The same, going on over what cannot be read.
+    #[must_use]
+    pub fn tolerating_errors(mut self) -> Self {
+        self.pre_input.extend(owned(&["-err_detect", "ignore_err", "-fflags", "+genpts+discardcorrupt"]));
+        self
     }
 
     /// What the MP4 of `raw` must contain.
     #[must_use]
     pub fn expected(&self, raw: &MediaInfo) -> ExpectedMedia {
+        let longest = raw.video().and_then(|stream| stream.times).map(|times| times.longest);
+        let limit = |frames: u32| longest.map(|longest| longest * frames + FRAME_SLACK);
         ExpectedMedia {
             duration: raw.duration,
-            video: raw.video().is_some() && !self.drops_video,
-            audio: raw.audio().is_some() && !self.drops_audio,
+            tolerance: tolerance(raw),
+            video: expected_track(raw.video()).filter(|_| !self.drops_video),
+            audio: expected_track(raw.audio()).filter(|_| !self.drops_audio),
+            longest_frame: self.frames_in_one.and_then(limit),
         }
     }
 }
@@ -183,6 +237,7 @@ mod tests {
         MediaInfo {
             duration: Duration::from_secs(1),
             streams: streams.chain(audio.map(|codec| stream(StreamKind::Audio, codec))).collect(),
+            ..MediaInfo::default()
         }
     }
 
@@ -299,7 +354,7 @@ mod tests {
     fn what_the_operator_drops_is_not_expected() {
         let raw = raw(Some("h264"), Some("aac"));
         let expected = FfmpegArguments::convert(&options("-an"), &raw).expected(&raw);
-        assert!(expected.video && !expected.audio);
-        assert!(FfmpegArguments::remux(&raw).expected(&raw).audio);
+        assert!(expected.video.is_some() && expected.audio.is_none());
+        assert!(FfmpegArguments::remux(&raw).expected(&raw).audio.is_some());
     }
 }

@@ -86,12 +86,13 @@ pub async fn locate(main_path: &Path, query: InputQuery<'_>) -> Result<JobFacts,
     let mut mp4 = measured(located.mp4).await;
     let raw = measured(located.raw).await;
     let mp4_path = located.root.join(&located.dir).join(plan::mp4_name(query.recording_id));
+    // The raw file would be removed because of this MP4.
     if let (Some(MeasuredFile { media: found, .. }), Some(_)) = (&mut mp4, &raw)
         && let Ok(media) = &found
-        && let Err(error) = decode_check::check_result(&mp4_path, media, &located.raw_path, query.nice).await
     {
-        // The raw file would be removed because of this MP4.
-        *found = Err(error.to_string());
+        let checked = decode_check::check_result(&mp4_path, media, &located.raw_path, query.nice).await;
+        let why = media.incomplete.clone().or_else(|| checked.err().map(|error| error.to_string()));
+        *found = why.map_or_else(|| found.clone(), Err);
     }
     Ok(JobFacts { root: located.root, dir: located.dir, raw_path: located.raw_path, raw, mp4 })
 }

@@ -30,6 +30,7 @@ use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::JobFailure;
+pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, JobResult, ResultBuilder};
 use crate::transcode::settings::TranscodeSettings;
@@ -80,17 +81,6 @@ pub enum JobOutcome {
     GivenUp,
     /// Leave it: it would not be redelivered, so this node continues it at its next start.
     Kept,
-}
-
-/// The files to remove once the job is acknowledged, in this order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FilesToRemove {
-    /// The raw file, with the summary beside it.
-    pub raw: Option<PathBuf>,
-    /// The claim of the result.
-    pub claim: Option<PathBuf>,
-    /// The recording could only be remuxed; the operator may ask for another attempt.
-    pub remuxed: bool,
 }
 
 /// Runs the job and notifies the server. The outcome, and the cause where there is no result.
@@ -149,6 +139,14 @@ fn notice(job: &Job, event: NoticeEvent) -> Notice {
     Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }
 }
 
+/// What is left to be done for a result.
+enum ClaimedResult {
+    /// Report it; the claim's file where the claim is this node's.
+    Report(Option<PathBuf>),
+    /// Nothing: it was reported by a node that could not acknowledge the job.
+    Reported { claim: PathBuf, keep_raw: bool },
+}
+
 struct JobAttempt<'a> {
     job: &'a Job,
     entry: &'a JobEntry,
@@ -186,7 +184,14 @@ impl JobAttempt<'_> {
             };
             self.entry.update(steps).await;
         }
-        let claim = self.claim(&result).await?;
+        let claim = match self.claim(&result).await? {
+            ClaimedResult::Report(claim) => claim,
+            // Only the acknowledgement is left.
+            ClaimedResult::Reported { claim, keep_raw } => {
+                let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw && !keep_raw);
+                return Ok(JobOutcome::Done(FilesToRemove { raw, claim: Some(claim), remuxed: false }));
+            }
+        };
         let file_path = match self.entry.record().steps.told_path {
             Some(path) => path,
             None => self.run_post_hooks(&result).await?,
@@ -260,9 +265,8 @@ impl JobAttempt<'_> {
         self.entry.update(|record| record.steps.fetched = None).await;
     }
 
-    /// Makes sure that only one living node reports this result; returns the claim's file where the claim is this
-    /// node's.
-    async fn claim(&self, result: &JobResult) -> Result<Option<PathBuf>, JobFailure> {
+    /// Makes sure that only one living node reports this result.
+    async fn claim(&self, result: &JobResult) -> Result<ClaimedResult, JobFailure> {
         let settings = self.context.settings;
         let path = claim::path(&result.mp4);
         let (mp4, node) = (result.mp4.clone(), settings.recorder_id.clone());
@@ -276,6 +280,22 @@ impl JobAttempt<'_> {
                     "{node} has taken the result on, {} s ago",
                     since.as_secs()
                 )));
+            }
+            Ok(ResultClaim::Reported { node, keep_raw }) if result.ran.is_none() => {
+                tracing::info!(
+                    node,
+                    "the server was told of this result already, and its scripts have run: only acknowledging it"
+                );
+                return Ok(ClaimedResult::Reported { claim: path, keep_raw });
+            }
+            // Of an earlier result.
+            Ok(ResultClaim::Reported { .. }) => {
+                let (mp4, node) = (result.mp4.clone(), settings.recorder_id.clone());
+                let renewed = files::on_disk(move || claim::renew(&mp4, &node)).await;
+                if renewed.is_ok() {
+                    let _ = self.claimed.set(path.clone());
+                }
+                renewed.is_ok()
             }
             // Reporting twice is better than never.
             Ok(ResultClaim::Of { node, .. }) => {
@@ -297,7 +317,7 @@ impl JobAttempt<'_> {
             return Err(JobFailure::Elsewhere("the MP4 is there and nothing that it was made of".to_owned()));
         }
         self.entry.update(|record| record.steps.claimed = true).await;
-        Ok(ours.then_some(path))
+        Ok(ClaimedResult::Report(ours.then_some(path)))
     }
 
     async fn release_claim(&self) {

@@ -2,14 +2,16 @@
 //! a crash continues the job without waiting for its redelivery, and an operator can have a job tried again.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::job::Job;
 use crate::storage::files;
-use crate::storage::journal::{Journal, RECORD_LIMIT, Record, RecordFile};
+use crate::storage::journal::{Journal, JournalContent, RECORD_LIMIT, Record, RecordFile};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -17,6 +19,9 @@ use crate::unix_time::unix_ms;
 pub const DIR: &str = "jobs";
 /// How often the queue delivers a job, unless it says otherwise (PROTOCOL 1: `MaxDeliver`).
 pub const MAX_DELIVER: u64 = 3;
+/// Waits between the attempts to read a job's record of an earlier run.
+const READ_RETRIES: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(10)];
 /// How long after its redelivery time a job that was handed back is kept, in milliseconds: another node may have it by
 /// then.
 const RETENTION_MS: u64 = 3_600_000;
@@ -72,6 +77,20 @@ pub struct JobSteps {
     /// A result that was only remuxed is to be made again.
     #[serde(default)]
     pub anew: bool,
+    /// All is done and told; the queue has not confirmed that yet. What follows then.
+    #[serde(default)]
+    pub done: Option<FilesToRemove>,
+}
+
+/// The files to remove once the job is acknowledged, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesToRemove {
+    /// The raw file, with the summary beside it.
+    pub raw: Option<PathBuf>,
+    /// The claim of the result.
+    pub claim: Option<PathBuf>,
+    /// The recording could only be remuxed; the operator may ask for another attempt.
+    pub remuxed: bool,
 }
 
 /// ffmpeg's progress at one moment.
@@ -200,6 +219,14 @@ impl JobEntry {
     }
 }
 
+/// The records of all jobs.
+#[derive(Debug)]
+pub struct JobRecords {
+    pub records: Vec<JobRecord>,
+    /// The files that cannot be read now.
+    pub unread: Vec<(PathBuf, io::Error)>,
+}
+
 /// The directory of the jobs' records.
 #[derive(Clone, Debug)]
 pub struct JobJournal {
@@ -218,12 +245,11 @@ impl JobJournal {
         self.records.path(recording)
     }
 
-    /// Begins a job: its record is on disk when this returns. The steps of an earlier run of the same job are kept.
+    /// Begins a job: its record is on disk when this returns. The steps of an earlier run of the same job are kept; a
+    /// record of it that cannot be read now is tried for some seconds, as its steps would be repeated without it.
     pub async fn begin(&self, mut record: JobRecord) -> JobEntry {
         let path = self.path(&record.recording_id);
-        let from = path.clone();
-        let read = move || JobRecord::read(&from).map_err(std::io::Error::other);
-        if let Ok(previous) = files::on_disk_within(RECORD_LIMIT, read).await {
+        if let Some(previous) = self.previous(&path).await {
             let same = record.delivered > 1 || record.ack_to == previous.ack_to;
             // What was fetched for an earlier job of this recording must still be removed.
             let fetched = previous.steps.fetched.clone();
@@ -234,22 +260,57 @@ impl JobJournal {
         entry
     }
 
+    async fn previous(&self, path: &Path) -> Option<JobRecord> {
+        let mut waits = READ_RETRIES.iter();
+        loop {
+            let (records, at) = (self.records.clone(), path.to_owned());
+            let error = match files::on_disk_within(RECORD_LIMIT, move || records.read(&at)).await {
+                Ok(previous) => return previous,
+                Err(error) => error,
+            };
+            let Some(wait) = waits.next() else {
+                tracing::error!(path = %path.display(), %error, "the job's record of an earlier run cannot be read: its steps may be repeated; look at the disk of recorder.state_dir");
+                return None;
+            };
+            tracing::warn!(path = %path.display(), %error, retry_s = wait.as_secs(), "the job's record of an earlier run cannot be read; trying again");
+            tokio::time::sleep(*wait).await;
+        }
+    }
+
     /// Removes half-written files of an earlier run.
     pub fn remove_unfinished(&self) {
         self.records.remove_unfinished();
     }
 
-    /// All records, oldest first. An unreadable one is put aside and logged as an error; expired ones are removed.
-    #[must_use]
-    pub fn all(&self) -> Vec<JobRecord> {
+    /// All records that can be read now, oldest first, and the files that cannot. One whose content is wrong is put aside and
+    /// logged as an error; expired ones are removed.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn read_all(&self) -> io::Result<JobRecords> {
+        let JournalContent { records, unread } = self.records.read_all()?;
         let (expired, mut all): (Vec<_>, Vec<_>) =
-            self.records.all().into_iter().partition(|(_, record)| record.is_expired(unix_ms()));
+            records.into_iter().partition(|(_, record)| record.is_expired(unix_ms()));
         for (path, _) in expired {
             // A file that remains is removed at the next call.
             let _ = files::remove(&path);
         }
         all.sort_by_key(|(_, record)| record.taken_at);
-        all.into_iter().map(|(_, record)| record).collect()
+        Ok(JobRecords { records: all.into_iter().map(|(_, record)| record).collect(), unread })
+    }
+
+    /// Reads a record that could not be read before. `None`: there is none any more.
+    ///
+    /// # Errors
+    /// Where it still cannot be read.
+    pub fn read_again(&self, path: &Path) -> io::Result<Option<JobRecord>> {
+        self.records.read(path)
+    }
+
+    /// [`Self::read_all`] without what cannot be read now.
+    #[must_use]
+    pub fn all(&self) -> Vec<JobRecord> {
+        self.read_all().map(|content| content.records).unwrap_or_default()
     }
 
     /// A job for which the operator asked for another attempt.

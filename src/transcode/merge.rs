@@ -9,7 +9,7 @@ use crate::media::concat::{self, ConcatTarget};
 use crate::media::concat_plan::Container;
 use crate::media::decode_check;
 use crate::media::ffprobe::{self, MediaInfo};
-use crate::media::verification::same_duration;
+use crate::media::verification::same_joined_duration;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::transcode::input_files::{self, MediaRoot};
 
@@ -95,7 +95,7 @@ pub async fn existing(files: &MergeFiles, nice: u8) -> Option<Result<MediaInfo, 
         for input in &files.inputs {
             expected += ffprobe::measure(input).await.map_err(|error| error.to_string())?.duration;
         }
-        if !same_duration(made.duration, expected) {
+        if !same_joined_duration(made.duration, expected, files.inputs.len()) {
             return Err(format!("it lasts {:.1?}, its inputs {expected:.1?}", made.duration));
         }
         decode_check::check(&files.mp4, &made, nice).await.map_err(|error| error.to_string())?;

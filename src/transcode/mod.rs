@@ -6,6 +6,7 @@
 //! keeps two nodes from reporting the same result. No file outside `main_path` is opened but those that a hook names,
 //! and a raw file is removed only after its MP4 was verified in its final place.
 
+mod acknowledgement;
 pub mod claim;
 mod failure;
 pub mod fetch_gate;
@@ -14,9 +15,11 @@ mod filter_delay;
 pub mod input_files;
 pub mod job;
 pub mod journal;
+mod last_resort;
 pub mod merge;
 pub mod plan;
 mod produce;
+mod running_jobs;
 pub mod settings;
 pub mod summary;
 pub mod worker;

@@ -167,7 +167,7 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
         Some(MeasuredFile { media: Err(cause), .. }) => Some(cause.clone()),
         Some(_) if rules.anew => Some("it could only be remuxed the last time".to_owned()),
         Some(MeasuredFile { media: Ok(made), size }) => match verification::compare(made, &arguments.expected(raw)) {
-            Ok(()) => return already_done(made, *size, true),
+            Ok(()) => return already_done(made, *size, raw.unknown_part().is_none()),
             // The result is longer than the raw file, so it holds more: both stay.
             Err(verification::MediaMismatch::Duration { made: long, raw: short }) if long > short => {
                 return already_done(made, *size, false);
@@ -199,7 +199,10 @@ mod tests {
             ..MediaStream::default()
         };
         let streams = vec![stream(StreamKind::Video, "h264"), stream(StreamKind::Audio, "aac")];
-        MeasuredFile { size: 9, media: Ok(MediaInfo { duration: Duration::from_secs(seconds), streams }) }
+        MeasuredFile {
+            size: 9,
+            media: Ok(MediaInfo { duration: Duration::from_secs(seconds), streams, ..MediaInfo::default() }),
+        }
     }
 
     fn broken() -> MeasuredFile {

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! locate → plan ┬ Convert ─ ffmpeg writes the unfinished file ┬ measure, decode → fsync, rename
-//!               │    └ if that fails at the last delivery: Remux, and the raw file is kept
 //!               ├ Remux ──────────────────────────────────────┤
 //!               ├ Merge ──────────────────────────────────────┘
-//!               └ AlreadyDone
+//!               ├ AlreadyDone
+//!               └ MissingInput
 //! ```
+//!
+//! If that fails at the last delivery, and there is a raw file, what is left is tried (`last_resort`), and the raw file
+//! is kept.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,6 +30,7 @@ use crate::transcode::failure::JobFailure;
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::input_files::{self, FetchedRaw, InputQuery};
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
+use crate::transcode::last_resort::LastResort;
 use crate::transcode::merge::{self, MergeError};
 use crate::transcode::plan::{self, JobPlan, PlanRules, ProducePlan};
 use crate::transcode::produce::ffmpeg::FfmpegTask;
@@ -58,6 +62,15 @@ pub(super) struct JobResult {
 pub(super) struct FetchedInput {
     pub dir: PathBuf,
     pub file_name: String,
+}
+
+/// What an attempt has found out about a raw file.
+#[derive(Clone, Copy)]
+struct RawKnowledge {
+    /// Its content is known to its end.
+    measured: bool,
+    /// Its streams could not be copied.
+    remux_failed: bool,
 }
 
 /// Produces the result of a job.
@@ -114,43 +127,81 @@ impl ResultBuilder<'_> {
                 let file_path = paths.file_path;
                 Ok(JobResult { mp4: paths.mp4, file_path, media, size, raw, remove_raw, ran: None })
             }
+            JobPlan::MissingInput { cause } if self.last && facts.raw.is_some() => {
+                let paths = plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id);
+                if paths.raw == paths.mp4 {
+                    return Err(JobFailure::Cause(cause));
+                }
+                // Its headers may still say what is in it.
+                let raw = self.or_stop(ffprobe::probe(&paths.raw)).await?.unwrap_or_default();
+                let replaces = facts.mp4.is_some().then(|| "it does not play".to_owned());
+                let arguments = FfmpegArguments::remux(&raw);
+                let plan = ProducePlan { paths, raw, arguments, replaces };
+                self.deliver_somehow(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
+            }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
-            JobPlan::Remux(build) => self.transcode("remux", &build).await,
-            JobPlan::Convert(plan) => match self.transcode("convert", &plan).await {
-                Err(JobFailure::Cause(why)) if self.last => self.remux_instead(plan, why).await,
-                result => result,
-            },
+            JobPlan::Remux(plan) => self.transcode_or_resort("remux", plan).await,
+            JobPlan::Convert(plan) => self.transcode_or_resort("convert", plan).await,
         }
     }
 
-    /// The last resort: a recording that could not be encoded is remuxed, and its raw file is kept.
-    async fn remux_instead(&self, plan: ProducePlan, why: String) -> Result<JobResult, JobFailure> {
-        tracing::error!(cause = why, "encoding failed for the last time: putting the recording into an MP4 as it is");
-        let arguments = FfmpegArguments::remux(&plan.raw);
+    async fn transcode_or_resort(&self, how: &'static str, plan: ProducePlan) -> Result<JobResult, JobFailure> {
+        let raw = RawKnowledge { measured: true, remux_failed: how == "remux" };
+        match self.transcode(how, &plan, true).await {
+            Err(JobFailure::Cause(why)) if self.last => self.deliver_somehow(&plan, why, raw).await,
+            result => result.map(|(result, _)| result),
+        }
+    }
+
+    /// The last resort: as much of the recording as can be put into an MP4. Its raw file is kept.
+    async fn deliver_somehow(
+        &self,
+        plan: &ProducePlan,
+        why: String,
+        known: RawKnowledge,
+    ) -> Result<JobResult, JobFailure> {
+        tracing::error!(
+            cause = why,
+            "the MP4 could not be made for the last time: trying what is left; the raw file is kept"
+        );
         let cause = why.clone();
         // Noted first: after a crash the next start must not take the file for an encoded result and remove the raw
         // file.
         self.entry.update(move |record| record.steps.remuxed = Some(cause)).await;
-        let result = match self.transcode("remux", &ProducePlan { arguments, ..plan }).await {
-            Ok(result) => result,
-            Err(failure) => {
-                self.entry.update(|record| record.steps.remuxed = None).await;
-                return Err(match failure {
-                    JobFailure::Cause(also) => JobFailure::Cause(format!("{why}; nor can it be remuxed: {also}")),
-                    failure => failure,
-                });
-            }
-        };
-        if let Some(path) = result.raw.as_deref().and_then(summary::path) {
-            let (marked, why) = (path.clone(), why);
-            if let Err(error) = files::on_disk(move || summary::mark_remuxed(&marked, &why)).await {
-                tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
+        let mut causes: Vec<String> = Vec::new();
+        for way in LastResort::left(&plan.raw, known.measured, known.remux_failed) {
+            let plan = ProducePlan { arguments: way.arguments(&plan.raw), ..plan.clone() };
+            match self.transcode(way.as_str(), &plan, way.is_whole()).await {
+                Ok((result, lacks)) => {
+                    let why = lacks.map_or_else(|| why.clone(), |lacks| format!("{why}; what can be read: {lacks}"));
+                    let noted = why.clone();
+                    self.entry.update(move |record| record.steps.remuxed = Some(noted)).await;
+                    mark_summary(&result, why).await;
+                    return Ok(JobResult { remove_raw: false, ..result });
+                }
+                Err(JobFailure::Cause(also)) => {
+                    tracing::error!(how = way.as_str(), cause = also, "this did not work either");
+                    if !causes.contains(&also) {
+                        causes.push(also);
+                    }
+                }
+                Err(failure) => {
+                    self.entry.update(|record| record.steps.remuxed = None).await;
+                    return Err(failure);
+                }
             }
         }
-        Ok(JobResult { remove_raw: false, ..result })
+        self.entry.update(|record| record.steps.remuxed = None).await;
+        Err(JobFailure::Cause(format!("{why}; nor can it be remuxed: {}", causes.join("; "))))
     }
 
-    async fn transcode(&self, how: &'static str, build: &ProducePlan) -> Result<JobResult, JobFailure> {
+    /// Makes the MP4. `whole`: it must hold all of the raw file; otherwise what it lacks is returned.
+    async fn transcode(
+        &self,
+        how: &'static str,
+        build: &ProducePlan,
+        whole: bool,
+    ) -> Result<(JobResult, Option<String>), JobFailure> {
         let ProducePlan { paths, raw, arguments, replaces } = build;
         tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
         warn_of_replacing(&paths.mp4, replaces.as_deref());
@@ -175,11 +226,21 @@ impl ResultBuilder<'_> {
             error => JobFailure::of(error),
         })?;
         let expected = arguments.expected(raw);
-        let media = self.or_stop(check(part.path(), expected, &paths.raw, self.settings.nice)).await??;
+        let nice = self.settings.nice;
+        let (media, lacks) = if whole {
+            (self.or_stop(check(part.path(), expected, &paths.raw, nice)).await??, None)
+        } else {
+            self.or_stop(check_partial(part.path(), expected, nice)).await??
+        };
+        let keep = raw.unknown_part();
+        if let Some(why) = &keep {
+            tracing::error!(raw = %paths.raw.display(), why, "the raw file is kept, as the MP4 may not hold all of it: compare them, then remove it by hand");
+        }
         let size = self.place(part.path(), &paths.mp4, replaces.is_some()).await?;
         let raw = Some(paths.raw.clone());
         let (mp4, file_path) = (paths.mp4.clone(), paths.file_path.clone());
-        Ok(JobResult { mp4, file_path, media, size, raw, remove_raw: true, ran: Some(ran) })
+        let result = JobResult { mp4, file_path, media, size, raw, remove_raw: keep.is_none(), ran: Some(ran) };
+        Ok((result, lacks))
     }
 
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
@@ -280,9 +341,36 @@ async fn check(
     nice: u8,
 ) -> Result<MediaInfo, JobFailure> {
     let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
+    if let Some(why) = &result.incomplete {
+        return Err(JobFailure::Cause(format!("the result cannot be checked: {why}")));
+    }
     verification::compare(&result, &expected).map_err(JobFailure::of)?;
     decode_check::check_result(part, &result, raw, nice).await.map_err(|error| undecodable(&error))?;
     Ok(result)
+}
+
+/// Measures an unfinished result that need not hold all of its raw file; and what it lacks. It must play something.
+async fn check_partial(
+    part: &Path,
+    expected: verification::ExpectedMedia,
+    nice: u8,
+) -> Result<(MediaInfo, Option<String>), JobFailure> {
+    let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
+    if result.streams.iter().all(|stream| stream.times.is_none()) {
+        return Err(JobFailure::Cause("the result plays nothing".to_owned()));
+    }
+    let checked = decode_check::check(part, &result, nice).await;
+    let lacks = verification::compare(&result, &expected).err().map(|mismatch| mismatch.to_string());
+    Ok((result, lacks.or_else(|| checked.err().map(|error| error.to_string()))))
+}
+
+/// Notes in the summary beside the raw file why the MP4 is not encoded as it should be.
+async fn mark_summary(result: &JobResult, why: String) {
+    let Some(path) = result.raw.as_deref().and_then(summary::path) else { return };
+    let marked = path.clone();
+    if let Err(error) = files::on_disk(move || summary::mark_remuxed(&marked, &why)).await {
+        tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
+    }
 }
 
 fn undecodable(error: &decode_check::DecodeError) -> JobFailure {

@@ -2,10 +2,9 @@
 //!
 //! Whatever a job does (undecodable bytes, a panic), the next job is taken.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,14 +15,17 @@ use tracing::Instrument as _;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::ids::RecordingId;
-use crate::protocol::job::Job;
+use crate::protocol::job::{InvalidJob, Job, JobSubject};
+use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::storage::journal::RECORD_LIMIT;
+use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
-use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobState, MAX_DELIVER};
+use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
+use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{claim, summary};
 use crate::unix_time::unix_ms;
@@ -33,7 +35,7 @@ use crate::unix_time::unix_ms;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often requests of the operator for another attempt are looked for.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Waits between the attempts to settle a job in the queue. After the last, the queue's redelivery remains.
+/// Waits between the attempts to hand a job back, or to terminate it. After the last, the queue's redelivery remains.
 const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// After how long the queue redelivers a job that is running here already, because it missed a progress message.
 const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
@@ -59,7 +61,8 @@ pub async fn run(
     let worker = Worker {
         journal: JobJournal::new(&settings.state_dir),
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
-        running: Mutex::default(),
+        running: RunningJobs::default(),
+        unread: Mutex::default(),
         looking: Arc::default(),
         // A queue without a limit gets one here: one more than the default.
         max_deliver: gate.max_deliver().unwrap_or(MAX_DELIVER + 1),
@@ -70,7 +73,9 @@ pub async fn run(
     };
     let (worker, tasks) = (Arc::new(worker), TaskTracker::new());
     worker.resume_jobs(&nats, &drain, &tasks).await;
-    while let Some(slot) = worker.slot(&drain).await {
+    loop {
+        worker.resume_unread(&nats, &drain, &tasks).await;
+        let Some(slot) = worker.slot(&drain).await else { break };
         if let Some(record) = worker.next_retry().await {
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
@@ -107,8 +112,9 @@ struct Worker {
     journal: JobJournal,
     /// One permit for each job that may be started.
     slots: Arc<Semaphore>,
-    /// The recordings of the running jobs.
-    running: Mutex<HashSet<String>>,
+    running: RunningJobs,
+    /// Records of an earlier run that could not be read.
+    unread: Mutex<Vec<PathBuf>>,
     /// Held while the disk is asked for requests of the operator.
     looking: Arc<tokio::sync::Mutex<()>>,
     max_deliver: u64,
@@ -128,36 +134,77 @@ impl Worker {
     }
 
     fn is_running(&self, recording: &str) -> bool {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains(recording)
+        self.running.contains(recording)
     }
 
     /// Starts a job in a task of its own.
     fn spawn(self: &Arc<Self>, message: JobMessage, slot: OwnedSemaphorePermit, tasks: &TaskTracker) {
         let worker = Arc::clone(self);
         tasks.spawn(async move {
-            worker.handle(message).await;
-            drop(slot);
+            worker.handle(message, slot).await;
         });
     }
 
     /// Continues the jobs that an earlier run of the program was running, without waiting for the queue's redelivery.
     async fn resume_jobs(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
         self.journal.remove_unfinished();
-        for record in self.journal.all() {
-            if record.state != JobState::Working {
-                continue;
+        let JobRecords { records, unread } = loop {
+            match self.journal.read_all() {
+                Ok(content) => break content,
+                Err(error) => {
+                    tracing::error!(%error, "the jobs of an earlier run cannot be listed: no job is taken before they are; look at the disk of recorder.state_dir");
+                }
             }
-            // The payload was checked when the record was read.
-            let Ok(payload) = record.payload() else { continue };
-            let Some(slot) = self.slot(drain).await else { return };
-            tracing::warn!(
-                recording_id = record.recording_id,
-                room_id = record.room_id,
-                "an earlier run of the recorder was killed while it had this job in hand: going on with it"
+            if drain.run_until_cancelled(tokio::time::sleep(RETRY_POLL_INTERVAL)).await.is_none() {
+                return;
+            }
+        };
+        for (path, error) in unread {
+            tracing::error!(
+                path = %path.display(), %error,
+                "the record of a job cannot be read now: it is tried again every 5 s; look at the disk of recorder.state_dir"
             );
-            let message = JobMessage::of_earlier_run(nats, payload, record.ack_to.as_deref(), record.delivered);
-            self.spawn(message, slot, tasks);
+            self.unread().push(path);
         }
+        for record in records {
+            self.resume(record, nats, drain, tasks).await;
+        }
+    }
+
+    async fn resume(self: &Arc<Self>, record: JobRecord, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
+        if record.state != JobState::Working || self.is_running(&record.recording_id) {
+            return;
+        }
+        // The payload was checked when the record was read.
+        let Ok(payload) = record.payload() else { return };
+        let Some(slot) = self.slot(drain).await else { return };
+        tracing::warn!(
+            recording_id = record.recording_id,
+            room_id = record.room_id,
+            "an earlier run of the recorder was killed while it had this job in hand: going on with it"
+        );
+        let message = JobMessage::of_earlier_run(nats, payload, record.ack_to.as_deref(), record.delivered);
+        self.spawn(message, slot, tasks);
+    }
+
+    /// Continues the jobs whose records could not be read at the start.
+    async fn resume_unread(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
+        let paths = std::mem::take(&mut *self.unread());
+        for path in paths {
+            let (journal, at) = (self.journal.clone(), path.clone());
+            match files::on_disk_within(RECORD_LIMIT, move || journal.read_again(&at)).await {
+                Ok(Some(record)) => {
+                    tracing::info!(path = %path.display(), "the record of a job can be read");
+                    self.resume(record, nats, drain, tasks).await;
+                }
+                Ok(None) => {}
+                Err(_) => self.unread().push(path),
+            }
+        }
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts another attempt at a job that was given up; the queue has no such job any more.
@@ -188,16 +235,17 @@ impl Worker {
         let reset_steps = |record: &mut JobRecord| {
             // The remuxed result exists, and would be taken as the result.
             record.steps.anew |= record.steps.remuxed.take().is_some();
+            record.steps.done = None;
         };
         self.journal.begin(record).await.update(reset_steps).await;
         self.spawn(JobMessage::of_earlier_run(nats, payload, None, self.max_deliver), slot, tasks);
     }
 
-    /// Resolves when the operator asks for another attempt at a job that is not running.
+    /// Resolves when the operator asks for another attempt at a job that is not running, or records are to be read again.
     async fn retry_requested(&self) {
         loop {
             tokio::time::sleep(RETRY_POLL_INTERVAL).await;
-            if self.next_retry().await.is_some() {
+            if !self.unread().is_empty() || self.next_retry().await.is_some() {
                 return;
             }
         }
@@ -218,10 +266,11 @@ impl Worker {
         request.filter(|record| !self.is_running(&record.recording_id))
     }
 
-    async fn handle(&self, message: JobMessage) {
+    async fn handle(&self, message: JobMessage, slot: OwnedSemaphorePermit) {
         let job = match Job::decode(message.payload()) {
             Ok(job) => job,
             Err(error) => {
+                self.tell_of_unusable(&error).await;
                 set_aside(&self.settings.temporary_dir, message.payload(), &error.to_string()).await;
                 self.settle("terminated", || message.term()).await;
                 return;
@@ -233,13 +282,8 @@ impl Worker {
             room_id = %job.info.room_id,
             task = "transcode"
         );
-        let Some(_running) = RunningJob::take(&self.running, &job.info.recording_id) else {
-            let hand_back = async {
-                tracing::warn!("the queue has handed out a job that is in hand here: handed back");
-                self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
-            };
-            hand_back.instrument(span).await;
-            return;
+        let Some(running) = self.running.take(&job.info.recording_id) else {
+            return self.handle_duplicate(message, &job.info.recording_id).instrument(span).await;
         };
         let work = async {
             let delivered = message.delivered();
@@ -247,8 +291,17 @@ impl Worker {
             let mut record = JobRecord::new(&job, message.payload(), message.ack_to().map(str::to_owned), delivered);
             record.max_deliver = self.max_deliver;
             let entry = self.journal.begin(record).await;
-            let (outcome, cause) = self.attempt(job, &entry, &message).await;
-            let state = self.conclude(outcome, &message).await;
+            let (outcome, cause) = match entry.record().steps.done {
+                Some(files) => {
+                    tracing::info!("all of this job was done before; it only was not acknowledged");
+                    (JobOutcome::Done(files), None)
+                }
+                None => self.attempt(job, &entry, &message).await,
+            };
+            let state = match outcome {
+                JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
+                outcome => self.conclude(outcome, &message).await,
+            };
             // The last step: after a crash before it the job runs again, and finds its result.
             match state {
                 None => entry.remove().await,
@@ -256,6 +309,20 @@ impl Worker {
             }
         };
         work.instrument(span).await;
+    }
+
+    /// Tells the server the end of a job that can never be done, where the job says whose it is: the server keeps a
+    /// room's merge lock until then (PROTOCOL 6). Of a recording whose end was told already, nothing is told.
+    async fn tell_of_unusable(&self, error: &InvalidJob) {
+        let InvalidJob::Unusable { subject, why } = error else { return };
+        let JobSubject { info, recorder_id } = (**subject).clone();
+        tracing::error!(
+            recording_id = %info.recording_id, room_id = %info.room_id, task = "transcode", %why,
+            "a job cannot be done by anybody: the server is told that it has failed"
+        );
+        let recorder_id = recorder_id.unwrap_or_else(|| self.settings.recorder_id.clone());
+        let event = NoticeEvent::Finished(Err(format!("the transcoding job is not usable: {why}")));
+        drop(self.dispatcher.send(Notice { info, recorder_id, event }).await);
     }
 
     /// Runs the job in a task of its own, so that a panic ends only that task, and keeps the queue informed of the
@@ -289,18 +356,51 @@ impl Worker {
         }
     }
 
-    /// Settles the job in the queue; the state to keep in its record, if any.
+    /// A job that is running here already: handed back, or acknowledged with the delivery before it.
+    async fn handle_duplicate(&self, message: JobMessage, recording: &RecordingId) {
+        if let Some(deliveries) = self.running.deliveries(recording) {
+            tracing::info!("the queue has handed out again a job that is done here: acknowledging it");
+            deliveries.send_replace(Arc::new(message));
+        } else {
+            tracing::warn!("the queue has handed out a job that is in hand here: handed back");
+            self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
+        }
+    }
+
+    /// Acknowledges a job that is done, for as long as that takes, and then removes its files; the state to keep in its
+    /// record, if any. Another job may run meanwhile.
+    async fn acknowledge(
+        &self,
+        message: JobMessage,
+        running: &RunningJob<'_>,
+        slot: OwnedSemaphorePermit,
+        entry: &JobEntry,
+        files: FilesToRemove,
+    ) -> Option<JobState> {
+        let deliveries = running.wait_for_ack(message);
+        let done = files.clone();
+        entry.update(move |record| record.steps.done = Some(done)).await;
+        let acknowledgement = Acknowledgement {
+            deliveries,
+            recording: running.recording.clone(),
+            claim: files.claim.clone(),
+            keep_raw: files.raw.is_none(),
+            node: self.settings.recorder_id.clone(),
+            outbox: self.dispatcher.outbox().clone(),
+        };
+        if !acknowledgement.run(slot, &self.cancel).await {
+            tracing::warn!("the job is done and not acknowledged: the next start acknowledges it");
+            return Some(JobState::Working);
+        }
+        let FilesToRemove { raw, claim, remuxed } = files;
+        remove_files(raw, claim).await;
+        remuxed.then(|| JobState::Remuxed { at: unix_ms() })
+    }
+
+    /// Settles a job that is not done in the queue; the state to keep in its record, if any.
     async fn conclude(&self, outcome: JobOutcome, message: &JobMessage) -> Option<JobState> {
         match outcome {
-            JobOutcome::Done(FilesToRemove { raw, claim, remuxed }) => {
-                if !self.settle("acknowledged", || message.ack()).await {
-                    let raw = raw.unwrap_or_default();
-                    tracing::warn!(raw = %raw.display(), "raw file kept: the job is not acknowledged; the next start looks at it again");
-                    return Some(JobState::Working);
-                }
-                remove_files(raw, claim).await;
-                remuxed.then(|| JobState::Remuxed { at: unix_ms() })
-            }
+            JobOutcome::Done(_) => None,
             JobOutcome::Again(delay) => {
                 self.settle("handed back", || message.nak(delay)).await;
                 let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -332,27 +432,6 @@ impl Worker {
     }
 }
 
-/// Marks a recording's job as running.
-struct RunningJob<'a> {
-    all: &'a Mutex<HashSet<String>>,
-    recording: String,
-}
-
-impl<'a> RunningJob<'a> {
-    /// `None`: the job is running already.
-    fn take(all: &'a Mutex<HashSet<String>>, recording: &RecordingId) -> Option<Self> {
-        let recording = recording.to_string();
-        let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(recording.clone());
-        new.then_some(Self { all, recording })
-    }
-}
-
-impl Drop for RunningJob<'_> {
-    fn drop(&mut self) {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.recording);
-    }
-}
-
 /// Removes the files of an acknowledged job: the raw file, then the claim, since another node that finds neither knows
 /// that this node has finished.
 pub async fn remove_files(raw: Option<PathBuf>, claim: Option<PathBuf>) {
@@ -378,11 +457,11 @@ async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
         tokio::fs::File::open(&file).await?.sync_all().await
     };
     match kept.await {
-        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job cannot be decoded and is dropped"),
+        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job is not usable and is dropped"),
         // The log is then the only copy.
         Err(error) => {
             let start = hex::encode(&bytes[..bytes.len().min(2048)]);
-            tracing::error!(cause, %error, start, "a job cannot be decoded, nor kept aside, and is dropped");
+            tracing::error!(cause, %error, start, "a job is not usable, cannot be kept aside, and is dropped");
         }
     }
 }
@@ -392,7 +471,11 @@ async fn remove_raw(raw: PathBuf) {
     let path = raw.clone();
     let remove = move || {
         let summary = summary::path(&raw);
-        std::fs::remove_file(&raw)?;
+        match std::fs::remove_file(&raw) {
+            // By another node that was handed the job too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
+        }
         if let Some(summary) = summary
             && let Err(error) = std::fs::remove_file(&summary)
         {

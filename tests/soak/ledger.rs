@@ -17,6 +17,8 @@ const ORDER: [RecordingTasks; 4] = [STARTED, ENDED, PROCEEDED, FINISHED];
 const LOST_LIMIT: f64 = 4.0;
 /// So soon after the server took a notice, in seconds, a kill may have come before that was noted: it is told again.
 const NOT_NOTED: f64 = 5.0;
+/// The cause of a recording that ends with its disk (`ENOSPC`, strerror(3)).
+const NO_SPACE: &str = "No space left on device";
 /// The most memory of a daemon, in bytes.
 pub(super) const MEMORY_LIMIT: u64 = 150 << 20;
 
@@ -84,6 +86,8 @@ pub struct Evidence {
     pub kills: Vec<f64>,
     /// When it was told to end.
     pub terms: Vec<f64>,
+    /// When the disk of `temporary_dir` was full, which ends recordings.
+    pub full: Vec<f64>,
     pub memory: Vec<Sample>,
     /// How often each fault struck.
     pub faults: Vec<(String, usize)>,
@@ -231,7 +235,8 @@ fn check(
         return;
     };
     let asked_to_end = stopped_at.is_some_and(|at| at <= ended.at)
-        || evidence.terms.iter().any(|term| (*asked_at..=ended.at).contains(term));
+        || evidence.terms.iter().any(|term| (*asked_at..=ended.at).contains(term))
+        || (ended.msg.contains(NO_SPACE) && evidence.full.iter().any(|full| (*asked_at..=ended.at).contains(full)));
     if find(STARTED).is_some() && !asked_to_end && !ended.msg.starts_with("given up after") {
         problems.push(format!("it ended by itself: {}", ended.msg));
     }
@@ -360,6 +365,15 @@ mod tests {
         let kept = Recording { told: end("disk"), film: None, left: vec!["one_raw.part1.mkv".into()], ..good() };
         let row = row(kept, &[]);
         assert_eq!((row.outcome, row.problems), (Outcome::Failed("disk".into()), Vec::new()));
+    }
+
+    #[test]
+    fn a_recording_may_end_by_itself_where_its_disk_was_full() {
+        let mut recording = Recording { stopped_at: None, ..good() };
+        recording.told[1].msg = "ffmpeg: No space left on device".to_owned();
+        let full = |at| Evidence { recordings: vec![recording.clone()], full: vec![at], ..Evidence::default() };
+        assert!(Ledger::new(full(20.0)).is_clean());
+        assert!(Ledger::new(full(30.0)).rows[0].problems[0].contains("it ended by itself"));
     }
 
     #[test]

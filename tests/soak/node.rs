@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
-use super::schedule::Part;
+use super::disk::Disk;
+use super::schedule::{Part, Place};
 use crate::standin::Standin;
 use crate::standin::child::Child;
 
@@ -36,6 +39,8 @@ pub struct Node {
     child: Child,
     binary: PathBuf,
     config: String,
+    disks: [(Place, Arc<Mutex<Disk>>); 3],
+    /// Last field: removed when nothing is mounted in it any more.
     _dir: TempDir,
 }
 
@@ -43,25 +48,34 @@ impl Node {
     /// Its first life begins.
     pub fn start(standin: &Standin, binary: &Path, recordings: usize) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("pnm-soak-").tempdir()?;
-        let temporary_dir = dir.path().join("temporary");
         let places = Places {
             root: dir.path().to_owned(),
             main_path: dir.path().join("recordings"),
-            state_dir: temporary_dir.join(format!(".state-{ID}")),
-            temporary_dir,
+            state_dir: dir.path().join("state"),
+            temporary_dir: dir.path().join("temporary"),
             runtime_dir: dir.path().join("tmp"),
             log: dir.path().join("recorder.log"),
         };
-        for made in [&places.main_path, &places.temporary_dir, &places.runtime_dir] {
-            fs::create_dir_all(made)?;
-        }
+        fs::create_dir_all(&places.runtime_dir)?;
+        let disk = |place, path: &Path| (place, Arc::new(Mutex::new(Disk::new(path, &dir.path().join("behind")))));
+        let disks = [
+            disk(Place::Temporary, &places.temporary_dir),
+            disk(Place::Main, &places.main_path),
+            disk(Place::State, &places.state_dir),
+        ];
         let config = configuration(standin, &places, recordings);
         let child = launch(&places, binary, &config, false)?;
-        Ok(Self { places, child, binary: binary.to_owned(), config, _dir: dir })
+        Ok(Self { places, child, binary: binary.to_owned(), config, disks, _dir: dir })
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Held while it is broken.
+    pub fn disk(&self, place: Place) -> &Arc<Mutex<Disk>> {
+        let disk = self.disks.iter().find(|(of, _)| *of == place);
+        &disk.expect("one for each place").1
     }
 
     /// `None` while it runs.
@@ -203,7 +217,7 @@ fn pids() -> Vec<u32> {
 }
 
 /// `None` if it has ended; also a zombie is no process any more.
-fn process(pid: u32) -> Option<Process> {
+pub fn process(pid: u32) -> Option<Process> {
     let (name, parent) = stat(pid)?;
     let environment = read(pid, "environ");
     let rig = environment.split('\0').find_map(|variable| variable.strip_prefix("PNM_RIG="));
@@ -252,6 +266,7 @@ fn configuration(standin: &Standin, places: &Places, recordings: usize) -> Strin
   post_mp4_convert: {CONVERT}
   state_dir: "{state}"
   temporary_dir: "{temporary}"
+  state_dir: "{state}"
   copy_to_path:
     main_path: "{main}"
     sub_path: "{ID}"
@@ -276,6 +291,7 @@ nats_info:
         most = recordings + 4,
         state = places.state_dir.display(),
         temporary = places.temporary_dir.display(),
+        state = places.state_dir.display(),
         main = places.main_path.display(),
         log = places.log.display(),
         host = standin.host(),

@@ -17,7 +17,7 @@ use crate::dice::Dice;
 use crate::measure::cost;
 use crate::standin::{Deployment, Meeting, Room, Standin};
 
-const ENDED: RecordingTasks = RecordingTasks::EndRecording;
+pub(super) const ENDED: RecordingTasks = RecordingTasks::EndRecording;
 /// Longer than any work takes here: the machine may be busy with others.
 pub(super) const GENEROUS: Duration = Duration::from_secs(240);
 /// All jobs: some wait to be handed out again, one after the other.
@@ -38,6 +38,8 @@ pub struct Options {
     pub recordings: usize,
     /// The daemon.
     pub binary: PathBuf,
+    /// The beginnings of the kinds of faults that are left out.
+    pub without: Vec<String>,
 }
 
 /// Soaks. What is wrong with the recorder is in the ledger; where that is not clean, its log is kept in `target/`.
@@ -45,7 +47,8 @@ pub struct Options {
 /// # Errors
 /// Where the stand-in fails, or the recorder cannot be started.
 pub async fn run(options: &Options) -> anyhow::Result<Ledger> {
-    let schedule = Schedule::draw(&mut Dice::seeded(options.seed), options.length, options.recordings);
+    let schedule =
+        Schedule::draw(&mut Dice::seeded(options.seed), options.length, options.recordings, &options.without);
     let standin = Standin::start(Deployment { ack_wait: ACK_WAIT, ..Deployment::default() }).await?;
     let node = Node::start(&standin, &options.binary, options.recordings)?;
     standin.fleet.wait_selectable(ID, GENEROUS).await?;
@@ -79,6 +82,8 @@ pub(super) struct Book {
     pub(super) takes: Vec<Entry>,
     pub(super) kills: Vec<f64>,
     pub(super) terms: Vec<f64>,
+    /// When the disk of `temporary_dir` was full.
+    pub(super) full: Vec<f64>,
     /// The daemon's pids, one for each of its lives.
     pub(super) lives: Vec<u32>,
     pub(super) memory: Vec<Sample>,

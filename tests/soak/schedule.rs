@@ -14,6 +14,10 @@ const PAUSE: (f64, f64) = (1.0, 5.0);
 const DAEMON_AWAY: (f64, f64) = (0.0, 10.0);
 const NATS_AWAY: (f64, f64) = (1.0, 8.0);
 const SERVER_AWAY: (f64, f64) = (1.0, 10.0);
+/// How long something stands still that goes on afterwards.
+const STANDS_STILL: (f64, f64) = (2.0, 20.0);
+/// How long a disk is away: beyond the watchdog's patience, and within what recordings are tried again for.
+const DISK_AWAY: (f64, f64) = (2.0, 20.0);
 
 /// How a recording ends, if nothing ends it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +45,35 @@ pub enum Part {
     Chrome,
 }
 
-/// What goes wrong. `convert`: whether the daemon's next life encodes MP4s, which takes longer, or remuxes.
+/// A directory of the recorder on a file system of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Temporary,
+    Main,
+    State,
+}
+
+/// What such a file system does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    Hangs,
+    /// ENOSPC.
+    Full,
+    /// EROFS.
+    ReadOnly,
+    /// EIO.
+    Fails,
+}
+
+/// What goes wrong. `convert`: whether the daemon's next life encodes MP4s, which takes longer, or remuxes. What `lasts`
+/// is well again afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Kill(Part),
-    HangChrome,
+    /// SIGSTOP; nobody lets it go on.
+    Hang(Part),
     CrashPage,
+    HangPage,
     KillDaemon {
         away: Duration,
         convert: bool,
@@ -56,9 +83,15 @@ pub enum Fault {
         away: Duration,
         convert: bool,
     },
+    HangDaemon {
+        lasts: Duration,
+    },
     NatsAway {
         lasts: Duration,
         killed: bool,
+    },
+    HangNats {
+        lasts: Duration,
     },
     ServerFails {
         lasts: Duration,
@@ -66,8 +99,35 @@ pub enum Fault {
     ServerHangs {
         lasts: Duration,
     },
+    /// A proxy answers for the server.
+    ProxyFails {
+        lasts: Duration,
+    },
     /// The next ffmpeg that makes an MP4.
     KillTranscoder,
+    HangTranscoder {
+        lasts: Duration,
+    },
+    Disk {
+        place: Place,
+        fault: DiskFault,
+        lasts: Duration,
+    },
+    /// The file system of `main_path` is unmounted.
+    Unmount {
+        lasts: Duration,
+    },
+}
+
+impl Fault {
+    /// Its name in the ledger, and for [`Schedule::draw`].
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Disk { place, fault, .. } => format!("Disk({place:?}, {fault:?})"),
+            // `Kill(Chrome)`, but of `NatsAway { … }` only the name.
+            other => format!("{other:?}").split(" {").next().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +147,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Enough for `length`; who carries it out stops there.
-    pub fn draw(dice: &mut Dice, length: Duration, lanes: usize) -> Self {
-        Self { lanes: (0..lanes).map(|_| takes(dice, length)).collect(), strikes: strikes(dice, length) }
+    /// Enough for `length`; who carries it out stops there. `without`: the beginnings of the kinds of faults that are left
+    /// out.
+    pub fn draw(dice: &mut Dice, length: Duration, lanes: usize, without: &[String]) -> Self {
+        Self { lanes: (0..lanes).map(|_| takes(dice, length)).collect(), strikes: strikes(dice, length, without) }
     }
 }
 
@@ -110,11 +171,13 @@ fn takes(dice: &mut Dice, length: Duration) -> Vec<Take> {
 }
 
 /// Each kind comes once before any comes again.
-fn strikes(dice: &mut Dice, length: Duration) -> Vec<Strike> {
+fn strikes(dice: &mut Dice, length: Duration, without: &[String]) -> Vec<Strike> {
     let mut strikes = Vec::new();
     let mut drawn = Duration::ZERO;
     while drawn < length {
-        for fault in deck(dice) {
+        let mut faults = deck(dice);
+        faults.retain(|fault| !without.iter().any(|without| fault.kind().starts_with(without.as_str())));
+        for fault in faults {
             let strike = Strike { after: between(dice, APART), fault, pick: dice.roll(1 << 32) };
             drawn += strike.after;
             strikes.push(strike);
@@ -123,25 +186,39 @@ fn strikes(dice: &mut Dice, length: Duration) -> Vec<Strike> {
     strikes
 }
 
-/// Every kind of fault, in any order.
+/// Every kind of fault, in any order; of each directory a hang and one of the errors.
 fn deck(dice: &mut Dice) -> Vec<Fault> {
+    let mut deck = Vec::new();
+    for part in [Part::Ffmpeg, Part::Xvfb, Part::PulseAudio, Part::Chrome] {
+        deck.extend([Fault::Kill(part), Fault::Hang(part)]);
+    }
     let mut convert = || dice.roll(3) == 0;
     let (after_kill, after_second_kill, after_end) = (convert(), convert(), convert());
-    let mut deck = vec![
-        Fault::Kill(Part::Ffmpeg),
-        Fault::Kill(Part::Xvfb),
-        Fault::Kill(Part::PulseAudio),
-        Fault::Kill(Part::Chrome),
-        Fault::HangChrome,
+    deck.extend([
         Fault::CrashPage,
+        Fault::HangPage,
         Fault::KillDaemon { away: between(dice, DAEMON_AWAY), convert: after_kill },
         Fault::KillDaemon { away: Duration::ZERO, convert: after_second_kill },
         Fault::EndDaemon { away: between(dice, DAEMON_AWAY), convert: after_end },
+        Fault::HangDaemon { lasts: between(dice, STANDS_STILL) },
         Fault::NatsAway { lasts: between(dice, NATS_AWAY), killed: dice.roll(2) == 0 },
+        Fault::HangNats { lasts: between(dice, STANDS_STILL) },
         Fault::ServerFails { lasts: between(dice, SERVER_AWAY) },
         Fault::ServerHangs { lasts: between(dice, SERVER_AWAY) },
+        Fault::ProxyFails { lasts: between(dice, SERVER_AWAY) },
         Fault::KillTranscoder,
-    ];
+        Fault::HangTranscoder { lasts: between(dice, STANDS_STILL) },
+        Fault::Unmount { lasts: between(dice, DISK_AWAY) },
+    ]);
+    for place in [Place::Temporary, Place::Main, Place::State] {
+        let error = match dice.roll(3) {
+            0 => DiskFault::Full,
+            1 => DiskFault::ReadOnly,
+            _ => DiskFault::Fails,
+        };
+        let disk = |fault, lasts| Fault::Disk { place, fault, lasts };
+        deck.extend([disk(DiskFault::Hangs, between(dice, DISK_AWAY)), disk(error, between(dice, DISK_AWAY))]);
+    }
     for last in (1..deck.len()).rev() {
         let other = usize::try_from(dice.roll(last as u64 + 1)).unwrap_or(last);
         deck.swap(last, other);
@@ -161,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_soak_and_another_one_another() {
-        let draw = |seed| Schedule::draw(&mut Dice::seeded(seed), LENGTH, 2);
+        let draw = |seed| Schedule::draw(&mut Dice::seeded(seed), LENGTH, 2, &[]);
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }
@@ -169,17 +246,31 @@ mod tests {
     #[test]
     fn a_soak_is_full_of_every_fault_and_leaves_time_between_them() {
         for seed in 1..50 {
-            let Schedule { lanes, strikes } = Schedule::draw(&mut Dice::seeded(seed), LENGTH, 3);
+            let Schedule { lanes, strikes } = Schedule::draw(&mut Dice::seeded(seed), LENGTH, 3, &[]);
             assert_eq!(lanes.len(), 3);
             for lane in &lanes {
                 assert!(lane.iter().map(|take| take.after + take.lasts).sum::<Duration>() >= LENGTH, "seed {seed}");
             }
             assert!(strikes.iter().map(|strike| strike.after).sum::<Duration>() >= LENGTH, "seed {seed}");
             assert!(strikes.iter().all(|strike| strike.after >= Duration::from_secs(5)), "seed {seed}");
-            let first: Vec<Fault> = strikes[..13].iter().map(|strike| strike.fault).collect();
-            for fault in [Fault::HangChrome, Fault::CrashPage, Fault::KillTranscoder, Fault::Kill(Part::Xvfb)] {
-                assert_eq!(first.iter().filter(|one| **one == fault).count(), 1, "seed {seed}: {fault:?}");
-            }
+            let mut first: Vec<String> = strikes[..28].iter().map(|strike| strike.fault.kind()).collect();
+            first.sort_unstable();
+            first.dedup();
+            // The daemon is killed twice.
+            assert_eq!(first.len(), 27, "seed {seed}: {first:?}");
+        }
+    }
+
+    #[test]
+    fn faults_are_left_out_by_the_beginning_of_their_kind() {
+        let without = ["Disk(Main".to_owned(), "Kill(Xvfb)".to_owned(), "Hang".to_owned()];
+        let Schedule { strikes, .. } = Schedule::draw(&mut Dice::seeded(3), LENGTH, 1, &without);
+        let kinds: Vec<String> = strikes.iter().map(|strike| strike.fault.kind()).collect();
+        for left_out in ["Disk(Main, Hangs)", "Kill(Xvfb)", "Hang(Ffmpeg)", "HangNats"] {
+            assert!(!kinds.contains(&left_out.to_owned()), "{left_out}");
+        }
+        for kind in ["Disk(State, Hangs)", "Kill(Ffmpeg)", "Unmount", "NatsAway"] {
+            assert!(kinds.contains(&kind.to_owned()), "{kind} in {kinds:?}");
         }
     }
 }

@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::node::{self, Node};
-use super::run::{GENEROUS, Soak};
-use super::schedule::{Fault, Part, Strike};
+use super::run::{ENDED, Entry, GENEROUS, Soak};
+use super::schedule::{DiskFault, Fault, Place, Strike};
 use crate::standin::notices::Mood;
 
 /// A remux of a short recording is over soon.
@@ -23,7 +23,7 @@ impl Soak {
     ) -> anyhow::Result<()> {
         let fault = strike.fault;
         match fault {
-            Fault::Kill(_) | Fault::HangChrome | Fault::CrashPage => self.strike_rig(strike, node),
+            Fault::Kill(_) | Fault::Hang(_) | Fault::CrashPage | Fault::HangPage => self.strike_rig(strike, node),
             Fault::KillDaemon { away, convert } => {
                 self.struck(fault, "");
                 let now = self.now();
@@ -61,14 +61,108 @@ impl Soak {
                     Ok(())
                 });
             }
+            Fault::HangDaemon { lasts } => self.hang_daemon(fault, lasts, node, lasting),
+            Fault::HangNats { lasts } => self.hang_nats(fault, lasts, lasting),
+            Fault::Disk { .. } => self.break_disk(fault, node, lasting),
+            Fault::Unmount { lasts } => self.unmount(fault, lasts, node, lasting),
             Fault::ServerFails { lasts } => self.server_away(fault, Mood::Answer(500), lasts, lasting),
             Fault::ServerHangs { lasts } => self.server_away(fault, Mood::Hang, lasts, lasting),
+            Fault::ProxyFails { lasts } => self.server_away(fault, Mood::Proxy(502), lasts, lasting),
             Fault::KillTranscoder => {
                 let soak = Arc::clone(self);
-                lasting.spawn(async move { soak.kill_transcoder(fault).await });
+                lasting.spawn(async move {
+                    soak.next_transcoder(fault, Signal::KILL).await;
+                    Ok(())
+                });
+            }
+            Fault::HangTranscoder { lasts } => {
+                let soak = Arc::clone(self);
+                lasting.spawn(async move {
+                    if let Some(transcoder) = soak.next_transcoder(fault, Signal::STOP).await {
+                        tokio::time::sleep(lasts).await;
+                        transcoder.signal(Signal::CONT);
+                    }
+                    Ok(())
+                });
             }
         }
         Ok(())
+    }
+
+    fn hang_daemon(
+        self: &Arc<Self>,
+        fault: Fault,
+        lasts: Duration,
+        node: &Node,
+        lasting: &mut JoinSet<anyhow::Result<()>>,
+    ) {
+        let daemon = node::process(node.pid()).filter(|daemon| daemon.signal(Signal::STOP));
+        let Some(daemon) = daemon else { return };
+        self.struck(fault, "");
+        self.strike_all();
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            daemon.signal(Signal::CONT);
+            soak.say("the recorder goes on");
+            Ok(())
+        });
+    }
+
+    fn hang_nats(self: &Arc<Self>, fault: Fault, lasts: Duration, lasting: &mut JoinSet<anyhow::Result<()>>) {
+        let Ok(held) = Arc::clone(&self.nats_away).try_lock_owned() else { return };
+        self.struck(fault, "");
+        self.standin.signal_nats(Signal::STOP);
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            soak.standin.signal_nats(Signal::CONT);
+            soak.say("NATS goes on");
+            drop(held);
+            Ok(())
+        });
+    }
+
+    fn break_disk(self: &Arc<Self>, fault: Fault, node: &Node, lasting: &mut JoinSet<anyhow::Result<()>>) {
+        let Fault::Disk { place, fault: how, lasts } = fault else { return };
+        let Ok(disk) = Arc::clone(node.disk(place)).try_lock_owned() else { return };
+        self.struck(fault, "");
+        if place == Place::Temporary {
+            self.strike_all();
+        }
+        if (place, how) == (Place::Temporary, DiskFault::Full) {
+            let now = self.now();
+            self.book.lock().unwrap().full.push(now);
+        }
+        disk.break_down(how);
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            disk.heal();
+            soak.say(&format!("the disk of {place:?} is well again"));
+            Ok(())
+        });
+    }
+
+    fn unmount(
+        self: &Arc<Self>,
+        fault: Fault,
+        lasts: Duration,
+        node: &Node,
+        lasting: &mut JoinSet<anyhow::Result<()>>,
+    ) {
+        let Ok(mut disk) = Arc::clone(node.disk(Place::Main)).try_lock_owned() else { return };
+        self.struck(fault, "");
+        disk.unmount();
+        let soak = Arc::clone(self);
+        lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            for path in disk.mount() {
+                soak.wrong(format!("written while main_path was not mounted: {}", path.display()));
+            }
+            soak.say("main_path is mounted again");
+            Ok(())
+        });
     }
 
     fn strike_rig(&self, strike: &Strike, node: &Node) {
@@ -77,11 +171,13 @@ impl Soak {
         let Some(rig) = picked.and_then(|picked| rigs.get(picked)) else { return };
         let recording = rig.recording();
         let now = self.now();
-        let hit = |part| rig.part(part).is_some_and(|process| process.signal(Signal::KILL));
+        let hit = |part, signal| rig.part(part).is_some_and(|process| process.signal(signal));
+        let renderers = |signal| rig.renderers().iter().filter(|process| process.signal(signal)).count() > 0;
         let struck = match strike.fault {
-            Fault::Kill(part) => hit(part),
-            Fault::HangChrome => rig.part(Part::Chrome).is_some_and(|process| process.signal(Signal::STOP)),
-            _ => rig.renderers().iter().filter(|process| process.signal(Signal::KILL)).count() > 0,
+            Fault::Kill(part) => hit(part, Signal::KILL),
+            Fault::Hang(part) => hit(part, Signal::STOP),
+            Fault::HangPage => renderers(Signal::STOP),
+            _ => renderers(Signal::KILL),
         };
         if !struck {
             return;
@@ -112,24 +208,29 @@ impl Soak {
         });
     }
 
-    /// The next one, whenever it comes.
-    async fn kill_transcoder(&self, fault: Fault) -> anyhow::Result<()> {
+    /// Signals the next one, whenever it comes.
+    async fn next_transcoder(&self, fault: Fault, signal: Signal) -> Option<node::Process> {
         while Instant::now() < self.until {
             let daemon = self.book.lock().unwrap().lives.last().copied();
-            if daemon.and_then(node::transcoder).is_some_and(|process| process.signal(Signal::KILL)) {
+            if let Some(struck) = daemon.and_then(node::transcoder).filter(|process| process.signal(signal)) {
                 self.struck(fault, "");
-                break;
+                return Some(struck);
             }
             tokio::time::sleep(TRANSCODER_LOOK).await;
         }
-        Ok(())
+        None
+    }
+
+    /// Whatever is recorded now may lose something.
+    fn strike_all(&self) {
+        let now = self.now();
+        let mut book = self.book.lock().unwrap();
+        let running = |entry: &&mut Entry| !self.standin.notices.tasks_of(&entry.id).contains(&ENDED);
+        book.takes.iter_mut().filter(running).for_each(|entry| entry.struck.push(now));
     }
 
     fn struck(&self, fault: Fault, whom: &str) {
         self.say(&format!("{fault:?} {whom}"));
-        let text = format!("{fault:?}");
-        // `Kill(Chrome)`, but of `NatsAway { … }` only the name.
-        let kind = text.split(" {").next().unwrap_or_default().to_owned();
-        *self.book.lock().unwrap().faults.entry(kind).or_default() += 1;
+        *self.book.lock().unwrap().faults.entry(fault.kind()).or_default() += 1;
     }
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::Context as _;
+use rustix::process::Signal;
 
 use super::nats::NatsServer;
 
@@ -46,6 +47,11 @@ impl Cluster {
     /// SIGKILL to all.
     pub fn kill(&self) -> anyhow::Result<()> {
         self.servers.iter().try_for_each(NatsServer::kill)
+    }
+
+    /// SIGSTOP or SIGCONT to all.
+    pub fn signal(&self, signal: Signal) {
+        self.servers.iter().for_each(|server| server.signal(signal));
     }
 
     /// Starts all again, which must have been stopped.

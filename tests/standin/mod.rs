@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -186,6 +187,17 @@ impl Standin {
         self.web.token_checks(mood);
     }
 
+    /// A proxy answers everything of the server's HTTP side with this status, as while the server restarts; `None`: it is
+    /// back.
+    pub fn proxy_answers(&self, status: Option<u16>) {
+        self.web.proxy_answers(status);
+    }
+
+    /// Waits until the proxy has answered so many loads of the meeting page.
+    pub async fn wait_for_proxied_pages(&self, pages: usize, limit: Duration) -> anyhow::Result<()> {
+        self.web.wait_for_proxied_pages(pages, limit).await
+    }
+
     /// Opens a meeting; its token is good from now on.
     pub fn meeting(&self, meeting: Meeting) -> Room {
         self.web.open(meeting)
@@ -227,6 +239,11 @@ impl Standin {
     /// The nats-server is killed; its store stays.
     pub fn kill_nats(&self) -> anyhow::Result<()> {
         self.nats.kill()
+    }
+
+    /// SIGSTOP to the nats-server, which then answers nobody, or SIGCONT.
+    pub fn signal_nats(&self, signal: Signal) {
+        self.nats.signal(signal);
     }
 
     /// One server of the cluster is killed; who was connected to it finds another.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use async_nats::{Client, ConnectOptions, Event};
+use rustix::process::Signal;
 use tokio::sync::watch;
 
 use super::child::Child;
@@ -91,6 +92,13 @@ authorization {{
             process.kill()?;
         }
         Ok(())
+    }
+
+    /// SIGSTOP, or SIGCONT.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &*self.process.lock().unwrap() {
+            process.signal(signal);
+        }
     }
 
     pub fn log(&self) -> String {

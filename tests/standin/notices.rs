@@ -64,7 +64,7 @@ pub enum Mood {
 }
 
 /// A proxy's page, as nginx has it.
-const PAGE: &str = "<html>\r\n<head><title>plugNmeet</title></head>\r\n<body>\r\n<center><h1>Please stand by</h1></center>\r\n\
+pub(super) const PAGE: &str = "<html>\r\n<head><title>plugNmeet</title></head>\r\n<body>\r\n<center><h1>Please stand by</h1></center>\r\n\
                     <hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n";
 
 #[derive(Default)]

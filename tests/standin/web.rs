@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Query, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, Query, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,6 +20,7 @@ use plugnmeet_recorder::protocol::messages::TokenStatus;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::Deployment;
@@ -42,7 +44,17 @@ pub struct Web {
     port: u16,
     rooms: Rooms,
     token_checks: Arc<Mutex<Mood>>,
+    outage: watch::Sender<Outage>,
     task: AbortHandle,
+}
+
+/// A proxy answers for the server, which is restarting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outage {
+    /// `None`: the server is there.
+    status: Option<StatusCode>,
+    /// How many loads of the meeting's page were answered so, in all.
+    pages: usize,
 }
 
 #[derive(Clone)]
@@ -93,10 +105,12 @@ impl Web {
             .layer(DefaultBodyLimit::max(1 << 20))
             .with_state(site)
             .merge(super::call::routes());
+        let outage = watch::Sender::new(Outage::default());
+        let router = router.layer(middleware::from_fn_with_state(outage.clone(), proxy));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let task = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
-        Ok(Self { deployment, port, rooms, token_checks, task })
+        Ok(Self { deployment, port, rooms, token_checks, outage, task })
     }
 
     pub fn url(&self) -> String {
@@ -107,6 +121,20 @@ impl Web {
     /// How `verifyToken` is answered from now on; what is not the server's own answer is a proxy's.
     pub fn token_checks(&self, mood: Mood) {
         *self.token_checks.lock().unwrap() = mood;
+    }
+
+    /// A proxy answers everything with this status; `None`: the server is back.
+    pub fn proxy_answers(&self, status: Option<u16>) {
+        let status = status.map(|status| StatusCode::from_u16(status).expect("an HTTP status"));
+        self.outage.send_modify(|outage| outage.status = status);
+    }
+
+    /// Waits until the proxy has answered so many loads of the page.
+    pub async fn wait_for_proxied_pages(&self, pages: usize, limit: Duration) -> anyhow::Result<()> {
+        let mut outage = self.outage.subscribe();
+        let waited = tokio::time::timeout(limit, outage.wait_for(|outage| outage.pages >= pages)).await;
+        waited.with_context(|| format!("the page was asked for {} times", self.outage.borrow().pages))??;
+        Ok(())
     }
 
     pub fn open(&self, meeting: Meeting) -> Room {
@@ -124,6 +152,14 @@ impl Drop for Web {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn proxy(State(outage): State<watch::Sender<Outage>>, request: Request, next: Next) -> Response {
+    let Some(status) = outage.borrow().status else { return next.run(request).await };
+    if request.uri().path() == "/" {
+        outage.send_modify(|outage| outage.pages += 1);
+    }
+    (status, Html(super::notices::PAGE)).into_response()
 }
 
 async fn page(State(site): State<Site>, parameters: Parameters, RawQuery(query): RawQuery) -> impl IntoResponse {

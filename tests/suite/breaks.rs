@@ -16,21 +16,24 @@ use crate::rig::{Live, Recorded, command_line, go_on, record_with};
 use crate::standin::Meeting;
 
 /// What the notice of a break may take on a machine that is shared; alone it is 5 s at the most.
-const NOTICE_LIMIT: Duration = Duration::from_secs(15);
+pub const NOTICE_LIMIT: Duration = Duration::from_secs(15);
 /// What the closing of a broken rig may take, likewise.
-const CLOSE_LIMIT: Duration = Duration::from_secs(15);
+pub const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
 /// A part of the rig, by what is on its command line.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+pub enum Part {
     /// Chrome's main process.
     Chrome,
     /// All that paint a page of Chrome.
     Renderers,
+    /// What composes the picture of its pages.
+    Compositor,
     /// All of Chrome.
     AllOfChrome,
     Xvfb,
     PulseAudio,
+    Ffmpeg,
 }
 
 impl Part {
@@ -43,9 +46,11 @@ impl Part {
             match self {
                 Self::Chrome => is_chrome && !words.contains(" --type="),
                 Self::Renderers => is_chrome && words.contains(" --type=renderer"),
+                Self::Compositor => is_chrome && words.contains(" --type=gpu-process"),
                 Self::AllOfChrome => is_chrome,
                 Self::Xvfb => program.ends_with("Xvfb"),
                 Self::PulseAudio => program.ends_with("pulseaudio"),
+                Self::Ffmpeg => program.ends_with("ffmpeg"),
             }
         };
         live.processes().into_iter().filter(is_it).collect()
@@ -80,7 +85,7 @@ async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&L
 }
 
 /// Sends all processes of a part a signal; what is told of it, which the meeting must have outlived.
-async fn broken_by(signal: Signal, part: Part) -> String {
+pub async fn broken_by(signal: Signal, part: Part) -> String {
     let name = format!("signal {} to {part:?}", signal.as_raw());
     let found = break_off(&name, |live| {
         let pids = part.pids(live);
@@ -94,7 +99,7 @@ async fn broken_by(signal: Signal, part: Part) -> String {
     found.cause
 }
 
-fn assert_one_of(cause: &str, wanted: &[&str]) {
+pub fn assert_one_of(cause: &str, wanted: &[&str]) {
     assert!(wanted.iter().any(|wanted| cause.contains(wanted)), "{cause:?} is none of {wanted:?}");
 }
 

@@ -50,7 +50,7 @@ async fn visit(spec: RigSpec) -> Result<(), String> {
             rig.close().await;
             Ok(())
         }
-        Err(OpenError::Failed(why)) => Err(why),
+        Err(OpenError::Failed(why) | OpenError::Refused(why)) => Err(why),
         Err(other) => panic!("{other:?}"),
     }
 }

@@ -54,7 +54,7 @@ fn says_at_least(new: &Value, old: &Value) -> bool {
 async fn recordings_and_broadcasts_of_an_earlier_version_are_gone_on_with() {
     let dir = state_dir();
     let journal = RecordingJournal::new(dir.path());
-    let recordings = journal.unfinished(Kind::Recording);
+    let recordings = journal.unfinished(Kind::Recording).unwrap().entries;
     let ids: Vec<_> = recordings.iter().map(|entry| entry.record().info().unwrap().recording_id.to_string()).collect();
     assert_eq!(ids, ["rec-taken-on", "rec-two-parts", "rec-stored", "rec-failed"]);
     let records: Vec<_> = recordings.iter().map(RecordingEntry::record).collect();
@@ -69,7 +69,7 @@ async fn recordings_and_broadcasts_of_an_earlier_version_are_gone_on_with() {
     assert_eq!((records[2].stage, records[2].hooked.as_ref().unwrap().failures), (RecordingStage::Stored, 2));
     assert_eq!(records[2].parts[0].meeting_until().unwrap().as_secs(), 60);
     assert_eq!((records[3].stage, records[3].found.len()), (RecordingStage::Failed, 2));
-    assert_eq!(journal.unfinished(Kind::Broadcast).len(), 1);
+    assert_eq!(journal.unfinished(Kind::Broadcast).unwrap().entries.len(), 1);
     // What is written back has all that was read.
     for entry in &recordings {
         let path = dir.path().join("recordings").join(format!("{}.json", entry.record().info().unwrap().recording_id));
@@ -92,7 +92,7 @@ async fn a_record_without_the_fields_that_came_later_is_read() {
     }
     done.as_object_mut().unwrap().remove("meeting_until").unwrap();
     fs::write(&path, record.to_string()).unwrap();
-    let left = RecordingJournal::new(dir.path()).unfinished(Kind::Recording);
+    let left = RecordingJournal::new(dir.path()).unfinished(Kind::Recording).unwrap().entries;
     let record = left.iter().map(RecordingEntry::record).find(|record| record.parts.len() == 2).unwrap();
     let report = record.parts[0].ended.as_ref().unwrap().report;
     assert_eq!((report.frames_sent, report.corrections.gaps, report.corrections.offsets), (812, 1, 0));

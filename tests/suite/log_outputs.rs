@@ -55,12 +55,16 @@ impl Daemon {
     }
 
     fn wait_for(&self, text: &str) {
+        self.wait_until(text, |log| log.contains(text));
+    }
+
+    fn wait_until(&self, what: &str, so: impl Fn(&str) -> bool) {
         let begun = Instant::now();
-        while !self.log().contains(text) {
+        while !so(&self.log()) {
             let log = self.log();
             let end = &log[log.len().saturating_sub(1_000)..];
             let errors = std::fs::read_to_string(self.path("errors")).unwrap();
-            assert!(begun.elapsed() < SOON, "{text} is not in its log: …{end}\n{errors}");
+            assert!(begun.elapsed() < SOON, "{what} is not in its log: …{end}\n{errors}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -84,9 +88,12 @@ fn lost(log: &str) -> usize {
 #[test]
 fn lines_that_nobody_read_are_told_of_when_somebody_reads_again() {
     let (daemon, reader) = Daemon::talkative();
-    assert!(!daemon.log().contains(LOST));
-    let reading = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
+    // At once, by the log file: nobody has read a line yet.
     daemon.wait_for(LOST);
+    assert!(lost(&daemon.log()) > 0);
+    let reading = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
+    // The news of the loss itself was lost to standard output, which now gets it.
+    daemon.wait_until("told once more", |log| log.matches(LOST).count() > 1);
     let log = daemon.stop();
     let read = reading.join().unwrap();
     assert_eq!(lost(&read), lost(&log));

@@ -4,12 +4,15 @@
 mod measure;
 #[path = "../standin/mod.rs"]
 mod standin;
+mod state_records;
 
+mod acknowledgements;
 mod admin;
 mod breaks;
 mod broadcast;
 mod capture;
 mod certificates;
+mod chrome_windows;
 mod cluster;
 mod config;
 mod delivery;
@@ -21,6 +24,7 @@ mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
 mod golden_state;
+mod hangs;
 mod hook_samples;
 mod hooks;
 mod job_hooks;
@@ -35,6 +39,7 @@ mod merge;
 mod nats_server;
 mod node;
 mod playback;
+mod process_1;
 mod recorder;
 mod recording;
 mod redelivery;

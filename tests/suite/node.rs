@@ -64,6 +64,27 @@ async fn what_the_host_lacks_is_named_at_the_start_all_in_one_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_script_or_wrapper_with_the_line_ends_of_windows_is_named_at_the_start_with_its_interpreter() {
+    let standin = standin().await;
+    let [upload, chrome] = ["upload.sh", "chrome"].map(|name| {
+        let path = standin.dir().join(name);
+        std::fs::write(&path, "#!/bin/bash\r\nexit 0\r\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    });
+    let setup = Setup {
+        recorder: format!("  post_processing_scripts:\n    - {upload}\n"),
+        sections: format!("chrome_settings:\n  custom_chrome_path: {chrome}\n"),
+        ..Setup::default()
+    };
+    let log = fails(&standin, &setup, 1).await;
+    for path in [upload, chrome] {
+        let wanted = format!(r#"{path}: its interpreter "/bin/bash\r" is not there"#);
+        assert!(log.contains(&wanted), "{wanted} is not in\n{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_ends_with_code_2_and_every_problem() {
     let standin = standin().await;
     let setup = Setup { recorder: "  max_limit: ten\n  widht: 1280\n  height: 3\n".into(), ..Setup::default() };

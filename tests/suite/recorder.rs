@@ -1,14 +1,15 @@
 //! The real program, as an operator runs it: a configuration file, a process, a log, a signal at the end.
 
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use plugnmeet_recorder::capture::rig_directory;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::rig;
 use crate::standin::Standin;
 use crate::standin::child::Child;
 
@@ -44,6 +45,8 @@ pub struct Setup {
     pub nats_url: Option<String>,
     /// Instead of the test's.
     pub path: Option<String>,
+    /// Added to the environment.
+    pub env: Vec<(&'static str, String)>,
     pub main_path: Option<PathBuf>,
     pub mode: Option<&'static str>,
     /// `temporary_dir` is a disk of its own, of so many MiB, that only the recorder sees (see [`Recorder::inside`]).
@@ -241,30 +244,9 @@ impl Recorder {
         parents().into_iter().filter(|(_, parent)| *parent == self.pid()).map(|(pid, _)| pid).filter(is).collect()
     }
 
-    /// Closes the meeting page of the one recording that runs, through Chrome's own HTTP interface.
-    pub fn close_page(&self) {
-        let profiles = std::fs::read_dir(self.dir.path().join("tmp")).unwrap().flatten();
-        let port = profiles
-            .filter_map(|dir| std::fs::read_to_string(dir.path().join("chrome/DevToolsActivePort")).ok())
-            .find_map(|text| text.lines().next().map(str::to_owned))
-            .expect("a Chrome that runs");
-        let ask = |path: &str| {
-            let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-            // Chrome keeps the connection open; what it has to say it says at once.
-            stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-            stream
-                .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
-                .unwrap();
-            let mut answer = String::new();
-            // The connection may be reset once everything is said.
-            let _ = stream.read_to_string(&mut answer);
-            answer
-        };
-        let list = ask("/json/list");
-        let pages: serde_json::Value =
-            serde_json::from_str(&list[list.find('[').unwrap()..=list.rfind(']').unwrap()]).unwrap();
-        let page = pages.as_array().unwrap().iter().find(|page| page["type"] == "page").unwrap();
-        ask(&format!("/json/close/{}", page["id"].as_str().unwrap()));
+    /// Closes Chrome's window in the one recording that runs.
+    pub fn close_window(&self) {
+        rig::close_window(&rig_directory::name(&self.state_dir()));
     }
 
     /// Kills the process that paints the meeting page of the one recording that runs.
@@ -330,6 +312,7 @@ fn launch(dir: &Path, setup: &Setup) -> Child {
             // The wall clock alone, and not what files bear.
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
         }
+        command.envs(setup.env.iter().cloned());
         if let Some(path) = &setup.path {
             // setpriv, which starts it, must still be found.
             command.env("PATH", path);

@@ -273,6 +273,9 @@ async fn a_page_that_never_gets_ready_is_given_up_with_what_it_lacks() {
     let room = standin.meeting(Meeting { ready_after: None, ..Meeting::default() });
     let reply = standin.fleet.start_recording(&room, "never", "node_01").await.unwrap();
     assert!(reply.response.unwrap().status);
+    // It is tried for a while; whoever stops it is told why nothing was recorded.
+    recorder.wait_for_log("the meeting cannot be joined yet; trying again").await;
+    assert!(standin.fleet.stop(RecordingTasks::Stop, &room, "never").await.unwrap().response.unwrap().status);
     let (status, msg) = wait_for(&standin, &recorder, ENDED, "never").await;
     assert!(!status && msg.contains("not ready after 30 s") && msg.contains("stayed disabled"), "{msg}");
     assert!(recorder.log_dir().join("never-recording.png").exists());

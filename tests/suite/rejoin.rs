@@ -61,41 +61,49 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
     let record = std::fs::read_to_string(recorder.state_dir().join("recordings/rec.json")).unwrap();
     assert!(!record.contains(&room.token) && !record.contains(room.token.rsplit('.').next().unwrap()), "{record}");
 
+    // The page loads itself anew, with the token in its address.
+    room.reload_page();
+    joined(&recorder, &room, 2).await;
+    recorder.wait_for_log("page_says=\"Verification Failed!: Your session has expired").await;
+    // It goes elsewhere, and the server does not say that the meeting is over.
+    room.leave_page();
+    joined(&recorder, &room, 3).await;
+    recorder.wait_for_log("page_says=\"the page left the meeting (it has gone to another site)").await;
     // Chrome dies, and a proxy answers for the server.
     standin.token_checks(Mood::Answer(502));
     let [chrome] = recorder.children("chromium")[..] else { panic!("{}", recorder.log()) };
     kill_process(Pid::from_raw(chrome.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    joined(&recorder, &room, 2).await;
+    joined(&recorder, &room, 4).await;
     // The recorder dies.
     standin.token_checks(Mood::Take);
     recorder.kill();
     recorder.restart();
-    joined(&recorder, &room, 3).await;
+    joined(&recorder, &room, 5).await;
     // The host goes down, and the server hangs when it is back.
     recorder.kill();
     reboot(&recorder);
     standin.token_checks(Mood::Hang);
     recorder.restart();
-    joined(&recorder, &room, 4).await;
+    joined(&recorder, &room, 6).await;
     standin.token_checks(Mood::Take);
     // The server is asked for another recording of the room, and removes the bot before this node refuses.
     let again = standin.fleet.start_recording(&room, "other", "node_01").await.unwrap().response.unwrap();
     assert!(!again.status);
-    joined(&recorder, &room, 5).await;
+    joined(&recorder, &room, 7).await;
     // The page loses its connection.
     room.lose_network(Duration::from_millis(500));
-    joined(&recorder, &room, 6).await;
+    joined(&recorder, &room, 8).await;
 
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
-    assert_eq!((&summary["parts"], &summary["outcome"]), (&6.into(), &"success".into()), "{summary}");
-    assert!(length(&mp4) > 6.0 * 1.5, "{}", length(&mp4));
+    assert_eq!((&summary["parts"], &summary["outcome"]), (&8.into(), &"success".into()), "{summary}");
+    assert!(length(&mp4) > 8.0 * 1.5, "{}", length(&mp4));
     only_the_meeting_is_shown(&mp4);
     let visits = room.visits();
     assert!(visits.iter().all(|visit| visit.query.ends_with("&custom_design=%7B%7D")), "{visits:?}");
     let tokens: HashSet<_> = visits.iter().map(|visit| visit.query.clone()).collect();
-    assert_eq!(tokens.len(), 6, "each opening has a token of its own");
+    assert_eq!(tokens.len(), 8, "each opening has a token of its own");
     let mut secrets = vec![room.token.clone()];
     secrets.extend(tokens.iter().filter_map(|query| Some(query.split(['=', '&']).nth(1)?.to_owned())));
     let log = recorder.stop(&secrets.iter().map(String::as_str).collect::<Vec<_>>());
@@ -111,11 +119,56 @@ fn only_the_meeting_is_shown(mp4: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew_ends_no_part() {
+    let _turn = turn().await;
+    let (standin, recorder) = node(Deployment::default()).await;
+    let room = standin.meeting(quiet());
+    standin.proxy_answers(Some(502));
+    assert!(standin.fleet.start_recording(&room, "rec", "node_01").await.unwrap().response.unwrap().status);
+    standin.wait_for_proxied_pages(3, SOON).await.unwrap();
+    standin.proxy_answers(None);
+    joined(&recorder, &room, 1).await;
+    let log = recorder.log();
+    assert!(log.contains("the meeting page cannot be loaded yet why=\"the server answers HTTP 502\""), "{log}");
+    assert_eq!(log.matches("Chrome is ready").count(), 1, "{log}");
+
+    room.reload_page();
+    room.wait_for_join(2, SOON).await.unwrap_or_else(|error| panic!("{error:#}\n{}", recorder.log()));
+    recorder.wait_for_log("in the meeting again").await;
+    play(3.0).await;
+    assert_eq!(recorder.log().matches("Chrome is ready").count(), 1, "{}", recorder.log());
+
+    // It loads itself anew while the server is away: the dialog will not come.
+    standin.proxy_answers(Some(503));
+    room.reload_page();
+    recorder.wait_for_log("page_says=\"the page left the meeting (the server answers HTTP 503)\"").await;
+    standin.proxy_answers(None);
+    room.wait_for_join(3, SOON).await.unwrap_or_else(|error| panic!("{error:#}\n{}", recorder.log()));
+    recorder.wait_for_started(2).await;
+    play(1.5).await;
+
+    stop(&standin, &room, "rec").await;
+    assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
+    let causes: Vec<_> = summary["gaps"].as_array().unwrap().iter().map(|gap| gap["cause"].as_str().unwrap()).collect();
+    assert_eq!(causes, ["the page left the meeting (the server answers HTTP 503)"], "{summary}");
+    // Of the dialog no more is recorded than it takes to join; the proxy's page is cut off.
+    let luma = picture::luma(&mp4, area::ROOM_COLOUR.inner(8)).unwrap();
+    let usual = luma.last().unwrap().1;
+    let (first, last) = (luma[0].0, luma.last().unwrap().0);
+    let other: f64 =
+        luma.windows(2).filter(|pair| (pair[0].1 - usual).abs() > 4.0).map(|pair| pair[1].0 - pair[0].0).sum();
+    println!("{other:.2} s of {:.2} s show something else", last - first);
+    assert!((luma[0].1 - usual).abs() < 4.0 && other < 8.0, "{other} s of {} s", last - first);
+    recorder.stop(&[&room.token]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_mp4() {
     let _turn = turn().await;
     let (standin, recorder) = node(Deployment::default()).await;
     let by_host = "Disconnected: The meeting has ended.";
-    let ends: [(&str, End, Option<&str>); 4] = [
+    let ends: [(&str, End, Option<&str>); 5] = [
         ("host", Room::end_by_host, Some(by_host)),
         ("lonely", Room::last_participant_leaves, Some("Disconnected: NO_USER_ONLINE")),
         // In words that nobody here knows; the server knows.
@@ -123,6 +176,15 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
             "elsewhere",
             |room| room.end("Getrennt", "Die Sitzung wurde beendet."),
             Some("Getrennt: Die Sitzung wurde beendet."),
+        ),
+        // The page goes to the address that the room names for it, as where users are to see another site afterwards.
+        (
+            "logout",
+            |room| {
+                room.end_silently();
+                room.leave_page();
+            },
+            Some("the page left the meeting (it has gone to another site)"),
         ),
         // The server stops the recording as it ends the room: the page has left, and nobody has looked yet.
         ("stopped", Room::end_by_host, None),

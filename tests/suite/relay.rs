@@ -64,7 +64,7 @@ async fn a_stream_key_of_4_kb_arrives_whole_and_ffmpeg_never_knows_it() {
     let key = "k1=-f fl&".replace(' ', "-").repeat(512)[..4096].to_owned();
     assert_eq!(key.len(), 4096);
     let _registration = redact::register(&key);
-    let url = format!("rtmp://127.0.0.1:{}/live/inst/{key}?token=%20&x=1#y", server.port());
+    let url = format!("rtmp://127.0.0.1:{}/live/inst/{key}?token=%20{{}}\"<>&x=1#y<>", server.port());
     let whole = url.rsplit_once('/').unwrap().1.to_owned();
     let mut encoder = broadcast(dir.path(), &url, 3).await;
     server.wait_until(SOON, |seen| seen.media > 1000).await.unwrap();

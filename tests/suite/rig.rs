@@ -1,5 +1,6 @@
 //! A rig of this very process that records a page of the stand-in: for what needs no daemon around it.
 
+use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +13,14 @@ use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTa
 use plugnmeet_recorder::capture::process_tag::ProcessTag;
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, Rig as _, RigSpec};
 use plugnmeet_recorder::capture::rig_directory;
+use plugnmeet_recorder::capture::video::display::socket;
 use plugnmeet_recorder::config::ChromeFlag;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use x11rb::connection::Connection as _;
+use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt as _, EventMask, Window};
+use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use crate::recorder::{SOON, alone, descendants, processes_of};
 use crate::standin::{Meeting, Room, Standin};
@@ -36,7 +41,7 @@ pub struct Live {
     /// The number of its display, and the file with the cookie, which lies in the rig's own directory.
     display: (u32, PathBuf),
     /// The rig's own directory.
-    dir: PathBuf,
+    pub dir: PathBuf,
 }
 
 /// A recording that is over.
@@ -57,30 +62,25 @@ pub async fn record_with(
     standin: &Standin,
     meeting: Meeting,
     flags: Vec<ChromeFlag>,
+    turn: SemaphorePermit<'static>,
+    during: impl AsyncFnOnce(&mut Live),
+) -> Recorded {
+    let prepare = |spec: RigSpec| RigSpec { chrome: ChromeSettings { flags, ..spec.chrome }, ..spec };
+    record_as(standin, meeting, prepare, turn, during).await
+}
+
+/// The same with a rig that `prepare` makes another of.
+pub async fn record_as(
+    standin: &Standin,
+    meeting: Meeting,
+    prepare: impl FnOnce(RigSpec) -> RigSpec,
     _turn: SemaphorePermit<'static>,
     during: impl AsyncFnOnce(&mut Live),
 ) -> Recorded {
     let room = standin.meeting(meeting);
-    let raw = standin.dir().join(format!("{}_raw.mkv", room.id));
-    let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
-    let spec = RigSpec {
-        url: format!("{}/?access_token={}", standin.host(), room.token),
-        target: EncoderTarget::File(raw.clone()),
-        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
-        chrome: ChromeSettings { path: None, flags, sandbox: sandbox::check().await.is_ok(), trusted: None },
-        size: SIZE,
-        dpi: 96,
-        silence_warning: None,
-        screenshot: standin.dir().join("failed.png"),
-        // Tells this rig from those of other tests.
-        owner: room.id.clone(),
-    };
-    let rig =
-        Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
-    let opened = Instant::now();
-    let display = display(&rig_directory::prefix(&room.id));
-    let dir = display.1.parent().unwrap().to_owned();
-    let mut live = Live { rig, room, raw, opened, display, dir: dir.clone() };
+    let spec = prepare(spec(standin, &room, standin.dir()).await);
+    let mut live = open(spec, room).await;
+    let dir = live.dir.clone();
     let went = Box::pin(AssertUnwindSafe(during(&mut live)).catch_unwind()).await;
     let Live { mut rig, raw, .. } = live;
     let (summary, outcome) = Box::pin(rig.finish()).await;
@@ -91,6 +91,35 @@ pub async fn record_with(
     assert!(!dir.exists(), "{} was left behind", dir.display());
     assert_eq!(processes_of(&dir), [] as [String; 0], "left running");
     Recorded { raw, summary, outcome }
+}
+
+/// What records a room into a directory.
+pub async fn spec(standin: &Standin, room: &Room, into: &Path) -> RigSpec {
+    let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+    let sandbox = sandbox::check().await.is_ok();
+    RigSpec {
+        url: format!("{}/?access_token={}", standin.host(), room.token),
+        target: EncoderTarget::File(into.join(format!("{}_raw.mkv", room.id))),
+        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        chrome: ChromeSettings { path: None, flags: Vec::new(), sandbox, trusted: None },
+        size: SIZE,
+        dpi: 96,
+        silence_warning: None,
+        screenshot: standin.dir().join("failed.png"),
+        // Tells this rig from those of other tests.
+        owner: room.id.clone(),
+    }
+}
+
+/// Opens a rig, which whoever calls this closes. It is in its turn.
+pub async fn open(spec: RigSpec, room: Room) -> Live {
+    let EncoderTarget::File(raw) = spec.target.clone() else { panic!("a broadcast") };
+    let rig =
+        Box::pin(LiveRig::open(spec, CancellationToken::new())).await.unwrap_or_else(|why| panic!("not open: {why:?}"));
+    let opened = Instant::now();
+    let display = display(&rig_directory::prefix(&room.id));
+    let dir = display.1.parent().unwrap().to_owned();
+    Live { rig, room, raw, opened, display, dir }
 }
 
 pub fn command_line(pid: u32) -> Vec<String> {
@@ -122,6 +151,28 @@ fn display(prefix: &str) -> (u32, PathBuf) {
     panic!("no display runs");
 }
 
+fn connect((number, authority): &(u32, PathBuf)) -> RustConnection {
+    let socket = UnixStream::connect(socket(*number)).unwrap();
+    let (stream, _) = DefaultStream::from_unix_stream(socket).unwrap();
+    // The file has one record, and the cookie is its end.
+    let authority = std::fs::read(authority).unwrap();
+    let cookie = authority[authority.len() - 16..].to_vec();
+    RustConnection::connect_to_stream_with_auth_info(stream, 0, b"MIT-MAGIC-COOKIE-1".to_vec(), cookie).unwrap()
+}
+
+/// Closes Chrome's window in the one rig of this owner, as the button of a window manager does.
+pub fn close_window(owner: &str) {
+    let connection = connect(&display(&rig_directory::prefix(owner)));
+    let root = connection.setup().roots[0].root;
+    let windows = connection.query_tree(root).unwrap().reply().unwrap().children;
+    let size = |window: Window| connection.get_geometry(window).unwrap().reply().unwrap();
+    let window = windows.into_iter().max_by_key(|window| u32::from(size(*window).width)).unwrap();
+    let atom = |name: &str| connection.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom;
+    let data = [atom("WM_DELETE_WINDOW"), x11rb::CURRENT_TIME, 0, 0, 0];
+    let close = ClientMessageEvent::new(32, window, atom("WM_PROTOCOLS"), data);
+    connection.send_event(false, window, EventMask::NO_EVENT, close).unwrap().check().unwrap();
+}
+
 impl Live {
     /// The processes of this rig, and of no other.
     pub fn processes(&self) -> Vec<u32> {
@@ -144,6 +195,11 @@ impl Live {
             .status()
             .unwrap();
         assert!(taken.success(), "{taken}");
+    }
+
+    /// A connection to the display, as of one who sits at it.
+    pub fn connect_to_display(&self) -> RustConnection {
+        connect(&self.display)
     }
 
     /// Kills the ffmpeg that writes the raw file, and waits until the rig has noticed; its cause.

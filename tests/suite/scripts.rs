@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use plugnmeet_recorder::scripts::post_processing::{self, ScriptError, ScriptPayload, ScriptsReport};
 use tokio_util::sync::CancellationToken;
 
+use crate::logs::Logs;
+
 /// Long enough for any script here on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -149,6 +151,52 @@ async fn a_shutdown_ends_the_script_and_runs_no_other() {
     assert!(matches!(summary.failed[0].1, ScriptError::Stopped(_)), "{summary:?}");
     assert_eq!(summary.not_run, [scripts[1].clone()]);
     assert!(!summary.is_complete() && !never.exists());
+}
+
+#[tokio::test]
+async fn a_script_whose_interpreter_is_not_there_is_named_at_the_start_and_when_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        ("windows.sh", "#!/bin/bash\r\nexit 0\r\n", r#""/bin/bash\r""#),
+        ("gone.sh", "#!/opt/no/such/python3\nexit()\n", "\"/opt/no/such/python3\""),
+    ];
+    for (name, text, interpreter) in cases {
+        let scripts = [script(dir.path(), name, text)];
+        let wanted = format!("its interpreter {interpreter} is not there");
+        let problems = post_processing::check(&scripts);
+        assert!(problems.len() == 1 && problems[0].to_string().contains(&wanted), "{problems:?}");
+        let failed = run(&scripts, LIMIT).await.failed;
+        let why = failed[0].1.to_string();
+        assert!(why.contains(&wanted) && why.contains(&scripts[0].display().to_string()), "{why}");
+    }
+}
+
+/// Writes 300,000 lines to each output, some 12 MB, and then says why it fails.
+const TALKATIVE: &str = "seq -f 'to standard output, line %.0f' 300000; seq -f 'to standard error, line %.0f' 300000 >&2; \
+     echo 'at last: no space left' >&2";
+
+/// The lines of `name` in the log that it wrote itself; and how many lines were left out, by what is told.
+fn in_log(logs: &Logs, name: &str) -> (usize, u64) {
+    let lines = logs.lines(&format!("child=\"{name}\""));
+    let (told, own): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.contains("is left out of the log"));
+    let number = |line: &String| line.split("lines=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    assert!(told.iter().all(|line| line.contains(" WARN ")), "{told:?}");
+    (own.len(), told.iter().map(|line| number(line).unwrap_or_else(|| panic!("{line}"))).sum())
+}
+
+#[tokio::test]
+async fn a_script_that_writes_without_end_fills_no_log_and_what_is_left_out_is_counted() {
+    let logs = Logs::capture();
+    let dir = tempfile::tempdir().unwrap();
+    let scripts = [script(dir.path(), "talks.sh", &format!("#!/bin/sh\n{TALKATIVE}\nexit 3\n"))];
+    for _ in 0..2 {
+        assert_eq!(run(&scripts, LIMIT).await.failed[0].1.to_string(), "it failed (exit code 3)");
+    }
+    let (own, left_out) = in_log(&logs, "talks.sh");
+    // Of both runs together: one budget of 600 lines, and after each output its last ten lines.
+    assert!((600..=600 + 2 * 2 * 10).contains(&own), "{own}");
+    assert!(left_out >= 2 * 600_001 - 600, "{left_out}");
+    assert_eq!(logs.lines("at last: no space left").len(), 2, "its last words are there");
 }
 
 #[tokio::test]

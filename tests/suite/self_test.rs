@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use plugnmeet_recorder::protocol::messages::RecordingTasks;
+
 use crate::recorder::{Recorder, SOON, Setup, turn};
 use crate::standin::{Deployment, Meeting, Standin};
 
@@ -55,6 +57,8 @@ async fn a_node_that_cannot_record_leaves_the_choice_and_comes_back_when_it_can(
     assert!(start("taken").await.status);
     recorder.wait_until("another failed self-test", || tests("the self-test failed").len() > failures).await;
     recorder.wait_until_gone_from_choice(&standin).await;
+    // It would still be tried for a while.
+    assert!(standin.fleet.stop(RecordingTasks::Stop, &room, "taken").await.unwrap().response.unwrap().status);
     assert!(
         standin.notices.all().iter().all(|told| told.message.recording_id == "taken"),
         "nothing of the refused one"

@@ -34,6 +34,9 @@ impl JobRow {
     pub fn new(record: &JobRecord, moment: Moment) -> Self {
         let progress = record.progress.filter(|_| record.state == JobState::Working && moment.runs);
         let status = match record.state {
+            JobState::Working if record.steps.done.is_some() => {
+                RowStatus::new("unacknowledged", "done and told; the queue has not confirmed it yet, tried again")
+            }
             JobState::Working if moment.runs => RowStatus::new("working", working(progress)),
             JobState::Working => {
                 RowStatus::new("interrupted", "interrupted: the next start of the recorder goes on with it")

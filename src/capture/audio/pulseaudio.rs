@@ -83,6 +83,16 @@ impl PulseAudio {
         format!("unix:{}", self.socket.display())
     }
 
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Kills the daemon, which may hang.
+    pub fn kill(&self) {
+        self.child.signal(Signal::KILL);
+    }
+
     /// Resolves when the daemon has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> ComponentError {
         let exit = self.child.wait().await;

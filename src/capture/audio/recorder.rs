@@ -21,6 +21,7 @@ use crate::capture::audio::pulseaudio::{MONITOR, SAMPLE_RATE};
 use crate::capture::audio::silence_warning::SilenceWarning;
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::stream::{StreamClosed, StreamSender};
+use crate::capture::rig_thread::{Pulse, RigThread};
 
 const COMPONENT: &str = "sound";
 /// Stereo.
@@ -43,7 +44,7 @@ const WAKE: Duration = Duration::from_millis(100);
 /// The thread that records the audio of one PulseAudio.
 #[derive(Debug)]
 pub struct AudioRecorder {
-    thread: std::thread::JoinHandle<()>,
+    thread: RigThread,
     control: Arc<RecorderControl>,
 }
 
@@ -56,29 +57,22 @@ struct RecorderControl {
 }
 
 impl AudioRecorder {
-    /// Connects and starts to read. `ended` is called when the thread ends by itself. `silence_warning`: how long the
+    /// Connects and starts to read. `failed` is called when the thread ends by itself. `silence_warning`: how long the
     /// recording may be silent before PulseAudio is asked whether the page plays.
     ///
     /// # Errors
-    /// Where no thread can be started; later errors go to `ended`.
+    /// Where no thread can be started; later errors go to `failed`.
     pub fn start(
         server: String,
         silence_warning: Option<Duration>,
-        ended: impl FnOnce(ComponentError) + Send + 'static,
+        failed: impl FnOnce(ComponentError) + Send + 'static,
     ) -> Result<Self, ComponentError> {
         let control = Arc::new(RecorderControl::default());
         let shared = Arc::clone(&control);
-        let span = tracing::Span::current();
-        let run = move || {
-            let _in_span = span.entered();
-            if let Err(why) = capture(&server, silence_warning, &shared) {
-                ended(ComponentError::new(COMPONENT, why));
-            }
+        let run = move |pulse: &Pulse| {
+            capture(&server, silence_warning, &shared, pulse).map_err(|why| ComponentError::new(COMPONENT, why))
         };
-        let thread = std::thread::Builder::new()
-            .name("sound".to_owned())
-            .spawn(run)
-            .map_err(|error| ComponentError::new(COMPONENT, error))?;
+        let thread = RigThread::start("sound", COMPONENT, failed, run)?;
         Ok(Self { thread, control })
     }
 
@@ -88,12 +82,16 @@ impl AudioRecorder {
         let _ = self.control.feed.set((epoch, sender));
     }
 
-    /// Ends the recording; all audio has been sent when this returns.
-    pub async fn stop(self) {
+    /// Tells the thread to end, and waits for that up to `limit`. Where it has ended, all audio has been sent.
+    pub async fn stop(&mut self, limit: Duration) -> bool {
         self.control.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread;
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        self.thread.ended_within(limit).await
         // Dropping `control` drops the sender.
+    }
+
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.thread.pulse()
     }
 }
 
@@ -104,7 +102,12 @@ struct SinkMonitor {
     mainloop: Mainloop,
 }
 
-fn capture(server: &str, silence_warning: Option<Duration>, control: &RecorderControl) -> Result<(), String> {
+fn capture(
+    server: &str,
+    silence_warning: Option<Duration>,
+    control: &RecorderControl,
+    pulse: &Pulse,
+) -> Result<(), String> {
     let mut monitor = SinkMonitor::connect(server)?;
     let feed = loop {
         if control.stop.load(Ordering::Relaxed) {
@@ -121,10 +124,12 @@ fn capture(server: &str, silence_warning: Option<Duration>, control: &RecorderCo
     let mut silence_warning = silence_warning.map(SilenceWarning::new);
     let mut last_chunk = epoch.elapsed();
     while !control.stop.load(Ordering::Relaxed) {
+        pulse.beat();
         monitor.iterate()?;
         let now = epoch.elapsed();
         if let Some((samples, age_us)) = monitor.read()? {
             last_chunk = now;
+            sender.counters().samples_heard.fetch_add((samples.len() / FRAME) as u64, Ordering::Relaxed);
             let heard_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_sub(age_us);
             if send(&mut av_sync, heard_us, samples, sender) == Err(StreamClosed) {
                 return Ok(());

@@ -15,9 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
+use crate::capture::browser::devtools_pipe::{DevtoolsPipe, WITH_PIPES};
+use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::joining::{JoinStep, join_step};
+use crate::capture::browser::page_dialogs::PageDialogs;
 use crate::capture::browser::page_monitor::{self, PageEnd};
-use crate::capture::browser::{certificate, page, trusted_roots};
+use crate::capture::browser::window::HiddenWindows;
+use crate::capture::browser::{certificate, page, profile, trusted_roots};
 use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::capture::rig_failure::RigFailure;
@@ -53,24 +57,30 @@ pub struct Chrome {
     browser: chromiumoxide::Browser,
     page: Page,
     _handler: AbortOnDropHandle<()>,
+    _pipe: DevtoolsPipe,
     /// Why the page ended; `None` while it lives.
     ended: watch::Receiver<Option<PageEnd>>,
     /// `None` where Chrome refused the script.
     call_sync: Option<CallSync>,
+    /// `None` where Chrome refused to be prepared.
+    _dialogs: Option<PageDialogs>,
+    /// `None` until the window covers the screen.
+    hidden_windows: Option<HiddenWindows>,
     /// Tasks that monitor the page and, once it has joined, the meeting.
     monitors: Vec<AbortOnDropHandle<()>>,
     end_sender: watch::Sender<Option<PageEnd>>,
 }
 
 impl Chrome {
-    /// Starts Chrome with an empty page that covers the display of `size` pixels. `dir`: the rig's directory, which
-    /// holds the profile.
+    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`: the
+    /// rig's directory, which holds the profile.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.
     pub async fn start(
         settings: &ChromeSettings,
         size: (u32, u32),
+        dpi: u32,
         env: &[(&'static str, String)],
         dir: &Path,
     ) -> Result<Self, ComponentError> {
@@ -81,31 +91,40 @@ impl Chrome {
             .map_err(|error| failed(&format!("its program cannot be looked for: {error}")))?
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
+        let search_path = profile::write(&profile, dir, &std::env::var_os("PATH").unwrap_or_default())
+            .map_err(|error| failed(&format!("its profile cannot be written: {error}")))?;
         if let Some(database) = settings.trusted.clone() {
             let home = dir.to_owned();
             files::on_disk_within(DISK_LIMIT, move || trusted_roots::copy_to_home(&database, &home))
                 .await
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
-        let mut spec = child::ChildSpec::new("chrome", program)
-            .args(arguments(&settings.flags, size, &profile, settings.sandbox))
+        let mut spec = child::ChildSpec::new("chrome", "/bin/sh")
+            .args(WITH_PIPES)
+            .args([program])
+            .args(arguments(&settings.flags, size, dpi, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
+            .env("PATH", search_path)
             .env(process_tag::VARIABLE, dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);
         spec.env.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
+        (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
         // Chrome logs much that does not matter here, such as a missing session bus.
         spec.log_level = tracing::Level::TRACE;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(&error))?;
         let processes = ProcessTree::of(child.pid());
+        let (Some(requests), Some(messages)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(&"there are no pipes to it"));
+        };
         let result = tokio::select! {
-            connected = devtools::connect_within(START_LIMIT, &profile) => connected,
+            connected = devtools::connect_within(START_LIMIT, requests, messages) => connected,
             exit = child.wait() => Err(format!("ended at its start ({exit})")),
         };
         match result {
-            Ok(DevtoolsConnection { browser, page, handler }) => {
+            Ok(DevtoolsConnection { browser, page, handler, pipe }) => {
                 let (end_sender, ended) = watch::channel(None);
                 let crashes = browser.event_listener::<target::EventTargetCrashed>().await.ok();
                 let monitor = page_monitor::monitor_page(page.clone(), crashes, child.tail(), end_sender.clone());
@@ -114,6 +133,10 @@ impl Chrome {
                     .await
                     .inspect_err(|error| tracing::warn!(%error, "the sound of calls may come later than their picture"))
                     .ok();
+                let dialogs = PageDialogs::answer(&browser, &page)
+                    .await
+                    .inspect_err(|error| tracing::warn!(%error, "dialogs of the page may be recorded and stop it"))
+                    .ok();
                 Ok(Self {
                     child,
                     processes,
@@ -121,8 +144,11 @@ impl Chrome {
                     browser,
                     page,
                     _handler: handler,
+                    _pipe: pipe,
                     ended,
                     call_sync,
+                    _dialogs: dialogs,
+                    hidden_windows: None,
                     monitors,
                     end_sender,
                 })
@@ -142,8 +168,8 @@ impl Chrome {
         let started = Instant::now();
         let page = self.page.clone();
         let mut navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
-        let mut load_error = None;
-        let (mut joined, mut in_meeting) = (false, None);
+        let (mut load_error, mut reason) = (None, String::new());
+        let (mut joined, mut in_meeting, mut document) = (false, None, String::new());
         loop {
             let state = tokio::select! {
                 biased;
@@ -157,7 +183,13 @@ impl Chrome {
             if state.failed
                 && let Some(Some(error)) = evaluate::<Option<String>>(&page, certificate::ERROR, INSPECT_LIMIT).await
             {
-                return Err(RigFailure::of(certificate::refusal(&error, url)));
+                let cause = certificate::refusal(&error, url);
+                return Err(RigFailure { cause, page: Some(ErrorPageMeaning::Refused) });
+            }
+            if !state.document.is_empty() && state.document != document {
+                // It was loaded anew, by us or by itself.
+                (joined, in_meeting) = (false, None);
+                document.clone_from(&state.document);
             }
             if state.main && in_meeting.is_none() {
                 tracing::info!(after_ms = started.elapsed().as_millis(), "in the meeting");
@@ -173,7 +205,7 @@ impl Chrome {
                         tracing::debug!("the page does not say that it has painted");
                     }
                     self.known_processes = self.processes.as_ref().map(ProcessTree::members).unwrap_or_default();
-                    let monitor = page_monitor::monitor_meeting(page, self.processes, self.end_sender.clone());
+                    let monitor = page_monitor::monitor_meeting(page, self.processes, state, self.end_sender.clone());
                     self.monitors.push(AbortOnDropHandle::new(tokio::spawn(monitor)));
                     return Ok(());
                 }
@@ -181,13 +213,31 @@ impl Chrome {
                     tracing::debug!(after_ms = started.elapsed().as_millis(), "joining as a listener");
                     joined = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.is_some();
                 }
-                JoinStep::Wait => tokio::time::sleep(JOIN_POLL).await,
+                JoinStep::Load(why) if load_error.is_some() => {
+                    if why != reason {
+                        tracing::warn!(why, "the meeting page cannot be loaded yet");
+                        reason = why;
+                    }
+                    navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
+                    load_error = None;
+                }
+                JoinStep::Load(_) | JoinStep::Wait => tokio::time::sleep(JOIN_POLL).await,
                 JoinStep::Fail(RigFailure { cause, page }) => {
                     let why = load_error.flatten().map(|error| format!(" ({error})")).unwrap_or_default();
                     return Err(RigFailure { cause: format!("{cause}{why}"), page });
                 }
             }
         }
+    }
+
+    /// Chrome's processes when the meeting was reached.
+    pub fn processes(&self) -> &[Process] {
+        &self.known_processes
+    }
+
+    /// Keeps these windows hidden as long as this Chrome runs.
+    pub fn keep_hidden(&mut self, windows: Option<HiddenWindows>) {
+        self.hidden_windows = windows;
     }
 
     /// The delay of call pictures up to now.

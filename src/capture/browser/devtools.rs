@@ -1,6 +1,5 @@
 //! The DevTools protocol: the connection to a Chrome, and requests to its page, each with a time limit.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chromiumoxide::Page;
@@ -10,15 +9,19 @@ use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::HandlerConfig;
 use futures::StreamExt as _;
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::capture::browser::devtools_pipe::DevtoolsPipe;
 use crate::capture::browser::joining::JOIN_LIMIT;
 use crate::capture::browser::page::{self, PageState};
 
 /// Time limit for Chrome's answer to a message.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// Interval of connection attempts to a starting Chrome.
-const START_POLL: Duration = Duration::from_millis(100);
+/// Interval of looks for the first page of a starting Chrome.
+const START_POLL: Duration = Duration::from_millis(20);
+/// Time limit for the first page's answer; then Chrome is asked for its pages again.
+const PAGE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection to Chrome.
 pub(super) struct DevtoolsConnection {
@@ -27,38 +30,33 @@ pub(super) struct DevtoolsConnection {
     pub page: Page,
     /// Reads Chrome's messages.
     pub handler: AbortOnDropHandle<()>,
+    /// The way to Chrome.
+    pub pipe: DevtoolsPipe,
 }
 
-/// Repeats [`connect`] until it succeeds: a starting Chrome may replace its first page during the connection.
-pub(super) async fn connect_within(limit: Duration, profile: &Path) -> Result<DevtoolsConnection, String> {
-    let began = Instant::now();
-    let mut why = "it does not say where it listens".to_owned();
-    loop {
-        match tokio::time::timeout(limit.saturating_sub(began.elapsed()), connect(profile)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "Chrome cannot be steered yet");
-                why = error.to_string();
-            }
-            Err(_) => return Err(format!("cannot be steered {} s after its start: {why}", limit.as_secs())),
-        }
-        tokio::time::sleep(START_POLL).await;
+/// Connects to a starting Chrome and to its first page. `requests`: what Chrome reads; `messages`: what it writes.
+///
+/// # Errors
+/// Where that does not succeed within `limit`.
+pub(super) async fn connect_within(
+    limit: Duration,
+    requests: ChildStdin,
+    messages: ChildStdout,
+) -> Result<DevtoolsConnection, String> {
+    let mut why = "it does not answer".to_owned();
+    match tokio::time::timeout(limit, connect(requests, messages, &mut why)).await {
+        Ok(connected) => connected.map_err(|error| format!("cannot be steered: {error}")),
+        Err(_) => Err(format!("cannot be steered {} s after its start: {why}", limit.as_secs())),
     }
 }
 
-/// Connects to the Chrome with this profile and to its first page.
-async fn connect(profile: &Path) -> Result<DevtoolsConnection, CdpError> {
-    let port_file = profile.join("DevToolsActivePort");
-    // Chrome writes the file atomically, by renaming: port, newline, path.
-    let address = loop {
-        match tokio::fs::read_to_string(&port_file).await {
-            Ok(text) if text.lines().count() >= 2 => {
-                let (port, path) = text.split_once('\n').unwrap_or_default();
-                break format!("ws://127.0.0.1:{}{}", port.trim(), path.trim());
-            }
-            _ => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+/// `why`: the last error of what is tried again.
+async fn connect(
+    requests: ChildStdin,
+    messages: ChildStdout,
+    why: &mut String,
+) -> Result<DevtoolsConnection, CdpError> {
+    let pipe = DevtoolsPipe::serve(requests, messages).await?;
     let config = HandlerConfig {
         viewport: None,
         request_timeout: ANSWER_LIMIT,
@@ -66,20 +64,33 @@ async fn connect(profile: &Path) -> Result<DevtoolsConnection, CdpError> {
         ignore_https_errors: false,
         ..HandlerConfig::default()
     };
-    let (mut browser, mut handler) = chromiumoxide::Browser::connect_with_config(address, config).await?;
+    let (browser, mut handler) = chromiumoxide::Browser::connect_with_config(&pipe.address, config).await?;
     let handler = AbortOnDropHandle::new(tokio::spawn(async move {
         // Errors are messages that chromiumoxide does not know; they are ignored.
         while handler.next().await.is_some() {}
     }));
-    browser.fetch_targets().await?;
-    let page = loop {
-        if let Some(page) = browser.pages().await?.into_iter().next() {
-            break page;
+    // Chrome tells of its pages by itself. `Browser::fetch_targets` would attach to each of them a second time, in a way
+    // that takes no requests, and the order of the answers decides which of the two the page's handle uses.
+    loop {
+        // A starting Chrome may replace its first page.
+        match tokio::time::timeout(PAGE_LIMIT, first_page(&browser)).await {
+            Ok(Ok(Some(page))) => return Ok(DevtoolsConnection { browser, page, handler, pipe }),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "Chrome cannot be steered yet");
+                *why = error.to_string();
+            }
+            Err(_) => "its page does not answer".clone_into(why),
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+        tokio::time::sleep(START_POLL).await;
+    }
+}
+
+/// Chrome's first page, once it answers. `None`: there is no page yet.
+async fn first_page(browser: &chromiumoxide::Browser) -> Result<Option<Page>, CdpError> {
+    let Some(page) = browser.pages().await?.into_iter().next() else { return Ok(None) };
     page.execute(inspector::EnableParams::default()).await?;
-    Ok(DevtoolsConnection { browser, page, handler })
+    Ok(Some(page))
 }
 
 /// Repeats the navigation until the page loads or [`JOIN_LIMIT`] is near. Returns the last error, if any.

@@ -23,6 +23,8 @@ pub enum ErrorPageMeaning {
     Ended,
     /// The meeting cannot be recorded; a retry does not help.
     Unrecordable,
+    /// The page is not loaded before an operator does something; a meeting that is on may wait for that.
+    Refused,
     /// The text does not tell whether the meeting continues (it is in the client's language): ask the server.
     Unclear,
 }

@@ -10,10 +10,20 @@ pub const JOIN_LIMIT: Duration = Duration::from_secs(30);
 /// Time limit for the data of video elements once the page is in the meeting.
 pub const VIDEO_LIMIT: Duration = Duration::from_secs(3);
 
+/// No page is loaded again later than this before [`JOIN_LIMIT`]: it would not be ready in time.
+const LAST_LOAD: Duration = Duration::from_secs(2);
+/// How long an error page is shown before the page is loaded again: one of the network or of a proxy whose server is
+/// away; one of a status that some servers give to pages that do work; and a page that lacks a script.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
+const RELOAD_CLIENT_ERROR_AFTER: Duration = Duration::from_secs(5);
+const RELOAD_INCOMPLETE_AFTER: Duration = Duration::from_secs(10);
+
 /// The next step towards the meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinStep {
     Wait,
+    /// The page could not be loaded, for this reason: load it again.
+    Load(String),
     Join,
     /// The meeting is shown and can be recorded.
     Ready,
@@ -37,14 +47,36 @@ pub fn join_step(state: &PageState, joined: bool, waited: Duration, in_meeting: 
             missing(state, joined)
         )));
     }
+    if waited + LAST_LOAD < JOIN_LIMIT
+        && let Some(why) = reload(state)
+    {
+        return JoinStep::Load(why);
+    }
     if state.enabled && !joined { JoinStep::Join } else { JoinStep::Wait }
 }
 
+/// Why the page is to be loaded again, if it is.
+fn reload(state: &PageState) -> Option<String> {
+    let age = Duration::try_from_secs_f64(state.age_ms / 1e3).unwrap_or_default();
+    if let Some(why) = state.load_error() {
+        let client_error = !state.failed && state.status.is_some_and(|status| status < 500);
+        let after = if client_error { RELOAD_CLIENT_ERROR_AFTER } else { RELOAD_AFTER };
+        return (age >= after).then_some(why);
+    }
+    let incomplete = incomplete(state).filter(|_| !state.is_client());
+    incomplete.filter(|_| age >= RELOAD_INCOMPLETE_AFTER)
+}
+
+fn incomplete(state: &PageState) -> Option<String> {
+    Some(format!("the server answers HTTP {} for a script of the page", state.script_status?))
+}
+
 /// What a page lacks that did not get ready.
-fn missing(state: &PageState, joined: bool) -> &'static str {
-    if state.failed {
-        "the page cannot be loaded"
-    } else if joined {
+fn missing(state: &PageState, joined: bool) -> String {
+    if let Some(why) = state.load_error() {
+        return why;
+    }
+    let missing = if joined {
         "it was joined, but no #main-area appeared"
     } else if state.button {
         "its join button (#listenOnlyJoin) stayed disabled"
@@ -52,7 +84,9 @@ fn missing(state: &PageState, joined: bool) -> &'static str {
         "its dialog (#startupJoinModal) has no join button"
     } else {
         "it shows no #startupJoinModal"
-    }
+    };
+    let incomplete = incomplete(state).map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("{missing}{incomplete}")
 }
 
 #[cfg(test)]
@@ -108,5 +142,32 @@ mod tests {
         assert!(fail(PageState { button: true, dialog: true, ..state() }, false).contains("stayed disabled"));
         assert!(fail(state(), true).contains("no #main-area appeared"));
         assert!(fail(PageState { failed: true, ..state() }, false).contains("cannot be loaded"));
+        let proxy = PageState { status: Some(502), ..state() };
+        assert!(fail(proxy, false).ends_with("not ready after 30 s: the server answers HTTP 502"));
+        let incomplete = PageState { status: Some(200), script_status: Some(503), ..state() };
+        assert!(fail(incomplete, false).contains("no #startupJoinModal (the server answers HTTP 503 for a script"));
+    }
+
+    #[test]
+    fn an_error_page_of_network_or_server_is_loaded_again_until_the_time_is_over() {
+        let aged = |seconds: f64, state: PageState| PageState { age_ms: seconds * 1e3, ..state };
+        let step = |state: &PageState, waited| join_step(state, false, Duration::from_secs(waited), None);
+        let status = |status| PageState { status: Some(status), ..state() };
+        for (age, state, why) in [
+            (1.0, PageState { failed: true, ..state() }, "the page cannot be loaded"),
+            (1.0, status(502), "the server answers HTTP 502"),
+            (5.0, status(404), "the server answers HTTP 404"),
+            (10.0, PageState { script_status: Some(502), ..status(200) }, "the server answers HTTP 502 for a script"),
+        ] {
+            assert_eq!(step(&aged(age - 0.1, state.clone()), 20), JoinStep::Wait, "{why}");
+            let state = aged(age, state);
+            assert!(matches!(step(&state, 20), JoinStep::Load(found) if found.starts_with(why)), "{why}");
+            assert_eq!(step(&state, 28), JoinStep::Wait, "{why}: too late");
+            assert!(matches!(step(&state, 30), JoinStep::Fail(found) if found.cause.contains(why)), "{why}");
+        }
+        assert_eq!(step(&aged(20.0, status(200)), 20), JoinStep::Wait);
+        // A page that works is not asked for its status.
+        let dialog = PageState { dialog: true, button: true, enabled: true, ..status(404) };
+        assert_eq!(step(&aged(20.0, dialog), 20), JoinStep::Join);
     }
 }

@@ -10,8 +10,15 @@ pub const INSPECT: &str = r"(() => {
     const error = find('div#errorPage');
     const button = find('button#listenOnlyJoin');
     const left = document[Symbol.for('plugnmeet-recorder')]?.left ?? null;
+    const entries = (type) => performance.getEntriesByType(type);
+    const script = entries('resource').find((entry) => entry.initiatorType === 'script' && entry.responseStatus >= 500);
     return {
         failed: location.protocol === 'chrome-error:',
+        status: entries('navigation')[0]?.responseStatus || null,
+        script_status: script?.responseStatus ?? null,
+        origin: location.origin,
+        document: String(performance.timeOrigin),
+        age_ms: performance.now(),
         error: error && {
             text: error.innerText,
             asks: error.querySelector('input') !== null,
@@ -50,6 +57,16 @@ pub const PAINTED: &str = "new Promise((done) => requestAnimationFrame(() => req
 pub struct PageState {
     /// Chrome shows its own error page.
     pub failed: bool,
+    /// HTTP status of the document; `None` where there is none.
+    pub status: Option<u16>,
+    /// HTTP status, 500 or more, of a script of the page that could not be loaded.
+    pub script_status: Option<u16>,
+    /// Scheme, host and port; `null` of a page that has none.
+    pub origin: String,
+    /// Tells documents apart: when this one began to load, in Unix milliseconds. Empty: the page has not answered.
+    pub document: String,
+    /// Time since then in milliseconds.
+    pub age_ms: f64,
     /// The meeting client's error page.
     pub error: Option<ErrorPage>,
     pub dialog: bool,
@@ -58,4 +75,22 @@ pub struct PageState {
     pub main: bool,
     /// Every video element has a frame to show.
     pub videos: bool,
+}
+
+impl PageState {
+    /// Why this is not the meeting's page: Chrome's error page, or that of a server or proxy.
+    #[must_use]
+    pub fn load_error(&self) -> Option<String> {
+        if self.failed {
+            return Some("the page cannot be loaded".to_owned());
+        }
+        let status = self.status.filter(|status| *status >= 400 && !self.is_client())?;
+        Some(format!("the server answers HTTP {status}"))
+    }
+
+    /// Whether something of the meeting's client is shown.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        self.error.is_some() || self.dialog || self.button || self.main
+    }
 }

@@ -10,16 +10,20 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::capture::browser::crash::crash_cause;
-use crate::capture::browser::devtools::inspect;
+use crate::capture::browser::devtools::{evaluate, inspect};
 use crate::capture::browser::hang_detector::ProcessActivity;
-use crate::capture::browser::page::PageState;
-use crate::capture::browser::page_health::{self, PageHealth};
+use crate::capture::browser::page::{self, PageState};
+use crate::capture::browser::page_health::{self, PageHealth, PageStep};
 use crate::capture::rig_failure::RigFailure;
-use crate::process::child::OutputTail;
+use crate::process::output::OutputTail;
 use crate::process::tree::ProcessTree;
 
 /// Interval between an answer of the page and the next inspection.
 const INSPECT_POLL: Duration = Duration::from_secs(1);
+/// The same while it does not show the meeting: a dialog that it shows instead is in the recording.
+const AWAY_POLL: Duration = Duration::from_millis(100);
+/// Time limit for a script in the page.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(5);
 /// Interval of checks of Chrome's processes while an answer is missing.
 const ACTIVITY_POLL: Duration = Duration::from_millis(500);
 /// Time until an unanswered inspection is sent again: it may be lost where the page is replaced.
@@ -28,11 +32,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(1500);
 /// How long after a page's crash Chrome may take to report its cause: the page's session gets its event first.
 const CRASH_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long before the event of a crash Chrome may begin to show its own page of it, which is cut off.
+const CRASH_PAGE: Duration = Duration::from_millis(100);
+
 /// How a page ended, or that it left the meeting.
 #[derive(Clone, Debug)]
 pub struct PageEnd {
     pub failure: RigFailure,
-    /// When the error page replaced the meeting, if it did: the earliest possible time.
+    /// When the error page, or Chrome's own page of a crash, replaced the meeting, if it did: the earliest possible time.
     pub left_at: Option<Instant>,
 }
 
@@ -61,17 +68,18 @@ pub async fn monitor_page(
 ) {
     let crashed = async { page.event_listener::<inspector::EventTargetCrashed>().await.ok()?.next().await };
     let detached = async { page.event_listener::<inspector::EventDetached>().await.ok()?.next().await };
-    let cause = tokio::select! {
+    let (cause, left_at) = tokio::select! {
         Some(_) = crashed => {
+            let left_at = Instant::now().checked_sub(CRASH_PAGE);
             let crash = crash_report(&page, reports).await;
-            crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines())
+            (crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines()), left_at)
         }
-        event = detached => match event {
+        event = detached => (match event {
             Some(event) if event.reason != "target_closed" => format!("the meeting page was lost ({})", event.reason),
             _ => "the meeting page was closed".to_owned(),
-        },
+        }, None),
     };
-    report_end(&ended, RigFailure::of(cause).into());
+    report_end(&ended, PageEnd { failure: RigFailure::of(cause), left_at });
 }
 
 /// Chrome's report of this page's crash, which may already have arrived.
@@ -90,17 +98,45 @@ fn report_end(ended: &watch::Sender<Option<PageEnd>>, end: PageEnd) {
     });
 }
 
-/// Inspects the page once a second until it has left the meeting or has failed.
-pub async fn monitor_meeting(page: Page, processes: Option<ProcessTree>, ended: watch::Sender<Option<PageEnd>>) {
+/// Inspects the page once a second until it has left the meeting or has failed. `joined`: its state in the meeting. A
+/// dialog that it shows again is joined.
+pub async fn monitor_meeting(
+    page: Page,
+    processes: Option<ProcessTree>,
+    joined: PageState,
+    ended: watch::Sender<Option<PageEnd>>,
+) {
     let began = Instant::now();
-    let mut health = PageHealth::begin(Duration::ZERO);
+    let mut health = PageHealth::begin(Duration::ZERO, &joined);
     let end = loop {
-        tokio::time::sleep(INSPECT_POLL).await;
-        if let Some(end) = inspect_until_answered(&page, processes, began, &mut health).await {
-            break end;
+        tokio::time::sleep(if health.is_away() { AWAY_POLL } else { INSPECT_POLL }).await;
+        match inspect_until_answered(&page, processes, began, &mut health).await {
+            Inspection::Nothing => {}
+            Inspection::Join => {
+                tracing::warn!(
+                    "the meeting page was loaded anew and shows its dialog: joining again, in the same part"
+                );
+                // Where it is lost, so is its document, or the page is given up.
+                let _ = evaluate::<()>(&page, page::JOIN, SCRIPT_LIMIT).await;
+            }
+            Inspection::Returned => {
+                tracing::info!("in the meeting again");
+                if evaluate::<()>(&page, page::NOTE_DEPARTURE, SCRIPT_LIMIT).await.is_none() {
+                    tracing::debug!("the page does not note when it leaves: its error page may be recorded");
+                }
+            }
+            Inspection::End(end) => break end,
         }
     };
     report_end(&ended, end);
+}
+
+/// The result of an inspection.
+enum Inspection {
+    Nothing,
+    Join,
+    Returned,
+    End(PageEnd),
 }
 
 /// Inspects the page until it answers or has failed. A late answer counts like one in time.
@@ -109,7 +145,7 @@ async fn inspect_until_answered(
     processes: Option<ProcessTree>,
     began: Instant,
     health: &mut PageHealth,
-) -> Option<PageEnd> {
+) -> Inspection {
     let ask = || {
         let asked = Instant::now();
         async move { Some((asked, inspect(page, page_health::ANSWER_LIMIT).await?)) }
@@ -120,8 +156,14 @@ async fn inspect_until_answered(
         tokio::select! {
             biased;
             Some(Some((asked, state))) = answers.next() => {
-                let failure = health.answer(began.elapsed(), &state)?;
-                return Some(PageEnd { failure, left_at: left_at(asked, &state) });
+                return match health.answer(asked.saturating_duration_since(began), began.elapsed(), &state) {
+                    PageStep::Nothing => Inspection::Nothing,
+                    PageStep::Join => Inspection::Join,
+                    PageStep::Returned => Inspection::Returned,
+                    PageStep::Left { failure, at } => {
+                        Inspection::End(PageEnd { failure, left_at: at.map(|at| began + at) })
+                    }
+                };
             }
             () = tokio::time::sleep(ACTIVITY_POLL) => {
                 let activity = match processes {
@@ -132,7 +174,7 @@ async fn inspect_until_answered(
                     None => None,
                 };
                 if let Some(hangs) = health.no_answer(began.elapsed(), activity) {
-                    return Some(hangs.into());
+                    return Inspection::End(hangs.into());
                 }
                 if asked.elapsed() >= ASK_AGAIN {
                     asked = Instant::now();

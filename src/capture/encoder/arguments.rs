@@ -4,7 +4,7 @@
 //! Matroska, which survives a kill at any byte.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::protocol::ids::RtmpUrl;
 
@@ -19,6 +19,17 @@ pub enum EncoderTarget {
     /// A Matroska file.
     File(PathBuf),
     Rtmp(RtmpUrl),
+}
+
+impl EncoderTarget {
+    /// The directory that ffmpeg writes to; `None` for a broadcast.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => path.parent().filter(|dir| !dir.as_os_str().is_empty()),
+            Self::Rtmp(_) => None,
+        }
+    }
 }
 
 /// The capture options in `pre_input`, and the rest of it, which goes to ffmpeg.

@@ -13,11 +13,17 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use crate::capture::process_tag;
 use crate::capture::rtmp::relay::Relay;
+use crate::capture::watchdog;
 use crate::process::child::{self, Child};
+use crate::process::procfs::Process;
 
 const COMPONENT: &str = "ffmpeg";
 /// Number of ffmpeg's last lines in a cause: ffmpeg 7 and later log useless lines after the relevant one.
 const CAUSE_LINES: usize = 6;
+/// Time limit for the end of a killed ffmpeg: one that waits for a disk takes longer.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// Follows `was killed`.
+const STILL_THERE: &str = ", but does not end: it waits for a disk that does not answer, and ends when that is back";
 
 /// Settings of glibc's allocator in bytes (`mallopt(3)`). Without them the kernel clears and maps each frame of some 3
 /// MB anew, which took a tenth of ffmpeg's time. The first is at its maximum.
@@ -52,6 +58,8 @@ pub struct Encoder {
     progress: watch::Receiver<EncoderProgress>,
     /// Relay of a broadcast.
     relay: Option<Box<Relay>>,
+    /// Why it was killed; `None`: it was not.
+    killed: Option<String>,
 }
 
 impl Encoder {
@@ -87,7 +95,7 @@ impl Encoder {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(report_progress(stdout, sender));
         }
-        Ok((Self { child, progress, relay }, stdin))
+        Ok((Self { child, progress, relay, killed: None }, stdin))
     }
 
     /// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream). Never
@@ -106,6 +114,29 @@ impl Encoder {
         *self.progress.borrow()
     }
 
+    /// The progress as it comes.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<EncoderProgress> {
+        self.progress.clone()
+    }
+
+    /// What its process does, to be added to a cause.
+    #[must_use]
+    pub fn state(&self) -> String {
+        Process::read_with_threads(self.child.pid()).map(watchdog::doing).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Whether ffmpeg waits for the far end of its broadcast; `None`: it writes a file.
+    #[must_use]
+    pub fn waits_for_far_end(&self) -> Option<watch::Receiver<bool>> {
+        self.relay.as_ref().map(|relay| relay.waits())
+    }
+
     /// Resolves when ffmpeg has ended. Cancel-safe.
     ///
     /// # Errors
@@ -115,13 +146,23 @@ impl Encoder {
         self.outcome(exit).await
     }
 
-    /// To be called after ffmpeg's input was closed. Waits up to `grace` for ffmpeg to finish its output, then stops
-    /// it. ffmpeg is reaped when this returns.
+    /// To be called after ffmpeg's input was closed. Waits up to `grace` for ffmpeg to finish its output, or 5 s where
+    /// it was killed; then stops it. ffmpeg is reaped when this returns, unless a disk holds it even then.
     ///
     /// # Errors
     /// Where it ended with an error or had to be killed.
     pub async fn finish(&mut self, grace: Duration) -> Result<(), ComponentError> {
-        if let Ok(outcome) = tokio::time::timeout(grace, self.ended()).await {
+        let limit = if self.is_killed() { KILL_LIMIT } else { grace };
+        let ended = tokio::time::timeout(limit, self.ended()).await;
+        if let Some(why) = self.killed.clone() {
+            let pid = self.child.pid();
+            let still_there = if self.child.has_ended() { "" } else { STILL_THERE };
+            if !still_there.is_empty() {
+                tracing::warn!(pid, "ffmpeg was killed{STILL_THERE}");
+            }
+            return Err(ComponentError::new(COMPONENT, format!("{why}; it was killed{still_there}")));
+        }
+        if let Ok(outcome) = ended {
             return outcome;
         }
         tracing::warn!(pid = self.child.pid(), grace_s = grace.as_secs(), "ffmpeg does not end, asking it to stop");
@@ -129,9 +170,15 @@ impl Encoder {
         self.outcome(exit).await
     }
 
-    /// Ends ffmpeg now.
-    pub fn kill(&self) {
+    /// Ends ffmpeg now; `why` becomes its error.
+    pub fn kill(&mut self, why: impl Into<String>) {
+        self.killed.get_or_insert(why.into());
         self.child.signal(Signal::KILL);
+    }
+
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.is_some()
     }
 
     /// The relay's error comes first: ffmpeg only knows that its connection was closed.

@@ -6,24 +6,29 @@
 //!
 //! Frames are not copied into the pipe: it gets their pages (`vmsplice`), and each frame is kept until it is read.
 //!
+//! The thread never blocks in the pipe: an ffmpeg that hangs on a disk may hold it open for ever, even killed.
+//!
 //! [`AvSync`]: crate::capture::audio::av_sync::AvSync
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{IoSlice, Write as _};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
 
 use crate::capture::audio::av_sync::SyncCorrections;
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::matroska::{self, Tracks};
 use crate::capture::quality::{AudioQuality, VideoQuality};
+use crate::capture::rig_thread::{Pulse, RigThread};
 use crate::capture::video::frame::Frame;
 
+const COMPONENT: &str = "stream";
 /// Frames that may wait for ffmpeg, the one being written included: a fifth of a second at 30 fps, the usual delay on a
 /// fully loaded machine. Their memory is touched only when they are used.
 const FRAMES_WAITING: usize = 6;
@@ -34,6 +39,8 @@ pub const FRAME_BUFFERS: usize = FRAMES_WAITING + 2;
 const QUEUE_LEN: usize = 1_500;
 /// Size of the pipe in bytes (the default of `/proc/sys/fs/pipe-max-size`): a third of a frame.
 const PIPE_LEN: usize = 1 << 20;
+/// Interval at which the thread turns while it waits.
+const WAKE: Duration = Duration::from_millis(250);
 
 /// Counters and quality of the stream, readable while it runs.
 #[derive(Debug)]
@@ -43,6 +50,8 @@ pub struct CaptureCounters {
     pub frames_dropped: AtomicU64,
     /// Changed frames that were late because the capture was: the machine is overloaded.
     pub frames_late: AtomicU64,
+    /// Samples that came from PulseAudio, before any correction.
+    pub samples_heard: AtomicU64,
     corrections: Mutex<SyncCorrections>,
     sound: Mutex<AudioQuality>,
     frame: Mutex<VideoQuality>,
@@ -54,6 +63,7 @@ impl CaptureCounters {
             frames_sent: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
             frames_late: AtomicU64::new(0),
+            samples_heard: AtomicU64::new(0),
             corrections: Mutex::default(),
             sound: Mutex::new(AudioQuality::new(sample_rate)),
             frame: Mutex::default(),
@@ -95,16 +105,60 @@ enum StreamItem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamClosed;
 
-/// Starts a thread that writes to `pipe`, header first.
+/// The thread that writes into ffmpeg. Dropped, it ends the thread.
+#[derive(Debug)]
+pub struct StreamWriter {
+    thread: RigThread,
+    orders: Arc<WriterOrders>,
+}
+
+/// Orders to the thread.
+#[derive(Debug, Default)]
+struct WriterOrders {
+    /// End once the queue is empty, also where a sender is left.
+    finish: AtomicBool,
+    /// End now.
+    abandon: AtomicBool,
+}
+
+impl StreamWriter {
+    /// Nothing more is sent: the thread ends when it has written what waits. Returns whether that was within `limit`.
+    pub async fn finish(&mut self, limit: Duration) -> bool {
+        self.orders.finish.store(true, Ordering::Relaxed);
+        self.thread.ended_within(limit).await
+    }
+
+    /// Ends the thread, which loses what waits; ffmpeg's input is closed when this returns.
+    pub async fn abandon(&mut self) {
+        self.orders.abandon.store(true, Ordering::Relaxed);
+        if !self.thread.ended_within(4 * WAKE).await {
+            tracing::warn!("the thread that writes into ffmpeg does not end; it is left behind");
+        }
+    }
+
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.thread.pulse()
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.orders.abandon.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts a thread that writes to `pipe`, header first. `failed` is called when it panics.
 ///
 /// # Errors
-/// Where the pipe cannot be made blocking or no thread can be started.
+/// Where the pipe cannot be set up or no thread can be started.
 pub fn start(
     pipe: OwnedFd,
     tracks: Tracks,
-) -> Result<(StreamSender, Arc<CaptureCounters>, JoinHandle<()>), ComponentError> {
-    let failed = |error: std::io::Error| ComponentError::new("stream", error);
-    rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::empty()).map_err(|error| failed(error.into()))?;
+    failed: impl FnOnce(ComponentError) + Send + 'static,
+) -> Result<(StreamSender, Arc<CaptureCounters>, StreamWriter), ComponentError> {
+    let cannot = |error: std::io::Error| ComponentError::new(COMPONENT, error);
+    rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK).map_err(|error| cannot(error.into()))?;
     if let Err(error) = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_LEN) {
         tracing::debug!(%error, "the pipe to ffmpeg stays at its default size");
     }
@@ -112,16 +166,17 @@ pub fn start(
     let waiting = Arc::new(AtomicUsize::new(0));
     let counters = Arc::new(CaptureCounters::new(tracks.sample_rate));
     let sender = StreamSender { queue, waiting: Arc::clone(&waiting), counters: Arc::clone(&counters) };
-    let span = tracing::Span::current();
-    let run = move || {
-        let _in_span = span.entered();
+    let orders = Arc::<WriterOrders>::default();
+    let given = Arc::clone(&orders);
+    let run = move |pulse: &Pulse| {
         // A write error means that ffmpeg has ended; its exit is reported by the encoder.
-        if let Err(error) = write(FfmpegPipe::new(pipe), &tracks, &items, &waiting) {
+        if let Err(error) = write(FfmpegPipe::new(pipe, &given, pulse), &tracks, &items, &waiting) {
             tracing::debug!(%error, "the stream into ffmpeg ended");
         }
+        Ok(())
     };
-    let thread = std::thread::Builder::new().name("stream".to_owned()).spawn(run).map_err(failed)?;
-    Ok((sender, counters, thread))
+    let thread = RigThread::start("stream", COMPONENT, failed, run)?;
+    Ok((sender, counters, StreamWriter { thread, orders }))
 }
 
 impl StreamSender {
@@ -167,14 +222,20 @@ impl StreamSender {
 }
 
 fn write(
-    mut pipe: FfmpegPipe,
+    mut pipe: FfmpegPipe<'_>,
     tracks: &Tracks,
     items: &Receiver<StreamItem>,
     waiting: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut stream = matroska::MatroskaStream::default();
     pipe.copy([&matroska::header(tracks)])?;
-    while let Ok(item) = items.recv() {
+    loop {
+        pipe.pulse.beat();
+        let item = match items.recv_timeout(WAKE) {
+            Ok(item) => item,
+            Err(RecvTimeoutError::Timeout) if !pipe.orders.finish.load(Ordering::Relaxed) => continue,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
+        };
         match item {
             StreamItem::Frame { at, frame } => {
                 let written = pipe.write_frame(&stream.frame_header(at, tracks.frame_len()), frame);
@@ -185,12 +246,14 @@ fn write(
         }
         pipe.release();
     }
-    Ok(())
 }
 
 /// Writing end of the pipe into ffmpeg.
-struct FfmpegPipe {
+struct FfmpegPipe<'a> {
+    /// It does not block.
     file: File,
+    orders: &'a WriterOrders,
+    pulse: &'a Pulse,
     /// Bytes written since the start.
     written: u64,
     /// Frames whose pages the pipe may still hold, with `written` at the end of each.
@@ -199,9 +262,26 @@ struct FfmpegPipe {
     can_splice: bool,
 }
 
-impl FfmpegPipe {
-    fn new(pipe: OwnedFd) -> Self {
-        Self { file: File::from(pipe), written: 0, spliced: VecDeque::with_capacity(FRAME_BUFFERS), can_splice: true }
+impl<'a> FfmpegPipe<'a> {
+    fn new(pipe: OwnedFd, orders: &'a WriterOrders, pulse: &'a Pulse) -> Self {
+        let (file, spliced) = (File::from(pipe), VecDeque::with_capacity(FRAME_BUFFERS));
+        Self { file, orders, pulse, written: 0, spliced, can_splice: true }
+    }
+
+    /// Waits until the pipe takes bytes, or its reader is gone.
+    fn wait(&self) -> std::io::Result<()> {
+        let wake = rustix::event::Timespec::try_from(WAKE).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        loop {
+            self.pulse.beat();
+            if self.orders.abandon.load(Ordering::Relaxed) {
+                return Err(std::io::Error::other("ffmpeg takes nothing more and was given up"));
+            }
+            match rustix::event::poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], Some(&wake)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Writes slices without joining them in memory.
@@ -218,6 +298,7 @@ impl FfmpegPipe {
                     IoSlice::advance_slices(&mut rest, written);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => self.wait()?,
                 Err(error) => return Err(error),
             }
         }
@@ -236,6 +317,7 @@ impl FfmpegPipe {
                     rest = after(rest, spliced);
                 }
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => self.wait()?,
                 Err(error @ rustix::io::Errno::PIPE) => return Err(error.into()),
                 Err(error) => {
                     tracing::debug!(%error, "pages cannot be lent to the pipe, copying");
@@ -265,7 +347,7 @@ fn splice(pipe: &File, planes: [&[u8]; 3]) -> rustix::io::Result<usize> {
     let slices = planes.map(rustix::pipe::IoSliceRaw::from_slice);
     // SAFETY: the pages are read until the pipe has been read to this point. Until then the caller keeps the frame,
     // which nobody changes while it is kept. A frame dropped earlier is unmapped, and the pipe keeps the pages.
-    unsafe { rustix::pipe::vmsplice(pipe, &slices, rustix::pipe::SpliceFlags::empty()) }
+    unsafe { rustix::pipe::vmsplice(pipe, &slices, rustix::pipe::SpliceFlags::NONBLOCK) }
 }
 
 /// What remains of the planes after their first `len` bytes.
@@ -290,10 +372,16 @@ mod tests {
         Arc::new(Frame::black(tracks.width, tracks.height).unwrap())
     }
 
-    #[test]
-    fn a_reader_that_stalls_costs_frames_but_no_sound_and_no_memory() {
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn start(pipe: OwnedFd, tracks: Tracks) -> (StreamSender, Arc<CaptureCounters>, StreamWriter) {
+        super::start(pipe, tracks, |error| panic!("{error}")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stalls_costs_frames_but_no_sound_and_no_memory() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let (sender, counters, thread) = start(writer.into(), FULL).unwrap();
+        let (sender, counters, mut thread) = start(writer.into(), FULL);
         let frame = black(&FULL);
         // A frame is larger than the pipe, so the writer blocks in the first one and keeps it.
         let at = |i: u64| Duration::from_millis(i * 33);
@@ -305,7 +393,7 @@ mod tests {
         drop(sender);
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
-        thread.join().unwrap();
+        assert!(thread.finish(LIMIT).await);
         let payload = FRAMES_WAITING * FULL.frame_len() + 100 * 960 * 4;
         assert!(bytes.len() > payload && bytes.len() < payload + 4_000, "{} of {payload}", bytes.len());
         assert_eq!(counters.frames_sent.load(Ordering::Relaxed), FRAMES_WAITING as u64);
@@ -316,7 +404,8 @@ mod tests {
     #[test]
     fn a_frame_is_kept_until_its_last_byte_is_read() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let mut pipe = FfmpegPipe::new(writer.into());
+        let (orders, pulse) = (WriterOrders::default(), Pulse::default());
+        let mut pipe = FfmpegPipe::new(writer.into(), &orders, &pulse);
         // Small enough for the pipe: nothing has been read when the call returns.
         let frame = black(&TRACKS);
         pipe.write_frame(b"head", Arc::clone(&frame)).unwrap();
@@ -342,7 +431,8 @@ mod tests {
         let frame = Arc::new(frame);
         let read = |can_splice| {
             let (mut reader, writer) = std::io::pipe().unwrap();
-            let mut pipe = FfmpegPipe { can_splice, ..FfmpegPipe::new(writer.into()) };
+            let (orders, pulse) = (WriterOrders::default(), Pulse::default());
+            let mut pipe = FfmpegPipe { can_splice, ..FfmpegPipe::new(writer.into(), &orders, &pulse) };
             pipe.write_frame(b"head", Arc::clone(&frame)).unwrap();
             assert_eq!((pipe.can_splice, pipe.written), (can_splice, 4 + 64 * 32 * 3 / 2));
             drop(pipe);
@@ -355,13 +445,44 @@ mod tests {
         assert_eq!(read(true), copied);
     }
 
-    #[test]
-    fn the_stream_closes_when_its_reader_is_gone() {
+    #[tokio::test]
+    async fn the_stream_closes_when_its_reader_is_gone() {
         let (reader, writer) = std::io::pipe().unwrap();
-        let (sender, _, thread) = start(writer.into(), TRACKS).unwrap();
+        let (sender, _, mut thread) = start(writer.into(), TRACKS);
         drop(reader);
         while sender.send_audio(Duration::ZERO, vec![0; 4]).is_ok() {}
-        thread.join().unwrap();
+        assert!(thread.finish(LIMIT).await);
         assert_eq!(sender.send_frame(Duration::ZERO, black(&TRACKS)), Err(StreamClosed));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_never_reads_and_a_sender_that_never_ends_hold_nobody() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (sender, counters, mut thread) = start(writer.into(), FULL);
+        let frame = black(&FULL);
+        sender.send_frame(Duration::ZERO, Arc::clone(&frame)).unwrap();
+        let pulse = thread.pulse();
+        let turns = pulse.turns();
+        while pulse.turns() < turns + 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!thread.finish(Duration::from_millis(10)).await, "it still has a frame to write");
+        thread.abandon().await;
+        assert!(thread.finish(Duration::ZERO).await);
+        assert_eq!(Arc::strong_count(&frame), 1, "nothing holds it any more");
+        assert_eq!(sender.send_audio(Duration::ZERO, vec![0; 4]), Err(StreamClosed));
+        drop((reader, counters));
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_was_left_behind_does_not_keep_the_stream_open() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (sender, _, mut thread) = start(writer.into(), TRACKS);
+        sender.send_audio(Duration::ZERO, vec![7; 400]).unwrap();
+        assert!(thread.finish(LIMIT).await);
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.ends_with(&[7; 400]), "what waited is written");
+        drop(sender);
     }
 }

@@ -31,6 +31,7 @@ use crate::capture::encoder::arguments::RelayAddress;
 use crate::capture::rtmp::chunk_stream::{ChunkReader, ChunkWriter, RtmpMessage};
 use crate::capture::rtmp::command::StreamNames;
 use crate::protocol::ids::RtmpUrl;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Time limits for the connection (DNS included), then TLS, then the handshake. Together they are shorter than the
 /// limit for the first frame (20 s).
@@ -69,6 +70,8 @@ pub struct Relay {
     /// Scheme, host and port of the far end.
     far_end: String,
     state: watch::Receiver<RelayState>,
+    /// Whether bytes wait for the far end to take them.
+    waits: watch::Receiver<bool>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -90,8 +93,9 @@ impl Relay {
         };
         let (sender, state) = watch::channel(RelayState::Waiting);
         let (url, far_end) = (url.clone(), url.origin());
+        let (waiting, waits) = watch::channel(false);
         let work = async move {
-            let ended = run(listener, &url, &names, &sender).await;
+            let ended = run(listener, &url, &names, &sender, &waiting).await;
             match &ended {
                 Ok(()) => tracing::debug!("the far end has all of the broadcast"),
                 Err(why) => tracing::warn!(far_end = url.origin(), why, "the broadcast does not get through"),
@@ -99,7 +103,7 @@ impl Relay {
             let ended = ended.map_err(|why| format!("{}: {why}", url.origin()));
             sender.send_replace(RelayState::Ended(ended));
         };
-        Ok(Self { address, far_end, state, _task: AbortOnDropHandle::new(tokio::spawn(work.in_current_span())) })
+        Ok(Self { address, far_end, state, waits, _task: AbortOnDropHandle::new(tokio::spawn(work.in_current_span())) })
     }
 
     /// ffmpeg's message with the far end's address in the place of the relay's.
@@ -111,6 +115,12 @@ impl Relay {
     #[must_use]
     pub fn address(&self) -> &RelayAddress {
         &self.address
+    }
+
+    /// Whether bytes wait for the far end to take them.
+    #[must_use]
+    pub fn waits(&self) -> watch::Receiver<bool> {
+        self.waits.clone()
     }
 
     /// To be called when ffmpeg has ended: waits until the far end has received all that ffmpeg wrote. Cancel-safe.
@@ -153,6 +163,7 @@ async fn run(
     url: &RtmpUrl,
     names: &StreamNames,
     state: &watch::Sender<RelayState>,
+    waiting: &watch::Sender<bool>,
 ) -> Result<(), String> {
     let encoder = encoder(&listener, names).await?;
     state.send_replace(RelayState::Running);
@@ -163,12 +174,12 @@ async fn run(
     // Sends small messages at once; not essential.
     let _ = tcp.set_nodelay(true);
     if !url.is_tls() {
-        return relay(encoder, tcp, names).await;
+        return relay(encoder, tcp, names, waiting).await;
     }
     let name = ServerName::try_from(url.host().to_owned()).map_err(|error| format!("no TLS: {error}"))?;
     let tls = tls()?.connect(name, tcp);
     let tls = timeout(HANDSHAKE_LIMIT, tls).await.map_err(|_| "no answer to TLS".to_owned())?;
-    relay(encoder, tls.map_err(|error| format!("no TLS: {error}"))?, names).await
+    relay(encoder, tls.map_err(|error| format!("no TLS: {error}"))?, names, waiting).await
 }
 
 /// With the host's own root certificates, as for NATS and HTTP.
@@ -185,7 +196,7 @@ fn tls() -> Result<TlsConnector, String> {
 
 /// Waits for the client that knows the placeholder app.
 async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderConnection, String> {
-    let mut unidentified = JoinSet::new();
+    let (mut unidentified, mut turned_away) = (JoinSet::new(), LogThrottle::default());
     loop {
         tokio::select! {
             accepted = listener.accept(), if unidentified.len() < UNIDENTIFIED_LIMIT => {
@@ -205,7 +216,9 @@ async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderC
                 if let Ok(Some(encoder)) = accepted_encoder {
                     return Ok(encoder);
                 }
-                tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
+                if turned_away.due(tokio::time::Instant::now()) {
+                    tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
+                }
             }
         }
     }
@@ -265,6 +278,7 @@ async fn relay<S: AsyncRead + AsyncWrite>(
     encoder: EncoderConnection,
     far_end: S,
     names: &StreamNames,
+    waiting: &watch::Sender<bool>,
 ) -> Result<(), String> {
     let EncoderConnection { stream, block, mut reader, connect, before } = encoder;
     let (mut from_far, mut to_far) = tokio::io::split(far_end);
@@ -300,7 +314,9 @@ async fn relay<S: AsyncRead + AsyncWrite>(
             {
                 fill_in(message, &mut out)?;
             }
+            waiting.send_replace(true);
             send(&mut to_far, &out).await?;
+            waiting.send_replace(false);
             out.clear();
             // The message may have been a large frame.
             out.shrink_to(BUFFER);

@@ -105,6 +105,11 @@ impl Display {
         [("DISPLAY", format!(":{}", self.address.number)), ("XAUTHORITY", self.auth_file.display().to_string())]
     }
 
+    /// Kills the server, which may hang.
+    pub fn kill(&self) {
+        self.child.signal(Signal::KILL);
+    }
+
     /// Resolves when the server has ended by itself. Cancel-safe.
     pub async fn ended(&mut self) -> ComponentError {
         let exit = self.child.wait().await;

@@ -22,6 +22,7 @@ use x11rb::rust_connection::RustConnection;
 
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::stream::{CaptureCounters, FRAME_BUFFERS, StreamClosed, StreamSender};
+use crate::capture::rig_thread::{Exchange, Pulse, RigThread};
 use crate::capture::video::damage::{Box, boxes};
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::drop_monitor::{DropMonitor, DropNotice, FrameCounts};
@@ -32,16 +33,19 @@ use crate::capture::video::pacer::{FramePacer, FramePacing};
 const COMPONENT: &str = "picture";
 /// Bytes of a pixel at depth 24 in `ZPixmap` format.
 const PIXEL: usize = 4;
+/// After this long without a report of a change, the server is asked for changes all the same.
+const ASK_ANYWAY: Duration = Duration::from_secs(1);
 
 /// The thread that grabs a display.
 #[derive(Debug)]
 pub struct Grabber {
-    thread: std::thread::JoinHandle<Result<(), ComponentError>>,
+    thread: RigThread,
     stop: OwnedFd,
+    questions: Arc<Exchange>,
 }
 
 impl Grabber {
-    /// Starts to grab `width` × `height` pixels; frames are stamped with the time since `epoch`. `ended` is called when
+    /// Starts to grab `width` × `height` pixels; frames are stamped with the time since `epoch`. `failed` is called when
     /// the thread ends by itself.
     ///
     /// # Errors
@@ -52,36 +56,36 @@ impl Grabber {
         pacing: FramePacing,
         epoch: Instant,
         sender: StreamSender,
-        ended: impl FnOnce(ComponentError) + Send + 'static,
+        failed: impl FnOnce(ComponentError) + Send + 'static,
     ) -> Result<Self, ComponentError> {
         let connection = address.connect()?;
-        let source =
-            GrabSource::open(connection, width, height).map_err(|error| ComponentError::new(COMPONENT, error))?;
+        let questions = Arc::<Exchange>::default();
+        let source = GrabSource::open(connection, width, height, Arc::clone(&questions))
+            .map_err(|error| ComponentError::new(COMPONENT, error))?;
         let stop =
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| ComponentError::new(COMPONENT, error))?;
         let stopped = stop.try_clone().map_err(|error| ComponentError::new(COMPONENT, error))?;
-        let span = tracing::Span::current();
-        let run = move || {
-            let _in_span = span.entered();
-            let result = capture(&source, pacing, epoch, &sender, &stopped);
-            if let Err(error) = &result {
-                ended(error.clone());
-            }
-            result
-        };
-        let thread = std::thread::Builder::new()
-            .name("screen".to_owned())
-            .spawn(run)
-            .map_err(|error| ComponentError::new(COMPONENT, error))?;
-        Ok(Self { thread, stop })
+        let run = move |pulse: &Pulse| capture(&source, pacing, epoch, &sender, &stopped, pulse);
+        let thread = RigThread::start("screen", COMPONENT, failed, run)?;
+        Ok(Self { thread, stop, questions })
     }
 
-    /// Ends the thread; the last frame has been sent when this returns.
-    pub async fn stop(self) {
+    /// Tells the thread to end, and waits for that up to `limit`. Where it has ended, the last frame has been sent.
+    pub async fn stop(&mut self, limit: Duration) -> bool {
         // A write to an eventfd fails only if its counter is full.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
-        let thread = self.thread;
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        self.thread.ended_within(limit).await
+    }
+
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.thread.pulse()
+    }
+
+    /// The thread's questions to the X server.
+    #[must_use]
+    pub fn questions(&self) -> Arc<Exchange> {
+        Arc::clone(&self.questions)
     }
 }
 
@@ -117,10 +121,11 @@ struct GrabSource {
     memory: Mmap,
     width: u32,
     height: u32,
+    questions: Arc<Exchange>,
 }
 
 impl GrabSource {
-    fn open(connection: RustConnection, width: u32, height: u32) -> Result<Self, GrabError> {
+    fn open(connection: RustConnection, width: u32, height: u32, questions: Arc<Exchange>) -> Result<Self, GrabError> {
         let root = root(&connection);
         connection.damage_query_version(1, 1)?.reply()?;
         connection.xfixes_query_version(5, 0)?.reply()?;
@@ -136,7 +141,7 @@ impl GrabSource {
         connection.xfixes_create_region(region, &[])?.check()?;
         let damage = connection.generate_id()?;
         connection.damage_create(damage, root, ReportLevel::NON_EMPTY)?.check()?;
-        Ok(Self { connection, root, damage, region, segment, memory, width, height })
+        Ok(Self { connection, root, damage, region, segment, memory, width, height, questions })
     }
 
     /// The whole screen.
@@ -158,6 +163,7 @@ impl GrabSource {
     ///
     /// After an error the connection cannot be used any more; the server ends the grab with it.
     fn fetch(&self, pool: &mut FramePool, all: bool) -> Result<bool, GrabError> {
+        self.questions.ask();
         self.connection.grab_server()?;
         self.connection.damage_subtract(self.damage, x11rb::NONE, self.region)?;
         let changed = self.connection.xfixes_fetch_region(self.region)?.reply()?;
@@ -185,9 +191,12 @@ impl GrabSource {
             }
             Ok::<_, GrabError>(())
         };
-        if let Some(drawn) = pool.draw(&changed, draw) {
+        if !changed.is_empty()
+            && let Some(drawn) = pool.draw(&changed, draw)
+        {
             drawn?;
         }
+        self.questions.answer();
         Ok(!changed.is_empty())
     }
 
@@ -229,12 +238,14 @@ fn capture(
     epoch: Instant,
     sender: &StreamSender,
     stop: &OwnedFd,
+    pulse: &Pulse,
 ) -> Result<(), ComponentError> {
     let run = || -> Result<(), GrabError> {
         let mut pool = FramePool::new(FRAME_BUFFERS, source.width, source.height)?;
         let first = epoch.elapsed();
         let mut pacer = FramePacer::begin(pacing, first);
         source.fetch(&mut pool, true)?;
+        let mut fetched = first;
         if send(sender, first, &pool, true) == Err(StreamClosed) {
             return Ok(());
         }
@@ -242,6 +253,7 @@ fn capture(
         let mut changed: Option<Duration> = None;
         let mut drop_monitor = DropMonitor::default();
         loop {
+            pulse.beat();
             if source.changed()? && changed.is_none() {
                 changed = Some(epoch.elapsed());
             }
@@ -266,7 +278,11 @@ fn capture(
                     continue;
                 }
                 is_new = source.fetch(&mut pool, false)?;
-                changed = None;
+                (changed, fetched) = (None, now);
+            } else if now.saturating_sub(fetched) >= ASK_ANYWAY && sender.has_room() && pool.has_free() {
+                // A server that hangs reports no change either.
+                is_new = source.fetch(&mut pool, false)?;
+                fetched = now;
             }
             if send(sender, now, &pool, is_new) == Err(StreamClosed) {
                 return Ok(());

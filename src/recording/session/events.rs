@@ -7,6 +7,8 @@ use crate::protocol::notice::Outcome;
 /// What happened to a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
+    /// The room is not known to be over, and it is this opening's turn.
+    TurnCame,
     /// The rig is open and media flows.
     Opened,
     /// The rig could not be opened; it is closed again.
@@ -48,15 +50,20 @@ pub enum OpenFailure {
     Over(String),
     /// The meeting cannot be recorded, however often that is tried.
     Unrecordable(String),
+    /// The meeting goes on, but does not let the recorder in before somebody does something: its server refuses a token
+    /// that was signed just now, or Chrome refuses the server's certificate. A new recording is not tried again.
+    Refused(String),
     Failed(String),
 }
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Ask the server about the room where it may be over, then wait for a turn: [`SessionEvent::TurnCame`].
+    AwaitTurn,
     /// Open the rig of the next part.
     OpenRig,
-    /// Cancel the opening, which then ends in [`SessionEvent::OpenFailed`].
+    /// Cancel the opening, or the wait for its turn, which then ends in [`SessionEvent::OpenFailed`].
     CancelOpening,
     FinishEncoder,
     CloseRig,

@@ -18,9 +18,8 @@ pub const DELIVERING_LIMIT: Duration = Duration::from_secs(300);
 /// The state of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    Starting {
-        cancelled: bool,
-    },
+    /// Nothing was captured yet.
+    Starting(OpeningStep),
     Capturing,
     /// A part broke; the next one is being opened.
     Resuming(Resuming),
@@ -28,13 +27,26 @@ pub enum SessionState {
     Ended,
 }
 
-/// The step of opening the next part.
+/// The step of opening a rig.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpeningStep {
+    /// The latest try failed; the next one comes at `until`.
+    Waiting { until: Duration },
+    /// The server is asked about the room; then the opening waits for its turn among those of other recordings. Both
+    /// have limits of their own, and neither counts as a failure.
+    Queued,
+    /// The rig is being opened.
+    Running,
+    /// It is being closed again.
+    Cancelled,
+}
+
+/// The step of going on with the next part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resuming {
     Finishing,
     Closing,
-    Waiting { until: Duration },
-    Opening { cancelled: bool },
+    Opening(OpeningStep),
 }
 
 /// The step of ending the recording.
@@ -47,16 +59,32 @@ pub enum StopStep {
 }
 
 impl SessionState {
+    /// The step of the opening that goes on, if any.
+    pub(super) fn opening(self) -> Option<OpeningStep> {
+        match self {
+            Self::Starting(step) | Self::Resuming(Resuming::Opening(step)) => Some(step),
+            _ => None,
+        }
+    }
+
+    /// Until when the next opening waits, if it does.
+    #[must_use]
+    pub fn waits_until(self) -> Option<Duration> {
+        match self.opening()? {
+            OpeningStep::Waiting { until } => Some(until),
+            OpeningStep::Queued | OpeningStep::Running | OpeningStep::Cancelled => None,
+        }
+    }
+
     /// How long the state, entered at `since`, may last.
     pub(super) fn limit(self, since: Duration) -> Option<Duration> {
         match self {
-            Self::Starting { cancelled: false } | Self::Resuming(Resuming::Opening { cancelled: false }) => {
-                Some(STARTING_LIMIT)
-            }
-            Self::Starting { cancelled: true } | Self::Resuming(Resuming::Opening { cancelled: true }) => {
-                Some(CANCELLING_LIMIT)
-            }
-            Self::Resuming(Resuming::Waiting { until }) => Some(until.saturating_sub(since)),
+            Self::Starting(step) | Self::Resuming(Resuming::Opening(step)) => match step {
+                OpeningStep::Waiting { until } => Some(until.saturating_sub(since)),
+                OpeningStep::Queued => None,
+                OpeningStep::Running => Some(STARTING_LIMIT),
+                OpeningStep::Cancelled => Some(CANCELLING_LIMIT),
+            },
             Self::Capturing | Self::Ended => None,
             Self::Resuming(Resuming::Finishing) | Self::Stopping(StopStep::Finishing) => Some(FINISHING_LIMIT),
             Self::Resuming(Resuming::Closing) | Self::Stopping(StopStep::Closing) => Some(CLOSING_LIMIT),

@@ -1,11 +1,12 @@
 //! Unit and property tests of the session.
 
-use proptest::prelude::*;
+mod openings;
+mod properties;
 
 use super::states::*;
 use super::*;
 
-const NO_LIMITS: SessionLimits = SessionLimits { max_duration: None, end_when_idle: None };
+const NO_LIMITS: SessionLimits = SessionLimits { max_duration: None, end_when_idle: None, rejoin_for: REJOIN_FOR };
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -27,10 +28,31 @@ fn deliver(outcome: Outcome, job: bool) -> Effect {
     Effect::Deliver { outcome, job }
 }
 
-/// Runs a recording through these events, one a second.
+fn failed(cause: &str) -> SessionEvent {
+    SessionEvent::OpenFailed(OpenFailure::Failed(cause.into()))
+}
+
+/// Lets a rig be opened, as soon as the session wants one. Returns when.
+fn until_running(session: &mut Session, mut now: Duration, effects: &mut Vec<Effect>) -> Duration {
+    loop {
+        match session.state().opening() {
+            Some(OpeningStep::Queued) => effects.extend(session.on(now, SessionEvent::TurnCame)),
+            Some(OpeningStep::Running) | None => return now,
+            Some(_) => {
+                now += at(1);
+                effects.extend(session.on(now, tick()));
+            }
+        }
+    }
+}
+
+/// Runs a recording through these events, one a second. Turns come at once.
 fn run(kind: Kind, events: Vec<SessionEvent>) -> (Session, Vec<Effect>) {
     let (mut session, mut effects) = Session::begin(kind, NO_LIMITS, at(0));
     for (i, event) in (1..).zip(events) {
+        if session.state().opening() == Some(OpeningStep::Queued) && !matches!(event, SessionEvent::Stop(_)) {
+            effects.extend(session.on(at(i - 1), SessionEvent::TurnCame));
+        }
         effects.extend(session.on(at(i), event));
     }
     (session, effects)
@@ -51,6 +73,7 @@ fn a_recording_from_start_to_job() {
     assert_eq!(
         effects,
         [
+            Effect::AwaitTurn,
             Effect::OpenRig,
             Effect::NotifyStarted,
             Effect::FinishEncoder,
@@ -94,10 +117,11 @@ fn a_broken_capture_resumes_as_the_next_part() {
     ];
     let (_, effects) = run(Kind::Recording, events);
     assert_eq!(
-        effects[2..],
+        effects[3..],
         [
             Effect::FinishEncoder,
             Effect::CloseRig,
+            Effect::AwaitTurn,
             Effect::OpenRig,
             Effect::FinishEncoder,
             Effect::CloseRig,
@@ -133,8 +157,8 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
         ]
     };
     let (session, effects) = run(Kind::Recording, until_opening(Interruption::PageLeft));
-    assert_eq!(session.state(), SessionState::Resuming(Resuming::Opening { cancelled: false }));
-    assert_eq!(effects.last(), Some(&Effect::OpenRig));
+    assert_eq!(session.state(), SessionState::Resuming(Resuming::Opening(OpeningStep::Queued)));
+    assert_eq!(effects.last(), Some(&Effect::AwaitTurn));
 
     // The page left the meeting; the rig did not fail.
     let events = until_opening(Interruption::PageLeft).into_iter().chain([over(), SessionEvent::Stored(Ok(()))]);
@@ -154,84 +178,6 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
     let (mut session, _) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
     let effects = session.on(at(1), over());
     assert_eq!(effects.last(), Some(&store(Some(&format!("{RESTARTED}; {TOO_LATE}")))));
-}
-
-#[test]
-fn a_room_that_ends_before_a_second_first_opening_is_reported_in_the_pages_words() {
-    let events = vec![
-        SessionEvent::OpenFailed(OpenFailure::Failed("Verification Failed!: no".into())),
-        SessionEvent::OpenFailed(OpenFailure::Over("the room is over".into())),
-    ];
-    let (_, effects) = run(Kind::Recording, events);
-    assert_eq!(effects.last(), Some(&deliver(Err("Verification Failed!: no".into()), false)));
-    let (_, effects) =
-        run(Kind::Recording, vec![SessionEvent::OpenFailed(OpenFailure::Unrecordable("Enter Security Key".into()))]);
-    assert_eq!(effects.last(), Some(&deliver(Err("Enter Security Key".into()), false)));
-}
-
-#[test]
-fn a_first_opening_that_fails_at_once_is_tried_again_and_a_page_that_does_not_come_is_not() {
-    let failed = || SessionEvent::OpenFailed(OpenFailure::Failed("PulseAudio: ended at its start".into()));
-    let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
-    assert_eq!(session.on(at(1), failed()), [Effect::OpenRig]);
-    assert_eq!(session.on(at(2), failed()), [Effect::OpenRig]);
-    let effects = session.clone().on(at(3), failed());
-    assert_eq!(effects, [Effect::FreeSlot, deliver(Err("PulseAudio: ended at its start".into()), false)]);
-    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::NotifyStarted]);
-    let (mut session, _) = Session::begin(Kind::Recording, NO_LIMITS, at(0));
-    assert_eq!(session.on(at(31), failed()).len(), 2, "the page");
-    let (mut session, _) = Session::begin(Kind::Broadcast, NO_LIMITS, at(0));
-    assert_eq!(session.on(at(1), failed()).len(), 2, "the far end");
-}
-
-#[test]
-fn a_slow_opening_is_a_failure_like_any_other() {
-    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
-    session.on(at(3), SessionEvent::Finished(Ok(())));
-    session.on(at(3), SessionEvent::Closed);
-    assert_eq!(session.on(at(3) + STARTING_LIMIT, tick()), [Effect::CancelOpening]);
-    let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
-    assert_eq!(session.on(at(4) + STARTING_LIMIT, cancelled), [], "it waits");
-    assert_eq!(session.on(at(60) + STARTING_LIMIT, tick()), [Effect::OpenRig]);
-}
-
-#[test]
-fn a_recording_is_given_up_after_failures_in_a_row_and_keeps_its_parts() {
-    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
-    let mut now = at(1);
-    let mut effects = Vec::new();
-    session.on(now, broke("Chrome ended"));
-    session.on(now, SessionEvent::Finished(Ok(())));
-    effects.extend(session.on(now, SessionEvent::Closed));
-    let mut openings = 0;
-    while session.state() != SessionState::Stopping(StopStep::Storing) {
-        if session.state() == SessionState::Resuming(Resuming::Opening { cancelled: false }) {
-            openings += 1;
-            effects.extend(session.on(now, SessionEvent::OpenFailed(OpenFailure::Failed("no Xvfb".into()))));
-        }
-        now += at(1);
-        effects.extend(session.on(now, tick()));
-    }
-    assert_eq!(openings, MOST_FAILURES);
-    assert!(now >= at(20) && now <= at(60), "{now:?}");
-    let effects = session.on(now, SessionEvent::Stored(Ok(())));
-    let [Effect::Deliver { outcome: Err(cause), job: true }] = &effects[..] else { panic!("{effects:?}") };
-    assert!(cause.contains("6 failures in a row; the last: no Xvfb"), "{cause}");
-}
-
-#[test]
-fn a_good_capture_begins_a_new_row_of_failures() {
-    let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened]);
-    let mut now = at(1);
-    for _ in 0..3 * MOST_FAILURES {
-        now += HEALTHY_AFTER;
-        assert_eq!(session.on(now, broke("Chrome ended")), [Effect::FinishEncoder]);
-        session.on(now, SessionEvent::Finished(Ok(())));
-        // The first failure of a row does not wait.
-        assert_eq!(session.on(now, SessionEvent::Closed), [Effect::OpenRig]);
-        session.on(now, SessionEvent::Opened);
-    }
-    assert_eq!(session.state(), SessionState::Capturing);
 }
 
 #[test]
@@ -255,7 +201,8 @@ fn a_stop_while_resuming_keeps_the_parts() {
 #[test]
 fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
     let (mut session, effects) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
-    assert_eq!(effects, [Effect::OpenRig]);
+    assert_eq!(effects, [Effect::AwaitTurn]);
+    assert_eq!(session.on(at(1), SessionEvent::TurnCame), [Effect::OpenRig]);
     assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::NotifyStarted]);
     assert_eq!(session.state(), SessionState::Capturing);
     let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
@@ -265,8 +212,9 @@ fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
 
 #[test]
 fn a_limit_ends_a_recording_with_its_cause() {
-    let limits = SessionLimits { max_duration: Some(at(100)), end_when_idle: Some(at(30)) };
+    let limits = SessionLimits { max_duration: Some(at(100)), end_when_idle: Some(at(30)), ..NO_LIMITS };
     let (mut session, _) = Session::begin(Kind::Recording, limits, at(0));
+    session.on(at(9), SessionEvent::TurnCame);
     session.on(at(10), SessionEvent::Opened);
     assert_eq!(session.on(at(50), SessionEvent::Tick { idle: at(29) }), []);
     let mut idle = session.clone();
@@ -300,18 +248,6 @@ fn an_unreadable_raw_file_is_reported_and_makes_no_job() {
 }
 
 #[test]
-fn a_stop_before_media_flows_cancels_the_opening_and_is_no_fault() {
-    let cancelled = SessionEvent::OpenFailed(OpenFailure::Cancelled);
-    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), cancelled, SessionEvent::Delivered]);
-    assert_eq!(session.state(), SessionState::Ended);
-    assert_eq!(effects, [Effect::OpenRig, Effect::CancelOpening, Effect::FreeSlot, deliver(Ok(()), false)]);
-    // The opening was faster than its cancellation: its media are kept.
-    let (session, effects) = run(Kind::Recording, vec![SessionEvent::Stop(None), SessionEvent::Opened]);
-    assert_eq!(session.state(), SessionState::Stopping(StopStep::Finishing));
-    assert!(effects.ends_with(&[Effect::NotifyStarted, Effect::FinishEncoder]));
-}
-
-#[test]
 fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, SessionEvent::Stop(None)]);
     assert_eq!(session.on(at(1) + FINISHING_LIMIT, tick()), []);
@@ -320,99 +256,5 @@ fn a_slow_step_is_given_up_and_the_file_is_still_stored() {
     // A rig that cannot be closed does not prevent the next opening.
     let (mut session, _) = run(Kind::Recording, vec![SessionEvent::Opened, broke("x")]);
     let effects = session.on(at(2) + FINISHING_LIMIT, tick());
-    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::OpenRig]), "{effects:?}");
-}
-
-fn event() -> impl Strategy<Value = SessionEvent> {
-    let result = || prop_oneof![Just(Ok(())), Just(Err("why".to_owned()))];
-    prop_oneof![
-        3 => Just(SessionEvent::Opened),
-        1 => prop_oneof![
-            Just(OpenFailure::Cancelled),
-            Just(OpenFailure::Over("why".to_owned())),
-            Just(OpenFailure::Failed("why".to_owned())),
-        ]
-        .prop_map(SessionEvent::OpenFailed),
-        3 => prop::sample::select(vec![
-            Interruption::Fault,
-            Interruption::PageLeft,
-            Interruption::MeetingOver,
-            Interruption::Final,
-        ])
-        .prop_map(|after| SessionEvent::Broke { cause: "why".into(), after }),
-        1 => prop_oneof![Just(None), Just(Some("why".to_owned()))].prop_map(SessionEvent::Stop),
-        2 => result().prop_map(SessionEvent::Finished),
-        2 => Just(SessionEvent::Closed),
-        1 => result().prop_map(SessionEvent::Stored),
-        1 => Just(SessionEvent::Delivered),
-        2 => (0u64..5000).prop_map(|idle| SessionEvent::Tick { idle: at(idle) }),
-    ]
-}
-
-/// What holds for the effects of any session.
-fn check(kind: Kind, effects: &[Effect]) -> Result<(), TestCaseError> {
-    let count = |matches: fn(&Effect) -> bool| effects.iter().filter(|effect| matches(effect)).count();
-    let position = |matches: fn(&Effect) -> bool| effects.iter().position(matches);
-    prop_assert!(count(|e| matches!(e, Effect::NotifyStarted)) <= 1);
-    prop_assert_eq!(count(|e| matches!(e, Effect::Deliver { .. })), 1);
-    prop_assert!(count(|e| matches!(e, Effect::Store { .. })) <= 1, "stored twice");
-    let notice = position(|e| matches!(e, Effect::Deliver { .. }));
-    prop_assert!(position(|e| matches!(e, Effect::NotifyStarted)) < notice);
-    prop_assert!(count(|e| matches!(e, Effect::FreeSlot)) == 1);
-    // After the notice of the end nothing is opened or stored.
-    for effect in &effects[notice.unwrap_or(0) + 1..] {
-        prop_assert!(matches!(effect, Effect::GiveUp(_)), "{:?}", effect);
-    }
-    // One rig at a time: each is finished and closed, cancelled or given up before the next is opened.
-    let mut finished = true;
-    for effect in effects {
-        match effect {
-            Effect::FinishEncoder => finished = false,
-            Effect::CloseRig => {
-                prop_assert!(!finished, "closed before its encoder has ended");
-                finished = true;
-            }
-            Effect::GiveUp(_) => finished = true,
-            Effect::OpenRig | Effect::Store { .. } => {
-                prop_assert!(finished, "{:?} before the rig is closed", effect);
-            }
-            _ => {}
-        }
-    }
-    if kind == Kind::Broadcast {
-        prop_assert_eq!(count(|e| matches!(e, Effect::OpenRig)), 1);
-        prop_assert_eq!(count(|e| matches!(e, Effect::Store { .. } | Effect::Deliver { job: true, .. })), 0);
-    }
-    Ok(())
-}
-
-proptest! {
-    #[test]
-    fn any_sequence_of_events_ends_with_its_notices_in_order(
-        kind in prop_oneof![Just(Kind::Recording), Just(Kind::Broadcast)],
-        limits in (0u64..3, 0u64..3).prop_map(|(most, idle)| SessionLimits {
-            max_duration: (most > 0).then(|| at(most * 500)),
-            end_when_idle: (idle > 0).then(|| at(idle * 1000)),
-        }),
-        events in proptest::collection::vec((event(), 0u64..200_000), 0..60),
-        stop_at in 0usize..60,
-    ) {
-        let (mut session, mut effects) = Session::begin(kind, limits, at(0));
-        let mut now = at(0);
-        for (i, (event, later)) in events.into_iter().enumerate() {
-            now += Duration::from_millis(later);
-            if i == stop_at {
-                effects.extend(session.on(now, SessionEvent::Stop(None)));
-            }
-            effects.extend(session.on(now, event));
-        }
-        // Once stopped, ticks alone bring the session to its end.
-        effects.extend(session.on(now, SessionEvent::Stop(None)));
-        for _ in 0..10 {
-            now += STORING_LIMIT;
-            effects.extend(session.on(now, tick()));
-        }
-        prop_assert_eq!(session.state(), SessionState::Ended);
-        check(kind, &effects)?;
-    }
+    assert!(matches!(&effects[..], [Effect::GiveUp(_), Effect::AwaitTurn]), "{effects:?}");
 }

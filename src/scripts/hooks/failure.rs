@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::HookStage;
-use crate::process::child::{Exit, OutputTail, SpawnError};
+use crate::process::child::{Exit, SpawnError};
+use crate::process::output::OutputTail;
 use crate::scripts::hooks::payload::RefusedAnswer;
 
 /// The number of lines of standard error that are quoted of a failed script.

@@ -24,8 +24,7 @@ pub(super) async fn post(
     // A new client each time: requests are rare, and a kept connection would mostly be closed by then. A redirect is
     // not followed: it would take the recording's data, and a password in the URL, elsewhere.
     let client = reqwest::Client::builder().connect_timeout(CONNECT_DEADLINE).redirect(Policy::none());
-    let client = http::build(client, url.expose().scheme() != "http", ca_file)
-        .map_err(|error| HookFailure::Http(error.to_string()))?;
+    let client = http::build(client, url.expose(), ca_file).map_err(|error| HookFailure::Http(error.to_string()))?;
     let body = serde_json::to_vec(input).unwrap_or_default();
     let request = async {
         match ask(&client, url, body.clone()).await {
@@ -41,7 +40,8 @@ pub(super) async fn post(
         Ok(Ok((body, false))) => Ok(answer::of_output(&body, false)),
         Ok(Err(HttpRequestError::Connection(why) | HttpRequestError::Other(why))) => Err(HookFailure::Http(why)),
         Err(_) => {
-            Err(HookFailure::Http(format!("no answer within {} (hook_timeout)", humantime::format_duration(limit))))
+            let (to, limit) = (http::route(url.expose()), humantime::format_duration(limit));
+            Err(HookFailure::Http(format!("{to}: no answer within {limit} (hook_timeout)")))
         }
     }
 }

@@ -27,6 +27,7 @@ use tracing::Instrument as _;
 
 use crate::config::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 use crate::process::child::ChildSpec;
+use crate::process::output::OutputBudget;
 
 use answer::NoAnswer;
 
@@ -251,6 +252,7 @@ fn spec(command: &[String]) -> ChildSpec {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
     let mut spec = ChildSpec::new(name, program).args(command.iter().skip(1));
     (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
+    spec.log_budget = OutputBudget::of_script(&command.join(" "));
     spec
 }
 
@@ -260,7 +262,7 @@ fn spec(command: &[String]) -> ChildSpec {
 pub struct HookProblem {
     pub stage: HookStage,
     pub script: String,
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// The scripts of `stages` that cannot be run, for the start of the program.

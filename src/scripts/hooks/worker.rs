@@ -11,7 +11,8 @@ use rustix::process::Signal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, ChildStdout};
 
-use crate::process::child::{self, Child, ChildSpec, Exit, OutputTail, SpawnError};
+use crate::process::child::{self, Child, ChildSpec, Exit, SpawnError};
+use crate::process::output::OutputTail;
 use crate::scripts::hooks::answer::{self, NoAnswer};
 use crate::scripts::hooks::lines::{DRAIN, Line, Lines};
 use crate::scripts::hooks::payload::{self, Object};

@@ -26,6 +26,8 @@ pub enum Requests {
     /// Writes into files, with fsync.
     Writes,
     Fsync,
+    /// Reads of files that go beyond this byte.
+    ReadsBeyond(u64),
 }
 
 /// How a request fails.
@@ -165,8 +167,9 @@ impl Gate {
 fn meets(requests: Requests, kind: Requests) -> bool {
     match requests {
         Requests::All => true,
-        Requests::Changes => kind != Requests::All,
+        Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
         Requests::Writes => matches!(kind, Requests::Writes | Requests::Fsync),
         Requests::Fsync => kind == Requests::Fsync,
+        Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }
 }

@@ -179,7 +179,7 @@ impl Room {
     }
 
     /// The page closes itself (`window.close()`). Chrome lets it only where the page is the first that its window has shown, as it is when
-    /// the URL was on the command line; else use [`Self::leave_page`], or close it through `DevTools`.
+    /// the URL was on the command line; else use [`Self::leave_page`].
     pub fn close_page(&self) {
         self.order(json!({ "do": "close" }));
     }

@@ -29,6 +29,39 @@ fn a_page_on_plain_http_elsewhere_than_on_localhost_is_warned_of() {
 }
 
 #[test]
+fn a_join_host_behind_which_no_token_can_stand_is_a_problem() {
+    let said = |url: &str| problems(&more_of(&format!("plugNmeet_info.join_host: {url}")));
+    for (url, found) in [
+        ("https://meet.example.com", "found \"https://meet.example.com\" without a parameter"),
+        ("https://meet.example.com/join", "found \"https://meet.example.com/join\" without a parameter"),
+        ("https://meet.example.com/?access_token", "found \"https://meet.example.com/\" with parameters"),
+        (
+            "https://meet.example.com/?access_token=hunter2hunter2",
+            "found \"https://meet.example.com/\" with parameters",
+        ),
+        ("https://meet.example.com/?access_token=&design=1", "found \"https://meet.example.com/\" with parameters"),
+    ] {
+        let said = said(url);
+        assert!(said.contains(&format!(": plugNmeet_info.join_host: {found}")) && said.contains("  line "), "{said}");
+        assert!(
+            said.contains("must end like https://meet.example.com/?access_token=") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
+    for url in
+        ["https://m.example.com/?design=1&access_token=", "https://m.example.com/x?token=", "https://m/#access_token="]
+    {
+        let text = more_of(&format!("plugNmeet_info.join_host: '{url}'"));
+        let (_, warnings) = config::parse(&text, "config.yaml").unwrap();
+        assert_eq!(
+            warnings.iter().any(|warning| warning.key.ends_with("join_host")),
+            url.contains("?token"),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[test]
 fn many_problems_are_reported_at_once() {
     insta::assert_snapshot!(problems(
         "
@@ -78,7 +111,7 @@ hooks:
 #[test]
 fn a_reserve_or_a_limit_that_cannot_be_meant_is_explained() {
     insta::assert_snapshot!(problems(&more_of(
-        "recorder.min_free_space: 5000\nrecorder.drain_timeout: sometimes\nrecorder.max_duration: 1y\nrecorder.end_when_idle: -5m"
+        "recorder.min_free_space: 5000\nrecorder.drain_timeout: sometimes\nrecorder.max_duration: 1y\nrecorder.end_when_idle: -5m\nrecorder.rejoin_for: 2days"
     )));
     for (spelled, said) in [("lots", "5GiB or 500MB"), ("120%", "from 0% to 90%"), ("[5GiB]", "a size is expected")] {
         let found = problems(&more_of(&format!("recorder.min_free_space: {spelled}")));

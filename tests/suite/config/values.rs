@@ -79,6 +79,7 @@ fn what_is_left_out_has_the_default_of_the_reference() {
     assert_eq!(config.recorder.silence_warning, Some(Duration::from_secs(60)));
     assert_eq!((config.recorder.min_free_space, config.recorder.drain_timeout), (Reserve::Default, None));
     assert_eq!((config.recorder.max_duration, config.recorder.end_when_idle), (None, None));
+    assert_eq!(config.recorder.rejoin_for, Duration::from_secs(1800));
     assert!(config.recorder.self_test);
     assert_eq!((config.log.file, config.log.stdout), (None, true));
     assert_eq!((config.log.max_backups, config.log.max_age), (4, Duration::from_secs(2 * 24 * 3600)));
@@ -121,6 +122,10 @@ fn a_value_may_be_spelled_in_other_ways() {
         let config = with(&format!("recorder.max_duration: {spelled}\nrecorder.end_when_idle: {spelled}"));
         let expected = seconds.map(Duration::from_secs);
         assert_eq!((config.recorder.max_duration, config.recorder.end_when_idle), (expected, expected), "{spelled}");
+    }
+    for (spelled, seconds) in [("0", 0), ("2h", 7200), ("90", 90)] {
+        let config = with(&format!("recorder.rejoin_for: {spelled}"));
+        assert_eq!(config.recorder.rejoin_for, Duration::from_secs(seconds), "{spelled}");
     }
     for (dirs, state) in [
         ("recorder.temporary_dir: /var/tmp/recordings", "/var/tmp/recordings/.state-node_01"),

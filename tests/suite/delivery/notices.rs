@@ -3,7 +3,9 @@
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use plugnmeet_recorder::delivery::queues::DeliveryOutcome;
+use plugnmeet_recorder::protocol::ids::RecordingId;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use plugnmeet_recorder::protocol::notice::NoticeEvent;
 use plugnmeet_recorder::protocol::signature::hash_signature;
 
 use super::{Server, dispatcher, ended, finished, notice, send, started};
@@ -29,6 +31,18 @@ async fn a_notice_is_signed_and_says_what_happened() {
     request.answer(200).await;
     assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     assert!(server.is_quiet(), "once");
+}
+
+#[tokio::test]
+async fn users_are_told_no_path_of_the_host_and_the_operator_is() {
+    let mut server = Server::start().await;
+    let dispatcher = dispatcher(&server.host());
+    let why = "cannot write to /srv/nfs/rec/room01/rec-1_raw.mkv: Read-only file system";
+    dispatcher.send(notice("rec-1", NoticeEvent::Finished(Err(why.to_owned())))).await;
+    let message = server.next().await.message();
+    assert_eq!(message.msg, "cannot write to …/rec-1_raw.mkv: Read-only file system");
+    let about = dispatcher.outbox().messages(&RecordingId::parse("rec-1").unwrap())[0].about.clone();
+    assert!(about.contains(why), "{about}");
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use plugnmeet_recorder::delivery::dispatcher::Delivery;
 use plugnmeet_recorder::delivery::message::{MessageKey, MessageState as LetterState};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::delivery::queues::DeliveryOutcome;
-use plugnmeet_recorder::protocol::ids::RecordingId;
+use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId};
+use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::notice::NoticeEvent;
 use plugnmeet_recorder::unix_time::unix_ms;
@@ -43,7 +45,7 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     }
     let mut server = Server::start().await;
     let outbox = Outbox::open(dir.path()).unwrap();
-    outbox.remove_old().await;
+    outbox.remove_old(|_| false).await.unwrap();
     let dispatcher = courier_with(&server.host(), outbox.clone());
     dispatcher.resume_outbox().await;
     let request = server.next().await;
@@ -54,7 +56,7 @@ async fn what_an_earlier_version_has_given_up_is_told_at_the_next_start() {
     let id = |id: &str| RecordingId::parse(id).unwrap();
     assert!(matches!(outbox.state(&id("rec-1"), MessageKey::Proceeded), Some(LetterState::Delivered { .. })));
     assert!(matches!(outbox.state(&id("rec-2"), MessageKey::Started), Some(LetterState::Refused { .. })), "kept");
-    outbox.remove_old().await;
+    outbox.remove_old(|_| false).await.unwrap();
     assert_eq!(outbox.messages(&id("rec-2")).len(), 2);
 }
 
@@ -78,6 +80,27 @@ async fn what_is_queued_at_the_end_has_its_grace() {
     for told in told {
         assert_eq!(told.await, Ok(DeliveryOutcome::Taken));
     }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_the_notice_of_the_end_says_so_at_the_end_and_blames_no_other() {
+    let logs = Logs::capture();
+    let (_nats_server, nats) = crate::fleet::queue().await;
+    // Nobody takes the notice.
+    let dispatcher = dispatcher(&format!("http://127.0.0.1:{}", free_port()));
+    dispatcher.connect(nats);
+    let info = notice("rec-1", ended()).info;
+    let work =
+        Work::PostRecording { dir: "/srv".into(), file_name: RawFileName::of(&info.recording_id).unwrap(), variant: 0 };
+    let job = Job { info, recorder_id: RecorderId::parse("node_01").unwrap(), work };
+    let told = dispatcher.send(notice("rec-1", ended())).await;
+    let published = dispatcher.send(Delivery::Job(job)).await;
+    dispatcher.shutdown(Duration::from_millis(300)).await;
+    assert!(matches!(told.await, Ok(DeliveryOutcome::Interrupted(_))));
+    let Ok(DeliveryOutcome::Interrupted(why)) = published.await else { panic!("it is in the queue") };
+    assert_eq!(why, "it follows the notice of the recording's end, which the server has not answered yet");
+    let lines = logs.lines("for the next start");
+    assert!(lines.len() == 2 && !lines.concat().contains("NATS"), "{lines:?}");
 }
 
 #[tokio::test]

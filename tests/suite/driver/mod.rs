@@ -2,11 +2,13 @@
 //! the ends that the real ones do not come to on demand.
 
 mod ends;
+mod openings;
 mod post_recording;
 mod power_cut;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig::{CaptureReport, OpenError, Rig};
@@ -14,7 +16,7 @@ use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::{self, HooksConfig, NatsConfig, ServerConfig};
 use plugnmeet_recorder::delivery::dispatcher::Dispatcher;
 use plugnmeet_recorder::delivery::outbox::Outbox;
-use plugnmeet_recorder::fleet::slots::Slots;
+use plugnmeet_recorder::fleet::slots::{Slot, Slots};
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
@@ -24,6 +26,7 @@ use plugnmeet_recorder::recording::driver::{self, RecordingContext, RecordingTas
 use plugnmeet_recorder::recording::job_handoff::JobHandoff;
 use plugnmeet_recorder::recording::journal::RecordingJournal;
 use plugnmeet_recorder::recording::open_failures::OpenFailures;
+use plugnmeet_recorder::recording::opening_turns::OpeningTurns;
 use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
@@ -31,7 +34,8 @@ use plugnmeet_recorder::recording::session::SessionLimits;
 use plugnmeet_recorder::recording::summary::SummaryStore;
 use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::standin::{Deployment, Meeting, Standin};
@@ -48,13 +52,56 @@ struct Leaves {
     breaks: Option<&'static str>,
     /// It was over before it was joined.
     refuses: Option<&'static str>,
+    /// What its opening, and those after it, come to.
+    gate: Option<Arc<Gate>>,
     summary: CaptureReport,
+}
+
+/// An opening that goes on.
+struct Passing<'a>(&'a Gate);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.opening.send_modify(|(now, _)| *now -= 1);
+    }
+}
+
+/// Holds openings back, and counts them.
+#[derive(Default)]
+struct Gate {
+    /// The first openings fail for this cause, one after the other.
+    fails: Mutex<VecDeque<&'static str>>,
+    /// `Some`: each opening takes one of its permits, for good.
+    permits: Option<Semaphore>,
+    /// The names of the parts that were being opened, in order.
+    begun: Mutex<Vec<String>>,
+    /// How many are being opened, and how many were at once at the most.
+    opening: watch::Sender<(usize, usize)>,
+}
+
+impl Gate {
+    async fn pass(&self, part: &Path) -> Result<(), OpenError> {
+        self.begun.lock().unwrap().push(part.file_stem().unwrap().to_str().unwrap().to_owned());
+        self.opening.send_modify(|(now, most)| (*now, *most) = (*now + 1, (*most).max(*now + 1)));
+        // Also where it is cancelled.
+        let _passing = Passing(self);
+        if let Some(permits) = &self.permits {
+            permits.acquire().await.unwrap().forget();
+        }
+        match self.fails.lock().unwrap().pop_front() {
+            Some(cause) => Err(OpenError::Failed(cause.to_owned())),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Rig for PaperRig {
     type Spec = Leaves;
 
-    async fn open(spec: Leaves, _: CancellationToken) -> Result<Self, OpenError> {
+    async fn open(spec: Leaves, cancel: CancellationToken) -> Result<Self, OpenError> {
+        if let Some(gate) = spec.gate.clone() {
+            cancel.run_until_cancelled(gate.pass(&spec.path)).await.unwrap_or(Err(OpenError::Cancelled))?;
+        }
         match spec.refuses {
             Some(cause) => Err(OpenError::Over(cause.to_owned())),
             None => Ok(Self(spec)),
@@ -112,6 +159,13 @@ struct Node {
     slots: Slots,
 }
 
+/// One that runs.
+struct Begun {
+    raw: RawFile,
+    stop: mpsc::Sender<Option<String>>,
+    running: JoinHandle<()>,
+}
+
 impl Node {
     async fn new() -> Self {
         Self::with_hooks(&HooksConfig::default()).await
@@ -154,6 +208,7 @@ impl Node {
             summaries: SummaryStore::new(&state),
             room: RoomClient::new(&server).unwrap(),
             limits: SessionLimits::default(),
+            turns: OpeningTurns::new(2),
             open_failures: OpenFailures::default(),
         };
         let journal = RecordingJournal::new(&state);
@@ -164,6 +219,27 @@ impl Node {
 
     /// Runs one from its start to its end.
     async fn run(&self, kind: Kind, id: &str, leaves: Leaves) -> (RawFile, RecorderToPlugNmeet) {
+        // The place of the one before is free again, though it ended badly.
+        let slot = self.slots.admit(7, kind, RecordingId::parse(id).unwrap()).unwrap();
+        let breaks = leaves.breaks.is_some();
+        let begun = self.begin(kind, id, leaves, Some(slot)).await;
+        let (started, ended) = match kind {
+            Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
+            Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
+        };
+        let notices = &self.standin.notices;
+        notices.wait_for(started, id, LIMIT).await.unwrap();
+        if !breaks {
+            begun.stop.send(None).await.unwrap();
+        }
+        let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
+        tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
+        assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
+        (begun.raw, told)
+    }
+
+    /// Starts one.
+    async fn begin(&self, kind: Kind, id: &str, leaves: Leaves, slot: Option<Slot>) -> Begun {
         let info = RecordingInfo {
             room_table_id: 7,
             room_id: RoomId::parse("room01").unwrap(),
@@ -172,10 +248,7 @@ impl Node {
         };
         let (temporary, main) = (self.standin.dir().join("temporary"), self.standin.dir().join("main"));
         let raw = RawFile::new(&temporary, &main, "node_01".as_ref(), &info.recording_id, &info.room_id).unwrap();
-        // The place of the one before is free again, though it ended badly.
-        let slot = self.slots.admit(7, kind, info.recording_id.clone()).unwrap();
         let (stop, stops) = mpsc::channel(1);
-        let breaks = leaves.breaks.is_some();
         let output = match kind {
             Kind::Recording => Output::File,
             Kind::Broadcast => Output::Rtmp(RtmpUrl::parse("rtmp://localhost/live/key").unwrap()),
@@ -184,22 +257,8 @@ impl Node {
         let entry = self.journal.begin(&start).await;
         let stored = (kind == Kind::Recording).then(|| raw.clone());
         let rigs = Arc::new(Paper { raw: raw.clone(), leaves });
-        let task =
-            RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot: Some(slot), stops };
-        let running = tokio::spawn(driver::run(task, self.context.clone()));
-        let (started, ended) = match kind {
-            Kind::Recording => (RecordingTasks::StartRecording, RecordingTasks::EndRecording),
-            Kind::Broadcast => (RecordingTasks::StartRtmp, RecordingTasks::EndRtmp),
-        };
-        let notices = &self.standin.notices;
-        notices.wait_for(started, id, LIMIT).await.unwrap();
-        if !breaks {
-            stop.send(None).await.unwrap();
-        }
-        let told = notices.wait_for(ended, id, LIMIT).await.unwrap().message;
-        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
-        assert_eq!(notices.tasks_of(id), [started, ended], "{id}");
-        (raw, told)
+        let task = RecordingTask::<PaperRig> { start, rigs, raw: stored, entry, interrupted: None, slot, stops };
+        Begun { raw, stop, running: tokio::spawn(driver::run(task, self.context.clone())) }
     }
 
     /// To a room that goes on.

@@ -10,6 +10,8 @@ use plugnmeet_recorder::scripts::hooks::{HookError, StepReport};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::logs::Logs;
+
 use super::{LIMIT, Server, loop_with, once, output, payload, read, run, script, start, step};
 
 #[tokio::test]
@@ -128,4 +130,27 @@ async fn the_processes_of_a_pool_work_at_once_and_each_request_gets_its_own_answ
         assert_eq!(got, expected);
     }
     hooks.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_hooks_write_to_standard_error_without_end_fills_no_log() {
+    const TALK: &str = "seq -f 'a line of the noise, %.0f' 100000 >&2";
+    let logs = Logs::capture();
+    let dir = tempfile::tempdir().unwrap();
+    let steps = vec![
+        step(&script(dir.path(), "stays.sh", &loop_with(&format!("{TALK}; good"))), false),
+        step(&script(dir.path(), "once.sh", &format!("{TALK}; echo '{{\"file_name\": \"y.mkv\"}}'")), true),
+    ];
+    let after = once(steps, payload("RM_bad"), LIMIT).await.unwrap();
+    assert_eq!(
+        (after.output_path.as_deref(), after.file_name.as_deref()),
+        (Some(Path::new("/out/RM_bad")), Some("y.mkv"))
+    );
+    for name in ["stays.sh", "once.sh"] {
+        let lines = logs.lines(&format!("child=\"{name}\""));
+        // 600 in a minute, one that says how many more there were, and the last ten.
+        assert_eq!(lines.len(), 611, "{name}: {:?}", lines.iter().rev().take(12).collect::<Vec<_>>());
+        let told: Vec<_> = lines.iter().filter(|line| line.contains("is left out of the log")).collect();
+        assert!(told.len() == 1 && told[0].contains("lines=99400 bytes="), "{told:?}");
+    }
 }

@@ -14,7 +14,7 @@ enum Fault {
     Kill(&'static str),
     Stop(&'static str),
     CrashPage,
-    ClosePage,
+    CloseWindow,
     ExhaustPage,
 }
 
@@ -24,7 +24,7 @@ impl Fault {
             Self::Kill(name) => send(recorder, name, Signal::KILL),
             Self::Stop(name) => send(recorder, name, Signal::STOP),
             Self::CrashPage => recorder.crash_page(),
-            Self::ClosePage => recorder.close_page(),
+            Self::CloseWindow => recorder.close_window(),
             Self::ExhaustPage => room.exhaust_memory(),
         }
     }
@@ -60,7 +60,7 @@ async fn a_capture_that_breaks_goes_on_as_the_next_part() {
     // Two recordings: one that breaks six times in a row is given up.
     for (n, faults) in [
         [Fault::Kill("chrome"), Fault::CrashPage, Fault::ExhaustPage, Fault::Stop("chrome")],
-        [Fault::Kill("ffmpeg"), Fault::Kill("Xvfb"), Fault::Kill("pulseaudio"), Fault::ClosePage],
+        [Fault::Kill("ffmpeg"), Fault::Kill("Xvfb"), Fault::Kill("pulseaudio"), Fault::CloseWindow],
     ]
     .into_iter()
     .enumerate()

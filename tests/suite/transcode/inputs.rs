@@ -140,12 +140,17 @@ async fn a_raw_file_is_verified_before_anyone_is_told_of_it() {
     fs::write(file("garbage.mkv"), b"\x1a\x45\xdf\xa3 no matroska at all".repeat(100)).unwrap();
     ffmpeg("-f lavfi -i sine=d=1 -c:a pcm_s16le -f matroska", &file("-i mute:picture.mkv"));
     ffmpeg("-f lavfi -i testsrc2=s=64x64:d=1 -c:v libx264 -f matroska", &file("silent.mkv"));
+    fs::write(file("text.srt"), "1\n00:00:00,000 --> 00:00:01,000\nhello\n").unwrap();
+    ffmpeg(&format!("-i {} -f matroska", file("text.srt").display()), &file("text.mkv"));
     let refused = async |name: &str| ffprobe::verify_raw(&file(name)).await.unwrap_err().to_string();
     assert!(refused("empty.mkv").await.contains("empty.mkv"));
     assert!(refused("garbage.mkv").await.contains("cannot be read as media"));
     assert!(refused("missing.mkv").await.contains("No such file"));
-    assert!(refused("-i mute:picture.mkv").await.contains("no picture"));
-    assert!(refused("silent.mkv").await.contains("no sound"));
+    assert!(refused("text.mkv").await.contains("no picture and no sound"));
+    // A recording of sound alone, or of a picture alone, is one.
+    for name in ["-i mute:picture.mkv", "silent.mkv"] {
+        assert_eq!(ffprobe::verify_raw(&file(name)).await.unwrap().streams.len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Transcoding jobs with the real ffmpeg: raw files as this program, a reference recorder and a crash leave them.
 
+mod failing_disk;
 mod failures;
 mod inputs;
 mod repeats;
 mod results;
 mod scripts;
+mod shapes;
 
 use std::fs;
 use std::io::Read as _;
