@@ -264,7 +264,6 @@ fn configuration(standin: &Standin, places: &Places, recordings: usize) -> Strin
   self_test: false
   drain_timeout: 2s
   post_mp4_convert: {CONVERT}
-  state_dir: "{state}"
   temporary_dir: "{temporary}"
   state_dir: "{state}"
   copy_to_path:
@@ -289,7 +288,6 @@ nats_info:
     transcoding_jobs_subject: "{jobs}"
 "#,
         most = recordings + 4,
-        state = places.state_dir.display(),
         temporary = places.temporary_dir.display(),
         state = places.state_dir.display(),
         main = places.main_path.display(),
