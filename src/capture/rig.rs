@@ -31,7 +31,7 @@ use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
 use crate::capture::watchdog::Part;
-use crate::storage::directory_check::DirectoryCheck;
+use crate::storage::directory_check;
 
 /// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
@@ -132,7 +132,7 @@ impl Rig for LiveRig {
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
         let size = spec.encoder.capture.size.unwrap_or(spec.size);
         if let Some(dir) = spec.target.directory() {
-            let checked = cancel.run_until_cancelled(DirectoryCheck::start(dir).answer()).await;
+            let checked = cancel.run_until_cancelled(directory_check::takes_bytes(dir)).await;
             checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
                 tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
                 OpenError::Failed(format!("recorder.temporary_dir {error}"))
@@ -364,13 +364,6 @@ impl LiveRig {
             ffmpeg: encoder.pid(),
             chrome: self.browser.as_ref().map(|browser| browser.processes().to_vec()).unwrap_or_default(),
         })
-    }
-
-    /// For tests: the gauges of the running capture, by which its threads can be made to fail.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn running_gauges(&self) -> Option<&RigGauges> {
-        self.watch.as_ref().map(RigWatch::gauges)
     }
 
     /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open

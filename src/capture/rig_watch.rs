@@ -113,9 +113,4 @@ impl RigWatch {
         let disk = self.disk.as_ref().and_then(DirectoryCheck::failure);
         hang.cause(disk.as_deref())
     }
-
-    #[must_use]
-    pub fn gauges(&self) -> &RigGauges {
-        &self.gauges
-    }
 }

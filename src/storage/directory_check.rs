@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +14,8 @@ use tokio::sync::watch;
 /// Time limit for an answer.
 const LIMIT: Duration = Duration::from_secs(4);
 
+/// Time until a directory that fails is checked again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Name of the file where there are no nameless ones. A killed program leaves it; the next check removes it.
 const NAME: &str = ".recorder-check";
 
@@ -22,6 +24,21 @@ type Answer = Option<Result<(), String>>;
 
 /// The checks that run, at most one for a directory: each may hold its thread for as long as the disk hangs.
 static RUNNING: LazyLock<Mutex<HashMap<PathBuf, watch::Receiver<Answer>>>> = LazyLock::new(Mutex::default);
+
+/// Checks a directory until it takes a byte, for up to 4 s: a disk that fails may be well again in a moment.
+///
+/// # Errors
+/// Why it takes nothing, to be read after its name.
+pub async fn takes_bytes(dir: &Path) -> Result<(), String> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let result = DirectoryCheck::start(dir).answer().await;
+        if result.is_ok() || Instant::now() + AGAIN >= until {
+            return result;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
 
 /// A check of a directory: writes a byte into a file, which has no name or is removed again.
 #[derive(Clone, Debug)]
@@ -102,6 +119,19 @@ mod tests {
         assert_eq!((one, other), (Ok(()), Ok(())));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(RUNNING.lock().unwrap().get(dir.path()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_fails_for_a_moment_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = dir.path().join("share");
+        let back = async {
+            // Asked once in vain; then it is there.
+            DirectoryCheck::start(&share).answer().await.unwrap_err();
+            std::fs::create_dir(&share).unwrap();
+        };
+        let (answer, ()) = tokio::join!(takes_bytes(&share), back);
+        assert_eq!(answer, Ok(()));
     }
 
     #[tokio::test]

@@ -72,8 +72,8 @@ pub struct Chrome {
 }
 
 impl Chrome {
-    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`: the
-    /// rig's directory, which holds the profile.
+    /// Starts Chrome with an empty page that covers the display of `size` pixels, of which `dpi` are an inch. `dir`:
+    /// the rig's directory, which holds the profile.
     ///
     /// # Errors
     /// Where Chrome is missing, ends, or does not accept a DevTools connection within 20 s.

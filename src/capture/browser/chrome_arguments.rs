@@ -56,8 +56,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("disable-search-engine-choice-screen", ""),
     ("disable-session-crashed-bubble", ""),
     ("disable-sync", ""),
-    // Frames of other sites get no dialogs: the script of `page_dialogs` is not in them. Chrome's dialogs are windows of
-    // their own, which `window` hides.
+    // Frames of other sites get no dialogs: the script of `page_dialogs` is not in them. Chrome's dialogs are windows
+    // of their own, which `window` hides.
     ("enable-features", "SuppressDifferentOriginSubframeJSDialogs,TabModalUsesDesktopWidget"),
     ("hide-crash-restore-bubble", ""),
     ("kiosk", ""),
@@ -88,8 +88,8 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Chrome's command line: the defaults, overridden by the operator's flags, then the recorder's. A flag with the value
-/// `false` is omitted; lists of features are joined. The size is in pixels; `dpi`: dots per inch, of which 96 are a scale
-/// of 1.
+/// `false` is omitted; lists of features are joined. The size is in pixels; `dpi`: dots per inch, of which 96 are a
+/// scale of 1.
 #[must_use]
 pub fn arguments(
     operator: &[ChromeFlag],

@@ -69,8 +69,8 @@ async fn connect(
         // Errors are messages that chromiumoxide does not know; they are ignored.
         while handler.next().await.is_some() {}
     }));
-    // Chrome tells of its pages by itself. `Browser::fetch_targets` would attach to each of them a second time, in a way
-    // that takes no requests, and the order of the answers decides which of the two the page's handle uses.
+    // Chrome tells of its pages by itself. `Browser::fetch_targets` would attach to each of them a second time, in a
+    // way that takes no requests, and the order of the answers decides which of the two the page's handle uses.
     loop {
         // A starting Chrome may replace its first page.
         match tokio::time::timeout(PAGE_LIMIT, first_page(&browser)).await {

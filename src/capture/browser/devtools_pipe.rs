@@ -1,9 +1,9 @@
 //! The DevTools protocol of a Chrome over two pipes, for a client that only speaks `WebSocket`.
 //!
 //! A port (`--remote-debugging-port`) is open to every user of the host for as long as Chrome runs, and asks for no
-//! secret. A pipe (`--remote-debugging-pipe`) is open to nobody else. chromiumoxide speaks `WebSocket` over TCP, so this
-//! process listens on a loopback port for the moment in which its own client connects: the path is a secret, the first
-//! client that knows it is the only one, and then nothing listens any more.
+//! secret. A pipe (`--remote-debugging-pipe`) is open to nobody else. chromiumoxide speaks `WebSocket` over TCP, so
+//! this process listens on a loopback port for the moment in which its own client connects: the path is a secret, the
+//! first client that knows it is the only one, and then nothing listens any more.
 //!
 //! Chrome reads requests from file descriptor 3 and writes answers and events to 4, each as JSON that ends in a zero.
 

@@ -39,7 +39,8 @@ const CRASH_PAGE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct PageEnd {
     pub failure: RigFailure,
-    /// When the error page, or Chrome's own page of a crash, replaced the meeting, if it did: the earliest possible time.
+    /// When the error page, or Chrome's own page of a crash, replaced the meeting, if it did: the earliest possible
+    /// time.
     pub left_at: Option<Instant>,
 }
 
