@@ -5,11 +5,14 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use plugnmeet_recorder::cli::{Cli, Command};
 use plugnmeet_recorder::config::Config;
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
+use plugnmeet_recorder::node::start_watch::StartWatch;
+use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::process::init;
 use plugnmeet_recorder::unix_time::unix_ms;
 use plugnmeet_recorder::{admin, telemetry};
@@ -17,6 +20,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong usage or configuration; a service manager should not try again.
 const EXIT_CONFIGURATION: u8 = 2;
+
+/// How long blocking tasks may take to end, when everything else has ended.
+const LAST_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -43,6 +49,8 @@ fn main() -> ExitCode {
         loaded.config.recorder.mode = mode;
     }
     if let Some(command) = &cli.command {
+        let recorder = &mut loaded.config.recorder;
+        recorder.state_dir = state_dir::choose(recorder, &StateDirectories::of_process(), false);
         return answer(&loaded.config, command);
     }
     let _log = match telemetry::init(&loaded.config.log, loaded.config.recorder.debug) {
@@ -78,13 +86,25 @@ fn answer(config: &Config, command: &Command) -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let shutdown = Shutdown::default();
+    // Two at least: one may hang on a disk while the node starts.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let (shutdown, start) = (Shutdown::default(), StartWatch::default());
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(on_signals(terminate, interrupt, shutdown.clone()));
-        boot::run(config, shutdown).await
-    })
+        // In a task of its own: a disk that hangs while the node starts holds up that task alone.
+        let node = tokio::spawn(boot::run(config, shutdown.clone(), start.clone()));
+        tokio::select! {
+            ended = node => ended?,
+            step = start.hangs(shutdown.drain.clone()) => {
+                anyhow::bail!("ended at once: the start does not get on with {step}; a disk that it needs does not answer")
+            }
+        }
+    });
+    // A task that hangs on a disk would hold up the end for ever.
+    runtime.shutdown_timeout(LAST_GRACE);
+    ended
 }
 
 /// The first SIGTERM drains: recordings go on to their end. A second one, or SIGINT, closes them now. Later ones are

@@ -93,6 +93,7 @@ fn configuration(standin: &Standin, id: &str, main_path: &Path) -> String {
   max_limit: 2
   # A machine that is busy otherwise should not make the demo wait.
   transcoding_cpu_limit_both_mode: 0
+  state_dir: "{state}"
   copy_to_path:
     main_path: "{main_path}"
     sub_path: "{id}"
@@ -111,6 +112,7 @@ nats_info:
     recorder_info_kv: "{bucket}"
     transcoding_jobs_subject: "{jobs}"
 "#,
+        state = standin.dir().join("state").display(),
         main_path = main_path.display(),
         host = standin.host(),
         api_key = deployment.api_key,

@@ -15,8 +15,8 @@ const MODES: [(&str, Mode); 3] =
 /// is a rename.
 const IN_PROGRESS: &str = ".in-progress";
 
-/// Default name (plus the node's id) of the state directory, in the directory of unfinished raw files, which nodes may
-/// share.
+/// Name (plus the node's id) of the state directory in the directory of unfinished raw files, which nodes may share: the
+/// default of earlier versions, and of hosts that have no better place.
 const STATE: &str = ".state-";
 
 /// Default and maximum of `silence_warning`.
@@ -77,6 +77,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> Option<RecorderConfig> {
         drain_timeout: section.field("drain_timeout").and_then(|field| read_drain_timeout(&field)),
         max_duration: read_limit(&section, "max_duration"),
         end_when_idle: read_limit(&section, "end_when_idle"),
+        default_state_dir: state_dir.is_none(),
         rejoin_for: section.duration("rejoin_for", Duration::ZERO..=REJOIN_FOR_MAX, REJOIN_FOR),
         // Last, so that a missing id does not hide other problems.
         state_dir: match (state_dir, &id) {

@@ -58,6 +58,9 @@ pub struct RecorderConfig {
     pub temporary_dir: PathBuf,
     /// Directory of this node's state.
     pub state_dir: PathBuf,
+    /// The file does not set `state_dir`: it is the default of earlier versions, and `node::state_dir` looks for a better
+    /// one.
+    pub default_state_dir: bool,
     /// Root of all recordings, shared with the server.
     pub main_path: PathBuf,
     /// This node's directory in `main_path`: relative, without `..`; may be empty.

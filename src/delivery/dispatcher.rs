@@ -28,10 +28,16 @@ use crate::protocol::ids::RecordingId;
 use crate::protocol::job::Job;
 use crate::protocol::notice::Notice;
 use crate::protocol::public_text::without_directories;
+use crate::storage::journal::RECORD_LIMIT;
+use crate::storage::record_writer::PendingWrite;
 use crate::telemetry::redact;
 
 /// How often requests of the operator are looked for.
 const REQUEST_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// How long messages that must be on disk before the next step are waited for.
+const ON_DISK_LIMIT: Duration = Duration::from_secs(240);
+/// How long a worker may take to end once it is told to. Only a disk that hangs holds one up.
+const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// What can be put into the outbox.
 #[derive(Clone, Debug)]
@@ -90,6 +96,7 @@ impl Dispatcher {
                 taken: watch::Sender::new(0),
                 active: Mutex::default(),
                 tasks: TaskTracker::new(),
+                hurry: CancellationToken::new(),
                 ending: CancellationToken::new(),
                 ended: CancellationToken::new(),
             }),
@@ -122,10 +129,14 @@ impl Dispatcher {
         self.queues.tasks.spawn(async move {
             let ending = dispatcher.queues.ending.clone();
             while ending.run_until_cancelled(tokio::time::sleep(REQUEST_POLL_INTERVAL)).await.is_some() {
-                for recording in dispatcher.queues.outbox.read_rest().await {
-                    dispatcher.start_workers(&recording);
-                }
-                dispatcher.process_requests().await;
+                // May hang with the disk. A request that is interrupted is carried out again by the next start.
+                let look = async {
+                    for recording in dispatcher.queues.outbox.read_rest().await {
+                        dispatcher.start_workers(&recording);
+                    }
+                    dispatcher.process_requests().await;
+                };
+                ending.run_until_cancelled(look).await;
             }
         });
     }
@@ -164,29 +175,58 @@ impl Dispatcher {
         }
     }
 
-    /// Adds one message to the outbox, behind the earlier ones of its recording. It is on disk when this returns; its
-    /// first outcome comes by the receiver, which may be dropped. A message whose key is in the outbox already is not
-    /// added again.
-    pub async fn send(&self, message: impl Into<Delivery>) -> oneshot::Receiver<DeliveryOutcome> {
+    /// Adds one message to the outbox, behind the earlier ones of its recording. It is in memory and being delivered when
+    /// this returns, and on disk when the disk takes it; its first outcome comes by the receiver, which may be dropped. A
+    /// message whose key is in the outbox already is not added again.
+    pub fn send_now(&self, message: impl Into<Delivery>) -> oneshot::Receiver<DeliveryOutcome> {
         let delivery = message.into();
         let (sender, outcome) = oneshot::channel();
         let message = delivery.message();
         self.queues.lock().listeners.entry((delivery.recording().clone(), message.key)).or_default().push(sender);
-        self.add(delivery.recording(), vec![message]).await;
+        // The outbox keeps trying to write it, and says so.
+        drop(self.add(delivery.recording(), vec![message]));
         outcome
     }
 
-    /// Adds these messages, all of one recording, to the outbox in one write. Whether they are on disk when this
-    /// returns: if not, a crash would lose them, and the caller keeps what it needs to send them again.
+    /// [`Self::send_now`], and waits for the disk as [`Self::send_all`] does.
+    pub async fn send(&self, message: impl Into<Delivery>) -> oneshot::Receiver<DeliveryOutcome> {
+        let delivery = message.into();
+        let recording = delivery.recording().clone();
+        let outcome = self.send_now(delivery);
+        self.on_disk(self.queues.outbox.put(&recording, Vec::new())).await;
+        outcome
+    }
+
+    /// Adds these messages, all of one recording, to the outbox in one write; they are being delivered at once. Waits up
+    /// to 240 s for the disk, but only a moment once the program is to end. Whether they are on disk then: if not, a crash
+    /// would lose them, and the caller keeps what it needs to send them again.
     pub async fn send_all(&self, messages: Vec<Delivery>) -> bool {
         let Some(recording) = messages.first().map(|message| message.recording().clone()) else { return true };
         let messages = messages.iter().map(Delivery::message).collect();
-        self.add(&recording, messages).await
+        let pending = self.add(&recording, messages);
+        self.on_disk(pending).await
     }
 
-    async fn add(&self, recording: &RecordingId, messages: Vec<Message>) -> bool {
+    /// From now on the disk is waited for only a moment: the program is to end.
+    pub fn hurry(&self) {
+        self.queues.hurry.cancel();
+    }
+
+    async fn on_disk(&self, pending: Option<PendingWrite>) -> bool {
+        let Some(pending) = pending else { return true };
+        if pending.within(RECORD_LIMIT).await.is_ok() {
+            return true;
+        }
+        let settled = self.queues.hurry.run_until_cancelled(pending.settled(ON_DISK_LIMIT)).await;
+        match settled {
+            Some(settled) => settled.is_ok(),
+            None => pending.within(RECORD_LIMIT).await.is_ok(),
+        }
+    }
+
+    fn add(&self, recording: &RecordingId, messages: Vec<Message>) -> Option<PendingWrite> {
         let keys: Vec<MessageKey> = messages.iter().map(|message| message.key).collect();
-        let on_disk = self.queues.outbox.add(recording, messages).await;
+        let pending = self.queues.outbox.put(recording, messages);
         for key in keys {
             match self.queues.outbox.state(recording, key) {
                 Some(MessageState::Delivered { .. }) => self.queues.resolve(recording, key, &DeliveryOutcome::Taken),
@@ -198,7 +238,7 @@ impl Dispatcher {
                 Some(MessageState::Waiting) | None => self.start_worker(recording, QueueKind::of(key)),
             }
         }
-        on_disk
+        pending
     }
 
     /// Starts the queue's worker task, or wakes it.
@@ -218,7 +258,9 @@ impl Dispatcher {
         self.queues.tasks.close();
         if tokio::time::timeout(grace, self.queues.tasks.wait()).await.is_err() {
             self.queues.ended.cancel();
-            self.queues.tasks.wait().await;
+            if tokio::time::timeout(LAST_GRACE, self.queues.tasks.wait()).await.is_err() {
+                warn!("the delivery does not end, as a disk does not answer; ending without it");
+            }
         }
     }
 }

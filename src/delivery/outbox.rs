@@ -5,7 +5,8 @@
 //! that may have been done already can be repeated. Therefore delivered messages are kept for a day; an undelivered one
 //! is kept until it is delivered or an operator drops it.
 //!
-//! A failing disk stops no delivery: the messages are in memory as well, and only a crash would lose them.
+//! A disk that fails or hangs stops no delivery: a message is in memory at once and written when the disk takes it, and
+//! only a crash before that would lose it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,13 +18,14 @@ use tokio::sync::watch;
 use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
-use crate::storage::journal::{ReadError, Record as _};
+use crate::storage::journal::{RECORD_LIMIT, ReadError, Record as _};
+use crate::storage::record_writer::{PendingWrite, RecordWriter};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
 pub const DIR: &str = "outbox";
-/// How many files are removed with one fsync, during which no other file of the outbox is written.
+/// How many files are removed at once, with one fsync.
 const REMOVAL_GROUP: usize = 100;
 /// The messages of all recordings; clones share them.
 #[derive(Clone, Debug)]
@@ -35,12 +37,12 @@ pub struct Outbox {
 struct Shared {
     /// `None`: the outbox is in memory only.
     dir: Option<PathBuf>,
+    /// Writes the files of `dir`.
+    writer: Option<RecordWriter>,
+    /// Never held while the disk works.
     all: Mutex<BTreeMap<RecordingId, RecordingMessages>>,
     /// The recordings whose files could not be read yet. They are not written either.
     unread: Mutex<BTreeSet<RecordingId>>,
-    /// Held while a file is written, so that writes keep the order of their changes. `all` is never held while the disk
-    /// works.
-    writing: Mutex<()>,
     changed: watch::Sender<()>,
 }
 
@@ -86,13 +88,9 @@ impl Outbox {
         all: BTreeMap<RecordingId, RecordingMessages>,
         unread: BTreeSet<RecordingId>,
     ) -> Self {
-        let shared = Shared {
-            dir,
-            all: Mutex::new(all),
-            unread: Mutex::new(unread),
-            writing: Mutex::default(),
-            changed: watch::Sender::new(()),
-        };
+        let writer = dir.clone().map(|dir| RecordWriter::new(dir, "the messages of the outbox", false));
+        let (all, unread) = (Mutex::new(all), Mutex::new(unread));
+        let shared = Shared { dir, writer, all, unread, changed: watch::Sender::new(()) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -123,15 +121,15 @@ impl Outbox {
             let Ok(stored) = files::on_disk(read).await else { continue };
             tracing::info!(recording_id = %id, messages = stored.messages.len(), "the messages of a recording can be read");
             let (shared, now_read) = (Arc::clone(&self.shared), id.clone());
-            self.change(&id, move |messages| {
+            let merged = self.change(&id, move |messages| {
                 shared.unread().remove(&now_read);
                 let later = std::mem::replace(messages, stored);
                 for message in later.messages {
                     messages.add(message);
                 }
                 true
-            })
-            .await;
+            });
+            on_disk(merged).await;
             known.push(id);
         }
         known
@@ -143,9 +141,15 @@ impl Outbox {
         self.shared.dir.as_deref().and_then(Path::parent).map(Path::to_owned)
     }
 
-    /// Adds the messages whose keys are new, in one write. Whether they are on disk when this returns: if not, they are
-    /// in memory only, and that is logged.
-    pub async fn add(&self, id: &RecordingId, messages: Vec<Message>) -> bool {
+    /// What writes the files; `None` for an outbox in memory.
+    #[must_use]
+    pub fn writer(&self) -> Option<&RecordWriter> {
+        self.shared.writer.as_ref()
+    }
+
+    /// Adds the messages whose keys are new, in one write. They are in memory when this returns, and on disk when the
+    /// answer is; `None`: they are on disk already.
+    pub fn put(&self, id: &RecordingId, messages: Vec<Message>) -> Option<PendingWrite> {
         self.change(id, move |stored| {
             let mut changed = false;
             for message in messages {
@@ -153,33 +157,42 @@ impl Outbox {
             }
             changed
         })
-        .await
+    }
+
+    /// [`Self::put`], and waits up to [`RECORD_LIMIT`] for the disk. Whether they are on disk when this returns.
+    pub async fn add(&self, id: &RecordingId, messages: Vec<Message>) -> bool {
+        on_disk(self.put(id, messages)).await
     }
 
     /// Removes the messages of these keys that are not waiting: before a new recording with the same id, or a new
     /// result.
     pub async fn forget(&self, id: &RecordingId, keys: &'static [MessageKey]) {
+        on_disk(self.begin_forget(id, keys)).await;
+    }
+
+    /// [`Self::forget`], without waiting for the disk. `None`: there is nothing to wait for.
+    pub fn begin_forget(&self, id: &RecordingId, keys: &[MessageKey]) -> Option<PendingWrite> {
         self.change(id, move |stored| {
             let before = stored.messages.len();
             stored.messages.retain(|message| message.is_waiting() || !keys.contains(&message.key));
             stored.messages.len() != before
         })
-        .await;
     }
 
     /// Sets a message's state; it is not tried again by itself.
     pub async fn set_state(&self, id: &RecordingId, key: MessageKey, state: MessageState) {
-        self.change(id, move |stored| stored.get_mut(key).is_some_and(|message| message.set_state(state))).await;
+        on_disk(self.change(id, move |stored| stored.get_mut(key).is_some_and(|message| message.set_state(state))))
+            .await;
     }
 
     /// Marks the message as delivered, unless another with its key has replaced it since.
     pub async fn delivered(&self, id: &RecordingId, outcome: &Message) {
         let (key, body) = (outcome.key, outcome.body.clone());
         let state = MessageState::Delivered { at: unix_ms() };
-        self.change(id, move |stored| {
+        let change = self.change(id, move |stored| {
             stored.get_mut(key).is_some_and(|message| message.body == body && message.set_state(state))
-        })
-        .await;
+        });
+        on_disk(change).await;
     }
 
     /// Notes a failed attempt that plugNmeet or NATS did not answer; the next attempt comes after `wait`.
@@ -195,7 +208,7 @@ impl Outbox {
 
     /// `why` and the text in `state` must be scrubbed of secrets: they may quote the other side.
     async fn note(&self, id: &RecordingId, key: MessageKey, state: MessageState, why: String, wait: Duration) {
-        self.change(id, move |stored| {
+        let change = self.change(id, move |stored| {
             stored.get_mut(key).filter(|message| message.is_open()).is_some_and(|message| {
                 message.state = state;
                 message.failures = message.failures.saturating_add(1);
@@ -203,15 +216,15 @@ impl Outbox {
                 message.next_try = Some(unix_ms() + u64::try_from(wait.as_millis()).unwrap_or(0));
                 true
             })
-        })
-        .await;
+        });
+        on_disk(change).await;
     }
 
     /// Drops the undelivered messages of these keys, and returns them.
     pub async fn drop_messages(&self, id: &RecordingId, keys: Vec<MessageKey>) -> Vec<Message> {
         let open = self.messages(id).into_iter().filter(|message| message.is_open() && keys.contains(&message.key));
         let dropped: Vec<Message> = open.collect();
-        self.change(id, move |stored| stored.drop_messages(&keys, unix_ms())).await;
+        on_disk(self.change(id, move |stored| stored.drop_messages(&keys, unix_ms()))).await;
         dropped
     }
 
@@ -260,39 +273,30 @@ impl Outbox {
         };
         let mut removed = 0;
         for group in expired.chunks(REMOVAL_GROUP) {
-            let (shared, group) = (Arc::clone(&self.shared), group.to_vec());
-            removed += files::on_disk(move || shared.remove_expired(&group, now)).await?;
+            let remove = |id| {
+                self.change(id, |stored| {
+                    // A new recording with this id may have changed it since.
+                    let expired = stored.is_expired(now);
+                    if expired {
+                        stored.messages.clear();
+                    }
+                    expired
+                })
+            };
+            let pending: Vec<_> = group.iter().filter_map(remove).collect();
+            for removal in pending {
+                removal.within(RECORD_LIMIT).await.map_err(std::io::Error::other)?;
+                removed += 1;
+            }
         }
         Ok(removed)
     }
 
-    /// Changes a recording's messages, in memory and then on disk. Returns false where the disk failed, which is
-    /// logged.
-    async fn change(
-        &self,
-        id: &RecordingId,
-        change: impl FnOnce(&mut RecordingMessages) -> bool + Send + 'static,
-    ) -> bool {
-        let (shared, owned) = (Arc::clone(&self.shared), id.clone());
-        let written = files::on_disk(move || {
-            let _writing = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let (changed, text) = shared.change(&owned, change)?;
-            if changed && shared.unread().contains(&owned) {
-                return Err(std::io::Error::other("its file could not be read yet"));
-            }
-            let Some(dir) = shared.dir.as_ref().filter(|_| changed) else { return Ok(()) };
-            let path = dir.join(format!("{owned}.json"));
-            text.map_or_else(|| files::remove(&path), |text| files::write_private(&path, &text))
-        });
-        let written = written.await;
-        if let Err(error) = &written {
-            tracing::error!(
-                recording_id = %id, %error,
-                "the outbox cannot be written: it is delivered from memory, but a crash would lose it; look at the disk of recorder.state_dir"
-            );
-        }
+    /// Changes a recording's messages in memory and has them written. `None`: what the file holds is on disk.
+    fn change(&self, id: &RecordingId, change: impl FnOnce(&mut RecordingMessages) -> bool) -> Option<PendingWrite> {
+        let pending = self.shared.change(id, change);
         self.shared.changed.send_replace(());
-        written.is_ok()
+        pending
     }
 
     /// Resolves when the message is not waiting: the receiver has answered, or it was dropped. Cancel-safe.
@@ -310,39 +314,36 @@ fn scrubbed(why: &str) -> String {
     redact::scrub(why).into_owned()
 }
 
-impl Shared {
-    fn remove_expired(&self, group: &[RecordingId], now: u64) -> std::io::Result<usize> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut removed = 0;
-        for id in group {
-            // A new recording with this id may have changed it since.
-            if !self.lock().get(id).is_some_and(|stored| stored.is_expired(now)) {
-                continue;
-            }
-            if let Some(dir) = &self.dir {
-                files::remove_unsynced(&dir.join(format!("{id}.json")))?;
-            }
-            self.lock().remove(id);
-            removed += 1;
-        }
-        self.dir.as_deref().map_or(Ok(()), files::fsync_dir)?;
-        Ok(removed)
+/// Waits up to [`RECORD_LIMIT`]; what is late or fails is written when the disk takes it. The writer logs that.
+async fn on_disk(pending: Option<PendingWrite>) -> bool {
+    match pending {
+        Some(pending) => pending.within(RECORD_LIMIT).await.is_ok(),
+        None => true,
     }
+}
 
-    /// Whether anything changed, and the file's new content: `None` where no message remains.
-    fn change(
-        &self,
-        id: &RecordingId,
-        change: impl FnOnce(&mut RecordingMessages) -> bool,
-    ) -> std::io::Result<(bool, Option<Vec<u8>>)> {
+impl Shared {
+    fn change(&self, id: &RecordingId, change: impl FnOnce(&mut RecordingMessages) -> bool) -> Option<PendingWrite> {
         let mut all = self.lock();
         let stored = all.entry(id.clone()).or_default();
         let changed = change(stored);
+        if changed && self.unread().contains(id) {
+            let why = std::io::Error::other("its file could not be read yet");
+            return self.writer.as_ref().map(|writer| writer.refuse(why));
+        }
+        let file = self.writer.as_ref().zip(self.dir.as_ref());
+        let file = file.map(|(writer, dir)| (writer, dir.join(format!("{id}.json"))));
+        // Within the lock, so that the newest messages are written last.
+        let pending = file.and_then(|(writer, path)| match (changed, stored.messages.is_empty()) {
+            (true, false) => Some(writer.write_json(&path, stored)),
+            (true, true) => Some(writer.remove(&path)),
+            // An earlier change may not be written yet.
+            (false, _) => writer.pending(&path),
+        });
         if stored.messages.is_empty() {
             all.remove(id);
-            return Ok((changed, None));
         }
-        Ok((changed, Some(serde_json::to_vec_pretty(stored)?)))
+        pending
     }
 
     fn unread(&self) -> MutexGuard<'_, BTreeSet<RecordingId>> {

@@ -58,6 +58,8 @@ pub(super) struct Queues {
     pub taken: watch::Sender<u64>,
     pub active: Mutex<ActiveQueues>,
     pub tasks: TaskTracker,
+    /// Nobody waits longer than a moment for the disk any more.
+    pub hurry: CancellationToken,
     /// The program ends: retry faster.
     pub ending: CancellationToken,
     /// The grace period is over: stop.

@@ -1,5 +1,5 @@
-//! Notes the obstacles that this node knows by itself: that it drains, that a disk lacks space, and that `main_path`
-//! cannot be used.
+//! Notes the obstacles that this node knows by itself: that it drains, that a disk lacks space, that `main_path` cannot
+//! be used, and that `state_dir` cannot be written.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,25 @@ pub(super) async fn watch(
             changed = disk.changed() => if changed.is_err() { return },
             changed = store.changed() => if changed.is_err() { return },
             () = drain.cancelled(), if !drain.is_cancelled() => {}
+        }
+    }
+}
+
+/// Notes that `state_dir` cannot be written, as one of its writers finds, until `end`.
+pub(super) async fn watch_state_dir(
+    mut writers: Vec<watch::Receiver<Option<String>>>,
+    end: CancellationToken,
+    availability: Availability,
+) {
+    while !writers.is_empty() {
+        let faults: Vec<_> = writers.iter_mut().filter_map(|fault| fault.borrow_and_update().clone()).collect();
+        match faults.first() {
+            Some(why) => availability.block(Obstacle::StateDir, why),
+            None => drop(availability.clear(Obstacle::StateDir)),
+        }
+        let changed = futures::future::select_all(writers.iter_mut().map(|fault| Box::pin(fault.changed())));
+        if !matches!(end.run_until_cancelled(changed).await, Some((Ok(()), ..))) {
+            return;
         }
     }
 }

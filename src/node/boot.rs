@@ -4,21 +4,22 @@
 //! 1 host      programs, directories, certificates; without them nothing is started
 //! 2 state     the state directory's lock; whether main_path is mounted; the remains of a killed run's rigs are removed
 //! 3 delivery  the outbox: messages are delivered, notices also without NATS
-//! 4 NATS      connected, however long that takes
-//! 5 hooks     the operator's long-lived scripts
-//! 6 watches   load, disk space, main_path, time limit of a drain
-//! 7 recording recordings of an earlier run are resumed; then requests are answered; then the node is announced
-//! 8 jobs      taken from the work queue
+//! 4 hooks     the operator's long-lived scripts
+//! 5 watches   load, disk space, main_path, time limit of a drain
+//! 6 recording recordings of an earlier run are resumed
+//! 7 NATS      connected, however long that takes
+//! 8 requests  answered; then the node is announced
+//! 9 jobs      taken from the work queue
 //! ```
 //!
-//! At the end, 8 and 7 end what runs (or let it finish, in a drain), then 5 and 3 are ended, since 8 and 7 still use
+//! At the end, 9 and 8 end what runs (or let it finish, in a drain), then 4 and 3 are ended, since 9 and 8 still use
 //! them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
@@ -27,15 +28,17 @@ use crate::capture::rig_directory;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
-use crate::fleet::availability::Availability;
+use crate::fleet::availability::{Availability, Obstacles};
 use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
-use crate::nats::{ConnectError, Nats};
+use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
 use crate::node::shutdown::Shutdown;
+use crate::node::start_watch::StartWatch;
+use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, outbox_cleanup, preflight};
+use crate::node::{availability, outbox_cleanup, preflight, state_dir};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
@@ -53,6 +56,7 @@ use crate::scripts::hooks::Hooks;
 use crate::storage::disk_space::{self, DiskStatus};
 use crate::storage::lock::StateLock;
 use crate::storage::main_path::{self, MainPath};
+use crate::storage::record_writer::RecordWriter;
 use crate::telemetry::redact;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
@@ -60,23 +64,32 @@ use crate::transcode::worker;
 /// How long delivery is tried when everything else has ended; what then remains is in the outbox.
 const DELIVERY_GRACE: Duration = Duration::from_secs(10);
 
+/// How long the end waits for a disk that has not taken everything yet.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
 /// Runs the node until `shutdown`; returns when recordings are closed, jobs handed back and messages delivered or kept.
 ///
 /// # Errors
 /// Where the host lacks something the node needs, or the configuration is unusable.
-pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    start.enter("looking for the state directory");
+    config.recorder.state_dir = state_dir::choose(&config.recorder, &StateDirectories::of_process(), true);
     let recorder = &config.recorder;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), id = %recorder.id, mode = recorder.mode.as_str(), pid = std::process::id(),
+        state_dir = %recorder.state_dir.display(),
         "starting"
     );
 
     // 1 host
+    start.enter("checking the host and its directories");
     crate::tls::provide_crypto();
     preflight::require(&config)?;
 
     // 2 state
+    start.enter("locking recorder.state_dir, and removing what a killed run has left");
+    state_dir::warn_unsuitable(&recorder.state_dir);
     let _lock = StateLock::take(&recorder.state_dir)?;
     let store = MainPath::new(&recorder.main_path, &recorder.state_dir);
     main_path::first_look(&store).await;
@@ -95,38 +108,34 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     }
 
     // 3 delivery
+    start.enter("reading the outbox in recorder.state_dir");
     let dispatcher = Dispatcher::new(&config.server, Outbox::open(&recorder.state_dir)?)?;
     dispatcher.resume_outbox().await;
 
-    // 4 NATS
-    let nats = match Nats::connect(&config.nats, &config.server, &recorder.id, &shutdown.drain).await {
-        Ok(nats) => nats,
-        Err(ConnectError::Cancelled) => {
-            dispatcher.shutdown(DELIVERY_GRACE).await;
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    dispatcher.connect(nats.clone());
-
-    // 5 hooks
+    // 4 hooks
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
-    let node = Node { supervisor: Supervisor::new(shutdown), config, store, nats, dispatcher, hooks };
-    // 6 watches
+    let journal = RecordingJournal::new(&config.recorder.state_dir);
+    let node = Node { supervisor: Supervisor::new(shutdown), config, store, dispatcher, hooks, journal };
+    // 5 watches
     let watches = node.start_watches();
-    // 7 recording
-    node.start_recording(&watches).await?;
+    // 6 recording
+    start.enter("taking up the recordings of an earlier run");
+    let recordings = node.start_recording(&watches).await?;
+    start.finish();
     node.start_outbox_cleanup();
-    // 8 jobs
-    if node.config.recorder.mode.transcodes() {
-        node.start_jobs(&watches);
+    // 7 NATS, 8 requests, 9 jobs
+    let connected = node.connect(&watches, recordings).await;
+    if connected.is_err() {
+        // What was resumed is closed properly.
+        node.supervisor.shutdown.end_now();
     }
 
     let ended = node.supervisor.wait().await;
     node.hooks.shutdown().await;
     node.dispatcher.shutdown(DELIVERY_GRACE).await;
-    ended?;
+    node.flush().await;
+    connected.and(ended)?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -137,9 +146,17 @@ struct Node {
     /// `main_path`.
     store: MainPath,
     supervisor: Supervisor,
-    nats: Nats,
     dispatcher: Dispatcher,
     hooks: Hooks,
+    journal: RecordingJournal,
+}
+
+/// What connects the recordings with NATS, once there is a connection.
+struct RecordingLink {
+    requests: oneshot::Sender<Requests>,
+    /// Recordings and broadcasts running.
+    running: watch::Receiver<usize>,
+    obstacles: watch::Receiver<Obstacles>,
 }
 
 /// Measurements of the host.
@@ -153,6 +170,11 @@ impl Node {
         let (recorder, shutdown) = (&self.config.recorder, &self.supervisor.shutdown);
         let (load_sender, load) = watch::channel(0.0);
         self.supervisor.spawn_vital("load", load::measure(load_sender, shutdown.end.clone()));
+        let (dispatcher, drain) = (self.dispatcher.clone(), shutdown.drain.clone());
+        self.supervisor.tasks.spawn(async move {
+            drain.cancelled().await;
+            dispatcher.hurry();
+        });
         if let Some(limit) = recorder.drain_timeout {
             self.supervisor.tasks.spawn(shutdown.clone().limit_drain(limit));
         }
@@ -168,8 +190,9 @@ impl Node {
         Watches { load, disk }
     }
 
-    /// Resumes the recordings of an earlier run, also where this node does not record any more; then answers requests.
-    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<()> {
+    /// Resumes the recordings of an earlier run, also where this node does not record any more. `None`: this node accepts
+    /// no recordings.
+    async fn start_recording(&self, watches: &Watches) -> anyhow::Result<Option<RecordingLink>> {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
@@ -178,8 +201,9 @@ impl Node {
         let rigs = self.rig_factory().await?;
         let (availability, open_failures) = (Availability::default(), OpenFailures::default());
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
-        let journal = RecordingJournal::new(&recorder.state_dir);
+        let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
+        let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
         let mut service = RequestService::<LiveRig>::new(
             context,
             slots,
@@ -195,7 +219,7 @@ impl Node {
                 service.finish().await;
                 end.cancel();
             });
-            return Ok(());
+            return Ok(None);
         }
         let obstacles = availability.watch();
         if recorder.self_test {
@@ -204,28 +228,65 @@ impl Node {
             test.prepare();
             self.supervisor.tasks.spawn(test.run(drain.clone()));
         }
-        let store = self.store.watch();
-        self.supervisor.tasks.spawn(availability::watch(watches.disk.clone(), store, drain.clone(), availability));
-        let requests = self.nats.requests().await?;
-        let ended = end.clone();
-        let stop = drain;
+        let (disk, store) = (watches.disk.clone(), self.store.watch());
+        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
+        self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability));
+        let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
-            service.run(requests, stop, ended.clone()).await;
+            service.run(requests, drain, end.clone()).await;
             // The last recording has ended: the rest of the node may end.
-            ended.cancel();
+            end.cancel();
         });
-        // Subscribed before the node is announced, so that no request is missed.
-        let heartbeat = Heartbeat {
-            nats: self.nats.clone(),
-            recorder: recorder.id.clone(),
-            max_limit: recorder.max_limit,
-            total_cores: load::total_cores(),
-            progress: running,
-            load: watches.load.clone(),
-            obstacles,
+        Ok(Some(RecordingLink { requests: sender, running, obstacles }))
+    }
+
+    /// Connects to NATS, however long that takes, and starts what needs it.
+    async fn connect(&self, watches: &Watches, recordings: Option<RecordingLink>) -> anyhow::Result<()> {
+        let Config { nats, server, recorder, .. } = &self.config;
+        let Shutdown { drain, end } = self.supervisor.shutdown.clone();
+        let nats = match Nats::connect(nats, server, &recorder.id, &drain).await {
+            Ok(nats) => nats,
+            Err(ConnectError::Cancelled) => return Ok(()),
+            Err(error) => return Err(error.into()),
         };
-        self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
+        self.dispatcher.connect(nats.clone());
+        if let Some(RecordingLink { requests, running, obstacles }) = recordings {
+            // Subscribed before the node is announced, so that no request is missed. Nobody receives where the recordings
+            // have ended already.
+            let _ = requests.send(nats.requests().await?);
+            let heartbeat = Heartbeat {
+                nats: nats.clone(),
+                recorder: recorder.id.clone(),
+                max_limit: recorder.max_limit,
+                total_cores: load::total_cores(),
+                progress: running,
+                load: watches.load.clone(),
+                obstacles,
+            };
+            self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
+        }
+        if recorder.mode.transcodes() {
+            self.start_jobs(nats, watches);
+        }
         Ok(())
+    }
+
+    /// What writes to `state_dir` for recordings.
+    fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
+        let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
+        journals.into_iter().chain([self.dispatcher.outbox().writer()]).flatten()
+    }
+
+    /// Waits a moment for what is not on disk yet.
+    async fn flush(&self) {
+        let files: usize =
+            futures::future::join_all(self.writers().map(|writer| writer.flush(FLUSH_LIMIT))).await.iter().sum();
+        if files > 0 {
+            tracing::error!(
+                files, dir = %self.config.recorder.state_dir.display(),
+                "ending although not everything is on disk: recorder.state_dir does not answer, and the next start takes up what it holds"
+            );
+        }
     }
 
     /// What every recording needs from the rest of the node.
@@ -270,8 +331,8 @@ impl Node {
         self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
     }
 
-    fn start_jobs(&self, watches: &Watches) {
-        let (nats, dispatcher, hooks) = (self.nats.clone(), self.dispatcher.clone(), self.hooks.clone());
+    fn start_jobs(&self, nats: Nats, watches: &Watches) {
+        let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
         let settings = TranscodeSettings::new(&self.config, &self.store);
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

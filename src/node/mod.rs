@@ -9,4 +9,6 @@ mod outbox_cleanup;
 pub mod preflight;
 mod self_test;
 pub mod shutdown;
+pub mod start_watch;
+pub mod state_dir;
 mod supervisor;

@@ -7,16 +7,16 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::process::interpreter::missing_interpreter;
 use crate::process::output::{self, OutputBudget, OutputLog, OutputTail};
 use crate::process::programs::find_program;
+use crate::process::spawner;
 
 /// Time limit for the end of a killed child: one that waits for a disk takes longer.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -27,6 +27,8 @@ pub struct ChildSpec {
     /// Name in the log: `ffmpeg`, `Xvfb`, a script's name.
     pub name: String,
     pub program: PathBuf,
+    /// The program that `program` executes in its turn.
+    pub wrapped: Option<PathBuf>,
     pub args: Vec<OsString>,
     /// Added to the daemon's environment.
     pub env: Vec<(OsString, OsString)>,
@@ -47,6 +49,7 @@ impl ChildSpec {
         Self {
             name: name.into(),
             program: program.into(),
+            wrapped: None,
             args: Vec::new(),
             env: Vec::new(),
             current_dir: None,
@@ -71,6 +74,7 @@ impl ChildSpec {
             return self;
         }
         let niceness = niceness.min(19).to_string();
+        self.wrapped.get_or_insert_with(|| self.program.clone());
         // Best effort, the lowest of its eight levels (ioprio_set(2)). `-t`: continue where the kernel refuses.
         for (program, args) in [("ionice", &["-t", "-c", "2", "-n", "7"][..]), ("nice", &["-n", &niceness])] {
             if let Some(found) = find_program(Path::new(program)) {
@@ -80,6 +84,11 @@ impl ChildSpec {
             }
         }
         self
+    }
+
+    /// The program that runs at last.
+    fn executed(&self) -> &Path {
+        self.wrapped.as_deref().unwrap_or(&self.program)
     }
 
     #[must_use]
@@ -133,31 +142,13 @@ pub struct Child {
     exit: Option<Exit>,
 }
 
-type SpawnJob =
-    (tokio::process::Command, tokio::runtime::Handle, oneshot::Sender<std::io::Result<tokio::process::Child>>);
-
-/// The thread that starts every child. `PR_SET_PDEATHSIG` is sent when the *thread* that forked ends. A thread of the
-/// runtime may end before the daemon does; this thread never ends.
-static SPAWNER: LazyLock<mpsc::UnboundedSender<SpawnJob>> = LazyLock::new(|| {
-    let (jobs, mut queue) = mpsc::unbounded_channel::<SpawnJob>();
-    let run = move || {
-        while let Some((mut command, runtime, answer)) = queue.blocking_recv() {
-            let _guard = runtime.enter();
-            // If the caller is gone, `kill_on_drop` kills the child.
-            let _ = answer.send(command.spawn());
-        }
-    };
-    // If the thread cannot be started, its queue is dropped, and every start of a child fails with an error.
-    let _ = std::thread::Builder::new().name("spawner".to_owned()).spawn(run);
-    jobs
-});
-
 /// Starts a child; its lines are logged within the current span.
 ///
 /// # Errors
-/// Where the program is missing or not executable, or no process can be created.
+/// Where the program is missing or not executable, no process can be created, or the disk of the program does not answer.
 pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
-    let failed = |source| SpawnError { name: spec.name.clone(), program: spec.program.display().to_string(), source };
+    let failed =
+        |source| SpawnError { name: spec.name.clone(), program: spec.executed().display().to_string(), source };
     let mut command = tokio::process::Command::new(&spec.program);
     command
         .args(&spec.args)
@@ -171,11 +162,10 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
         command.current_dir(dir);
     }
     die_with_daemon(&mut command);
-    let (answer, started) = oneshot::channel();
-    let gone = || std::io::Error::other("the thread that starts processes is gone");
-    SPAWNER.send((command, tokio::runtime::Handle::current(), answer)).map_err(|_| failed(gone()))?;
-    let mut inner = match started.await.map_err(|_| failed(gone()))? {
+    let mut inner = match spawner::spawn(spec.executed(), command).await {
         Ok(inner) => inner,
+        // The disk of the program does not answer this question either.
+        Err(source) if source.kind() == std::io::ErrorKind::TimedOut => return Err(failed(source)),
         Err(source) => return Err(failed(explained(source, &spec.program).await)),
     };
     let pid = inner.id().ok_or_else(|| failed(std::io::Error::other("it ended at once")))?;

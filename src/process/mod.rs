@@ -11,4 +11,5 @@ mod log_budget;
 pub mod output;
 pub mod procfs;
 pub mod programs;
+mod spawner;
 pub mod tree;

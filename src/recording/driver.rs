@@ -128,7 +128,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         Some(interrupted) => Session::recover(interrupted, limits, Duration::ZERO),
     };
     for effect in effects {
-        driver.carry_out(effect).await;
+        driver.carry_out(effect);
     }
     let mut tick = tokio::time::interval(TICK);
     while session.state() != SessionState::Ended {
@@ -147,7 +147,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         let effects = session.on(began.elapsed(), event.clone());
         log_event(&event, had_media, session.is_opening());
         for effect in effects {
-            driver.carry_out(effect).await;
+            driver.carry_out(effect);
         }
         // Of an opening that was cancelled just before.
         driver.turn = None;
@@ -222,7 +222,8 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
 }
 
 impl<R: Rig> Driver<R> {
-    async fn carry_out(&mut self, effect: Effect) {
+    /// Waits for nothing: what takes time becomes a piece of work.
+    fn carry_out(&mut self, effect: Effect) {
         tracing::debug!(?effect, "next");
         match effect {
             Effect::AwaitTurn => self.await_turn(),
@@ -230,12 +231,12 @@ impl<R: Rig> Driver<R> {
             Effect::CancelOpening => self.opening.cancel(),
             Effect::FinishEncoder => self.finish_encoder(),
             Effect::CloseRig => self.close_rig(),
-            Effect::CheckParts { cause } => self.check_parts(cause).await,
+            Effect::CheckParts { cause } => self.check_parts(cause),
             Effect::NotifyStarted => {
                 tracing::info!("started");
                 let event = notice::NoticeEvent::Started(self.start.kind());
-                // The outcome does not matter here: the outbox keeps trying.
-                drop(self.context.dispatcher.send(self.notice(event)).await);
+                // The outcome does not matter here: the outbox keeps trying, and writes it when the disk takes it.
+                drop(self.context.dispatcher.send_now(self.notice(event)));
             }
             Effect::NotifyEnded { outcome, file } => self.notify_ended(outcome, file),
             Effect::GiveUp(why) => {
@@ -349,12 +350,13 @@ impl<R: Rig> Driver<R> {
     }
 
     /// Checks whether there will be a file.
-    async fn check_parts(&mut self, cause: Option<String>) {
-        // From here on the meeting is not joined again, whatever happens.
+    fn check_parts(&mut self, cause: Option<String>) {
         let reason = scrubbed(cause);
-        self.entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
-        let (raw, record) = (self.raw.clone(), self.entry.record());
+        let (raw, entry) = (self.raw.clone(), self.entry.clone());
         self.start_work(async move {
+            // From here on the meeting is not joined again, whatever happens.
+            entry.update(move |record| record.stop = Some(StopRequest { reason })).await;
+            let record = entry.record();
             let captured = match raw {
                 None => Err("a broadcast has no raw file".to_owned()),
                 Some(_) if record.stage == RecordingStage::Stored => Ok(()),

@@ -1,7 +1,8 @@
 //! One record per accepted recording that is not handed over yet: what the next start of the program needs to continue
 //! it after a crash (`docs/on-disk-protocol.md`).
 //!
-//! A failing disk ends no recording: the record is in memory as well, and only a crash would lose it.
+//! A disk that fails or hangs ends no recording: a change is in memory at once and written when the disk takes it, and only
+//! a crash before that would lose it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
 use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
+use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
@@ -247,12 +249,24 @@ impl RecordingJournal {
         }
     }
 
-    /// Writes the record of an accepted recording; it is on disk when this returns.
+    /// The record of a new recording, in memory: nothing is written yet.
+    #[must_use]
+    pub fn entry(&self, start: &Start) -> RecordingEntry {
+        let name = start.info.recording_id.as_str();
+        RecordingEntry(self.of(start.kind()).record(name, RecordingRecord::new(start)))
+    }
+
+    /// Writes the record of an accepted recording; waits up to a second for the disk.
     pub async fn begin(&self, start: &Start) -> RecordingEntry {
-        let path = self.of(start.kind()).path(start.info.recording_id.as_str());
-        let entry = RecordingEntry(RecordFile::new(path, RecordingRecord::new(start)));
+        let entry = self.entry(start);
         entry.update(|_| {}).await;
         entry
+    }
+
+    /// What writes the records.
+    #[must_use]
+    pub fn writer(&self, kind: Kind) -> &RecordWriter {
+        self.of(kind).writer()
     }
 
     /// The records of earlier runs, oldest first. A record whose content is wrong is put aside and logged as an error.
@@ -263,7 +277,7 @@ impl RecordingJournal {
         let journal = self.of(kind);
         journal.remove_unfinished();
         let JournalContent { records, unread } = journal.read_all()?;
-        let entry = |(path, record)| RecordingEntry(RecordFile::new(path, record));
+        let entry = |(path, record)| RecordingEntry(journal.record_at(path, record));
         let mut entries: Vec<_> = records.into_iter().map(entry).collect();
         entries.sort_by_key(|entry| entry.record().taken_at);
         Ok(UnfinishedRecordings { entries, unread })
@@ -274,8 +288,9 @@ impl RecordingJournal {
     /// # Errors
     /// Where it still cannot be read.
     pub fn read_again(&self, kind: Kind, path: &Path) -> io::Result<Option<RecordingEntry>> {
-        let record = self.of(kind).read(path)?;
-        Ok(record.map(|record| RecordingEntry(RecordFile::new(path.to_owned(), record))))
+        let journal = self.of(kind);
+        let record = journal.read(path)?;
+        Ok(record.map(|record| RecordingEntry(journal.record_at(path.to_owned(), record))))
     }
 
     /// Whether there are records of earlier runs; reads none.
@@ -284,10 +299,11 @@ impl RecordingJournal {
         self.of(kind).has_any()
     }
 
-    /// Whether there is, or may be, a record of this recording.
+    /// Whether there is, or may be, a record of this recording. Asks the disk.
     #[must_use]
     pub fn holds(&self, kind: Kind, recording: &RecordingId) -> bool {
-        self.of(kind).path(recording.as_str()).try_exists().unwrap_or(true)
+        let (journal, name) = (self.of(kind), recording.as_str());
+        journal.writer().pending(&journal.path(name)).is_some() || journal.path(name).try_exists().unwrap_or(true)
     }
 }
 
@@ -316,12 +332,31 @@ impl RecordingEntry {
         self.0.path()
     }
 
-    /// Changes the record; it is on disk when this returns. A failure of the disk is logged.
+    /// Writes the record of a recording that is not accepted yet.
+    ///
+    /// # Errors
+    /// Where it is not on disk within `limit`. It is written late then, unless the caller withdraws it.
+    pub async fn write_within(&self, limit: Duration) -> Result<(), WriteError> {
+        self.0.change(|_| {}).within(limit).await
+    }
+
+    /// Has the record of a recording removed that was not accepted, also if it is still being written.
+    pub fn withdraw(&self) {
+        drop(self.0.withdraw());
+    }
+
+    /// Changes the record in memory and has it written; waits for nothing.
+    pub fn change(&self, change: impl FnOnce(&mut RecordingRecord)) -> PendingWrite {
+        self.0.change(change)
+    }
+
+    /// Changes the record; waits up to a second for the disk. If it takes longer or fails, that is logged, and the
+    /// record is written when the disk takes it.
     pub async fn update(&self, change: impl FnOnce(&mut RecordingRecord)) {
         if let Err(error) = self.0.update(change).await {
             tracing::error!(
                 path = %self.0.path().display(), %error,
-                "the recording's record cannot be written: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
+                "the recording's record is not on disk: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
             );
         }
     }
@@ -331,7 +366,7 @@ impl RecordingEntry {
         if let Err(error) = self.0.remove().await {
             tracing::error!(
                 path = %self.0.path().display(), %error,
-                "the record of a recording that is over cannot be removed; the next start will find nothing left to do for it"
+                "the record of a recording that is over is not removed yet; a start that finds it has nothing left to do for it"
             );
         }
     }
@@ -404,97 +439,4 @@ pub fn gaps(parts: &[RecordingPart], lengths: &[Option<Duration>]) -> Vec<Gap> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::jwt;
-
-    fn start() -> Start {
-        Start {
-            info: RecordingInfo {
-                room_table_id: 7,
-                room_id: RoomId::parse("room01").unwrap(),
-                room_sid: RoomSid::default(),
-                recording_id: RecordingId::parse("rec.1").unwrap(),
-            },
-            access: RoomAccess::Token(AccessToken::parse("tok.en&x=1").unwrap()),
-            output: Output::File,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_record_survives_and_only_this_user_may_read_it() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let journal = RecordingJournal::new(dir.path());
-        let entry = journal.begin(&start()).await;
-        assert_eq!(entry.add_part(|n| format!("rec.1_raw.part{n}.mkv")).await, 1);
-        entry.part_began().await;
-        entry
-            .part_ended(Some("Chrome ended".into()), CaptureReport { frames_sent: 3, ..CaptureReport::default() })
-            .await;
-        entry.clone().update(|record| record.stop = Some(StopRequest { reason: None })).await;
-        let unfinished = journal.unfinished(Kind::Recording).unwrap().entries;
-        assert_eq!(unfinished.len(), 1);
-        assert_eq!(unfinished[0].record(), entry.record());
-        assert_eq!(unfinished[0].record().start().unwrap(), start());
-        let path = dir.path().join("recordings/rec.1.json");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(journal.holds(Kind::Recording, &start().info.recording_id));
-        entry.remove().await;
-        assert!(
-            journal.unfinished(Kind::Recording).unwrap().entries.is_empty()
-                && journal.unfinished(Kind::Broadcast).unwrap().entries.is_empty()
-        );
-    }
-
-    #[tokio::test]
-    async fn a_record_keeps_the_claims_of_a_token_and_not_the_token() {
-        let claims = serde_json::json!({ "sub": "RECORDER_BOT", "nbf": 100, "exp": 700, "room_id": "room01" });
-        let token = format!("{}&x=1", jwt::sign(claims.as_object().unwrap(), "secret"));
-        let access = RoomAccess::Token(AccessToken::parse(&token).unwrap());
-        let dir = tempfile::tempdir().unwrap();
-        let journal = RecordingJournal::new(dir.path());
-        journal.begin(&Start { access: access.clone(), ..start() }).await;
-        let text = std::fs::read_to_string(dir.path().join("recordings/rec.1.json")).unwrap();
-        let (bare, signature) = (token.split('&').next().unwrap(), token.split(['.', '&']).nth(2).unwrap());
-        assert!(!text.contains(bare) && !text.contains(signature), "{text}");
-        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
-        let now = Duration::from_secs(7_200);
-        assert_eq!(again.sign("secret", now), access.sign("secret", now));
-
-        // A record of an earlier version has the token itself.
-        let mut older: serde_json::Value = serde_json::from_str(&text).unwrap();
-        older.as_object_mut().unwrap().remove("claims");
-        older["access_token"] = token.clone().into();
-        std::fs::write(dir.path().join("recordings/rec.1.json"), older.to_string()).unwrap();
-        let again = journal.unfinished(Kind::Recording).unwrap().entries[0].record().start().unwrap().access;
-        assert_eq!(again, access);
-    }
-
-    #[tokio::test]
-    async fn an_invalid_record_is_put_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = RecordingJournal::new(dir.path());
-        let entry = journal.begin(&start()).await;
-        entry.add_part(|_| "../../etc/passwd".to_owned()).await;
-        assert!(journal.unfinished(Kind::Recording).unwrap().entries.is_empty());
-        assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
-    }
-
-    #[test]
-    fn gaps_lie_between_the_parts_that_are_in_it() {
-        let part = |began_at, cause: Option<&str>| RecordingPart {
-            file: "x".into(),
-            began_at: Some(began_at),
-            ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), report: CaptureReport::default() }),
-        };
-        let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];
-        let seconds = |n| Some(Duration::from_secs(n));
-        let found = gaps(&parts, &[seconds(10), None, seconds(20), seconds(5)]);
-        assert_eq!(found.len(), 2);
-        assert_eq!((found[0].at_s, found[0].length_s, found[0].cause.as_str()), (10.0, 3.0, "Chrome ended"));
-        assert_eq!((found[1].at_s, found[1].length_s), (30.0, 6.0));
-        // A clock that was set back makes no negative gap.
-        assert!(gaps(&[part(9_000, None), part(1_000, None)], &[seconds(1), seconds(1)])[0].length_s.abs() < 1e-9);
-    }
-}
+mod tests;

@@ -1,13 +1,15 @@
 //! Live recordings and broadcasts: from the server's request to the job in the outbox.
 //!
-//! [`requests`] answers the server and starts a [`driver`] for each accepted recording. The driver turns what happens
-//! into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
+//! [`requests`] answers the server, has each start written down ([`beginning`]), and starts a [`driver`] for each accepted
+//! recording. The driver turns what happens into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
 //! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
 //! `storing` puts it into its place and [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
+mod beginning;
 mod capture_record;
 mod context;
 pub mod driver;
+mod earlier_run;
 mod interruption;
 pub mod job_handoff;
 pub mod journal;
@@ -19,6 +21,7 @@ pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;
 pub mod reference_files;
+mod request_source;
 pub mod requests;
 pub mod rig_factory;
 pub mod room_client;
@@ -27,3 +30,4 @@ pub mod session;
 mod storing;
 pub mod summary;
 mod trim;
+mod unread_records;

@@ -1,74 +1,99 @@
 //! Answers the server's requests (PROTOCOL 3). Nothing slow happens before the answer: a start is accepted or refused,
-//! written to the journal, answered, and only then carried out.
+//! written to the journal, answered, and only then carried out. While one request waits for a disk, the next is taken.
 
 use std::collections::HashMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
-use crate::delivery::message::MessageKey;
 use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
-use crate::nats::{RequestMessage, Requests};
+use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
-use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
+use crate::recording::beginning::{Beginnings, STOP_LIMIT, StartRefusal};
 use crate::recording::driver::{self, RecordingContext, RecordingTask};
-use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest, UnfinishedRecordings};
+use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingRecord, StopRequest};
 use crate::recording::raw_file::RawFile;
-use crate::recording::recovery::{self, RecoveryStep, SentNotices};
+use crate::recording::request_source::RequestSource;
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
-use crate::recording::storing::{self, EndedRecording};
+use crate::recording::unread_records::{READ_AGAIN_INTERVAL, ReadAgain, UnreadRecords};
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
-use crate::storage::files::on_disk;
-use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::redact;
 
 /// Why a recording ends at the program's shutdown.
 const SHUT_DOWN: &str = "the recorder was shut down";
 /// Why a recording ends whose start could not be answered.
 const UNANSWERED: &str = "the server could not be told that the recording was taken on";
-/// How often a record is read again that could not be read at the start.
-const READ_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
-/// The messages of an earlier recording with the same id, which a new recording removes from the outbox.
-const RECORDING_KEYS: &[MessageKey] =
-    &[MessageKey::Started, MessageKey::Ended, MessageKey::Job, MessageKey::Proceeded, MessageKey::Finished];
-const BROADCAST_KEYS: &[MessageKey] = &[MessageKey::BroadcastStarted, MessageKey::BroadcastEnded];
+/// Requests to stop that one recording may have before it sees them.
+const MAX_STOPS: usize = 4;
 
 /// Answers requests until it is cancelled, and then waits for the recordings to end.
 pub struct RequestService<R: Rig> {
-    context: RecordingContext,
-    slots: Slots,
-    rigs: Arc<dyn RigFactory<R>>,
-    journal: RecordingJournal,
+    pub(super) context: RecordingContext,
+    pub(super) slots: Slots,
+    pub(super) rigs: Arc<dyn RigFactory<R>>,
+    pub(super) journal: RecordingJournal,
     availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
-    tasks: TaskTracker,
-    /// The running recordings, by room and kind.
+    beginnings: Beginnings,
+    pub(super) tasks: TaskTracker,
+    /// The running recordings and those whose start is not answered yet, by room and kind.
     running: HashMap<(i64, Kind), RunningRecording>,
     /// Whether this node accepts recordings.
-    records: bool,
+    pub(super) records: bool,
     /// Records of earlier runs that could not be read.
-    unread: Vec<(Kind, PathBuf)>,
-    unread_logged: LogThrottle,
+    pub(super) unread: UnreadRecords,
+    /// What goes on for the requests that were taken; each ends within seconds.
+    pending: FuturesUnordered<BoxFuture<'static, RequestProgress>>,
+}
+
+/// What has become of a request.
+enum RequestProgress {
+    /// The record of a start is on disk, or why it is refused.
+    Begun(Box<StartRequest>, Result<(), StartRefusal>),
+    /// The answer was sent, or why not.
+    Answered { request: AnsweredRequest, sent: Result<(), NatsError> },
+    /// Records of an earlier run were read again.
+    Reread(Vec<ReadAgain>),
+}
+
+/// A start whose slot is taken.
+struct StartRequest {
+    message: RequestMessage,
+    start: Start,
+    raw: Option<RawFile>,
+    entry: RecordingEntry,
+    slot: Slot,
+    stops: mpsc::Receiver<Option<String>>,
+    secrets: Vec<redact::SecretRegistration>,
+    span: Span,
+}
+
+/// The recording that was begun for an answer, if any.
+struct AnsweredRequest {
+    begun: Option<(i64, Kind)>,
 }
 
 /// Stops a running recording.
 struct RunningRecording {
     stop: mpsc::Sender<Option<String>>,
     entry: RecordingEntry,
+    /// Its record is on disk, and may be changed.
+    begun: bool,
+    /// The end was requested before that.
+    stopped: bool,
 }
 
 impl<R: Rig> RequestService<R> {
@@ -80,6 +105,7 @@ impl<R: Rig> RequestService<R> {
         availability: Availability,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
+        let beginnings = Beginnings::new(journal.clone(), context.dispatcher.outbox().clone());
         Self {
             context,
             slots,
@@ -87,157 +113,26 @@ impl<R: Rig> RequestService<R> {
             journal,
             availability,
             room,
+            beginnings,
             tasks: TaskTracker::new(),
             running: HashMap::new(),
             records: false,
-            unread: Vec::new(),
-            unread_logged: LogThrottle::default(),
+            unread: UnreadRecords::default(),
+            pending: FuturesUnordered::new(),
         }
-    }
-
-    /// Resumes or finishes the recordings of an earlier run of the program. `records`: whether this node accepts
-    /// recordings.
-    ///
-    /// # Errors
-    /// Where the records cannot be listed.
-    pub async fn recover(&mut self, records: bool) -> io::Result<()> {
-        self.records = records;
-        for kind in [Kind::Recording, Kind::Broadcast] {
-            let UnfinishedRecordings { entries, unread } = self.journal.unfinished(kind)?;
-            for (path, error) in unread {
-                tracing::error!(
-                    path = %path.display(), %error,
-                    "the record of a recording of an earlier run cannot be read now: it is tried again every 5 s; look at the disk of recorder.state_dir"
-                );
-                self.unread.push((kind, path));
-            }
-            for entry in entries {
-                self.recover_entry(kind, entry).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn recover_entry(&mut self, kind: Kind, entry: RecordingEntry) {
-        let info = match entry.record().info() {
-            Ok(info) => info,
-            Err(why) => {
-                tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
-                return;
-            }
-        };
-        if self.context.dispatcher.outbox().is_unread(&info.recording_id) {
-            // What the server knows of it decides how it goes on. The outbox logs that.
-            return self.unread.push((kind, entry.path().to_owned()));
-        }
-        let span = span(kind, &info);
-        self.recover_one(kind, info, entry, self.records).instrument(span).await;
-    }
-
-    /// Reads again what could not be read at the start, and goes on with it.
-    async fn recover_unread(&mut self) {
-        for (kind, path) in std::mem::take(&mut self.unread) {
-            let (journal, at) = (self.journal.clone(), path.clone());
-            match on_disk(move || journal.read_again(kind, &at)).await {
-                Ok(Some(entry)) => {
-                    tracing::info!(path = %path.display(), "the record of a recording of an earlier run can be read");
-                    self.recover_entry(kind, entry).await;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    if self.unread_logged.due(Instant::now()) {
-                        tracing::error!(path = %path.display(), %error, "the record of a recording of an earlier run still cannot be read");
-                    }
-                    self.unread.push((kind, path));
-                }
-            }
-        }
-    }
-
-    /// Goes on with what could not be read at the start, until `drain`; for a node that answers no requests.
-    pub async fn recover_until(&mut self, drain: &CancellationToken) {
-        while drain.run_until_cancelled(tokio::time::sleep(READ_AGAIN_INTERVAL)).await.is_some() {
-            self.recover_unread().await;
-        }
-    }
-
-    async fn recover_one(&mut self, kind: Kind, info: RecordingInfo, entry: RecordingEntry, records: bool) {
-        let ended = match kind {
-            Kind::Recording => MessageKey::Ended,
-            Kind::Broadcast => MessageKey::BroadcastEnded,
-        };
-        let dispatcher = &self.context.dispatcher;
-        let sent = |key| dispatcher.outbox().state(&info.recording_id, key).is_some();
-        let sent = SentNotices { ended: sent(ended), job: sent(MessageKey::Job) };
-        let raw = (kind == Kind::Recording).then(|| self.rigs.raw_file(&info).ok()).flatten();
-        match recovery::plan(kind, &entry.record(), sent, records) {
-            RecoveryStep::Recover(interrupted) => self.resume(interrupted, raw, entry),
-            RecoveryStep::NotifyEnded(cause) => {
-                tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
-                let recorder_id = self.context.recorder.clone();
-                let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
-                if dispatcher.send_all(vec![notice.into()]).await {
-                    storing::remove_parts(None, &entry, true).await;
-                }
-            }
-            RecoveryStep::Store => {
-                tracing::warn!("an earlier run of the recorder has left this recording before its job: going on");
-                let ended = self.ended(kind, info, raw, entry);
-                self.tasks.spawn(async move { ended.store().await }.instrument(Span::current()));
-            }
-            RecoveryStep::RemoveParts => storing::remove_parts(raw.as_ref(), &entry, true).await,
-            RecoveryStep::Keep => {
-                let kept = self.ended(kind, info, raw, entry);
-                self.tasks.spawn(async move { kept.store_if_captured().await }.instrument(Span::current()));
-            }
-        }
-    }
-
-    /// A recording of an earlier run whose end is told.
-    fn ended(&self, kind: Kind, info: RecordingInfo, raw: Option<RawFile>, entry: RecordingEntry) -> EndedRecording {
-        let record = entry.record();
-        EndedRecording {
-            kind,
-            info,
-            raw,
-            screenshot: record.start().ok().and_then(|start| self.rigs.screenshot(&start)),
-            outcome: record.stop.and_then(|stop| stop.reason).map_or(Ok(()), Err),
-            entry,
-            ended_by: None,
-            ended: None,
-            context: self.context.clone(),
-        }
-    }
-
-    /// Resumes or finishes a recording of an earlier run.
-    fn resume(&mut self, interrupted: InterruptedRecording, raw: Option<RawFile>, entry: RecordingEntry) {
-        let start = match entry.record().start() {
-            Ok(start) => start,
-            Err(why) => {
-                tracing::error!(why, "the record of an earlier run cannot be used; it is left as it is");
-                return;
-            }
-        };
-        let slot = match &interrupted {
-            InterruptedRecording::Running => {
-                tracing::warn!(
-                    "an earlier run of the recorder has left this recording behind: joining the meeting again"
-                );
-                self.slots.readmit(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
-            }
-            InterruptedRecording::Stopped(_) => {
-                tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");
-                None
-            }
-        };
-        let secrets = secrets(&start);
-        self.spawn(start, raw, entry, Some(interrupted), slot, secrets);
     }
 
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
-    /// stopped too.
-    pub async fn run(mut self, mut requests: Requests, drain: CancellationToken, end: CancellationToken) {
+    /// stopped too. `requests`: the requests, once there is a connection; until then, and if none is ever made, the
+    /// recordings of an earlier run go on without.
+    pub async fn run(
+        mut self,
+        requests: oneshot::Receiver<Requests>,
+        drain: CancellationToken,
+        end: CancellationToken,
+    ) {
         let mut draining = false;
+        let mut requests = RequestSource::of(requests);
         let mut read_again = tokio::time::interval(READ_AGAIN_INTERVAL);
         loop {
             let message = tokio::select! {
@@ -251,13 +146,18 @@ impl<R: Rig> RequestService<R> {
                     }
                     continue;
                 }
-                () = self.tasks.wait(), if draining => break,
-                _ = read_again.tick(), if !self.unread.is_empty() && !draining => {
-                    self.recover_unread().await;
+                () = self.tasks.wait(), if draining && self.pending.is_empty() => break,
+                _ = read_again.tick(), if self.unread.is_due() && !draining => {
+                    let read = self.read_again().map(RequestProgress::Reread);
+                    self.pending.push(read.boxed());
                     continue;
                 }
                 () = disk_full(&mut self.room) => {
                     self.stop_all(&self.room.borrow().reason.clone());
+                    continue;
+                }
+                Some(progress) = self.pending.next() => {
+                    self.go_on(progress);
                     continue;
                 }
                 message = requests.next() => message,
@@ -266,10 +166,14 @@ impl<R: Rig> RequestService<R> {
                 tracing::error!("no more requests come in: the NATS client has ended; restart the recorder");
                 break;
             };
-            self.answer(&message).await;
+            self.take(message);
         }
         self.slots.drain();
         self.stop_all(SHUT_DOWN);
+        // Each ends within seconds. A recording that is begun meanwhile finds the stop in its channel.
+        while let Some(progress) = self.pending.next().await {
+            self.go_on(progress);
+        }
         self.tasks.close();
         if !self.tasks.is_empty() {
             tracing::info!(
@@ -293,95 +197,128 @@ impl<R: Rig> RequestService<R> {
         }
     }
 
-    async fn answer(&mut self, message: &RequestMessage) {
-        let mut begun = None;
-        let response = match request::read(message.payload(), &self.context.recorder) {
-            Ok(Some(request)) => {
-                if let Request::Start(start) = &request {
-                    begun = Some((start.info.room_table_id, start.kind()));
-                }
-                self.decide(request).await
+    /// Takes a request: decides what needs no disk at once, and has the rest go on by itself.
+    fn take(&mut self, message: RequestMessage) {
+        self.running.retain(|_, running| !running.stop.is_closed());
+        match request::read(message.payload(), &self.context.recorder) {
+            Ok(Some(Request::Start(start))) => {
+                let span = span(start.kind(), &start.info);
+                span.clone().in_scope(|| self.begin(message, *start, span));
             }
-            Ok(None) => None,
+            Ok(Some(Request::Stop { room_table_id, kinds })) => self.stop(message, room_table_id, kinds),
+            Ok(Some(Request::Invalid(reason))) => {
+                tracing::warn!(%reason, "a start request was refused");
+                self.answer(message, &request::refused(StatusCode::InvalidParameters, reason.to_string()), None);
+            }
+            Ok(None) => {}
             Err(error) => {
                 let bytes = message.payload().len();
                 tracing::warn!(%error, bytes, "a message on the channel is no request; ignored");
-                None
             }
+        }
+    }
+
+    /// Goes on with a request. Waits for nothing.
+    fn go_on(&mut self, progress: RequestProgress) {
+        match progress {
+            RequestProgress::Begun(request, result) => {
+                let span = request.span.clone();
+                span.in_scope(|| self.started(*request, result));
+            }
+            RequestProgress::Answered { sent: Ok(()), .. } => {}
+            RequestProgress::Reread(records) => self.recover_read(records),
+            RequestProgress::Answered { request, sent: Err(error) } => {
+                tracing::warn!(%error, "a request could not be answered");
+                // The server has reported a failure to its user, so nobody wants this recording.
+                if let Some(running) = request.begun.and_then(|task| self.running.get(&task)) {
+                    let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// `begun`: the recording that was begun for it.
+    fn answer(&self, message: RequestMessage, response: &CommonResponse, begun: Option<(i64, Kind)>) {
+        self.answer_after(std::future::ready(()), message, response, begun);
+    }
+
+    fn answer_after(
+        &self,
+        first: impl Future<Output = ()> + Send + 'static,
+        message: RequestMessage,
+        response: &CommonResponse,
+        begun: Option<(i64, Kind)>,
+    ) {
+        let (bytes, request) = (response.encode_to_vec(), AnsweredRequest { begun });
+        let answer = async move {
+            first.await;
+            RequestProgress::Answered { request, sent: message.reply(bytes.into()).await }
         };
-        let Some(response) = response else { return };
-        if let Err(error) = message.reply(response.encode_to_vec().into()).await {
-            tracing::warn!(%error, "a request could not be answered");
-            // The server has reported a failure to its user, so nobody wants this recording.
-            let begun = begun.filter(|_| response.status).and_then(|task| self.running.get(&task));
-            if let Some(running) = begun {
-                let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
-            }
-        }
+        self.pending.push(answer.in_current_span().boxed());
     }
 
-    /// The answer, if this node is to answer; an accepted recording has been started.
-    async fn decide(&mut self, request: Request) -> Option<CommonResponse> {
-        self.running.retain(|_, running| !running.stop.is_closed());
-        match request {
-            Request::Start(start) => {
-                let span = span(start.kind(), &start.info);
-                Some(self.start(*start).instrument(span).await)
-            }
-            Request::Stop { room_table_id, kinds } => self.stop(room_table_id, kinds).await,
-            Request::Invalid(reason) => {
-                tracing::warn!(%reason, "a start request was refused");
-                Some(request::refused(StatusCode::InvalidParameters, reason.to_string()))
-            }
-        }
-    }
-
-    async fn start(&mut self, start: Start) -> CommonResponse {
+    /// Refuses a start at once, or takes a slot and has its record written.
+    fn begin(&mut self, message: RequestMessage, start: Start, span: Span) {
         let (kind, info) = (start.kind(), start.info.clone());
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
-        let refuse = |code, reason: String| {
-            tracing::warn!(reason, "refused");
-            request::refused(code, reason)
-        };
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return refuse(refusal.status_code(), refusal.to_string()),
+            Err(refusal) => return self.refuse(message, StartRefusal::of(refusal.status_code(), refusal.to_string())),
         };
         if let Some((obstacle, detail)) = self.availability.obstacle() {
-            tracing::warn!(reason = obstacle.refusal(), detail, "refused");
-            return request::refused(StatusCode::Internal, obstacle.refusal().to_owned());
-        }
-        // Its slot may be free already while its file is being stored.
-        if self.journal.holds(kind, &info.recording_id) {
-            return refuse(StatusCode::Conflict, "an earlier recording with this id is not finished yet".to_owned());
+            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
         }
         let raw = match kind {
-            Kind::Recording => match self.rigs.raw_file(&info).map(|raw| (raw.existing(), raw)) {
-                // An undelivered raw file was kept, and would be overwritten.
-                Ok((Some(path), _)) => {
-                    let path = path.display();
-                    tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
-                    return refuse(StatusCode::Conflict, "a raw file of this recording is still there".to_owned());
+            Kind::Recording => match self.rigs.raw_file(&info) {
+                Ok(raw) => Some(raw),
+                Err(error) => {
+                    let refusal = StartRefusal::of(StatusCode::InvalidParameters, error.to_string());
+                    return self.refuse(message, refusal);
                 }
-                Ok((None, raw)) => Some(raw),
-                Err(error) => return refuse(StatusCode::InvalidParameters, error.to_string()),
             },
             Kind::Broadcast => None,
         };
-        let keys = match kind {
-            Kind::Recording => RECORDING_KEYS,
-            Kind::Broadcast => BROADCAST_KEYS,
+        let entry = self.journal.entry(&start);
+        // Known from here on, so that a stop finds it.
+        let (stop, stops) = mpsc::channel(MAX_STOPS);
+        let running = RunningRecording { stop, entry: entry.clone(), begun: false, stopped: false };
+        self.running.insert((info.room_table_id, kind), running);
+        let beginnings = self.beginnings.clone();
+        let request = Box::new(StartRequest { message, start, raw, entry, slot, stops, secrets, span });
+        let begin = async move {
+            let begun = beginnings.begin(kind, &info, request.raw.as_ref(), &request.entry).await;
+            RequestProgress::Begun(request, begun)
         };
-        self.context.dispatcher.outbox().forget(&info.recording_id, keys).await;
-        let entry = self.journal.begin(&start).await;
-        tracing::info!(room_table_id = info.room_table_id, "taken on");
-        self.spawn(start, raw, entry, None, Some(slot), secrets);
-        request::accepted()
+        self.pending.push(begin.in_current_span().boxed());
+    }
+
+    /// Runs a recording whose record is written, or forgets it.
+    fn started(&mut self, request: StartRequest, begun: Result<(), StartRefusal>) {
+        let StartRequest { message, start, raw, entry, slot, stops, secrets, .. } = request;
+        let task = (start.info.room_table_id, start.kind());
+        if let Err(refusal) = begun {
+            self.running.remove(&task);
+            return self.refuse(message, refusal);
+        }
+        if let Some(running) = self.running.get_mut(&task) {
+            running.begun = true;
+            if running.stopped {
+                drop(entry.change(stop_requested));
+            }
+        }
+        tracing::info!(room_table_id = start.info.room_table_id, "taken on");
+        self.run_driver(start, raw, entry, None, Some(slot), stops, secrets);
+        self.answer(message, &request::accepted(), Some(task));
+    }
+
+    fn refuse(&self, message: RequestMessage, StartRefusal { code, reason, detail }: StartRefusal) {
+        tracing::warn!(reason, detail, "refused");
+        self.answer(message, &request::refused(code, reason), None);
     }
 
     /// Must be called within the recording's span.
-    fn spawn(
+    pub(super) fn spawn(
         &mut self,
         start: Start,
         raw: Option<RawFile>,
@@ -390,8 +327,23 @@ impl<R: Rig> RequestService<R> {
         slot: Option<Slot>,
         secrets: Vec<redact::SecretRegistration>,
     ) {
-        let (stop, stops) = mpsc::channel(4);
-        self.running.insert((start.info.room_table_id, start.kind()), RunningRecording { stop, entry: entry.clone() });
+        let (stop, stops) = mpsc::channel(MAX_STOPS);
+        let running = RunningRecording { stop, entry: entry.clone(), begun: true, stopped: false };
+        self.running.insert((start.info.room_table_id, start.kind()), running);
+        self.run_driver(start, raw, entry, interrupted, slot, stops, secrets);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a recording takes with it")]
+    fn run_driver(
+        &self,
+        start: Start,
+        raw: Option<RawFile>,
+        entry: RecordingEntry,
+        interrupted: Option<InterruptedRecording>,
+        slot: Option<Slot>,
+        stops: mpsc::Receiver<Option<String>>,
+        secrets: Vec<redact::SecretRegistration>,
+    ) {
         let task = RecordingTask::<R> { start, rigs: Arc::clone(&self.rigs), raw, entry, interrupted, slot, stops };
         let run = driver::run(task, self.context.clone());
         let run = async move {
@@ -401,25 +353,41 @@ impl<R: Rig> RequestService<R> {
         self.tasks.spawn(run.instrument(Span::current()));
     }
 
-    async fn stop(&self, room_table_id: i64, kinds: &[Kind]) -> Option<CommonResponse> {
-        let mut held = false;
+    /// Stops the recordings of a room at once, and answers when that is on disk, or after a moment.
+    fn stop(&mut self, message: RequestMessage, room_table_id: i64, kinds: &[Kind]) {
+        let (mut held, mut written) = (false, Vec::new());
         for kind in kinds {
-            let Some(running) = self.running.get(&(room_table_id, *kind)) else { continue };
+            let Some(running) = self.running.get_mut(&(room_table_id, *kind)) else { continue };
             // A recording whose rig is closed has freed its slot: for the server it is over.
             if self.slots.holds(room_table_id, *kind).is_none() {
                 continue;
             }
             held = true;
-            // On disk before the answer: else a crash would make the next start join the meeting again.
-            let stop = |record: &mut crate::recording::journal::RecordingRecord| {
-                record.stop.get_or_insert(StopRequest { reason: None });
-            };
-            running.entry.update(stop).await;
+            if running.begun {
+                written.push(running.entry.change(stop_requested));
+            } else {
+                running.stopped = true;
+            }
             // The channel is full where several stops were sent already.
             let _ = running.stop.try_send(None);
         }
-        held.then(request::accepted)
+        if !held {
+            return;
+        }
+        // On disk before the answer, where the disk takes it in time: else a crash would make the next start join the
+        // meeting again.
+        let on_disk = async move {
+            let all = written.iter().map(|written| written.within(STOP_LIMIT));
+            for error in futures::future::join_all(all).await.into_iter().filter_map(Result::err) {
+                tracing::error!(%error, room_table_id, "the stop is obeyed, but not on disk: a crash now would make the next start join the meeting again");
+            }
+        };
+        self.answer_after(on_disk, message, &request::accepted(), None);
     }
+}
+
+fn stop_requested(record: &mut RecordingRecord) {
+    record.stop.get_or_insert(StopRequest { reason: None });
 }
 
 /// Resolves whenever a disk becomes full.
@@ -435,7 +403,7 @@ async fn disk_full(room: &mut watch::Receiver<DiskStatus>) {
     }
 }
 
-fn span(kind: Kind, info: &RecordingInfo) -> Span {
+pub(super) fn span(kind: Kind, info: &RecordingInfo) -> Span {
     tracing::info_span!(
         "recording",
         recording_id = %info.recording_id,

@@ -12,7 +12,8 @@ use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{FoundMedia, Gap, RecordingPart};
-use crate::storage::files::{self, on_disk};
+use crate::storage::files::{self, on_disk_within};
+use crate::storage::journal::RECORD_LIMIT;
 use crate::storage::main_path::MainPath;
 use crate::storage::placement;
 
@@ -20,6 +21,9 @@ use crate::storage::placement;
 const DIR: &str = "summaries";
 /// Operators look for the cause of a bad recording within days; a month of summaries takes a few MB.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long a summary beside the raw file, which may be on a share, holds up the notice of the end.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The content of the file. Units are in the names; levels are `null` where there was only digital silence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -201,14 +205,15 @@ impl RecordingSummary {
         );
     }
 
-    /// Writes the summary to `path`, atomically. A failure is only logged: the recording matters more.
+    /// Writes the summary to `path`, atomically; waits up to [`WRITE_LIMIT`]. A failure is only logged: the recording
+    /// matters more.
     pub async fn write(&self, path: PathBuf) {
-        let written = async {
-            let text = self.text()?;
-            let to = path.clone();
-            on_disk(move || files::write(&to, &text)).await
+        let to = path.clone();
+        let written = match self.text() {
+            Ok(text) => on_disk_within(WRITE_LIMIT, move || files::write(&to, &text)).await,
+            Err(error) => Err(error),
         };
-        if let Err(error) = written.await {
+        if let Err(error) = written {
             warn_unwritten(&path, &error);
         }
     }
@@ -222,7 +227,7 @@ impl RecordingSummary {
     }
 
     fn text(&self) -> std::io::Result<Vec<u8>> {
-        let mut text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
+        let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         Ok(text)
     }
@@ -256,16 +261,21 @@ impl SummaryStore {
         self.dir.join(format!("{recording}.json"))
     }
 
-    /// Saves a summary, and removes those older than a month.
+    /// Saves a summary, and removes those older than a month. Waits for the disk only a moment: the server is still to be
+    /// told of the end.
     pub async fn save(&self, summary: &RecordingSummary, recording: &RecordingId) {
-        let (path, dir) = (self.path(recording), self.dir.clone());
-        if let Err(error) = on_disk(move || files::create_private_dir(&dir)).await {
-            return warn_unwritten(&path, &error);
-        }
-        summary.write(path).await;
-        let dir = self.dir.clone();
-        if let Err(error) = on_disk(move || remove_older(&dir, SystemTime::now())).await {
-            tracing::warn!(dir = %self.dir.display(), %error, "older summaries cannot be removed");
+        let (path, dir, text) = (self.path(recording), self.dir.clone(), summary.text());
+        let to = path.clone();
+        let save = move || {
+            files::create_private_dir(&dir)?;
+            files::write(&to, &text?)?;
+            if let Err(error) = remove_older(&dir, SystemTime::now()) {
+                tracing::warn!(dir = %dir.display(), %error, "older summaries cannot be removed");
+            }
+            Ok(())
+        };
+        if let Err(error) = on_disk_within(RECORD_LIMIT, save).await {
+            warn_unwritten(&path, &error);
         }
     }
 }

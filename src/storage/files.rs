@@ -38,6 +38,17 @@ pub fn write_private(to: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn write_with(to: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_unsynced(to, bytes, mode, || true)?;
+    fsync_dir(parent(to))
+}
+
+/// [`write_private()`] without the last step: the caller syncs the directory. Where `wanted` says no once the bytes are
+/// on disk, the file does not get its name.
+pub(super) fn write_private_unsynced(to: &Path, bytes: &[u8], wanted: impl FnOnce() -> bool) -> io::Result<()> {
+    write_unsynced(to, bytes, 0o600, wanted)
+}
+
+fn write_unsynced(to: &Path, bytes: &[u8], mode: u32, wanted: impl FnOnce() -> bool) -> io::Result<()> {
     // A temporary name per call: concurrent writers of one file each write a complete one.
     let hidden = hidden_beside(to, "");
     let mut file = tempfile::Builder::new()
@@ -46,8 +57,11 @@ fn write_with(to: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .tempfile_in(parent(to))?;
     io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
-    file.persist(to).map_err(|error| error.error)?;
-    fsync_dir(parent(to))
+    // Dropped, it is removed.
+    if wanted() {
+        file.persist(to).map_err(|error| error.error)?;
+    }
+    Ok(())
 }
 
 /// Removes a file and syncs its directory; a missing file is no error.
@@ -148,6 +162,20 @@ pub fn absolute(path: &Path) -> PathBuf {
 /// Those of `work`, and where the runtime shuts down.
 pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// [`on_disk`], but waits no longer than `limit`; the work goes on all the same.
+///
+/// # Errors
+/// Those of `work`, [`io::ErrorKind::TimedOut`], and where the runtime shuts down.
+pub async fn on_disk_within<T: Send + 'static>(
+    limit: std::time::Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let late = || {
+        io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered within {} s", limit.as_secs_f64()))
+    };
+    tokio::time::timeout(limit, on_disk(work)).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Creates a directory that only this user may enter, unless it exists; its parents with the default mode.

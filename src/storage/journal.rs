@@ -6,11 +6,16 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::storage::files::{self, on_disk};
+use crate::storage::files;
+use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
+
+/// How long the work waits for a record to be on disk before it goes on without.
+pub const RECORD_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why a record's content is not known.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,7 @@ pub struct Journal<T> {
     dir: PathBuf,
     /// What the records are about, for the log.
     of: &'static str,
+    writer: RecordWriter,
     records: PhantomData<fn() -> T>,
 }
 
@@ -83,7 +89,26 @@ impl<T: Record> Journal<T> {
     /// `of`: what the records are about, for the log.
     #[must_use]
     pub fn new(dir: PathBuf, of: &'static str) -> Self {
-        Self { dir, of, records: PhantomData }
+        let writer = RecordWriter::new(dir.clone(), of, true);
+        Self { dir, of, writer, records: PhantomData }
+    }
+
+    /// What writes the records.
+    #[must_use]
+    pub fn writer(&self) -> &RecordWriter {
+        &self.writer
+    }
+
+    /// The record with this name, in memory; nothing is written yet.
+    #[must_use]
+    pub fn record(&self, name: &str, value: T) -> RecordFile<T> {
+        self.record_at(self.path(name), value)
+    }
+
+    /// A record that was read from this path of the directory.
+    #[must_use]
+    pub fn record_at(&self, path: PathBuf, value: T) -> RecordFile<T> {
+        RecordFile::new(path, value, self.writer.clone())
     }
 
     /// Path of the record with this name.
@@ -147,21 +172,19 @@ impl<T: Record> Journal<T> {
 #[derive(Clone, Debug)]
 pub struct RecordFile<T> {
     shared: Arc<Shared<T>>,
+    writer: RecordWriter,
 }
 
 #[derive(Debug)]
 struct Shared<T> {
     path: PathBuf,
     value: Mutex<T>,
-    /// Held while the file is written, so that the newest value is written last.
-    writing: Mutex<()>,
 }
 
-impl<T: Clone + Serialize + Send + 'static> RecordFile<T> {
+impl<T: Clone + Serialize> RecordFile<T> {
     /// Creates a record in memory; nothing is written yet.
-    #[must_use]
-    pub fn new(path: PathBuf, value: T) -> Self {
-        Self { shared: Arc::new(Shared { path, value: Mutex::new(value), writing: Mutex::default() }) }
+    fn new(path: PathBuf, value: T, writer: RecordWriter) -> Self {
+        Self { shared: Arc::new(Shared { path, value: Mutex::new(value) }), writer }
     }
 
     #[must_use]
@@ -175,37 +198,34 @@ impl<T: Clone + Serialize + Send + 'static> RecordFile<T> {
         self.shared.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the record in memory at once; on disk (readable for this user only) when this returns. If this is
-    /// cancelled, the record is written nevertheless.
-    ///
-    /// # Errors
-    /// Where the disk fails. The directory is created if it is missing.
-    pub async fn update(&self, change: impl FnOnce(&mut T)) -> io::Result<()> {
-        change(&mut self.shared.value.lock().unwrap_or_else(PoisonError::into_inner));
-        let record = self.clone();
-        on_disk(move || {
-            let _writing = record.writing();
-            record.path().parent().map_or(Ok(()), files::create_private_dir)?;
-            files::write_private(record.path(), &serde_json::to_vec_pretty(&record.get())?)
-        })
-        .await
+    /// Changes the record in memory, and has it written (readable for this user only; the directory is created if it is
+    /// missing). Waits for nothing.
+    pub fn change(&self, change: impl FnOnce(&mut T)) -> PendingWrite {
+        let mut value = self.shared.value.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut value);
+        // Within the lock, so that the newest value is written last.
+        self.writer.write_json(self.path(), &*value)
     }
 
-    /// Removes the file and syncs its directory.
+    /// [`Self::change`], and waits up to [`RECORD_LIMIT`]. If this is cancelled, the record is written nevertheless.
     ///
     /// # Errors
-    /// Where it cannot be removed or the disk fails.
-    pub async fn remove(&self) -> io::Result<()> {
-        let record = self.clone();
-        on_disk(move || {
-            let _writing = record.writing();
-            files::remove(record.path())
-        })
-        .await
+    /// Where it is not on disk when this returns.
+    pub async fn update(&self, change: impl FnOnce(&mut T)) -> Result<(), WriteError> {
+        self.change(change).within(RECORD_LIMIT).await
     }
 
-    fn writing(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has the file removed; also one that is being written. Waits for nothing.
+    pub fn withdraw(&self) -> PendingWrite {
+        self.writer.remove(self.path())
+    }
+
+    /// Removes the file and syncs its directory; waits up to [`RECORD_LIMIT`].
+    ///
+    /// # Errors
+    /// Where it is not removed when this returns.
+    pub async fn remove(&self) -> Result<(), WriteError> {
+        self.withdraw().within(RECORD_LIMIT).await
     }
 }
 
@@ -244,18 +264,19 @@ mod tests {
     #[tokio::test]
     async fn the_newest_value_is_written_even_if_updates_are_cancelled() {
         let dir = tempfile::tempdir().unwrap();
-        let record = RecordFile::new(dir.path().join("new/a.json"), 0);
+        let writer = RecordWriter::new(dir.path().join("new"), "numbers", true);
+        let record = RecordFile::new(dir.path().join("new/a.json"), 0, writer);
         for n in 1..200 {
             // Cancelled after it was started.
-            let given_up = record.update(|value| *value = -n);
-            assert!(futures::FutureExt::now_or_never(given_up).is_none());
+            let _ = futures::FutureExt::now_or_never(record.update(|value| *value = -n));
             record.update(|value| *value = n).await.unwrap();
             let text = std::fs::read_to_string(record.path()).unwrap();
             assert_eq!((text, record.get()), (n.to_string(), n));
         }
         record.remove().await.unwrap();
         assert!(!record.path().exists());
-        let nowhere = RecordFile::new("/proc/no-such/a.json".into(), 1);
+        let writer = RecordWriter::new("/proc/no-such".into(), "numbers", true);
+        let nowhere = RecordFile::new("/proc/no-such/a.json".into(), 1, writer);
         assert!(nowhere.update(|value| *value = 2).await.is_err());
         assert_eq!(nowhere.get(), 2);
     }

@@ -5,8 +5,10 @@
 pub mod detached;
 pub mod directory_check;
 pub mod disk_space;
+pub mod file_system;
 pub mod files;
 pub mod journal;
 pub mod lock;
 pub mod main_path;
 pub mod placement;
+pub mod record_writer;

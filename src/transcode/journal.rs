@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::job::Job;
 use crate::storage::files;
-use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
+use crate::storage::journal::{Journal, JournalContent, RECORD_LIMIT, Record, RecordFile};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -201,7 +201,7 @@ impl JobEntry {
         self.0.get()
     }
 
-    /// Changes the record; it is on disk when this returns. A failure is logged: the job goes on, but a crash would
+    /// Changes the record; waits up to a second for the disk. A failure is logged: the job goes on, but a crash would
     /// then cost one of its deliveries or repeat a step.
     pub async fn update(&self, change: impl FnOnce(&mut JobRecord)) {
         let change = |record: &mut JobRecord| {
@@ -209,14 +209,14 @@ impl JobEntry {
             record.scrub();
         };
         if let Err(error) = self.0.update(change).await {
-            tracing::error!(path = %self.0.path().display(), %error, "the job's record cannot be written; look at the disk of recorder.state_dir");
+            tracing::error!(path = %self.0.path().display(), %error, "the job's record is not on disk; look at the disk of recorder.state_dir");
         }
     }
 
     /// Removes the record.
     pub async fn remove(&self) {
         if let Err(error) = self.0.remove().await {
-            tracing::error!(path = %self.0.path().display(), %error, "the job's record cannot be removed; the next start looks at the job again");
+            tracing::error!(path = %self.0.path().display(), %error, "the job's record is not removed yet; a start that finds it looks at the job again");
         }
     }
 }
@@ -257,7 +257,7 @@ impl JobJournal {
             let fetched = previous.steps.fetched.clone();
             record.steps = if same { previous.steps } else { JobSteps { fetched, ..JobSteps::default() } };
         }
-        let entry = JobEntry(RecordFile::new(path, record));
+        let entry = JobEntry(self.records.record_at(path, record));
         entry.update(|_| {}).await;
         entry
     }
@@ -266,7 +266,7 @@ impl JobJournal {
         let mut waits = READ_RETRIES.iter();
         loop {
             let (records, at) = (self.records.clone(), path.to_owned());
-            let error = match files::on_disk(move || records.read(&at)).await {
+            let error = match files::on_disk_within(RECORD_LIMIT, move || records.read(&at)).await {
                 Ok(previous) => return previous,
                 Err(error) => error,
             };

@@ -20,6 +20,7 @@ use crate::protocol::job::{InvalidJob, Job, JobSubject};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
+use crate::storage::journal::RECORD_LIMIT;
 use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
@@ -41,6 +42,8 @@ const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_se
 const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
 /// How long a job may take to end with the program: a script gets 10 s between TERM and KILL.
 const END_GRACE: Duration = Duration::from_secs(20);
+/// How long jobs may take to stop and to be handed back once the program is to end.
+const HAND_BACK_LIMIT: Duration = Duration::from_secs(90);
 /// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
 pub const UNDECODABLE: &str = "undecodable-jobs";
 
@@ -63,6 +66,7 @@ pub async fn run(
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
         running: RunningJobs::default(),
         unread: Mutex::default(),
+        looking: Arc::default(),
         // A queue without a limit gets one here: one more than the default.
         max_deliver: gate.max_deliver().unwrap_or(MAX_DELIVER + 1),
         usable_since: AtomicU64::new(0),
@@ -76,7 +80,7 @@ pub async fn run(
     loop {
         worker.resume_unread(&nats, &drain, &tasks).await;
         let Some(slot) = worker.slot(&drain).await else { break };
-        if let Some(record) = worker.due().filter(|record| !worker.is_running(&record.recording_id)) {
+        if let Some(record) = worker.next_retry().await {
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
@@ -99,7 +103,17 @@ pub async fn run(
         }
     }
     tasks.close();
-    tasks.wait().await;
+    let too_late = async {
+        worker.cancel.cancelled().await;
+        tokio::time::sleep(HAND_BACK_LIMIT).await;
+    };
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = too_late => tracing::error!(
+            jobs = tasks.len(),
+            "jobs do not end, as a disk does not answer; the next start or another node goes on with them"
+        ),
+    }
 }
 
 struct Worker {
@@ -109,6 +123,8 @@ struct Worker {
     running: RunningJobs,
     /// Records of an earlier run that could not be read.
     unread: Mutex<Vec<PathBuf>>,
+    /// Held while the disk is asked for requests of the operator.
+    looking: Arc<tokio::sync::Mutex<()>>,
     max_deliver: u64,
     /// When `main_path` could last be used again, in Unix milliseconds.
     usable_since: AtomicU64,
@@ -139,11 +155,6 @@ impl Worker {
         if self.settings.store.watch().wait_for(|status| status.fault.is_some()).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-
-    /// A job to be tried again that the queue does not hand out any more.
-    fn due(&self) -> Option<JobRecord> {
-        self.journal.due(unix_ms(), self.usable_since.load(Ordering::Relaxed))
     }
 
     fn is_running(&self, recording: &str) -> bool {
@@ -204,7 +215,8 @@ impl Worker {
     async fn resume_unread(self: &Arc<Self>, nats: &Nats, drain: &CancellationToken, tasks: &TaskTracker) {
         let paths = std::mem::take(&mut *self.unread());
         for path in paths {
-            match self.journal.read_again(&path) {
+            let (journal, at) = (self.journal.clone(), path.clone());
+            match files::on_disk_within(RECORD_LIMIT, move || journal.read_again(&at)).await {
                 Ok(Some(record)) => {
                     tracing::info!(path = %path.display(), "the record of a job can be read");
                     self.resume(record, nats, drain, tasks).await;
@@ -262,16 +274,25 @@ impl Worker {
     async fn job_due(&self) {
         loop {
             tokio::time::sleep(RETRY_POLL_INTERVAL).await;
-            if !self.unread().is_empty() {
-                return;
-            }
-            let (journal, usable_since) = (self.journal.clone(), self.usable_since.load(Ordering::Relaxed));
-            let due = tokio::task::spawn_blocking(move || journal.due(unix_ms(), usable_since));
-            let request = due.await.ok().flatten();
-            if request.is_some_and(|record| !self.is_running(&record.recording_id)) {
+            if !self.unread().is_empty() || self.next_retry().await.is_some() {
                 return;
             }
         }
+    }
+
+    /// A job to be tried again that the queue does not hand out any more, and which is not running. None while the disk
+    /// does not answer.
+    async fn next_retry(&self) -> Option<JobRecord> {
+        // One look at a time: on a disk that hangs each one would keep a thread.
+        let looking = Arc::clone(&self.looking).try_lock_owned().ok()?;
+        let (journal, usable_since) = (self.journal.clone(), self.usable_since.load(Ordering::Relaxed));
+        let look = move || {
+            let due = journal.due(unix_ms(), usable_since);
+            drop(looking);
+            Ok(due)
+        };
+        let due = files::on_disk_within(RECORD_LIMIT, look).await.ok().flatten();
+        due.filter(|record| !self.is_running(&record.recording_id))
     }
 
     async fn handle(&self, message: JobMessage, slot: OwnedSemaphorePermit) {
@@ -516,36 +537,4 @@ async fn remove_raw(raw: PathBuf) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_undecodable_job_is_kept_byte_by_byte() {
-        let dir = tempfile::tempdir().unwrap();
-        for bytes in [b"\xff\xfe\0".as_slice(), b"other"] {
-            set_aside(dir.path(), bytes, "test").await;
-        }
-        let mut kept: Vec<_> = std::fs::read_dir(dir.path().join("undecodable-jobs"))
-            .unwrap()
-            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
-            .collect();
-        kept.sort();
-        assert_eq!(kept, [b"other".to_vec(), b"\xff\xfe\0".to_vec()]);
-        // Where the payload cannot be kept, it is logged, and the worker goes on.
-        set_aside(Path::new("/proc/no-such"), b"x", "test").await;
-    }
-
-    #[tokio::test]
-    async fn a_raw_file_is_removed_with_its_summary_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut names = ["a.json", "a_raw.json", "a_raw.mkv", "b_raw.json", "b_raw.mp4"];
-        for name in names {
-            std::fs::write(dir.path().join(name), "x").unwrap();
-        }
-        remove_raw(dir.path().join("a_raw.mkv")).await;
-        remove_raw(dir.path().join("b_raw.mp4")).await;
-        names.sort_unstable();
-        let remaining: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
-        assert_eq!(remaining, ["a.json", "b_raw.json"]);
-    }
-}
+mod tests;

@@ -51,8 +51,10 @@ mod rig;
 mod scripts;
 mod self_test;
 mod soak;
+mod spawner;
 #[path = "standin.rs"]
 mod standin_itself;
+mod state_dir;
 mod survival;
 mod tls;
 mod transcode;

@@ -51,6 +51,8 @@ pub struct Setup {
     pub mode: Option<&'static str>,
     /// `temporary_dir` is a disk of its own, of so many MiB, that only the recorder sees (see [`Recorder::inside`]).
     pub small_disk: Option<u32>,
+    /// `$STATE_DIRECTORY`, by which `state_dir` is found, and which is not set then.
+    pub state_directory: Option<PathBuf>,
     /// A file that says how far the recorder's wall clock is from the true one, in seconds (`+3600`), and may be changed.
     pub clock: Option<PathBuf>,
 }
@@ -104,15 +106,19 @@ impl Recorder {
         }
         let config = dir.path().join("config.yaml");
         let deployment = &standin.deployment;
+        // A default would be the host's own.
+        let default = setup.state_directory.is_some() || setup.recorder.contains("state_dir:");
+        let state = format!("  state_dir: {}/.state-{id}\n", temporary_dir.display());
         // No limit on the processors: the machine that runs the tests may be busy with others.
         let text = format!(
-            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}{self_test}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
+            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}{state}{self_test}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
              sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
              api_key: {key}\n  api_secret: {secret}\n{server}nats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
              recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{sections}",
             mode = setup.mode.unwrap_or("both"),
             // Nor a reserve on its disk, nor a Chrome before the test's own.
             space = if setup.recorder.contains("min_free_space") { "" } else { "  min_free_space: 0\n" },
+            state = if default { String::new() } else { state },
             self_test = if setup.recorder.contains("self_test") { "" } else { "  self_test: false\n" },
             temporary = temporary_dir.display(),
             main = main_path.display(),
@@ -167,7 +173,7 @@ impl Recorder {
         PathBuf::from(format!("/proc/{}/root", self.pid())).join(path.strip_prefix("/").unwrap())
     }
 
-    /// What `recorder.state_dir` is unless it is set.
+    /// What `recorder.state_dir` is unless the test sets another one.
     pub fn state_dir(&self) -> PathBuf {
         self.temporary_dir.join(format!(".state-{}", self.id))
     }
@@ -281,7 +287,6 @@ impl Recorder {
     }
 }
 
-/// Starts the program with the configuration that lies in `dir`.
 /// Puts a small disk where `$1` is, and becomes the program behind.
 const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o "size=$2m" small "$1" && shift 2 && exec "$@""#;
 
@@ -298,6 +303,7 @@ fn launch(dir: &Path, setup: &Setup) -> Child {
         }
         command.arg("--config").arg(dir.join("config.yaml")).current_dir(dir).env("TMPDIR", dir.join("tmp"));
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        command.env_remove("STATE_DIRECTORY").envs(setup.state_directory.iter().map(|dir| ("STATE_DIRECTORY", dir)));
         if let Some(clock) = &setup.clock {
             command
                 .env("LD_PRELOAD", libfaketime())

@@ -28,8 +28,11 @@ use crate::capture::rig_failure::RigFailure;
 use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 use crate::process::tree::ProcessTree;
+use crate::storage::files;
 
 const COMPONENT: &str = "Chrome";
+/// Time limit for a look at Chrome's program, and for the copy of the certificates, which lie in `state_dir`.
+const DISK_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the start, which takes some 400 ms on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// Interval of inspections of the page while it joins the meeting.
@@ -82,13 +85,18 @@ impl Chrome {
         dir: &Path,
     ) -> Result<Self, ComponentError> {
         let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
-        let program = find_chrome(settings.path.as_deref())
+        let path = settings.path.clone();
+        let program = files::on_disk_within(DISK_LIMIT, move || Ok(find_chrome(path.as_deref())))
+            .await
+            .map_err(|error| failed(&format!("its program cannot be looked for: {error}")))?
             .ok_or_else(|| failed(&"no Chrome found; install chromium or set chrome_settings.custom_chrome_path"))?;
         let profile = dir.join(process_tag::PROFILE);
-        let path = profile::write(&profile, dir, &std::env::var_os("PATH").unwrap_or_default())
+        let search_path = profile::write(&profile, dir, &std::env::var_os("PATH").unwrap_or_default())
             .map_err(|error| failed(&format!("its profile cannot be written: {error}")))?;
-        if let Some(database) = &settings.trusted {
-            trusted_roots::copy_to_home(database, dir)
+        if let Some(database) = settings.trusted.clone() {
+            let home = dir.to_owned();
+            files::on_disk_within(DISK_LIMIT, move || trusted_roots::copy_to_home(&database, &home))
+                .await
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
         let mut spec = child::ChildSpec::new("chrome", "/bin/sh")
@@ -97,7 +105,7 @@ impl Chrome {
             .args(arguments(&settings.flags, size, dpi, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
-            .env("PATH", path)
+            .env("PATH", search_path)
             .env(process_tag::VARIABLE, dir)
             .env("HOME", dir)
             .env("XDG_CONFIG_HOME", dir)

@@ -6,7 +6,7 @@ mod server;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -98,6 +98,11 @@ impl FaultyFs {
         self.gate.set(None);
     }
 
+    /// How often a directory was synced.
+    pub fn synced_directories(&self) -> usize {
+        self.gate.synced_directories.load(Ordering::Relaxed)
+    }
+
     /// Returns when this many requests hang at once.
     pub async fn wait_until_hanging(&self, requests: usize) {
         while self.gate.hanging() < requests {
@@ -120,6 +125,7 @@ impl Drop for FaultyFs {
 
 #[derive(Default)]
 struct Gate {
+    synced_directories: AtomicUsize,
     state: Mutex<GateState>,
     changed: Condvar,
 }

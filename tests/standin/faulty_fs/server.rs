@@ -120,7 +120,11 @@ impl Server {
         if !self.abilities.fsync {
             return Err(unsupported());
         }
-        handle.map_or(Ok(()), |handle| self.file(handle)?.sync_all())
+        let Some(handle) = handle else {
+            self.gate.synced_directories.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        };
+        self.file(handle)?.sync_all()
     }
 
     fn change(&self, inode: INodeNo, mode: Option<u32>, size: Option<u64>) -> io::Result<FileAttr> {

@@ -118,6 +118,8 @@ async fn a_state_dir_that_cannot_be_written_costs_no_recording() {
     let state = node.standin.dir().join("state");
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::write(state, "in the way").unwrap();
+    // The program is to end: nobody waits until the disk takes it.
+    node.context.dispatcher.hurry();
     let (_, ended) = node.run(Kind::Broadcast, "live", Leaves::default()).await;
     assert!(ended.status, "{}", ended.msg);
 }
@@ -131,6 +133,8 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     std::fs::remove_dir_all(&outbox).unwrap();
     std::fs::write(&outbox, "in the way").unwrap();
     let bytes = Some(std::fs::read(&whole).unwrap());
+    // The program is to end: nobody waits until the disk takes it.
+    node.context.dispatcher.hurry();
     // It is told from memory all the same.
     let (raw, ended) = node.run(Kind::Recording, "file", Leaves { bytes, ..Leaves::default() }).await;
     assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);

@@ -73,7 +73,13 @@ async fn rigs_are_opened_in_turns_the_latest_first_and_who_waits_is_stopped_at_o
     assert_eq!(*gate.opening.borrow(), (0, 2), "never more at once than there are turns");
     let parts = |ids: &[usize]| ids.iter().map(|n| format!("rec-{n:02}_raw.part1")).collect::<Vec<_>>();
     let order = gate.begun.lock().unwrap().clone();
-    assert_eq!(order, parts(&[0, 1, 11, 10, 9, 8, 7, 6, 4, 3, 2]), "the one that was asked for last comes first");
+    let expected = parts(&[0, 1, 11, 10, 9, 8, 7, 6, 4, 3, 2]);
+    assert_eq!(order.len(), expected.len());
+    for (at, part) in order.iter().enumerate() {
+        // Two have their turns at once, and their records are on disk in either order.
+        let due = expected.iter().position(|other| other == part).unwrap();
+        assert!(at.abs_diff(due) <= 1, "the one that was asked for last comes first: {order:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
