@@ -10,7 +10,10 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use command_fds::{CommandFdExt as _, FdMapping};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
+use tokio::net::unix::pipe;
 use tokio::process::{ChildStdin, ChildStdout};
 
 use crate::process::interpreter::missing_interpreter;
@@ -37,6 +40,9 @@ pub struct ChildSpec {
     pub pipe_stdin: bool,
     /// Whether the parent gets the standard output; otherwise it is logged like standard error.
     pub pipe_stdout: bool,
+    /// Whether the child has two more pipes: it reads from file descriptor 3 what the parent writes, and the parent reads
+    /// what it writes to 4.
+    pub message_pipes: bool,
     /// Log level of the child's lines.
     pub log_level: tracing::Level,
     /// How much of its output is logged; shared by all children of this specification and of its clones.
@@ -55,6 +61,7 @@ impl ChildSpec {
             current_dir: None,
             pipe_stdin: false,
             pipe_stdout: false,
+            message_pipes: false,
             log_level: tracing::Level::INFO,
             log_budget: Arc::default(),
         }
@@ -137,6 +144,8 @@ pub struct Child {
     inner: tokio::process::Child,
     pub stdin: Option<ChildStdin>,
     pub stdout: Option<ChildStdout>,
+    /// Where [`ChildSpec::message_pipes`] is set: what the child reads and writes.
+    pub messages: Option<(pipe::Sender, pipe::Receiver)>,
     tail: OutputTail,
     readers: Vec<tokio::task::JoinHandle<()>>,
     exit: Option<Exit>,
@@ -162,6 +171,7 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
         command.current_dir(dir);
     }
     die_with_daemon(&mut command);
+    let messages = spec.message_pipes.then(|| add_message_pipes(&mut command)).transpose().map_err(failed)?;
     let mut inner = match spawner::spawn(spec.executed(), command).await {
         Ok(inner) => inner,
         // The disk of the program does not answer this question either.
@@ -184,7 +194,7 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
         readers.extend(stdout.take().map(|stdout| output::read(stdout, log(OutputTail::default()))));
     }
     readers.extend(inner.stderr.take().map(|stderr| output::read(stderr, log(tail.clone()))));
-    Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, tail, readers, exit: None })
+    Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, messages, tail, readers, exit: None })
 }
 
 /// The error with what the kernel does not say: that a script's interpreter is what is missing.
@@ -195,6 +205,15 @@ async fn explained(source: std::io::Error, program: &Path) -> std::io::Error {
     let script = program.to_owned();
     let why = tokio::task::spawn_blocking(move || missing_interpreter(&find_program(&script)?)).await;
     why.ok().flatten().map_or(source, |why| std::io::Error::new(std::io::ErrorKind::NotFound, why))
+}
+
+/// Opens two pipes and gives the child its ends of them, as file descriptors 3 and 4.
+fn add_message_pipes(command: &mut tokio::process::Command) -> std::io::Result<(pipe::Sender, pipe::Receiver)> {
+    let (requests, to_child) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (from_child, answers) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let mapped = [FdMapping { parent_fd: requests, child_fd: 3 }, FdMapping { parent_fd: answers, child_fd: 4 }];
+    command.fd_mappings(mapped.into()).map_err(std::io::Error::other)?;
+    Ok((pipe::Sender::from_owned_fd(to_child)?, pipe::Receiver::from_owned_fd(from_child)?))
 }
 
 /// Lets the kernel kill the child when the daemon dies for any reason (prctl(2), `PR_SET_PDEATHSIG`).

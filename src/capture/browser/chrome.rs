@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::call_sync::{CallOffset, CallSync};
 use crate::capture::browser::chrome_arguments::{ChromeSettings, arguments, find_chrome};
 use crate::capture::browser::devtools::{self, ANSWER_LIMIT, DevtoolsConnection, evaluate, inspect, navigate};
-use crate::capture::browser::devtools_pipe::{DevtoolsPipe, WITH_PIPES};
+use crate::capture::browser::devtools_pipe::DevtoolsPipe;
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_dialogs::PageDialogs;
@@ -99,9 +99,7 @@ impl Chrome {
                 .await
                 .map_err(|error| failed(&format!("its certificates cannot be copied: {error}")))?;
         }
-        let mut spec = child::ChildSpec::new("chrome", "/bin/sh")
-            .args(WITH_PIPES)
-            .args([program])
+        let mut spec = child::ChildSpec::new("chrome", program)
             .args(arguments(&settings.flags, size, dpi, &profile, settings.sandbox))
             // Keeps crash reports, caches and sockets in the rig's directory, which is removed with the rig.
             .env("TMPDIR", dir)
@@ -111,12 +109,12 @@ impl Chrome {
             .env("XDG_CONFIG_HOME", dir)
             .env("XDG_CACHE_HOME", dir);
         spec.env.extend(env.iter().map(|(name, value)| (name.into(), value.into())));
-        (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
+        spec.message_pipes = true;
         // Chrome logs much that does not matter here, such as a missing session bus.
         spec.log_level = tracing::Level::TRACE;
         let mut child = child::spawn(&spec).await.map_err(|error| failed(&error))?;
         let processes = ProcessTree::of(child.pid());
-        let (Some(requests), Some(messages)) = (child.stdin.take(), child.stdout.take()) else {
+        let Some((requests, messages)) = child.messages.take() else {
             return Err(failed(&"there are no pipes to it"));
         };
         let result = tokio::select! {

@@ -9,7 +9,7 @@ use chromiumoxide::cdp::js_protocol::runtime::EvaluateParams;
 use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::HandlerConfig;
 use futures::StreamExt as _;
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::net::unix::pipe;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::capture::browser::devtools_pipe::DevtoolsPipe;
@@ -40,8 +40,8 @@ pub(super) struct DevtoolsConnection {
 /// Where that does not succeed within `limit`.
 pub(super) async fn connect_within(
     limit: Duration,
-    requests: ChildStdin,
-    messages: ChildStdout,
+    requests: pipe::Sender,
+    messages: pipe::Receiver,
 ) -> Result<DevtoolsConnection, String> {
     let mut why = "it does not answer".to_owned();
     match tokio::time::timeout(limit, connect(requests, messages, &mut why)).await {
@@ -52,8 +52,8 @@ pub(super) async fn connect_within(
 
 /// `why`: the last error of what is tried again.
 async fn connect(
-    requests: ChildStdin,
-    messages: ChildStdout,
+    requests: pipe::Sender,
+    messages: pipe::Receiver,
     why: &mut String,
 ) -> Result<DevtoolsConnection, CdpError> {
     let pipe = DevtoolsPipe::serve(requests, messages).await?;

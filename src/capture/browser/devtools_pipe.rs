@@ -22,9 +22,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Starts a program with its standard input as file descriptor 3 and its standard output as 4. Between fork and exec
-/// only the shell can do that without unsafe code; `exec` leaves no shell behind.
-pub(super) const WITH_PIPES: [&str; 2] = ["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >&2"#];
 /// What separates messages in the pipes.
 const END: u8 = 0;
 /// Bytes of the secret path.
