@@ -95,11 +95,7 @@ impl EndedRecording {
             summary.write_in(raw.store(), beside).await;
         }
         self.context.summaries.save(&summary, &self.info.recording_id).await;
-        if !self.entry.record().end_told && !self.notify_ended().await {
-            tracing::error!(
-                "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
-            );
-        } else if self.publish_job(raw).await {
+        if self.end_is_on_disk().await && self.publish_job(raw).await {
             remove_parts(Some(raw), &self.entry, true).await;
         }
         self.remove_screenshot(&summary).await;
@@ -126,6 +122,26 @@ impl EndedRecording {
             ),
             Err(StoreFailure::Nothing(_)) => self.entry.remove().await,
         }
+    }
+
+    /// Tells the end, where that was not done, and waits until it is on disk. False: the program ends before.
+    async fn end_is_on_disk(&self) -> bool {
+        let mut tries = 0;
+        while !self.entry.record().end_told && !self.notify_ended().await {
+            tries += 1;
+            let wait = self.context.handoff.waits.after(tries);
+            tracing::error!(
+                retry_s = wait.as_secs(),
+                "the recording's end is told, but not on disk: its job waits for that; look at the disk of recorder.state_dir"
+            );
+            if self.context.handoff.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                tracing::info!(
+                    "the recording's record is kept: the next start tells its end again, and publishes its job"
+                );
+                return false;
+            }
+        }
+        true
     }
 
     async fn publish_job(&self, raw: &RawFile) -> bool {
