@@ -198,10 +198,15 @@ impl Soak {
     ) {
         let Ok(held) = Arc::clone(&self.server_away).try_lock_owned() else { return };
         self.struck(fault, "");
+        // A proxy answers for the page and the token checks too.
+        if let Mood::Proxy(status) = mood {
+            self.standin.proxy_answers(Some(status));
+        }
         self.standin.notices.always(mood);
         let soak = Arc::clone(self);
         lasting.spawn(async move {
             tokio::time::sleep(lasts).await;
+            soak.standin.proxy_answers(None);
             soak.standin.notices.always(Mood::Take);
             drop(held);
             Ok(())
