@@ -93,7 +93,7 @@ pub struct Options {
 
 pub async fn work(options: &Options) -> anyhow::Result<()> {
     match options.pipeline {
-        Pipeline::Ours => ours(options).await,
+        Pipeline::Ours => Box::pin(ours(options)).await,
         Pipeline::Reference => grabber(options, reference).await,
         Pipeline::Egress => grabber(options, egress).await,
     }

@@ -39,6 +39,7 @@ impl Mode {
 
 /// `recorder`.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
 pub struct RecorderConfig {
     pub id: RecorderId,
     pub mode: Mode,

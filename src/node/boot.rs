@@ -212,7 +212,7 @@ impl Node {
             availability.clone(),
             watches.disk.clone(),
         );
-        service.recover(records).await.context("the recordings of an earlier run cannot be listed")?;
+        service.recover(records).context("the recordings of an earlier run cannot be listed")?;
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;

@@ -25,7 +25,7 @@ impl<R: Rig> RequestService<R> {
     ///
     /// # Errors
     /// Where the records cannot be listed.
-    pub async fn recover(&mut self, records: bool) -> io::Result<()> {
+    pub fn recover(&mut self, records: bool) -> io::Result<()> {
         self.records = records;
         for kind in [Kind::Recording, Kind::Broadcast] {
             let UnfinishedRecordings { entries, unread } = self.journal.unfinished(kind)?;

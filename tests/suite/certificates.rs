@@ -45,9 +45,9 @@ fn rig(dir: &Path, url: &str, state_dir: &Path, flags: Vec<ChromeFlag>, sandbox:
 
 /// Opens the rig as far as the meeting, and closes it again.
 async fn visit(spec: RigSpec) -> Result<(), String> {
-    match LiveRig::open(spec, CancellationToken::new()).await {
+    match Box::pin(LiveRig::open(spec, CancellationToken::new())).await {
         Ok(rig) => {
-            rig.close().await;
+            Box::pin(rig.close()).await;
             Ok(())
         }
         Err(OpenError::Failed(why) | OpenError::Refused(why)) => Err(why),

@@ -95,7 +95,7 @@ async fn hooks_that_a_shutdown_interrupts_run_at_the_next_start() {
         Availability::default(),
         room,
     );
-    service.recover(true).await.unwrap();
+    service.recover(true).unwrap();
     service.finish().await;
     node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
     assert!(!record.exists());

@@ -75,7 +75,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 room,
             );
             node.context.dispatcher.resume_outbox().await;
-            service.recover(true).await.unwrap();
+            service.recover(true).unwrap();
             tokio::time::timeout(LIMIT, service.finish()).await.unwrap();
 
             let place = raw.dir.join(raw.name.as_str());

@@ -137,7 +137,7 @@ async fn a_recording_that_cannot_be_stored_is_stored_by_a_later_start() {
     std::fs::remove_file(node.standin.dir().join("state/outbox/file.json")).unwrap();
 
     let mut service = node.next_start(&running, &leaves);
-    service.recover(true).await.unwrap();
+    service.recover(true).unwrap();
     node.failures("file", record.storing.unwrap().failures + 1).await;
     mount.read_only(false);
     tokio::time::timeout(LIMIT, service.finish()).await.unwrap();
