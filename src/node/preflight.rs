@@ -1,5 +1,6 @@
 //! Checks at the start what the host lacks, all of it at once.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -35,9 +36,9 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     }
     let sub_dir = recorder.main_path.join(&recorder.sub_path);
     if !known {
-        faults.extend(unwritable("recorder.copy_to_path.main_path", &recorder.main_path));
+        faults.extend(no_store("recorder.copy_to_path.main_path", &recorder.main_path));
         if sub_dir != recorder.main_path {
-            faults.extend(unwritable("recorder.copy_to_path.sub_path", &sub_dir));
+            faults.extend(no_store("recorder.copy_to_path.sub_path", &sub_dir));
         }
     }
     if !known || !recorder.temporary_dir.starts_with(&recorder.main_path) {
@@ -168,9 +169,19 @@ fn no_interpreter(program: &Path) -> Option<HostFault> {
     missing_interpreter(program).map(|why| HostFault(format!("{}: {why}", program.display())))
 }
 
-/// Tries to create the directory and a file in it.
+/// Tries to create the directory and a file in it. Nothing is read: a disk that cannot be read for a moment is waited for
+/// by whoever reads its records.
 fn unwritable(key: &str, dir: &Path) -> Option<HostFault> {
-    let error = std::fs::create_dir_all(dir).and_then(|()| main_path::try_out(dir)).err()?;
+    unfit(key, dir, |dir| tempfile::Builder::new().prefix(".trial-").tempfile_in(dir)?.write_all(b"x"))
+}
+
+/// Tries to create the directory, and what is needed of a directory for results.
+fn no_store(key: &str, dir: &Path) -> Option<HostFault> {
+    unfit(key, dir, |dir| main_path::try_out(dir).map(drop))
+}
+
+fn unfit(key: &str, dir: &Path, try_out: impl FnOnce(&Path) -> io::Result<()>) -> Option<HostFault> {
+    let error = std::fs::create_dir_all(dir).and_then(|()| try_out(dir)).err()?;
     Some(HostFault(format!(
         "{key}: cannot write to {}: {error}; create it, mount it, or give it to the user this runs as",
         dir.display()
