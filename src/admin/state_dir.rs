@@ -13,8 +13,8 @@ use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
 use crate::storage::journal::{ReadError, Record as _};
 use crate::storage::{files, lock};
+use crate::transcode::job_files::UNDECODABLE;
 use crate::transcode::journal as jobs;
-use crate::transcode::worker::UNDECODABLE;
 use crate::unix_time::unix_ms_of;
 
 /// A node's state directory.

@@ -14,6 +14,7 @@ pub mod ffmpeg_arguments;
 mod filter_delay;
 pub mod input_files;
 pub mod job;
+pub mod job_files;
 pub mod journal;
 mod last_resort;
 pub mod merge;

@@ -2,11 +2,11 @@
 //!
 //! Whatever a job does (undecodable bytes, a panic), the next job is taken.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,10 +25,10 @@ use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
+use crate::transcode::job_files::{remove_files, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
-use crate::transcode::{claim, summary};
 use crate::unix_time::unix_ms;
 
 /// How often the queue is informed that a job is in progress: well within `AckWait` (10 min, PROTOCOL 1), even if some
@@ -44,8 +44,6 @@ const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
 const END_GRACE: Duration = Duration::from_secs(20);
 /// How long jobs may take to stop and to be handed back once the program is to end.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(90);
-/// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
-pub const UNDECODABLE: &str = "undecodable-jobs";
 
 /// Runs until `drain`, after which no job is taken; running jobs go on until `end` and are then handed back. `cpu` is
 /// the load of all processors, 0…1.
@@ -478,63 +476,3 @@ async fn end_is_over(end: &CancellationToken) {
     end.cancelled().await;
     tokio::time::sleep(END_GRACE).await;
 }
-
-/// Removes the files of an acknowledged job: the raw file, then the claim, since another node that finds neither knows
-/// that this node has finished.
-pub async fn remove_files(raw: Option<PathBuf>, claim: Option<PathBuf>) {
-    if let Some(raw) = raw {
-        remove_raw(raw).await;
-    }
-    let Some(claim) = claim else { return };
-    let path = claim.clone();
-    if let Err(error) = files::on_disk(move || claim::release(&path)).await {
-        tracing::warn!(claim = %claim.display(), %error, "the claim of the result could not be removed");
-    }
-}
-
-/// Keeps a payload that is no job, for the operator.
-async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
-    let dir = temporary_dir.join(UNDECODABLE);
-    let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string().replace(':', "-");
-    let file = dir.join(format!("{now}.bin"));
-    let kept = async {
-        tokio::fs::create_dir_all(&dir).await?;
-        tokio::fs::write(&file, bytes).await?;
-        // The queue drops the job next.
-        tokio::fs::File::open(&file).await?.sync_all().await
-    };
-    match kept.await {
-        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job is not usable and is dropped"),
-        // The log is then the only copy.
-        Err(error) => {
-            let start = hex::encode(&bytes[..bytes.len().min(2048)]);
-            tracing::error!(cause, %error, start, "a job is not usable, cannot be kept aside, and is dropped");
-        }
-    }
-}
-
-/// Removes the raw file and the summary beside it.
-async fn remove_raw(raw: PathBuf) {
-    let path = raw.clone();
-    let remove = move || {
-        let summary = summary::path(&raw);
-        match std::fs::remove_file(&raw) {
-            // By another node that was handed the job too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            removed => removed?,
-        }
-        if let Some(summary) = summary
-            && let Err(error) = std::fs::remove_file(&summary)
-        {
-            tracing::warn!(summary = %summary.display(), %error, "the summary beside the raw file could not be removed");
-        }
-        raw.parent().map_or(Ok(()), files::fsync_dir)
-    };
-    match files::on_disk(remove).await {
-        Ok(()) => tracing::debug!(raw = %path.display(), "raw file removed"),
-        Err(error) => tracing::warn!(raw = %path.display(), %error, "the raw file could not be removed"),
-    }
-}
-
-#[cfg(test)]
-mod tests;

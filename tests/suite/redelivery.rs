@@ -20,9 +20,9 @@ use plugnmeet_recorder::protocol::job::Job;
 use plugnmeet_recorder::protocol::notice::Notice;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
+use plugnmeet_recorder::transcode::job_files::remove_files;
 use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use plugnmeet_recorder::transcode::settings::TranscodeSettings;
-use plugnmeet_recorder::transcode::worker;
 use tokio_util::sync::CancellationToken;
 
 use crate::dice::Dice;
@@ -122,7 +122,7 @@ impl Node {
                 JobOutcome::Done(FilesToRemove { raw, claim, .. }) => {
                     queue.lock().unwrap().over = true;
                     tokio::task::yield_now().await;
-                    worker::remove_files(raw, claim).await;
+                    remove_files(raw, claim).await;
                     entry.remove().await;
                 }
                 JobOutcome::Again(_) => {

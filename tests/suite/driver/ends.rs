@@ -6,6 +6,7 @@ use plugnmeet_recorder::capture::audio::av_sync::SyncCorrections;
 use plugnmeet_recorder::capture::browser::call_sync::CallOffset;
 use plugnmeet_recorder::capture::quality::{AudioStats, VideoStats};
 use plugnmeet_recorder::capture::rig::CaptureReport;
+use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::public_text::without_directories;
 use plugnmeet_recorder::protocol::request::Kind;
 use plugnmeet_recorder::recording::journal::{RecordingRecord, RecordingStage};
@@ -135,11 +136,34 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     let bytes = Some(std::fs::read(&whole).unwrap());
     // The program is to end: nobody waits until the disk takes it.
     node.context.dispatcher.hurry();
+    node.context.handoff.drain.cancel();
     // It is told from memory all the same.
     let (raw, ended) = node.run(Kind::Recording, "file", Leaves { bytes, ..Leaves::default() }).await;
     assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);
     let record = RecordingRecord::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
     assert_eq!(record.stage, RecordingStage::Stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_follows_when_the_disk_takes_the_end_at_last() {
+    let node = Node::new().await;
+    let whole = node.standin.dir().join("whole.mkv");
+    media(&whole);
+    let outbox = node.standin.dir().join("state/outbox");
+    std::fs::remove_dir_all(&outbox).unwrap();
+    std::fs::write(&outbox, "in the way").unwrap();
+    // Otherwise each try would wait for minutes.
+    node.context.dispatcher.hurry();
+    let leaves = Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() };
+    let begun = node.begin(Kind::Recording, "file", leaves, None).await;
+    node.standin.notices.wait_for(RecordingTasks::StartRecording, "file", LIMIT).await.unwrap();
+    begun.stop.send(None).await.unwrap();
+    node.standin.notices.wait_for(RecordingTasks::EndRecording, "file", LIMIT).await.unwrap();
+    assert!(node.standin.fleet.published_jobs().is_empty());
+    std::fs::remove_file(&outbox).unwrap();
+    node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
+    tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
+    assert!(!node.standin.dir().join("state/recordings/file.json").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
