@@ -161,6 +161,7 @@ async fn a_job_follows_when_the_disk_takes_the_end_at_last() {
     node.standin.notices.wait_for(RecordingTasks::EndRecording, "file", LIMIT).await.unwrap();
     assert!(node.standin.fleet.published_jobs().is_empty());
     std::fs::remove_file(&outbox).unwrap();
+    std::fs::create_dir(&outbox).unwrap();
     node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
     tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
     assert!(!node.standin.dir().join("state/recordings/file.json").exists());
