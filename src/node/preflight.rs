@@ -1,6 +1,6 @@
 //! Checks at the start what the host lacks, all of it at once.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -9,8 +9,8 @@ use crate::config::{Config, HookStage, Mode};
 use crate::process::interpreter::missing_interpreter;
 use crate::process::programs::find_program;
 use crate::scripts::{hooks, post_processing};
-use crate::storage::files;
 use crate::storage::main_path::{self, MainPath, StoreStatus};
+use crate::storage::{directory_check, files};
 use crate::tls::{ca_file, roots};
 
 /// Something missing without which the node cannot work.
@@ -172,7 +172,7 @@ fn no_interpreter(program: &Path) -> Option<HostFault> {
 /// Tries to create the directory and a file in it. Nothing is read: a disk that cannot be read for a moment is waited for
 /// by whoever reads its records.
 fn unwritable(key: &str, dir: &Path) -> Option<HostFault> {
-    unfit(key, dir, |dir| tempfile::Builder::new().prefix(".trial-").tempfile_in(dir)?.write_all(b"x"))
+    unfit(key, dir, directory_check::write_byte)
 }
 
 /// Tries to create the directory, and what is needed of a directory for results.

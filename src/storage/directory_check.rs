@@ -90,7 +90,11 @@ impl DirectoryCheck {
     }
 }
 
-fn write_byte(dir: &Path) -> io::Result<()> {
+/// Writes a byte into a file of the directory, which has no name or is removed again. Blocks for as long as the disk does.
+///
+/// # Errors
+/// Where the directory does not take it.
+pub fn write_byte(dir: &Path) -> io::Result<()> {
     match rustix::fs::open(dir, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
         Ok(file) => std::fs::File::from(file).write_all(&[0]),
         // A file system without nameless files (open(2)), as shares have none.

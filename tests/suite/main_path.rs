@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::rig::CaptureReport;
-use plugnmeet_recorder::config::{NatsConfig, ServerConfig};
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::{AccessToken, RecorderId, RecordingId, RoomId, RoomSid};
@@ -15,6 +14,7 @@ use plugnmeet_recorder::recording::journal::{RecordingJournal, StopRequest};
 use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use tokio_util::sync::CancellationToken;
 
+use crate::driver::connection;
 use crate::mounts::Mount;
 use crate::recorder::{Recorder, SOON, Setup};
 use crate::standin::{Deployment, Meeting, Standin};
@@ -119,20 +119,7 @@ async fn a_recording_that_is_not_stored_yet_is_told_of_and_listed_with_its_next_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_has_waited_here_after_its_last_delivery_is_done_and_leaves_the_queue() {
     let standin = Standin::start(Deployment::default()).await.unwrap();
-    let deployment = &standin.deployment;
-    let server = ServerConfig {
-        host: standin.host(),
-        api_key: deployment.api_key.clone(),
-        api_secret: deployment.api_secret.clone(),
-        join_host: None,
-        ca_file: None,
-    };
-    let config = NatsConfig {
-        urls: vec![standin.nats_url()],
-        recorder_channel: deployment.channel.clone(),
-        recorder_info_kv: deployment.bucket.clone(),
-        transcoding_jobs_subject: deployment.jobs.clone(),
-    };
+    let (server, config) = connection(&standin);
     let (never, me) = (CancellationToken::new(), RecorderId::parse("node_02").unwrap());
     let nats = Nats::connect(&config, &server, &me, &never).await.unwrap();
     let (_backing, main) = share(&standin);

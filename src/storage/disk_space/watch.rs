@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Reserve;
+use crate::storage::detached;
 use crate::storage::disk_space::byte_size::ByteSize;
 use crate::storage::disk_space::policy::{DiskLevel, DiskSpace, DiskStatus, judge, reason};
 
@@ -61,15 +62,10 @@ impl WatchedDirectory {
     /// Measures the space on a thread of its own, one measurement at a time: on a lost share it may never return, and
     /// must block neither a shutdown nor further threads. Cancel-safe.
     async fn measure(&mut self) -> io::Result<DiskSpace> {
+        let path = &self.path;
         let measuring = self.measuring.get_or_insert_with(|| {
-            let (path, (answer, measured)) = (self.path.clone(), oneshot::channel());
-            let run = move || {
-                // The receiver is gone if the watch has ended.
-                let _ = answer.send(free(&path));
-            };
-            // If the thread cannot be started, the sender is dropped.
-            let _ = std::thread::Builder::new().name("space".to_owned()).spawn(run);
-            measured
+            let path = path.clone();
+            detached::start("space", move || free(&path))
         });
         let measured = tokio::time::timeout(MEASURE_DEADLINE, measuring).await.map_err(|_| io::ErrorKind::TimedOut)?;
         self.measuring = None;

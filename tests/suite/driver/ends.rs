@@ -1,5 +1,6 @@
 //! What is told of a recording that has ended, and what is kept of it.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use plugnmeet_recorder::capture::audio::av_sync::SyncCorrections;
@@ -125,20 +126,25 @@ async fn a_state_dir_that_cannot_be_written_costs_no_recording() {
     assert!(ended.status, "{}", ended.msg);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
-    let node = Node::new().await;
+/// What a rig leaves, and the directory of the outbox, where a file is in the way.
+fn with_outbox_in_the_way(node: &Node) -> (Leaves, PathBuf) {
     let whole = node.standin.dir().join("whole.mkv");
     media(&whole);
     let outbox = node.standin.dir().join("state/outbox");
     std::fs::remove_dir_all(&outbox).unwrap();
     std::fs::write(&outbox, "in the way").unwrap();
-    let bytes = Some(std::fs::read(&whole).unwrap());
+    (Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() }, outbox)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
+    let node = Node::new().await;
+    let (leaves, _) = with_outbox_in_the_way(&node);
     // The program is to end: nobody waits until the disk takes it.
     node.context.dispatcher.hurry();
     node.context.handoff.drain.cancel();
     // It is told from memory all the same.
-    let (raw, ended) = node.run(Kind::Recording, "file", Leaves { bytes, ..Leaves::default() }).await;
+    let (raw, ended) = node.run(Kind::Recording, "file", leaves).await;
     assert!(ended.status && raw.dir.join("file_raw.mkv").exists(), "{}", ended.msg);
     let record = RecordingRecord::read(&node.standin.dir().join("state/recordings/file.json")).unwrap();
     assert_eq!(record.stage, RecordingStage::Stored);
@@ -147,14 +153,9 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_follows_when_the_disk_takes_the_end_at_last() {
     let node = Node::new().await;
-    let whole = node.standin.dir().join("whole.mkv");
-    media(&whole);
-    let outbox = node.standin.dir().join("state/outbox");
-    std::fs::remove_dir_all(&outbox).unwrap();
-    std::fs::write(&outbox, "in the way").unwrap();
+    let (leaves, outbox) = with_outbox_in_the_way(&node);
     // Otherwise each try would wait for minutes.
     node.context.dispatcher.hurry();
-    let leaves = Leaves { bytes: Some(std::fs::read(&whole).unwrap()), ..Leaves::default() };
     let begun = node.begin(Kind::Recording, "file", leaves, None).await;
     node.standin.notices.wait_for(RecordingTasks::StartRecording, "file", LIMIT).await.unwrap();
     begun.stop.send(None).await.unwrap();

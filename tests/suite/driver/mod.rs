@@ -168,6 +168,25 @@ struct Begun {
     running: JoinHandle<()>,
 }
 
+/// How a part of a node reaches the deployment.
+pub fn connection(standin: &Standin) -> (ServerConfig, NatsConfig) {
+    let deployment = &standin.deployment;
+    let server = ServerConfig {
+        host: standin.host(),
+        api_key: deployment.api_key.clone(),
+        api_secret: deployment.api_secret.clone(),
+        join_host: None,
+        ca_file: None,
+    };
+    let nats = NatsConfig {
+        urls: vec![standin.nats_url()],
+        recorder_channel: deployment.channel.clone(),
+        recorder_info_kv: deployment.bucket.clone(),
+        transcoding_jobs_subject: deployment.jobs.clone(),
+    };
+    (server, nats)
+}
+
 impl Node {
     async fn new() -> Self {
         Self::with_hooks(&HooksConfig::default()).await
@@ -175,21 +194,8 @@ impl Node {
 
     async fn with_hooks(hooks: &HooksConfig) -> Self {
         let standin = Standin::start(Deployment::default()).await.unwrap();
-        let deployment = &standin.deployment;
         let me = RecorderId::parse("node_01").unwrap();
-        let server = ServerConfig {
-            host: standin.host(),
-            api_key: deployment.api_key.clone(),
-            api_secret: deployment.api_secret.clone(),
-            join_host: None,
-            ca_file: None,
-        };
-        let config = NatsConfig {
-            urls: vec![standin.nats_url()],
-            recorder_channel: deployment.channel.clone(),
-            recorder_info_kv: deployment.bucket.clone(),
-            transcoding_jobs_subject: deployment.jobs.clone(),
-        };
+        let (server, config) = connection(&standin);
         let cancel = CancellationToken::new();
         let nats = Nats::connect(&config, &server, &me, &cancel).await.unwrap();
         let state = standin.dir().join("state");
