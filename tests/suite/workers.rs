@@ -175,7 +175,7 @@ async fn a_proxy_of_the_environment_is_never_asked_for_this_host_and_is_named_wh
     standin.fleet.publish_job(hostile_merge("merge-1").encode_to_vec()).await.unwrap();
     let told = standin.notices.wait_for(FINISHED, "merge-1", SOON).await;
     told.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log()));
-    std::fs::remove_dir_all(recorder.temporary_dir.join("undecodable-jobs")).unwrap();
+    remove_kept_bytes(&recorder).await;
     recorder.stop(&["correct-horse"]);
 
     let host = Some("http://meet.example.com".to_owned());
@@ -185,8 +185,15 @@ async fn a_proxy_of_the_environment_is_never_asked_for_this_host_and_is_named_wh
     let refused =
         recorder.log().lines().any(|line| line.contains("by the proxy") && line.contains("Connection refused"));
     assert!(refused, "{}", recorder.log());
-    std::fs::remove_dir_all(recorder.temporary_dir.join("undecodable-jobs")).unwrap();
+    remove_kept_bytes(&recorder).await;
     recorder.stop(&["correct-horse"]);
+}
+
+/// The server is told before the bytes of a job that nobody can do are kept.
+async fn remove_kept_bytes(recorder: &Recorder) {
+    let dir = recorder.temporary_dir.join("undecodable-jobs");
+    recorder.wait_until("the job's bytes are kept", || names(&dir).len() == 1).await;
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 /// As docs/fleet.md tells operators to share the files with the server's user.
