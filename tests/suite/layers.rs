@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "config/user_info",
     "delivery/answer",
     "fleet/admission",
+    "fleet/holder",
     "media/concat_plan",
     "media/error_text",
     "media/packet_times",
