@@ -146,7 +146,8 @@ impl Heartbeat {
         }
         match state {
             State::Lost(_) => {
-                info!(recorder_id = %self.claim.recorder, "the announcement is not purged: the id is another recorder's")
+                let recorder_id = &self.claim.recorder;
+                info!(%recorder_id, "the announcement is not purged: the id is another recorder's");
             }
             State::Unregistered | State::Registered(_) => self.leave().await,
         }

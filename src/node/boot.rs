@@ -120,7 +120,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
-    let node = Node { supervisor, config, store, dispatcher, hooks, journal, holder };
+    let node = Node { config, store, supervisor, dispatcher, hooks, journal, holder };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording

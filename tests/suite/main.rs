@@ -23,6 +23,7 @@ mod endurance;
 mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
+mod fleet_ids;
 mod golden_state;
 mod hangs;
 mod hook_samples;

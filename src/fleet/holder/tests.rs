@@ -83,8 +83,9 @@ fn what_was_lost_is_not_taken_back_while_the_other_one_writes() {
         assert_ne!(watch.look(Duration::from_secs(second), &me, &seen), IdState::Free);
     }
     assert_eq!(watch.look(seconds(30.0), &me, &held(&me, purged(60))), IdState::Free, "it has left");
-    assert_eq!(watch.look(seconds(39.0), &me, &held(&me, entry(49, "1764"))), IdState::Silent);
-    assert_eq!(watch.look(seconds(49.0), &me, &held(&me, entry(49, "1764"))), IdState::Free);
+    assert_eq!(watch.look(seconds(31.0), &me, &held(&me, entry(61, "1764"))), IdState::Alive);
+    assert_eq!(watch.look(seconds(40.0), &me, &held(&me, entry(61, "1764"))), IdState::Silent);
+    assert_eq!(watch.look(seconds(41.0), &me, &held(&me, entry(61, "1764"))), IdState::Free);
 }
 
 #[test]
@@ -154,14 +155,13 @@ proptest! {
             }
             let seen = bucket.id.clone();
             let next = match &mut nodes[at] {
-                Node::Waits(watch) if watch.look(now, me, &seen) == IdState::Free => {
+                Node::Waits(watch) => (watch.look(now, me, &seen) == IdState::Free).then(|| {
                     let taken = bucket.update(true, me.to_json(), seen.holder.revision).unwrap();
-                    Some(Node::Holds(OwnWrites::since(taken, seen.ping.revision)))
-                }
-                Node::Waits(_) => None,
+                    Node::Holds(OwnWrites::since(taken, seen.ping.revision))
+                }),
                 Node::Holds(writes) => match ownership(me, writes, &seen) {
                     Ownership::Own => {
-                        let ping = format!("{} of {at}", second);
+                        let ping = format!("{second} of {at}");
                         writes.writes(&ping);
                         writes.found(seen.ping.revision);
                         let revision = bucket.update(false, ping, seen.ping.revision).unwrap();
