@@ -1,6 +1,8 @@
 //! Recorders that have one id: the real binary beside another of its kind and beside a reference recorder, without any
 //! Chrome.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use plugnmeet_recorder::protocol::messages::StatusCode;
 use rustix::process::Signal;
 
@@ -95,8 +97,14 @@ async fn a_restart_after_a_kill_takes_the_id_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reference_recorder_that_takes_the_id_over_is_not_fought_and_the_id_is_taken_back() {
     let standin = standin().await;
-    let full = Setup { recorder: "  min_free_space: 1000000GB\n".into(), ..setup() };
-    let recorder = Recorder::spawn(&standin, "node_01", &full);
+    // No test of its own passes, so that it takes nothing on from the first moment.
+    let dir = tempfile::tempdir().unwrap();
+    let xvfb = dir.path().join("Xvfb");
+    std::fs::write(&xvfb, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&xvfb, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let sick = Setup { recorder: "  self_test: true\n".into(), path: Some(path), ..setup() };
+    let recorder = Recorder::spawn(&standin, "node_01", &sick);
     recorder.wait_for_log("is announced to the fleet, but takes nothing on yet").await;
     assert_eq!(ping(&standin).await, 0);
     assert!(!recorder.log().contains("has joined the fleet"), "{}", recorder.log());
