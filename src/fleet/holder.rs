@@ -199,15 +199,18 @@ impl IdWatch {
     pub fn look(&mut self, now: Duration, own: &Holder, seen: &IdEntries) -> IdState {
         let holder = Holder::of(&seen.holder);
         let is_own = holder.as_ref().is_some_and(|holder| holder.nonce == own.nonce);
+        let revisions = [seen.holder.revision, seen.ping.revision];
         if seen.ping.value.is_none() && (holder.is_none() || is_own) {
-            return IdState::Free;
+            // One that ends purges its keys one after the other: what is written before the last of them would be lost.
+            let is_settled = self.last.is_some_and(|(_, last)| last == revisions);
+            self.last = Some((now, revisions));
+            return if is_settled || !self.is_lost { IdState::Free } else { IdState::Silent };
         }
         // The lock of the state directory is this process's now, so the one that had it has ended.
         let same_lock = holder.is_some_and(|holder| !own.lock.is_empty() && holder.lock == own.lock);
         if !self.is_lost && (is_own || same_lock) {
             return IdState::Free;
         }
-        let revisions = [seen.holder.revision, seen.ping.revision];
         match &mut self.last {
             Some((since, last)) if *last == revisions => {
                 if now.saturating_sub(*since) >= SILENCE {

@@ -82,7 +82,8 @@ fn what_was_lost_is_not_taken_back_while_the_other_one_writes() {
         let seen = held(&me, entry(20 + second, "1764"));
         assert_ne!(watch.look(Duration::from_secs(second), &me, &seen), IdState::Free);
     }
-    assert_eq!(watch.look(seconds(30.0), &me, &held(&me, purged(60))), IdState::Free, "it has left");
+    assert_eq!(watch.look(seconds(30.0), &me, &held(&me, purged(60))), IdState::Silent, "it is leaving");
+    assert_eq!(watch.look(seconds(30.5), &me, &held(&me, purged(60))), IdState::Free, "it has left");
     assert_eq!(watch.look(seconds(31.0), &me, &held(&me, entry(61, "1764"))), IdState::Alive);
     assert_eq!(watch.look(seconds(40.0), &me, &held(&me, entry(61, "1764"))), IdState::Silent);
     assert_eq!(watch.look(seconds(41.0), &me, &held(&me, entry(61, "1764"))), IdState::Free);
