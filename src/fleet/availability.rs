@@ -19,6 +19,8 @@ pub enum Obstacle {
     StateDir,
     /// The recording of a built-in page fails.
     SelfTest,
+    /// All slots are taken (`recorder.max_limit`). Noted by the slots only, in one step with the task that takes the last.
+    Full,
 }
 
 impl Obstacle {
@@ -31,7 +33,16 @@ impl Obstacle {
             Self::MainPath => "this recorder does not reach the storage of its recordings",
             Self::StateDir => "this recorder cannot write down what it takes on",
             Self::SelfTest => "this recorder has not passed its self-test",
+            Self::Full => "this recorder is full",
         }
+    }
+}
+
+impl Obstacle {
+    /// Whether the slots note it by their own tasks. These come last in the order.
+    #[must_use]
+    pub fn is_of_slots(self) -> bool {
+        self >= Self::Full
     }
 }
 
@@ -60,6 +71,12 @@ impl Availability {
     #[must_use]
     pub fn obstacle(&self) -> Option<(Obstacle, String)> {
         self.obstacles.borrow().first_key_value().map(|(obstacle, detail)| (*obstacle, detail.clone()))
+    }
+
+    /// The first obstacle that is not the slots' own, and its detail.
+    #[must_use]
+    pub fn obstacle_besides_slots(&self) -> Option<(Obstacle, String)> {
+        self.obstacle().filter(|(obstacle, _)| !obstacle.is_of_slots())
     }
 
     /// All obstacles, as they change.

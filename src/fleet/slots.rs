@@ -1,4 +1,7 @@
 //! Shares the admission policy between tasks: each accepted task has a slot, which is freed exactly once.
+//!
+//! A task is checked and given its slot in one step, under one lock: however many starts come at once, no more than
+//! `max_limit` are accepted. In the same step the node is noted as full, so that nobody sees a full node that is not.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +11,7 @@ use crate::protocol::ids::RecordingId;
 use crate::protocol::request::Kind;
 
 use crate::fleet::admission::{Admission, Refusal};
+use crate::fleet::availability::{Availability, Obstacle};
 
 /// The node's slots; clones share them.
 #[derive(Clone, Debug)]
@@ -19,6 +23,7 @@ pub struct Slots {
 struct SlotTable {
     admission: Mutex<Admission>,
     running: watch::Sender<usize>,
+    availability: Availability,
 }
 
 /// The right to run one task; dropping it frees the slot.
@@ -30,22 +35,32 @@ pub struct Slot {
 }
 
 impl Slots {
-    /// `max_limit`: recordings and broadcasts at once.
+    /// `max_limit`: recordings and broadcasts at once. Nothing else stands in the way of a task.
     #[must_use]
     pub fn new(max_limit: u32) -> Self {
+        Self::of_node(max_limit, Availability::default())
+    }
+
+    /// `availability`: what else stands in the way of a task, and where it is noted that all slots are taken.
+    #[must_use]
+    pub fn of_node(max_limit: u32, availability: Availability) -> Self {
         let max_limit = usize::try_from(max_limit).unwrap_or(usize::MAX);
-        let table = SlotTable { admission: Mutex::new(Admission::new(max_limit)), running: watch::Sender::new(0) };
-        Self { table: Arc::new(table) }
+        let admission = Mutex::new(Admission::new(max_limit));
+        Self { table: Arc::new(SlotTable { admission, running: watch::Sender::new(0), availability }) }
     }
 
     /// Accepts a task.
     ///
     /// # Errors
-    /// As for [`Admission::admit`].
+    /// As for [`Admission::admit`]; and where something else stands in the way.
     pub fn admit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<Slot, Refusal> {
         let mut admission = self.table.lock();
+        admission.check(room_table_id, kind, &recording)?;
+        if let Some((obstacle, detail)) = self.table.availability.obstacle_besides_slots() {
+            return Err(Refusal::Unavailable { obstacle, detail });
+        }
         admission.admit(room_table_id, kind, recording)?;
-        self.table.running.send_replace(admission.running());
+        self.table.announce(&admission);
         Ok(Slot { table: Arc::clone(&self.table), room_table_id, kind })
     }
 
@@ -53,7 +68,7 @@ impl Slots {
     pub fn readmit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Option<Slot> {
         let mut admission = self.table.lock();
         admission.readmit(room_table_id, kind, recording).then(|| {
-            self.table.running.send_replace(admission.running());
+            self.table.announce(&admission);
             Slot { table: Arc::clone(&self.table), room_table_id, kind }
         })
     }
@@ -81,13 +96,29 @@ impl SlotTable {
         // The policy is consistent at every point that could panic.
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Announces the running tasks. Called with the lock held, so that the last change is the last one announced.
+    fn announce(&self, admission: &Admission) {
+        let running = admission.running();
+        if admission.is_full() {
+            let detail = format!(
+                "{running} of {} recordings and broadcasts are running (recorder.max_limit): if that is so often, \
+                 add a node, or raise it where the processors allow",
+                admission.max_limit()
+            );
+            self.availability.block(Obstacle::Full, detail);
+        } else {
+            self.availability.clear(Obstacle::Full);
+        }
+        self.running.send_replace(running);
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut admission = self.table.lock();
         admission.release(self.room_table_id, self.kind);
-        self.table.running.send_replace(admission.running());
+        self.table.announce(&admission);
     }
 }
 
@@ -110,5 +141,32 @@ mod tests {
         assert_eq!(slots.holds(7, Kind::Recording), None);
         slots.drain();
         assert_eq!(slots.admit(7, Kind::Recording, id).unwrap_err(), Refusal::Draining);
+    }
+
+    #[test]
+    fn a_full_node_is_out_of_the_choice_from_the_last_slot_on_and_until_one_is_freed() {
+        let availability = Availability::default();
+        let slots = Slots::of_node(2, availability.clone());
+        let id = |text: &str| RecordingId::parse(text).unwrap();
+        let _first = slots.admit(1, Kind::Recording, id("a")).unwrap();
+        assert_eq!(availability.obstacle(), None);
+        let last = slots.admit(2, Kind::Recording, id("b")).unwrap();
+        let (obstacle, detail) = availability.obstacle().unwrap();
+        assert_eq!(obstacle, Obstacle::Full);
+        assert!(detail.starts_with("2 of 2 recordings and broadcasts are running (recorder.max_limit): "), "{detail}");
+        let full = Refusal::Full { running: 2, max_limit: 2 };
+        assert_eq!(slots.admit(3, Kind::Recording, id("c")).unwrap_err(), full);
+        // One of before a restart, beyond the limit.
+        let beyond = slots.readmit(4, Kind::Recording, id("d")).unwrap();
+        assert!(availability.obstacle().unwrap().1.starts_with("3 of 2 "));
+        drop(last);
+        assert_eq!(availability.obstacle().unwrap().0, Obstacle::Full);
+        drop(beyond);
+        assert_eq!(availability.obstacle(), None);
+        // What others have noted refuses too, and takes no slot.
+        availability.block(Obstacle::DiskSpace, "/srv: 1 GiB free");
+        let refusal = slots.admit(3, Kind::Recording, id("c")).unwrap_err();
+        assert_eq!(refusal.to_string(), "this recorder's disk is nearly full");
+        assert_eq!((refusal.detail(), *slots.running().borrow()), (Some("/srv: 1 GiB free"), 1));
     }
 }

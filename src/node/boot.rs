@@ -196,22 +196,15 @@ impl Node {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
-        let slots = Slots::new(recorder.max_limit);
+        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
+        let slots = Slots::of_node(recorder.max_limit, availability.clone());
         let running = slots.running();
         let rigs = self.rig_factory().await?;
-        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
-        let mut service = RequestService::<LiveRig>::new(
-            context,
-            slots,
-            rigs.clone(),
-            journal,
-            availability.clone(),
-            watches.disk.clone(),
-        );
+        let mut service = RequestService::<LiveRig>::new(context, slots, rigs.clone(), journal, watches.disk.clone());
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
         if !records {
             self.supervisor.tasks.spawn(async move {

@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
-use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
@@ -44,7 +43,6 @@ pub struct RequestService<R: Rig> {
     pub(super) slots: Slots,
     pub(super) rigs: Arc<dyn RigFactory<R>>,
     pub(super) journal: RecordingJournal,
-    availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     beginnings: Beginnings,
@@ -102,7 +100,6 @@ impl<R: Rig> RequestService<R> {
         slots: Slots,
         rigs: Arc<dyn RigFactory<R>>,
         journal: RecordingJournal,
-        availability: Availability,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
         let beginnings = Beginnings::new(journal.clone(), context.dispatcher.outbox().clone());
@@ -111,7 +108,6 @@ impl<R: Rig> RequestService<R> {
             slots,
             rigs,
             journal,
-            availability,
             room,
             beginnings,
             tasks: TaskTracker::new(),
@@ -264,11 +260,12 @@ impl<R: Rig> RequestService<R> {
         let secrets = secrets(&start);
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return self.refuse(message, StartRefusal::of(refusal.status_code(), refusal.to_string())),
+            Err(refusal) => {
+                let detail = refusal.detail().map(str::to_owned);
+                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
+                return self.refuse(message, StartRefusal { detail, ..refused });
+            }
         };
-        if let Some((obstacle, detail)) = self.availability.obstacle() {
-            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
-        }
         let raw = match kind {
             Kind::Recording => match self.rigs.raw_file(&info) {
                 Ok(raw) => Some(raw),
