@@ -19,6 +19,12 @@ pub enum Obstacle {
     StateDir,
     /// The recording of a built-in page fails.
     SelfTest,
+    /// Memory is short.
+    Memory,
+    /// The processors have been busy for a minute (`recorder.cpu_overload_limit`).
+    Overload,
+    /// The running recordings leave no room for one more in `recorder.max_load`. Noted by the slots only.
+    MaxLoad,
     /// All slots are taken (`recorder.max_limit`). Noted by the slots only, in one step with the task that takes the last.
     Full,
 }
@@ -33,6 +39,9 @@ impl Obstacle {
             Self::MainPath => "this recorder does not reach the storage of its recordings",
             Self::StateDir => "this recorder cannot write down what it takes on",
             Self::SelfTest => "this recorder has not passed its self-test",
+            Self::Memory => "this recorder has too little memory for one more recording",
+            Self::Overload => "this recorder is overloaded",
+            Self::MaxLoad => "this recorder has too little processor time for one more recording",
             Self::Full => "this recorder is full",
         }
     }
@@ -42,7 +51,7 @@ impl Obstacle {
     /// Whether the slots note it by their own tasks. These come last in the order.
     #[must_use]
     pub fn is_of_slots(self) -> bool {
-        self >= Self::Full
+        self >= Self::MaxLoad
     }
 }
 
@@ -65,6 +74,12 @@ impl Availability {
     /// Clears an obstacle. True where it was noted.
     pub fn clear(&self, obstacle: Obstacle) -> bool {
         self.obstacles.send_if_modified(|noted| noted.remove(&obstacle).is_some())
+    }
+
+    /// Whether an obstacle is noted.
+    #[must_use]
+    pub fn is_noted(&self, obstacle: Obstacle) -> bool {
+        self.obstacles.borrow().contains_key(&obstacle)
     }
 
     /// The first obstacle and its detail; `None` where new work is taken.

@@ -12,6 +12,7 @@ use crate::protocol::request::Kind;
 
 use crate::fleet::admission::{Admission, Refusal};
 use crate::fleet::availability::{Availability, Obstacle};
+use crate::fleet::cost::{CostLimit, Costs, Excess};
 
 /// The node's slots; clones share them.
 #[derive(Clone, Debug)]
@@ -21,9 +22,20 @@ pub struct Slots {
 
 #[derive(Debug)]
 struct SlotTable {
-    admission: Mutex<Admission>,
+    accepted: Mutex<Accepted>,
     running: watch::Sender<usize>,
     availability: Availability,
+}
+
+/// What decides about the next task.
+#[derive(Debug)]
+struct Accepted {
+    admission: Admission,
+    /// `None`: costs do not limit anything.
+    limit: Option<CostLimit>,
+    costs: Costs,
+    /// The costs allow no more.
+    over: bool,
 }
 
 /// The right to run one task; dropping it frees the slot.
@@ -38,15 +50,24 @@ impl Slots {
     /// `max_limit`: recordings and broadcasts at once. Nothing else stands in the way of a task.
     #[must_use]
     pub fn new(max_limit: u32) -> Self {
-        Self::of_node(max_limit, Availability::default())
+        Self::of_node(max_limit, None, Availability::default())
     }
 
-    /// `availability`: what else stands in the way of a task, and where it is noted that all slots are taken.
+    /// `limit`: what all tasks together may cost. `availability`: what else stands in the way of a task, and where it is
+    /// noted that all slots are taken.
     #[must_use]
-    pub fn of_node(max_limit: u32, availability: Availability) -> Self {
+    pub fn of_node(max_limit: u32, limit: Option<CostLimit>, availability: Availability) -> Self {
         let max_limit = usize::try_from(max_limit).unwrap_or(usize::MAX);
-        let admission = Mutex::new(Admission::new(max_limit));
-        Self { table: Arc::new(SlotTable { admission, running: watch::Sender::new(0), availability }) }
+        let accepted = Accepted { admission: Admission::new(max_limit), limit, costs: Costs::default(), over: false };
+        let accepted = Mutex::new(accepted);
+        Self { table: Arc::new(SlotTable { accepted, running: watch::Sender::new(0), availability }) }
+    }
+
+    /// Takes what the running tasks cost, as measured now.
+    pub fn measured(&self, costs: Costs) {
+        let mut accepted = self.table.lock();
+        accepted.costs = costs;
+        self.table.announce(&mut accepted);
     }
 
     /// Accepts a task.
@@ -54,21 +75,24 @@ impl Slots {
     /// # Errors
     /// As for [`Admission::admit`]; and where something else stands in the way.
     pub fn admit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<Slot, Refusal> {
-        let mut admission = self.table.lock();
-        admission.check(room_table_id, kind, &recording)?;
+        let mut accepted = self.table.lock();
+        accepted.admission.check(room_table_id, kind, &recording)?;
         if let Some((obstacle, detail)) = self.table.availability.obstacle_besides_slots() {
             return Err(Refusal::Unavailable { obstacle, detail });
         }
-        admission.admit(room_table_id, kind, recording)?;
-        self.table.announce(&admission);
+        if let Some(excess) = accepted.excess() {
+            return Err(Refusal::Unavailable { obstacle: Obstacle::MaxLoad, detail: excess_detail(&excess) });
+        }
+        accepted.admission.admit(room_table_id, kind, recording)?;
+        self.table.announce(&mut accepted);
         Ok(Slot { table: Arc::clone(&self.table), room_table_id, kind })
     }
 
     /// Accepts a task from before a restart, full or not. `None` where one of the same kind runs for the room.
     pub fn readmit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Option<Slot> {
-        let mut admission = self.table.lock();
-        admission.readmit(room_table_id, kind, recording).then(|| {
-            self.table.announce(&admission);
+        let mut accepted = self.table.lock();
+        accepted.admission.readmit(room_table_id, kind, recording).then(|| {
+            self.table.announce(&mut accepted);
             Slot { table: Arc::clone(&self.table), room_table_id, kind }
         })
     }
@@ -76,7 +100,7 @@ impl Slots {
     /// The recording of this task, if it runs here.
     #[must_use]
     pub fn holds(&self, room_table_id: i64, kind: Kind) -> Option<RecordingId> {
-        self.table.lock().holds(room_table_id, kind).cloned()
+        self.table.lock().admission.holds(room_table_id, kind).cloned()
     }
 
     /// The number of running recordings and broadcasts, as the heartbeat announces it.
@@ -87,18 +111,27 @@ impl Slots {
 
     /// From now on new tasks are refused.
     pub fn drain(&self) {
-        self.table.lock().drain();
+        self.table.lock().admission.drain();
     }
 }
 
 impl SlotTable {
-    fn lock(&self) -> MutexGuard<'_, Admission> {
+    fn lock(&self) -> MutexGuard<'_, Accepted> {
         // The policy is consistent at every point that could panic.
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Announces the running tasks. Called with the lock held, so that the last change is the last one announced.
-    fn announce(&self, admission: &Admission) {
+    fn announce(&self, accepted: &mut Accepted) {
+        let excess = accepted.excess();
+        match &excess {
+            // Not with every measurement: each change is a ping.
+            Some(excess) if !accepted.over => self.availability.block(Obstacle::MaxLoad, excess_detail(excess)),
+            Some(_) => {}
+            None => drop(self.availability.clear(Obstacle::MaxLoad)),
+        }
+        accepted.over = excess.is_some();
+        let admission = &accepted.admission;
         let running = admission.running();
         if admission.is_full() {
             let detail = format!(
@@ -114,11 +147,26 @@ impl SlotTable {
     }
 }
 
+impl Accepted {
+    /// Why the costs allow no more.
+    fn excess(&self) -> Option<Excess> {
+        self.limit?.excess(self.admission.running(), &self.costs, self.over)
+    }
+}
+
+fn excess_detail(excess: &Excess) -> String {
+    let Excess { running, expected, one_more, limit } = excess;
+    format!(
+        "{running} recordings and broadcasts cost {expected:.2} processors, and one more some {one_more:.2}: more than \
+         the {limit:.2} of recorder.max_load; if that is so often, add a node, or raise it where the processors allow"
+    )
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut admission = self.table.lock();
-        admission.release(self.room_table_id, self.kind);
-        self.table.announce(&admission);
+        let mut accepted = self.table.lock();
+        accepted.admission.release(self.room_table_id, self.kind);
+        self.table.announce(&mut accepted);
     }
 }
 
@@ -146,7 +194,7 @@ mod tests {
     #[test]
     fn a_full_node_is_out_of_the_choice_from_the_last_slot_on_and_until_one_is_freed() {
         let availability = Availability::default();
-        let slots = Slots::of_node(2, availability.clone());
+        let slots = Slots::of_node(2, None, availability.clone());
         let id = |text: &str| RecordingId::parse(text).unwrap();
         let _first = slots.admit(1, Kind::Recording, id("a")).unwrap();
         assert_eq!(availability.obstacle(), None);
@@ -168,5 +216,29 @@ mod tests {
         let refusal = slots.admit(3, Kind::Recording, id("c")).unwrap_err();
         assert_eq!(refusal.to_string(), "this recorder's disk is nearly full");
         assert_eq!((refusal.detail(), *slots.running().borrow()), (Some("/srv: 1 GiB free"), 1));
+    }
+
+    #[test]
+    fn what_recordings_cost_bounds_them_as_well() {
+        let availability = Availability::default();
+        let slots = Slots::of_node(9, Some(CostLimit { cores: 1.0 }), availability.clone());
+        let admit = |room| slots.admit(room, Kind::Recording, RecordingId::parse(&format!("r{room}")).unwrap());
+        let first = admit(1).unwrap();
+        let second = admit(2).unwrap();
+        // Nothing was measured yet: two are expected to cost all there is.
+        let (obstacle, detail) = availability.obstacle().unwrap();
+        assert_eq!(obstacle, Obstacle::MaxLoad);
+        let cost = "2 recordings and broadcasts cost 1.00 processors, and one more some 0.50: more than the 1.00 of";
+        assert!(detail.starts_with(cost), "{detail}");
+        let refusal = admit(3).unwrap_err();
+        assert_eq!(refusal, Refusal::Unavailable { obstacle, detail });
+        // They cost less than that: there is room for two more.
+        slots.measured(Costs { recordings: vec![0.2, 0.25], typical: 0.22 });
+        assert_eq!(availability.obstacle(), None);
+        let _others = [admit(3).unwrap(), admit(4).unwrap()];
+        assert_eq!(availability.obstacle().unwrap().0, Obstacle::MaxLoad);
+        drop((first, second));
+        slots.measured(Costs { recordings: vec![0.25, 0.25], typical: 0.22 });
+        assert_eq!(availability.obstacle(), None);
     }
 }

@@ -63,6 +63,8 @@ async fn serve(node: &Node, slots: Slots, availability: Availability) -> Service
     service.recover(true).unwrap();
     let (sender, requests) = oneshot::channel();
     let _ = sender.send(nats.requests().await.unwrap());
+    // A question on the same connection: once it is answered, the subscription before it has arrived as well.
+    nats.bucket(&end).await.unwrap();
     let task = tokio::spawn(service.run(requests, CancellationToken::new(), end.clone()));
     Service { availability, slots, end, task }
 }
@@ -80,7 +82,7 @@ impl Service {
 async fn of_fifty_starts_at_once_a_node_takes_its_limit_and_refuses_the_others_as_full() {
     let node = Node::new().await;
     let availability = Availability::default();
-    let service = serve(&node, Slots::of_node(3, availability.clone()), availability).await;
+    let service = serve(&node, Slots::of_node(3, None, availability.clone()), availability).await;
     let rooms: Vec<_> = (0..50).map(|_| node.standin.meeting(Meeting::default())).collect();
     let ids: Vec<String> = (0..rooms.len()).map(|n| format!("rec-{n:02}")).collect();
     let starts = rooms.iter().zip(&ids).map(|(room, id)| node.standin.fleet.start_recording(room, id, "node_01"));
@@ -90,9 +92,10 @@ async fn of_fifty_starts_at_once_a_node_takes_its_limit_and_refuses_the_others_a
     let mut refusals = Vec::new();
     for (answer, id) in answers.into_iter().zip(&ids) {
         let answer = answer.unwrap().response.unwrap_or_else(|| panic!("{id} has no answer"));
-        match answer.status {
-            true => drop(taken.insert(format!("{id}.json"))),
-            false => refusals.push(answer.msg),
+        if answer.status {
+            taken.insert(format!("{id}.json"));
+        } else {
+            refusals.push(answer.msg);
         }
     }
     assert_eq!((taken.len(), refusals.len()), (3, 47));
@@ -117,7 +120,7 @@ async fn of_fifty_starts_at_once_a_node_takes_its_limit_and_refuses_the_others_a
 async fn what_stands_in_the_way_refuses_a_start_and_is_told_without_its_detail() {
     let node = Node::new().await;
     let availability = Availability::default();
-    let service = serve(&node, Slots::of_node(1, availability.clone()), availability.clone()).await;
+    let service = serve(&node, Slots::of_node(1, None, availability.clone()), availability.clone()).await;
     let room = node.standin.meeting(Meeting::default());
     availability.block(Obstacle::MainPath, "/srv/recordings is not mounted");
     let answer = node.standin.fleet.start_recording(&room, "one", "node_01").await.unwrap().response.unwrap();

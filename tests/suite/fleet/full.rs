@@ -37,7 +37,7 @@ async fn a_node_leaves_the_choice_with_its_last_slot_and_returns_with_the_first_
     eventually("registration", async || value(&bucket, 1).await).await;
     let mut changes = bucket.watch_all().await.unwrap();
 
-    let slots = Slots::of_node(2, beating.availability.clone());
+    let slots = Slots::of_node(2, None, beating.availability.clone());
     let admit = |room| slots.admit(room, Kind::Recording, RecordingId::parse(&format!("r{room}")).unwrap()).unwrap();
     let first = admit(1);
     for round in 2..5 {
