@@ -21,9 +21,9 @@ pub enum Refusal {
     Full { running: usize, max_limit: usize },
     #[error("this recorder is shutting down")]
     Draining,
-    /// Something else stands in the way; `detail` is for the log only.
-    #[error("{}", .obstacle.refusal())]
-    Unavailable { obstacle: Obstacle, detail: String },
+    /// `recorder.max_load`; `detail` is for the log only.
+    #[error("{}", Obstacle::MaxLoad.refusal())]
+    MaxLoad { detail: String },
 }
 
 impl Refusal {
@@ -32,7 +32,7 @@ impl Refusal {
     pub fn status_code(&self) -> StatusCode {
         match self {
             Self::InProgress => StatusCode::Conflict,
-            Self::Full { .. } | Self::Draining | Self::Unavailable { .. } => StatusCode::Internal,
+            Self::Full { .. } | Self::Draining | Self::MaxLoad { .. } => StatusCode::Internal,
         }
     }
 
@@ -40,7 +40,7 @@ impl Refusal {
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         match self {
-            Self::Unavailable { detail, .. } => Some(detail),
+            Self::MaxLoad { detail } => Some(detail),
             Self::InProgress | Self::Full { .. } | Self::Draining => None,
         }
     }

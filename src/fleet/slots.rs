@@ -47,14 +47,13 @@ pub struct Slot {
 }
 
 impl Slots {
-    /// `max_limit`: recordings and broadcasts at once. Nothing else stands in the way of a task.
+    /// `max_limit`: recordings and broadcasts at once. Nothing else limits them, and nobody is told when they are all taken.
     #[must_use]
     pub fn new(max_limit: u32) -> Self {
         Self::of_node(max_limit, None, Availability::default())
     }
 
-    /// `limit`: what all tasks together may cost. `availability`: what else stands in the way of a task, and where it is
-    /// noted that all slots are taken.
+    /// `limit`: what all tasks together may cost. `availability`: where it is noted that there is no room for one more.
     #[must_use]
     pub fn of_node(max_limit: u32, limit: Option<CostLimit>, availability: Availability) -> Self {
         let max_limit = usize::try_from(max_limit).unwrap_or(usize::MAX);
@@ -73,15 +72,12 @@ impl Slots {
     /// Accepts a task.
     ///
     /// # Errors
-    /// As for [`Admission::admit`]; and where something else stands in the way.
+    /// As for [`Admission::admit`]; and where the running tasks cost too much for one more.
     pub fn admit(&self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<Slot, Refusal> {
         let mut accepted = self.table.lock();
         accepted.admission.check(room_table_id, kind, &recording)?;
-        if let Some((obstacle, detail)) = self.table.availability.obstacle_besides_slots() {
-            return Err(Refusal::Unavailable { obstacle, detail });
-        }
         if let Some(excess) = accepted.excess() {
-            return Err(Refusal::Unavailable { obstacle: Obstacle::MaxLoad, detail: excess_detail(&excess) });
+            return Err(Refusal::MaxLoad { detail: excess_detail(&excess) });
         }
         accepted.admission.admit(room_table_id, kind, recording)?;
         self.table.announce(&mut accepted);
@@ -143,7 +139,7 @@ impl SlotTable {
         } else {
             self.availability.clear(Obstacle::Full);
         }
-        self.running.send_replace(running);
+        self.running.send_if_modified(|before| std::mem::replace(before, running) != running);
     }
 }
 
@@ -211,11 +207,6 @@ mod tests {
         assert_eq!(availability.obstacle().unwrap().0, Obstacle::Full);
         drop(beyond);
         assert_eq!(availability.obstacle(), None);
-        // What others have noted refuses too, and takes no slot.
-        availability.block(Obstacle::DiskSpace, "/srv: 1 GiB free");
-        let refusal = slots.admit(3, Kind::Recording, id("c")).unwrap_err();
-        assert_eq!(refusal.to_string(), "this recorder's disk is nearly full");
-        assert_eq!((refusal.detail(), *slots.running().borrow()), (Some("/srv: 1 GiB free"), 1));
     }
 
     #[test]
@@ -231,10 +222,13 @@ mod tests {
         let cost = "2 recordings and broadcasts cost 1.00 processors, and one more some 0.50: more than the 1.00 of";
         assert!(detail.starts_with(cost), "{detail}");
         let refusal = admit(3).unwrap_err();
-        assert_eq!(refusal, Refusal::Unavailable { obstacle, detail });
+        assert_eq!(refusal.to_string(), obstacle.refusal());
+        assert_eq!(refusal, Refusal::MaxLoad { detail });
         // They cost less than that: there is room for two more.
+        let running = slots.running();
         slots.measured(Costs { recordings: vec![0.2, 0.25], typical: 0.22 });
         assert_eq!(availability.obstacle(), None);
+        assert!(!running.has_changed().unwrap(), "a measurement that begins another one would never end");
         let _others = [admit(3).unwrap(), admit(4).unwrap()];
         assert_eq!(availability.obstacle().unwrap().0, Obstacle::MaxLoad);
         drop((first, second));

@@ -204,8 +204,14 @@ impl Node {
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
-        let mut service =
-            RequestService::<LiveRig>::new(context, slots.clone(), rigs.clone(), journal, watches.disk.clone());
+        let mut service = RequestService::<LiveRig>::new(
+            context,
+            slots.clone(),
+            rigs.clone(),
+            journal,
+            availability.clone(),
+            watches.disk.clone(),
+        );
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
         if !records {
             self.supervisor.tasks.spawn(async move {

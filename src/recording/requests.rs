@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
+use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
@@ -43,6 +44,7 @@ pub struct RequestService<R: Rig> {
     pub(super) slots: Slots,
     pub(super) rigs: Arc<dyn RigFactory<R>>,
     pub(super) journal: RecordingJournal,
+    availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     beginnings: Beginnings,
@@ -100,6 +102,7 @@ impl<R: Rig> RequestService<R> {
         slots: Slots,
         rigs: Arc<dyn RigFactory<R>>,
         journal: RecordingJournal,
+        availability: Availability,
         room: watch::Receiver<DiskStatus>,
     ) -> Self {
         let beginnings = Beginnings::new(journal.clone(), context.dispatcher.outbox().clone());
@@ -108,6 +111,7 @@ impl<R: Rig> RequestService<R> {
             slots,
             rigs,
             journal,
+            availability,
             room,
             beginnings,
             tasks: TaskTracker::new(),
@@ -266,6 +270,10 @@ impl<R: Rig> RequestService<R> {
                 return self.refuse(message, StartRefusal { detail, ..refused });
             }
         };
+        // What the slots note is not in the way of the task that has just taken the last one.
+        if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
+            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
+        }
         let raw = match kind {
             Kind::Recording => match self.rigs.raw_file(&info) {
                 Ok(raw) => Some(raw),

@@ -59,7 +59,8 @@ async fn serve(node: &Node, slots: Slots, availability: Availability) -> Service
     let rigs = Arc::new(ClosedRooms { dir: node.standin.dir().to_owned(), gate });
     let (context, journal) = (node.context.clone(), node.journal.clone());
     let room = watch::channel(DiskStatus::default()).1;
-    let mut service = RequestService::<PaperRig>::new(context, slots.clone(), rigs, journal, room);
+    let mut service =
+        RequestService::<PaperRig>::new(context, slots.clone(), rigs, journal, availability.clone(), room);
     service.recover(true).unwrap();
     let (sender, requests) = oneshot::channel();
     let _ = sender.send(nats.requests().await.unwrap());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugnmeet_recorder::fleet::availability::Availability;
 use plugnmeet_recorder::protocol::messages;
 use plugnmeet_recorder::protocol::request::Kind;
 use plugnmeet_recorder::recording::journal::{RecordingRecord, RecordingStage};
@@ -86,7 +87,14 @@ async fn hooks_that_a_shutdown_interrupts_run_at_the_next_start() {
     let mut context = node.context.clone();
     context.handoff.end = CancellationToken::new();
     let rigs = Arc::new(Paper { raw, leaves });
-    let mut service = RequestService::<PaperRig>::new(context, node.slots.clone(), rigs, node.journal.clone(), room);
+    let mut service = RequestService::<PaperRig>::new(
+        context,
+        node.slots.clone(),
+        rigs,
+        node.journal.clone(),
+        Availability::default(),
+        room,
+    );
     service.recover(true).unwrap();
     service.finish().await;
     node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use plugnmeet_recorder::capture::rig::CaptureReport;
 use plugnmeet_recorder::delivery::dispatcher::Delivery;
+use plugnmeet_recorder::fleet::availability::Availability;
 use plugnmeet_recorder::fleet::slots::Slots;
 use plugnmeet_recorder::media::concat::{ConcatTarget, concat};
 use plugnmeet_recorder::protocol::ids::{RecordingId, RoomId, RoomSid};
@@ -70,6 +71,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 Slots::new(1),
                 rigs,
                 RecordingJournal::new(&node.standin.dir().join("state")),
+                Availability::default(),
                 room,
             );
             node.context.dispatcher.resume_outbox().await;

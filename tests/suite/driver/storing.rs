@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugnmeet_recorder::fleet::availability::Availability;
 use plugnmeet_recorder::protocol::ids::RecordingId;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::request::Kind;
@@ -89,7 +90,7 @@ impl Node {
         context.handoff.drain = CancellationToken::new();
         let rigs = Arc::new(Paper { raw: raw.raw.clone(), leaves: leaves.clone() });
         let journal = self.journal.clone();
-        RequestService::new(context, self.slots.clone(), rigs, journal, room)
+        RequestService::new(context, self.slots.clone(), rigs, journal, Availability::default(), room)
     }
 }
 
