@@ -179,7 +179,7 @@ impl CostMeter {
         let background = spent(&processes.background) / now.saturating_sub(self.last).as_secs_f64().max(0.1);
         self.last = now;
         self.rigs.retain(|name, _| processes.rigs.contains_key(name));
-        let share = own / (processes.rigs.len().max(1)) as f64;
+        let share = own / processes.rigs.len().max(1) as f64;
         for (name, members) in &processes.rigs {
             let seconds = spent(members) + share;
             let new = || Meter { began: now, ..Meter::default() };

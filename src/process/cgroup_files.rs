@@ -40,9 +40,14 @@ pub fn controller_dirs(groups: &str, mounts: &str, controller: &str) -> Controll
     });
     // A group outside of what is mounted shows as the mounted one: within a container it is the container's.
     let below = group.and_then(|group| group.strip_prefix(hierarchy.root.trim_end_matches('/')));
-    let below = below.filter(|path| !path.contains("..")).unwrap_or_default().trim_matches('/');
+    let inside = |path: &&str| path.starts_with('/') && !path.contains("..");
+    let below = below.filter(inside).unwrap_or_default().trim_matches('/');
+    let own = match below {
+        "" => hierarchy.mount_point.clone(),
+        below => hierarchy.mount_point.join(below),
+    };
     let mut dirs = Vec::new();
-    let mut dir = Some(hierarchy.mount_point.join(below));
+    let mut dir = Some(own);
     while let Some(current) = dir.filter(|dir| dir.starts_with(&hierarchy.mount_point)) {
         dir = current.parent().map(Path::to_owned);
         dirs.push(current);
@@ -176,8 +181,9 @@ mod tests {
         assert_eq!(found, ["/sys/fs/cgroup/cpu,cpuacct/a", "/sys/fs/cgroup/cpu,cpuacct"]);
         // What is mounted is the container's own group.
         assert_eq!(dirs(groups, mounts, "memory").1, ["/sys/fs/cgroup/memory/inner", "/sys/fs/cgroup/memory"]);
-        let outside = "4:memory:/elsewhere\n";
-        assert_eq!(dirs(outside, mounts, "memory").1, ["/sys/fs/cgroup/memory"]);
+        for outside in ["4:memory:/elsewhere\n", "4:memory:/docker/abcd\n", "4:memory:/docker/abc\n"] {
+            assert_eq!(dirs(outside, mounts, "memory").1, ["/sys/fs/cgroup/memory"], "{outside}");
+        }
         assert_eq!(controller_dirs(groups, "1 1 0:1 / / rw - ext4 /dev/vda rw\n", "cpu"), ControllerDirs::default());
         assert_eq!(controller_dirs("", "", "cpu"), ControllerDirs::default());
     }

@@ -83,7 +83,7 @@ fn the_programs_own_time_is_shared_and_the_background_counts_for_itself() {
 
 #[test]
 fn a_burst_of_starts_does_not_overshoot() {
-    let limit = CostLimit { cores: 1.6 };
+    let limit = CostLimit { cores: 1.7 };
     let costs = Costs { recordings: vec![0.4], typical: 0.4 };
     // Four of 0.4 fit, whether they have processes yet or not.
     let allowed = (1..10).take_while(|running| limit.excess(*running, &costs, false).is_none()).count();
