@@ -112,13 +112,13 @@ pub fn meminfo(text: &str, key: &str) -> Option<u64> {
 /// The number of processors that a process may run on, by `Cpus_allowed_list` (`0-3,8`) of `/proc/PID/status`.
 #[must_use]
 pub fn processors(status: &str) -> Option<usize> {
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let count = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
         Some((last + 1).saturating_sub(first))
     };
-    list.trim().split(',').map(count).sum::<Option<usize>>().filter(|count| *count > 0)
+    allowed.trim().split(',').map(count).sum::<Option<usize>>().filter(|count| *count > 0)
 }
 
 /// The shares of the time, 0…1, in which some task, or every task at once, waited for a resource.
