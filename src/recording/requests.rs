@@ -264,9 +264,14 @@ impl<R: Rig> RequestService<R> {
         let secrets = secrets(&start);
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return self.refuse(message, StartRefusal::of(refusal.status_code(), refusal.to_string())),
+            Err(refusal) => {
+                let detail = refusal.detail().map(str::to_owned);
+                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
+                return self.refuse(message, StartRefusal { detail, ..refused });
+            }
         };
-        if let Some((obstacle, detail)) = self.availability.obstacle() {
+        // What the slots note is not in the way of the task that has just taken the last one.
+        if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
             return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
         }
         let raw = match kind {
