@@ -184,6 +184,8 @@ impl fmt::Debug for AccessToken {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RtmpUrl {
     url: url::Url,
+    /// As it was given.
+    text: String,
     /// What follows scheme, host and port, as it was given: a URL's parser escapes some characters of a stream key,
     /// and RTMP knows no such escapes.
     path: String,
@@ -221,7 +223,7 @@ impl RtmpUrl {
         }
         let behind_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
         let path = behind_scheme.find(['/', '?', '#']).map_or("", |at| &behind_scheme[at..]).to_owned();
-        Ok(Self { url, path })
+        Ok(Self { url, path, text: text.to_owned() })
     }
 
     /// `rtmp://host:port`, which may be logged.
@@ -248,6 +250,12 @@ impl RtmpUrl {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.url.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
+    }
+
+    /// The whole URL: a secret.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
     }
 
     /// RTMP's `tcUrl`: scheme, host, port and application.

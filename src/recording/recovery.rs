@@ -4,7 +4,7 @@ use crate::protocol::request::Kind;
 use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
 use crate::recording::session::InterruptedRecording;
 
-/// The cause of the end of a broadcast of an earlier run.
+/// The cause of the end of a broadcast of an earlier version of the program.
 pub const RESTARTED: &str = "the recorder was restarted";
 /// Why a recording is not joined again on a node that does not record any more.
 pub const RECORDING_DISABLED: &str = "the recorder was restarted and does not record any more";
@@ -14,7 +14,7 @@ pub const RECORDING_DISABLED: &str = "the recorder was restarted and does not re
 pub enum RecoveryStep {
     /// Resume its session.
     Recover(InterruptedRecording),
-    /// Send the notice of a broadcast's end.
+    /// Send the notice of the end of a broadcast that cannot go on.
     NotifyEnded(String),
     /// Store the raw file and publish its job: the notice of the end was sent.
     Store,
@@ -38,11 +38,11 @@ pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bo
     // The outbox keeps what it has delivered for a day only.
     match (kind, record.stage, sent.ended || record.end_told) {
         (Kind::Broadcast, _, true) => RecoveryStep::RemoveParts,
-        (Kind::Broadcast, _, false) => RecoveryStep::NotifyEnded(RESTARTED.to_owned()),
+        (Kind::Broadcast, _, false) if !record.has_far_end() => RecoveryStep::NotifyEnded(RESTARTED.to_owned()),
         (Kind::Recording, RecordingStage::Failed, _) => RecoveryStep::Keep,
         (Kind::Recording, RecordingStage::Stored, true) if sent.job => RecoveryStep::RemoveParts,
         (Kind::Recording, _, true) => RecoveryStep::Store,
-        (Kind::Recording, _, false) => RecoveryStep::Recover(match &record.stop {
+        (_, _, false) => RecoveryStep::Recover(match &record.stop {
             Some(stop) => InterruptedRecording::Stopped(stop.reason.clone()),
             None if record.stage == RecordingStage::Stored => InterruptedRecording::Stopped(None),
             None if !records => InterruptedRecording::Stopped(Some(RECORDING_DISABLED.to_owned())),
