@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::capture::rig::CaptureReport;
     use crate::protocol::access::RoomAccess;
-    use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+    use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid, RtmpUrl};
     use crate::protocol::request::{Output, RecordingInfo, Start};
     use crate::recording::journal::{PartEnd, StopRequest};
 
@@ -134,6 +134,19 @@ mod tests {
             plan(Kind::Broadcast, &broadcast, SentNotices::default(), true),
             RecoveryStep::NotifyEnded(RESTARTED.into())
         );
+        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts);
+        // A record of this version has the far end.
+        let start =
+            Start { output: Output::Rtmp(RtmpUrl::parse("rtmp://h/live/key").unwrap()), ..broadcast.start().unwrap() };
+        let mut broadcast = RecordingRecord::new(&start);
+        assert_eq!(broadcast.start(), Ok(start));
+        let untold =
+            |broadcast: &RecordingRecord, records| plan(Kind::Broadcast, broadcast, SentNotices::default(), records);
+        assert_eq!(untold(&broadcast, true), recover(InterruptedRecording::Running));
+        let disabled = InterruptedRecording::Stopped(Some(RECORDING_DISABLED.into()));
+        assert_eq!(untold(&broadcast, false), recover(disabled));
+        broadcast.stop = Some(asked);
+        assert_eq!(untold(&broadcast, true), recover(InterruptedRecording::Stopped(None)));
         assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts);
     }
 

@@ -77,7 +77,8 @@ impl Connection {
         let dial = async {
             // Each time anew: the address may have changed.
             let addresses = tokio::net::lookup_host((url.host(), url.port())).await;
-            let addresses: Vec<_> = addresses.map_err(|error| format!("no connection: no such host: {error}"))?.collect();
+            let addresses: Vec<_> =
+                addresses.map_err(|error| format!("no connection: no such host: {error}"))?.collect();
             TcpStream::connect(&addresses[..]).await.map_err(|error| format!("no connection: {error}"))
         };
         let tcp = timeout(CONNECT_LIMIT, dial).await;

@@ -210,7 +210,10 @@ impl Publication<'_> {
                 ));
             }
             tracing::warn!(
-                far_end = self.url.origin(), why, after_s = seconds(lasted), pictures_left_out = pictures,
+                far_end = self.url.origin(),
+                why,
+                after_s = seconds(lasted),
+                pictures_left_out = pictures,
                 "the far end of the broadcast is lost: connecting again, while the capture goes on"
             );
             let outage = match &mut outage {
@@ -224,7 +227,9 @@ impl Publication<'_> {
             far_end = reached;
             media.restart();
             tracing::info!(
-                far_end = self.url.origin(), after_s = seconds(outage.since.elapsed()), tries = outage.tries,
+                far_end = self.url.origin(),
+                after_s = seconds(outage.since.elapsed()),
+                tries = outage.tries,
                 "the far end takes the broadcast again, from the next keyframe on"
             );
         }
@@ -255,7 +260,10 @@ impl Publication<'_> {
                 Ok(Err(why)) => {
                     if outage.unreached.due(Instant::now()) {
                         tracing::warn!(
-                            far_end = self.url.origin(), why, tries = outage.tries, left_s = seconds(left),
+                            far_end = self.url.origin(),
+                            why,
+                            tries = outage.tries,
+                            left_s = seconds(left),
                             "the far end of the broadcast cannot be reached yet: trying again"
                         );
                     }
