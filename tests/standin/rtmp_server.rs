@@ -14,6 +14,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// How many messages of media are kept of each connection.
 const FIRST_MESSAGES: usize = 12;
 
+/// Bytes that the kernel takes for a server that does not read.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+
 /// How it takes a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -65,6 +68,8 @@ impl RtmpServer {
     pub async fn start_with(manners: &[Manner], tls: Option<tokio_rustls::TlsAcceptor>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
+        // A small window: what it does not read soon waits at the sender.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER)?;
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(Mutex::new(sender));
         let mut manners = manners.to_vec();

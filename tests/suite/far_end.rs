@@ -57,7 +57,7 @@ pub fn assert_constant(file: &Path) {
     assert!(!keys.is_empty() && keys.iter().all(|gap| (gap - 2.0).abs() < 0.01), "{}: {keys:?}", file.display());
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_far_end_that_goes_away_gets_the_broadcast_again_in_step_from_a_keyframe_on() {
     let logs = Logs::capture();
     let dir = tempfile::tempdir().unwrap();

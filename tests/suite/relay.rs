@@ -121,27 +121,31 @@ async fn the_cause_of_a_far_end_that_does_not_take_it_is_known() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_far_end_that_takes_nothing_more_is_left_for_a_new_connection() {
     let logs = Logs::capture();
     let dir = tempfile::tempdir().unwrap();
     let server = RtmpServer::start_with(&[Manner::StopReadingAt(5000), Manner::Take], None).await.unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     // Lossless, to fill what the kernel holds for a socket.
-    let settings = EncoderSettings::new(&[], &words("-c:v libx264 -preset ultrafast -qp 0 -g 30 -c:a aac"));
+    let settings = EncoderSettings::new(&words("-re"), &words("-c:v libx264 -preset ultrafast -qp 0 -g 30 -c:a aac"));
     let target = target(&format!("rtmp://127.0.0.1:{}/live/key", server.port()), RECONNECT_FOR);
     let (mut encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir.path()).await.unwrap();
-    let media = media(dir.path(), 5);
+    let media = media(dir.path(), 40);
     let (enough, stop) = std::sync::mpsc::channel::<()>();
     let feeding = std::thread::spawn(move || {
         let mut to = fs::File::from(stdin);
-        while stop.try_recv().is_err() && std::io::Write::write_all(&mut to, &media).is_ok() {}
+        for piece in media.chunks(64 * 1024) {
+            if stop.try_recv().is_ok() || std::io::Write::write_all(&mut to, piece).is_err() {
+                return;
+            }
+        }
     });
     let whole = |seen: &Seen| seen.beginnings.get(1).is_some_and(|beginning| beginning.len() > 8);
-    let seen = server.wait_until(SOON * 2, whole).await.unwrap();
-    drop(enough);
-    feeding.join().unwrap();
+    let seen = server.wait_until(SOON * 2, whole).await.unwrap_or_else(|e| panic!("{e:#}\n{}", logs.text()));
+    enough.send(()).unwrap();
     tokio::time::timeout(SOON, encoder.ended()).await.unwrap().unwrap();
+    feeding.join().unwrap();
     let [lost] = &logs.lines("the far end of the broadcast is lost")[..] else { panic!("{}", logs.text()) };
     assert!(lost.contains("has taken nothing for 10 s"), "{lost}");
     assert_begins_whole(&seen.beginnings[1]);

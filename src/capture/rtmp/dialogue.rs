@@ -22,7 +22,7 @@ const PUBLISH: f64 = 5.0;
 const PING: u16 = 6;
 const PONG: u16 = 7;
 /// Length limit of a far end's words in a cause, in characters.
-const WORDS_LIMIT: usize = 200;
+const WORDS_LIMIT: usize = 400;
 
 /// What a far end says.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::capture::rtmp::adobe_auth::{NextConnect, UserInfo, next_connect};
 use crate::capture::rtmp::chunk_stream::{ChunkReader, ChunkWriter, DATA, PICTURE, RtmpMessage, SOUND};
 use crate::capture::rtmp::command::StreamNames;
 use crate::capture::rtmp::dialogue::{self, FarEndMessage, far_end_message};
@@ -21,6 +22,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(6);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(6);
 /// For all of them together: shorter than the limit for the first frame (20 s).
 const PUBLISH_LIMIT: Duration = Duration::from_secs(18);
+/// Connections of one try: without a user, with its name, with its password.
+const CONNECT_TRIES: u32 = 3;
 /// How long the far end may take no byte.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// After the last byte: how long the far end may take to close.
@@ -58,14 +61,27 @@ pub async fn publish(
     connect: &RtmpMessage,
 ) -> Result<FarEnd, String> {
     let publication = async {
-        let mut connection = Connection::open(url).await?;
-        let greeting = timeout(HANDSHAKE_LIMIT, connection.greet(block)).await;
-        greeting
-            .map_err(|_| format!("no answer to the handshake within {} s", HANDSHAKE_LIMIT.as_secs()))?
-            .map_err(|error| format!("broke off in the handshake: {error}"))?;
-        let mut connect = connect.clone();
-        names.fill_in(&mut connect).map_err(|fault| format!("ffmpeg said what it should not: {fault}"))?;
-        connection.publish(names, connect).await
+        let mut names = names.clone();
+        let app = names.app.clone();
+        for _ in 0..CONNECT_TRIES {
+            let mut connection = Connection::open(url).await?;
+            let greeting = timeout(HANDSHAKE_LIMIT, connection.greet(block)).await;
+            greeting
+                .map_err(|_| format!("no answer to the handshake within {} s", HANDSHAKE_LIMIT.as_secs()))?
+                .map_err(|error| format!("broke off in the handshake: {error}"))?;
+            let mut connect = connect.clone();
+            names.fill_in(&mut connect).map_err(|fault| format!("ffmpeg said what it should not: {fault}"))?;
+            let Some(words) = connection.connect(connect).await? else { return connection.publish(&names).await };
+            match next_connect(&words, user_info(url).as_ref(), &own_challenge()) {
+                NextConnect::With(parameters) => {
+                    names.app = format!("{app}{parameters}");
+                    names.tc_url = format!("{}{parameters}", url.tc_url());
+                }
+                NextConnect::Refused(why) => return Err(format!("refuses the user: {why}")),
+                NextConnect::Unrelated => return Err(format!("refuses the application: {words}")),
+            }
+        }
+        Err("refuses the user: it asks for a password again and again".to_owned())
     };
     timeout(PUBLISH_LIMIT, publication)
         .await
@@ -111,17 +127,19 @@ impl Connection {
         self.tcp.flush().await
     }
 
-    async fn publish(mut self, names: &StreamNames, connect: RtmpMessage) -> Result<FarEnd, String> {
+    /// Says `connect`. Returns the words of a refusal.
+    async fn connect(&mut self, connect: RtmpMessage) -> Result<Option<String>, String> {
         self.say(&dialogue::opening(connect)).await?;
         loop {
             match self.hear("the application").await? {
-                FarEndMessage::Result(transaction, _) if same(transaction, dialogue::CONNECT) => break,
-                FarEndMessage::Error(_, words) | FarEndMessage::Refused(words) => {
-                    return Err(format!("refuses the application: {words}"));
-                }
+                FarEndMessage::Result(transaction, _) if same(transaction, dialogue::CONNECT) => return Ok(None),
+                FarEndMessage::Error(_, words) | FarEndMessage::Refused(words) => return Ok(Some(words)),
                 _ => {}
             }
         }
+    }
+
+    async fn publish(mut self, names: &StreamNames) -> Result<FarEnd, String> {
         self.say(&dialogue::stream_creation(&names.key)).await?;
         let stream = loop {
             match self.hear("the stream key").await? {
@@ -172,6 +190,18 @@ impl Connection {
             }
         }
     }
+}
+
+fn user_info(url: &RtmpUrl) -> Option<UserInfo> {
+    url.user_info().map(|(user, password)| UserInfo { user, password })
+}
+
+/// The publisher's own part of an authentication: eight random digits, as other publishers have it.
+fn own_challenge() -> String {
+    let mut bits = [0; 4];
+    // Without a random number it is still an answer.
+    let _ = rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty());
+    hex::encode(bits)
 }
 
 /// Whether both are the same transaction: a small whole number.

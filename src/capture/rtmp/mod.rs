@@ -2,15 +2,17 @@
 //!
 //! In: RTMP of the recorder's ffmpeg with placeholder names ([`encoder_connection`]). Out: the same stream to the far end
 //! with the real names, over TLS where the URL asks for it ([`far_end`]), and to it again where it was lost ([`relay`]).
-//! [`chunk_stream`], [`amf`], [`command`], [`dialogue`] and [`media_queue`] are pure. The stream key is never in a
-//! command line or a log line.
+//! [`chunk_stream`], [`amf`], [`command`], [`dialogue`], [`media_queue`], [`adobe_auth`] and [`md5`] are pure. The stream
+//! key is never in a command line or a log line.
 
+pub mod adobe_auth;
 pub mod amf;
 pub mod chunk_stream;
 pub mod command;
 pub mod dialogue;
 pub mod encoder_connection;
 pub mod far_end;
+pub mod md5;
 pub mod media;
 pub mod media_queue;
 pub mod relay;
