@@ -262,6 +262,9 @@ impl<R: Rig> RequestService<R> {
         let (kind, info) = (start.kind(), start.info.clone());
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
+        if let Some(reason) = self.rigs.refusal(&start) {
+            return self.refuse(message, StartRefusal::of(StatusCode::InvalidParameters, reason));
+        }
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
             Err(refusal) => {

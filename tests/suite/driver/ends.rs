@@ -106,10 +106,10 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
 
     let files = || std::fs::read_dir(&raw.dir).unwrap().count();
     let before = files();
-    let leaves = Leaves { breaks: Some("ffmpeg: Broken pipe"), summary, ..Leaves::default() };
+    let leaves = Leaves { breaks: Some("far end: closed the connection"), summary, ..Leaves::default() };
     node.run(Kind::Broadcast, "live", leaves).await;
     let found: Value = serde_json::from_str(&node.kept("live")).unwrap();
-    assert_eq!((&found["kind"], &found["cause"]), (&"broadcast".into(), &"ffmpeg: Broken pipe".into()));
+    assert_eq!((&found["kind"], &found["cause"]), (&"broadcast".into(), &"far end: closed the connection".into()));
     assert_eq!((&found["duration_s"], &found["frames_sent"]), (&3.5.into(), &90.into()));
     assert_eq!(files(), before, "a broadcast leaves nothing beside the recordings");
 }
