@@ -37,9 +37,12 @@ fn quiet() -> Meeting {
 }
 
 /// Waits until the page was joined so many times in all, and media flows again.
-async fn joined(recorder: &Recorder, room: &Room, times: usize) {
-    if let Err(error) = room.wait_for_join(times, SOON).await {
-        panic!("{error:#}\n{}", recorder.log());
+async fn joined(standin: &Standin, recorder: &Recorder, room: &Room, times: usize) {
+    tokio::select! {
+        joined = room.wait_for_join(times, SOON) => joined.unwrap_or_else(|error| panic!("{error:#}\n{}", recorder.log())),
+        ended = standin.notices.wait_for(ENDED, "rec", 2 * SOON) => {
+            panic!("it ended instead of joining for time {times}: {ended:?}\n{}", recorder.log())
+        }
     }
     recorder.wait_for_started(times).await;
     play(1.5).await;
@@ -55,7 +58,7 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
     let mut start = room.request(STARTED, "rec", "node_01");
     start.access_token += "&custom_design=%7B%7D";
     assert!(standin.fleet.request(&start).await.unwrap().response.unwrap().status);
-    joined(&recorder, &room, 1).await;
+    joined(&standin, &recorder, &room, 1).await;
     // The next look at the token is after its time.
     tokio::time::sleep(PAST_ITS_TIME.saturating_sub(begun.elapsed())).await;
     let record = std::fs::read_to_string(recorder.state_dir().join("recordings/rec.json")).unwrap();
@@ -63,36 +66,36 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
 
     // The page loads itself anew, with the token in its address.
     room.reload_page();
-    joined(&recorder, &room, 2).await;
+    joined(&standin, &recorder, &room, 2).await;
     recorder.wait_for_log("page_says=\"Verification Failed!: Your session has expired").await;
     // It goes elsewhere, and the server does not say that the meeting is over.
     room.leave_page();
-    joined(&recorder, &room, 3).await;
+    joined(&standin, &recorder, &room, 3).await;
     recorder.wait_for_log("page_says=\"the page left the meeting (it has gone to another site)").await;
     // Chrome dies, and a proxy answers for the server.
     standin.token_checks(Mood::Answer(502));
     let [chrome] = recorder.children("chromium")[..] else { panic!("{}", recorder.log()) };
     kill_process(Pid::from_raw(chrome.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    joined(&recorder, &room, 4).await;
+    joined(&standin, &recorder, &room, 4).await;
     // The recorder dies.
     standin.token_checks(Mood::Take);
     recorder.kill();
     recorder.restart();
-    joined(&recorder, &room, 5).await;
+    joined(&standin, &recorder, &room, 5).await;
     // The host goes down, and the server hangs when it is back.
     recorder.kill();
     reboot(&recorder);
     standin.token_checks(Mood::Hang);
     recorder.restart();
-    joined(&recorder, &room, 6).await;
+    joined(&standin, &recorder, &room, 6).await;
     standin.token_checks(Mood::Take);
     // The server is asked for another recording of the room, and removes the bot before this node refuses.
     let again = standin.fleet.start_recording(&room, "other", "node_01").await.unwrap().response.unwrap();
     assert!(!again.status);
-    joined(&recorder, &room, 7).await;
+    joined(&standin, &recorder, &room, 7).await;
     // The page loses its connection.
     room.lose_network(Duration::from_millis(500));
-    joined(&recorder, &room, 8).await;
+    joined(&standin, &recorder, &room, 8).await;
 
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
@@ -127,7 +130,7 @@ async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew
     assert!(standin.fleet.start_recording(&room, "rec", "node_01").await.unwrap().response.unwrap().status);
     standin.wait_for_proxied_pages(3, SOON).await.unwrap();
     standin.proxy_answers(None);
-    joined(&recorder, &room, 1).await;
+    joined(&standin, &recorder, &room, 1).await;
     let log = recorder.log();
     assert!(log.contains("the meeting page cannot be loaded yet why=\"the server answers HTTP 502\""), "{log}");
     assert_eq!(log.matches("Chrome is ready").count(), 1, "{log}");

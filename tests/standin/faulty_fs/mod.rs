@@ -25,6 +25,8 @@ pub enum Requests {
     Changes,
     /// Writes into files, with fsync.
     Writes,
+    /// Writes into files, as on a full disk.
+    Contents,
     Fsync,
     /// Reads of files that go beyond this byte.
     ReadsBeyond(u64),
@@ -168,7 +170,8 @@ fn meets(requests: Requests, kind: Requests) -> bool {
     match requests {
         Requests::All => true,
         Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
-        Requests::Writes => matches!(kind, Requests::Writes | Requests::Fsync),
+        Requests::Writes => matches!(kind, Requests::Contents | Requests::Fsync),
+        Requests::Contents => kind == Requests::Contents,
         Requests::Fsync => kind == Requests::Fsync,
         Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }

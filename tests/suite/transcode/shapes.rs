@@ -10,6 +10,7 @@ use plugnmeet_recorder::protocol::notice::NoticeEvent;
 use plugnmeet_recorder::transcode::job::{FilesToRemove, JobOutcome};
 
 use super::{Node, REFERENCE_OPTIONS, ffmpeg, job_for, remove};
+use crate::logs::Logs;
 
 const ENCODER: &str = "-c:v libx264 -preset ultrafast -bf 0 -g 40 -c:a pcm_s16le -f matroska";
 
@@ -41,7 +42,7 @@ fn assert_plays(made: Option<&MediaStream>, begin: f64, end: f64, about: &str) {
 
 #[tokio::test]
 async fn a_raw_file_of_any_shape_becomes_an_mp4_of_that_shape() {
-    let whole = Some((0.0, 8.0));
+    let (logs, whole) = (Logs::capture(), Some((0.0, 8.0)));
     for (about, picture, sound) in [
         ("the picture begins late", Some((3.0, 5.0)), whole),
         ("the sound begins late", whole, Some((3.0, 5.0))),
@@ -68,6 +69,7 @@ async fn a_raw_file_of_any_shape_becomes_an_mp4_of_that_shape() {
                 }
             }
             assert!((made.duration.as_secs_f64() - 8.0).abs() < 0.3, "{about}: {made:?}");
+            assert_eq!(logs.lines("cannot be decoded everywhere"), [] as [String; 0], "{about}");
             node.assert_told_success();
             if !convert {
                 continue;
