@@ -50,7 +50,7 @@ async fn joined(standin: &Standin, recorder: &Recorder, room: &Room, times: usiz
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let deployment = Deployment { token_validity: VALIDITY, token_leeway: Duration::ZERO, ..Deployment::default() };
     let (standin, mut recorder) = node(deployment).await;
     let room = standin.meeting(quiet()).with_token_of_age(AGE);
@@ -99,6 +99,7 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
 
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     assert_eq!((&summary["parts"], &summary["outcome"]), (&8.into(), &"success".into()), "{summary}");
     assert!(length(&mp4) > 8.0 * 1.5, "{}", length(&mp4));
@@ -123,7 +124,7 @@ fn only_the_meeting_is_shown(mp4: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew_ends_no_part() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let (standin, recorder) = node(Deployment::default()).await;
     let room = standin.meeting(quiet());
     standin.proxy_answers(Some(502));
@@ -152,6 +153,7 @@ async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew
 
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     let causes: Vec<_> = summary["gaps"].as_array().unwrap().iter().map(|gap| gap["cause"].as_str().unwrap()).collect();
     assert_eq!(causes, ["the page left the meeting (the server answers HTTP 503)"], "{summary}");
@@ -168,7 +170,6 @@ async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_mp4() {
-    let _turn = turn().await;
     let (standin, recorder) = node(Deployment::default()).await;
     let by_host = "Disconnected: The meeting has ended.";
     let ends: [(&str, End, Option<&str>); 5] = [
@@ -193,6 +194,7 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
         ("stopped", Room::end_by_host, None),
     ];
     for (id, end, words) in ends {
+        let turn = turn().await;
         let meeting = Meeting { lonely_for: Duration::from_secs(1), beep_hz: Some(1000.0), ..quiet() };
         let room = standin.meeting(meeting);
         record(&standin, &recorder, &room, id).await;
@@ -206,6 +208,7 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
             stopped_first = reply.response.is_some_and(|response| response.status);
         }
         let ended = wait_for(&standin, &recorder, ENDED, id).await;
+        drop(turn);
         assert_eq!(ended, (true, "success".into()), "{id}\n{}", recorder.log());
         let (mp4, summary) = delivered(&standin, &recorder, &room, id).await;
         assert_eq!((&summary["outcome"], &summary["parts"]), (&"success".into(), &1.into()), "{id}: {summary}");

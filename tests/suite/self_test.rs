@@ -9,7 +9,6 @@ use crate::standin::{Deployment, Meeting, Standin};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_cannot_record_leaves_the_choice_and_comes_back_when_it_can() {
-    let _turn = turn().await;
     let standin = Standin::start(Deployment::default()).await.unwrap();
     // An Xvfb that does what a file says.
     let dir = tempfile::tempdir().unwrap();
@@ -48,6 +47,7 @@ async fn a_node_that_cannot_record_leaves_the_choice_and_comes_back_when_it_can(
     assert!(!refused.status && refused.msg.contains("has not passed its self-test"), "{}", refused.msg);
 
     // And it comes back by itself.
+    let _turn = turn().await;
     std::fs::write(&does, "work").unwrap();
     standin.fleet.wait_selectable("node_01", SOON).await.unwrap();
     assert_eq!(tests("the self-test is passed").len(), 1);

@@ -52,7 +52,9 @@ async fn a_raw_file_of_any_shape_becomes_an_mp4_of_that_shape() {
         ("there is no picture", None, whole),
         ("the picture is in the middle", Some((3.0, 2.0)), whole),
     ] {
-        for convert in [true, false] {
+        // Remuxing keeps all times: it is tried where something is missing at the start.
+        let remuxes = [picture, sound].iter().any(|track| track.is_none_or(|(begin, _)| begin > 0.0));
+        for convert in [true, false].into_iter().filter(|convert| *convert || remuxes) {
             let node = Node::new(convert);
             let raw = node.room().join("rec-1_raw.mkv");
             raw_of_shape(&raw, picture, sound);
@@ -71,7 +73,7 @@ async fn a_raw_file_of_any_shape_becomes_an_mp4_of_that_shape() {
             assert!((made.duration.as_secs_f64() - 8.0).abs() < 0.3, "{about}: {made:?}");
             assert_eq!(logs.lines("cannot be decoded everywhere"), [] as [String; 0], "{about}");
             node.assert_told_success();
-            if !convert {
+            if !convert || about != "the picture begins late" && about != "the picture ends early" {
                 continue;
             }
             // Handed out again, it is recognised.
