@@ -28,6 +28,8 @@ pub enum Requests {
     /// Writes into files, as on a full disk.
     Contents,
     Fsync,
+    /// Removals of files and directories.
+    Removals,
     /// Reads of files that go beyond this byte.
     ReadsBeyond(u64),
 }
@@ -171,8 +173,7 @@ fn meets(requests: Requests, kind: Requests) -> bool {
         Requests::All => true,
         Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
         Requests::Writes => matches!(kind, Requests::Contents | Requests::Fsync),
-        Requests::Contents => kind == Requests::Contents,
-        Requests::Fsync => kind == Requests::Fsync,
+        Requests::Contents | Requests::Fsync | Requests::Removals => kind == requests,
         Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }
 }
