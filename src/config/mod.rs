@@ -13,6 +13,7 @@ mod problem;
 mod reader;
 mod recorder;
 mod reserve;
+mod rtmp;
 mod sections;
 mod server;
 mod transcoder;
@@ -27,7 +28,7 @@ pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
 pub use sections::{
     ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, LogConfig, LogFormat, Mode, NatsConfig, Profile,
-    RecorderConfig, ServerConfig, TranscoderConfig,
+    RecorderConfig, RtmpConfig, ServerConfig, TranscoderConfig,
 };
 
 /// All settings, checked. Each component gets only its own section.
@@ -37,6 +38,7 @@ pub struct Config {
     pub transcoder: TranscoderConfig,
     pub log: LogConfig,
     pub ffmpeg: FfmpegConfig,
+    pub rtmp: RtmpConfig,
     pub chrome: ChromeConfig,
     pub server: ServerConfig,
     pub nats: NatsConfig,
@@ -95,10 +97,11 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
     let transcoder = transcoder::read(root);
     let log = log::read(root, debug);
     let ffmpeg = ffmpeg::read(root);
+    let rtmp = rtmp::read(root);
     let chrome = chrome::read(root);
     let server = server::read(root);
     let nats = nats::read(root);
     let mut hooks = hooks::read(root);
     hooks.ca_file = server.as_ref().and_then(|server| server.ca_file.clone());
-    Some(Config { recorder: recorder?, transcoder, log, ffmpeg, chrome, server: server?, nats: nats?, hooks })
+    Some(Config { recorder: recorder?, transcoder, log, ffmpeg, rtmp, chrome, server: server?, nats: nats?, hooks })
 }

@@ -40,7 +40,7 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, outbox_cleanup, preflight, state_dir};
+use crate::node::{availability, outbox_cleanup, overload, preflight, state_dir};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
@@ -202,17 +202,17 @@ impl Node {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
-        let slots = Slots::new(recorder.max_limit);
+        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
+        let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
         let rigs = self.rig_factory().await?;
-        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
         let mut service = RequestService::<LiveRig>::new(
             context,
-            slots,
+            slots.clone(),
             rigs.clone(),
             journal,
             availability.clone(),
@@ -227,13 +227,15 @@ impl Node {
             });
             return Ok(None);
         }
-        availability.block(Obstacle::NotUnique, "the recorder id is not taken yet");
+        availability.block(Obstacle::Starting, "the recorder id is not taken yet");
         if recorder.self_test {
             let file = recorder.temporary_dir.join(format!(".self-test-{}.mkv", recorder.id));
             let test = SelfTest { rigs, file, availability: availability.clone(), failures: open_failures };
             test.prepare();
             self.supervisor.tasks.spawn(test.run(drain.clone()));
         }
+        let watch = overload::watch(recorder, slots, watches.load.clone(), availability.clone(), end.clone());
+        self.supervisor.tasks.spawn(watch);
         let (disk, store) = (watches.disk.clone(), self.store.watch());
         self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
         self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability.clone()));

@@ -6,6 +6,7 @@
 mod availability;
 pub mod boot;
 mod outbox_cleanup;
+mod overload;
 pub mod preflight;
 mod self_test;
 pub mod shutdown;

@@ -260,18 +260,26 @@ impl<R: Rig> RequestService<R> {
     /// Refuses a start at once, or takes a slot and has its record written.
     fn begin(&mut self, message: RequestMessage, start: Start, span: Span) {
         let (kind, info) = (start.kind(), start.info.clone());
-        if let Some((Obstacle::NotUnique, detail)) = self.availability.obstacle() {
-            // The server takes the first answer, and it is for the one that has the id.
-            tracing::warn!(detail, "a start is left unanswered: another recorder has this node's id");
+        if let Some((Obstacle::Starting | Obstacle::NotUnique, detail)) = self.availability.obstacle() {
+            // The server takes the first answer, and the start is for the one that has the id.
+            tracing::warn!(detail, "a start is left unanswered: this node does not have its id");
             return;
         }
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
+        if let Some(reason) = self.rigs.refusal(&start) {
+            return self.refuse(message, StartRefusal::of(StatusCode::InvalidParameters, reason));
+        }
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return self.refuse(message, StartRefusal::of(refusal.status_code(), refusal.to_string())),
+            Err(refusal) => {
+                let detail = refusal.detail().map(str::to_owned);
+                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
+                return self.refuse(message, StartRefusal { detail, ..refused });
+            }
         };
-        if let Some((obstacle, detail)) = self.availability.obstacle() {
+        // What the slots note is not in the way of the task that has just taken the last one.
+        if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
             return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
         }
         let raw = match kind {

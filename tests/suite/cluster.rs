@@ -20,7 +20,7 @@ fn connected_to(recorder: &Recorder, standin: &Standin) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_that_leads_may_go_in_the_middle_of_a_recording() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let standin = Standin::start(Deployment { nats_servers: 3, ..Deployment::default() }).await.unwrap();
     let recorder = Recorder::start(&standin, "node_01", &quick()).await;
     let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
@@ -34,6 +34,7 @@ async fn the_server_that_leads_may_go_in_the_middle_of_a_recording() {
     play(2.0).await;
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     println!("{lost} was lost: {:.1} s; {summary}", length(&mp4));
     assert!(length(&mp4) > 3.5, "{}", length(&mp4));

@@ -19,6 +19,7 @@ mod delivery;
 mod dice;
 mod driver;
 mod endurance;
+mod far_end;
 #[path = "faulty_fs.rs"]
 mod faulty_fs_itself;
 mod fidelity;

@@ -25,7 +25,11 @@ pub enum Requests {
     Changes,
     /// Writes into files, with fsync.
     Writes,
+    /// Writes into files, as on a full disk.
+    Contents,
     Fsync,
+    /// Removals of files and directories.
+    Removals,
     /// Reads of files that go beyond this byte.
     ReadsBeyond(u64),
 }
@@ -168,8 +172,8 @@ fn meets(requests: Requests, kind: Requests) -> bool {
     match requests {
         Requests::All => true,
         Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
-        Requests::Writes => matches!(kind, Requests::Writes | Requests::Fsync),
-        Requests::Fsync => kind == Requests::Fsync,
+        Requests::Writes => matches!(kind, Requests::Contents | Requests::Fsync),
+        Requests::Contents | Requests::Fsync | Requests::Removals => kind == requests,
         Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }
 }

@@ -91,7 +91,7 @@ impl Server {
     }
 
     fn write_at(&self, handle: FileHandle, offset: u64, data: &[u8]) -> io::Result<u32> {
-        self.gate.pass(Requests::Writes)?;
+        self.gate.pass(Requests::Contents)?;
         let file = self.file(handle)?;
         if !self.abilities.rewrite && offset != file.metadata()?.len() {
             return Err(unsupported());
@@ -151,7 +151,7 @@ impl Server {
     }
 
     fn remove(&self, parent: INodeNo, name: &OsStr, dir: bool) -> io::Result<()> {
-        self.gate.pass(Requests::Changes)?;
+        self.gate.pass(Requests::Removals)?;
         let path = self.child(parent, name)?;
         if dir { std::fs::remove_dir(path) } else { std::fs::remove_file(path) }
     }

@@ -1,6 +1,8 @@
 //! NATS and the fleet, against a real nats-server.
 
 mod connection;
+mod costs;
+mod full;
 mod heartbeat;
 mod ids;
 mod jobs;
