@@ -59,6 +59,7 @@ const PURE: &[&str] = &[
     "fleet/admission",
     "fleet/cost",
     "fleet/overload",
+    "fleet/holder",
     "media/concat_plan",
     "media/error_text",
     "media/packet_times",

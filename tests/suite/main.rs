@@ -24,6 +24,7 @@ mod far_end;
 mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
+mod fleet_ids;
 mod golden_state;
 mod hangs;
 mod hook_samples;

@@ -39,7 +39,8 @@ async fn a_node_that_cannot_record_leaves_the_choice_and_comes_back_when_it_can(
     recorder.wait_until("a failed self-test", || !tests("the self-test failed").is_empty()).await;
     let told = tests("the self-test failed").remove(0);
     assert!(told.contains("cause=\"Xvfb: did not start within 10 s") && told.contains("retry_s"), "{told}");
-    recorder.wait_for_log("has joined the fleet").await;
+    recorder.wait_for_log("is announced to the fleet, but takes nothing on yet").await;
+    assert!(tests("has joined the fleet").is_empty());
     assert_eq!(standin.fleet.announcement("node_01").await.unwrap().unwrap().last_ping, Some(0));
     let room = standin.meeting(Meeting::default());
     let start = async |id: &str| standin.fleet.start_recording(&room, id, "node_01").await.unwrap().response.unwrap();
@@ -51,6 +52,7 @@ async fn a_node_that_cannot_record_leaves_the_choice_and_comes_back_when_it_can(
     std::fs::write(&does, "work").unwrap();
     standin.fleet.wait_selectable("node_01", SOON).await.unwrap();
     assert_eq!(tests("the self-test is passed").len(), 1);
+    recorder.wait_for_log("has joined the fleet").await;
     assert_eq!(std::fs::read_dir(&recorder.temporary_dir).unwrap().filter_map(file_name).count(), 0);
 
     // When it breaks later, it is noticed by what it fails at.

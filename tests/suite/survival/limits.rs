@@ -12,7 +12,9 @@ async fn a_node_without_room_on_its_disk_takes_nothing_on_and_says_why() {
     let standin = standin().await;
     let setup = Setup { recorder: "  min_free_space: 900000GiB\n".into(), ..Setup::default() };
     let recorder = Recorder::spawn(&standin, "node_01", &setup);
-    recorder.wait_for_log("has joined the fleet").await;
+    let announced = ["has joined the fleet", "is announced to the fleet"];
+    let is_announced = || announced.iter().any(|line| recorder.log().contains(line));
+    recorder.wait_until("it is announced", is_announced).await;
     recorder.wait_for_log("recorder.min_free_space").await;
     recorder.wait_until_gone_from_choice(&standin).await;
     let room = standin.meeting(Meeting::default());
