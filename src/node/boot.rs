@@ -34,6 +34,7 @@ use crate::fleet::load;
 use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
+use crate::node::service_manager::ServiceManager;
 use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
@@ -73,6 +74,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Where the host lacks something the node needs, or the configuration is unusable.
 pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let service_manager = ServiceManager::start(shutdown.clone());
     start.enter("looking for the state directory");
     config.recorder.state_dir = state_dir::choose(&config.recorder, &StateDirectories::of_process(), true);
     let recorder = &config.recorder;
@@ -116,7 +118,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
-    let node = Node { supervisor: Supervisor::new(shutdown), config, store, dispatcher, hooks, journal };
+    let node =
+        Node { supervisor: Supervisor::new(shutdown), config, service_manager, store, dispatcher, hooks, journal };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -143,6 +146,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 /// What the parts of a node share.
 struct Node {
     config: Config,
+    service_manager: ServiceManager,
     /// `main_path`.
     store: MainPath,
     supervisor: Supervisor,
@@ -213,6 +217,7 @@ impl Node {
             watches.disk.clone(),
         );
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
+        self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;
@@ -250,6 +255,7 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         self.dispatcher.connect(nats.clone());
+        self.service_manager.connected(nats.clone());
         if let Some(RecordingLink { requests, running, obstacles }) = recordings {
             // Subscribed before the node is announced, so that no request is missed. Nobody receives where the recordings
             // have ended already.

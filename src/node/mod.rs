@@ -8,6 +8,8 @@ pub mod boot;
 mod outbox_cleanup;
 pub mod preflight;
 mod self_test;
+mod service_manager;
+mod service_status;
 pub mod shutdown;
 pub mod start_watch;
 pub mod state_dir;
