@@ -140,7 +140,7 @@ async fn tell(path: OsString, mut changes: watch::Receiver<Sources>, shutdown: S
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = sources.changed() => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            told = changes.changed() => if told.is_err() { return },
             () = shutdown.drain.cancelled(), if !shutdown.drain.is_cancelled() => {}
             () = shutdown.end.cancelled(), if !shutdown.end.is_cancelled() => {}
         }

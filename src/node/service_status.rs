@@ -72,25 +72,25 @@ impl ServiceReport {
     /// The next message, one assignment a line, about a node that is so.
     pub fn message(&mut self, status: &NodeStatus) -> String {
         let text = status.text();
-        let mut states = Vec::new();
+        let mut assignments = Vec::new();
         if status.phase == LifePhase::Running && !std::mem::replace(&mut self.ready, true) {
-            states.push(NotifyState::Ready);
+            assignments.push(NotifyState::Ready);
         }
         if status.phase >= LifePhase::Draining && !std::mem::replace(&mut self.stopping, true) {
-            states.push(NotifyState::Stopping);
+            assignments.push(NotifyState::Stopping);
         }
         match status.phase {
-            LifePhase::Starting | LifePhase::Draining => states.push(NotifyState::ExtendTimeoutUsec(EXTENSION_US)),
+            LifePhase::Starting | LifePhase::Draining => assignments.push(NotifyState::ExtendTimeoutUsec(EXTENSION_US)),
             LifePhase::Closing if !std::mem::replace(&mut self.closing, true) => {
-                states.push(NotifyState::ExtendTimeoutUsec(CLOSING_US));
+                assignments.push(NotifyState::ExtendTimeoutUsec(CLOSING_US));
             }
             LifePhase::Running | LifePhase::Closing => {}
         }
         if text != self.text {
-            states.push(NotifyState::Status(&text));
+            assignments.push(NotifyState::Status(&text));
         }
-        states.push(NotifyState::Watchdog);
-        let message = states.iter().map(|state| format!("{state}\n")).collect();
+        assignments.push(NotifyState::Watchdog);
+        let message = assignments.iter().map(|assignment| format!("{assignment}\n")).collect();
         self.text = text;
         message
     }
