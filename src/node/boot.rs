@@ -36,6 +36,7 @@ use crate::fleet::load;
 use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
+use crate::node::service_manager::ServiceManager;
 use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
@@ -75,6 +76,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Where the host lacks something the node needs, or the configuration is unusable.
 pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let service_manager = ServiceManager::start(shutdown.clone());
     start.enter("looking for the state directory");
     config.recorder.state_dir = state_dir::choose(&config.recorder, &StateDirectories::of_process(), true);
     let recorder = &config.recorder;
@@ -120,7 +122,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
-    let node = Node { config, store, supervisor, dispatcher, hooks, journal, holder };
+    let node = Node { config, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -147,6 +149,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 /// What the parts of a node share.
 struct Node {
     config: Config,
+    service_manager: ServiceManager,
     /// `main_path`.
     store: MainPath,
     supervisor: Supervisor,
@@ -219,6 +222,7 @@ impl Node {
             watches.disk.clone(),
         );
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
+        self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;
@@ -258,6 +262,7 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         self.dispatcher.connect(nats.clone());
+        self.service_manager.connected(nats.clone());
         if let Some(RecordingLink { requests, running, availability }) = recordings {
             // Subscribed before the node is announced, so that no request is missed, and before it has its id, since stops of
             // resumed recordings are obeyed. Nobody receives where the recordings have ended already.

@@ -52,6 +52,7 @@ mod relay;
 mod rig;
 mod scripts;
 mod self_test;
+mod service_manager;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
