@@ -155,6 +155,15 @@ pub struct FfmpegOptions {
     pub post_input: Vec<String>,
 }
 
+/// `rtmp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtmpConfig {
+    /// How long the far end of a broadcast is tried again after each loss; zero: it is not.
+    pub reconnect_for: Duration,
+    /// Patterns of host names in lower case, with `*` for any characters. Empty: every host is allowed.
+    pub allowed_hosts: Vec<String>,
+}
+
 /// `chrome_settings`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ChromeConfig {

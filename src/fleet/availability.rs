@@ -9,6 +9,9 @@ use tokio::sync::watch;
 /// What stands in the way of new work. A lower one is named first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
+    /// Another recorder has this node's id, or this node has not taken it yet. Starts are then not even answered: they are
+    /// for the one that has it.
+    NotUnique,
     /// The program finishes what runs and ends.
     Draining,
     /// A disk has less free space than `recorder.min_free_space`.
@@ -34,6 +37,7 @@ impl Obstacle {
     #[must_use]
     pub fn refusal(self) -> &'static str {
         match self {
+            Self::NotUnique => "another recorder has this recorder's id",
             Self::Draining => "this recorder is shutting down",
             Self::DiskSpace => "this recorder's disk is nearly full",
             Self::MainPath => "this recorder does not reach the storage of its recordings",

@@ -2,8 +2,8 @@
 //!
 //! [`admission`] is the policy, pure; [`slots`] shares it between tasks. [`cost`] decides by what recordings cost, which
 //! [`cost_watch`] measures. [`availability`] holds what stands in the way of new work, [`overload_watch`] notes by
-//! [`overload`] that processors or memory do, and [`choice_log`] tells of it. [`heartbeat`] announces all this in the
-//! bucket, and what [`load`] measures.
+//! [`overload`] that processors or memory do, and [`choice_log`] tells of it. [`holder`] decides whose the recorder id
+//! is, pure; [`id_claim`] takes it. [`heartbeat`] announces all this in the bucket, and what [`load`] measures.
 
 pub mod admission;
 pub mod availability;
@@ -11,6 +11,8 @@ pub mod choice_log;
 pub mod cost;
 pub mod cost_watch;
 pub mod heartbeat;
+pub mod holder;
+pub mod id_claim;
 pub mod load;
 pub mod overload;
 pub mod overload_watch;

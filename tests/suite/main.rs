@@ -19,10 +19,12 @@ mod delivery;
 mod dice;
 mod driver;
 mod endurance;
+mod far_end;
 #[path = "faulty_fs.rs"]
 mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
+mod fleet_ids;
 mod golden_state;
 mod hangs;
 mod hook_samples;
@@ -50,6 +52,7 @@ mod relay;
 mod rig;
 mod scripts;
 mod self_test;
+mod service_manager;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
