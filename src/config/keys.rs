@@ -5,6 +5,8 @@ pub const KEYS: &[&str] = &[
     "recorder.id",
     "recorder.mode",
     "recorder.max_limit",
+    "recorder.max_load",
+    "recorder.cpu_overload_limit",
     "recorder.debug",
     "recorder.post_mp4_convert",
     "recorder.transcoding_cpu_limit_both_mode",

@@ -14,7 +14,7 @@ mod connection;
 mod jobs;
 mod requests;
 
-pub use bucket::Bucket;
+pub use bucket::{Bucket, BucketEntry, UpdateError};
 pub use connect_error::ConnectError;
 pub use connection::{Nats, NatsError};
 pub use jobs::{JobMessage, Jobs, WorkQueueState};

@@ -24,6 +24,7 @@ mod far_end;
 mod faulty_fs_itself;
 mod fidelity;
 mod fleet;
+mod fleet_ids;
 mod golden_state;
 mod hangs;
 mod hook_samples;
@@ -51,6 +52,7 @@ mod relay;
 mod rig;
 mod scripts;
 mod self_test;
+mod service_manager;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
