@@ -1,6 +1,7 @@
 //! The commands of an operator: list what this node holds, retry or drop a job or message, test the hooks.
 //!
-//! Everything is read from the files in `recorder.state_dir`, whether the daemon runs or not. No server is contacted.
+//! [`http`] answers programs that watch the node. For the commands,
+//! everything is read from the files in `recorder.state_dir`, whether the daemon runs or not. No server is contacted.
 //! Only `hooks test` starts processes: the operator's scripts. Listing changes no file, so the daemon's own functions,
 //! which put unreadable files aside, are not used here.
 //!
@@ -9,6 +10,7 @@
 mod cells;
 mod error;
 mod hooks;
+pub mod http;
 mod jobs;
 mod list;
 mod outbox;

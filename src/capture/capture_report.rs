@@ -26,3 +26,11 @@ pub struct CaptureReport {
     /// replaced the meeting.
     pub meeting_until: Option<Duration>,
 }
+
+/// What a running capture shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CaptureGauge {
+    pub report: CaptureReport,
+    /// How often the loops of the threads `screen` and `sound` have turned.
+    pub turns: [u64; 2],
+}

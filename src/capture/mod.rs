@@ -18,6 +18,7 @@ pub mod audio;
 pub mod browser;
 pub mod capture_report;
 pub mod cleanup;
+pub mod cpu_use;
 pub mod component_error;
 pub mod encoder;
 pub mod process_tag;

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 pub enum Obstacle {
     /// The program finishes what runs and ends.
     Draining,
+    /// An operator wants it to take nothing on, until it is told otherwise or ends.
+    Drained,
     /// A disk has less free space than `recorder.min_free_space`.
     DiskSpace,
     /// `recorder.copy_to_path.main_path` is not the file system that it was.
@@ -27,10 +29,24 @@ impl Obstacle {
     pub fn refusal(self) -> &'static str {
         match self {
             Self::Draining => "this recorder is shutting down",
+            Self::Drained => "this recorder is drained by its operator",
             Self::DiskSpace => "this recorder's disk is nearly full",
             Self::MainPath => "this recorder does not reach the storage of its recordings",
             Self::StateDir => "this recorder cannot write down what it takes on",
             Self::SelfTest => "this recorder has not passed its self-test",
+        }
+    }
+
+    /// The name in `/readyz` and in `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::DiskSpace => "disk_space",
+            Self::MainPath => "main_path",
+            Self::StateDir => "state_dir",
+            Self::SelfTest => "self_test",
         }
     }
 }
@@ -42,6 +58,7 @@ pub type Obstacles = BTreeMap<Obstacle, String>;
 #[derive(Clone, Debug, Default)]
 pub struct Availability {
     obstacles: Arc<watch::Sender<Obstacles>>,
+    announced: Arc<watch::Sender<bool>>,
 }
 
 impl Availability {
@@ -60,6 +77,16 @@ impl Availability {
     #[must_use]
     pub fn obstacle(&self) -> Option<(Obstacle, String)> {
         self.obstacles.borrow().first_key_value().map(|(obstacle, detail)| (*obstacle, detail.clone()))
+    }
+
+    /// Whether the bucket holds what the heartbeat has last written.
+    pub fn set_announced(&self, announced: bool) {
+        self.announced.send_if_modified(|before| std::mem::replace(before, announced) != announced);
+    }
+
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        *self.announced.borrow()
     }
 
     /// All obstacles, as they change.

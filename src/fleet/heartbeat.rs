@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::fleet::availability::Obstacles;
+use crate::fleet::availability::Availability;
 use crate::nats::{Bucket, Nats, NatsError};
 use crate::protocol::announcement::{AnnouncementField, cpu_score};
 use crate::protocol::ids::RecorderId;
@@ -47,7 +47,7 @@ pub struct Heartbeat {
     /// Share of the processors in use, 0…1.
     pub load: watch::Receiver<f64>,
     /// What stands in the way of new recordings.
-    pub obstacles: watch::Receiver<Obstacles>,
+    pub availability: Availability,
 }
 
 /// What the bucket holds of this node, as far as known.
@@ -66,6 +66,7 @@ impl Heartbeat {
     /// Announces this node until cancelled, through outages; then purges its fields.
     pub async fn run(mut self, cancel: CancellationToken) {
         let Some(bucket) = self.nats.bucket(&cancel).await else { return };
+        let mut obstacles = self.availability.watch();
         let mut registered: Option<NodeRegistration> = None;
         let mut announced_before = false;
         let mut outage = false;
@@ -75,7 +76,7 @@ impl Heartbeat {
             let tick = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                () = changed(&mut self.obstacles) => true,
+                () = changed(&mut obstacles) => true,
                 _ = ticks.tick() => true,
                 () = changed(&mut self.progress) => false,
             };
@@ -85,6 +86,7 @@ impl Heartbeat {
                 Some(old) => self.write_progress(&bucket, old).await,
                 None => self.register(&bucket).await,
             };
+            self.availability.set_announced(result.is_ok());
             match result {
                 Ok(now) => {
                     if !std::mem::replace(&mut announced_before, true) {
@@ -146,7 +148,7 @@ impl Heartbeat {
     /// A node that accepts nothing announces an old ping: then the server does not choose it, but still knows of its
     /// recordings.
     fn ping_value(&self) -> String {
-        if self.obstacles.borrow().is_empty() { unix_ms().to_string() } else { "0".to_owned() }
+        if self.availability.watch().borrow().is_empty() { unix_ms().to_string() } else { "0".to_owned() }
     }
 
     async fn write_progress(

@@ -21,6 +21,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
+use crate::admin;
+use crate::admin::http::node_state::{NodeParts, NodeState};
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
@@ -28,7 +30,7 @@ use crate::capture::rig_directory;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
-use crate::fleet::availability::{Availability, Obstacles};
+use crate::fleet::availability::Availability;
 use crate::fleet::heartbeat::Heartbeat;
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
@@ -87,6 +89,9 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     crate::tls::provide_crypto();
     preflight::require(&config)?;
 
+    let state = NodeState::new(&config);
+    let _admin = admin::http::start(&config, &state);
+
     // 2 state
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
     state_dir::warn_unsuitable(&recorder.state_dir);
@@ -116,7 +121,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
-    let node = Node { supervisor: Supervisor::new(shutdown), config, store, dispatcher, hooks, journal };
+    let node = Node { supervisor: Supervisor::new(shutdown), config, state, store, dispatcher, hooks, journal };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -143,6 +148,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 /// What the parts of a node share.
 struct Node {
     config: Config,
+    /// What is shown to those who watch the node.
+    state: NodeState,
     /// `main_path`.
     store: MainPath,
     supervisor: Supervisor,
@@ -156,7 +163,7 @@ struct RecordingLink {
     requests: oneshot::Sender<Requests>,
     /// Recordings and broadcasts running.
     running: watch::Receiver<usize>,
-    obstacles: watch::Receiver<Obstacles>,
+    availability: Availability,
 }
 
 /// Measurements of the host.
@@ -199,7 +206,12 @@ impl Node {
         let slots = Slots::new(recorder.max_limit);
         let running = slots.running();
         let rigs = self.rig_factory().await?;
-        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
+        let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
+        let parts = NodeParts {
+            running: running.clone(),
+            outbox: self.dispatcher.outbox().clone(),
+            load: watches.load.clone(),
+        };
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
@@ -213,6 +225,10 @@ impl Node {
             watches.disk.clone(),
         );
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
+        // Nobody sets it a second time.
+        let _ = self.state.parts.set(parts);
+        let (disk, store) = (watches.disk.clone(), self.store.watch());
+        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;
@@ -221,23 +237,20 @@ impl Node {
             });
             return Ok(None);
         }
-        let obstacles = availability.watch();
         if recorder.self_test {
             let file = recorder.temporary_dir.join(format!(".self-test-{}.mkv", recorder.id));
             let test = SelfTest { rigs, file, availability: availability.clone(), failures: open_failures };
             test.prepare();
             self.supervisor.tasks.spawn(test.run(drain.clone()));
         }
-        let (disk, store) = (watches.disk.clone(), self.store.watch());
-        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
-        self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability));
+        self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability.clone()));
         let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
             service.run(requests, drain, end.clone()).await;
             // The last recording has ended: the rest of the node may end.
             end.cancel();
         });
-        Ok(Some(RecordingLink { requests: sender, running, obstacles }))
+        Ok(Some(RecordingLink { requests: sender, running, availability }))
     }
 
     /// Connects to NATS, however long that takes, and starts what needs it.
@@ -250,7 +263,8 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         self.dispatcher.connect(nats.clone());
-        if let Some(RecordingLink { requests, running, obstacles }) = recordings {
+        let _ = self.state.nats.set(nats.clone());
+        if let Some(RecordingLink { requests, running, availability }) = recordings {
             // Subscribed before the node is announced, so that no request is missed. Nobody receives where the recordings
             // have ended already.
             let _ = requests.send(nats.requests().await?);
@@ -261,7 +275,7 @@ impl Node {
                 total_cores: load::total_cores(),
                 progress: running,
                 load: watches.load.clone(),
-                obstacles,
+                availability,
             };
             self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
         }
@@ -314,6 +328,7 @@ impl Node {
             },
             turns: OpeningTurns::new(load::total_cores()),
             open_failures,
+            signals: self.state.recordings.clone(),
         })
     }
 
@@ -333,12 +348,14 @@ impl Node {
 
     fn start_jobs(&self, nats: Nats, watches: &Watches) {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
-        let settings = TranscodeSettings::new(&self.config, &self.store);
+        let metrics = self.state.metrics();
+        let settings = TranscodeSettings { metrics, ..TranscodeSettings::new(&self.config, &self.store) };
+        let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
         self.supervisor.spawn_vital("transcoder", async move {
             if let Some(jobs) = nats.jobs(&drain).await {
-                worker::run(nats, jobs, dispatcher, hooks, settings, load, drain, end).await;
+                worker::run(nats, jobs, dispatcher, hooks, settings, load, obstacles, drain, end).await;
             }
         });
     }

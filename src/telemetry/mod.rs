@@ -6,6 +6,7 @@
 mod format;
 pub mod log_throttle;
 mod queue;
+pub mod metrics;
 pub mod redact;
 mod rotate;
 mod sink;

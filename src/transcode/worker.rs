@@ -14,6 +14,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
 use crate::delivery::dispatcher::Dispatcher;
+use crate::fleet::availability::{Obstacle, Obstacles};
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{InvalidJob, Job, JobSubject};
@@ -21,6 +22,7 @@ use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::storage::journal::RECORD_LIMIT;
+use crate::telemetry::metrics::JobEnd;
 use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
@@ -46,7 +48,8 @@ const END_GRACE: Duration = Duration::from_secs(20);
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs until `drain`, after which no job is taken; running jobs go on until `end` and are then handed back. `cpu` is
-/// the load of all processors, 0…1.
+/// the load of all processors, 0…1. While `obstacles` say that the node is drained, no job is fetched, and what waits
+/// here is done.
 #[expect(clippy::too_many_arguments, reason = "what a node has to give to its worker")]
 pub async fn run(
     nats: Nats,
@@ -55,6 +58,7 @@ pub async fn run(
     hooks: Hooks,
     settings: TranscodeSettings,
     cpu: watch::Receiver<f64>,
+    obstacles: watch::Receiver<Obstacles>,
     drain: CancellationToken,
     end: CancellationToken,
 ) {
@@ -62,7 +66,8 @@ pub async fn run(
     let worker = Worker {
         journal: JobJournal::new(&settings.state_dir),
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
-        running: RunningJobs::default(),
+        running: RunningJobs::new(settings.metrics.clone()),
+        obstacles,
         unread: Mutex::default(),
         looking: Arc::default(),
         // A queue without a limit gets one here: one more than the default.
@@ -82,6 +87,14 @@ pub async fn run(
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
+        if worker.is_drained() {
+            tokio::select! {
+                () = worker.undrained() => {}
+                () = worker.job_due() => {}
+                () = drain.cancelled() => {}
+            }
+            continue;
+        }
         // The fetch is interrupted when an operator asks for another attempt at a job.
         let fetch_cancel = drain.child_token();
         let mut fetch = pin!(gate.next(&fetch_cancel));
@@ -92,6 +105,10 @@ pub async fn run(
                 fetch.await
             }
             () = worker.store_lost() => {
+                fetch_cancel.cancel();
+                fetch.await
+            }
+            () = worker.drained() => {
                 fetch_cancel.cancel();
                 fetch.await
             }
@@ -119,6 +136,7 @@ struct Worker {
     /// One permit for each job that may be started.
     slots: Arc<Semaphore>,
     running: RunningJobs,
+    obstacles: watch::Receiver<Obstacles>,
     /// Records of an earlier run that could not be read.
     unread: Mutex<Vec<PathBuf>>,
     /// Held while the disk is asked for requests of the operator.
@@ -153,6 +171,24 @@ impl Worker {
         if self.settings.store.watch().wait_for(|status| status.fault.is_some()).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.obstacles.borrow().contains_key(&Obstacle::Drained)
+    }
+
+    /// Resolves when an operator has drained the node.
+    async fn drained(&self) {
+        let mut obstacles = self.obstacles.clone();
+        if obstacles.wait_for(|obstacles| obstacles.contains_key(&Obstacle::Drained)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves when that is over.
+    async fn undrained(&self) {
+        // Nobody drains any more where the sender is gone.
+        let _ = self.obstacles.clone().wait_for(|obstacles| !obstacles.contains_key(&Obstacle::Drained)).await;
     }
 
     fn is_running(&self, recording: &str) -> bool {
@@ -325,6 +361,7 @@ impl Worker {
                 }
                 None => self.attempt(job, &entry, &message).await,
             };
+            self.settings.metrics.job_ended(end_of(&outcome));
             let state = match outcome {
                 JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
                 outcome => self.conclude(outcome, &message).await,
@@ -468,6 +505,17 @@ impl Worker {
                 () = self.cancel.cancelled() => {}
             }
         }
+    }
+}
+
+/// How an attempt is counted.
+fn end_of(outcome: &JobOutcome) -> JobEnd {
+    match outcome {
+        JobOutcome::Done(_) => JobEnd::Success,
+        JobOutcome::Again(_) => JobEnd::Retried,
+        JobOutcome::Kept => JobEnd::Interrupted,
+        JobOutcome::Waiting(_) => JobEnd::Waiting,
+        JobOutcome::GivenUp => JobEnd::GivenUp,
     }
 }
 

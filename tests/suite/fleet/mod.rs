@@ -68,7 +68,7 @@ fn beat(nats: &Nats) -> Beating {
         total_cores: 3,
         progress: progress.subscribe(),
         load: load.subscribe(),
-        obstacles: availability.watch(),
+        availability: availability.clone(),
     };
     let cancel = never();
     Beating { progress, load, availability, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }

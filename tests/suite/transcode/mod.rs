@@ -28,6 +28,7 @@ use plugnmeet_recorder::storage::main_path::{MainPath, StoreAbilities};
 use plugnmeet_recorder::transcode::claim;
 use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
 use plugnmeet_recorder::transcode::journal::{JobEntry, JobJournal, JobRecord};
+use plugnmeet_recorder::telemetry::metrics::Metrics;
 use plugnmeet_recorder::transcode::settings::TranscodeSettings;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +89,7 @@ impl Node {
             max_jobs: 1,
             nice: 0,
             protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
+            metrics: Metrics::default(),
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
         Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }
