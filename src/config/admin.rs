@@ -9,7 +9,8 @@ use crate::config::recorder::path;
 use crate::config::sections::AdminConfig;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8089";
-const LISTEN_ALLOWED: &str = "an address and a port are allowed, like 127.0.0.1:8089, 0.0.0.0:8089 or [::1]:8089; \"\" for none";
+const LISTEN_ALLOWED: &str =
+    "an address and a port are allowed, like 127.0.0.1:8089, 0.0.0.0:8089 or [::1]:8089; \"\" for none";
 /// A token that is shorter can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 

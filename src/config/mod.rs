@@ -27,8 +27,8 @@ pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
 pub use sections::{
-    AdminConfig, ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, LogConfig, LogFormat, Mode, NatsConfig, Profile,
-    RecorderConfig, ServerConfig, TranscoderConfig,
+    AdminConfig, ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, LogConfig, LogFormat, Mode, NatsConfig,
+    Profile, RecorderConfig, ServerConfig, TranscoderConfig,
 };
 
 /// All settings, checked. Each component gets only its own section.

@@ -48,9 +48,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_marked_child_is_found_with_its_children_and_another_is_not() {
-        let spec = |value: &str| child::ChildSpec::new("sh", "/bin/sh").args(["-c", "sleep 1000; true"]).env(value, "1");
-        let (marked_one, other) =
-            (child::spawn(&spec("PNM_TEST_MARK")).await.unwrap(), child::spawn(&spec("PNM_TEST_MARKED")).await.unwrap());
+        let spec =
+            |value: &str| child::ChildSpec::new("sh", "/bin/sh").args(["-c", "sleep 1000; true"]).env(value, "1");
+        let (marked_one, other) = (
+            child::spawn(&spec("PNM_TEST_MARK")).await.unwrap(),
+            child::spawn(&spec("PNM_TEST_MARKED")).await.unwrap(),
+        );
         let mut found = Vec::new();
         // The shell has not started its child yet, or not even itself.
         while found.len() < 2 {

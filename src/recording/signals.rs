@@ -52,7 +52,8 @@ impl RecordingSignals {
     #[must_use]
     pub fn still_thread(&self, limit: Duration) -> Option<String> {
         let running = self.lock();
-        let turns = running.values().filter_map(|progress| progress.turns).flat_map(|turns| THREADS.into_iter().zip(turns));
+        let turns =
+            running.values().filter_map(|progress| progress.turns).flat_map(|turns| THREADS.into_iter().zip(turns));
         let mut still = turns.filter(|(_, (_, since))| since.elapsed() > limit);
         still.next().map(|(name, (_, since))| {
             format!("the thread `{name}` of a recording stands still for {} s", since.elapsed().as_secs())

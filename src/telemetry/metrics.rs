@@ -120,7 +120,12 @@ impl Default for Metrics {
         let gauges = GAUGES.map(|(name, help)| add(all, name, help, FloatGauge::default()));
         let metrics = Self {
             gauges,
-            load: add(all, "load_ratio", "Share of a resource of this machine that is in use, 0 to 1", Family::default()),
+            load: add(
+                all,
+                "load_ratio",
+                "Share of a resource of this machine that is in use, 0 to 1",
+                Family::default(),
+            ),
             disk_free: add(all, "disk_free_bytes", "Free space of a directory's file system", Family::default()),
             recordings: add(all, "recordings", "Recordings whose capture has ended", Family::default()),
             broadcasts: add(all, "broadcasts", "Broadcasts that have ended", Family::default()),

@@ -5,8 +5,8 @@
 
 mod format;
 pub mod log_throttle;
-mod queue;
 pub mod metrics;
+mod queue;
 pub mod redact;
 mod rotate;
 mod sink;

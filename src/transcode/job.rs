@@ -239,7 +239,9 @@ impl JobAttempt<'_> {
 
     /// Counts an MP4 that this node has made of a recording.
     async fn count(&self, result: &JobResult) {
-        let (Some(ran), Some(raw), Work::PostRecording { .. }) = (&result.ran, &result.raw, &self.job.work) else { return };
+        let (Some(ran), Some(raw), Work::PostRecording { .. }) = (&result.ran, &result.raw, &self.job.work) else {
+            return;
+        };
         let metrics = &self.context.settings.metrics;
         metrics.transcoded(result.media.duration, ran.wall);
         let raw = raw.clone();

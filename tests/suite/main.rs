@@ -50,6 +50,7 @@ mod relay;
 mod rig;
 mod scripts;
 mod self_test;
+mod signals;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]

@@ -31,7 +31,9 @@ pub(super) fn set(node: &NodeState, drained: bool) -> String {
         let before = node.availability.watch().borrow().contains_key(&Obstacle::Drained);
         node.availability.block(Obstacle::Drained, DRAINED);
         if !before {
-            tracing::info!("drained by its operator: nothing new is taken on, what runs goes on, and the node does not end");
+            tracing::info!(
+                "drained by its operator: nothing new is taken on, what runs goes on, and the node does not end"
+            );
         }
         return "drained: GET /protect answers 404 when nothing is left that needs this node\n".to_owned();
     }
@@ -104,7 +106,8 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_is_the_token() {
-        for (given, same) in [("correct-horse", true), ("correct-hors", false), ("correct-horse1", false), ("", false)] {
+        for (given, same) in [("correct-horse", true), ("correct-hors", false), ("correct-horse1", false), ("", false)]
+        {
             assert_eq!(is_same("correct-horse", given.as_bytes()), same, "{given}");
         }
         assert_eq!(bearer(b"bEARER  x "), Some(&b"x"[..]));

@@ -35,8 +35,8 @@ async fn disk(node: &NodeState) -> Option<Reason> {
     let check = DirectoryCheck::start(dir);
     match tokio::time::timeout(ANSWER_LIMIT, check.clone().answer()).await {
         Ok(_) => None,
-        Err(_) => check
-            .failure()
-            .map(|why| Reason::new("state_dir", &format!("recorder.state_dir {} {why}", dir.display()))),
+        Err(_) => {
+            check.failure().map(|why| Reason::new("state_dir", &format!("recorder.state_dir {} {why}", dir.display())))
+        }
     }
 }

@@ -9,7 +9,7 @@ mod drain;
 mod health;
 pub mod node_state;
 mod protection;
-mod readiness;
+pub(super) mod readiness;
 mod routes;
 mod sampling;
 

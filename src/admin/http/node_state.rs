@@ -50,7 +50,7 @@ pub(super) struct NodeDirs {
 pub(super) struct KeptWork {
     /// Recordings and broadcasts that are not handed over, those in hand included.
     pub recordings: usize,
-    /// Jobs that the queue does not hand out again, and which this node goes on with.
+    /// Jobs that this node goes on with, those in hand included.
     pub jobs: usize,
     pub jobs_given_up: usize,
 }

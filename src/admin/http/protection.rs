@@ -9,7 +9,8 @@ pub(super) fn reasons(node: &NodeState) -> Vec<String> {
         return vec!["it starts, and does not know yet what an earlier run has left".to_owned()];
     };
     let (running, in_hand, kept) = (node.running(), node.recordings.in_hand(), node.kept());
-    let jobs = node.metrics().get(NodeGauge::JobsRunning);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of jobs")]
+    let jobs = node.metrics().get(NodeGauge::JobsRunning) as usize;
     let undelivered = parts.outbox.backlog().messages;
     let mut reasons = Vec::new();
     let mut add = |count: usize, what: &str| {
@@ -21,9 +22,8 @@ pub(super) fn reasons(node: &NodeState) -> Vec<String> {
     add(in_hand.saturating_sub(running), "recordings are not stored yet");
     // What is in hand has a record too.
     add(kept.recordings.saturating_sub(in_hand), "recordings of an earlier run are not handed over (recordings list)");
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of jobs")]
-    add(jobs as usize, "transcoding jobs are in hand");
-    add(kept.jobs, "transcoding jobs wait here to be tried again (jobs list)");
+    add(jobs, "transcoding jobs are in hand");
+    add(kept.jobs.saturating_sub(jobs), "transcoding jobs wait here to be tried again (jobs list)");
     add(undelivered, "messages are not delivered (outbox list)");
     reasons
 }

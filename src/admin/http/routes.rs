@@ -12,7 +12,8 @@ use crate::admin::http::readiness::Reason;
 use crate::admin::http::{drain, health, protection, readiness, sampling};
 use crate::telemetry::metrics::Metrics;
 
-const NOTHING_HERE: &str = "nothing is here; there are GET /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
+const NOTHING_HERE: &str =
+    "nothing is here; there are GET /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
 
 pub(super) fn router(node: NodeState) -> Router {
     Router::new()

@@ -157,8 +157,8 @@ fn kept_work(state_dir: &PathBuf) -> io::Result<KeptWork> {
     for record in JobJournal::new(state_dir).all() {
         match record.state {
             JobState::GivenUp { .. } => kept.jobs_given_up += 1,
-            JobState::Waiting { .. } | JobState::Retry => kept.jobs += 1,
-            JobState::Working | JobState::HandedBack { .. } | JobState::Remuxed { .. } => {}
+            JobState::Working | JobState::Waiting { .. } | JobState::Retry => kept.jobs += 1,
+            JobState::HandedBack { .. } | JobState::Remuxed { .. } => {}
         }
     }
     Ok(kept)

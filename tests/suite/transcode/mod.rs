@@ -25,10 +25,10 @@ use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::scripts::hooks::cleanup::ProtectedPaths;
 use plugnmeet_recorder::storage::main_path::{MainPath, StoreAbilities};
+use plugnmeet_recorder::telemetry::metrics::Metrics;
 use plugnmeet_recorder::transcode::claim;
 use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
 use plugnmeet_recorder::transcode::journal::{JobEntry, JobJournal, JobRecord};
-use plugnmeet_recorder::telemetry::metrics::Metrics;
 use plugnmeet_recorder::transcode::settings::TranscodeSettings;
 use tokio_util::sync::CancellationToken;
 
