@@ -29,6 +29,7 @@ use crate::scripts::hooks::payload::HookPayload;
 use crate::scripts::hooks::{HookError, Hooks, cleanup};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
+use crate::telemetry::metrics::JobEnd;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
 pub use crate::transcode::journal::FilesToRemove;
@@ -87,6 +88,19 @@ pub enum JobOutcome {
     Kept,
     /// Leave it: a disk or a hook is at fault, and it would not be redelivered, so this node tries it again after so long.
     Waiting(Duration),
+}
+
+impl JobOutcome {
+    /// How it is counted.
+    pub(super) fn end(&self) -> JobEnd {
+        match self {
+            Self::Done(_) => JobEnd::Success,
+            Self::Again(_) => JobEnd::Retried,
+            Self::Kept => JobEnd::Interrupted,
+            Self::Waiting(_) => JobEnd::Waiting,
+            Self::GivenUp => JobEnd::GivenUp,
+        }
+    }
 }
 
 /// Runs the job and notifies the server. The outcome, and the cause where there is no result.

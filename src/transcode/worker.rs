@@ -14,7 +14,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
 use crate::delivery::dispatcher::Dispatcher;
-use crate::fleet::availability::{Obstacle, Obstacles};
+use crate::fleet::availability::Obstacles;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{InvalidJob, Job, JobSubject};
@@ -22,8 +22,8 @@ use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::storage::journal::RECORD_LIMIT;
-use crate::telemetry::metrics::JobEnd;
 use crate::transcode::acknowledgement::Acknowledgement;
+use crate::transcode::drain_watch::DrainWatch;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
@@ -67,7 +67,7 @@ pub async fn run(
         journal: JobJournal::new(&settings.state_dir),
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
         running: RunningJobs::new(settings.metrics.clone()),
-        obstacles,
+        operator: DrainWatch(obstacles),
         unread: Mutex::default(),
         looking: Arc::default(),
         // A queue without a limit gets one here: one more than the default.
@@ -87,9 +87,9 @@ pub async fn run(
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
-        if worker.is_drained() {
+        if worker.operator.is_drained() {
             tokio::select! {
-                () = worker.undrained() => {}
+                () = worker.operator.undrained() => {}
                 () = worker.job_due() => {}
                 () = drain.cancelled() => {}
             }
@@ -108,7 +108,7 @@ pub async fn run(
                 fetch_cancel.cancel();
                 fetch.await
             }
-            () = worker.drained() => {
+            () = worker.operator.drained() => {
                 fetch_cancel.cancel();
                 fetch.await
             }
@@ -136,7 +136,7 @@ struct Worker {
     /// One permit for each job that may be started.
     slots: Arc<Semaphore>,
     running: RunningJobs,
-    obstacles: watch::Receiver<Obstacles>,
+    operator: DrainWatch,
     /// Records of an earlier run that could not be read.
     unread: Mutex<Vec<PathBuf>>,
     /// Held while the disk is asked for requests of the operator.
@@ -171,24 +171,6 @@ impl Worker {
         if self.settings.store.watch().wait_for(|status| status.fault.is_some()).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-
-    fn is_drained(&self) -> bool {
-        self.obstacles.borrow().contains_key(&Obstacle::Drained)
-    }
-
-    /// Resolves when an operator has drained the node.
-    async fn drained(&self) {
-        let mut obstacles = self.obstacles.clone();
-        if obstacles.wait_for(|obstacles| obstacles.contains_key(&Obstacle::Drained)).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Resolves when that is over.
-    async fn undrained(&self) {
-        // Nobody drains any more where the sender is gone.
-        let _ = self.obstacles.clone().wait_for(|obstacles| !obstacles.contains_key(&Obstacle::Drained)).await;
     }
 
     fn is_running(&self, recording: &str) -> bool {
@@ -361,7 +343,7 @@ impl Worker {
                 }
                 None => self.attempt(job, &entry, &message).await,
             };
-            self.settings.metrics.job_ended(end_of(&outcome));
+            self.settings.metrics.job_ended(outcome.end());
             let state = match outcome {
                 JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
                 outcome => self.conclude(outcome, &message).await,
@@ -505,17 +487,6 @@ impl Worker {
                 () = self.cancel.cancelled() => {}
             }
         }
-    }
-}
-
-/// How an attempt is counted.
-fn end_of(outcome: &JobOutcome) -> JobEnd {
-    match outcome {
-        JobOutcome::Done(_) => JobEnd::Success,
-        JobOutcome::Again(_) => JobEnd::Retried,
-        JobOutcome::Kept => JobEnd::Interrupted,
-        JobOutcome::Waiting(_) => JobEnd::Waiting,
-        JobOutcome::GivenUp => JobEnd::GivenUp,
     }
 }
 

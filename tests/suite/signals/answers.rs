@@ -9,6 +9,7 @@ use super::{LIMIT, admin, get, metrics, setup, standin, wait_for};
 use crate::nats_server::free_port;
 use crate::node::job;
 use crate::recorder::{Recorder, SOON, Setup};
+use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 use crate::standin::notices::Mood;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,5 +132,31 @@ async fn a_node_is_protected_until_its_job_is_done_and_the_server_knows() {
         .await
         .is_ok()
     );
+    recorder.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_under_the_journal_is_told_in_time_to_however_many_ask() {
+    let standin = standin().await;
+    let (backing, place) = (standin.dir().join("backing"), standin.dir().join("share"));
+    let disk = FaultyFs::mount(&backing, &place, Abilities::ALL);
+    let (port, mut setup) = setup();
+    setup.recorder = format!("  state_dir: {}/state\n", place.display());
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    wait_for(port, "/healthz", 200, &recorder).await;
+    disk.break_down(Requests::All, Fault::Hang);
+    let faults = futures::future::join_all((0..40).map(|_| get(port, "/healthz"))).await;
+    for fault in faults {
+        assert_eq!((fault.status, fault.reasons()), (503, vec!["state_dir".to_owned()]), "{fault:?}");
+        assert!(fault.body.contains("does not answer"), "{fault:?}");
+    }
+    let threads = std::fs::read_dir(format!("/proc/{}/task", recorder.pid())).unwrap().flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    assert_eq!(names.filter(|name| name.trim() == "disk-check").count(), 1, "each who asks holds a thread");
+    for path in ["/metrics", "/protect", "/readyz"] {
+        assert!(get(port, path).await.status > 0);
+    }
+    disk.heal();
+    wait_for(port, "/healthz", 200, &recorder).await;
     recorder.stop(&[]);
 }

@@ -26,7 +26,7 @@ async fn standin() -> Standin {
 }
 
 /// The section `admin` with a free port, and these lines.
-fn admin(port: u16, lines: &str) -> String {
+pub fn admin(port: u16, lines: &str) -> String {
     format!("admin:\n  listen: 127.0.0.1:{port}\n{lines}")
 }
 
@@ -38,10 +38,10 @@ fn setup() -> (u16, Setup) {
 
 /// What was answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -69,7 +69,7 @@ async fn ask(port: u16, method: &str, path: &str, headers: &str) -> Answer {
     send(port, request.as_bytes()).await.expect("no answer")
 }
 
-async fn get(port: u16, path: &str) -> Answer {
+pub async fn get(port: u16, path: &str) -> Answer {
     ask(port, "GET", path, "").await
 }
 
@@ -109,9 +109,38 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     samples.into_iter().map(|(name, labels, value)| (key(name, labels), value)).collect()
 }
 
-async fn metrics(port: u16) -> BTreeMap<String, f64> {
+pub async fn metrics(port: u16) -> BTreeMap<String, f64> {
     let answer = get(port, "/metrics").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.headers.contains("application/openmetrics-text; version=1.0.0"), "{answer:?}");
     parse(&answer.body)
+}
+
+/// A recording runs, and its numbers grow.
+pub async fn while_recording(port: u16) {
+    let answer = get(port, "/protect").await;
+    assert!(answer.status == 200 && answer.body.starts_with("1 recordings or broadcasts run\n"), "{answer:?}");
+    assert_eq!(get(port, "/healthz").await.status, 200);
+    let now = metrics(port).await;
+    for (name, value) in [("slots_used{}", 1.0), ("slots_free{}", 9.0), ("busy{}", 1.0)] {
+        assert_eq!(now.get(name), Some(&value), "{name}: {now:#?}");
+    }
+    assert_eq!(now.get("start_latency_seconds_count{}"), Some(&1.0), "{now:#?}");
+    assert!(now["frames_total{}"] > 5.0 && now["capture_cpu_seconds_total{}"] > 0.1, "{now:#?}");
+}
+
+/// The one recording has ended, and its MP4 is told.
+pub async fn after_recording(port: u16, recorder: &Recorder) {
+    wait_for(port, "/protect", 404, recorder).await;
+    let now = metrics(port).await;
+    for (name, value) in [
+        ("recordings_total{outcome=success}", 1.0),
+        ("jobs_total{outcome=success}", 1.0),
+        ("mp4_ready_delay_seconds_count{}", 1.0),
+        ("slots_used{}", 0.0),
+        ("busy{}", 0.0),
+    ] {
+        assert_eq!(now.get(name), Some(&value), "{name}: {now:#?}");
+    }
+    assert!(now["start_latency_seconds_sum{}"] < 60.0 && now["mp4_ready_delay_seconds_sum{}"] < 60.0, "{now:#?}");
 }
