@@ -74,18 +74,23 @@ pub fn show(config: &Config, format: &ListFormat, now: impl Fn() -> u64) -> Resu
     if format.json {
         return Ok(format!("{:#}\n", serde_json::to_value(&status).unwrap_or(Value::Null)));
     }
-    let mut text = table(&status.nodes);
-    text.push('\n');
-    text.push_str(&status.why);
-    text.push('\n');
-    text.push_str(&match &status.queue {
-        Some(QueueStatus { pending, in_hand, redelivered }) => format!(
-            "transcoding jobs: {pending} wait, {in_hand} in hand or to be delivered again, {redelivered} of them delivered more than once\n"
-        ),
-        None => "transcoding jobs: the queue does not answer; the plugNmeet server makes it at its start\n".to_owned(),
-    });
-    text.push_str(&own_line(&status.this_node));
+    let text = format!(
+        "{}\n{}\n{}\n{}",
+        table(&status.nodes),
+        status.why,
+        queue_line(status.queue.as_ref()),
+        own_line(&status.this_node)
+    );
     Ok(redact::scrub(&text).into_owned())
+}
+
+fn queue_line(queue: Option<&QueueStatus>) -> String {
+    match queue {
+        Some(QueueStatus { pending, in_hand, redelivered }) => format!(
+            "transcoding jobs: {pending} wait, {in_hand} in hand or to be delivered again, {redelivered} of them delivered more than once"
+        ),
+        None => "transcoding jobs: the queue does not answer; the plugNmeet server makes it at its start".to_owned(),
+    }
 }
 
 fn own_line(OwnStatus { id, ready, reasons }: &OwnStatus) -> String {

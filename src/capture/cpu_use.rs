@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_before_is_not_counted_again_and_a_pid_that_is_used_again_is_new() {
-        let process = |pid, started, ticks| Process { pid, started, ticks, ..Process::default() };
+        let process = |pid, started, ticks| Process { pid, ticks, started, ..Process::default() };
         let mut cpu = CaptureCpu::default();
         assert_eq!(cpu.add(&[process(1, 7, 100), process(2, 7, 50)]), Duration::from_millis(1500));
         assert_eq!(cpu.add(&[process(1, 7, 150), process(2, 9, 10)]), Duration::from_millis(600));

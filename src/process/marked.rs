@@ -33,12 +33,12 @@ fn has_variable(pid: u32, variable: &str) -> bool {
 
 fn own_threads(names: &[&str]) -> Vec<Process> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let named = tasks.filter_map(|task| {
+    let wanted = tasks.filter_map(|task| {
         let name = fs::read_to_string(task.path().join("comm")).ok()?;
         let stat = names.contains(&name.trim_end()).then(|| fs::read_to_string(task.path().join("stat")).ok())??;
         Process::parse(&stat)
     });
-    named.collect()
+    wanted.collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The numbers of this node for Prometheus (OpenMetrics 1.0). Whoever does something counts it here; no label holds an
+//! The numbers of this node for Prometheus (`OpenMetrics` 1.0). Whoever does something counts it here; no label holds an
 //! id. All names begin with `plugnmeet_recorder_`.
 
 use std::sync::Arc;

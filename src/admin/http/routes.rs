@@ -78,8 +78,7 @@ async fn protect(State(node): State<NodeState>) -> Response {
     if reasons.is_empty() {
         return (StatusCode::NOT_FOUND, "nothing needs this node\n").into_response();
     }
-    let lines: String = reasons.iter().map(|reason| format!("{reason}\n")).collect();
-    (StatusCode::OK, lines).into_response()
+    (StatusCode::OK, reasons.join("\n") + "\n").into_response()
 }
 
 async fn drain(State(node): State<NodeState>, headers: HeaderMap) -> Response {

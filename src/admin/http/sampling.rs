@@ -1,7 +1,7 @@
 //! Measures at intervals what would make those who ask wait: disks, `/proc`, the queue, the plugNmeet server.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -145,7 +145,7 @@ fn memory() -> Option<f64> {
     group().or_else(machine).map(|share| share.clamp(0.0, 1.0))
 }
 
-fn kept_work(state_dir: &PathBuf) -> io::Result<KeptWork> {
+fn kept_work(state_dir: &Path) -> io::Result<KeptWork> {
     let mut kept = KeptWork::default();
     for kind in [Kind::Recording, Kind::Broadcast] {
         match files::records(&state_dir.join(journal::dir_of(kind))) {

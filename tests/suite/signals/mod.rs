@@ -87,7 +87,7 @@ async fn wait_for(port: u16, path: &str, status: u16, recorder: &Recorder) -> An
     }
 }
 
-/// The metrics, by name and labels, as the parser of Prometheus' own Python client reads OpenMetrics; it refuses what
+/// The metrics, by name and labels, as the parser of Prometheus' own Python client reads `OpenMetrics`; it refuses what
 /// the standard does.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     const READ: &str = "import json, sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as read\n\
