@@ -143,6 +143,8 @@ async fn a_disk_that_hangs_under_the_journal_is_told_in_time_to_however_many_ask
     let (port, mut setup) = setup();
     setup.recorder = format!("  state_dir: {}/state\n", place.display());
     let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    // Dropped before the recorder, which cannot even be killed while the kernel waits for this disk.
+    let disk = disk;
     wait_for(port, "/healthz", 200, &recorder).await;
     disk.break_down(Requests::All, Fault::Hang);
     let faults = futures::future::join_all((0..40).map(|_| get(port, "/healthz"))).await;
