@@ -51,7 +51,7 @@ impl RigGauges {
             samples: self.counters.samples_heard.load(Ordering::Relaxed),
             // Both only grow, so the sum changes with each.
             encoded: frames.wrapping_add(bytes),
-            frames: self.counters.frames_sent.load(Ordering::Relaxed),
+            frames: self.counters.frames_offered(),
             waits_for_far_end: self.far_end.as_ref().is_some_and(|waits| *waits.borrow()),
             xvfb: Process::read_with_threads(self.xvfb),
             pulseaudio: Process::read_with_threads(self.pulseaudio),
@@ -112,5 +112,55 @@ impl RigWatch {
     fn cause(&self, hang: &Hang) -> String {
         let disk = self.disk.as_ref().and_then(DirectoryCheck::failure);
         hang.cause(disk.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::encoder::matroska::Tracks;
+    use crate::capture::encoder::stream;
+    use crate::capture::video::frame::Frame;
+
+    /// ffmpeg stopped while its queue was full: it owes something, although not one frame more goes into the queue.
+    #[tokio::test]
+    async fn a_frame_for_which_a_full_queue_has_no_room_is_one_that_ffmpeg_owes() {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let tracks = Tracks { width: 1920, height: 1080, framerate: 30, sample_rate: 48_000, channels: 2 };
+        let (sender, counters, mut thread) = stream::start(writer.into(), tracks, |_| ()).unwrap();
+        let frame = Arc::new(Frame::black(tracks.width, tracks.height).unwrap());
+        while sender.has_room() {
+            sender.send_frame(Duration::ZERO, Arc::clone(&frame)).unwrap();
+        }
+        let pulse = Arc::new(Pulse::default());
+        let gauges = RigGauges {
+            screen: Arc::clone(&pulse),
+            sound: Arc::clone(&pulse),
+            stream: pulse,
+            questions: Arc::default(),
+            counters,
+            progress: watch::channel(EncoderProgress::default()).1,
+            far_end: None,
+            xvfb: 0,
+            pulseaudio: 0,
+            ffmpeg: 0,
+            chrome: Vec::new(),
+        };
+        let (mut watchdog, mut hang) = (Watchdog::default(), None);
+        for half_second in 1..=20 {
+            assert_eq!(sender.send_frame(Duration::ZERO, Arc::clone(&frame)), Ok(false));
+            // All else is well.
+            let turns = half_second;
+            let readings = Readings {
+                screen_turns: turns,
+                sound_turns: turns,
+                stream_turns: turns,
+                samples: turns,
+                ..gauges.read()
+            };
+            hang = hang.or(watchdog.look(LOOK * u32::try_from(half_second).unwrap(), readings));
+        }
+        assert_eq!(hang.map(|hang| hang.part), Some(Part::Ffmpeg));
+        thread.abandon().await;
     }
 }

@@ -61,7 +61,7 @@ pub struct Readings {
     pub samples: u64,
     /// A number that changes whenever ffmpeg has encoded or written something.
     pub encoded: u64,
-    /// Frames that were given to ffmpeg.
+    /// Frames that were offered to ffmpeg: those that its full queue had no room for, too.
     pub frames: u64,
     /// Whether ffmpeg waits for the far end of a broadcast, which has a limit of its own.
     pub waits_for_far_end: bool,

@@ -103,11 +103,11 @@ impl<R: Rig> RequestService<R> {
                 tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
                 let recorder_id = self.context.recorder.clone();
                 let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
-                let dispatcher = dispatcher.clone();
+                let (dispatcher, handoff) = (dispatcher.clone(), self.context.handoff.clone());
                 // Not awaited: a disk may hang.
                 let tell = async move {
                     if dispatcher.send_all(vec![notice.into()]).await {
-                        storing::remove_parts(None, &entry, true).await;
+                        storing::remove_parts(None, &entry, true, &handoff).await;
                     }
                 };
                 self.tasks.spawn(tell.instrument(Span::current()));
@@ -118,7 +118,8 @@ impl<R: Rig> RequestService<R> {
                 self.tasks.spawn(async move { ended.store().await }.instrument(Span::current()));
             }
             RecoveryStep::RemoveParts => {
-                let remove = async move { storing::remove_parts(raw.as_ref(), &entry, true).await };
+                let handoff = self.context.handoff.clone();
+                let remove = async move { storing::remove_parts(raw.as_ref(), &entry, true, &handoff).await };
                 self.tasks.spawn(remove.instrument(Span::current()));
             }
             RecoveryStep::Keep => {

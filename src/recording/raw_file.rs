@@ -358,32 +358,44 @@ impl RawFile {
 
     /// Removes the parts with these names if they were `delivered` or hold no media. Others are kept and logged;
     /// returns whether there were any.
-    pub async fn remove_parts(&self, parts: &[String], delivered: bool) -> bool {
-        let mut existing = false;
+    ///
+    /// # Errors
+    /// Where one cannot be removed or looked at: the others are removed.
+    pub async fn remove_parts(&self, parts: &[String], delivered: bool) -> io::Result<bool> {
+        let (mut existing, mut failure) = (false, None);
         let concatenated = self.name.as_str().to_owned();
         for name in parts.iter().chain([&concatenated]) {
             let path = self.part(name);
-            let Ok(metadata) = tokio::fs::metadata(&path).await else { continue };
+            let size = match tokio::fs::metadata(&path).await {
+                Ok(metadata) => metadata.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
             // The joined file can be made again.
-            let removable = *name == concatenated || metadata.len() == 0 || {
+            let removable = *name == concatenated || size == 0 || {
                 match ffprobe::verify_raw(&path).await {
                     Ok(_) => delivered,
                     Err(ProbeError::Empty(_)) => true,
-                    Err(_) => metadata.len() < EMPTY_PART_LIMIT,
+                    Err(_) => size < EMPTY_PART_LIMIT,
                 }
             };
             if !removable {
                 existing = true;
                 tracing::error!(
                     path = %path.display(),
-                    bytes = metadata.len(),
+                    bytes = size,
                     "this part of the recording was not delivered and is kept; look at it with ffprobe, and move it by hand if it is of use"
                 );
-            } else if let Err(error) = tokio::fs::remove_file(&path).await {
-                tracing::warn!(path = %path.display(), %error, "a part of the recording cannot be removed");
+            } else if let Err(error) = tokio::fs::remove_file(&path).await
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                failure = Some(error);
             }
         }
-        existing
+        failure.map_or(Ok(existing), Err)
     }
 }
 

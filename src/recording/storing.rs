@@ -19,6 +19,7 @@ use crate::delivery::dispatcher::Delivery;
 use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::context::RecordingContext;
+use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
 use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
 use crate::recording::summary::{self, RecordingSummary, Times};
@@ -71,15 +72,16 @@ impl EndedRecording {
     pub async fn finish_without_file(&self) {
         let summary = self.summary();
         self.context.summaries.save(&summary, &self.info.recording_id).await;
-        if self.notify_ended().await {
-            remove_parts(self.raw.as_ref(), &self.entry, false).await;
+        let told = self.notify_ended().await;
+        self.remove_screenshot(&summary).await;
+        summary.log();
+        if told {
+            self.remove_parts(false).await;
         } else {
             tracing::error!(
                 "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
             );
         }
-        self.remove_screenshot(&summary).await;
-        summary.log();
     }
 
     /// Stores the raw file, publishes the job, and removes the parts and the record: tried until that is done, or the
@@ -95,11 +97,12 @@ impl EndedRecording {
             summary.write_in(raw.store(), beside).await;
         }
         self.context.summaries.save(&summary, &self.info.recording_id).await;
-        if self.end_is_on_disk().await && self.publish_job(raw).await {
-            remove_parts(Some(raw), &self.entry, true).await;
-        }
+        let published = self.end_is_on_disk().await && self.publish_job(raw).await;
         self.remove_screenshot(&summary).await;
         summary.log();
+        if published {
+            self.remove_parts(true).await;
+        }
     }
 
     /// [`Self::store`] for a recording that had no usable part when it ended: the disk may have been at fault.
@@ -122,6 +125,10 @@ impl EndedRecording {
             ),
             Err(StoreFailure::Nothing(_)) => self.entry.remove().await,
         }
+    }
+
+    async fn remove_parts(&self, delivered: bool) {
+        remove_parts(self.raw.as_ref(), &self.entry, delivered, &self.context.handoff).await;
     }
 
     /// Tells the end, where that was not done, and waits until it is on disk. False: the program ends before.
@@ -176,7 +183,7 @@ impl EndedRecording {
                 }
                 Try::Failed(StoreFailure::Nothing(why)) => {
                     tracing::error!(why, "nothing can be delivered");
-                    remove_parts(Some(raw), &self.entry, false).await;
+                    self.remove_parts(false).await;
                     return false;
                 }
                 Try::Failed(StoreFailure::NotYet(why)) => why,
@@ -287,11 +294,25 @@ impl EndedRecording {
     }
 }
 
-/// The last step of a recording: removes its parts, then its record. What was not delivered stays.
-pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, delivered: bool) {
-    let kept = match raw {
-        Some(raw) => raw.remove_parts(&entry.record().files(), delivered).await,
-        None => false,
+/// The last step of a recording: removes its parts, then its record. What was not delivered stays. Tried until it succeeds
+/// or the program ends: then the next start does it.
+pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, delivered: bool, handoff: &JobHandoff) {
+    let Some(raw) = raw else { return entry.remove().await };
+    let mut tries = 0;
+    let kept = loop {
+        let error = match raw.remove_parts(&entry.record().files(), delivered).await {
+            Ok(kept) => break kept,
+            Err(error) => error,
+        };
+        tries += 1;
+        let wait = handoff.waits.after(tries);
+        tracing::warn!(
+            %error, retry_s = wait.as_secs(),
+            "the parts of the recording, which it needs no more, cannot be removed; trying on: look at the disk of recorder.temporary_dir"
+        );
+        if handoff.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
     };
     if kept {
         entry.update(|record| record.stage = RecordingStage::Failed).await;

@@ -1,24 +1,66 @@
 //! The files of jobs that are over: what is removed once a job is acknowledged, and payloads that are kept for the operator.
 
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::retry::Backoff;
 use crate::storage::files;
+use crate::storage::main_path::MainPath;
+use crate::telemetry::log_throttle::LogThrottle;
+use crate::transcode::journal::FilesToRemove;
 use crate::transcode::{claim, summary};
 
 /// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
 pub const UNDECODABLE: &str = "undecodable-jobs";
 
-/// Removes the files of an acknowledged job: the raw file, then the claim, since another node that finds neither knows
-/// that this node has finished.
-pub async fn remove_files(raw: Option<PathBuf>, claim: Option<PathBuf>) {
-    if let Some(raw) = raw {
-        remove_raw(raw).await;
+/// The waits between attempts to remove files.
+const FIRST_WAIT: Duration = Duration::from_secs(3);
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Removes the files of an acknowledged job, for as long as that takes: a share that is full, gone or read-only now is well
+/// again later. False: the program ended first.
+pub async fn remove_until_gone(files: &FilesToRemove, store: &MainPath, cancel: &CancellationToken) -> bool {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut throttle = LogThrottle::default();
+    loop {
+        let (files, store) = (files.clone(), store.clone());
+        let remove = files::on_disk(move || remove(&files, &store));
+        let error = match cancel.run_until_cancelled(remove).await {
+            Some(Ok(())) => break,
+            Some(Err(error)) => error,
+            None => return false,
+        };
+        if throttle.due(Instant::now()) {
+            tracing::warn!(
+                %error,
+                "the job is done, but its raw file and its claim cannot be removed; trying on: look at the disk of main_path"
+            );
+        }
+        if cancel.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.is_none() {
+            return false;
+        }
     }
-    let Some(claim) = claim else { return };
-    let path = claim.clone();
-    if let Err(error) = files::on_disk(move || claim::release(&path)).await {
-        tracing::warn!(claim = %claim.display(), %error, "the claim of the result could not be removed");
+    if throttle.end() {
+        tracing::info!("the files of the job are removed at last");
+    }
+    true
+}
+
+/// Removes the raw file, then the claim, since another node that finds neither knows that this node has finished.
+fn remove(files: &FilesToRemove, store: &MainPath) -> io::Result<()> {
+    // In the mount point of a share that is gone there is nothing to remove, which shows nothing.
+    store.check().map_err(io::Error::other)?;
+    if let Some(raw) = &files.raw {
+        remove_raw(raw)?;
+        tracing::debug!(raw = %raw.display(), "raw file removed");
+    }
+    match &files.claim {
+        Some(claim) => claim::release(claim),
+        None => Ok(()),
     }
 }
 
@@ -43,27 +85,13 @@ pub(super) async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     }
 }
 
-/// Removes the raw file and the summary beside it.
-async fn remove_raw(raw: PathBuf) {
-    let path = raw.clone();
-    let remove = move || {
-        let summary = summary::path(&raw);
-        match std::fs::remove_file(&raw) {
-            // By another node that was handed the job too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            removed => removed?,
-        }
-        if let Some(summary) = summary
-            && let Err(error) = std::fs::remove_file(&summary)
-        {
-            tracing::warn!(summary = %summary.display(), %error, "the summary beside the raw file could not be removed");
-        }
-        raw.parent().map_or(Ok(()), files::fsync_dir)
-    };
-    match files::on_disk(remove).await {
-        Ok(()) => tracing::debug!(raw = %path.display(), "raw file removed"),
-        Err(error) => tracing::warn!(raw = %path.display(), %error, "the raw file could not be removed"),
+/// Removes the raw file and the summary beside it, as far as they are there: another node may have been handed the job too.
+/// The raw file goes last: as long as it is there, all of it is tried again.
+fn remove_raw(raw: &Path) -> io::Result<()> {
+    if let Some(summary) = summary::path(raw) {
+        files::remove(&summary)?;
     }
+    files::remove(raw)
 }
 
 #[cfg(test)]
@@ -86,15 +114,15 @@ mod tests {
         set_aside(Path::new("/proc/no-such"), b"x", "test").await;
     }
 
-    #[tokio::test]
-    async fn a_raw_file_is_removed_with_its_summary_only() {
+    #[test]
+    fn a_raw_file_is_removed_with_its_summary_only() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = ["a.json", "a_raw.json", "a_raw.mkv", "b_raw.json", "b_raw.mp4"];
         for name in names {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
-        remove_raw(dir.path().join("a_raw.mkv")).await;
-        remove_raw(dir.path().join("b_raw.mp4")).await;
+        remove_raw(&dir.path().join("a_raw.mkv")).unwrap();
+        remove_raw(&dir.path().join("b_raw.mp4")).unwrap();
         names.sort_unstable();
         let remaining: Vec<_> = names.into_iter().filter(|name| dir.path().join(name).exists()).collect();
         assert_eq!(remaining, ["a.json", "b_raw.json"]);

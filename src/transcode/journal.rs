@@ -80,6 +80,9 @@ pub struct JobSteps {
     /// All is done and told; the queue has not confirmed that yet. What follows then.
     #[serde(default)]
     pub done: Option<FilesToRemove>,
+    /// The queue has confirmed it; the files are still to be removed.
+    #[serde(default)]
+    pub acknowledged: bool,
 }
 
 /// The files to remove once the job is acknowledged, in this order.

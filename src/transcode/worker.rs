@@ -27,7 +27,7 @@ use crate::transcode::drain_watch::DrainWatch;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
-use crate::transcode::job_files::{remove_files, set_aside};
+use crate::transcode::job_files::{remove_until_gone, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
@@ -281,6 +281,7 @@ impl Worker {
             // The remuxed result exists, and would be taken as the result.
             record.steps.anew |= record.steps.remuxed.take().is_some();
             record.steps.done = None;
+            record.steps.acknowledged = false;
         };
         self.journal.begin(record).await.update(reset_steps).await;
         self.spawn(JobMessage::of_earlier_run(nats, payload, ack_to.as_deref(), delivered), slot, tasks);
@@ -338,7 +339,9 @@ impl Worker {
             let entry = self.journal.begin(record).await;
             let (outcome, cause) = match entry.record().steps.done {
                 Some(files) => {
-                    tracing::info!("all of this job was done before; it only was not acknowledged");
+                    tracing::info!(
+                        "all of this job was done before; it was not acknowledged, or its files were not removed"
+                    );
                     (JobOutcome::Done(files), None)
                 }
                 None => self.attempt(job, &entry, &message).await,
@@ -441,13 +444,16 @@ impl Worker {
             store: self.settings.store.clone(),
             outbox: self.dispatcher.outbox().clone(),
         };
-        if !acknowledgement.run(slot, &self.cancel).await {
+        if !entry.record().steps.acknowledged && !acknowledgement.run(slot, &self.cancel).await {
             tracing::warn!("the job is done and not acknowledged: the next start acknowledges it");
             return Some(JobState::Working);
         }
-        let FilesToRemove { raw, claim, remuxed } = files;
-        remove_files(raw, claim).await;
-        remuxed.then(|| JobState::Remuxed { at: unix_ms() })
+        entry.update(|record| record.steps.acknowledged = true).await;
+        if !remove_until_gone(&files, &self.settings.store, &self.cancel).await {
+            tracing::warn!("the job is done, but its files are not removed: the next start removes them");
+            return Some(JobState::Working);
+        }
+        files.remuxed.then(|| JobState::Remuxed { at: unix_ms() })
     }
 
     /// Settles a job that is not done in the queue; the state to keep in its record, if any.

@@ -241,10 +241,16 @@ impl Soak {
             }
         }
     }
-    /// It must not have ended.
+    /// It must not have ended, but for a start that a broken disk refused: systemd starts it again, and so is it here.
     fn see_to(&self, node: &mut Node) -> anyhow::Result<()> {
         let Some(status) = node.ended()? else { return Ok(()) };
-        self.wrong(format!("the recorder has ended by itself: {status}"));
+        let log = fs::read_to_string(&node.places.log).unwrap_or_default();
+        let refused =
+            log.lines().last().filter(|line| line.contains("this host is not ready") && line.contains("os error"));
+        match refused {
+            Some(_) => self.say("the recorder did not start, for a disk that is broken"),
+            None => self.wrong(format!("the recorder has ended by itself: {status}")),
+        }
         self.next_life(node, false)
     }
 

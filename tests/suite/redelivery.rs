@@ -19,8 +19,8 @@ use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId};
 use plugnmeet_recorder::protocol::job::Job;
 use plugnmeet_recorder::protocol::notice::Notice;
 use plugnmeet_recorder::scripts::hooks::Hooks;
-use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
-use plugnmeet_recorder::transcode::job_files::remove_files;
+use plugnmeet_recorder::transcode::job::{self, JobContext, JobNotifier, JobOutcome};
+use plugnmeet_recorder::transcode::job_files::remove_until_gone;
 use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use plugnmeet_recorder::transcode::settings::TranscodeSettings;
 use tokio_util::sync::CancellationToken;
@@ -119,10 +119,10 @@ impl Node {
             let (verdict, cause) = job::run(&job, &entry, around).await;
             tokio::task::yield_now().await;
             match verdict {
-                JobOutcome::Done(FilesToRemove { raw, claim, .. }) => {
+                JobOutcome::Done(files) => {
                     queue.lock().unwrap().over = true;
                     tokio::task::yield_now().await;
-                    remove_files(raw, claim).await;
+                    assert!(remove_until_gone(&files, &settings.store, &never).await);
                     entry.remove().await;
                 }
                 JobOutcome::Again(_) => {

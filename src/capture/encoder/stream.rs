@@ -70,6 +70,12 @@ impl CaptureCounters {
         }
     }
 
+    /// Frames that were to be sent: those that were dropped because ffmpeg was behind, too.
+    #[must_use]
+    pub fn frames_offered(&self) -> u64 {
+        self.frames_sent.load(Ordering::Relaxed) + self.frames_dropped.load(Ordering::Relaxed)
+    }
+
     /// Corrections that keep audio and video in step.
     pub fn corrections(&self) -> MutexGuard<'_, SyncCorrections> {
         self.corrections.lock().unwrap_or_else(PoisonError::into_inner)

@@ -26,6 +26,8 @@ pub enum Requests {
     /// Writes into files, with fsync.
     Writes,
     Fsync,
+    /// Removals of files and directories.
+    Removals,
     /// Reads of files that go beyond this byte.
     ReadsBeyond(u64),
 }
@@ -169,7 +171,7 @@ fn meets(requests: Requests, kind: Requests) -> bool {
         Requests::All => true,
         Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
         Requests::Writes => matches!(kind, Requests::Writes | Requests::Fsync),
-        Requests::Fsync => kind == Requests::Fsync,
+        Requests::Fsync | Requests::Removals => kind == requests,
         Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }
 }

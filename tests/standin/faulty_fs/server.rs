@@ -151,7 +151,7 @@ impl Server {
     }
 
     fn remove(&self, parent: INodeNo, name: &OsStr, dir: bool) -> io::Result<()> {
-        self.gate.pass(Requests::Changes)?;
+        self.gate.pass(Requests::Removals)?;
         let path = self.child(parent, name)?;
         if dir { std::fs::remove_dir(path) } else { std::fs::remove_file(path) }
     }

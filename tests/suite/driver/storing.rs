@@ -120,6 +120,22 @@ async fn a_share_that_fails_at_the_end_of_a_recording_costs_it_only_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_that_cannot_be_removed_now_are_removed_when_their_disk_is_well_again() {
+    let (node, leaves) = node().await;
+    let backing = node.standin.dir().join("backing");
+    let disk = FaultyFs::mount(&backing, &node.standin.dir().join("temporary"), Abilities::ALL);
+    let fail = || disk.break_down(Requests::Removals, Fault::Error(Errno::IO.raw_os_error()));
+    let running = node.run_into("left", &leaves, None, fail).await;
+    // It costs the recording nothing.
+    node.assert_delivered("left", leaves.bytes.as_ref().unwrap(), &node.main()).await;
+    assert_eq!((names(&backing).len(), node.record("left").stage), (1, RecordingStage::Stored));
+    disk.heal();
+    tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
+    assert_eq!(names(&backing), [] as [String; 0]);
+    node.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recording_that_cannot_be_stored_is_stored_by_a_later_start() {
     let (node, leaves) = node().await;
     let backing = node.standin.dir().join("backing");

@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use plugnmeet_recorder::storage::main_path::{self, MainPath, StoreAbilities};
 use plugnmeet_recorder::transcode::claim;
-use plugnmeet_recorder::transcode::job::JobOutcome;
+use plugnmeet_recorder::transcode::job::{FilesToRemove, JobOutcome};
+use plugnmeet_recorder::transcode::job_files::remove_until_gone;
 use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
 
 use super::{FRAMES, Node, assert_mp4, boxes, job_for, names, raw_like_ours, remove};
 use crate::mounts::Mount;
@@ -40,6 +42,46 @@ async fn a_job_whose_disk_fails_at_its_last_delivery_is_kept_until_the_disk_is_w
     assert_eq!(assert_mp4(&node.mp4(), 10.0).video().unwrap().packets, FRAMES);
     node.assert_told_success();
     node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_files_of_a_job_that_is_done_are_removed_when_the_disk_is_well_again() {
+    let mut node = Node::new(true);
+    let (backing, main) = (node.dir.path().join("backing"), node.settings.main_path.clone());
+    let share = FaultyFs::mount(&backing, &main, Abilities::ALL);
+    fs::create_dir(&node.settings.state_dir).unwrap();
+    node.settings.store = MainPath::new(&main, &node.settings.state_dir);
+    main_path::first_look(&node.settings.store).await;
+    fs::create_dir_all(node.room()).unwrap();
+    let there = ["rec-1.claim", "rec-1_raw.json", "rec-1_raw.mkv"];
+    for name in there {
+        fs::write(node.room().join(name), "x").unwrap();
+    }
+    let (raw, claim) = (Some(node.room().join("rec-1_raw.mkv")), Some(node.room().join("rec-1.claim")));
+    let files = FilesToRemove { raw, claim, remuxed: false };
+    let attempt = |store: &MainPath| {
+        let (files, store, end) = (files.clone(), store.clone(), CancellationToken::new());
+        // The clock is stopped: this is many attempts, the last of which the end of the program meets.
+        async move {
+            let removal = remove_until_gone(&files, &store, &end);
+            tokio::select! {
+                gone = removal => gone,
+                () = tokio::time::sleep(Duration::from_secs(3600)) => false,
+            }
+        }
+    };
+    for error in [Errno::IO, Errno::NOSPC, Errno::ROFS] {
+        share.break_down(Requests::Changes, Fault::Error(error.raw_os_error()));
+        assert!(!attempt(&node.settings.store).await, "{error}");
+        assert_eq!(names(&node.room()), there, "{error}");
+        share.heal();
+    }
+    // Of a share that is gone nothing is there to be removed: that shows nothing.
+    drop(share);
+    assert!(!attempt(&node.settings.store).await);
+    let _share = FaultyFs::mount(&backing, &main, Abilities::ALL);
+    assert!(attempt(&node.settings.store).await);
+    node.assert_holds(&[]);
 }
 
 #[tokio::test]
