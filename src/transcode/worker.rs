@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::select_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -100,15 +102,7 @@ pub async fn run(
         let mut fetch = pin!(gate.next(&fetch_cancel));
         let message = tokio::select! {
             message = &mut fetch => message,
-            () = worker.job_due() => {
-                fetch_cancel.cancel();
-                fetch.await
-            }
-            () = worker.store_lost() => {
-                fetch_cancel.cancel();
-                fetch.await
-            }
-            () = worker.operator.drained() => {
+            _ = select_all([worker.job_due().boxed(), worker.store_lost().boxed(), worker.operator.drained().boxed()]) => {
                 fetch_cancel.cancel();
                 fetch.await
             }
