@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use plugnmeet_recorder::cli::{Cli, Command};
-use plugnmeet_recorder::config::Config;
+use plugnmeet_recorder::config::{Config, InterpolatedValue};
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
@@ -62,6 +62,9 @@ fn main() -> ExitCode {
     };
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", cli.config.display());
+    }
+    for InterpolatedValue { line, key, value } in &loaded.interpolated {
+        tracing::info!(key, value, "line {line} of {}: the environment's variables are put in", cli.config.display());
     }
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{component}: {why}")]
 pub struct ComponentError {
-    /// `Xvfb`, `PulseAudio`, `Chrome`, `ffmpeg`, `picture`, `sound`.
+    /// `Xvfb`, `PulseAudio`, `Chrome`, `ffmpeg`, `far end`, `picture`, `sound`.
     pub component: &'static str,
     pub why: String,
 }

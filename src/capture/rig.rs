@@ -334,7 +334,7 @@ impl LiveRig {
         let (sender, counters, writer) = stream::start(stdin, tracks, report_failure(&self.failed.0)).map_err(cause)?;
         let pacing = match spec.target {
             EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
-            EncoderTarget::Rtmp(_) => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
+            EncoderTarget::Rtmp { .. } => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
         };
         let started = Instant::now();
         if let Some(audio_recorder) = &self.audio_recorder {

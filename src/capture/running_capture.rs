@@ -16,9 +16,6 @@ use crate::capture::encoder::stream::{CaptureCounters, StreamWriter};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 
-/// How much newer than its time a frame's content may be: the screen is fetched after the time was taken, and a busy host
-/// comes between.
-const NEWER_CONTENT: Duration = Duration::from_millis(100);
 /// Time limit for ffmpeg to take the last of the stream, and to finish its output once its input is closed.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(30);
 /// The first of them where ffmpeg was killed.
@@ -76,13 +73,8 @@ impl RunningCapture {
             }
             writer.abandon().await;
         }
-        let until = left_at.map(|at| at.saturating_duration_since(started).saturating_sub(NEWER_CONTENT));
-        let meeting_until = until.filter(|until| *until < duration);
-        CaptureReport {
-            meeting_until,
-            duration: meeting_until.unwrap_or(duration),
-            ..capture_report(&counters, duration)
-        }
+        let left = left_at.map(|at| at.saturating_duration_since(started));
+        capture_report(&counters, duration).cut_where_page_left(left)
     }
 }
 

@@ -50,14 +50,17 @@ pub(super) fn read(root: &ConfigSection<'_>) -> Option<RecorderConfig> {
     let temporary_dir = temporary_dir.unwrap_or_else(|| in_progress(main_path.as_deref(), &sub_path));
     let state_dir = section.field("state_dir").and_then(|field| path(&field));
     let silence_warning = section.duration("silence_warning", Duration::ZERO..=SILENCE_WARNING_MAX, SILENCE_WARNING);
-    let cpu_limit = section.percent("transcoding_cpu_limit_both_mode", 80.0);
+    // 0: no limit.
+    let limit = |key, default| Some(section.percent(key, default) / 100.0).filter(|limit| *limit > 0.0);
 
     let config = RecorderConfig {
         mode: section.choice("mode", &MODES, Mode::Both),
         max_limit: section.whole("max_limit", 1..=1000, 10),
+        max_load: limit("max_load", 0.0),
+        cpu_overload_limit: limit("cpu_overload_limit", 95.0),
         debug: section.flag("debug", false),
         post_mp4_convert: section.flag("post_mp4_convert", true),
-        transcoding_cpu_limit: (cpu_limit > 0.0).then_some(cpu_limit / 100.0),
+        transcoding_cpu_limit: limit("transcoding_cpu_limit_both_mode", 80.0),
         width: section.even("width", 320..=7680, 1920),
         height: section.even("height", 240..=4320, 1080),
         dpi: section.whole("xvfb_dpi", 48..=480, 96),

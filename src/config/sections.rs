@@ -46,6 +46,10 @@ pub struct RecorderConfig {
     pub mode: Mode,
     /// Limit of simultaneous recordings and broadcasts, at least 1.
     pub max_limit: u32,
+    /// Share of the processors, 0…1, that all recordings may cost together. `None`: no limit.
+    pub max_load: Option<f64>,
+    /// Processor load, 0…1, from which the node is overloaded. `None`: it never is.
+    pub cpu_overload_limit: Option<f64>,
     pub debug: bool,
     /// Whether the raw file is re-encoded (true) or only remuxed.
     pub post_mp4_convert: bool,
@@ -150,6 +154,15 @@ pub enum Profile {
 pub struct FfmpegOptions {
     pub pre_input: Vec<String>,
     pub post_input: Vec<String>,
+}
+
+/// `rtmp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtmpConfig {
+    /// How long the far end of a broadcast is tried again after each loss; zero: it is not.
+    pub reconnect_for: Duration,
+    /// Patterns of host names in lower case, with `*` for any characters. Empty: every host is allowed.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// `chrome_settings`.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::fleet::availability::Obstacle;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::messages::StatusCode;
 use crate::protocol::request::Kind;
@@ -20,6 +21,9 @@ pub enum Refusal {
     Full { running: usize, max_limit: usize },
     #[error("this recorder is shutting down")]
     Draining,
+    /// `recorder.max_load`; `detail` is for the log only.
+    #[error("{}", Obstacle::MaxLoad.refusal())]
+    MaxLoad { detail: String },
 }
 
 impl Refusal {
@@ -28,7 +32,16 @@ impl Refusal {
     pub fn status_code(&self) -> StatusCode {
         match self {
             Self::InProgress => StatusCode::Conflict,
-            Self::Full { .. } | Self::Draining => StatusCode::Internal,
+            Self::Full { .. } | Self::Draining | Self::MaxLoad { .. } => StatusCode::Internal,
+        }
+    }
+
+    /// What the log says besides.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::MaxLoad { detail } => Some(detail),
+            Self::InProgress | Self::Full { .. } | Self::Draining => None,
         }
     }
 }
@@ -54,8 +67,18 @@ impl Admission {
     /// Where one of the same kind runs for the room or with the same recording id (they would share files), the node is
     /// full, or it drains. A repeated request is refused as in progress even when the node drains.
     pub fn admit(&mut self, room_table_id: i64, kind: Kind, recording: RecordingId) -> Result<(), Refusal> {
+        self.check(room_table_id, kind, &recording)?;
+        self.tasks.insert((room_table_id, kind), recording);
+        Ok(())
+    }
+
+    /// Whether [`Self::admit`] would accept the task.
+    ///
+    /// # Errors
+    /// As for [`Self::admit`].
+    pub fn check(&self, room_table_id: i64, kind: Kind, recording: &RecordingId) -> Result<(), Refusal> {
         let task = (room_table_id, kind);
-        let same_files = self.tasks.iter().any(|((_, other), id)| *other == kind && *id == recording);
+        let same_files = self.tasks.iter().any(|((_, other), id)| *other == kind && id == recording);
         if same_files || self.tasks.contains_key(&task) {
             return Err(Refusal::InProgress);
         }
@@ -66,7 +89,6 @@ impl Admission {
         if running >= self.max_limit {
             return Err(Refusal::Full { running, max_limit: self.max_limit });
         }
-        self.tasks.insert(task, recording);
         Ok(())
     }
 
@@ -95,6 +117,17 @@ impl Admission {
     #[must_use]
     pub fn running(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Whether no slot is free. More tasks than the limit may run after a restart.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.running() >= self.max_limit
+    }
+
+    #[must_use]
+    pub fn max_limit(&self) -> usize {
+        self.max_limit
     }
 
     /// From now on new tasks are refused.

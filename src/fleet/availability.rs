@@ -9,6 +9,9 @@ use tokio::sync::watch;
 /// What stands in the way of new work. A lower one is named first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
+    /// Another recorder has this node's id, or this node has not taken it yet. Starts are then not even answered: they are
+    /// for the one that has it.
+    NotUnique,
     /// The program finishes what runs and ends.
     Draining,
     /// An operator wants it to take nothing on, until it is told otherwise or ends.
@@ -21,6 +24,14 @@ pub enum Obstacle {
     StateDir,
     /// The recording of a built-in page fails.
     SelfTest,
+    /// Memory is short.
+    Memory,
+    /// The processors have been busy for a minute (`recorder.cpu_overload_limit`).
+    Overload,
+    /// The running recordings leave no room for one more in `recorder.max_load`. Noted by the slots only.
+    MaxLoad,
+    /// All slots are taken (`recorder.max_limit`). Noted by the slots only, in one step with the task that takes the last.
+    Full,
 }
 
 impl Obstacle {
@@ -28,12 +39,17 @@ impl Obstacle {
     #[must_use]
     pub fn refusal(self) -> &'static str {
         match self {
+            Self::NotUnique => "another recorder has this recorder's id",
             Self::Draining => "this recorder is shutting down",
             Self::Drained => "this recorder is drained by its operator",
             Self::DiskSpace => "this recorder's disk is nearly full",
             Self::MainPath => "this recorder does not reach the storage of its recordings",
             Self::StateDir => "this recorder cannot write down what it takes on",
             Self::SelfTest => "this recorder has not passed its self-test",
+            Self::Memory => "this recorder has too little memory for one more recording",
+            Self::Overload => "this recorder is overloaded",
+            Self::MaxLoad => "this recorder has too little processor time for one more recording",
+            Self::Full => "this recorder is full",
         }
     }
 
@@ -41,13 +57,26 @@ impl Obstacle {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NotUnique => "not_unique",
             Self::Draining => "draining",
             Self::Drained => "drained",
             Self::DiskSpace => "disk_space",
             Self::MainPath => "main_path",
             Self::StateDir => "state_dir",
             Self::SelfTest => "self_test",
+            Self::Memory => "memory",
+            Self::Overload => "overload",
+            Self::MaxLoad => "max_load",
+            Self::Full => "full",
         }
+    }
+}
+
+impl Obstacle {
+    /// Whether the slots note it by their own tasks. These come last in the order.
+    #[must_use]
+    pub fn is_of_slots(self) -> bool {
+        self >= Self::MaxLoad
     }
 }
 
@@ -73,6 +102,12 @@ impl Availability {
         self.obstacles.send_if_modified(|noted| noted.remove(&obstacle).is_some())
     }
 
+    /// Whether an obstacle is noted.
+    #[must_use]
+    pub fn is_noted(&self, obstacle: Obstacle) -> bool {
+        self.obstacles.borrow().contains_key(&obstacle)
+    }
+
     /// The first obstacle and its detail; `None` where new work is taken.
     #[must_use]
     pub fn obstacle(&self) -> Option<(Obstacle, String)> {
@@ -87,6 +122,12 @@ impl Availability {
     #[must_use]
     pub fn is_announced(&self) -> bool {
         *self.announced.borrow()
+    }
+
+    /// The first obstacle that is not the slots' own, and its detail.
+    #[must_use]
+    pub fn obstacle_besides_slots(&self) -> Option<(Obstacle, String)> {
+        self.obstacle().filter(|(obstacle, _)| !obstacle.is_of_slots())
     }
 
     /// All obstacles, as they change.

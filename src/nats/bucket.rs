@@ -15,8 +15,8 @@ use crate::telemetry::log_throttle::LogThrottle;
 
 use crate::nats::connection::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
-/// A value that is not stored by then is outdated.
-const PUT_DEADLINE: Duration = Duration::from_secs(3);
+/// A value that is not written by then is outdated.
+const WRITE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The key-value bucket.
 #[derive(Clone, Debug)]
@@ -48,30 +48,94 @@ impl Nats {
     }
 }
 
+/// What the bucket holds under a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketEntry {
+    /// The revision of the last write, or of the purge; 0 where the bucket has nothing of the key.
+    pub revision: u64,
+    /// `None` where the key was never written, deleted or purged.
+    pub value: Option<String>,
+}
+
+/// Why a value was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// The key is at another revision than the caller said: somebody else has written it, or the bucket is a new one.
+    #[error("{0}: another writer has changed it")]
+    Conflict(String),
+    /// It may be written or not.
+    #[error(transparent)]
+    Failed(#[from] NatsError),
+}
+
 impl Bucket {
-    /// Stores a value. The returned revision is the bucket's counter, which only grows while the bucket exists.
+    /// Reads a key. In a cluster any replica answers, so that the answer may be some milliseconds old.
     ///
     /// # Errors
-    /// Where the value may not be stored: not connected, the bucket is gone, or no answer within 3 s.
-    pub async fn put(&self, key: &str, value: String) -> Result<u64, NatsError> {
+    /// Where there is no answer within 3 s, or no connection.
+    pub async fn read(&self, key: &str) -> Result<BucketEntry, NatsError> {
         self.nats.check_connected()?;
-        match tokio::time::timeout(PUT_DEADLINE, self.store.put(key, Bytes::from(value))).await {
-            Ok(stored) => stored.map_err(|error| NatsError(format!("writing {key}: {error}"))),
-            Err(_) => Err(no_answer(&format!("writing {key}"), PUT_DEADLINE)),
+        let entry = match tokio::time::timeout(WRITE_DEADLINE, self.store.entry(key)).await {
+            Ok(read) => read.map_err(|error| NatsError(format!("reading {key}: {error}")))?,
+            Err(_) => return Err(no_answer(&format!("reading {key}"), WRITE_DEADLINE)),
+        };
+        Ok(entry.map_or_else(BucketEntry::default, |entry| {
+            let is_value = entry.operation == kv::Operation::Put;
+            let value = is_value.then(|| String::from_utf8_lossy(&entry.value).into_owned());
+            BucketEntry { revision: entry.revision, value }
+        }))
+    }
+
+    /// Writes a value where the key is still at `revision` ([`BucketEntry::revision`]). Returns the new revision.
+    ///
+    /// # Errors
+    /// Where the key is at another revision; where the value may not be written: not connected, the bucket is gone, or no
+    /// answer within 3 s.
+    pub async fn update(&self, key: &str, value: String, revision: u64) -> Result<u64, UpdateError> {
+        self.nats.check_connected()?;
+        let update = self.store.update(key, Bytes::from(value), revision);
+        self.written(&format!("writing {key}"), update).await
+    }
+
+    /// Removes a key and its history where it is still at `revision`.
+    ///
+    /// # Errors
+    /// As for [`Self::update`].
+    pub async fn purge_at(&self, key: &str, revision: u64) -> Result<(), UpdateError> {
+        self.nats.check_connected()?;
+        let purge = self.store.purge_expect_revision(key, Some(revision));
+        self.written(&format!("purging {key}"), purge).await
+    }
+
+    /// Removes a key and its history, whoever wrote it.
+    ///
+    /// # Errors
+    /// Where the key may not be removed: not connected, the bucket is gone, or no answer within 3 s.
+    pub async fn purge(&self, key: &str) -> Result<(), NatsError> {
+        self.nats.check_connected()?;
+        match tokio::time::timeout(WRITE_DEADLINE, self.store.purge(key)).await {
+            Ok(purged) => purged.map_err(|error| NatsError(format!("purging {key}: {error}"))),
+            Err(_) => Err(no_answer(&format!("purging {key}"), WRITE_DEADLINE)),
         }
     }
 
-    /// Removes a key and its history.
-    ///
-    /// # Errors
-    /// As for [`Self::put`].
-    pub async fn purge(&self, key: &str) -> Result<(), NatsError> {
-        self.nats.check_connected()?;
-        match tokio::time::timeout(PUT_DEADLINE, self.store.purge(key)).await {
-            Ok(purged) => purged.map_err(|error| NatsError(format!("purging {key}: {error}"))),
-            Err(_) => Err(no_answer(&format!("purging {key}"), PUT_DEADLINE)),
+    async fn written<T>(
+        &self,
+        what: &str,
+        write: impl Future<Output = Result<T, kv::UpdateError>>,
+    ) -> Result<T, UpdateError> {
+        match tokio::time::timeout(WRITE_DEADLINE, write).await {
+            Ok(Err(error)) if is_conflict(&error) => Err(UpdateError::Conflict(what.to_owned())),
+            Ok(written) => Ok(written.map_err(|error| NatsError(format!("{what}: {error}")))?),
+            Err(_) => Err(no_answer(what, WRITE_DEADLINE).into()),
         }
     }
+}
+
+/// The client knows one of the two codes by which a server reports a wrong revision. A cluster has the other one
+/// (10164), for a write that meets one which its replicas do not have yet; the text is the same.
+fn is_conflict(error: &kv::UpdateError) -> bool {
+    error.kind() == kv::UpdateErrorKind::WrongLastRevision || error.to_string().contains("wrong last sequence")
 }
 
 /// Why a bucket or consumer cannot be used yet.

@@ -15,7 +15,7 @@ mod jobs;
 mod requests;
 mod survey;
 
-pub use bucket::Bucket;
+pub use bucket::{Bucket, BucketEntry, UpdateError};
 pub use connect_error::ConnectError;
 pub use connection::{Nats, NatsError};
 pub use jobs::{JobMessage, Jobs, WorkQueueState};

@@ -8,7 +8,7 @@
 //! 5 watches   load, disk space, main_path, time limit of a drain
 //! 6 recording recordings of an earlier run are resumed
 //! 7 NATS      connected, however long that takes
-//! 8 requests  answered; then the node is announced
+//! 8 requests  stops are obeyed; the recorder id is taken, and the node announced; then starts are answered
 //! 9 jobs      taken from the work queue
 //! ```
 //!
@@ -30,17 +30,20 @@ use crate::capture::rig_directory;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
-use crate::fleet::availability::Availability;
+use crate::fleet::availability::{Availability, Obstacle};
 use crate::fleet::heartbeat::Heartbeat;
+use crate::fleet::holder::Holder;
+use crate::fleet::id_claim::{self, IdClaim};
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
+use crate::node::service_manager::ServiceManager;
 use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, outbox_cleanup, preflight, state_dir};
+use crate::node::{availability, outbox_cleanup, overload, preflight, state_dir};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
@@ -75,6 +78,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Where the host lacks something the node needs, or the configuration is unusable.
 pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let service_manager = ServiceManager::start(shutdown.clone());
     start.enter("looking for the state directory");
     config.recorder.state_dir = state_dir::choose(&config.recorder, &StateDirectories::of_process(), true);
     let recorder = &config.recorder;
@@ -95,7 +99,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     // 2 state
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
     state_dir::warn_unsuitable(&recorder.state_dir);
-    let _lock = StateLock::take(&recorder.state_dir)?;
+    let lock = StateLock::take(&recorder.state_dir)?;
+    let holder = id_claim::this_process(&lock);
     let store = MainPath::new(&recorder.main_path, &recorder.state_dir);
     main_path::first_look(&store).await;
     preflight::prepare_temporary_dir(&config, &store);
@@ -121,7 +126,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
-    let node = Node { supervisor: Supervisor::new(shutdown), config, state, store, dispatcher, hooks, journal };
+    let supervisor = Supervisor::new(shutdown);
+    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -150,12 +156,15 @@ struct Node {
     config: Config,
     /// What is shown to those who watch the node.
     state: NodeState,
+    service_manager: ServiceManager,
     /// `main_path`.
     store: MainPath,
     supervisor: Supervisor,
     dispatcher: Dispatcher,
     hooks: Hooks,
     journal: RecordingJournal,
+    /// This process, as the holder of the recorder id.
+    holder: Holder,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -203,10 +212,10 @@ impl Node {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
-        let slots = Slots::new(recorder.max_limit);
+        let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
+        let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
         let rigs = self.rig_factory().await?;
-        let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
         let parts = NodeParts {
             running: running.clone(),
             outbox: self.dispatcher.outbox().clone(),
@@ -218,7 +227,7 @@ impl Node {
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
         let mut service = RequestService::<LiveRig>::new(
             context,
-            slots,
+            slots.clone(),
             rigs.clone(),
             journal,
             availability.clone(),
@@ -229,6 +238,7 @@ impl Node {
         let _ = self.state.parts.set(parts);
         let (disk, store) = (watches.disk.clone(), self.store.watch());
         self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
+        self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;
@@ -237,12 +247,15 @@ impl Node {
             });
             return Ok(None);
         }
+        availability.block(Obstacle::NotUnique, "the recorder id is not taken yet");
         if recorder.self_test {
             let file = recorder.temporary_dir.join(format!(".self-test-{}.mkv", recorder.id));
             let test = SelfTest { rigs, file, availability: availability.clone(), failures: open_failures };
             test.prepare();
             self.supervisor.tasks.spawn(test.run(drain.clone()));
         }
+        let watch = overload::watch(recorder, slots, watches.load.clone(), availability.clone(), end.clone());
+        self.supervisor.tasks.spawn(watch);
         self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability.clone()));
         let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
@@ -264,13 +277,16 @@ impl Node {
         };
         self.dispatcher.connect(nats.clone());
         let _ = self.state.nats.set(nats.clone());
+        self.service_manager.connected(nats.clone());
         if let Some(RecordingLink { requests, running, availability }) = recordings {
-            // Subscribed before the node is announced, so that no request is missed. Nobody receives where the recordings
-            // have ended already.
+            // Subscribed before the node is announced, so that no request is missed, and before it has its id, since stops of
+            // resumed recordings are obeyed. Nobody receives where the recordings have ended already.
             let _ = requests.send(nats.requests().await?);
+            let claim = IdClaim::at_start(&nats, recorder.id.clone(), self.holder.clone(), &running, &drain);
+            let Some(claim) = claim.await? else { return Ok(()) };
             let heartbeat = Heartbeat {
                 nats: nats.clone(),
-                recorder: recorder.id.clone(),
+                claim,
                 max_limit: recorder.max_limit,
                 total_cores: load::total_cores(),
                 progress: running,

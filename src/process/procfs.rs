@@ -84,9 +84,30 @@ pub fn started(pid: u32) -> Option<u64> {
 /// User and system time of a process that has not been reaped.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Option<Duration> {
-    #[expect(clippy::cast_precision_loss, reason = "2^53 ticks are three million years")]
-    let ticks = Process::read(pid)?.ticks as f64;
-    Duration::try_from_secs_f64(ticks / TICKS_PER_SECOND).ok()
+    Duration::try_from_secs_f64(seconds(Process::read(pid)?.ticks)).ok()
+}
+
+/// Clock ticks in seconds.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "2^53 ticks are three million years")]
+pub fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+/// All processes of this host or container.
+#[must_use]
+pub fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// The value of a variable in the environment that a process was started with; `None` also where this may not be read.
+#[must_use]
+pub fn environment(pid: u32, variable: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let entries = environment.split(|byte| *byte == 0);
+    let mut entries = entries.filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('='));
+    entries.find(|(name, _)| *name == variable).map(|(_, value)| value.to_owned())
 }
 
 #[cfg(test)]

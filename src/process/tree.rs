@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::process::procfs::Process;
+use crate::process::procfs::{self, Process};
 
 /// Time limit for killed processes to end; one that waits for a disk takes longer.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -23,9 +23,7 @@ impl ProcessTree {
     /// The processes that exist now: the child's group, and all descendants.
     #[must_use]
     pub fn members(&self) -> Vec<Process> {
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        members(&pids.filter_map(Process::read).collect::<Vec<_>>(), &self.0)
+        members(&procfs::all(), &self.0)
     }
 
     /// Kills those of `known` that still run and waits up to 2 s for their end. Nothing else waits for a child's

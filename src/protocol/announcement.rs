@@ -23,6 +23,13 @@ impl AnnouncementField {
     }
 }
 
+/// The key that names the holder of the id. It is this program's own: the server ignores the field, but forgets the
+/// recorder when the key is purged, as with each of them.
+#[must_use]
+pub fn holder_key(recorder: &RecorderId) -> String {
+    format!("recorder_{recorder}-FIELD_100")
+}
+
 /// Processor load, 0…1, with four decimals, as the server expects it.
 #[must_use]
 pub fn cpu_score(load: f64) -> String {
@@ -38,6 +45,7 @@ mod tests {
         let id = RecorderId::parse("node_01").unwrap();
         assert_eq!(AnnouncementField::MaxLimit.key(&id), "recorder_node_01-FIELD_0");
         assert_eq!(AnnouncementField::CpuScore.key(&id), "recorder_node_01-FIELD_4");
+        assert_eq!(holder_key(&id), "recorder_node_01-FIELD_100");
         assert_eq!(cpu_score(0.123_456), "0.1235");
         assert_eq!(cpu_score(7.0), "1.0000");
         assert_eq!(cpu_score(f64::NAN), "1.0000");

@@ -184,6 +184,8 @@ impl fmt::Debug for AccessToken {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RtmpUrl {
     url: url::Url,
+    /// As it was given.
+    text: String,
     /// What follows scheme, host and port, as it was given: a URL's parser escapes some characters of a stream key,
     /// and RTMP knows no such escapes.
     path: String,
@@ -194,7 +196,7 @@ impl RtmpUrl {
     pub const MAX_LEN: usize = 8192;
 
     /// # Errors
-    /// Where the text is not an `rtmp://` or `rtmps://` URL with host and application, or has user info.
+    /// Where the text is not an `rtmp://` or `rtmps://` URL with host and application.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         const FIELD: &str = "rtmp_url";
         let other = |why: &str| InvalidName::Other { field: FIELD, why: why.to_owned() };
@@ -209,10 +211,6 @@ impl RtmpUrl {
         if url.host_str().is_none_or(str::is_empty) {
             return Err(other("it names no host"));
         }
-        // No service uses them in a URL, and RTMP has no field for them.
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(other("user name and password are not supported; use a stream key"));
-        }
         if url.path().trim_matches('/').is_empty() {
             return Err(other("it names no application (rtmp://host/application/key)"));
         }
@@ -221,7 +219,7 @@ impl RtmpUrl {
         }
         let behind_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
         let path = behind_scheme.find(['/', '?', '#']).map_or("", |at| &behind_scheme[at..]).to_owned();
-        Ok(Self { url, path })
+        Ok(Self { url, path, text: text.to_owned() })
     }
 
     /// `rtmp://host:port`, which may be logged.
@@ -248,6 +246,20 @@ impl RtmpUrl {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.url.port().unwrap_or(if self.is_tls() { 443 } else { 1935 })
+    }
+
+    /// The whole URL: a secret.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// User name and password, decoded; `None` if the URL names no user. Both are secrets.
+    #[must_use]
+    pub fn user_info(&self) -> Option<(String, String)> {
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let user = Some(self.url.username()).filter(|user| !user.is_empty())?;
+        Some((decoded(user), decoded(self.url.password().unwrap_or_default())))
     }
 
     /// RTMP's `tcUrl`: scheme, host, port and application.
@@ -337,6 +349,12 @@ mod tests {
         let url = RtmpUrl::parse(r#"rtmp://h/{a}/b<c>/k{e}y"<>`^|\%7B?x="{}"&y=%20#<f>"#).unwrap();
         assert_eq!(url.key().as_deref(), Some(r#"k{e}y"<>`^|\%7B?x="{}"&y=%20#<f>"#), "nothing is escaped");
         assert_eq!((url.application(), url.tc_url().as_str()), ("{a}/b<c>", "rtmp://h:1935/{a}/b<c>"));
+        let url = RtmpUrl::parse("rtmp://ann:p%40ss@h/live/k@y?a=b@c").unwrap();
+        assert_eq!(url.user_info(), Some(("ann".into(), "p@ss".into())));
+        assert_eq!((url.origin().as_str(), url.host(), url.tc_url().as_str()), ("rtmp://h", "h", "rtmp://h:1935/live"));
+        assert_eq!(url.key().as_deref(), Some("k@y?a=b@c"));
+        assert_eq!(format!("{url:?}"), "rtmp://h/[redacted]");
+        assert_eq!(RtmpUrl::parse("rtmp://h/live/k@y").unwrap().user_info(), None);
         let key = "k".repeat(4096);
         assert_eq!(RtmpUrl::parse(&format!("rtmp://h/live/{key}")).unwrap().key(), Some(key));
         assert!(RtmpUrl::parse(&format!("rtmp://h/live/{}", "k".repeat(RtmpUrl::MAX_LEN))).is_err());
@@ -352,7 +370,6 @@ mod tests {
             "rtmp:///a/b",
             "rtmp://h",
             "-i",
-            "rtmp://u:p@h/a/b",
             "rtmp://h/a b",
             "rtmp://h/live?key=x",
             "rtmp://h/live/key\nrtmp_app=x",

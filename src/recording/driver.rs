@@ -130,7 +130,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     };
     let (mut session, effects) = match interrupted {
         None => Session::begin(kind, limits, Duration::ZERO),
-        Some(interrupted) => Session::recover(interrupted, limits, Duration::ZERO),
+        Some(interrupted) => Session::recover(kind, interrupted, limits, Duration::ZERO),
     };
     for effect in effects {
         driver.carry_out(effect);

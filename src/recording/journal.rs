@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::rig::CaptureReport;
 use crate::protocol::access::{RoomAccess, RoomClaims};
-use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid, RtmpUrl};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
 use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
@@ -36,13 +36,15 @@ pub struct RecordingRecord {
     room_id: String,
     room_sid: String,
     recording_id: String,
-    /// The claims of the access token, which are signed again for each part. `None` for a broadcast, which is not
-    /// resumed.
+    /// The claims of the access token, which are signed again for each part.
     #[serde(default)]
     claims: Option<RoomClaims>,
     /// The token itself (a secret) where it has no such claims, and in records of an earlier version; else empty.
     #[serde(default)]
     access_token: String,
+    /// Where a broadcast goes to, with its stream key: a secret. Empty: a recording, or a broadcast of an earlier version.
+    #[serde(default)]
+    rtmp_url: String,
     /// Unix milliseconds.
     pub taken_at: u64,
     /// When media first flowed, in Unix milliseconds.
@@ -141,16 +143,20 @@ impl RecordingRecord {
     #[must_use]
     pub fn new(start: &Start) -> Self {
         let info = &start.info;
-        let claims = start.access.claims().filter(|_| start.output == Output::File);
+        let claims = start.access.claims();
         Self {
             version: Self::VERSION,
             room_table_id: info.room_table_id,
             room_id: info.room_id.to_string(),
             room_sid: info.room_sid.as_str().to_owned(),
             recording_id: info.recording_id.to_string(),
-            access_token: match (&start.output, &claims, start.access.sent()) {
-                (Output::File, None, Some(token)) => token.expose().to_owned(),
+            access_token: match (&claims, start.access.sent()) {
+                (None, Some(token)) => token.expose().to_owned(),
                 _ => String::new(),
+            },
+            rtmp_url: match &start.output {
+                Output::File => String::new(),
+                Output::Rtmp(url) => url.expose().to_owned(),
             },
             claims,
             taken_at: unix_ms(),
@@ -181,16 +187,26 @@ impl RecordingRecord {
         info().map_err(|error| error.to_string())
     }
 
-    /// The server's start request of a recording.
+    /// Whether it holds what a broadcast needs to go on: those of earlier versions do not.
+    #[must_use]
+    pub fn has_far_end(&self) -> bool {
+        !self.rtmp_url.is_empty()
+    }
+
+    /// The server's start request.
     ///
     /// # Errors
-    /// Where an id or the token is invalid.
+    /// Where an id, the token or the far end's address is invalid.
     pub fn start(&self) -> Result<Start, String> {
         let access = match &self.claims {
             Some(claims) => RoomAccess::Claims(claims.clone()),
             None => RoomAccess::Token(AccessToken::parse(&self.access_token).map_err(|error| error.to_string())?),
         };
-        Ok(Start { info: self.info()?, access, output: Output::File })
+        let output = match self.rtmp_url.as_str() {
+            "" => Output::File,
+            url => Output::Rtmp(RtmpUrl::parse(url).map_err(|error| error.to_string())?),
+        };
+        Ok(Start { info: self.info()?, access, output })
     }
 
     /// The file names of the parts, in order, whether they exist or not.

@@ -8,7 +8,7 @@ use crate::capture::browser::trusted_roots;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::capture::rig_directory;
-use crate::config::Config;
+use crate::config::{Config, RtmpConfig};
 use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{Output, RecordingInfo, Start};
 use crate::recording::raw_file::RawFile;
@@ -22,6 +22,7 @@ pub struct LiveRigFactory {
     page: String,
     recording: EncoderSettings,
     broadcast: EncoderSettings,
+    rtmp: RtmpConfig,
     chrome: ChromeSettings,
     size: (u32, u32),
     dpi: u32,
@@ -40,13 +41,14 @@ impl LiveRigFactory {
     /// `store`: `main_path`. `sandbox`: whether Chrome can use its sandbox on this host.
     #[must_use]
     pub fn new(config: &Config, store: &MainPath, sandbox: bool) -> Self {
-        let Config { recorder, server, ffmpeg, chrome, log, .. } = config;
+        let Config { recorder, server, ffmpeg, rtmp, chrome, log, .. } = config;
         let page = server.join_host.clone().unwrap_or_else(|| format!("{}/?access_token=", server.host));
         let log_dir = log.file.as_deref().and_then(Path::parent);
         Self {
             page,
             recording: EncoderSettings::new(&ffmpeg.recording.pre_input, &ffmpeg.recording.post_input),
             broadcast: EncoderSettings::new(&ffmpeg.rtmp.pre_input, &ffmpeg.rtmp.post_input),
+            rtmp: rtmp.clone(),
             chrome: ChromeSettings {
                 path: chrome.path.clone(),
                 flags: chrome.flags.clone(),
@@ -94,12 +96,21 @@ impl LiveRigFactory {
 impl RigFactory<LiveRig> for LiveRigFactory {
     fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> RigSpec {
         let (target, encoder) = match &start.output {
-            Output::Rtmp(url) => (EncoderTarget::Rtmp(url.clone()), &self.broadcast),
+            Output::Rtmp(url) => {
+                let reconnect_for = self.rtmp.reconnect_for;
+                (EncoderTarget::Rtmp { url: url.clone(), reconnect_for }, &self.broadcast)
+            }
             Output::File => (EncoderTarget::File(part.map(Path::to_owned).unwrap_or_default()), &self.recording),
         };
         // The token is appended unchanged, with any parameters that follow it.
         let url = format!("{}{}", self.page, token.expose());
         self.specify(url, target, encoder, self.screenshot_path(start))
+    }
+
+    fn refusal(&self, start: &Start) -> Option<String> {
+        let Output::Rtmp(url) = &start.output else { return None };
+        let host = url.host();
+        (!self.rtmp.allows(host)).then(|| format!("broadcasts to {host} are not allowed here (rtmp.allowed_hosts)"))
     }
 
     fn screenshot(&self, start: &Start) -> Option<PathBuf> {

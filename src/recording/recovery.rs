@@ -4,7 +4,7 @@ use crate::protocol::request::Kind;
 use crate::recording::journal::{RecordingPart, RecordingRecord, RecordingStage};
 use crate::recording::session::InterruptedRecording;
 
-/// The cause of the end of a broadcast of an earlier run.
+/// The cause of the end of a broadcast of an earlier version of the program.
 pub const RESTARTED: &str = "the recorder was restarted";
 /// Why a recording is not joined again on a node that does not record any more.
 pub const RECORDING_DISABLED: &str = "the recorder was restarted and does not record any more";
@@ -14,7 +14,7 @@ pub const RECORDING_DISABLED: &str = "the recorder was restarted and does not re
 pub enum RecoveryStep {
     /// Resume its session.
     Recover(InterruptedRecording),
-    /// Send the notice of a broadcast's end.
+    /// Send the notice of the end of a broadcast that cannot go on.
     NotifyEnded(String),
     /// Store the raw file and publish its job: the notice of the end was sent.
     Store,
@@ -38,11 +38,11 @@ pub fn plan(kind: Kind, record: &RecordingRecord, sent: SentNotices, records: bo
     // The outbox keeps what it has delivered for a day only.
     match (kind, record.stage, sent.ended || record.end_told) {
         (Kind::Broadcast, _, true) => RecoveryStep::RemoveParts,
-        (Kind::Broadcast, _, false) => RecoveryStep::NotifyEnded(RESTARTED.to_owned()),
+        (Kind::Broadcast, _, false) if !record.has_far_end() => RecoveryStep::NotifyEnded(RESTARTED.to_owned()),
         (Kind::Recording, RecordingStage::Failed, _) => RecoveryStep::Keep,
         (Kind::Recording, RecordingStage::Stored, true) if sent.job => RecoveryStep::RemoveParts,
         (Kind::Recording, _, true) => RecoveryStep::Store,
-        (Kind::Recording, _, false) => RecoveryStep::Recover(match &record.stop {
+        (_, _, false) => RecoveryStep::Recover(match &record.stop {
             Some(stop) => InterruptedRecording::Stopped(stop.reason.clone()),
             None if record.stage == RecordingStage::Stored => InterruptedRecording::Stopped(None),
             None if !records => InterruptedRecording::Stopped(Some(RECORDING_DISABLED.to_owned())),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::capture::rig::CaptureReport;
     use crate::protocol::access::RoomAccess;
-    use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid};
+    use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid, RtmpUrl};
     use crate::protocol::request::{Output, RecordingInfo, Start};
     use crate::recording::journal::{PartEnd, StopRequest};
 
@@ -134,6 +134,19 @@ mod tests {
             plan(Kind::Broadcast, &broadcast, SentNotices::default(), true),
             RecoveryStep::NotifyEnded(RESTARTED.into())
         );
+        assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts);
+        // A record of this version has the far end.
+        let start =
+            Start { output: Output::Rtmp(RtmpUrl::parse("rtmp://h/live/key").unwrap()), ..broadcast.start().unwrap() };
+        let mut broadcast = RecordingRecord::new(&start);
+        assert_eq!(broadcast.start(), Ok(start));
+        let untold =
+            |broadcast: &RecordingRecord, records| plan(Kind::Broadcast, broadcast, SentNotices::default(), records);
+        assert_eq!(untold(&broadcast, true), recover(InterruptedRecording::Running));
+        let disabled = InterruptedRecording::Stopped(Some(RECORDING_DISABLED.into()));
+        assert_eq!(untold(&broadcast, false), recover(disabled));
+        broadcast.stop = Some(asked);
+        assert_eq!(untold(&broadcast, true), recover(InterruptedRecording::Stopped(None)));
         assert_eq!(plan(Kind::Broadcast, &broadcast, no_job, true), RecoveryStep::RemoveParts);
     }
 

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
-use crate::fleet::availability::Availability;
+use crate::fleet::availability::{Availability, Obstacle};
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
@@ -260,13 +260,26 @@ impl<R: Rig> RequestService<R> {
     /// Refuses a start at once, or takes a slot and has its record written.
     fn begin(&mut self, message: RequestMessage, start: Start, span: Span) {
         let (kind, info) = (start.kind(), start.info.clone());
+        if let Some((Obstacle::NotUnique, detail)) = self.availability.obstacle() {
+            // The server takes the first answer, and it is for the one that has the id.
+            tracing::warn!(detail, "a start is left unanswered: another recorder has this node's id");
+            return;
+        }
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
+        if let Some(reason) = self.rigs.refusal(&start) {
+            return self.refuse(message, StartRefusal::of(StatusCode::InvalidParameters, reason));
+        }
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
-            Err(refusal) => return self.refuse(message, StartRefusal::of(refusal.status_code(), refusal.to_string())),
+            Err(refusal) => {
+                let detail = refusal.detail().map(str::to_owned);
+                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
+                return self.refuse(message, StartRefusal { detail, ..refused });
+            }
         };
-        if let Some((obstacle, detail)) = self.availability.obstacle() {
+        // What the slots note is not in the way of the task that has just taken the last one.
+        if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
             return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
         }
         let raw = match kind {

@@ -11,6 +11,11 @@ use crate::recording::raw_file::RawFile;
 pub trait RigFactory<R: Rig>: Send + Sync + 'static {
     /// The rig of one part. `token`: valid now. `part`: the file that a recording writes; `None` for a broadcast.
     fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> R::Spec;
+    /// Why this node may not do it; `None`: it may.
+    fn refusal(&self, start: &Start) -> Option<String> {
+        let _ = start;
+        None
+    }
     /// Where a failing rig saves a screenshot of its page.
     fn screenshot(&self, start: &Start) -> Option<PathBuf>;
     /// # Errors

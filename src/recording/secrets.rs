@@ -13,6 +13,8 @@ pub(super) fn secrets(start: &Start) -> Vec<redact::SecretRegistration> {
         let key = url.key().unwrap_or_default();
         let bare = key.split(['?', '#']).next().unwrap_or_default();
         secrets.extend([redact::register(&key), redact::register(bare)]);
+        // The user name is shown nowhere, and is often a word that the log needs.
+        secrets.extend(url.user_info().map(|(_, password)| redact::register(&password)));
     }
     secrets
 }

@@ -20,8 +20,8 @@
 //!
 //! A recording whose capture breaks resumes with a new rig, as its next part. It is given up when the meeting is over,
 //! when it cannot be recorded, or when no media has flowed for `recorder.rejoin_for`; never after a number of failures.
-//! What has captured nothing yet is tried for [`START_FOR`]. A broadcast ends with the first failure of its stream: that
-//! has ended then, or the far end refuses it.
+//! What has captured nothing yet is tried for [`START_FOR`]. A broadcast resumes in the same way, with a new stream to the
+//! same far end. It ends when the far end itself is given up (its relay has tried that), or refuses a new broadcast.
 //!
 //! The end of the meeting is the normal end of a recording. But if the capture broke before, and the meeting ended
 //! before it could be joined again, that fault is the recording's cause: a piece of the meeting is missing.
@@ -42,8 +42,11 @@ pub use crate::recording::session::states::{OpeningStep, Resuming, SessionState,
 
 use crate::recording::session::states::STARTING_LIMIT;
 
-/// How the causes of ffmpeg and of the pipe into it begin: the far end of a broadcast is heard through them.
+/// How the causes of ffmpeg and of the pipe into it begin. A new broadcast is not tried again with options that ffmpeg
+/// does not take.
 const ENCODER: [&str; 2] = ["ffmpeg:", "stream:"];
+/// How the causes of a broadcast's far end begin. It has refused the stream, or was tried for `rtmp.reconnect_for`.
+const FAR_END: &str = "far end:";
 /// How long a recording that has captured nothing is tried, from its first turn on: long enough for a Chrome that starts
 /// slowly from a cold disk and for a restart of the web server. The users, who wait for the sign that the recording is
 /// on, are told while they still wait, and may ask again, perhaps another node.
@@ -117,7 +120,12 @@ impl Session {
 
     /// The session of a recording of an earlier run of the program, and what to do first.
     #[must_use]
-    pub fn recover(interrupted: InterruptedRecording, limits: SessionLimits, now: Duration) -> (Self, Vec<Effect>) {
+    pub fn recover(
+        kind: Kind,
+        interrupted: InterruptedRecording,
+        limits: SessionLimits,
+        now: Duration,
+    ) -> (Self, Vec<Effect>) {
         match interrupted {
             InterruptedRecording::Running => {
                 let opening = SessionState::Resuming(Resuming::Opening(OpeningStep::Queued));
@@ -125,13 +133,19 @@ impl Session {
                     fault: Some(RESTARTED.to_owned()),
                     // Not since the crash: while the host was down, nothing could be tried.
                     trying_since: Some(now),
-                    ..Self::at(Kind::Recording, limits, opening, now)
+                    ..Self::at(kind, limits, opening, now)
                 };
                 (session, vec![Effect::AwaitTurn])
             }
+            InterruptedRecording::Stopped(cause) if kind == Kind::Broadcast => {
+                let checking = SessionState::Stopping(StopStep::Checking);
+                let mut session = Self { cause, ..Self::at(kind, limits, checking, now) };
+                let effects = session.end_without_file(now);
+                (session, effects)
+            }
             InterruptedRecording::Stopped(cause) => {
                 let checking = SessionState::Stopping(StopStep::Checking);
-                let session = Self { cause: cause.clone(), ..Self::at(Kind::Recording, limits, checking, now) };
+                let session = Self { cause: cause.clone(), ..Self::at(kind, limits, checking, now) };
                 (session, vec![Effect::CheckParts { cause }])
             }
         }
@@ -216,7 +230,7 @@ impl Session {
         match event {
             SessionEvent::Stop(reason) => self.stop(now, reason),
             SessionEvent::Broke { after: Interruption::MeetingOver, .. } => self.stop(now, None),
-            SessionEvent::Broke { cause, after } if after == Interruption::Final || self.kind == Kind::Broadcast => {
+            SessionEvent::Broke { cause, after } if after == Interruption::Final || cause.starts_with(FAR_END) => {
                 self.stop(now, Some(cause))
             }
             SessionEvent::Broke { cause, after } => {
@@ -362,7 +376,9 @@ impl Session {
         self.failures = self.failures.saturating_add(1);
         let tried = now.saturating_sub(self.trying_since.unwrap_or(now));
         let given_up = match (resuming, self.kind) {
-            (false, Kind::Broadcast) if ENCODER.iter().any(|ffmpeg| cause.starts_with(ffmpeg)) => Some(cause.clone()),
+            (false, Kind::Broadcast) if ENCODER.iter().chain([&FAR_END]).any(|part| cause.starts_with(part)) => {
+                Some(cause.clone())
+            }
             (false, _) => (tried >= START_FOR)
                 .then(|| format!("{cause} (tried {} times in {} s)", self.failures, tried.as_secs())),
             (true, _) => (tried >= self.limits.rejoin_for).then(|| {
@@ -383,7 +399,7 @@ impl Session {
     /// Nothing was opened and nothing will be: what was captured before is stored.
     fn nothing_opened(&mut self, now: Duration) -> Vec<Effect> {
         if matches!(self.state, SessionState::Resuming(_)) {
-            return self.check_parts(now);
+            return self.closed(now);
         }
         // Stopped before media flowed: if it could have flowed, that is why it did not.
         let fault = self.fault.take();

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ const TRIES: u32 = 3;
 /// The lock; released when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: File,
+    file: File,
 }
 
 /// Why the lock cannot be acquired.
@@ -43,7 +44,13 @@ impl StateLock {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "pid {} on {}", std::process::id(), host()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Device and inode of the file, which name it on this host until it is removed. `None`: its disk fails.
+    #[must_use]
+    pub fn file_id(&self) -> Option<(u64, u64)> {
+        self.file.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
     }
 }
 
@@ -78,7 +85,9 @@ fn written_by(file: &mut File) -> String {
     if holder.is_empty() { "it has just been started".to_owned() } else { holder.to_owned() }
 }
 
-fn host() -> String {
+/// The name of this host.
+#[must_use]
+pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -260,6 +260,7 @@ fn configuration(standin: &Standin, places: &Places, recordings: usize) -> Strin
   # One that no answer reached the server of is on top, until its room has ended.
   max_limit: {most}
   transcoding_cpu_limit_both_mode: 0
+  cpu_overload_limit: 0
   min_free_space: 0
   self_test: false
   drain_timeout: 2s

@@ -31,6 +31,7 @@ pub mod fleet;
 pub mod https;
 pub mod meeting;
 pub mod nats;
+pub mod nginx_rtmp;
 pub mod notices;
 pub mod rtmp;
 pub mod rtmp_server;

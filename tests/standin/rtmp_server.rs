@@ -11,6 +11,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+/// How many messages of media are kept of each connection.
+const FIRST_MESSAGES: usize = 12;
+
+/// Bytes that the kernel takes for a server that does not read.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+
 /// How it takes a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -32,6 +38,8 @@ pub struct Seen {
     pub commands: Vec<Vec<u8>>,
     /// Bytes of sound and picture.
     pub media: usize,
+    /// Of each connection, in order: kind and first two bytes of its first messages of media, and their times in ms.
+    pub beginnings: Vec<Vec<(u8, [u8; 2], u32)>>,
     /// The sender has ended the connection.
     pub over: bool,
 }
@@ -53,19 +61,24 @@ pub struct RtmpServer {
 
 impl RtmpServer {
     pub async fn start(manner: Manner) -> anyhow::Result<Self> {
-        Self::start_with(manner, None).await
+        Self::start_with(&[manner], None).await
     }
 
-    /// Within TLS, where there is an acceptor.
-    pub async fn start_with(manner: Manner, tls: Option<tokio_rustls::TlsAcceptor>) -> anyhow::Result<Self> {
+    /// With a manner for each connection in turn, the last of them for all others; within TLS, where there is an acceptor.
+    pub async fn start_with(manners: &[Manner], tls: Option<tokio_rustls::TlsAcceptor>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
+        // A small window: what it does not read soon waits at the sender.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER)?;
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(Mutex::new(sender));
+        let mut manners = manners.to_vec();
+        manners.reverse();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let sender = Arc::clone(&sender);
                 let tls = tls.clone();
+                let manner = if manners.len() > 1 { manners.pop().unwrap() } else { manners[0] };
                 tokio::spawn(async move {
                     let note = |change: &dyn Fn(&mut Seen)| sender.lock().unwrap().send_modify(change);
                     match tls {
@@ -123,6 +136,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     // By chunk stream: what the header said, and what there is of the message.
     let mut streams: HashMap<u8, (usize, u8, Vec<u8>)> = HashMap::new();
     let mut media = 0;
+    let mut times: HashMap<u8, u32> = HashMap::new();
+    note(&|seen| seen.beginnings.push(Vec::new()));
     loop {
         let first = match stream.read_u8().await {
             Ok(first) => first,
@@ -136,6 +151,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             let mut header = vec![0; [11, 7, 3][usize::from(format)]];
             stream.read_exact(&mut header).await?;
             ensure!(header[..3] != [0xff; 3], "no broadcast of a test lasts that long");
+            ensure!(format == 0, "the relay's headers are complete");
+            times.insert(id, header[..3].iter().fold(0, |time, byte| time << 8 | u32::from(*byte)));
             if format < 2 {
                 there.0 = header[3..6].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
                 there.1 = header[6];
@@ -150,9 +167,16 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let (kind, message) = (there.1, std::mem::take(&mut there.2));
         match kind {
             1 => chunk_size = usize::try_from(u32::from_be_bytes(message[..4].try_into()?))?,
-            8 | 9 => {
+            8 | 9 | 18 => {
                 media += message.len();
-                note(&|seen| seen.media = media);
+                let first = (kind, [message[0], message[1]], times[&id]);
+                note(&|seen| {
+                    seen.media += message.len();
+                    let beginning = seen.beginnings.last_mut().unwrap();
+                    if beginning.len() < FIRST_MESSAGES {
+                        beginning.push(first);
+                    }
+                });
             }
             20 => {
                 note(&|seen| seen.commands.push(message.clone()));

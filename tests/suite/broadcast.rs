@@ -1,104 +1,116 @@
 //! Broadcasts to a real RTMP server, beside a recording of the same room.
 
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::measure::{self, picture, sound, sync};
+use crate::far_end::{assert_constant, assert_in_step};
+use crate::measure;
 use crate::recorder::{Recorder, SOON, Setup, command_lines, turn};
 use crate::standin::meeting::area;
-use crate::standin::rtmp::RtmpReceiver;
+use crate::standin::nginx_rtmp::NginxRtmp;
 use crate::standin::{Deployment, Meeting, Standin};
 
+/// `rtmp` in the configuration: what a test can wait for.
+const SECTIONS: &str = "rtmp:\n  reconnect_for: 4s\n  allowed_hosts: [127.0.0.*]\n";
+/// Media of a publication that are waited for, in milliseconds: two groups of pictures, and sound that has begun.
+const ENOUGH_MS: u32 = 4500;
+/// A far end that leaves within 5 s has refused the stream key.
+const ACCEPTED_MS: u32 = 5500;
+const KEY: &str = "s3cret-stream-key";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broadcast_reaches_an_rtmp_server_and_its_end_is_known() {
+async fn a_broadcast_outlives_its_far_end_its_chrome_and_its_recorder() {
     let _turn = turn().await;
     let standin = Standin::start(Deployment::default()).await.unwrap();
-    let recorder = Recorder::start(
-        &standin,
-        "node_01",
-        &Setup { recorder: "  post_mp4_convert: false\n".into(), ..Setup::default() },
-    )
-    .await;
-    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    let setup = Setup { recorder: "  post_mp4_convert: false\n".into(), sections: SECTIONS.into(), ..Setup::default() };
+    let mut recorder = Recorder::start(&standin, "node_01", &setup).await;
+    let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    let mut nginx = NginxRtmp::start(standin.dir()).await.unwrap();
+    let published = async |n, ms| nginx.wait_for_media(KEY, n, ms, SOON).await;
+    let log = |error: anyhow::Error| -> PathBuf { panic!("{error:#}\n{}", recorder.log()) };
 
     // Beside a recording of the same room: each is a task of its own.
-    let mut far_end = RtmpReceiver::start(standin.dir(), "first").await.unwrap();
-    let reply = standin.fleet.start_rtmp(&room, "live-1", "node_01", &far_end.url()).await.unwrap();
+    let url = nginx.url(&format!("{KEY}?token=s3cret-too"));
+    let reply = standin.fleet.start_rtmp(&room, "live-1", "node_01", &url).await.unwrap();
     assert!(reply.response.unwrap().status);
-    standin
-        .notices
-        .wait_for(RecordingTasks::StartRtmp, "live-1", SOON)
-        .await
-        .unwrap_or_else(|e| panic!("{e:#}\n{}", recorder.log()));
     let reply = standin.fleet.start_recording(&room, "file-1", "node_01").await.unwrap();
     assert!(reply.response.unwrap().status);
-    standin.notices.wait_for(RecordingTasks::StartRecording, "file-1", SOON).await.unwrap();
+    for (task, id) in [(RecordingTasks::StartRtmp, "live-1"), (RecordingTasks::StartRecording, "file-1")] {
+        standin.notices.wait_for(task, id, SOON).await.unwrap_or_else(|e| panic!("{e:#}\n{}", recorder.log()));
+    }
     assert_eq!(standin.fleet.announcement("node_01").await.unwrap().unwrap().current_progress, Some(2));
     let lines = command_lines();
     let ours: Vec<&str> = lines.lines().filter(|line| line.contains("pipe:0")).collect();
-    assert!(
-        !ours.is_empty() && ours.iter().all(|line| !line.contains(far_end.key())),
-        "the stream key is on a command line"
-    );
-    room.wait_for_sound(2, SOON).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(!ours.is_empty() && ours.iter().all(|line| !line.contains(KEY)), "the stream key is on a command line");
+    let first = published(1, ACCEPTED_MS).await.unwrap_or_else(log);
 
-    // STOP_RTMP ends the broadcast and leaves the recording alone.
-    let reply = standin.fleet.stop(RecordingTasks::StopRtmp, &room, "live-1").await.unwrap();
-    assert!(reply.response.unwrap().status);
-    let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-1", SOON).await.unwrap().message;
-    assert_eq!((ended.status, ended.msg.as_str()), (true, "success"));
-    far_end.wait_until_over(SOON).await.unwrap();
-    assert_eq!(standin.notices.tasks_of("live-1"), [RecordingTasks::StartRtmp, RecordingTasks::EndRtmp]);
-
-    let info = measure::probe(far_end.file()).unwrap();
-    let video = info.video().unwrap();
-    assert_eq!((video.codec.as_str(), video.width, video.height), ("h264", 1920, 1080));
-    assert_eq!(info.audio().unwrap().codec, "aac");
-    assert!(info.duration > 5.0, "{info:?}");
-    // A constant frame rate: as many frames as 30 a second make.
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred frames")]
-    let rate = video.packets as f64 / info.duration;
-    assert!((28.0..=31.0).contains(&rate), "{rate} frames a second");
-    let sync = sync::pair(
-        &sound::beeps(far_end.file(), 1000.0).unwrap(),
-        &picture::flashes(far_end.file(), area::FLASH).unwrap(),
-        5,
-    );
-    assert!(sync.offsets.len() >= 4, "{sync}");
-
-    // The far end goes away: the broadcast ends with the cause, the recording does not.
-    let far_end = RtmpReceiver::start(standin.dir(), "second").await.unwrap();
-    let key = far_end.key().to_owned();
-    let reply = standin.fleet.start_rtmp(&room, "live-2", "node_01", &far_end.url()).await.unwrap();
-    assert!(reply.response.unwrap().status);
-    standin.notices.wait_for(RecordingTasks::StartRtmp, "live-2", SOON).await.unwrap();
-    far_end.wait_for_bytes(10_000, SOON).await.unwrap();
-    far_end.kill().unwrap();
-    let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-2", SOON).await.unwrap().message;
-    assert!(!ended.status && ended.msg.starts_with("ffmpeg"), "{}", ended.msg);
-    assert!(!ended.msg.contains(&key), "{}", ended.msg);
-
-    let reply = standin.fleet.stop(RecordingTasks::Stop, &room, "").await.unwrap();
+    // The far end drops it. Chrome and the capture go on, and so does the recording.
+    let chromes = recorder.children("chromium");
+    nginx.drop_publisher(KEY).await.unwrap();
+    let second = published(2, ENOUGH_MS).await.unwrap_or_else(log);
+    assert_eq!(recorder.children("chromium"), chromes);
+    let reply = standin.fleet.stop(RecordingTasks::StopRecording, &room, "file-1").await.unwrap();
     assert!(reply.response.unwrap().status);
     let ended = standin.notices.wait_for(RecordingTasks::EndRecording, "file-1", SOON).await.unwrap().message;
     assert!(ended.status, "{}", ended.msg);
     standin.notices.wait_for(RecordingTasks::RecordingTranscodingFinished, "file-1", SOON).await.unwrap();
-    recorder.stop(&[&room.token, &key]);
+
+    // Chrome dies.
+    let [chrome] = recorder.children("chromium")[..] else { panic!("{}", recorder.log()) };
+    kill_process(Pid::from_raw(chrome.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    let third = published(3, ENOUGH_MS).await.unwrap_or_else(log);
+    // The recorder dies. What it needs to go on is for no other user.
+    let record = recorder.state_dir().join("broadcasts/live-1.json");
+    assert_eq!(record.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    recorder.kill();
+    recorder.restart();
+    let log = |error: anyhow::Error| -> PathBuf { panic!("{error:#}\n{}", recorder.log()) };
+    let fourth = published(4, ENOUGH_MS).await.unwrap_or_else(log);
+
+    let reply = standin.fleet.stop(RecordingTasks::StopRtmp, &room, "live-1").await.unwrap();
+    assert!(reply.response.unwrap().status);
+    let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-1", SOON).await.unwrap().message;
+    assert_eq!((ended.status, ended.msg.as_str()), (true, "success"), "{}", recorder.log());
+    assert_eq!(standin.notices.tasks_of("live-1"), [RecordingTasks::StartRtmp, RecordingTasks::EndRtmp]);
+    recorder.wait_until("its record is gone", || !record.exists()).await;
+    for file in [&first, &second, &third, &fourth] {
+        assert_in_step(file, area::FLASH, 2);
+        assert_constant(file);
+        let info = measure::probe(file).unwrap();
+        let video = info.video().unwrap();
+        assert_eq!((video.codec.as_str(), video.width, video.height), ("h264", 1920, 1080));
+        assert_eq!(info.audio().unwrap().codec, "aac");
+    }
+
+    // The far end goes away for good.
+    let reply = standin.fleet.start_rtmp(&room, "live-2", "node_01", &nginx.url("s3cret-2")).await.unwrap();
+    assert!(reply.response.unwrap().status);
+    nginx.wait_for_media("s3cret-2", 1, ACCEPTED_MS, SOON).await.unwrap_or_else(log);
+    nginx.kill();
+    let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-2", SOON).await.unwrap().message;
+    assert!(!ended.status && ended.msg.starts_with("far end: rtmp://127.0.0.1"), "{}", ended.msg);
+    assert!(ended.msg.contains("refused") && ended.msg.contains("given up after 4s"), "{}", ended.msg);
+    recorder.stop(&[&room.token, KEY, "s3cret-too", "s3cret-2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broadcast_that_nobody_takes_ends_with_the_cause() {
     let _turn = turn().await;
     let standin = Standin::start(Deployment::default()).await.unwrap();
-    let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
+    let setup = Setup { sections: SECTIONS.into(), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
     let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
+    let url = "rtmp://user:passw0rd@elsewhere.example/live/nobody-takes-this";
+    let refused = standin.fleet.start_rtmp(&room, "live-0", "node_01", url).await.unwrap().response.unwrap();
+    assert!(!refused.status && refused.msg.contains("elsewhere.example are not allowed here"), "{}", refused.msg);
     let url = "rtmp://127.0.0.1:9/live/nobody-takes-this";
     let reply = standin.fleet.start_rtmp(&room, "live-3", "node_01", url).await.unwrap();
     assert!(reply.response.unwrap().status);
     let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-3", SOON).await.unwrap().message;
-    assert!(!ended.status && ended.msg.contains("refused"), "{}", ended.msg);
+    assert!(!ended.status && ended.msg.contains("refused") && !ended.msg.contains("given up"), "{}", ended.msg);
     assert!(!ended.msg.contains("nobody-takes-this"), "{}", ended.msg);
-    recorder.stop(&["nobody-takes-this"]);
+    recorder.stop(&["nobody-takes-this", "passw0rd"]);
 }

@@ -1,8 +1,13 @@
-//! A NATS cluster that loses a server while something is recorded.
+//! A NATS cluster that loses a server while something is recorded, and while nothing is.
 
-use crate::recorder::{Recorder, SOON, turn};
+use std::time::{Duration, Instant};
+
+use plugnmeet_recorder::protocol::messages::{RecordingTasks, StatusCode};
+
+use crate::recorder::{Recorder, SOON, Setup, turn};
 use crate::recording::{ENDED, record, stop, wait_for};
-use crate::standin::{Deployment, Meeting, Standin};
+use crate::standin::fleet::PING_TIMEOUT;
+use crate::standin::{Deployment, Meeting, Room, Standin};
 use crate::survival::{delivered, length, play, quick};
 
 /// The server that the recorder's last connection was made to, which its log names.
@@ -15,7 +20,7 @@ fn connected_to(recorder: &Recorder, standin: &Standin) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_that_leads_may_go_in_the_middle_of_a_recording() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let standin = Standin::start(Deployment { nats_servers: 3, ..Deployment::default() }).await.unwrap();
     let recorder = Recorder::start(&standin, "node_01", &quick()).await;
     let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
@@ -29,6 +34,7 @@ async fn the_server_that_leads_may_go_in_the_middle_of_a_recording() {
     play(2.0).await;
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     println!("{lost} was lost: {:.1} s; {summary}", length(&mp4));
     assert!(length(&mp4) > 3.5, "{}", length(&mp4));
@@ -44,4 +50,54 @@ async fn the_server_that_leads_may_go_in_the_middle_of_a_recording() {
     assert_eq!((queue.messages, queue.ack_pending, queue.redelivered), (0, 0, 0), "{queue:?}");
     assert_eq!(standin.violations(), [] as [String; 0]);
     recorder.stop(&[&room.token]);
+}
+
+/// Whether the node has answered a request that it refuses.
+async fn answers(standin: &Standin, room: &Room) -> bool {
+    let mut request = room.request(RecordingTasks::StartRecording, "rec", "node_01");
+    request.room_id = "../x".into();
+    let reply = standin.fleet.request(&request).await.ok().and_then(|reply| reply.response);
+    reply.is_some_and(|response| response.status_code() == StatusCode::InvalidParameters)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_outage_every_request_is_answered_and_the_pings_go_on() {
+    let standin = Standin::start(Deployment { nats_servers: 3, ..Deployment::default() }).await.unwrap();
+    let setup = Setup { mode: Some("recorderOnly"), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
+    let room = standin.meeting(Meeting::default());
+    let lost = connected_to(&recorder, &standin);
+    standin.fleet.have_bucket_led_by(&lost).await.unwrap();
+    let holder = standin.fleet.value("recorder_node_01-FIELD_100").await.unwrap();
+    assert!(answers(&standin, &room).await);
+    let last_ping = async || Some(standin.fleet.announcement("node_01").await.ok()??.last_ping?);
+    let before = last_ping().await.unwrap();
+    standin.kill_nats_server(&lost).unwrap();
+    let killed = Instant::now();
+    recorder.wait_for_log("connected to NATS again").await;
+    while !answers(&standin, &room).await {
+        assert!(killed.elapsed() < SOON, "no request is answered:\n{}", recorder.log());
+    }
+    let outage = killed.elapsed();
+
+    // Bucket and queue have no leader yet; requests need none.
+    let (mut pings, mut lost_requests) = (vec![before], 0);
+    while pings.len() < 5 {
+        lost_requests += u32::from(!answers(&standin, &room).await);
+        let asked = tokio::time::timeout(Duration::from_secs(1), last_ping()).await;
+        pings.extend(asked.ok().flatten().filter(|ping| pings.last() < Some(ping)));
+        assert!(killed.elapsed() < SOON, "pings {pings:?}:\n{}", recorder.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let gaps: Vec<u64> = pings.windows(2).map(|two| two[1] - two[0]).collect();
+    println!("{lost} was lost: no answer for {outage:?}; ms between pings {gaps:?}");
+    assert_eq!(lost_requests, 0, "{}", recorder.log());
+    // The first one spans the vote for a leader of the bucket, which takes nats-server 4 s to 9 s.
+    assert!(gaps[1..].iter().all(|gap| u128::from(*gap) < PING_TIMEOUT.as_millis()), "{gaps:?}");
+    // The id was never in doubt.
+    assert_eq!(standin.fleet.value("recorder_node_01-FIELD_100").await.unwrap(), holder);
+    let log = recorder.stop(&[&room.token]);
+    assert!(!log.contains("another recorder") && log.contains("this node has left the fleet"), "{log}");
+    assert_eq!(standin.fleet.keys().await.unwrap(), [] as [String; 0]);
+    assert_eq!(standin.violations(), [] as [String; 0]);
 }

@@ -103,7 +103,7 @@ fn longest_gap(raw: &Path) -> Range<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_memory() {
-    let _turn = alone().await;
+    let turn = alone().await;
     let (standin, recorder, room, _) = recording(Meeting { webcams: 1, ..Meeting::default() }).await;
     go_on(10.0).await;
     let ffmpeg = recorder.children("ffmpeg");
@@ -115,6 +115,7 @@ async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_me
     drop(stopped);
     go_on(10.0).await;
     let (raw, summary) = ended(&standin, &recorder, &room).await;
+    drop(turn);
 
     let stall = longest_gap(&raw);
     let sync = in_step(&raw).without_page(&room.flashes());
@@ -137,11 +138,12 @@ async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_me
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sound_and_picture_are_in_step_for_two_minutes_in_bounded_memory() {
-    let _turn = alone().await;
+    let turn = alone().await;
     let (standin, recorder, room, started) = recording(Meeting::default()).await;
     go_on(120.0).await;
     let grown = resident(recorder.pid()).saturating_sub(started.memory);
     let (raw, summary) = ended(&standin, &recorder, &room).await;
+    drop(turn);
 
     let sync = in_step(&raw);
     let own = sync.without_page(&room.flashes());

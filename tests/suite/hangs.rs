@@ -112,6 +112,16 @@ fn reports() -> (impl FnOnce(ComponentError) + Send + 'static, mpsc::Receiver<Co
     (move |error| sender.send(error).unwrap(), reports)
 }
 
+/// The end that a thread has reported.
+fn told(reports: &mpsc::Receiver<ComponentError>) -> String {
+    reports.recv_timeout(LIMIT).expect("the thread reports its panic").to_string()
+}
+
+/// What is not to wait for a thread.
+async fn unheld<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, work).await.expect("a thread that stands still holds nobody")
+}
+
 fn panics() {
     panic!("provoked");
 }
@@ -121,14 +131,14 @@ async fn a_screen_thread_that_panics_breaks_the_rig_and_one_that_stands_still_ho
     let dir = tempfile::tempdir().unwrap();
     let display = Display::start(dir.path(), SIZE.0, SIZE.1, 96).await.unwrap();
     let (sender, mut stream) = stream_into_nothing(|error| panic!("{error}"));
-    let (failed, told) = reports();
+    let (failed, reported) = reports();
     let pacing = FramePacing::Changes { framerate: 30 };
     let grab = |failed: Box<dyn FnOnce(ComponentError) + Send>, sender| {
         Grabber::start(display.address(), SIZE, pacing, Instant::now(), sender, failed).unwrap()
     };
     let mut grabber = grab(Box::new(failed), sender.clone());
     grabber.pulse().at_next_turn(panics);
-    let cause = told.recv_timeout(LIMIT).unwrap().to_string();
+    let cause = told(&reported);
     assert!(cause.starts_with("picture: its thread `screen` panicked (provoked)"), "{cause}");
     assert!(grabber.stop(LIMIT).await);
 
@@ -141,10 +151,10 @@ async fn a_screen_thread_that_panics_breaks_the_rig_and_one_that_stands_still_ho
     });
     arrival.recv_timeout(LIMIT).unwrap();
     let turns = grabber.pulse().turns();
-    assert!(!grabber.stop(Duration::from_millis(50)).await);
+    assert!(!unheld(grabber.stop(Duration::from_millis(50))).await);
     assert_eq!(grabber.pulse().turns(), turns);
     // Its sender is alive, and yet the stream ends.
-    assert!(stream.finish(LIMIT).await);
+    assert!(unheld(stream.finish(LIMIT)).await, "the stream waits for the end of its sender");
     drop(release);
     assert!(grabber.stop(LIMIT).await);
     display.stop().await;
@@ -154,12 +164,12 @@ async fn a_screen_thread_that_panics_breaks_the_rig_and_one_that_stands_still_ho
 async fn a_sound_thread_that_panics_breaks_the_rig() {
     let dir = tempfile::tempdir().unwrap();
     let server = PulseAudio::start(dir.path()).await.unwrap();
-    let (failed, told) = reports();
+    let (failed, reported) = reports();
     let (sender, mut stream) = stream_into_nothing(|error| panic!("{error}"));
     let mut recorder = AudioRecorder::start(server.address(), None, failed).unwrap();
     recorder.feed(Instant::now(), sender);
     recorder.pulse().at_next_turn(panics);
-    let cause = told.recv_timeout(LIMIT).unwrap().to_string();
+    let cause = told(&reported);
     assert!(cause.starts_with("sound: its thread `sound` panicked (provoked)"), "{cause}");
     assert!(recorder.stop(LIMIT).await && stream.finish(LIMIT).await);
     server.stop().await;
@@ -167,10 +177,10 @@ async fn a_sound_thread_that_panics_breaks_the_rig() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_thread_that_panics_breaks_the_rig() {
-    let (failed, told) = reports();
+    let (failed, reported) = reports();
     let (sender, mut stream) = stream_into_nothing(failed);
     stream.pulse().at_next_turn(panics);
-    let cause = told.recv_timeout(LIMIT).unwrap().to_string();
+    let cause = told(&reported);
     assert!(cause.starts_with("stream: its thread `stream` panicked (provoked)"), "{cause}");
     assert!(stream.finish(LIMIT).await);
     assert!(sender.send_audio(Duration::ZERO, vec![0; 4]).is_err());

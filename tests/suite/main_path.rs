@@ -107,6 +107,8 @@ async fn a_recording_that_is_not_stored_yet_is_told_of_and_listed_with_its_next_
     recorder.wait_until("it is listed", || listed().contains("ended; the raw file is not stored yet, next try")).await;
     assert!(listed().contains("Read-only file system") || listed().contains("read-only"), "{}", listed());
     recorder.wait_for_log("main_path: ").await;
+    // One try has failed.
+    recorder.wait_for_log("the raw file cannot be stored yet").await;
     mount.read_only(false);
     let finished = standin.notices.wait_for(FINISHED, "RM_1", SOON).await;
     assert!(finished.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log())).message.status);

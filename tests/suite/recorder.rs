@@ -111,7 +111,7 @@ impl Recorder {
         let state = format!("  state_dir: {}/.state-{id}\n", temporary_dir.display());
         // No limit on the processors: the machine that runs the tests may be busy with others.
         let text = format!(
-            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n{space}{state}{self_test}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
+            "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n  cpu_overload_limit: 0\n{space}{state}{self_test}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
              sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
              api_key: {key}\n  api_secret: {secret}\n{server}nats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
              recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{admin}{sections}",

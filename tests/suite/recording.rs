@@ -63,7 +63,7 @@ pub fn close_to(found: [u8; 3], wanted: [u8; 3], tolerance: u8) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
-    let _turn = alone().await;
+    let turn = alone().await;
     let standin = standin().await;
     let script = standin.dir().join("keep argument.sh");
     std::fs::write(
@@ -97,6 +97,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     let lasted = began.elapsed().as_secs_f64();
 
     assert_eq!(wait_for(&standin, &recorder, ENDED, id).await, (true, "success".into()));
+    drop(turn);
     assert_eq!(wait_for(&standin, &recorder, FINISHED, id).await, (true, "success".into()));
     assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED]);
     room.wait_until_left(SOON).await.unwrap();
@@ -198,7 +199,7 @@ fn lines_of(log: &str, id: &str, text: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_recordings_at_once_do_not_hear_or_see_each_other() {
-    let _turn = alone().await;
+    let turn = alone().await;
     let standin = standin().await;
     let setup = Setup {
         recorder: "  max_limit: 2\n  post_mp4_convert: false\n  silence_warning: 2s\n".into(),
@@ -241,7 +242,9 @@ async fn two_recordings_at_once_do_not_hear_or_see_each_other() {
 
     for (id, _, _, room) in &meetings {
         stop(&standin, room, id).await;
+        wait_for(&standin, &recorder, ENDED, id).await;
     }
+    drop(turn);
     for (id, colour, hz, _) in &meetings {
         wait_for(&standin, &recorder, FINISHED, id).await;
         let mp4 = mp4(&standin, &recorder, id);
@@ -275,12 +278,15 @@ async fn a_refused_token_ends_it_in_the_error_pages_own_words_and_a_picture_is_k
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_never_gets_ready_is_given_up_with_what_it_lacks() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let standin = standin().await;
     let recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
     let room = standin.meeting(Meeting { ready_after: None, ..Meeting::default() });
     let reply = standin.fleet.start_recording(&room, "never", "node_01").await.unwrap();
     assert!(reply.response.unwrap().status);
+    recorder.wait_for_log("opening the meeting page").await;
+    // A page that does nothing keeps no other from being recorded.
+    drop(turn);
     // It is tried for a while; whoever stops it is told why nothing was recorded.
     recorder.wait_for_log("the meeting cannot be joined yet; trying again").await;
     assert!(standin.fleet.stop(RecordingTasks::Stop, &room, "never").await.unwrap().response.unwrap().status);

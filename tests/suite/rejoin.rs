@@ -37,9 +37,12 @@ fn quiet() -> Meeting {
 }
 
 /// Waits until the page was joined so many times in all, and media flows again.
-async fn joined(recorder: &Recorder, room: &Room, times: usize) {
-    if let Err(error) = room.wait_for_join(times, SOON).await {
-        panic!("{error:#}\n{}", recorder.log());
+async fn joined(standin: &Standin, recorder: &Recorder, room: &Room, times: usize) {
+    tokio::select! {
+        joined = room.wait_for_join(times, SOON) => joined.unwrap_or_else(|error| panic!("{error:#}\n{}", recorder.log())),
+        ended = standin.notices.wait_for(ENDED, "rec", 2 * SOON) => {
+            panic!("it ended instead of joining for time {times}: {ended:?}\n{}", recorder.log())
+        }
     }
     recorder.wait_for_started(times).await;
     play(1.5).await;
@@ -47,7 +50,7 @@ async fn joined(recorder: &Recorder, room: &Room, times: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let deployment = Deployment { token_validity: VALIDITY, token_leeway: Duration::ZERO, ..Deployment::default() };
     let (standin, mut recorder) = node(deployment).await;
     let room = standin.meeting(quiet()).with_token_of_age(AGE);
@@ -55,7 +58,7 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
     let mut start = room.request(STARTED, "rec", "node_01");
     start.access_token += "&custom_design=%7B%7D";
     assert!(standin.fleet.request(&start).await.unwrap().response.unwrap().status);
-    joined(&recorder, &room, 1).await;
+    joined(&standin, &recorder, &room, 1).await;
     // The next look at the token is after its time.
     tokio::time::sleep(PAST_ITS_TIME.saturating_sub(begun.elapsed())).await;
     let record = std::fs::read_to_string(recorder.state_dir().join("recordings/rec.json")).unwrap();
@@ -63,39 +66,40 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
 
     // The page loads itself anew, with the token in its address.
     room.reload_page();
-    joined(&recorder, &room, 2).await;
+    joined(&standin, &recorder, &room, 2).await;
     recorder.wait_for_log("page_says=\"Verification Failed!: Your session has expired").await;
     // It goes elsewhere, and the server does not say that the meeting is over.
     room.leave_page();
-    joined(&recorder, &room, 3).await;
+    joined(&standin, &recorder, &room, 3).await;
     recorder.wait_for_log("page_says=\"the page left the meeting (it has gone to another site)").await;
     // Chrome dies, and a proxy answers for the server.
     standin.token_checks(Mood::Answer(502));
     let [chrome] = recorder.children("chromium")[..] else { panic!("{}", recorder.log()) };
     kill_process(Pid::from_raw(chrome.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    joined(&recorder, &room, 4).await;
+    joined(&standin, &recorder, &room, 4).await;
     // The recorder dies.
     standin.token_checks(Mood::Take);
     recorder.kill();
     recorder.restart();
-    joined(&recorder, &room, 5).await;
+    joined(&standin, &recorder, &room, 5).await;
     // The host goes down, and the server hangs when it is back.
     recorder.kill();
     reboot(&recorder);
     standin.token_checks(Mood::Hang);
     recorder.restart();
-    joined(&recorder, &room, 6).await;
+    joined(&standin, &recorder, &room, 6).await;
     standin.token_checks(Mood::Take);
     // The server is asked for another recording of the room, and removes the bot before this node refuses.
     let again = standin.fleet.start_recording(&room, "other", "node_01").await.unwrap().response.unwrap();
     assert!(!again.status);
-    joined(&recorder, &room, 7).await;
+    joined(&standin, &recorder, &room, 7).await;
     // The page loses its connection.
     room.lose_network(Duration::from_millis(500));
-    joined(&recorder, &room, 8).await;
+    joined(&standin, &recorder, &room, 8).await;
 
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     assert_eq!((&summary["parts"], &summary["outcome"]), (&8.into(), &"success".into()), "{summary}");
     assert!(length(&mp4) > 8.0 * 1.5, "{}", length(&mp4));
@@ -120,14 +124,14 @@ fn only_the_meeting_is_shown(mp4: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew_ends_no_part() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let (standin, recorder) = node(Deployment::default()).await;
     let room = standin.meeting(quiet());
     standin.proxy_answers(Some(502));
     assert!(standin.fleet.start_recording(&room, "rec", "node_01").await.unwrap().response.unwrap().status);
     standin.wait_for_proxied_pages(3, SOON).await.unwrap();
     standin.proxy_answers(None);
-    joined(&recorder, &room, 1).await;
+    joined(&standin, &recorder, &room, 1).await;
     let log = recorder.log();
     assert!(log.contains("the meeting page cannot be loaded yet why=\"the server answers HTTP 502\""), "{log}");
     assert_eq!(log.matches("Chrome is ready").count(), 1, "{log}");
@@ -149,6 +153,7 @@ async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew
 
     stop(&standin, &room, "rec").await;
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     let causes: Vec<_> = summary["gaps"].as_array().unwrap().iter().map(|gap| gap["cause"].as_str().unwrap()).collect();
     assert_eq!(causes, ["the page left the meeting (the server answers HTTP 503)"], "{summary}");
@@ -165,7 +170,6 @@ async fn a_server_that_restarts_fails_no_start_and_a_page_that_loads_itself_anew
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_mp4() {
-    let _turn = turn().await;
     let (standin, recorder) = node(Deployment::default()).await;
     let by_host = "Disconnected: The meeting has ended.";
     let ends: [(&str, End, Option<&str>); 5] = [
@@ -190,6 +194,7 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
         ("stopped", Room::end_by_host, None),
     ];
     for (id, end, words) in ends {
+        let turn = turn().await;
         let meeting = Meeting { lonely_for: Duration::from_secs(1), beep_hz: Some(1000.0), ..quiet() };
         let room = standin.meeting(meeting);
         record(&standin, &recorder, &room, id).await;
@@ -203,6 +208,7 @@ async fn the_end_of_a_meeting_is_a_normal_end_and_its_error_page_is_not_in_the_m
             stopped_first = reply.response.is_some_and(|response| response.status);
         }
         let ended = wait_for(&standin, &recorder, ENDED, id).await;
+        drop(turn);
         assert_eq!(ended, (true, "success".into()), "{id}\n{}", recorder.log());
         let (mp4, summary) = delivered(&standin, &recorder, &room, id).await;
         assert_eq!((&summary["outcome"], &summary["parts"]), (&"success".into(), &1.into()), "{id}: {summary}");

@@ -19,9 +19,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::logs::Logs;
 use crate::recorder::command_lines;
-use crate::standin::rtmp_server::{Manner, RtmpServer};
+use crate::standin::rtmp_server::{Manner, RtmpServer, Seen};
 
 const SOON: Duration = Duration::from_secs(20);
+const RECONNECT_FOR: Duration = Duration::from_secs(60);
+
+fn target(url: &str, reconnect_for: Duration) -> EncoderTarget {
+    EncoderTarget::Rtmp { url: RtmpUrl::parse(url).unwrap(), reconnect_for }
+}
 
 /// As the rig feeds it: a live Matroska stream of so many seconds.
 fn media(dir: &Path, seconds: u32) -> Vec<u8> {
@@ -42,7 +47,7 @@ async fn broadcast(dir: &Path, url: &str, seconds: u32) -> Encoder {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let post_input = words("-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 30 -c:a aac");
     let settings = EncoderSettings::new(&words("-re -loglevel debug"), &post_input);
-    let target = EncoderTarget::Rtmp(RtmpUrl::parse(url).unwrap());
+    let target = target(url, RECONNECT_FOR);
     let (encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir).await.unwrap();
     let media = media(dir, seconds);
     std::thread::spawn(move || std::io::Write::write_all(&mut fs::File::from(stdin), &media).ok());
@@ -110,29 +115,49 @@ async fn the_cause_of_a_far_end_that_does_not_take_it_is_known() {
         let encoder = broadcast(dir.path(), &format!("{address}/live/s3cret-stream-key"), 5).await;
         let why = cause(encoder).await;
         println!("{what}: {why}");
-        assert!(why.starts_with("ffmpeg: ") && why.contains(&address), "{what}: {why}");
+        assert!(why.starts_with("far end: ") && why.contains(&address), "{what}: {why}");
         assert!(causes.iter().any(|cause| why.contains(cause)), "{what}: {why}");
         assert!(!why.contains("s3cret"), "{what}: {why}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_far_end_that_takes_nothing_more_is_given_up() {
+#[tokio::test]
+async fn a_far_end_that_takes_nothing_more_is_left_for_a_new_connection() {
+    let logs = Logs::capture();
     let dir = tempfile::tempdir().unwrap();
-    let server = RtmpServer::start(Manner::StopReadingAt(5000)).await.unwrap();
+    let server = RtmpServer::start_with(&[Manner::StopReadingAt(5000), Manner::Take], None).await.unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    // Enough to fill what the kernel holds for a socket.
-    let settings = EncoderSettings::new(&[], &words("-c:v rawvideo -c:v flv1 -qscale:v 1 -c:a aac"));
-    let target = EncoderTarget::Rtmp(RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap());
-    let (encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir.path()).await.unwrap();
-    let media = media(dir.path(), 5);
-    std::thread::spawn(move || {
+    // Lossless, to fill what the kernel holds for a socket.
+    let settings = EncoderSettings::new(&words("-re"), &words("-c:v libx264 -preset ultrafast -qp 0 -g 30 -c:a aac"));
+    let target = target(&format!("rtmp://127.0.0.1:{}/live/key", server.port()), RECONNECT_FOR);
+    let (mut encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir.path()).await.unwrap();
+    let media = media(dir.path(), 40);
+    let (enough, stop) = std::sync::mpsc::channel::<()>();
+    let feeding = std::thread::spawn(move || {
         let mut to = fs::File::from(stdin);
-        // Until ffmpeg is gone.
-        while std::io::Write::write_all(&mut to, &media).is_ok() {}
+        for piece in media.chunks(64 * 1024) {
+            if stop.try_recv().is_ok() || std::io::Write::write_all(&mut to, piece).is_err() {
+                return;
+            }
+        }
     });
-    let why = cause(encoder).await;
-    assert!(why.contains("has taken nothing for 20 s"), "{why}");
+    let whole = |seen: &Seen| seen.beginnings.get(1).is_some_and(|beginning| beginning.len() > 8);
+    let seen = server.wait_until(SOON * 2, whole).await.unwrap_or_else(|e| panic!("{e:#}\n{}", logs.text()));
+    enough.send(()).unwrap();
+    tokio::time::timeout(SOON, encoder.ended()).await.unwrap().unwrap();
+    feeding.join().unwrap();
+    let [lost] = &logs.lines("the far end of the broadcast is lost")[..] else { panic!("{}", logs.text()) };
+    assert!(lost.contains("has taken nothing for 10 s"), "{lost}");
+    assert_begins_whole(&seen.beginnings[1]);
+}
+
+/// Metadata, both headers, and the media from a keyframe on, with times from 0.
+fn assert_begins_whole(beginning: &[(u8, [u8; 2], u32)]) {
+    let kinds: Vec<_> = beginning.iter().map(|(kind, first, _)| (*kind, *first)).collect();
+    assert_eq!(kinds[0].0, 18, "{beginning:?}");
+    assert_eq!(kinds[1..4], [(9, [0x17, 0]), (8, [0xaf, 0]), (9, [0x17, 1])], "{beginning:?}");
+    assert!(beginning[..4].iter().all(|(.., time)| *time == 0), "{beginning:?}");
+    assert!(beginning[4..].iter().all(|(_, _, time)| *time < 2000), "{beginning:?}");
 }
 
 #[tokio::test]
@@ -140,7 +165,7 @@ async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
     let logs = Logs::capture();
     let server = RtmpServer::start(Manner::Take).await.unwrap();
     let url = RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap();
-    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url).await.unwrap();
+    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url, RECONNECT_FOR).await.unwrap();
     let port = relay.address().port;
     // One says nothing, one something else, and one is ffmpeg with a guessed name.
     let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -177,7 +202,7 @@ async fn rtmps_goes_by_the_hosts_root_certificates() {
     let certificate = CertificateDer::from_pem_file(dir.path().join("cert.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(dir.path().join("key.pem")).unwrap();
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    let server = RtmpServer::start_with(Manner::Take, Some(TlsAcceptor::from(Arc::new(config)))).await.unwrap();
+    let server = RtmpServer::start_with(&[Manner::Take], Some(TlsAcceptor::from(Arc::new(config)))).await.unwrap();
     let url = format!("rtmps://127.0.0.1:{}/live/s3cret-stream-key", server.port());
     // Nobody vouches for it here.
     let why = cause(broadcast(dir.path(), &url, 1).await).await;

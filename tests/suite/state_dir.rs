@@ -13,6 +13,7 @@ use plugnmeet_recorder::protocol::request::{Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::journal::RecordingJournal;
 use plugnmeet_recorder::storage::file_system::{self, FileSystemKind};
 use plugnmeet_recorder::storage::record_writer::RecordWriter;
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::recorder::{Recorder, SOON, Setup};
@@ -159,22 +160,25 @@ async fn records_that_are_written_at_once_share_the_sync_of_their_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_directory_is_at_fault_until_it_takes_a_file_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let (backing, place) = (dir.path().join("backing"), dir.path().join("share"));
-    let disk = FaultyFs::mount(&backing, &place, Abilities::ALL);
-    let writer = RecordWriter::new(place.clone(), "records", false);
-    let fault = writer.fault();
-    disk.break_down(Requests::Changes, Fault::Error(rustix::io::Errno::ROFS.raw_os_error()));
-    let path = place.join("refused.json");
-    assert!(writer.write(&path, b"{}".to_vec()).within(SOON).await.is_err());
-    // What was never written can be removed; but that does not mean that the disk is well.
-    assert!(writer.remove(&path).within(SOON).await.is_err() && fault.borrow().is_some());
-    disk.heal();
-    writer.remove(&path).settled(SOON).await.unwrap();
-    assert_eq!((fault.borrow().clone(), std::fs::read_dir(&backing).unwrap().count()), (None, 0));
-    writer.write(&path, b"{}".to_vec()).within(SOON).await.unwrap();
-    assert_eq!(std::fs::read(backing.join("refused.json")).unwrap(), b"{}");
+async fn a_read_only_or_full_directory_is_at_fault_until_it_takes_a_file_again() {
+    for (requests, error) in [(Requests::Changes, Errno::ROFS), (Requests::Contents, Errno::NOSPC)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (backing, place) = (dir.path().join("backing"), dir.path().join("share"));
+        let disk = FaultyFs::mount(&backing, &place, Abilities::ALL);
+        let writer = RecordWriter::new(place.clone(), "records", false);
+        let fault = writer.fault();
+        disk.break_down(requests, Fault::Error(error.raw_os_error()));
+        let path = place.join("refused.json");
+        assert!(writer.write(&path, b"{}".to_vec()).within(SOON).await.is_err());
+        // What was never written can be removed; but that does not mean that the disk is well.
+        let removed = writer.remove(&path).within(SOON).await;
+        assert!(removed.is_err() && fault.borrow().is_some(), "{error}: a removal ends the fault: {removed:?}");
+        disk.heal();
+        writer.remove(&path).settled(SOON).await.unwrap();
+        assert_eq!((fault.borrow().clone(), std::fs::read_dir(&backing).unwrap().count()), (None, 0));
+        writer.write(&path, b"{}".to_vec()).within(SOON).await.unwrap();
+        assert_eq!(std::fs::read(backing.join("refused.json")).unwrap(), b"{}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::protocol::ids::RtmpUrl;
 
 /// Longest distance of keyframes in seconds: what a seek must decode, and what a kill may lose.
 const KEYFRAME_SECONDS: u32 = 4;
+/// The same for a broadcast: what YouTube and Twitch ask for. A viewer waits that long, and so does a new connection.
+const BROADCAST_KEYFRAME_SECONDS: u32 = 2;
 /// Frames per second without `-framerate` in `pre_input`.
 const DEFAULT_FRAMERATE: u32 = 30;
 
@@ -18,7 +21,11 @@ const DEFAULT_FRAMERATE: u32 = 30;
 pub enum EncoderTarget {
     /// A Matroska file.
     File(PathBuf),
-    Rtmp(RtmpUrl),
+    Rtmp {
+        url: RtmpUrl,
+        /// How long a far end that was lost is tried again.
+        reconnect_for: Duration,
+    },
 }
 
 impl EncoderTarget {
@@ -27,7 +34,7 @@ impl EncoderTarget {
     pub fn directory(&self) -> Option<&Path> {
         match self {
             Self::File(path) => path.parent().filter(|dir| !dir.as_os_str().is_empty()),
-            Self::Rtmp(_) => None,
+            Self::Rtmp { .. } => None,
         }
     }
 }
@@ -153,7 +160,11 @@ pub fn arguments(
     push(&["-f", "matroska", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-i", "pipe:0"]);
     let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
     if !given(&["-force_key_frames"]) {
-        push(&["-force_key_frames", &format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})")]);
+        let seconds = match target {
+            EncoderTarget::File(_) => KEYFRAME_SECONDS,
+            EncoderTarget::Rtmp { .. } => BROADCAST_KEYFRAME_SECONDS,
+        };
+        push(&["-force_key_frames", &format!("expr:gte(t,n_forced*{seconds})")]);
     }
     if let Some(threads) = threads(size, capture.framerate, post_input) {
         push(&["-threads", &threads.to_string()]);
@@ -161,8 +172,8 @@ pub fn arguments(
     let rate_given = given(&["-r", "-fps_mode", "-vsync"]);
     match target {
         EncoderTarget::File(_) if !rate_given => push(&["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"]),
-        EncoderTarget::Rtmp(_) if !rate_given => push(&["-fps_mode", "cfr", "-r", &capture.framerate.to_string()]),
-        EncoderTarget::File(_) | EncoderTarget::Rtmp(_) => {}
+        EncoderTarget::Rtmp { .. } if !rate_given => push(&["-fps_mode", "cfr", "-r", &capture.framerate.to_string()]),
+        EncoderTarget::File(_) | EncoderTarget::Rtmp { .. } => {}
     }
     push(&post_input.iter().map(String::as_str).collect::<Vec<_>>());
     match target {
@@ -170,7 +181,7 @@ pub fn arguments(
             push(&["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"]);
             args.push(path.into());
         }
-        EncoderTarget::Rtmp(_) => {
+        EncoderTarget::Rtmp { .. } => {
             push(&["-f", "flv"]);
             if let Some(relay) = relay {
                 args.push(relay.url().into());

@@ -18,6 +18,8 @@ use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 
 const COMPONENT: &str = "ffmpeg";
+/// The far end of a broadcast, as a component: its failures are not ffmpeg's.
+const FAR_END: &str = "far end";
 /// Number of ffmpeg's last lines in a cause: ffmpeg 7 and later log useless lines after the relevant one.
 const CAUSE_LINES: usize = 6;
 /// Time limit for the end of a killed ffmpeg: one that waits for a disk takes longer.
@@ -76,8 +78,9 @@ impl Encoder {
         let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
         let relay = match target {
             EncoderTarget::File(_) => None,
-            EncoderTarget::Rtmp(url) => {
-                Some(Box::pin(Relay::start(url)).await.map(Box::new).map_err(|error| failed(&error))?)
+            EncoderTarget::Rtmp { url, reconnect_for } => {
+                let relay = Box::pin(Relay::start(url, *reconnect_for)).await;
+                Some(relay.map(Box::new).map_err(|error| failed(&error))?)
             }
         };
         let mut spec = child::ChildSpec::new(COMPONENT, "ffmpeg").env(process_tag::VARIABLE, dir);
@@ -195,8 +198,7 @@ impl Encoder {
         match relayed {
             Ok(()) if exit.success() => Ok(()),
             Ok(()) => Err(ComponentError::new(COMPONENT, format!("ended with {exit}: {}", last_words()))),
-            Err(why) if exit.success() => Err(ComponentError::new(COMPONENT, why)),
-            Err(why) => Err(ComponentError::new(COMPONENT, format!("{why}; it ended with {exit}: {}", last_words()))),
+            Err(why) => Err(ComponentError::new(FAR_END, why)),
         }
     }
 }

@@ -13,8 +13,12 @@ const STREAM_LIMIT: usize = 16;
 const EXTENDED: u32 = 0xff_ffff;
 
 /// Message types (5.4, 7.1).
-const SET_CHUNK_SIZE: u8 = 1;
+pub const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
+pub const USER_CONTROL: u8 = 4;
+pub const SOUND: u8 = 8;
+pub const PICTURE: u8 = 9;
+pub const DATA: u8 = 18;
 pub const COMMAND: u8 = 20;
 
 /// Input that no encoder sends.

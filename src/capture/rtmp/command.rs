@@ -1,6 +1,7 @@
 //! Replaces the placeholder names in an encoder's commands with the real ones (RTMP 1.0, 7.2; "Action Message Format --
 //! AMF 0"). Pure.
 
+use crate::capture::rtmp::amf::{OBJECT, OBJECT_BYTE, OBJECT_END, STRING, push_string, push_text};
 use crate::capture::rtmp::chunk_stream::{ByteReader, COMMAND, RtmpError, RtmpMessage};
 
 /// The placeholders, and the names that replace them.
@@ -84,75 +85,8 @@ impl StreamNames {
     }
 }
 
-/// Type markers of AMF 0 (2.1).
-const STRING: u32 = 2;
-const OBJECT: u32 = 3;
-const OBJECT_BYTE: u8 = 3;
-const OBJECT_END: u8 = 9;
-/// Limit of nested objects.
-const DEPTH_LIMIT: u32 = 8;
-
-impl<'a> ByteReader<'a> {
-    /// A text with its length before it.
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number(2)?).ok()?;
-        self.take(length)
-    }
-
-    /// The bytes of one AMF 0 value.
-    fn value(&mut self, depth: u32) -> Option<&'a [u8]> {
-        let begun = self.at;
-        match self.number(1)? {
-            0 => {
-                self.take(8)?;
-            }
-            1 => {
-                self.take(1)?;
-            }
-            STRING => {
-                self.text()?;
-            }
-            kind @ (OBJECT | 8) if depth < DEPTH_LIMIT => {
-                if kind == 8 {
-                    self.take(4)?;
-                }
-                while !self.text()?.is_empty() || self.bytes.get(self.at) != Some(&OBJECT_END) {
-                    self.value(depth + 1)?;
-                }
-                self.at += 1;
-            }
-            5 | 6 => {}
-            10 if depth < DEPTH_LIMIT => {
-                for _ in 0..self.number(4)? {
-                    self.value(depth + 1)?;
-                }
-            }
-            11 => {
-                self.take(10)?;
-            }
-            12 => {
-                let length = usize::try_from(self.number(4)?).ok()?;
-                self.take(length)?;
-            }
-            _ => return None,
-        }
-        Some(&self.bytes[begun..self.at])
-    }
-}
-
-fn push_text(text: &[u8], to: &mut Vec<u8>) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    to.extend_from_slice(&length.to_be_bytes());
-    to.extend_from_slice(&text[..usize::from(length)]);
-}
-
-fn push_string(text: &[u8], to: &mut Vec<u8>) {
-    to.push(2);
-    push_text(text, to);
-}
-
 /// The name of a command.
-fn command(message: &RtmpMessage) -> Option<&str> {
+pub(super) fn command(message: &RtmpMessage) -> Option<&str> {
     let mut values = ByteReader { bytes: &message.payload, at: 0 };
     if message.kind != COMMAND || values.number(1)? != STRING {
         return None;

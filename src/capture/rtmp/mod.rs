@@ -1,9 +1,18 @@
 //! The RTMP relay between ffmpeg and the far end of a broadcast.
 //!
-//! In: RTMP of the recorder's ffmpeg with placeholder names. Out: the same stream to the far end with the real names,
-//! over TLS where the URL asks for it ([`relay`]). [`chunk_stream`] and [`command`] are pure. The stream key is never
-//! in a command line or a file.
+//! In: RTMP of the recorder's ffmpeg with placeholder names ([`encoder_connection`]). Out: the same stream to the far end
+//! with the real names, over TLS where the URL asks for it ([`far_end`]), and to it again where it was lost ([`relay`]).
+//! [`chunk_stream`], [`amf`], [`command`], [`dialogue`], [`media_queue`], [`adobe_auth`] and [`md5`] are pure. The stream
+//! key is never in a command line or a log line.
 
+pub mod adobe_auth;
+pub mod amf;
 pub mod chunk_stream;
 pub mod command;
+pub mod dialogue;
+pub mod encoder_connection;
+pub mod far_end;
+pub mod md5;
+pub mod media;
+pub mod media_queue;
 pub mod relay;

@@ -1,58 +1,48 @@
-//! Relays a broadcast: ffmpeg publishes to a loopback port with placeholder names, and the relay replaces them with the
-//! real ones.
+//! Relays a broadcast: ffmpeg publishes to a loopback port with placeholder names, and the relay publishes the same media
+//! to the far end with the real ones, again and again where the far end is lost.
 //!
 //! So the stream key is neither on ffmpeg's command line, which every user of the host can read, nor in ffmpeg's
-//! output, which is logged.
+//! output, which is logged. And ffmpeg goes on while the far end is away: nothing of the capture is touched.
 //!
 //! ```text
-//! ffmpeg ── handshake, connect with the placeholder app ──→ relay ── TCP, TLS, handshake, connect ──→ far end
-//!        ←──────────────── the far end's answers, unchanged ────────────────
-//!        ── commands, media ──→ names replaced, each message with a complete header ──→
+//! ffmpeg ── handshake, connect with the placeholder app ──→ relay ── DNS, TCP, TLS, handshake, commands ──→ far end
+//!        ←── answers of the relay, once the far end has accepted the stream ──
+//!        ── media, all the time ──→ media queue ── headers, media from a keyframe on ──→
 //! ```
 //!
 //! The placeholders are 128 random bits each, and only processes of this user may connect: nobody else on the host can
 //! publish to the stream. The relay accepts one encoder.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use crate::capture::encoder::arguments::RelayAddress;
-use crate::capture::rtmp::chunk_stream::{ChunkReader, ChunkWriter, RtmpMessage};
+use crate::capture::rtmp::chunk_stream::RtmpMessage;
 use crate::capture::rtmp::command::StreamNames;
+use crate::capture::rtmp::encoder_connection;
+use crate::capture::rtmp::far_end::{self, FarEnd};
+use crate::capture::rtmp::media::Media;
 use crate::protocol::ids::RtmpUrl;
+use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::seconds;
 
-/// Time limits for the connection (DNS included), then TLS, then the handshake. Together they are shorter than the
-/// limit for the first frame (20 s).
-const CONNECT_LIMIT: Duration = Duration::from_secs(6);
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(6);
-/// From a connection until ffmpeg's `connect`.
-const LOCAL_LIMIT: Duration = Duration::from_secs(5);
-/// How long the far end may accept no byte.
-const STALL_LIMIT: Duration = Duration::from_secs(20);
-/// After ffmpeg's last byte: how long the far end may take to close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// After ffmpeg's end: how long the rest may take, longer than `STALL_LIMIT`.
-const END_LIMIT: Duration = Duration::from_secs(25);
-/// Limit of connections that have not identified themselves yet.
-const UNIDENTIFIED_LIMIT: usize = 16;
-/// Size of each of the two handshake blocks in bytes (5.2.3); the version precedes the first.
-const BLOCK: usize = 1536;
-/// RTMP's version (5.2.2).
-const VERSION: u8 = 3;
-/// Buffer size in bytes of each direction.
-const BUFFER: usize = 32 * 1024;
+/// After ffmpeg's end: how long the rest may take, longer than a far end may take nothing.
+const END_LIMIT: Duration = Duration::from_secs(15);
+/// A far end that leaves the first connection sooner has refused the stream key: some services accept any key, and close
+/// the connection of a wrong one after a moment.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+/// After a connection of this length the next loss is an outage of its own.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// The second wait before a new connection, and the longest; the first try is made at once.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// State of a relay.
 #[derive(Clone, Debug)]
@@ -70,17 +60,17 @@ pub struct Relay {
     /// Scheme, host and port of the far end.
     far_end: String,
     state: watch::Receiver<RelayState>,
-    /// Whether bytes wait for the far end to take them.
+    /// Whether ffmpeg waits for the far end to accept the stream.
     waits: watch::Receiver<bool>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Relay {
-    /// Listens for ffmpeg.
+    /// Listens for ffmpeg. `reconnect_for`: how long a far end that was lost is tried again; zero: it is not.
     ///
     /// # Errors
     /// Where no port can be opened or no random number is available.
-    pub async fn start(url: &RtmpUrl) -> std::io::Result<Self> {
+    pub async fn start(url: &RtmpUrl, reconnect_for: Duration) -> std::io::Result<Self> {
         let (app, key) = (random_name()?, random_name()?);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = RelayAddress { port: listener.local_addr()?.port(), app: app.clone(), key: key.clone() };
@@ -95,7 +85,7 @@ impl Relay {
         let (url, far_end) = (url.clone(), url.origin());
         let (waiting, waits) = watch::channel(false);
         let work = async move {
-            let ended = run(listener, &url, &names, &sender, &waiting).await;
+            let ended = run(listener, &url, &names, reconnect_for, &sender, &waiting).await;
             match &ended {
                 Ok(()) => tracing::debug!("the far end has all of the broadcast"),
                 Err(why) => tracing::warn!(far_end = url.origin(), why, "the broadcast does not get through"),
@@ -117,7 +107,7 @@ impl Relay {
         &self.address
     }
 
-    /// Whether bytes wait for the far end to take them.
+    /// Whether ffmpeg waits for the far end to accept the stream.
     #[must_use]
     pub fn waits(&self) -> watch::Receiver<bool> {
         self.waits.clone()
@@ -147,252 +137,155 @@ fn random_name() -> std::io::Result<String> {
     Ok(hex::encode(bits))
 }
 
-/// The connection of ffmpeg, identified by its `connect`.
-struct EncoderConnection {
-    stream: TcpStream,
-    /// Its handshake block.
-    block: Vec<u8>,
-    reader: ChunkReader,
-    /// Its first command, and the messages before it.
-    connect: RtmpMessage,
-    before: Vec<RtmpMessage>,
-}
-
 async fn run(
     listener: TcpListener,
     url: &RtmpUrl,
     names: &StreamNames,
+    reconnect_for: Duration,
     state: &watch::Sender<RelayState>,
     waiting: &watch::Sender<bool>,
 ) -> Result<(), String> {
-    let encoder = encoder(&listener, names).await?;
+    let encoder = encoder_connection::accept(&listener, names).await?;
     state.send_replace(RelayState::Running);
     drop(listener);
-    let tcp = timeout(CONNECT_LIMIT, TcpStream::connect((url.host(), url.port()))).await;
-    let tcp = tcp.map_err(|_| format!("no connection within {} s", CONNECT_LIMIT.as_secs()))?;
-    let tcp = tcp.map_err(|error| format!("no connection: {error}"))?;
-    // Sends small messages at once; not essential.
-    let _ = tcp.set_nodelay(true);
-    if !url.is_tls() {
-        return relay(encoder, tcp, names, waiting).await;
-    }
-    let name = ServerName::try_from(url.host().to_owned()).map_err(|error| format!("no TLS: {error}"))?;
-    let tls = tls()?.connect(name, tcp);
-    let tls = timeout(HANDSHAKE_LIMIT, tls).await.map_err(|_| "no answer to TLS".to_owned())?;
-    relay(encoder, tls.map_err(|error| format!("no TLS: {error}"))?, names, waiting).await
-}
-
-/// With the host's own root certificates, as for NATS and HTTP.
-fn tls() -> Result<TlsConnector, String> {
-    crate::tls::provide_crypto();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("no TLS: this host has no root certificates (package ca-certificates)".to_owned());
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// Waits for the client that knows the placeholder app.
-async fn encoder(listener: &TcpListener, names: &StreamNames) -> Result<EncoderConnection, String> {
-    let (mut unidentified, mut turned_away) = (JoinSet::new(), LogThrottle::default());
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if unidentified.len() < UNIDENTIFIED_LIMIT => {
-                let (stream, peer) = accepted.map_err(|error| format!("the relay cannot listen: {error}"))?;
-                let names = names.clone();
-                let accepted_encoder = async move {
-                    // Other users can read the placeholders on ffmpeg's command line.
-                    let owner = tokio::task::spawn_blocking(move || socket_owner(peer.port())).await.ok().flatten();
-                    if owner.is_some_and(|owner| owner != rustix::process::geteuid().as_raw()) {
-                        return None;
-                    }
-                    accept_connect(stream, &names).await
-                };
-                unidentified.spawn(async move { timeout(LOCAL_LIMIT, accepted_encoder).await.ok().flatten() });
-            }
-            Some(accepted_encoder) = unidentified.join_next() => {
-                if let Ok(Some(encoder)) = accepted_encoder {
-                    return Ok(encoder);
-                }
-                if turned_away.due(tokio::time::Instant::now()) {
-                    tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
-                }
-            }
-        }
-    }
-}
-
-/// The user who owns the loopback socket with this port (proc(5), `/proc/net/tcp`); `None` where the kernel does not
-/// say.
-fn socket_owner(port: u16) -> Option<u32> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
-    tables.iter().find_map(|table| owner_in(table, port))
-}
-
-/// The owner of the socket with this local port at 127.0.0.1, in IPv4 or IPv6 notation.
-fn owner_in(table: &str, port: u16) -> Option<u32> {
-    let address = format!("0100007F:{port:04X}");
-    let line =
-        table.lines().skip(1).find(|line| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&address)));
-    line?.split_whitespace().nth(7)?.parse().ok()
-}
-
-/// The server's side of the handshake (5.2), and the first command. `None`: the client is not ffmpeg.
-async fn accept_connect(mut stream: TcpStream, names: &StreamNames) -> Option<EncoderConnection> {
-    let _ = stream.set_nodelay(true);
-    let mut block = vec![0; BLOCK];
-    if stream.read_u8().await.ok()? != VERSION {
-        return None;
-    }
-    stream.read_exact(&mut block).await.ok()?;
-    // Time and version are zero: a plain handshake without a digest.
-    let mut answer = vec![0; 1 + BLOCK];
-    answer[0] = VERSION;
-    rustix::rand::getrandom(&mut answer[9..], rustix::rand::GetRandomFlags::empty()).ok()?;
-    answer.extend_from_slice(&block);
-    stream.write_all(&answer).await.ok()?;
-    let mut echo = vec![0; BLOCK];
-    stream.read_exact(&mut echo).await.ok()?;
-    let (mut reader, mut buffer, mut before) = (ChunkReader::default(), vec![0; BUFFER], Vec::new());
-    loop {
-        while let Some(message) = reader.read().ok()? {
-            if names.is_connect(&message) {
-                return Some(EncoderConnection { stream, block, reader, connect: message, before });
-            }
-            before.push(message);
-            // Only messages such as Set Chunk Size precede `connect`.
-            if before.len() > 8 {
-                return None;
-            }
-        }
-        let read = stream.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
-        reader.push(&buffer[..read]);
-    }
-}
-
-/// The client's side of the handshake with the far end, with ffmpeg's own block; then relays both ways until one side
-/// ends.
-async fn relay<S: AsyncRead + AsyncWrite>(
-    encoder: EncoderConnection,
-    far_end: S,
-    names: &StreamNames,
-    waiting: &watch::Sender<bool>,
-) -> Result<(), String> {
-    let EncoderConnection { stream, block, mut reader, connect, before } = encoder;
-    let (mut from_far, mut to_far) = tokio::io::split(far_end);
-    let greeting = async {
-        let mut hello = vec![VERSION];
-        hello.extend_from_slice(&block);
-        to_far.write_all(&hello).await?;
-        to_far.flush().await?;
-        let mut answer = vec![0; 1 + 2 * BLOCK];
-        from_far.read_exact(&mut answer).await?;
-        to_far.write_all(&answer[1..=BLOCK]).await?;
-        to_far.flush().await
+    let (block, connect) = (encoder.block.clone(), encoder.connect.clone());
+    let publication = Publication { url, names, block: &block, connect: &connect, reconnect_for };
+    waiting.send_replace(true);
+    let far_end = publication.publish().await?;
+    waiting.send_replace(false);
+    let media = Media::default();
+    let reading = async {
+        let read = encoder.read_all(&media).await;
+        media.end();
+        read
     };
-    let accepted_encoder = timeout(HANDSHAKE_LIMIT, greeting).await;
-    let accepted_encoder =
-        accepted_encoder.map_err(|_| format!("no answer to the handshake within {} s", HANDSHAKE_LIMIT.as_secs()))?;
-    accepted_encoder.map_err(|error| format!("broke off in the handshake: {error}"))?;
-
-    let (mut from_encoder, mut to_encoder) = stream.into_split();
-    let up = async {
-        let (mut writer, mut out, mut buffer) = (ChunkWriter::default(), Vec::new(), vec![0; BUFFER]);
-        let mut fill_in = |mut message: RtmpMessage, out: &mut Vec<u8>| -> Result<(), String> {
-            names.fill_in(&mut message).map_err(|fault| format!("ffmpeg said what it should not: {fault}"))?;
-            writer.write(&message, out);
-            Ok(())
-        };
-        for message in before.into_iter().chain([connect]) {
-            fill_in(message, &mut out)?;
-        }
-        loop {
-            while let Some(message) =
-                reader.read().map_err(|fault| format!("ffmpeg said what it should not: {fault}"))?
-            {
-                fill_in(message, &mut out)?;
-            }
-            waiting.send_replace(true);
-            send(&mut to_far, &out).await?;
-            waiting.send_replace(false);
-            out.clear();
-            // The message may have been a large frame.
-            out.shrink_to(BUFFER);
-            match from_encoder.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(read) => reader.push(&buffer[..read]),
-            }
-        }
-        // All is sent; how the far end closes the connection does not matter.
-        let _ = timeout(CLOSE_LIMIT, to_far.shutdown()).await;
-        Ok::<_, String>(())
-    };
-    let down = async {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match from_far.read(&mut buffer).await {
-                Ok(0) => return "closed the connection".to_owned(),
-                Err(error) => return format!("broke off: {error}"),
-                // Answers to an ffmpeg that has ended are discarded.
-                Ok(read) => drop(to_encoder.write_all(&buffer[..read]).await),
-            }
-        }
-    };
-    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
+    let mut sending = std::pin::pin!(publication.send_all(far_end, &media));
     tokio::select! {
-        biased;
-        ended = &mut up => {
-            if ended.is_ok() {
-                let _ = timeout(CLOSE_LIMIT, down).await;
-            }
-            ended
+        read = reading => {
+            read?;
+            sending.await
         }
-        why = &mut down => {
-            // The far end may have closed because ffmpeg has ended the stream.
-            match timeout(CLOSE_LIMIT, up).await {
-                Ok(Ok(())) => Ok(()),
-                _ => Err(why),
+        sent = &mut sending => sent,
+    }
+}
+
+/// What is published where, and for how long a far end that was lost is tried again.
+struct Publication<'a> {
+    url: &'a RtmpUrl,
+    names: &'a StreamNames,
+    /// ffmpeg's handshake block and first command.
+    block: &'a [u8],
+    connect: &'a RtmpMessage,
+    reconnect_for: Duration,
+}
+
+/// A time without the far end.
+struct Outage {
+    since: Instant,
+    backoff: Backoff,
+    tries: u32,
+    /// The latest failure.
+    why: String,
+    unreached: LogThrottle,
+}
+
+impl Publication<'_> {
+    async fn publish(&self) -> Result<FarEnd, String> {
+        far_end::publish(self.url, self.names, self.block, self.connect).await
+    }
+
+    /// Sends the media until ffmpeg has ended, to as many connections as it takes.
+    async fn send_all(&self, mut far_end: FarEnd, media: &Media) -> Result<(), String> {
+        let mut outage: Option<Outage> = None;
+        loop {
+            let began = Instant::now();
+            let Err(why) = far_end.send_all(media, self.names).await else { return Ok(()) };
+            let lasted = began.elapsed();
+            let pictures = media.left_out();
+            media.close();
+            if outage.is_none() && lasted < REFUSAL_LIMIT && !media.has_ended() {
+                let lasted_s = seconds(lasted);
+                return Err(format!(
+                    "{why}, {lasted_s} s after it had accepted the stream key: is the key right, and used nowhere else?"
+                ));
+            }
+            tracing::warn!(
+                far_end = self.url.origin(),
+                why,
+                after_s = seconds(lasted),
+                pictures_left_out = pictures,
+                "the far end of the broadcast is lost: connecting again, while the capture goes on"
+            );
+            let outage = match &mut outage {
+                Some(outage) if lasted < HEALTHY_AFTER => {
+                    outage.why = why;
+                    outage
+                }
+                outage => outage.insert(Outage::begin(why)),
+            };
+            let Some(reached) = self.reconnect(outage, media).await? else { return Ok(()) };
+            far_end = reached;
+            media.restart();
+            tracing::info!(
+                far_end = self.url.origin(),
+                after_s = seconds(outage.since.elapsed()),
+                tries = outage.tries,
+                "the far end takes the broadcast again, from the next keyframe on"
+            );
+        }
+    }
+
+    /// Connects again. `None`: ffmpeg has ended meanwhile.
+    async fn reconnect(&self, outage: &mut Outage, media: &Media) -> Result<Option<FarEnd>, String> {
+        loop {
+            let wait = if outage.tries == 0 { Duration::ZERO } else { outage.backoff.wait() };
+            let left = self.reconnect_for.saturating_sub(outage.since.elapsed());
+            let try_again = async {
+                tokio::time::sleep(wait).await;
+                outage.tries += 1;
+                self.publish().await
+            };
+            let reached = tokio::select! {
+                () = media.ended() => {
+                    tracing::warn!(
+                        far_end = self.url.origin(), why = outage.why,
+                        "the broadcast ends while its far end is lost: the far end lacks its last part"
+                    );
+                    return Ok(None);
+                }
+                reached = timeout(left, try_again) => reached,
+            };
+            match reached {
+                Ok(Ok(far_end)) => return Ok(Some(far_end)),
+                Ok(Err(why)) => {
+                    if outage.unreached.due(Instant::now()) {
+                        tracing::warn!(
+                            far_end = self.url.origin(),
+                            why,
+                            tries = outage.tries,
+                            left_s = seconds(left),
+                            "the far end of the broadcast cannot be reached yet: trying again"
+                        );
+                    }
+                    outage.why = why;
+                }
+                Err(_) => return Err(outage.given_up(self.reconnect_for)),
             }
         }
     }
 }
 
-/// Sends all bytes; each write must make progress within [`STALL_LIMIT`].
-async fn send<W: AsyncWrite + Unpin>(to: &mut W, mut bytes: &[u8]) -> Result<(), String> {
-    let stalled = || format!("has taken nothing for {} s", STALL_LIMIT.as_secs());
-    while !bytes.is_empty() {
-        let piece = &bytes[..bytes.len().min(BUFFER)];
-        let written = timeout(STALL_LIMIT, to.write(piece)).await.map_err(|_| stalled())?;
-        match written {
-            Ok(0) => return Err("closed the connection".to_owned()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) => return Err(format!("broke off: {error}")),
-        }
+impl Outage {
+    fn begin(why: String) -> Self {
+        let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        Self { since: Instant::now(), backoff, tries: 0, why, unreached: LogThrottle::default() }
     }
-    let flushed = timeout(STALL_LIMIT, to.flush()).await.map_err(|_| stalled())?;
-    flushed.map_err(|error| format!("broke off: {error}"))
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_owner_of_a_socket_is_found_in_the_kernels_tables() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-                     0: 0100007F:1F90 0100007F:C000 01 00000000:00000000 00:00000000 00000000  1000        0 1 1\n   \
-                     1: 0100007F:C000 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1001        0 2 1\n";
-        assert_eq!(
-            (owner_in(table, 0x1F90), owner_in(table, 0xC000), owner_in(table, 1)),
-            (Some(1000), Some(1001), None)
-        );
-        let mapped = "head\n 0: 0000000000000000FFFF00000100007F:C000 x 01 a b c 1002 0 3\n";
-        assert_eq!(owner_in(mapped, 0xC000), Some(1002));
-        // A socket of this test.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert_eq!(socket_owner(port), Some(rustix::process::geteuid().as_raw()));
+    fn given_up(&self, window: Duration) -> String {
+        if window.is_zero() {
+            return self.why.clone();
+        }
+        let window = humantime::format_duration(window);
+        format!("{}; given up after {window} and {} tries (rtmp.reconnect_for)", self.why, self.tries)
     }
 }

@@ -86,9 +86,10 @@ fn a_recording_from_start_to_job() {
 }
 
 #[test]
-fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
-    for end in [SessionEvent::Stop(None), broke("ffmpeg: Broken pipe")] {
-        let outcome = if end == SessionEvent::Stop(None) { Ok(()) } else { Err("ffmpeg: Broken pipe".to_owned()) };
+fn a_broadcast_has_nothing_to_store_and_ends_with_its_far_end() {
+    let lost = "far end: rtmp://h: closed the connection";
+    for end in [SessionEvent::Stop(None), broke(lost)] {
+        let outcome = if end == SessionEvent::Stop(None) { Ok(()) } else { Err(lost.to_owned()) };
         let events = vec![
             SessionEvent::Opened,
             end,
@@ -100,6 +101,43 @@ fn a_broadcast_has_nothing_to_store_and_ends_with_its_first_break() {
         assert_eq!(session.state(), SessionState::Ended);
         assert!(effects.ends_with(&[Effect::CloseRig, Effect::FreeSlot, deliver(outcome, false)]));
     }
+}
+
+#[test]
+fn a_broadcast_whose_capture_breaks_resumes_and_is_started_and_ended_once() {
+    let events = vec![
+        SessionEvent::Opened,
+        broke("ffmpeg: ended with signal 9"),
+        SessionEvent::Finished(Ok(())),
+        SessionEvent::Closed,
+        SessionEvent::Opened,
+    ];
+    let (mut session, effects) = run(Kind::Broadcast, events);
+    assert_eq!(session.state(), SessionState::Capturing, "{effects:?}");
+    let of = |wanted: &Effect| effects.iter().filter(|effect| *effect == wanted).count();
+    assert_eq!((of(&Effect::OpenRig), of(&Effect::NotifyStarted)), (2, 1));
+    // The meeting ends before it could be joined again: there are no parts to look at.
+    session.on(at(1000), broke("Chrome ended (signal 9)"));
+    session.on(at(1001), SessionEvent::Finished(Ok(())));
+    session.on(at(1001), SessionEvent::Closed);
+    let effects = session.on(at(1002), SessionEvent::OpenFailed(OpenFailure::Over("over".into())));
+    let cause = format!("Chrome ended (signal 9); {TOO_LATE}");
+    assert_eq!(effects, [Effect::FreeSlot, deliver(Err(cause), false)]);
+}
+
+#[test]
+fn a_broadcast_of_an_earlier_run_is_resumed_or_its_end_is_told() {
+    let (mut session, effects) = Session::recover(Kind::Broadcast, InterruptedRecording::Running, NO_LIMITS, at(0));
+    assert_eq!(effects, [Effect::AwaitTurn]);
+    session.on(at(1), SessionEvent::TurnCame);
+    assert_eq!(session.on(at(1), failed("far end: rtmp://h: Already publishing")), [Effect::AwaitTurn]);
+    session.on(at(2), SessionEvent::TurnCame);
+    assert_eq!(session.on(at(3), SessionEvent::Opened), [Effect::NotifyStarted]);
+    let stopped = InterruptedRecording::Stopped(None);
+    let (mut session, effects) = Session::recover(Kind::Broadcast, stopped, NO_LIMITS, at(0));
+    assert_eq!(effects, [Effect::FreeSlot, deliver(Ok(()), false)]);
+    session.on(at(1), SessionEvent::EndNotified);
+    assert_eq!(session.state(), SessionState::Ended);
 }
 
 #[test]
@@ -175,7 +213,7 @@ fn a_meeting_is_joined_again_unless_its_room_is_over() {
     );
 
     // The same after a crash of the program.
-    let (mut session, _) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
+    let (mut session, _) = Session::recover(Kind::Recording, InterruptedRecording::Running, NO_LIMITS, at(0));
     let effects = session.on(at(1), over());
     assert_eq!(effects.last(), Some(&store(Some(&format!("{RESTARTED}; {TOO_LATE}")))));
 }
@@ -200,12 +238,13 @@ fn a_stop_while_resuming_keeps_the_parts() {
 
 #[test]
 fn a_recording_of_an_earlier_run_is_resumed_or_finished() {
-    let (mut session, effects) = Session::recover(InterruptedRecording::Running, NO_LIMITS, at(0));
+    let (mut session, effects) = Session::recover(Kind::Recording, InterruptedRecording::Running, NO_LIMITS, at(0));
     assert_eq!(effects, [Effect::AwaitTurn]);
     assert_eq!(session.on(at(1), SessionEvent::TurnCame), [Effect::OpenRig]);
     assert_eq!(session.on(at(1), SessionEvent::Opened), [Effect::NotifyStarted]);
     assert_eq!(session.state(), SessionState::Capturing);
-    let (mut session, effects) = Session::recover(InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
+    let (mut session, effects) =
+        Session::recover(Kind::Recording, InterruptedRecording::Stopped(None), NO_LIMITS, at(0));
     assert_eq!(effects, [store(None)]);
     assert_eq!(session.on(at(1), SessionEvent::Checked(Ok(()))), [deliver(Ok(()), true)]);
 }

@@ -25,6 +25,8 @@ pub enum Requests {
     Changes,
     /// Writes into files, with fsync.
     Writes,
+    /// Writes into files, as on a full disk.
+    Contents,
     Fsync,
     /// Removals of files and directories.
     Removals,
@@ -170,8 +172,8 @@ fn meets(requests: Requests, kind: Requests) -> bool {
     match requests {
         Requests::All => true,
         Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
-        Requests::Writes => matches!(kind, Requests::Writes | Requests::Fsync),
-        Requests::Fsync | Requests::Removals => kind == requests,
+        Requests::Writes => matches!(kind, Requests::Contents | Requests::Fsync),
+        Requests::Contents | Requests::Fsync | Requests::Removals => kind == requests,
         Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }
 }

@@ -91,7 +91,7 @@ impl Server {
     }
 
     fn write_at(&self, handle: FileHandle, offset: u64, data: &[u8]) -> io::Result<u32> {
-        self.gate.pass(Requests::Writes)?;
+        self.gate.pass(Requests::Contents)?;
         let file = self.file(handle)?;
         if !self.abilities.rewrite && offset != file.metadata()?.len() {
             return Err(unsupported());

@@ -109,7 +109,7 @@ impl Fleet {
             .with_context(|| format!("{recorder_id} was not selectable within {limit:?}"))?
     }
 
-    async fn bucket(&self) -> anyhow::Result<kv::Store> {
+    pub(super) async fn bucket(&self) -> anyhow::Result<kv::Store> {
         self.jetstream.get_key_value(&self.deployment.bucket).await.context("no bucket")
     }
 }

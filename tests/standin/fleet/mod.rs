@@ -3,6 +3,7 @@
 
 mod bucket;
 mod queue;
+mod twin;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

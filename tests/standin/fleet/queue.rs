@@ -100,24 +100,34 @@ impl Fleet {
 
     /// Has one server of the cluster lead the queue, and waits until it does.
     pub async fn have_queue_led_by(&self, server: &str) -> anyhow::Result<()> {
+        self.have_stream_led_by(&self.deployment.jobs, server).await
+    }
+
+    /// The same of the bucket.
+    pub async fn have_bucket_led_by(&self, server: &str) -> anyhow::Result<()> {
+        self.have_stream_led_by(&format!("KV_{}", self.deployment.bucket), server).await
+    }
+
+    async fn have_stream_led_by(&self, stream: &str, server: &str) -> anyhow::Result<()> {
         let end = Instant::now() + VOTE_LIMIT;
         loop {
-            let led = tokio::time::timeout(ASK_LIMIT, self.ask_to_lead_queue(server)).await;
+            let led = tokio::time::timeout(ASK_LIMIT, self.ask_to_lead(stream, server)).await;
             if matches!(led, Ok(Ok(true))) {
                 return Ok(());
             }
-            anyhow::ensure!(Instant::now() < end, "{server} does not lead the queue: {led:?}");
+            anyhow::ensure!(Instant::now() < end, "{server} does not lead {stream}: {led:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     /// Whether it does already; else it is asked to.
-    async fn ask_to_lead_queue(&self, server: &str) -> anyhow::Result<bool> {
-        let leader = self.stream().await?.get_info().await?.cluster.and_then(|cluster| cluster.leader);
+    async fn ask_to_lead(&self, stream: &str, server: &str) -> anyhow::Result<bool> {
+        let leader =
+            self.jetstream.get_stream(stream).await?.get_info().await?.cluster.and_then(|cluster| cluster.leader);
         if leader.as_deref() == Some(server) {
             return Ok(true);
         }
-        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{}", self.deployment.jobs);
+        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
         let asked = serde_json::json!({ "placement": { "preferred": server } });
         self.client.request(subject, asked.to_string().into()).await?;
         Ok(false)

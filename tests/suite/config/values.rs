@@ -96,6 +96,9 @@ fn a_value_may_be_spelled_in_other_ways() {
     assert_eq!(config.log.level, Level::DEBUG, "raised by recorder.debug");
     assert_eq!(with("recorder.transcoding_cpu_limit_both_mode: 0").recorder.transcoding_cpu_limit, None);
     assert_eq!(with("recorder.transcoding_cpu_limit_both_mode: 75%").recorder.transcoding_cpu_limit, Some(0.75));
+    let limits = |text| (with(text).recorder.max_load, with(text).recorder.cpu_overload_limit);
+    assert_eq!(limits("recorder.max_limit: 10"), (None, Some(0.95)));
+    assert_eq!(limits("recorder.max_load: 80\nrecorder.cpu_overload_limit: 0"), (Some(0.8), None));
     for (spelled, seconds) in [("1h30m", 5400), ("90s", 90), ("45", 45), ("\"2h\"", 7200)] {
         let config = with(&format!("recorder.post_processing_timeout: {spelled}"));
         assert_eq!(config.recorder.post_processing_timeout, Duration::from_secs(seconds), "{spelled}");

@@ -15,6 +15,7 @@ use plugnmeet_recorder::storage::journal::Record as _;
 use serde_json::{Value, json};
 
 use super::{LIMIT, Leaves, Node, media};
+use crate::logs::Logs;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_or_unreadable_raw_file_is_told_with_its_cause_and_makes_no_job() {
@@ -106,10 +107,10 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
 
     let files = || std::fs::read_dir(&raw.dir).unwrap().count();
     let before = files();
-    let leaves = Leaves { breaks: Some("ffmpeg: Broken pipe"), summary, ..Leaves::default() };
+    let leaves = Leaves { breaks: Some("far end: closed the connection"), summary, ..Leaves::default() };
     node.run(Kind::Broadcast, "live", leaves).await;
     let found: Value = serde_json::from_str(&node.kept("live")).unwrap();
-    assert_eq!((&found["kind"], &found["cause"]), (&"broadcast".into(), &"ffmpeg: Broken pipe".into()));
+    assert_eq!((&found["kind"], &found["cause"]), (&"broadcast".into(), &"far end: closed the connection".into()));
     assert_eq!((&found["duration_s"], &found["frames_sent"]), (&3.5.into(), &90.into()));
     assert_eq!(files(), before, "a broadcast leaves nothing beside the recordings");
 }
@@ -150,8 +151,9 @@ async fn an_end_that_is_not_on_disk_keeps_its_record_for_the_next_start() {
     assert_eq!(record.stage, RecordingStage::Stored);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_job_follows_when_the_disk_takes_the_end_at_last() {
+    let logs = Logs::capture();
     let node = Node::new().await;
     let (leaves, outbox) = with_outbox_in_the_way(&node);
     // Otherwise each try would wait for minutes.
@@ -160,12 +162,22 @@ async fn a_job_follows_when_the_disk_takes_the_end_at_last() {
     node.standin.notices.wait_for(RecordingTasks::StartRecording, "file", LIMIT).await.unwrap();
     begun.stop.send(None).await.unwrap();
     node.standin.notices.wait_for(RecordingTasks::EndRecording, "file", LIMIT).await.unwrap();
+    let mut running = begun.running;
+    let tried_again = async {
+        while logs.lines("told, but not on disk: its job waits for that").is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        tried_again = tokio::time::timeout(LIMIT, tried_again) => tried_again.unwrap(),
+        ended = &mut running => panic!("the driver ends without a job: {ended:?}"),
+    }
     assert!(node.standin.fleet.published_jobs().is_empty());
     std::fs::remove_file(&outbox).unwrap();
     std::fs::create_dir(&outbox).unwrap();
+    tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
+    assert!(!node.standin.dir().join("state/recordings/file.json").exists(), "the record of a job that waits");
     node.standin.fleet.wait_for_job("file", LIMIT).await.unwrap();
-    tokio::time::timeout(LIMIT, begun.running).await.unwrap().unwrap();
-    assert!(!node.standin.dir().join("state/recordings/file.json").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

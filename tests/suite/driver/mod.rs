@@ -1,6 +1,7 @@
 //! A recording's driver with real NATS, HTTP, ffprobe and files, and a rig that stands in for Chrome and its company: for
 //! the ends that the real ones do not come to on demand.
 
+mod admission;
 mod ends;
 mod openings;
 mod post_recording;

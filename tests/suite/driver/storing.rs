@@ -186,7 +186,7 @@ async fn a_share_that_hangs_holds_up_only_what_is_stored_there() {
     let running = node.run_into("drained", &leaves, Some(&store), hang).await;
     share.wait_until_hanging(1).await;
     node.context.handoff.drain.cancel();
-    tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, running.running).await.expect("a drain waits for no share that hangs").unwrap();
     assert!(store.status().fault.unwrap().contains("does not answer"));
     assert!(node.record("drained").storing.unwrap().last_error.contains("does not answer"));
     cancel.cancel();

@@ -21,6 +21,8 @@ async fn a_node_announces_itself_and_takes_it_back() {
     let nats = connect(&[url(&server)]).await;
     let beating = beat(&nats);
 
+    // The id is taken before anything is announced.
+    assert_eq!(change().await.key, key(100));
     let mut registration = Vec::new();
     for _ in 0..5 {
         let entry = change().await;
@@ -54,14 +56,15 @@ async fn a_node_announces_itself_and_takes_it_back() {
     beating.cancel.cancel();
     beating.task.await.unwrap();
     let mut purged = Vec::new();
-    while purged.len() < 5 {
+    while purged.len() < 6 {
         let entry = change().await;
         if entry.operation == kv::Operation::Purge {
             purged.push(entry.key);
         }
     }
+    assert_eq!((&purged[0], &purged[5]), (&key(1), &key(100)), "the ping first, the holder last");
     purged.sort();
-    assert_eq!(purged, (0..5).map(key).collect::<Vec<_>>());
+    assert_eq!(purged, [0, 1, 100, 2, 3, 4].map(key));
 }
 
 #[tokio::test]
@@ -138,7 +141,7 @@ async fn a_node_registers_anew_after_a_restart_of_nats_and_in_a_new_bucket() {
     let admin = server.client("").await;
     jetstream::new(admin.clone()).delete_key_value(BUCKET).await.unwrap();
     let bucket = make_bucket(&admin).await;
-    for field in 0..5 {
+    for field in [0, 1, 2, 3, 4, 100] {
         eventually("registration in the new bucket", async || value(&bucket, field).await).await;
     }
     beating.cancel.cancel();

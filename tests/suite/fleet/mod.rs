@@ -1,7 +1,10 @@
 //! NATS and the fleet, against a real nats-server.
 
 mod connection;
+mod costs;
+mod full;
 mod heartbeat;
+mod ids;
 mod jobs;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,8 +12,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::jetstream::kv;
 use plugnmeet_recorder::fleet::availability::Availability;
 use plugnmeet_recorder::fleet::heartbeat::Heartbeat;
+use plugnmeet_recorder::fleet::holder::Holder;
+use plugnmeet_recorder::fleet::id_claim::{self, IdClaim};
 use plugnmeet_recorder::nats::Nats;
 use plugnmeet_recorder::protocol::ids::RecorderId;
+use plugnmeet_recorder::storage::lock::StateLock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -58,20 +64,32 @@ struct Beating {
     task: JoinHandle<()>,
 }
 
+/// Its process is one of its own, on a state directory that nobody else has.
 fn beat(nats: &Nats) -> Beating {
+    beat_as(nats, id_claim::this_process(&StateLock::take(tempfile::tempdir().unwrap().path()).unwrap()))
+}
+
+fn beat_as(nats: &Nats, process: Holder) -> Beating {
     let (progress, load) = (watch::Sender::new(0), watch::Sender::new(0.25));
     let availability = Availability::default();
-    let heartbeat = Heartbeat {
-        nats: nats.clone(),
-        recorder: me(),
-        max_limit: 7,
-        total_cores: 3,
-        progress: progress.subscribe(),
-        load: load.subscribe(),
-        availability: availability.clone(),
-    };
     let cancel = never();
-    Beating { progress, load, availability, cancel: cancel.clone(), task: tokio::spawn(heartbeat.run(cancel)) }
+    let (nats, beating) = (nats.clone(), availability.clone());
+    let (of_progress, of_load, cancelled) = (progress.subscribe(), load.subscribe(), cancel.clone());
+    let task = tokio::spawn(async move {
+        let claim = IdClaim::at_start(&nats, me(), process, &of_progress, &cancelled).await.unwrap();
+        let Some(claim) = claim else { return };
+        let heartbeat = Heartbeat {
+            nats,
+            claim,
+            max_limit: 7,
+            total_cores: 3,
+            progress: of_progress,
+            load: of_load,
+            availability: beating,
+        };
+        heartbeat.run(cancelled).await;
+    });
+    Beating { progress, load, availability, cancel, task }
 }
 
 fn key(field: u8) -> String {

@@ -21,7 +21,7 @@ async fn a_node_that_waits_for_nats_is_alive_and_not_ready_and_then_says_what_it
     wait_for(port, "/healthz", 200, &recorder).await;
     recorder.wait_for_log("no connection to NATS").await;
     let answer = get(port, "/readyz").await;
-    assert_eq!((answer.status, answer.reasons()), (503, vec!["nats".to_owned()]), "{answer:?}");
+    assert!(answer.status == 503 && answer.reasons().contains(&"nats".to_owned()), "{answer:?}");
     assert_eq!(get(port, "/protect").await.status, 404);
     let before = metrics(port).await;
     let expected = [("slots_total{}", 10.0), ("slots_free{}", 0.0), ("nats_connected{}", 0.0), ("ready{}", 0.0)];

@@ -13,7 +13,7 @@ use crate::standin::Meeting;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorder_that_is_killed_again_and_again_joins_again_and_makes_one_mp4_of_all_parts() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let (mut dice, seed) = Dice::new();
     let (standin, mut recorder) = node().await;
     let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
@@ -31,6 +31,7 @@ async fn a_recorder_that_is_killed_again_and_again_joins_again_and_makes_one_mp4
     play(played[2]).await;
     stop(&standin, &room, "rec").await;
     let (ok, msg) = wait_for(&standin, &recorder, ENDED, "rec").await;
+    drop(turn);
     assert!(ok, "seed {seed}: {msg}");
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     let lasted = length(&mp4);
@@ -51,11 +52,10 @@ async fn a_recorder_that_is_killed_again_and_again_joins_again_and_makes_one_mp4
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recording_whose_meeting_ends_while_its_recorder_is_dead_is_delivered_with_the_cause() {
-    let _turn = turn().await;
     let (mut dice, seed) = Dice::new();
     let (standin, mut recorder) = node().await;
     for rebooted in [false, true] {
-        let id = format!("rec-{rebooted}");
+        let (turn, id) = (turn().await, format!("rec-{rebooted}"));
         let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
         record(&standin, &recorder, &room, &id).await;
         let first = 3.0 + dice.seconds(3.0);
@@ -67,6 +67,7 @@ async fn a_recording_whose_meeting_ends_while_its_recorder_is_dead_is_delivered_
         room.end("Room ended", "The host has closed the room.");
         recorder.restart();
         let (ok, msg) = wait_for(&standin, &recorder, ENDED, &id).await;
+        drop(turn);
         let missing = "the recorder itself ended (killed, or the host went down); \
                        the meeting had ended before it could be joined again";
         assert_eq!((ok, msg.as_str()), (false, missing), "seed {seed}");
@@ -82,11 +83,10 @@ async fn a_recording_whose_meeting_ends_while_its_recorder_is_dead_is_delivered_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_stop_to_the_mp4_a_kill_at_any_instant_changes_nothing() {
-    let _turn = turn().await;
     let (mut dice, seed) = Dice::new();
     let (standin, mut recorder) = node().await;
     for round in 0..5 {
-        let id = format!("rec-{round}");
+        let (turn, id) = (turn().await, format!("rec-{round}"));
         let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
         record(&standin, &recorder, &room, &id).await;
         play(3.0).await;
@@ -96,6 +96,7 @@ async fn from_stop_to_the_mp4_a_kill_at_any_instant_changes_nothing() {
         play(instant).await;
         recorder.kill();
         recorder.restart();
+        drop(turn);
         let (mp4, summary) = delivered(&standin, &recorder, &room, &id).await;
         println!("seed {seed}: killed {instant:.2} s after STOP: {:.1} s", length(&mp4));
         assert!(length(&mp4) >= 1.0, "seed {seed}: {} s", length(&mp4));

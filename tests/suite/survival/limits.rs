@@ -12,7 +12,9 @@ async fn a_node_without_room_on_its_disk_takes_nothing_on_and_says_why() {
     let standin = standin().await;
     let setup = Setup { recorder: "  min_free_space: 900000GiB\n".into(), ..Setup::default() };
     let recorder = Recorder::spawn(&standin, "node_01", &setup);
-    recorder.wait_for_log("has joined the fleet").await;
+    let announced = ["has joined the fleet", "is announced to the fleet"];
+    let is_announced = || announced.iter().any(|line| recorder.log().contains(line));
+    recorder.wait_until("it is announced", is_announced).await;
     recorder.wait_for_log("recorder.min_free_space").await;
     recorder.wait_until_gone_from_choice(&standin).await;
     let room = standin.meeting(Meeting::default());
@@ -28,7 +30,6 @@ async fn a_node_without_room_on_its_disk_takes_nothing_on_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runaways_are_ended_with_their_cause() {
-    let _turn = turn().await;
     let standin = standin().await;
     for (line, meeting, cause) in [
         ("max_duration: 3s", Meeting { webcams: 1, ..Meeting::default() }, "recorder.max_duration (3 s)"),
@@ -38,12 +39,14 @@ async fn runaways_are_ended_with_their_cause() {
             "recorder.end_when_idle (3 s)",
         ),
     ] {
+        let turn = turn().await;
         let setup = Setup { recorder: format!("  post_mp4_convert: false\n  {line}\n"), ..Setup::default() };
         let recorder = Recorder::start(&standin, "node_01", &setup).await;
         let room = standin.meeting(meeting);
         let id = line.split(':').next().unwrap();
         record(&standin, &recorder, &room, id).await;
         let (ok, msg) = wait_for(&standin, &recorder, ENDED, id).await;
+        drop(turn);
         assert!(!ok && msg.contains(cause), "{msg}");
         let (mp4, _) = delivered(&standin, &recorder, &room, id).await;
         assert!(length(&mp4) >= 2.5, "{}", length(&mp4));
@@ -53,12 +56,12 @@ async fn runaways_are_ended_with_their_cause() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_ends_a_recording_with_all_that_was_captured() {
-    let _turn = turn().await;
     let standin = standin().await;
     // With a reserve the recording is closed before the last byte; without one ffmpeg meets the end of the disk.
     for (reserve, ballast, causes) in
         [("300MiB", 400, &["recorder.temporary_dir"][..]), ("0", 2_000, &["No space left"])]
     {
+        let turn = turn().await;
         let state = standin.dir().join(format!("state-{reserve}"));
         let lines =
             format!("  post_mp4_convert: false\n  min_free_space: {reserve}\n  state_dir: {}\n", state.display());
@@ -71,6 +74,7 @@ async fn a_disk_that_fills_up_ends_a_recording_with_all_that_was_captured() {
         let full = recorder.inside(&recorder.temporary_dir).join("ballast");
         fill(&full, ballast);
         let (ok, msg) = wait_for(&standin, &recorder, ENDED, &id).await;
+        drop(turn);
         assert!(!ok && causes.iter().any(|cause| msg.contains(cause)), "{msg}");
         wait_for(&standin, &recorder, FINISHED, &id).await;
         let proceeded = standin.notices.of(&id).into_iter().find(|notice| notice.task() == PROCEEDED).unwrap();

@@ -14,7 +14,7 @@ use crate::standin::notices::Mood;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_may_be_away_for_the_second_half_of_a_recording() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let (standin, recorder) = node().await;
     let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
     record(&standin, &recorder, &room, "rec").await;
@@ -24,6 +24,7 @@ async fn nats_may_be_away_for_the_second_half_of_a_recording() {
     // Nobody can ask for the end; the meeting itself ends.
     room.end("Room ended", "The host has closed the room.");
     let (ok, msg) = wait_for(&standin, &recorder, ENDED, "rec").await;
+    drop(turn);
     assert!(ok, "{msg}");
     recorder.wait_for_log("the job is not in the work queue yet").await;
     standin.start_nats().await.unwrap();
@@ -35,7 +36,7 @@ async fn nats_may_be_away_for_the_second_half_of_a_recording() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_fails_or_hangs_hears_everything_in_order_from_whichever_run() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let (standin, mut recorder) = node().await;
     let room = standin.meeting(Meeting { webcams: 0, ..Meeting::default() });
     standin.notices.always(Mood::Answer(500));
@@ -47,6 +48,7 @@ async fn a_server_that_fails_or_hangs_hears_everything_in_order_from_whichever_r
     let reply = standin.fleet.stop(RecordingTasks::Stop, &room, "rec").await.unwrap();
     assert!(reply.response.unwrap().status);
     recorder.wait_for_log("raw file in place").await;
+    drop(turn);
     recorder.wait_for_log("the server has not taken the notice").await;
     standin.notices.always(Mood::Hang);
     recorder.kill();
@@ -59,7 +61,7 @@ async fn a_server_that_fails_or_hangs_hears_everything_in_order_from_whichever_r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_set_back_or_forward_by_an_hour_changes_no_recording() {
-    let _turn = turn().await;
+    let turn = turn().await;
     let standin = standin().await;
     let clock = standin.dir().join("clock");
     std::fs::write(&clock, "+0").unwrap();
@@ -89,6 +91,7 @@ async fn a_clock_that_is_set_back_or_forward_by_an_hour_changes_no_recording() {
     let played = 3.0 + 3.0 * 1.5;
     stop(&standin, &room, "rec").await;
     assert!(wait_for(&standin, &recorder, ENDED, "rec").await.0);
+    drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
     // No jump in the film: it lasts as long as it was, and sound and picture have stayed together.
     let lasted = length(&mp4);

@@ -1,0 +1,133 @@
+//! The media queue between ffmpeg's connection and the far end's, and what the log says of the pictures it leaves out.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::capture::rtmp::chunk_stream::RtmpMessage;
+use crate::capture::rtmp::media_queue::MediaQueue;
+use crate::telemetry::log_throttle::LogThrottle;
+
+/// Most bytes of one batch: above a message of ordinary size, so that a batch is late by little.
+const BATCH: usize = 32 * 1024;
+
+/// The far end takes less than the sound alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overrun;
+
+/// The media on their way from ffmpeg to the far end.
+#[derive(Debug, Default)]
+pub struct Media {
+    state: Mutex<MediaState>,
+    changed: Notify,
+    /// ffmpeg has ended.
+    ended: tokio_util::sync::CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct MediaState {
+    queue: MediaQueue,
+    /// An answer to the far end, sent before the media.
+    answer: Option<RtmpMessage>,
+    slow: LogThrottle,
+}
+
+impl Media {
+    fn with<T>(&self, work: impl FnOnce(&mut MediaState) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A message of ffmpeg.
+    pub fn push(&self, message: RtmpMessage) {
+        let left_out = self.with(|state| {
+            let left_out = state.queue.push(message);
+            let due = left_out > 0 && state.slow.due(Instant::now());
+            due.then(|| state.queue.left_out())
+        });
+        if let Some(pictures) = left_out {
+            tracing::warn!(
+                pictures,
+                "the far end takes less than the broadcast sends: pictures are left out, the sound is not; lower -b:v in \
+                 ffmpeg_settings.rtmp, or look at the uplink"
+            );
+        }
+        self.changed.notify_one();
+    }
+
+    /// An answer that the far end has asked for.
+    pub fn answer(&self, message: RtmpMessage) {
+        self.with(|state| state.answer = Some(message));
+        self.changed.notify_one();
+    }
+
+    /// The next messages for the far end; none: ffmpeg has ended, and all is sent.
+    ///
+    /// # Errors
+    /// Where the far end takes less than the sound alone.
+    pub async fn next(&self) -> Result<Vec<RtmpMessage>, Overrun> {
+        loop {
+            // Seen before the queue: what is pushed later is in the next look.
+            let ended = self.ended.is_cancelled();
+            let batch = self.with(|state| {
+                if state.queue.is_overrun() {
+                    return Err(Overrun);
+                }
+                let mut batch: Vec<_> = state.answer.take().into_iter().collect();
+                let mut bytes = 0;
+                while bytes < BATCH
+                    && let Some(message) = state.queue.pop()
+                {
+                    bytes += message.payload.len();
+                    batch.push(message);
+                }
+                Ok(batch)
+            })?;
+            if !batch.is_empty() || ended {
+                return Ok(batch);
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = self.ended.cancelled() => {}
+            }
+        }
+    }
+
+    /// The far end is lost.
+    pub fn close(&self) {
+        self.with(|state| {
+            state.queue.close();
+            state.answer = None;
+        });
+    }
+
+    /// The far end is reached again.
+    pub fn restart(&self) {
+        self.with(|state| {
+            state.queue.restart();
+            state.slow.end();
+        });
+    }
+
+    /// Pictures left out since the far end was reached last.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.with(|state| state.queue.left_out())
+    }
+
+    /// ffmpeg has ended.
+    pub fn end(&self) {
+        self.ended.cancel();
+    }
+
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Resolves when ffmpeg has ended.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+}
