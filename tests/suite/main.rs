@@ -53,6 +53,7 @@ mod rig;
 mod scripts;
 mod self_test;
 mod service_manager;
+mod signals;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
