@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use plugnmeet_recorder::cli::{Cli, Command};
-use plugnmeet_recorder::config::Config;
+use plugnmeet_recorder::config::{Config, InterpolatedValue};
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
@@ -63,6 +63,9 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", cli.config.display());
     }
+    for InterpolatedValue { line, key, value } in &loaded.interpolated {
+        tracing::info!(key, value, "line {line} of {}: the environment's variables are put in", cli.config.display());
+    }
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out an operator's command: no server is contacted, only files are read and written.
+/// Carries out an operator's command: files are read and written, and only `status` asks NATS.
 fn answer(config: &Config, command: &Command) -> ExitCode {
     match admin::answer(config, command, unix_ms(), &mut io::stdout()) {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 //! [`admission`] is the policy, pure; [`slots`] shares it between tasks. [`cost`] decides by what recordings cost, which
 //! [`cost_watch`] measures. [`availability`] holds what stands in the way of new work, [`overload_watch`] notes by
 //! [`overload`] that processors or memory do, and [`choice_log`] tells of it. [`holder`] decides whose the recorder id
-//! is, and [`id_claim`] takes it. [`heartbeat`] announces all this in the bucket, and what [`load`] measures.
+//! is, pure; [`id_claim`] takes it. [`heartbeat`] announces all this in the bucket, and what [`load`] measures.
 
 pub mod admission;
 pub mod availability;

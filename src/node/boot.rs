@@ -21,6 +21,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
+use crate::admin;
+use crate::admin::http::node_state::{NodeParts, NodeState};
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
@@ -36,6 +38,7 @@ use crate::fleet::load;
 use crate::fleet::slots::Slots;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
+use crate::node::service_manager::ServiceManager;
 use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
@@ -75,6 +78,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Where the host lacks something the node needs, or the configuration is unusable.
 pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let service_manager = ServiceManager::start(shutdown.clone());
     start.enter("looking for the state directory");
     config.recorder.state_dir = state_dir::choose(&config.recorder, &StateDirectories::of_process(), true);
     let recorder = &config.recorder;
@@ -88,6 +92,9 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     start.enter("checking the host and its directories");
     crate::tls::provide_crypto();
     preflight::require(&config)?;
+
+    let state = NodeState::new(&config);
+    let _admin = admin::http::start(&config, &state);
 
     // 2 state
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
@@ -120,7 +127,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
-    let node = Node { config, store, supervisor, dispatcher, hooks, journal, holder };
+    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -147,6 +154,9 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 /// What the parts of a node share.
 struct Node {
     config: Config,
+    /// What is shown to those who watch the node.
+    state: NodeState,
+    service_manager: ServiceManager,
     /// `main_path`.
     store: MainPath,
     supervisor: Supervisor,
@@ -202,10 +212,15 @@ impl Node {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
-        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
+        let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
         let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
         let rigs = self.rig_factory().await?;
+        let parts = NodeParts {
+            running: running.clone(),
+            outbox: self.dispatcher.outbox().clone(),
+            load: watches.load.clone(),
+        };
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
@@ -219,6 +234,11 @@ impl Node {
             watches.disk.clone(),
         );
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
+        // Nobody sets it a second time.
+        let _ = self.state.parts.set(parts);
+        let (disk, store) = (watches.disk.clone(), self.store.watch());
+        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
+        self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;
@@ -236,8 +256,6 @@ impl Node {
         }
         let watch = overload::watch(recorder, slots, watches.load.clone(), availability.clone(), end.clone());
         self.supervisor.tasks.spawn(watch);
-        let (disk, store) = (watches.disk.clone(), self.store.watch());
-        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
         self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability.clone()));
         let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
@@ -258,6 +276,8 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         self.dispatcher.connect(nats.clone());
+        let _ = self.state.nats.set(nats.clone());
+        self.service_manager.connected(nats.clone());
         if let Some(RecordingLink { requests, running, availability }) = recordings {
             // Subscribed before the node is announced, so that no request is missed, and before it has its id, since stops of
             // resumed recordings are obeyed. Nobody receives where the recordings have ended already.
@@ -324,6 +344,7 @@ impl Node {
             },
             turns: OpeningTurns::new(load::total_cores()),
             open_failures,
+            signals: self.state.recordings.clone(),
         })
     }
 
@@ -343,12 +364,14 @@ impl Node {
 
     fn start_jobs(&self, nats: Nats, watches: &Watches) {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
-        let settings = TranscodeSettings::new(&self.config, &self.store);
+        let metrics = self.state.metrics();
+        let settings = TranscodeSettings { metrics, ..TranscodeSettings::new(&self.config, &self.store) };
+        let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
         self.supervisor.spawn_vital("transcoder", async move {
             if let Some(jobs) = nats.jobs(&drain).await {
-                worker::run(nats, jobs, dispatcher, hooks, settings, load, drain, end).await;
+                worker::run(nats, jobs, dispatcher, hooks, settings, load, obstacles, drain, end).await;
             }
         });
     }

@@ -9,6 +9,8 @@ mod outbox_cleanup;
 mod overload;
 pub mod preflight;
 mod self_test;
+mod service_manager;
+mod service_status;
 pub mod shutdown;
 pub mod start_watch;
 pub mod state_dir;

@@ -24,6 +24,9 @@ use crate::process::spawner;
 /// Time limit for the end of a killed child: one that waits for a disk takes longer.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
+/// What the service manager tells the daemon alone: a script that said READY=1 or WATCHDOG=1 would speak for it.
+const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// How to start a child.
 #[derive(Clone, Debug)]
 pub struct ChildSpec {
@@ -159,6 +162,9 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
     let failed =
         |source| SpawnError { name: spec.name.clone(), program: spec.executed().display().to_string(), source };
     let mut command = tokio::process::Command::new(&spec.program);
+    for variable in SERVICE_MANAGER {
+        command.env_remove(variable);
+    }
     command
         .args(&spec.args)
         .envs(spec.env.iter().map(|(key, value)| (key, value)))

@@ -52,6 +52,8 @@ mod relay;
 mod rig;
 mod scripts;
 mod self_test;
+mod service_manager;
+mod signals;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]

@@ -1,6 +1,7 @@
 //! The configuration as an operator meets it: a reference file, our sample, and what is said about broken ones.
 
 mod complaints;
+mod interpolation;
 mod values;
 
 use plugnmeet_recorder::config::{self, Config};
