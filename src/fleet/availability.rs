@@ -59,6 +59,7 @@ impl Obstacle {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::NotUnique => "not_unique",
             Self::Draining => "draining",
             Self::Drained => "drained",
