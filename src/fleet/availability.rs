@@ -9,8 +9,9 @@ use tokio::sync::watch;
 /// What stands in the way of new work. A lower one is named first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
-    /// Another recorder has this node's id, or this node has not taken it yet. Starts are then not even answered: they are
-    /// for the one that has it.
+    /// This node has not taken its id yet. Starts are not even answered: they may be for another one that has it.
+    Starting,
+    /// Another recorder has this node's id. Starts are not even answered: they are for the one that has it.
     NotUnique,
     /// The program finishes what runs and ends.
     Draining,
@@ -39,6 +40,7 @@ impl Obstacle {
     #[must_use]
     pub fn refusal(self) -> &'static str {
         match self {
+            Self::Starting => "this recorder is starting",
             Self::NotUnique => "another recorder has this recorder's id",
             Self::Draining => "this recorder is shutting down",
             Self::Drained => "this recorder is drained by its operator",
@@ -57,6 +59,7 @@ impl Obstacle {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::NotUnique => "not_unique",
             Self::Draining => "draining",
             Self::Drained => "drained",

@@ -71,6 +71,8 @@ pub async fn run(mut obstacles: watch::Receiver<Obstacles>, cancel: Cancellation
     let mut log = ChoiceLog::new(Instant::now());
     loop {
         let first = obstacles.borrow_and_update().first_key_value().map(|(first, detail)| (*first, detail.clone()));
+        // It was in no choice yet.
+        let first = first.filter(|(obstacle, _)| *obstacle != Obstacle::Starting);
         log.observe(first.as_ref().map(|(obstacle, _)| *obstacle));
         if let Some(changes) = log.due(Instant::now()) {
             tell(first, changes);

@@ -94,7 +94,7 @@ struct AnnouncementLog {
 impl Heartbeat {
     /// Announces this node until cancelled, through outages; then purges its fields.
     pub async fn run(mut self, cancel: CancellationToken) {
-        self.availability.clear(Obstacle::NotUnique);
+        self.availability.clear(Obstacle::Starting);
         let mut obstacles = self.availability.watch();
         let (mut state, mut log) = (State::Unregistered, AnnouncementLog::default());
         let mut had_conflict = false;

@@ -247,7 +247,7 @@ impl Node {
             });
             return Ok(None);
         }
-        availability.block(Obstacle::NotUnique, "the recorder id is not taken yet");
+        availability.block(Obstacle::Starting, "the recorder id is not taken yet");
         if recorder.self_test {
             let file = recorder.temporary_dir.join(format!(".self-test-{}.mkv", recorder.id));
             let test = SelfTest { rigs, file, availability: availability.clone(), failures: open_failures };

@@ -260,9 +260,9 @@ impl<R: Rig> RequestService<R> {
     /// Refuses a start at once, or takes a slot and has its record written.
     fn begin(&mut self, message: RequestMessage, start: Start, span: Span) {
         let (kind, info) = (start.kind(), start.info.clone());
-        if let Some((Obstacle::NotUnique, detail)) = self.availability.obstacle() {
-            // The server takes the first answer, and it is for the one that has the id.
-            tracing::warn!(detail, "a start is left unanswered: another recorder has this node's id");
+        if let Some((Obstacle::Starting | Obstacle::NotUnique, detail)) = self.availability.obstacle() {
+            // The server takes the first answer, and the start is for the one that has the id.
+            tracing::warn!(detail, "a start is left unanswered: this node does not have its id");
             return;
         }
         // Registered before the first log line that could hold them.
