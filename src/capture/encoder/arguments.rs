@@ -11,7 +11,7 @@ use crate::protocol::ids::RtmpUrl;
 
 /// Longest distance of keyframes in seconds: what a seek must decode, and what a kill may lose.
 const KEYFRAME_SECONDS: u32 = 4;
-/// The same for a broadcast: what YouTube and Twitch ask for. A viewer waits that long, and so does a new connection.
+/// The same for a broadcast: what `YouTube` and Twitch ask for. A viewer waits that long, and so does a new connection.
 const BROADCAST_KEYFRAME_SECONDS: u32 = 2;
 /// Frames per second without `-framerate` in `pre_input`.
 const DEFAULT_FRAMERATE: u32 = 30;

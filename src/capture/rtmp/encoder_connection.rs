@@ -35,6 +35,9 @@ pub struct EncoderConnection {
 }
 
 /// Waits for the client that knows the placeholder app.
+///
+/// # Errors
+/// Where the relay cannot listen.
 pub async fn accept(listener: &TcpListener, names: &StreamNames) -> Result<EncoderConnection, String> {
     let (mut unidentified, mut turned_away) = (JoinSet::new(), LogThrottle::default());
     loop {
@@ -126,7 +129,9 @@ impl EncoderConnection {
             while let Some(message) = next.take() {
                 match message.kind {
                     COMMAND => {
-                        answers_to_encoder(&message).iter().for_each(|answer| writer.write(answer, &mut answers));
+                        for answer in answers_to_encoder(&message) {
+                            writer.write(&answer, &mut answers);
+                        }
                     }
                     SOUND | PICTURE | DATA => media.push(message),
                     _ => {}

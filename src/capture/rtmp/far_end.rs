@@ -168,7 +168,9 @@ impl Connection {
 
     async fn say(&mut self, messages: &[RtmpMessage]) -> Result<(), String> {
         let mut out = Vec::new();
-        messages.iter().for_each(|message| self.writer.write(message, &mut out));
+        for message in messages {
+            self.writer.write(message, &mut out);
+        }
         send(&mut self.tcp, &out).await
     }
 

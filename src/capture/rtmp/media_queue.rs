@@ -108,17 +108,14 @@ impl MediaQueue {
 
     fn passes(&mut self, content: Content, message: &RtmpMessage) -> bool {
         match (self.gate, content) {
-            (Gate::Closed, _) => false,
-            // A change of the headers comes with a keyframe; a new connection gets them first.
-            (Gate::Restart, Content::Metadata | Content::PictureHeader | Content::SoundHeader) => false,
             (Gate::Restart, Content::Keyframe) => self.open_at(message.timestamp),
             (Gate::Restart, Content::Sound) if !self.has_picture => self.open_at(message.timestamp),
-            (Gate::Restart, _) => false,
             (Gate::Keyframe, Content::Keyframe) if self.waiting() <= RESUME_LIMIT => {
                 self.gate = Gate::Open;
                 true
             }
-            (Gate::Keyframe, Content::Keyframe | Content::Picture) => false,
+            // A new connection has got the headers before.
+            (Gate::Closed | Gate::Restart, _) | (Gate::Keyframe, Content::Keyframe | Content::Picture) => false,
             // Sound from before the keyframe of the beginning.
             (Gate::Open | Gate::Keyframe, _) => message.timestamp.wrapping_sub(self.base) < u32::MAX / 2,
         }
@@ -219,9 +216,9 @@ fn content(message: &RtmpMessage) -> Content {
     match message.kind {
         DATA => Content::Metadata,
         // AAC, and the enhanced codecs.
-        SOUND if first >> 4 == 10 && second == Some(0) || first >> 4 == 9 && first & 0xf == 0 => Content::SoundHeader,
+        SOUND if first >> 4 == 10 && second == Some(0) || first == 0x90 => Content::SoundHeader,
         SOUND => Content::Sound,
-        PICTURE if first & 0x80 != 0 && first & 0xf == 0 => Content::PictureHeader,
+        PICTURE if first & 0x80 != 0 && first.trailing_zeros() >= 4 => Content::PictureHeader,
         PICTURE if first & 0x80 != 0 => picture(first >> 4 & 7),
         // AVC and, as some encoders send it, HEVC.
         PICTURE if matches!(first & 0xf, 7 | 12) && second == Some(0) => Content::PictureHeader,
@@ -302,7 +299,7 @@ mod tests {
             queue.push(sound(at));
             sounds += 1;
             // Three messages of four.
-            sent.extend((0..1 + n % 2).filter_map(|_| queue.pop()));
+            sent.extend((0..=n % 2).filter_map(|_| queue.pop()));
         }
         sent.extend(std::iter::from_fn(|| queue.pop()));
         let of = |kind| sent.iter().filter(|found| found.kind == kind).collect::<Vec<_>>();
