@@ -64,7 +64,7 @@ mod tests {
         let left = millis(10_000);
         for late in [0, 1, 40, 99, 100] {
             // Its time was taken before the page left; its content was fetched when it had.
-            let frame = left - millis(late);
+            let frame = left.saturating_sub(millis(late));
             let cut = report.cut_where_page_left(Some(left));
             let until = cut.meeting_until.expect("the capture went on after the meeting");
             assert!(

@@ -101,8 +101,10 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
     assert_eq!(wait_for(&standin, &recorder, ENDED, "rec").await, (true, "success".into()));
     drop(turn);
     let (mp4, summary) = delivered(&standin, &recorder, &room, "rec").await;
-    assert_eq!((&summary["parts"], &summary["outcome"]), (&8.into(), &"success".into()), "{summary}");
-    assert!(length(&mp4) > 8.0 * 1.5, "{}", length(&mp4));
+    // Of the two that were killed with the recorder after a moment, nothing may have been written yet.
+    let parts = summary["parts"].as_u64().unwrap();
+    assert!((6..=8).contains(&parts) && summary["outcome"] == "success", "{summary}");
+    assert!(length(&mp4) > 6.0 * 1.5, "{}", length(&mp4));
     only_the_meeting_is_shown(&mp4);
     let visits = room.visits();
     assert!(visits.iter().all(|visit| visit.query.ends_with("&custom_design=%7B%7D")), "{visits:?}");
