@@ -50,9 +50,11 @@ mod redelivery;
 mod rejoin;
 mod relay;
 mod rig;
+mod rolling_upgrade;
 mod scripts;
 mod self_test;
 mod service_manager;
+mod sim;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
