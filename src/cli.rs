@@ -20,12 +20,13 @@ const WITH_VALUE: [&str; 3] = ["--config", "--mode", "--recording-id"];
 const EXAMPLES: &str = "\
 A long flag may have one dash or two: -config PATH, --config PATH and -config=PATH are the same.
 
-Without a command the recorder runs. The commands answer from recorder.state_dir, whether it runs or not:
+Without a command the recorder runs. The commands answer from recorder.state_dir, whether it runs or not; `status` asks NATS:
   plugnmeet-recorder -config config.yaml recordings list    what is recorded or not handed over yet
   plugnmeet-recorder -config config.yaml jobs list --json   the transcoding jobs of this node, for a program
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
   plugnmeet-recorder -config config.yaml outbox list --all  what the server was and is to be told
   plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
+  plugnmeet-recorder -config config.yaml status             the fleet as the server sees it, asked over NATS
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
 
 They end with 0, with 1 (not found, cannot be read, refused, a hook failed; standard error says why) or with 2 (wrong
@@ -73,6 +74,9 @@ pub enum Command {
     /// What the server and the work queue are to be told
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Outbox(OutboxCommand),
+    /// The fleet as the server sees it: every node, where the next recording would go and why, and the work queue
+    #[command(display_name = NAME)]
+    Status(ListFormat),
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Hooks(HooksCommand),
@@ -296,6 +300,7 @@ mod tests {
             "outbox retry ../x",
             "outbox drop rec.1 else",
             "recordings list -all",
+            "status now",
             "hooks test",
             "hooks test recording",
             "hooks test post_recording -recording-id ../x",

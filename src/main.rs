@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out an operator's command: no server is contacted, only files are read and written.
+/// Carries out an operator's command: files are read and written, and only `status` asks NATS.
 fn answer(config: &Config, command: &Command) -> ExitCode {
     match admin::answer(config, command, unix_ms(), &mut io::stdout()) {
         Ok(true) => ExitCode::SUCCESS,

@@ -111,6 +111,8 @@ nats_info:
     recorder_channel: "{channel}"
     recorder_info_kv: "{bucket}"
     transcoding_jobs_subject: "{jobs}"
+admin:
+  listen: ""
 "#,
         state = standin.dir().join("state").display(),
         main_path = main_path.display(),

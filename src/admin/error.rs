@@ -37,6 +37,9 @@ pub enum AdminError {
     NoRecording { id: RecordingId, main_path: PathBuf },
     #[error("the hooks cannot be run: {0}")]
     Start(String),
+    /// Why NATS did not tell of the fleet, and what to do.
+    #[error("the fleet cannot be asked: {0}")]
+    Nats(String),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }

@@ -1,6 +1,8 @@
 //! The commands of an operator: list what this node holds, retry or drop a job or message, test the hooks.
 //!
-//! Everything is read from the files in `recorder.state_dir`, whether the daemon runs or not. No server is contacted.
+//! [`http`] answers programs that watch the node. For the commands,
+//! everything is read from the files in `recorder.state_dir`, whether the daemon runs or not. Only `status` asks
+//! a server, NATS.
 //! Only `hooks test` starts processes: the operator's scripts. Listing changes no file, so the daemon's own functions,
 //! which put unreadable files aside, are not used here.
 //!
@@ -9,6 +11,7 @@
 mod cells;
 mod error;
 mod hooks;
+pub mod http;
 mod jobs;
 mod list;
 mod outbox;
@@ -16,12 +19,14 @@ mod output;
 pub mod rows;
 mod sample_payload;
 mod state_dir;
+mod status;
 pub mod table;
 
 use std::io::Write;
 
 use crate::cli::{Command, HooksCommand, JobsCommand, OutboxCommand, RecordingsCommand};
 use crate::config::Config;
+use crate::unix_time::unix_ms;
 
 pub use error::AdminError;
 use output::print;
@@ -35,6 +40,11 @@ pub fn answer(config: &Config, command: &Command, now: u64, out: &mut (dyn Write
     if let Command::Hooks(HooksCommand::Test { stage, recording_id, json }) = command {
         return hooks::test(config, *stage, recording_id.as_ref(), *json, out);
     }
+    if let Command::Status(format) = command {
+        let text = status::show(config, format, unix_ms)?;
+        print(out, &text)?;
+        return Ok(true);
+    }
     let text = text(config, command, now)?;
     print(out, &text)?;
     Ok(true)
@@ -44,8 +54,8 @@ pub fn answer(config: &Config, command: &Command, now: u64, out: &mut (dyn Write
 fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminError> {
     let state = state_dir::StateDir::open(config)?;
     match command {
-        // Handled by `answer`: it prints while it runs.
-        Command::Hooks(_) => Ok(String::new()),
+        // Handled by `answer`.
+        Command::Hooks(_) | Command::Status(_) => Ok(String::new()),
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
         Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
         Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),

@@ -31,6 +31,14 @@ pub struct CaptureReport {
     pub meeting_until: Option<Duration>,
 }
 
+/// What a running capture shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CaptureGauge {
+    pub report: CaptureReport,
+    /// How often the loops of the threads `screen` and `sound` have turned.
+    pub turns: [u64; 2],
+}
+
 impl CaptureReport {
     /// The same, ending where no frame shows the page that replaced the meeting, as far as the capture went on until
     /// then. `left`: time from the first frame to that replacement; `None`: there was none.

@@ -19,6 +19,7 @@ pub mod browser;
 pub mod capture_report;
 pub mod cleanup;
 pub mod component_error;
+pub mod cpu_use;
 pub mod encoder;
 pub mod process_tag;
 pub mod quality;

@@ -16,7 +16,7 @@ use crate::capture::browser::chrome::Chrome;
 use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::window;
-pub use crate::capture::capture_report::CaptureReport;
+pub use crate::capture::capture_report::{CaptureGauge, CaptureReport};
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
@@ -96,6 +96,11 @@ pub trait Rig: Sized + Send + 'static {
     /// How long the recording has been both silent (nothing above -60 dBFS) and still (no frame with new content). Zero
     /// while it is not both, and before the first frame.
     fn idle(&self) -> Duration;
+
+    /// What the running capture shows; nothing while media do not flow.
+    fn gauge(&self) -> Option<CaptureGauge> {
+        None
+    }
 
     /// Ends the capture and waits until the encoder has finished its output and is reaped. The report is complete even
     /// where the encoder failed.
@@ -197,6 +202,12 @@ impl Rig for LiveRig {
 
     fn idle(&self) -> Duration {
         self.capture.as_ref().map_or(Duration::ZERO, RunningCapture::idle)
+    }
+
+    fn gauge(&self) -> Option<CaptureGauge> {
+        let (capture, sound) = (self.capture.as_ref()?, self.audio_recorder.as_ref()?);
+        let turns = [capture.grabber.pulse().turns(), sound.pulse().turns()];
+        Some(CaptureGauge { report: capture.report(), turns })
     }
 
     async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {

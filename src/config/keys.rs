@@ -75,6 +75,10 @@ pub const KEYS: &[&str] = &[
     "hooks.post_transcoding.hook_timeout",
     "hooks.post_transcoding.scripts[].script",
     "hooks.post_transcoding.scripts[].is_one_shot",
+    "admin.listen",
+    "admin.token",
+    "admin.token_file",
+    "admin.allow_drain_without_token",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -3,6 +3,7 @@
 //! In: the text of a file, and the environment. Out: a [`Config`] with warnings, or all problems at once. Nothing here inspects the machine:
 //! `node::preflight` checks programs and directories. No message quotes a secret.
 
+mod admin;
 mod chrome;
 mod environment;
 mod ffmpeg;
@@ -30,8 +31,8 @@ pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
 pub use sections::{
-    ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, LogConfig, LogFormat, Mode, NatsConfig, Profile,
-    RecorderConfig, RtmpConfig, ServerConfig, TranscoderConfig,
+    AdminConfig, ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, LogConfig, LogFormat, Mode, NatsConfig,
+    Profile, RecorderConfig, RtmpConfig, ServerConfig, TranscoderConfig,
 };
 
 /// All settings, checked. Each component gets only its own section.
@@ -46,6 +47,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub nats: NatsConfig,
     pub hooks: HooksConfig,
+    pub admin: AdminConfig,
 }
 
 /// A valid configuration, and warnings about its file.
@@ -73,6 +75,7 @@ impl Config {
         let mut secrets = vec![self.server.api_secret.as_str()];
         secrets.extend(self.nats.urls.iter().flat_map(|url| user_info::secrets_of(url)));
         secrets.extend(self.hooks.secrets());
+        secrets.extend(self.admin.token.as_deref());
         secrets
     }
 }
@@ -115,6 +118,18 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
     let server = server::read(root);
     let nats = nats::read(root);
     let mut hooks = hooks::read(root);
+    let admin = admin::read(root);
     hooks.ca_file = server.as_ref().and_then(|server| server.ca_file.clone());
-    Some(Config { recorder: recorder?, transcoder, log, ffmpeg, rtmp, chrome, server: server?, nats: nats?, hooks })
+    Some(Config {
+        recorder: recorder?,
+        transcoder,
+        log,
+        ffmpeg,
+        rtmp,
+        chrome,
+        server: server?,
+        nats: nats?,
+        hooks,
+        admin,
+    })
 }

@@ -87,7 +87,7 @@ impl<'a> ConfigSection<'a> {
     }
 
     /// Like [`Self::field`], but an empty text is a value.
-    fn field_or_empty(&self, key: &str) -> Option<ConfigField<'a>> {
+    pub(super) fn field_or_empty(&self, key: &str) -> Option<ConfigField<'a>> {
         let path = self.path_of(key);
         debug_assert!(keys::is_known(&without_indices(&path)), "{path} is missing in KEYS");
         let entry = self.entries.iter().find(|entry| entry.key == key)?;

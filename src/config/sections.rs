@@ -1,5 +1,6 @@
 //! The sections of the configuration, checked.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -235,6 +236,30 @@ impl std::fmt::Debug for NatsConfig {
             .field("recorder_channel", &self.recorder_channel)
             .field("recorder_info_kv", &self.recorder_info_kv)
             .field("transcoding_jobs_subject", &self.transcoding_jobs_subject)
+            .finish()
+    }
+}
+
+/// `admin`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where health, metrics and drain are served; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Who shows it may drain the node. A secret: never shown.
+    pub token: Option<String>,
+    /// The file that holds it instead; never given together with [`Self::token`].
+    pub token_file: Option<PathBuf>,
+    /// Whether draining needs no token; only where `listen` is a loopback address.
+    pub allow_drain_without_token: bool,
+}
+
+impl std::fmt::Debug for AdminConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminConfig")
+            .field("listen", &self.listen)
+            .field("token", &self.token.as_ref().map(|_| "[redacted]"))
+            .field("token_file", &self.token_file)
+            .field("allow_drain_without_token", &self.allow_drain_without_token)
             .finish()
     }
 }

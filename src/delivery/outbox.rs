@@ -46,6 +46,15 @@ struct Shared {
     changed: watch::Sender<()>,
 }
 
+/// What is not delivered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages; a file that cannot be read counts as one.
+    pub messages: usize,
+    /// When the oldest was added, in Unix milliseconds.
+    pub oldest: Option<u64>,
+}
+
 impl Outbox {
     /// Reads the outbox in `state_dir`. A file whose content is wrong is put aside under another name and logged as an
     /// error; one that cannot be read now is left in place for [`Self::read_rest`].
@@ -239,6 +248,19 @@ impl Outbox {
     pub fn state(&self, id: &RecordingId, key: MessageKey) -> Option<MessageState> {
         let all = self.shared.lock();
         all.get(id)?.messages.iter().find(|message| message.key == key).map(|message| message.state.clone())
+    }
+
+    /// What is not delivered yet.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let all = self.shared.lock();
+        let open = |stored: &RecordingMessages| {
+            let open = stored.messages.iter().filter(|message| message.is_open() && !stored.is_obsolete(message));
+            open.map(|message| message.added_at).collect::<Vec<_>>()
+        };
+        let added: Vec<u64> = all.values().flat_map(open).collect();
+        let unread = self.shared.unread().len();
+        Backlog { messages: added.len() + unread, oldest: added.into_iter().min() }
     }
 
     /// The recordings with undelivered messages.

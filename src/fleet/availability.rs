@@ -14,6 +14,8 @@ pub enum Obstacle {
     NotUnique,
     /// The program finishes what runs and ends.
     Draining,
+    /// An operator wants it to take nothing on, until it is told otherwise or ends.
+    Drained,
     /// A disk has less free space than `recorder.min_free_space`.
     DiskSpace,
     /// `recorder.copy_to_path.main_path` is not the file system that it was.
@@ -39,6 +41,7 @@ impl Obstacle {
         match self {
             Self::NotUnique => "another recorder has this recorder's id",
             Self::Draining => "this recorder is shutting down",
+            Self::Drained => "this recorder is drained by its operator",
             Self::DiskSpace => "this recorder's disk is nearly full",
             Self::MainPath => "this recorder does not reach the storage of its recordings",
             Self::StateDir => "this recorder cannot write down what it takes on",
@@ -47,6 +50,24 @@ impl Obstacle {
             Self::Overload => "this recorder is overloaded",
             Self::MaxLoad => "this recorder has too little processor time for one more recording",
             Self::Full => "this recorder is full",
+        }
+    }
+
+    /// The name in `/readyz` and in `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotUnique => "not_unique",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::DiskSpace => "disk_space",
+            Self::MainPath => "main_path",
+            Self::StateDir => "state_dir",
+            Self::SelfTest => "self_test",
+            Self::Memory => "memory",
+            Self::Overload => "overload",
+            Self::MaxLoad => "max_load",
+            Self::Full => "full",
         }
     }
 }
@@ -66,6 +87,7 @@ pub type Obstacles = BTreeMap<Obstacle, String>;
 #[derive(Clone, Debug, Default)]
 pub struct Availability {
     obstacles: Arc<watch::Sender<Obstacles>>,
+    announced: Arc<watch::Sender<bool>>,
 }
 
 impl Availability {
@@ -90,6 +112,16 @@ impl Availability {
     #[must_use]
     pub fn obstacle(&self) -> Option<(Obstacle, String)> {
         self.obstacles.borrow().first_key_value().map(|(obstacle, detail)| (*obstacle, detail.clone()))
+    }
+
+    /// Whether the bucket holds what the heartbeat has last written.
+    pub fn set_announced(&self, announced: bool) {
+        self.announced.send_if_modified(|before| std::mem::replace(before, announced) != announced);
+    }
+
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        *self.announced.borrow()
     }
 
     /// The first obstacle that is not the slots' own, and its detail.

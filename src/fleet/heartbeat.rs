@@ -143,6 +143,7 @@ impl Heartbeat {
                     State::Unregistered
                 }
             };
+            self.availability.set_announced(matches!(state, State::Registered(_)));
         }
         match state {
             State::Lost(_) => {

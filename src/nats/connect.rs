@@ -87,6 +87,31 @@ impl Nats {
         }
     }
 
+    /// Tries all servers once, for `limit` at most.
+    ///
+    /// # Errors
+    /// Where a URL is no NATS URL, or none of the servers can be connected to.
+    pub async fn connect_once(
+        config: &NatsConfig,
+        server: &ServerConfig,
+        recorder: &RecorderId,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        crate::tls::provide_crypto();
+        let (addresses, credentials) = address::read(config, server, recorder)?;
+        let mut options = options(&addresses, &Arc::new(credentials), recorder);
+        if let Some(path) = server.ca_file.as_deref() {
+            options = options.tls_client_config(roots::client_config(Some(path))?);
+        }
+        let failed =
+            |why: String, kind| ConnectError::Unreachable { servers: addresses.to_string(), why, advice: advice(kind) };
+        match tokio::time::timeout(limit, options.connect(addresses.as_slice())).await {
+            Ok(Ok(client)) => Ok(Self::from_client(client, config)),
+            Ok(Err(why)) => Err(failed(why.to_string(), kind(&why))),
+            Err(_) => Err(failed(format!("no answer within {} s", limit.as_secs()), ConnectErrorKind::TimedOut)),
+        }
+    }
+
     fn from_client(client: async_nats::Client, config: &NatsConfig) -> Self {
         let link = Link {
             context: async_nats::jetstream::context::ContextBuilder::new()

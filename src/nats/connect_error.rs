@@ -12,4 +12,6 @@ pub enum ConnectError {
     Url { at: usize, why: String },
     #[error(transparent)]
     CaFile(#[from] CaFileError),
+    #[error("no connection to NATS at {servers}: {why}; {advice}")]
+    Unreachable { servers: String, why: String, advice: &'static str },
 }

@@ -162,6 +162,10 @@ impl Nats {
 pub struct WorkQueueState {
     /// Jobs that were not delivered yet.
     pub pending: u64,
+    /// Jobs that were delivered and are not acknowledged.
+    pub ack_pending: u64,
+    /// Those of them that were delivered more than once.
+    pub redelivered: u64,
     /// The stream sequence of the last delivered job.
     pub last_delivered: u64,
     /// How often a job is delivered at most; `None`: without limit.
@@ -172,6 +176,8 @@ impl WorkQueueState {
     fn of(info: &jetstream::consumer::Info) -> Self {
         Self {
             pending: info.num_pending,
+            ack_pending: info.num_ack_pending as u64,
+            redelivered: info.num_redelivered as u64,
             last_delivered: info.delivered.stream_sequence,
             max_deliver: u64::try_from(info.config.max_deliver).ok().filter(|most| *most > 0),
         }

@@ -13,6 +13,7 @@ mod connect_error;
 mod connection;
 mod jobs;
 mod requests;
+mod survey;
 
 pub use bucket::{Bucket, BucketEntry, UpdateError};
 pub use connect_error::ConnectError;

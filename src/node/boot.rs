@@ -21,6 +21,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
+use crate::admin;
+use crate::admin::http::node_state::{NodeParts, NodeState};
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
@@ -91,6 +93,9 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     crate::tls::provide_crypto();
     preflight::require(&config)?;
 
+    let state = NodeState::new(&config);
+    let _admin = admin::http::start(&config, &state);
+
     // 2 state
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
     state_dir::warn_unsuitable(&recorder.state_dir);
@@ -122,7 +127,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
-    let node = Node { config, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
+    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -149,6 +154,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
 /// What the parts of a node share.
 struct Node {
     config: Config,
+    /// What is shown to those who watch the node.
+    state: NodeState,
     service_manager: ServiceManager,
     /// `main_path`.
     store: MainPath,
@@ -205,10 +212,15 @@ impl Node {
         let recorder = &self.config.recorder;
         let records = recorder.mode.records();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
-        let (availability, open_failures) = (Availability::default(), OpenFailures::default());
+        let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
         let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
         let rigs = self.rig_factory().await?;
+        let parts = NodeParts {
+            running: running.clone(),
+            outbox: self.dispatcher.outbox().clone(),
+            load: watches.load.clone(),
+        };
         self.supervisor.tasks.spawn(ReferenceFiles::new(recorder).watch(self.store.clone(), end.clone()));
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
@@ -222,6 +234,10 @@ impl Node {
             watches.disk.clone(),
         );
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
+        // Nobody sets it a second time.
+        let _ = self.state.parts.set(parts);
+        let (disk, store) = (watches.disk.clone(), self.store.watch());
+        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
         self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
         if !records {
             self.supervisor.tasks.spawn(async move {
@@ -240,8 +256,6 @@ impl Node {
         }
         let watch = overload::watch(recorder, slots, watches.load.clone(), availability.clone(), end.clone());
         self.supervisor.tasks.spawn(watch);
-        let (disk, store) = (watches.disk.clone(), self.store.watch());
-        self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
         self.supervisor.tasks.spawn(availability::watch_state_dir(faults, end.clone(), availability.clone()));
         let (sender, requests) = oneshot::channel();
         self.supervisor.spawn_vital("requests", async move {
@@ -262,6 +276,7 @@ impl Node {
             Err(error) => return Err(error.into()),
         };
         self.dispatcher.connect(nats.clone());
+        let _ = self.state.nats.set(nats.clone());
         self.service_manager.connected(nats.clone());
         if let Some(RecordingLink { requests, running, availability }) = recordings {
             // Subscribed before the node is announced, so that no request is missed, and before it has its id, since stops of
@@ -329,6 +344,7 @@ impl Node {
             },
             turns: OpeningTurns::new(load::total_cores()),
             open_failures,
+            signals: self.state.recordings.clone(),
         })
     }
 
@@ -348,12 +364,14 @@ impl Node {
 
     fn start_jobs(&self, nats: Nats, watches: &Watches) {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
-        let settings = TranscodeSettings::new(&self.config, &self.store);
+        let metrics = self.state.metrics();
+        let settings = TranscodeSettings { metrics, ..TranscodeSettings::new(&self.config, &self.store) };
+        let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();
         self.supervisor.spawn_vital("transcoder", async move {
             if let Some(jobs) = nats.jobs(&drain).await {
-                worker::run(nats, jobs, dispatcher, hooks, settings, load, drain, end).await;
+                worker::run(nats, jobs, dispatcher, hooks, settings, load, obstacles, drain, end).await;
             }
         });
     }

@@ -1,4 +1,4 @@
-//! What the service manager is told, and when (sd_notify(3)). Pure.
+//! What the service manager is told, and when (`sd_notify(3)`). Pure.
 //!
 //! ```text
 //! Starting ── READY=1 ──▶ Running ── STOPPING=1 ──▶ Draining ──▶ Closing
@@ -90,7 +90,8 @@ impl ServiceReport {
             assignments.push(NotifyState::Status(&text));
         }
         assignments.push(NotifyState::Watchdog);
-        let message = assignments.iter().map(|assignment| format!("{assignment}\n")).collect();
+        let lines = assignments.iter().map(ToString::to_string);
+        let message = lines.fold(String::new(), |message, line| message + &line + "\n");
         self.text = text;
         message
     }

@@ -10,6 +10,7 @@ pub mod child;
 pub mod init;
 pub mod interpreter;
 mod log_budget;
+pub mod marked;
 pub mod output;
 pub mod procfs;
 pub mod programs;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 /// Clock ticks per second in `/proc/PID/stat`: `USER_HZ`, 100 on all supported architectures (proc(5), time(7)).
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The state of a process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

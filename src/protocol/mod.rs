@@ -13,5 +13,6 @@ pub mod notice;
 pub mod public_text;
 pub mod request;
 pub mod room_status;
+pub mod selection;
 pub mod signature;
 pub mod token;

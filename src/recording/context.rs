@@ -7,6 +7,7 @@ use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::SessionLimits;
+use crate::recording::signals::RecordingSignals;
 use crate::recording::summary::SummaryStore;
 
 /// What every recording needs from the rest of the program.
@@ -22,4 +23,5 @@ pub struct RecordingContext {
     /// Rigs are opened in turns.
     pub turns: OpeningTurns,
     pub open_failures: OpenFailures,
+    pub signals: RecordingSignals,
 }

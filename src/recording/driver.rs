@@ -26,6 +26,7 @@ use crate::recording::secrets::secrets_of;
 use crate::recording::session::{
     Effect, InterruptedRecording, Interruption, OpenFailure, Session, SessionEvent, SessionState,
 };
+use crate::recording::signals::RecordingSignal;
 use crate::recording::storing::EndedRecording;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
@@ -75,6 +76,8 @@ struct Driver<R: Rig> {
     raw: Option<RawFile>,
     entry: RecordingEntry,
     slot: Option<Slot>,
+    /// Until the file is stored.
+    signal: Arc<RecordingSignal>,
     opening: CancellationToken,
     /// The turn of the opening that comes next.
     turn: Option<OpeningTurn>,
@@ -103,7 +106,9 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let (kind, limits) = (start.kind(), context.limits);
     let began = Instant::now();
     let missed_since = recovery::missed_since(&entry.record()).unwrap_or_else(unix_ms);
+    let signal = context.signals.take(kind, interrupted.is_none());
     let mut driver = Driver::<R> {
+        signal,
         start,
         rigs,
         context,
@@ -135,6 +140,10 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         let before = session.state();
         let capturing = session.state() == SessionState::Capturing;
         let idle = driver.rig.as_ref().filter(|_| capturing).map_or(Duration::ZERO, R::idle);
+        match driver.rig.as_ref().filter(|_| capturing).and_then(R::gauge) {
+            Some(gauge) => driver.signal.look(&gauge),
+            None => driver.signal.pause(),
+        }
         let event = tokio::select! {
             Some(reason) = stops.recv() => SessionEvent::Stop(reason),
             result = work_result(driver.work.as_mut()) => driver.finish_work(result),
@@ -234,6 +243,7 @@ impl<R: Rig> Driver<R> {
             Effect::CheckParts { cause } => self.check_parts(cause),
             Effect::NotifyStarted => {
                 tracing::info!("started");
+                self.signal.started();
                 let event = notice::NoticeEvent::Started(self.start.kind());
                 // The outcome does not matter here: the outbox keeps trying, and writes it when the disk takes it.
                 drop(self.context.dispatcher.send_now(self.notice(event)));
@@ -332,10 +342,11 @@ impl<R: Rig> Driver<R> {
 
     fn finish_encoder(&mut self) {
         let Some(mut rig) = self.rig.take() else { return };
-        let (entry, part_cause) = (self.entry.clone(), self.part_cause.take());
+        let (entry, part_cause, signal) = (self.entry.clone(), self.part_cause.take(), Arc::clone(&self.signal));
         self.ended = Some(SystemTime::now());
         self.start_work(async move {
             let (report, result) = rig.finish().await;
+            signal.part_ended(&report);
             entry.part_ended(part_cause.or_else(|| result.clone().err()), report).await;
             WorkResult { rig: Some(rig), ..SessionEvent::Finished(result).into() }
         });
@@ -375,6 +386,7 @@ impl<R: Rig> Driver<R> {
 
     /// Adds the notice of the end to the outbox. `file`: the raw file follows, which begins after this.
     fn notify_ended(&mut self, outcome: Outcome, file: bool) {
+        self.signal.ended(outcome.is_ok());
         let ended = EndedRecording {
             kind: self.start.kind(),
             info: self.start.info.clone(),

@@ -27,6 +27,7 @@ pub mod rig_factory;
 pub mod room_client;
 mod secrets;
 pub mod session;
+pub mod signals;
 mod storing;
 pub mod summary;
 mod trim;

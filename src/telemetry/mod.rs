@@ -5,6 +5,7 @@
 
 mod format;
 pub mod log_throttle;
+pub mod metrics;
 mod queue;
 pub mod redact;
 mod rotate;

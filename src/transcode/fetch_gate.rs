@@ -206,7 +206,10 @@ mod tests {
         let (mut age, begin) = (QueueAge::default(), Instant::now());
         let second = Duration::from_secs;
         let mut check = |after, pending, last_delivered| {
-            age.update(begin + second(after), WorkQueueState { pending, last_delivered, max_deliver: None })
+            age.update(
+                begin + second(after),
+                WorkQueueState { pending, ack_pending: 0, redelivered: 0, last_delivered, max_deliver: None },
+            )
         };
         assert_eq!(check(0, 2, 7), second(0));
         assert_eq!(check(30, 3, 7), second(30));

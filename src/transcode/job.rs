@@ -12,7 +12,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -29,6 +29,7 @@ use crate::scripts::hooks::payload::HookPayload;
 use crate::scripts::hooks::{HookError, Hooks, cleanup};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
+use crate::telemetry::metrics::JobEnd;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
 pub use crate::transcode::journal::FilesToRemove;
@@ -39,6 +40,9 @@ use crate::transcode::{plan, summary};
 
 /// After a shutdown the next node may have the job at once: the job is not at fault.
 const HAND_OVER_DELAY: Duration = Duration::from_secs(1);
+
+/// How long the time of a recording's end is looked for, which is only counted.
+const ENDED_LIMIT: Duration = Duration::from_secs(2);
 
 /// Sends notices to the server.
 pub trait JobNotifier: Send + Sync {
@@ -84,6 +88,19 @@ pub enum JobOutcome {
     Kept,
     /// Leave it: a disk or a hook is at fault, and it would not be redelivered, so this node tries it again after so long.
     Waiting(Duration),
+}
+
+impl JobOutcome {
+    /// How it is counted.
+    pub(super) fn end(&self) -> JobEnd {
+        match self {
+            Self::Done(_) => JobEnd::Success,
+            Self::Again(_) => JobEnd::Retried,
+            Self::Kept => JobEnd::Interrupted,
+            Self::Waiting(_) => JobEnd::Waiting,
+            Self::GivenUp => JobEnd::GivenUp,
+        }
+    }
 }
 
 /// Runs the job and notifies the server. The outcome, and the cause where there is no result.
@@ -203,6 +220,7 @@ impl JobAttempt<'_> {
             };
             self.entry.update(steps).await;
         }
+        self.count(&result).await;
         let claim = match self.claim(&result).await? {
             ClaimedResult::Report(claim) => claim,
             // Only the acknowledgement is left.
@@ -231,6 +249,20 @@ impl JobAttempt<'_> {
         // A file that a hook fetched is removed only if the hook asked for it.
         let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw);
         Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some() }))
+    }
+
+    /// Counts an MP4 that this node has made of a recording.
+    async fn count(&self, result: &JobResult) {
+        let (Some(ran), Some(raw), Work::PostRecording { .. }) = (&result.ran, &result.raw, &self.job.work) else {
+            return;
+        };
+        let metrics = &self.context.settings.metrics;
+        metrics.transcoded(result.media.duration, ran.wall);
+        let raw = raw.clone();
+        let ended = files::on_disk_within(ENDED_LIMIT, move || Ok(summary::ended_at(&raw))).await.ok().flatten();
+        if let Some(delay) = ended.and_then(|ended| SystemTime::now().duration_since(ended).ok()) {
+            metrics.mp4_ready_after(delay);
+        }
     }
 
     async fn notify(&self, event: NoticeEvent) {

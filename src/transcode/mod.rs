@@ -8,6 +8,7 @@
 
 mod acknowledgement;
 pub mod claim;
+mod drain_watch;
 mod failure;
 pub mod fetch_gate;
 pub mod ffmpeg_arguments;

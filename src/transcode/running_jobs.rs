@@ -8,22 +8,32 @@ use tokio::sync::watch;
 
 use crate::nats::JobMessage;
 use crate::protocol::ids::RecordingId;
+use crate::telemetry::metrics::{Metrics, NodeGauge};
 
 /// The jobs in hand. `Some`: the job is done, and waits for its acknowledgement; further deliveries of it go there.
-#[derive(Debug, Default)]
-pub(super) struct RunningJobs(Mutex<HashMap<String, Option<watch::Sender<Arc<JobMessage>>>>>);
+#[derive(Debug)]
+pub(super) struct RunningJobs {
+    all: Mutex<HashMap<String, Option<watch::Sender<Arc<JobMessage>>>>>,
+    metrics: Metrics,
+}
 
 impl RunningJobs {
+    pub fn new(metrics: Metrics) -> Self {
+        Self { all: Mutex::default(), metrics }
+    }
+
     pub fn contains(&self, recording: &str) -> bool {
         self.lock().contains_key(recording)
     }
 
     /// Marks the recording's job as running. `None`: it is in hand already.
     pub fn take(&self, recording: &RecordingId) -> Option<RunningJob<'_>> {
-        match self.lock().entry(recording.to_string()) {
+        let mut all = self.lock();
+        match all.entry(recording.to_string()) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(vacant) => vacant.insert(None),
         };
+        self.count(all.len());
         Some(RunningJob { all: self, recording: recording.clone() })
     }
 
@@ -32,9 +42,13 @@ impl RunningJobs {
         self.lock().get(recording.as_str()).cloned().flatten()
     }
 
+    fn count(&self, running: usize) {
+        self.metrics.set(NodeGauge::JobsRunning, u32::try_from(running).unwrap_or(u32::MAX));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<watch::Sender<Arc<JobMessage>>>>> {
         // The map is consistent at every point that could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,6 +69,8 @@ impl RunningJob<'_> {
 
 impl Drop for RunningJob<'_> {
     fn drop(&mut self) {
-        self.all.lock().remove(self.recording.as_str());
+        let mut all = self.all.lock();
+        all.remove(self.recording.as_str());
+        self.all.count(all.len());
     }
 }

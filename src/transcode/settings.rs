@@ -7,6 +7,7 @@ use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
+use crate::telemetry::metrics::Metrics;
 
 /// The settings of all jobs of a node.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct TranscodeSettings {
     pub nice: u8,
     /// What is never removed at a hook's request.
     pub protected: ProtectedPaths,
+    /// Where jobs are counted.
+    pub metrics: Metrics,
 }
 
 impl TranscodeSettings {
@@ -63,6 +66,7 @@ impl TranscodeSettings {
             max_jobs: config.transcoder.max_jobs,
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
+            metrics: Metrics::default(),
         }
     }
 

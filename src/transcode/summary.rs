@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::protocol::job::RawFileName;
 use crate::storage::main_path::MainPath;
@@ -15,6 +16,16 @@ pub fn path(raw: &Path) -> Option<PathBuf> {
     let path = raw.with_file_name(name);
     // A symbolic link could lead anywhere.
     std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
+}
+
+/// When the recording of a raw file ended: as its summary says, else when the file was last written.
+#[must_use]
+pub fn ended_at(raw: &Path) -> Option<SystemTime> {
+    let told = || {
+        let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(path(raw)?).ok()?).ok()?;
+        humantime::parse_rfc3339(summary["ended_at"].as_str()?).ok()
+    };
+    told().or_else(|| std::fs::metadata(raw).ok()?.modified().ok())
 }
 
 /// Notes in the summary that the MP4 was only remuxed, and why. A summary that is no JSON object is left unchanged.

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::select_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
 use crate::delivery::dispatcher::Dispatcher;
+use crate::fleet::availability::Obstacles;
 use crate::nats::{JobMessage, Jobs, Nats, NatsError};
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{InvalidJob, Job, JobSubject};
@@ -22,6 +25,7 @@ use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::storage::journal::RECORD_LIMIT;
 use crate::transcode::acknowledgement::Acknowledgement;
+use crate::transcode::drain_watch::DrainWatch;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
@@ -46,7 +50,8 @@ const END_GRACE: Duration = Duration::from_secs(20);
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs until `drain`, after which no job is taken; running jobs go on until `end` and are then handed back. `cpu` is
-/// the load of all processors, 0…1.
+/// the load of all processors, 0…1. While `obstacles` say that the node is drained, no job is fetched, and what waits
+/// here is done.
 #[expect(clippy::too_many_arguments, reason = "what a node has to give to its worker")]
 pub async fn run(
     nats: Nats,
@@ -55,6 +60,7 @@ pub async fn run(
     hooks: Hooks,
     settings: TranscodeSettings,
     cpu: watch::Receiver<f64>,
+    obstacles: watch::Receiver<Obstacles>,
     drain: CancellationToken,
     end: CancellationToken,
 ) {
@@ -62,7 +68,8 @@ pub async fn run(
     let worker = Worker {
         journal: JobJournal::new(&settings.state_dir),
         slots: Arc::new(Semaphore::new(settings.max_jobs)),
-        running: RunningJobs::default(),
+        running: RunningJobs::new(settings.metrics.clone()),
+        operator: DrainWatch(obstacles),
         unread: Mutex::default(),
         looking: Arc::default(),
         // A queue without a limit gets one here: one more than the default.
@@ -82,16 +89,20 @@ pub async fn run(
             worker.retry(&nats, record, slot, &tasks).await;
             continue;
         }
+        if worker.operator.is_drained() {
+            tokio::select! {
+                () = worker.operator.undrained() => {}
+                () = worker.job_due() => {}
+                () = drain.cancelled() => {}
+            }
+            continue;
+        }
         // The fetch is interrupted when an operator asks for another attempt at a job.
         let fetch_cancel = drain.child_token();
         let mut fetch = pin!(gate.next(&fetch_cancel));
         let message = tokio::select! {
             message = &mut fetch => message,
-            () = worker.job_due() => {
-                fetch_cancel.cancel();
-                fetch.await
-            }
-            () = worker.store_lost() => {
+            _ = select_all([worker.job_due().boxed(), worker.store_lost().boxed(), worker.operator.drained().boxed()]) => {
                 fetch_cancel.cancel();
                 fetch.await
             }
@@ -119,6 +130,7 @@ struct Worker {
     /// One permit for each job that may be started.
     slots: Arc<Semaphore>,
     running: RunningJobs,
+    operator: DrainWatch,
     /// Records of an earlier run that could not be read.
     unread: Mutex<Vec<PathBuf>>,
     /// Held while the disk is asked for requests of the operator.
@@ -328,6 +340,7 @@ impl Worker {
                 }
                 None => self.attempt(job, &entry, &message).await,
             };
+            self.settings.metrics.job_ended(outcome.end());
             let state = match outcome {
                 JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
                 outcome => self.conclude(outcome, &message).await,

@@ -287,6 +287,8 @@ nats_info:
     recorder_channel: "{channel}"
     recorder_info_kv: "{bucket}"
     transcoding_jobs_subject: "{jobs}"
+admin:
+  listen: ""
 "#,
         most = recordings + 4,
         temporary = places.temporary_dir.display(),

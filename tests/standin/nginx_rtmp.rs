@@ -13,6 +13,10 @@ use tokio::net::TcpStream;
 use super::child::Child;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The recorder takes an end within 3 s for a refusal of the stream key.
+const ACCEPTED_AFTER: Duration = Duration::from_millis(3500);
+/// By then there are two keyframes and some sound.
+const ACCEPTED_MS: u32 = 5500;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running nginx; it can be ended and started again on the same ports.
@@ -94,6 +98,14 @@ impl NginxRtmp {
         let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(of_key).collect();
         files.sort();
         files
+    }
+
+    /// Waits until the first publication has gone on for so long that its end is no refusal.
+    pub async fn wait_until_accepted(&self, key: &str, limit: Duration) -> anyhow::Result<PathBuf> {
+        let began = Instant::now();
+        self.wait_for_media(key, 1, 0, limit).await?;
+        tokio::time::sleep(ACCEPTED_AFTER).await;
+        self.wait_for_media(key, 1, ACCEPTED_MS, limit.saturating_sub(began.elapsed())).await
     }
 
     /// Waits until the n-th publication (from 1) has so many milliseconds of media.

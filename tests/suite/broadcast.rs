@@ -16,9 +16,9 @@ use crate::standin::{Deployment, Meeting, Standin};
 /// `rtmp` in the configuration: what a test can wait for.
 const SECTIONS: &str = "rtmp:\n  reconnect_for: 4s\n  allowed_hosts: [127.0.0.*]\n";
 /// Media of a publication that are waited for, in milliseconds: two groups of pictures, and sound that has begun.
-const ENOUGH_MS: u32 = 4500;
-/// A far end that leaves within 5 s has refused the stream key.
-const ACCEPTED_MS: u32 = 5500;
+const ENOUGH_MS: u32 = 5500;
+/// Chrome shows a flash later than it should on a busy machine.
+const IN_STEP_MS: f64 = 100.0;
 const KEY: &str = "s3cret-stream-key";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn a_broadcast_outlives_its_far_end_its_chrome_and_its_recorder() {
     let lines = command_lines();
     let ours: Vec<&str> = lines.lines().filter(|line| line.contains("pipe:0")).collect();
     assert!(!ours.is_empty() && ours.iter().all(|line| !line.contains(KEY)), "the stream key is on a command line");
-    let first = published(1, ACCEPTED_MS).await.unwrap_or_else(log);
+    let first = nginx.wait_until_accepted(KEY, SOON).await.unwrap_or_else(log);
 
     // The far end drops it. Chrome and the capture go on, and so does the recording.
     let chromes = recorder.children("chromium");
@@ -77,7 +77,7 @@ async fn a_broadcast_outlives_its_far_end_its_chrome_and_its_recorder() {
     assert_eq!(standin.notices.tasks_of("live-1"), [RecordingTasks::StartRtmp, RecordingTasks::EndRtmp]);
     recorder.wait_until("its record is gone", || !record.exists()).await;
     for file in [&first, &second, &third, &fourth] {
-        assert_in_step(file, area::FLASH, 2);
+        assert_in_step(file, area::FLASH, 2, IN_STEP_MS);
         assert_constant(file);
         let info = measure::probe(file).unwrap();
         let video = info.video().unwrap();
@@ -88,7 +88,7 @@ async fn a_broadcast_outlives_its_far_end_its_chrome_and_its_recorder() {
     // The far end goes away for good.
     let reply = standin.fleet.start_rtmp(&room, "live-2", "node_01", &nginx.url("s3cret-2")).await.unwrap();
     assert!(reply.response.unwrap().status);
-    nginx.wait_for_media("s3cret-2", 1, ACCEPTED_MS, SOON).await.unwrap_or_else(log);
+    nginx.wait_until_accepted("s3cret-2", SOON).await.unwrap_or_else(log);
     nginx.kill();
     let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-2", SOON).await.unwrap().message;
     assert!(!ended.status && ended.msg.starts_with("far end: rtmp://127.0.0.1"), "{}", ended.msg);

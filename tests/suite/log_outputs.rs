@@ -29,7 +29,7 @@ impl Daemon {
         let config = format!(
             "recorder:\n  id: node_01\n  temporary_dir: {0}/parts\n  state_dir: {0}/state\n  copy_to_path:\n    main_path: {0}/main\n\
              log_settings:\n  log_file: {0}/recorder.log\nplugNmeet_info:\n  host: http://127.0.0.1:9\n  api_key: key\n  \
-             api_secret: secret-of-a-server\nnats_info:\n  nats_urls:\n    - nats://127.0.0.1:9\n{unknown}",
+             api_secret: secret-of-a-server\nnats_info:\n  nats_urls:\n    - nats://127.0.0.1:9\nadmin:\n  listen: \"\"\n{unknown}",
             dir.path().display()
         );
         std::fs::write(dir.path().join("config.yaml"), config).unwrap();

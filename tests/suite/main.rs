@@ -55,6 +55,7 @@ mod scripts;
 mod self_test;
 mod service_manager;
 mod sim;
+mod signals;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]

@@ -219,7 +219,7 @@ async fn a_raw_file_that_was_kept_is_not_overwritten() {
     recorder.stop(&[&room.token]);
 }
 
-fn job(dir: &Path, id: &str, file_name: &str) -> Vec<u8> {
+pub fn job(dir: &Path, id: &str, file_name: &str) -> Vec<u8> {
     TranscodingTask {
         recording_id: id.into(),
         room_id: "room01".into(),

@@ -114,7 +114,7 @@ impl Recorder {
             "recorder:\n  id: {id}\n  mode: {mode}\n  transcoding_cpu_limit_both_mode: 0\n  cpu_overload_limit: 0\n{space}{state}{self_test}  temporary_dir: {temporary}\n  copy_to_path:\n    main_path: {main}\n    \
              sub_path: {id}\n{recorder}log_settings:\n  log_file: {log}\n  log_level: debug\nplugNmeet_info:\n  host: {host}\n  \
              api_key: {key}\n  api_secret: {secret}\n{server}nats_info:\n  nats_urls:\n    - {nats}\n  recorder:\n    \
-             recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{sections}",
+             recorder_channel: {channel}\n    recorder_info_kv: {bucket}\n    transcoding_jobs_subject: {jobs}\n{admin}{sections}",
             mode = setup.mode.unwrap_or("both"),
             // Nor a reserve on its disk, nor a Chrome before the test's own.
             space = if setup.recorder.contains("min_free_space") { "" } else { "  min_free_space: 0\n" },
@@ -132,6 +132,8 @@ impl Recorder {
             channel = deployment.channel,
             bucket = deployment.bucket,
             jobs = deployment.jobs,
+            // Two nodes of one test, and two tests, would want the same port.
+            admin = if setup.sections.contains("admin:") { "" } else { "admin:\n  listen: \"\"\n" },
             sections = setup.sections,
         );
         std::fs::write(&config, text).unwrap();

@@ -8,7 +8,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::measure::{self, picture, sound, sync};
+use crate::nats_server::free_port;
 use crate::recorder::{Recorder, SOON, Setup, alone, command_lines, turn};
+use crate::signals;
 use crate::standin::meeting::area;
 use crate::standin::{Deployment, Meeting, Room, Standin};
 
@@ -70,8 +72,12 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     )
     .unwrap();
     make_executable(&script);
-    let setup =
-        Setup { recorder: format!("  post_processing_scripts:\n    - \"{}\"\n", script.display()), ..Setup::default() };
+    let port = free_port();
+    let setup = Setup {
+        recorder: format!("  post_processing_scripts:\n    - \"{}\"\n", script.display()),
+        sections: signals::admin(port, ""),
+        ..Setup::default()
+    };
     let recorder = Recorder::start(&standin, "node_01", &setup).await;
     let room = standin.meeting(Meeting { webcams: 2, ..Meeting::default() });
     let id = "RM_first-1700133937567";
@@ -86,6 +92,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     assert!(!command_lines().contains(&room.token), "the access token is on a command line");
     room.wait_for_sound(1, SOON).await.unwrap();
     tokio::time::sleep(Duration::from_secs(12)).await;
+    signals::while_recording(port).await;
     stop(&standin, &room, id).await;
     let lasted = began.elapsed().as_secs_f64();
 
@@ -94,6 +101,7 @@ async fn a_recorded_meeting_becomes_an_mp4_that_the_server_knows_of() {
     assert_eq!(wait_for(&standin, &recorder, FINISHED, id).await, (true, "success".into()));
     assert_eq!(standin.notices.tasks_of(id), [STARTED, ENDED, PROCEEDED, FINISHED]);
     room.wait_until_left(SOON).await.unwrap();
+    signals::after_recording(port, &recorder).await;
 
     let mp4 = mp4(&standin, &recorder, id);
     assert_eq!(mp4, recorder.main_path.join(format!("node_01/{}/{id}.mp4", room.id)));

@@ -5,10 +5,12 @@
 
 mod job;
 mod message;
+mod node;
 mod recording;
 mod status;
 
 pub use job::JobRow;
 pub use message::MessageRow;
+pub use node::NodeRow;
 pub use recording::RecordingRow;
 pub use status::{Moment, RowStatus};

@@ -31,15 +31,18 @@ fn mix(state: &mut [u32; 4], block: &[u8]) {
     }
     let [mut a, mut b, mut c, mut d] = *state;
     for step in 0..64_u32 {
-        let n = step as usize;
-        let (mixed, word) = match n / 16 {
-            0 => ((b & c) | (!b & d), n),
-            1 => ((d & b) | (!d & c), (5 * n + 1) % 16),
-            2 => (b ^ c ^ d, (3 * n + 5) % 16),
-            _ => (c ^ (b | !d), (7 * n) % 16),
+        let at = step as usize;
+        let (mixed, word) = match at / 16 {
+            0 => ((b & c) | (!b & d), at),
+            1 => ((d & b) | (!d & c), (5 * at + 1) % 16),
+            2 => (b ^ c ^ d, (3 * at + 5) % 16),
+            _ => (c ^ (b | !d), (7 * at) % 16),
         };
-        let turned =
-            a.wrapping_add(mixed).wrapping_add(sine(step)).wrapping_add(words[word]).rotate_left(SHIFTS[n / 16][n % 4]);
+        let turned = a
+            .wrapping_add(mixed)
+            .wrapping_add(sine(step))
+            .wrapping_add(words[word])
+            .rotate_left(SHIFTS[at / 16][at % 4]);
         (a, d, c, b) = (d, c, b, b.wrapping_add(turned));
     }
     for (word, mixed) in state.iter_mut().zip([a, b, c, d]) {

@@ -37,7 +37,7 @@ use crate::telemetry::seconds;
 const END_LIMIT: Duration = Duration::from_secs(15);
 /// A far end that leaves the first connection sooner has refused the stream key: some services accept any key, and close
 /// the connection of a wrong one after a moment.
-const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+const REFUSAL_LIMIT: Duration = Duration::from_secs(3);
 /// After a connection of this length the next loss is an outage of its own.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// The second wait before a new connection, and the longest; the first try is made at once.

@@ -33,6 +33,7 @@ use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
 use plugnmeet_recorder::recording::session::SessionLimits;
+use plugnmeet_recorder::recording::signals::RecordingSignals;
 use plugnmeet_recorder::recording::summary::SummaryStore;
 use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
@@ -211,6 +212,7 @@ impl Node {
             end: CancellationToken::new(),
         };
         let context = RecordingContext {
+            signals: RecordingSignals::default(),
             recorder: me.clone(),
             dispatcher,
             handoff,

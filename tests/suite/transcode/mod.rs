@@ -25,6 +25,7 @@ use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::scripts::hooks::Hooks;
 use plugnmeet_recorder::scripts::hooks::cleanup::ProtectedPaths;
 use plugnmeet_recorder::storage::main_path::{MainPath, StoreAbilities};
+use plugnmeet_recorder::telemetry::metrics::Metrics;
 use plugnmeet_recorder::transcode::claim;
 use plugnmeet_recorder::transcode::job::{self, FilesToRemove, JobContext, JobNotifier, JobOutcome};
 use plugnmeet_recorder::transcode::journal::{JobEntry, JobJournal, JobRecord};
@@ -88,6 +89,7 @@ impl Node {
             max_jobs: 1,
             nice: 0,
             protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
+            metrics: Metrics::default(),
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
         Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }

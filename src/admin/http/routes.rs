@@ -1,0 +1,103 @@
+//! The paths and their answers.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+
+use crate::admin::http::node_state::NodeState;
+use crate::admin::http::readiness::Reason;
+use crate::admin::http::{drain, health, protection, readiness, sampling};
+use crate::telemetry::metrics::Metrics;
+
+const NOTHING_HERE: &str =
+    "nothing is here; there are GET /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
+
+pub(super) fn router(node: NodeState) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/protect", get(protect))
+        .route("/drain", post(drain))
+        .route("/undrain", post(undrain))
+        .fallback(|| async { (StatusCode::NOT_FOUND, NOTHING_HERE) })
+        .layer(middleware::from_fn(one_answer))
+        .with_state(node)
+}
+
+/// No request has a body, and a connection is for one answer.
+async fn one_answer(request: Request, next: Next) -> Response {
+    let mut response = match body_of(request.headers()) {
+        None => next.run(request).await,
+        Some(status) => (status, "no request here has a body\n").into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// How a body is refused; `None`: there is none.
+fn body_of(headers: &HeaderMap) -> Option<StatusCode> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Some(StatusCode::LENGTH_REQUIRED);
+    }
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    match length {
+        Some(0) => None,
+        Some(_) => Some(StatusCode::PAYLOAD_TOO_LARGE),
+        None => Some(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// 200 where there are no reasons, else 503 with them.
+fn answer(reasons: &[Reason]) -> Response {
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(reasons)).into_response()
+}
+
+async fn healthz(State(node): State<NodeState>) -> Response {
+    answer(&health::faults(&node).await)
+}
+
+async fn readyz(State(node): State<NodeState>) -> Response {
+    answer(&readiness::reasons(&node))
+}
+
+async fn metrics(State(node): State<NodeState>) -> Response {
+    sampling::refresh(&node);
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], node.metrics().encode()).into_response()
+}
+
+async fn protect(State(node): State<NodeState>) -> Response {
+    let reasons = protection::reasons(&node);
+    if reasons.is_empty() {
+        return (StatusCode::NOT_FOUND, "nothing needs this node\n").into_response();
+    }
+    (StatusCode::OK, reasons.join("\n") + "\n").into_response()
+}
+
+async fn drain(State(node): State<NodeState>, headers: HeaderMap) -> Response {
+    set(&node, &headers, true).await
+}
+
+async fn undrain(State(node): State<NodeState>, headers: HeaderMap) -> Response {
+    set(&node, &headers, false).await
+}
+
+async fn set(node: &NodeState, headers: &HeaderMap, drained: bool) -> Response {
+    match drain::authorise(&node.admin, headers).await {
+        Ok(()) => drain::set(node, drained).into_response(),
+        Err((status, why)) => {
+            let mut response = (status, format!("{why}\n")).into_response();
+            if status == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            response
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Measures at intervals what would make those who ask wait: disks, `/proc`, the queue, the plugNmeet server.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::admin::http::node_state::{KeptWork, NodeState};
+use crate::admin::http::readiness;
+use crate::capture::cpu_use::CaptureCpu;
+use crate::config::ServerConfig;
+use crate::http;
+use crate::nats::Nats;
+use crate::protocol::request::Kind;
+use crate::recording::journal;
+use crate::storage::disk_space::{self, DiskSpace};
+use crate::storage::{detached, files};
+use crate::telemetry::metrics::NodeGauge;
+use crate::transcode::journal::{JobJournal, JobState};
+use crate::unix_time::unix_ms;
+
+const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
+const QUEUE_INTERVAL: Duration = Duration::from_secs(15);
+const SERVER_INTERVAL: Duration = Duration::from_secs(30);
+/// How long one round waits for a disk; a measurement that takes longer is asked for again in the next round.
+const DISK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Measures for as long as it is polled.
+pub(super) async fn run(node: &NodeState, server: &ServerConfig) {
+    tokio::join!(local(node), queue(node), reach(node, server));
+}
+
+/// Sets what is known without waiting.
+pub(super) fn refresh(node: &NodeState) {
+    let (metrics, used) = (node.metrics(), node.running());
+    let ready = readiness::reasons(node).is_empty();
+    let used = u32::try_from(used).unwrap_or(u32::MAX);
+    let total = if node.mode.records() { node.max_limit } else { 0 };
+    metrics.set(NodeGauge::SlotsTotal, total);
+    metrics.set(NodeGauge::SlotsUsed, used);
+    metrics.set(NodeGauge::SlotsFree, if ready { total.saturating_sub(used) } else { 0 });
+    metrics.set(NodeGauge::Busy, used > 0 || metrics.get(NodeGauge::JobsRunning) > 0.0);
+    metrics.set(NodeGauge::Ready, ready);
+    metrics.set(NodeGauge::NatsConnected, node.nats.get().is_some_and(Nats::is_connected));
+    metrics.set(NodeGauge::JobsGivenUp, count(node.kept().jobs_given_up));
+    let Some(parts) = node.parts.get() else { return };
+    let backlog = parts.outbox.backlog();
+    let age = backlog.oldest.map_or(0, |oldest| unix_ms().saturating_sub(oldest));
+    metrics.set(NodeGauge::OutboxMessages, count(backlog.messages));
+    metrics.set(NodeGauge::OutboxOldestAge, Duration::from_millis(age).as_secs_f64());
+    metrics.set_load("cpu", *parts.load.borrow());
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn every(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// A measurement on a thread of its own, one at a time.
+struct Measurement<T> {
+    name: &'static str,
+    running: Option<oneshot::Receiver<T>>,
+}
+
+impl<T: Send + 'static> Measurement<T> {
+    fn new(name: &'static str) -> Self {
+        Self { name, running: None }
+    }
+
+    /// The result of `work`, or of the one before that still runs; `None` where it takes longer.
+    async fn take(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let running = self.running.get_or_insert_with(|| detached::start(self.name, work));
+        let result = tokio::time::timeout(DISK_LIMIT, running).await.ok()?;
+        self.running = None;
+        result.ok()
+    }
+}
+
+/// The resources of this machine, and what `state_dir` holds.
+async fn local(node: &NodeState) {
+    let metrics = node.metrics();
+    let places = [
+        ("main_path", node.dirs.main_path.clone()),
+        ("temporary_dir", node.dirs.temporary_dir.clone()),
+        ("state_dir", node.dirs.state_dir.clone()),
+    ];
+    let mut places = places.map(|(place, path)| (place, path, Measurement::<io::Result<DiskSpace>>::new("space")));
+    let (mut kept, mut cpu) = (Measurement::new("kept-work"), Measurement::new("capture-cpu"));
+    let mut used = Some(CaptureCpu::default());
+    let mut ticks = every(LOCAL_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let mut fullest = 0.0f64;
+        for (place, path, measurement) in &mut places {
+            let path = path.clone();
+            if let Some(Ok(space)) = measurement.take(move || disk_space::free(&path)).await {
+                metrics.set_disk_free(place, space.free);
+                fullest = fullest.max(used_share(space));
+            }
+        }
+        metrics.set_load("disk", fullest);
+        if let Some(share) = memory() {
+            metrics.set_load("memory", share);
+        }
+        let dir = node.dirs.state_dir.clone();
+        if let Some(Ok(found)) = kept.take(move || kept_work(&dir)).await {
+            node.set_kept(found);
+        }
+        let mut before = used.take().unwrap_or_default();
+        let look = move || {
+            let time = before.used();
+            (time, before)
+        };
+        if let Some((time, now)) = cpu.take(look).await {
+            metrics.capture_used(time);
+            used = Some(now);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn used_share(DiskSpace { free, total }: DiskSpace) -> f64 {
+    if total == 0 { 0.0 } else { 1.0 - free as f64 / total as f64 }
+}
+
+/// The share of the memory that is in use: of the cgroup's limit where there is one, else of the machine's.
+fn memory() -> Option<f64> {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<f64>().ok();
+    let group = || Some(number("/sys/fs/cgroup/memory.current")? / number("/sys/fs/cgroup/memory.max")?);
+    let machine = || {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_ascii_whitespace().next()?.parse::<f64>().ok()
+        };
+        Some(1.0 - field("MemAvailable:")? / field("MemTotal:")?)
+    };
+    group().or_else(machine).map(|share| share.clamp(0.0, 1.0))
+}
+
+fn kept_work(state_dir: &Path) -> io::Result<KeptWork> {
+    let mut kept = KeptWork::default();
+    for kind in [Kind::Recording, Kind::Broadcast] {
+        match files::records(&state_dir.join(journal::dir_of(kind))) {
+            Ok(records) => kept.recordings += records.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for record in JobJournal::new(state_dir).all() {
+        match record.state {
+            JobState::GivenUp { .. } => kept.jobs_given_up += 1,
+            JobState::Working | JobState::Waiting { .. } | JobState::Retry => kept.jobs += 1,
+            JobState::HandedBack { .. } | JobState::Remuxed { .. } => {}
+        }
+    }
+    Ok(kept)
+}
+
+async fn queue(node: &NodeState) {
+    let mut ticks = every(QUEUE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let Some(nats) = node.nats.get() else {
+            // Not connected yet: looked at again soon.
+            ticks.reset_after(Duration::from_secs(1));
+            continue;
+        };
+        if let Some(queue) = nats.queue().await {
+            #[expect(clippy::cast_precision_loss, reason = "a count of jobs")]
+            node.metrics().set(NodeGauge::JobsPending, queue.pending as f64);
+        }
+    }
+}
+
+/// Whether the plugNmeet server answers: anything but a gateway without a server behind it.
+async fn reach(node: &NodeState, server: &ServerConfig) {
+    // The parts that need it say why there is no client.
+    let Ok((client, url)) = http::server_client(server, "/") else { return };
+    let mut ticks = every(SERVER_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let answer = client.head(url.clone()).send().await;
+        let reachable = answer.is_ok_and(|answer| !matches!(answer.status().as_u16(), 502..=504));
+        node.metrics().set(NodeGauge::ServerReachable, reachable);
+    }
+}
