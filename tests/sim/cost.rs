@@ -1,5 +1,5 @@
-//! What the simulation costs: processor time of this process without the threads that stand in for the server, and of the
-//! nats-server (proc(5)).
+//! What the simulation costs: processor time of this process without the threads that stand in for the server, and of
+//! the nats-server (proc(5)).
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! A fleet in one process: many nodes with the real requests, admission and heartbeat on a rig that stands in for Chrome, one
-//! real nats-server, and a server that selects a node for each START by its formula (PROTOCOL 2).
+//! A fleet in one process: many nodes with the real requests, admission and heartbeat on a rig that stands in for
+//! Chrome, one real nats-server, and a server that selects a node for each START by its formula (PROTOCOL 2).
 //!
-//! `node` is one node, `server` selects and asks, `run` draws the load from a seed, `report` counts what came of it, `cost`
-//! reads what it took.
+//! `node` is one node, `server` selects and asks, `run` draws the load from a seed, `report` counts what came of it,
+//! `cost` reads what it took.
 //!
 //! Whoever includes this includes `measure`, `standin` and `dice` beside it.
 #![allow(dead_code, reason = "the suite and the example each use a part")]

@@ -54,8 +54,8 @@ mod rolling_upgrade;
 mod scripts;
 mod self_test;
 mod service_manager;
-mod sim;
 mod signals;
+mod sim;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
