@@ -1,4 +1,5 @@
-//! Draws requests for recordings from a seed, so that a share of the fleet's slots is taken, and ends each after its time.
+//! Draws requests for recordings from a seed, so that a share of the fleet's slots is taken, and ends each after its
+//! time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +45,7 @@ pub struct Options {
     pub shares: Vec<usize>,
     /// Nodes that are full leave the choice.
     pub hides: bool,
-    /// The server asks nobody before its cache has what the last START changed: without this, two may meet on their way.
+    /// The server asks nobody before its cache has what the last START changed: else two may meet on their way.
     pub settled: bool,
     /// While the load is on, nodes are restarted, one after the other: each drains and starts again.
     pub restarts: bool,
