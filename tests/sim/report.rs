@@ -87,8 +87,8 @@ impl fmt::Display for Report {
         writeln!(out, "{} nodes, {} slots; the nodes {hides}", self.nodes, self.slots)?;
         writeln!(
             out,
-            "| slots to be taken | requests | taken | refused | with room elsewhere | no node in the choice | with room \
-             | slots taken, by cores |"
+            "| slots to be taken | requests | taken | refused | with room elsewhere | no node in the choice \
+             | with room | slots taken, by cores |"
         )?;
         writeln!(out, "| --: | --: | --: | --: | --: | --: | --: | :-- |")?;
         for phase in &self.phases {
@@ -120,7 +120,8 @@ impl fmt::Display for Report {
         let (nodes, per_node) = (self.cpu.nodes.as_secs_f64() / seconds, 1e3 / self.nodes.max(1) as f64);
         writeln!(
             out,
-            "{seconds:.0} s; bucket: {:.0} messages a second; processor: nodes {:.2} ms a second each ({:.0} % of one core together), nats-server {:.0} % of one core",
+            "{seconds:.0} s; bucket: {:.0} messages a second; processor: nodes {:.2} ms a second each \
+             ({:.0} % of one core together), nats-server {:.0} % of one core",
             self.messages as f64 / seconds,
             nodes * per_node,
             100.0 * nodes,
