@@ -28,6 +28,7 @@ use plugnmeet_recorder::recording::requests::RequestService;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
 use plugnmeet_recorder::recording::session::SessionLimits;
+use plugnmeet_recorder::recording::signals::RecordingSignals;
 use plugnmeet_recorder::recording::summary::SummaryStore;
 use plugnmeet_recorder::retry::RetrySchedule;
 use plugnmeet_recorder::scripts::hooks::Hooks;
@@ -160,6 +161,7 @@ impl Node {
             limits: SessionLimits::default(),
             turns: OpeningTurns::new(spec.cores),
             open_failures: OpenFailures::default(),
+            signals: RecordingSignals::default(),
         };
         let availability = Availability::default();
         let slots = Slots::of_node(spec.max_limit, None, availability.clone());
