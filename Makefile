@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build soak bench bench-density bench-sync bench-transcode ci fmt clippy clean-out rust
+.PHONY: help demo test build soak sim bench bench-density bench-sync bench-transcode ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -23,6 +23,10 @@ soak: rust ## Break and hang everything at random while it records, and account 
 	tools/install-deps
 	cargo build --locked --bins --example soak
 	cargo run --locked --example soak -- --minutes $(MINUTES) $(SOAK)
+
+sim: rust ## Simulate a fleet of 500 nodes and 5,000 recordings on a real nats-server; SIM="--never-hide" compares, --help lists the options
+	tools/install-deps
+	cargo run --release --locked --example sim -- $(SIM)
 
 build: rust ## Build the release binary, target/release/plugnmeet-recorder
 	tools/install-deps

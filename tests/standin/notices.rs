@@ -112,6 +112,11 @@ impl Notices {
         self.log.lock().unwrap().notices.clone()
     }
 
+    /// The number of [`Self::all`].
+    pub fn count(&self) -> usize {
+        self.log.lock().unwrap().notices.len()
+    }
+
     /// Wrongly signed, wrongly keyed, unreadable.
     pub fn refused(&self) -> Vec<Refused> {
         self.log.lock().unwrap().refused.clone()

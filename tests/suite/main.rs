@@ -50,10 +50,12 @@ mod redelivery;
 mod rejoin;
 mod relay;
 mod rig;
+mod rolling_upgrade;
 mod scripts;
 mod self_test;
 mod service_manager;
 mod signals;
+mod sim;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]

@@ -25,6 +25,18 @@ pub struct Announcement {
 }
 
 impl Announcement {
+    /// Takes over a field by its number; others than 0 to 4 are ignored.
+    pub fn set(&mut self, field: &str, value: &str) {
+        match field {
+            "0" => self.max_limit = value.parse().ok(),
+            "1" => self.last_ping = value.parse().ok(),
+            "2" => self.total_cores = value.parse().ok(),
+            "3" => self.current_progress = value.parse().ok(),
+            "4" => self.cpu_score = value.parse().ok(),
+            _ => {}
+        }
+    }
+
     /// The server's cost of giving this recorder work, or `None` if it would not be considered at `now` (Unix milliseconds).
     pub fn cost(&self, now: u64, ping_timeout: Duration) -> Option<f64> {
         let silent = now.saturating_sub(self.last_ping?);
@@ -68,22 +80,13 @@ impl Fleet {
         let bucket = self.bucket().await?;
         let mut all = BTreeMap::<String, Announcement>::new();
         for key in self.keys().await? {
-            let Some((id, field)) = key.strip_prefix("recorder_").and_then(|key| key.rsplit_once("-FIELD_")) else {
+            let Some((id, field)) = recorder_and_field(&key) else {
                 continue;
             };
             let Some(value) = bucket.get(&key).await? else {
                 continue;
             };
-            let value = String::from_utf8_lossy(&value);
-            let one = all.entry(id.to_owned()).or_default();
-            match field {
-                "0" => one.max_limit = value.parse().ok(),
-                "1" => one.last_ping = value.parse().ok(),
-                "2" => one.total_cores = value.parse().ok(),
-                "3" => one.current_progress = value.parse().ok(),
-                "4" => one.cpu_score = value.parse().ok(),
-                _ => {}
-            }
+            all.entry(id.to_owned()).or_default().set(field, &String::from_utf8_lossy(&value));
         }
         Ok(all)
     }
@@ -112,6 +115,11 @@ impl Fleet {
     pub(super) async fn bucket(&self) -> anyhow::Result<kv::Store> {
         self.jetstream.get_key_value(&self.deployment.bucket).await.context("no bucket")
     }
+}
+
+/// The recorder's id and the field's number in a key of the bucket.
+pub fn recorder_and_field(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("recorder_")?.rsplit_once("-FIELD_")
 }
 
 /// The lowest cost wins; of equals, the first by id.

@@ -25,7 +25,7 @@ use super::notices::Notices;
 use super::{CONSUMER, Deployment, Room};
 
 #[allow(unused_imports, reason = "the suite and the demo each use a part")]
-pub use bucket::{Announcement, PING_TIMEOUT, cheapest};
+pub use bucket::{Announcement, PING_TIMEOUT, cheapest, recorder_and_field};
 use queue::PublishedJob;
 
 /// How long the server waits for an answer.
