@@ -186,7 +186,8 @@ async fn a_recording_of_an_earlier_run_is_taken_up_without_nats() {
     let standin = standin().await;
     let state = standin.dir().join("state");
     RecordingJournal::new(&state).begin(&broadcast("live")).await;
-    let recorder = format!("  state_dir: {}\n", state.display());
+    // The server knows no such room; so it is tried once.
+    let recorder = format!("  state_dir: {}\n  rejoin_for: 0s\n", state.display());
     let setup = Setup { nats_url: Some("nats://127.0.0.1:9".into()), recorder, ..Setup::default() };
     let recorder = Recorder::spawn(&standin, ID, &setup);
     let told = standin.notices.wait_for(RecordingTasks::EndRtmp, "live", SOON).await;
