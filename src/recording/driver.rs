@@ -162,7 +162,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         driver.turn = None;
         if let Some(until) = session.state().waits_until().filter(|_| session.state() != before) {
             let wait = until.saturating_sub(began.elapsed());
-            tracing::debug!(wait_s = crate::telemetry::seconds(wait), "waiting before joining is tried again");
+            tracing::info!(wait_s = crate::telemetry::seconds(wait), "waiting before joining is tried again");
         }
     }
     if let Some(ended) = driver.ended_recording.take() {

@@ -48,7 +48,6 @@ const PURE: &[&str] = &[
     "capture/rtmp/chunk_stream",
     "capture/rtmp/command",
     "capture/rtmp/dialogue",
-    "capture/rtmp/md5",
     "capture/rtmp/media_queue",
     "capture/video/damage",
     "capture/video/drop_monitor",

@@ -11,8 +11,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-
-use crate::capture::rtmp::md5::md5;
+use md5::{Digest as _, Md5};
 
 /// User name and password of an RTMP URL: secrets.
 pub struct UserInfo {
@@ -54,9 +53,9 @@ pub fn next_connect(words: &str, user_info: Option<&UserInfo>, own_challenge: &s
     };
     let (salt, opaque) = (value("salt").unwrap_or_default(), value("opaque"));
     let challenge = value("challenge").unwrap_or_default();
-    let secret = STANDARD.encode(md5(format!("{user}{salt}{password}").as_bytes()));
+    let secret = STANDARD.encode(Md5::digest(format!("{user}{salt}{password}")));
     let asked = opaque.as_ref().unwrap_or(&challenge);
-    let response = STANDARD.encode(md5(format!("{secret}{asked}{own_challenge}").as_bytes()));
+    let response = STANDARD.encode(Md5::digest(format!("{secret}{asked}{own_challenge}")));
     let opaque = opaque.map(|opaque| format!("&opaque={opaque}")).unwrap_or_default();
     NextConnect::With(format!("?authmod=adobe&user={user}&challenge={own_challenge}&response={response}{opaque}"))
 }

@@ -2,7 +2,7 @@
 //!
 //! In: RTMP of the recorder's ffmpeg with placeholder names ([`encoder_connection`]). Out: the same stream to the far end
 //! with the real names, over TLS where the URL asks for it ([`far_end`]), and to it again where it was lost ([`relay`]).
-//! [`chunk_stream`], [`amf`], [`command`], [`dialogue`], [`media_queue`], [`adobe_auth`] and [`md5`] are pure. The stream
+//! [`chunk_stream`], [`amf`], [`command`], [`dialogue`], [`media_queue`] and [`adobe_auth`] are pure. The stream
 //! key is never in a command line or a log line.
 
 pub mod adobe_auth;
@@ -12,7 +12,6 @@ pub mod command;
 pub mod dialogue;
 pub mod encoder_connection;
 pub mod far_end;
-pub mod md5;
 pub mod media;
 pub mod media_queue;
 pub mod relay;
