@@ -55,6 +55,13 @@ async fn a_node_that_waits_for_nats_is_alive_and_not_ready_and_then_says_what_it
     ] {
         assert_eq!(now.get(name), Some(&value), "{name}: {now:#?}");
     }
+    // What the alerts, the dashboard and the chart use is there from the start.
+    for line in include_str!("../../../deploy/prometheus/metrics.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let name = name.strip_prefix("plugnmeet_recorder_").unwrap();
+        let sample = if kind == "histogram" { format!("{name}_bucket{{") } else { format!("{name}{{") };
+        assert!(now.keys().any(|key| key.starts_with(&sample)), "{line}: {now:#?}");
+    }
     let version = format!("build_info{{version={}}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(now.get(&version), Some(&1.0), "{now:#?}");
     for place in ["main_path", "temporary_dir", "state_dir"] {
