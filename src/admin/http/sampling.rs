@@ -13,6 +13,7 @@ use crate::capture::cpu_use::CaptureCpu;
 use crate::config::ServerConfig;
 use crate::http;
 use crate::nats::Nats;
+use crate::process::cgroup::{Cgroups, Memory};
 use crate::protocol::request::Kind;
 use crate::recording::journal;
 use crate::storage::disk_space::{self, DiskSpace};
@@ -94,6 +95,7 @@ async fn local(node: &NodeState) {
     let mut places = places.map(|(place, path)| (place, path, Measurement::<io::Result<DiskSpace>>::new("space")));
     let (mut kept, mut cpu) = (Measurement::new("kept-work"), Measurement::new("capture-cpu"));
     let mut used = Some(CaptureCpu::default());
+    let groups = Cgroups::of_this_process();
     let mut ticks = every(LOCAL_INTERVAL);
     loop {
         ticks.tick().await;
@@ -106,7 +108,7 @@ async fn local(node: &NodeState) {
             }
         }
         metrics.set_load("disk", fullest);
-        if let Some(share) = memory() {
+        if let Some(share) = memory(&groups) {
             metrics.set_load("memory", share);
         }
         let dir = node.dirs.state_dir.clone();
@@ -130,19 +132,11 @@ fn used_share(DiskSpace { free, total }: DiskSpace) -> f64 {
     if total == 0 { 0.0 } else { 1.0 - free as f64 / total as f64 }
 }
 
-/// The share of the memory that is in use: of the cgroup's limit where there is one, else of the machine's.
-fn memory() -> Option<f64> {
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<f64>().ok();
-    let group = || Some(number("/sys/fs/cgroup/memory.current")? / number("/sys/fs/cgroup/memory.max")?);
-    let machine = || {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_ascii_whitespace().next()?.parse::<f64>().ok()
-        };
-        Some(1.0 - field("MemAvailable:")? / field("MemTotal:")?)
-    };
-    group().or_else(machine).map(|share| share.clamp(0.0, 1.0))
+/// The share of the memory that is in use: of the limit that is nearest, of a control group or of the machine.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn memory(groups: &Cgroups) -> Option<f64> {
+    let used = |memory: &Memory| 1.0 - memory.free as f64 / memory.limit.max(1) as f64;
+    groups.memory().iter().map(used).reduce(f64::max).map(|share| share.clamp(0.0, 1.0))
 }
 
 fn kept_work(state_dir: &Path) -> io::Result<KeptWork> {
