@@ -107,6 +107,13 @@ impl FaultyFs {
         self.gate.synced_directories.load(Ordering::Relaxed)
     }
 
+    /// Returns when this many requests have failed since the last [`Self::break_down`].
+    pub async fn wait_until_failed(&self, requests: usize) {
+        while self.gate.failures() < requests {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Returns when this many requests hang at once.
     pub async fn wait_until_hanging(&self, requests: usize) {
         while self.gate.hanging() < requests {
@@ -138,12 +145,20 @@ struct Gate {
 struct GateState {
     fault: Option<(Requests, Fault)>,
     hanging: usize,
+    /// Requests that the fault has refused.
+    failures: usize,
 }
 
 impl Gate {
     fn set(&self, fault: Option<(Requests, Fault)>) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).fault = fault;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.fault, state.failures) = (fault, 0);
+        drop(state);
         self.changed.notify_all();
+    }
+
+    fn failures(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failures
     }
 
     fn hanging(&self) -> usize {
@@ -156,7 +171,10 @@ impl Gate {
         loop {
             match state.fault.filter(|(requests, _)| meets(*requests, kind)) {
                 None => return Ok(()),
-                Some((_, Fault::Error(number))) => return Err(io::Error::from_raw_os_error(number)),
+                Some((_, Fault::Error(number))) => {
+                    state.failures += 1;
+                    return Err(io::Error::from_raw_os_error(number));
+                }
                 Some((_, Fault::Hang)) => {
                     state.hanging += 1;
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

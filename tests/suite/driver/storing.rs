@@ -128,6 +128,7 @@ async fn parts_that_cannot_be_removed_now_are_removed_when_their_disk_is_well_ag
     let running = node.run_into("left", &leaves, None, fail).await;
     // It costs the recording nothing.
     node.assert_delivered("left", leaves.bytes.as_ref().unwrap(), &node.main()).await;
+    tokio::time::timeout(LIMIT, disk.wait_until_failed(2)).await.expect("a second try");
     assert_eq!((names(&backing).len(), node.record("left").stage), (1, RecordingStage::Stored));
     disk.heal();
     tokio::time::timeout(LIMIT, running.running).await.unwrap().unwrap();
