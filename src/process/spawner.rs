@@ -1,8 +1,10 @@
 //! The threads that start every child. `PR_SET_PDEATHSIG` is sent when the *thread* that forked ends. A thread of the
 //! runtime may end before the daemon does; these threads never end.
 //!
-//! A program on a disk that does not answer holds up its thread for as long as the disk does. So a start has a deadline,
-//! there are further threads, and a program whose start hangs gets no more of them.
+//! A program on a disk that does not answer holds up its thread for as long as the disk does. So does a file that the
+//! daemon has open on a disk in user space (FUSE), or has written to on NFS: the child closes its copy when it executes
+//! the program, and waits for that disk. So a start has a deadline, there are further threads, and a program whose start
+//! hangs gets no more of them.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -129,7 +131,7 @@ impl Spawner {
         drop(starts);
         if since.elapsed() >= START_LIMIT {
             let took_s = since.elapsed().as_secs();
-            tracing::warn!(program = %program.display(), took_s, "the disk of this program answers again; its start was given up meanwhile");
+            tracing::warn!(program = %program.display(), took_s, "a start of this program was held up by a disk that answers again; it was given up meanwhile");
         }
         // A start may have waited for this one's thread.
         self.added.notify_all();
@@ -150,7 +152,7 @@ impl Starts {
     fn hang(&self, program: &Path) -> io::Error {
         let mut why = match self.running.iter().find(|(running, _)| running == program) {
             Some((_, since)) => format!(
-                "a start of it has hung for {} s: the disk that holds it does not answer; remount it, or put the program on a local disk",
+                "a start of it has hung for {} s: the disk that holds it, or one on which the recorder has a file open, does not answer; remount that disk, or put the program on a local one",
                 since.elapsed().as_secs()
             ),
             None => format!("it was not started within {} s, as no thread is free", START_LIMIT.as_secs()),

@@ -136,8 +136,10 @@ impl Soak {
         }
         disk.break_down(how);
         let soak = Arc::clone(self);
-        lasting.spawn(async move {
-            tokio::time::sleep(lasts).await;
+        // On a thread of its own. A child that is just being started closes the recorder's files on this disk, and until it
+        // has, the kernel lets nobody read its environment: so whoever looks for the processes of a rig hangs too.
+        lasting.spawn_blocking(move || {
+            std::thread::sleep(lasts);
             disk.heal();
             soak.say(&format!("the disk of {place:?} is well again"));
             Ok(())
