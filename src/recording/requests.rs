@@ -217,7 +217,11 @@ impl<R: Rig> RequestService<R> {
             let info = running.entry.record().info();
             !running.stop.is_closed() && info.is_ok_and(|info| stop.is_for(*kind, &info.recording_id))
         };
-        let told = self.running.iter().find(is_it).map(|(_, running)| running.stop.try_send(Some(operator_stop::REASON.to_owned())));
+        let told = self
+            .running
+            .iter()
+            .find(is_it)
+            .map(|(_, running)| running.stop.try_send(Some(operator_stop::REASON.to_owned())));
         // A full channel belongs to a recording that is ending already.
         stop.answer(told.is_some());
     }

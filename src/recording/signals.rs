@@ -185,8 +185,8 @@ impl Drop for RecordingSignal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ids::RoomSid;
     use crate::capture::quality::AudioStats;
+    use crate::protocol::ids::RoomSid;
 
     fn info() -> RecordingInfo {
         RecordingInfo {

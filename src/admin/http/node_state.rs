@@ -24,10 +24,10 @@ pub struct NodeState {
     pub nats: Arc<OnceLock<Nats>>,
     /// The parts that are there when the node has started.
     pub parts: Arc<OnceLock<NodeParts>>,
-    pub(in crate::admin) id: RecorderId,
-    pub(in crate::admin) mode: Mode,
+    pub id: RecorderId,
+    pub mode: Mode,
     pub(super) admin: AdminConfig,
-    pub(in crate::admin) dirs: NodeDirs,
+    pub dirs: NodeDirs,
     pub(super) max_limit: u32,
     pub(super) kept: Arc<Mutex<KeptWork>>,
 }
@@ -44,7 +44,7 @@ pub struct NodeParts {
 }
 
 #[derive(Clone)]
-pub(in crate::admin) struct NodeDirs {
+pub struct NodeDirs {
     pub main_path: PathBuf,
     pub temporary_dir: PathBuf,
     pub state_dir: PathBuf,

@@ -26,7 +26,6 @@ const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
 const QUEUE_INTERVAL: Duration = Duration::from_secs(15);
 const SERVER_INTERVAL: Duration = Duration::from_secs(30);
 
-
 /// Measures for as long as it is polled.
 pub(super) async fn run(node: &NodeState, server: &ServerConfig) {
     tokio::join!(local(node), queue(node), reach(node, server));

@@ -80,9 +80,13 @@ mod tests {
 
     #[test]
     fn a_small_picture_has_the_colours_of_the_frame_at_any_size() {
-        for (width, height, wide, high) in
-            [(1920, 1080, 480, 270), (1280, 720, 426, 240), (640, 480, 320, 240), (320, 240, 320, 240), (998, 562, 332, 187)]
-        {
+        for (width, height, wide, high) in [
+            (1920, 1080, 480, 270),
+            (1280, 720, 426, 240),
+            (640, 480, 320, 240),
+            (320, 240, 320, 240),
+            (998, 562, 332, 187),
+        ] {
             let (left, right) = ([250, 240, 5], [20, 60, 200]);
             let small = shrink(&halves(width, height, left, right));
             assert_eq!((small.width, small.height), (wide, high));
@@ -91,7 +95,10 @@ mod tests {
                 for row in [0, usize::from(high) / 2, usize::from(high) - 1] {
                     let at = 3 * (row * usize::from(wide) + column);
                     let seen: [u8; 3] = small.rgb[at..at + 3].try_into().unwrap();
-                    assert!(seen.iter().zip(colour).all(|(seen, of)| seen.abs_diff(of) <= 3), "{width}: {seen:?} {colour:?}");
+                    assert!(
+                        seen.iter().zip(colour).all(|(seen, of)| seen.abs_diff(of) <= 3),
+                        "{width}: {seen:?} {colour:?}"
+                    );
                 }
             }
         }

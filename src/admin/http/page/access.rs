@@ -44,9 +44,9 @@ pub(super) fn check(access: Access, method: &Method, path: &str, headers: &Heade
     // Every browser names the origin of a POST; without TLS it does not say more.
     match one(headers, header::ORIGIN) {
         Some(origin) if !is_origin(origin, host) => Err("a page of somebody else may not ask this"),
-        None if !is_safe || headers.contains_key(header::ORIGIN) => {
-            Err("only the page itself may ask this: the header Origin is missing; scripts use the commands of plugnmeet-recorder")
-        }
+        None if !is_safe || headers.contains_key(header::ORIGIN) => Err(
+            "only the page itself may ask this: the header Origin is missing; scripts use the commands of plugnmeet-recorder",
+        ),
         Some(_) | None => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use crate::admin::error::AdminError;
 use crate::admin::http::drain as node_drain;
 use crate::admin::http::node_state::NodeState;
-use crate::admin::http::page::Page;
+use crate::admin::http::page::state::Page;
 use crate::admin::state_dir::StateDir;
 use crate::admin::{jobs, outbox};
 use crate::protocol::ids::RecordingId;

@@ -1,28 +1,19 @@
-//! What the page is told, as server-sent events: each part when it has changed. One task makes it for all viewers, and
-//! ends with the last of them.
+//! What the page is told, in parts. One task makes it for all viewers, and ends with the last of them.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
-use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::admin::error::AdminError;
-use crate::admin::http::connections::Caller;
 use crate::admin::http::measurement::Measurement;
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::page::processes::{ProcessMeter, RigUse};
-use crate::admin::http::page::{LONGEST, Page, finished, picture, processes};
+use crate::admin::http::page::{finished, picture, processes};
 use crate::admin::state_dir::StateDir;
 use crate::admin::{list, status};
 use crate::storage::disk_space::{self, DiskSpace};
@@ -38,8 +29,6 @@ const FLEET_LIMIT: Duration = Duration::from_secs(10);
 /// Rows of a list, and lines of the log.
 const MOST_ROWS: usize = 200;
 const MOST_LINES: usize = 50;
-/// How long the browser waits until it connects again.
-const RETRY: &str = "retry: 1000\n\n";
 
 /// The parts, each an event of its own.
 #[derive(Clone, Copy)]
@@ -52,10 +41,10 @@ enum Part {
     Log,
 }
 
-const NAMES: [&str; 6] = ["live", "lists", "disks", "finished", "fleet", "log"];
+pub(super) const NAMES: [&str; 6] = ["live", "lists", "disks", "finished", "fleet", "log"];
 
 /// Each part as JSON; empty where it is not known yet.
-type Told = [Arc<str>; NAMES.len()];
+pub(super) type Told = [Arc<str>; NAMES.len()];
 
 /// What is told; clones tell the same.
 #[derive(Clone)]
@@ -95,7 +84,7 @@ impl Feed {
     }
 
     /// Receives what is told from now on; the task that makes it runs until the last receiver is dropped.
-    fn watch(&self) -> watch::Receiver<Told> {
+    pub fn watch(&self) -> watch::Receiver<Told> {
         let mut running = lock(&self.running);
         if !*running {
             *running = true;
@@ -246,47 +235,4 @@ fn every(interval: Duration) -> tokio::time::Interval {
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each is consistent at every point that could panic.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a viewer has been sent.
-struct Viewer {
-    told: watch::Receiver<Told>,
-    sent: Told,
-}
-
-impl Viewer {
-    /// The parts that have changed, when one has.
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            let now = self.told.borrow_and_update().clone();
-            let mut text = String::new();
-            for ((name, now), sent) in NAMES.iter().zip(&now).zip(&mut self.sent) {
-                if !now.is_empty() && !Arc::ptr_eq(now, sent) {
-                    text.push_str(&format!("event: {name}\ndata: {now}\n\n"));
-                    sent.clone_from(now);
-                }
-            }
-            if !text.is_empty() {
-                return Some(text.into());
-            }
-            self.told.changed().await.ok()?;
-        }
-    }
-}
-
-/// `GET /page/events`.
-pub(super) async fn events(State(page): State<Page>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
-    let Ok(permit) = Arc::clone(&page.viewers).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many look at this node already\n").into_response();
-    };
-    caller.may_stay(LONGEST + 2 * SLOW_INTERVAL);
-    let viewer = Viewer { told: page.feed.watch(), sent: Told::default() };
-    let parts = futures::stream::unfold((viewer, permit), |(mut viewer, permit)| async move {
-        Some((viewer.next().await?, (viewer, permit)))
-    });
-    let whole = futures::stream::iter([Bytes::from_static(RETRY.as_bytes())])
-        .chain(parts)
-        .take_until(Box::pin(tokio::time::sleep(LONGEST)))
-        .map(Ok::<_, Infallible>);
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(whole)).into_response()
 }

@@ -1,16 +1,12 @@
 //! What was recorded here: the summaries that this node keeps for a month, and whether their MP4s are in `main_path`.
 
 use std::io;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use crate::admin::http::node_state::NodeDirs;
-use crate::admin::http::page::Page;
 use crate::admin::list::scrub;
 use crate::protocol::ids::{RecordingId, RoomId};
 use crate::recording::summary::SummaryStore;
@@ -20,8 +16,6 @@ use crate::transcode::plan;
 
 /// Recordings that are listed.
 const MOST: usize = 40;
-/// How long the disk may take.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// The latest ones, latest first, and how many there are.
 ///
@@ -39,14 +33,24 @@ pub(super) fn list(dirs: &NodeDirs) -> io::Result<Value> {
     Ok(list)
 }
 
-fn row(dirs: &NodeDirs, id: &str, path: &std::path::Path) -> Option<Value> {
+fn row(dirs: &NodeDirs, id: &str, path: &Path) -> Option<Value> {
     let summary: Value = read_json(path).ok()?;
     let video = video_path(dirs, id, &summary).and_then(|path| std::fs::symlink_metadata(path).ok());
     let bytes = video.filter(std::fs::Metadata::is_file).map(|file| file.len());
     let mut row = json!({"id": id, "video_bytes": bytes});
     for field in [
-        "room_id", "kind", "started_at", "ended_at", "outcome", "cause", "duration_s", "frames_dropped", "frames_late",
-        "silence_share", "black_share", "parts",
+        "room_id",
+        "kind",
+        "started_at",
+        "ended_at",
+        "outcome",
+        "cause",
+        "duration_s",
+        "frames_dropped",
+        "frames_late",
+        "silence_share",
+        "black_share",
+        "parts",
     ] {
         row[field] = summary[field].clone();
     }
@@ -64,7 +68,11 @@ fn video_path(dirs: &NodeDirs, id: &str, summary: &Value) -> Option<PathBuf> {
     Some(dir.join(plan::mp4_name(&id)))
 }
 
-fn read(dirs: &NodeDirs, id: &RecordingId) -> io::Result<Option<Value>> {
+/// The summary of a recording or broadcast; `None`: this node keeps none.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn read(dirs: &NodeDirs, id: &RecordingId) -> io::Result<Option<Value>> {
     match read_json(&SummaryStore::new(&dirs.state_dir).path(id)) {
         Ok(summary) => Ok(Some(summary)),
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -79,23 +87,4 @@ fn read(dirs: &NodeDirs, id: &RecordingId) -> io::Result<Option<Value>> {
 /// Where the summary cannot be read.
 pub(super) fn find_video(dirs: &NodeDirs, id: &RecordingId) -> io::Result<Option<PathBuf>> {
     Ok(read(dirs, id)?.and_then(|summary| video_path(dirs, id.as_str(), &summary)))
-}
-
-/// `GET /page/finished/{id}/summary`.
-pub(super) async fn summary(State(page): State<Page>, Path(id): Path<String>) -> Response {
-    let id = match RecordingId::parse(&id) {
-        Ok(id) => id,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
-    };
-    let dirs = page.node.dirs.clone();
-    match files::on_disk_within(LIMIT, move || read(&dirs, &id)).await {
-        Ok(Some(mut summary)) => {
-            scrub(&mut summary);
-            axum::Json(summary).into_response()
-        }
-        Ok(None) => (StatusCode::NOT_FOUND, "this node keeps no summary of it\n").into_response(),
-        Err(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("the summary cannot be read: {error}\n")).into_response()
-        }
-    }
 }

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::admin::http::connections::Caller;
 use crate::admin::http::drain;
-use crate::admin::http::page::{Page, session};
+use crate::admin::http::page::session;
+use crate::admin::http::page::state::Page;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -37,15 +38,16 @@ pub(super) async fn log_in(
                 "somebody has tried to log in to the node's page with a wrong token, and was refused; told once a minute"
             );
         }
-        return (StatusCode::UNAUTHORIZED, "this is not the token of admin.token or admin.token_file\n").into_response();
+        return (StatusCode::UNAUTHORIZED, "this is not the token of admin.token or admin.token_file\n")
+            .into_response();
     }
     tracing::info!(address = %caller.address, "an operator has logged in to the node's page");
     let tls = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-    let cookie = session::cookie(&token, &session::name(page.node.admin.listen), unix_ms() / 1000, tls);
+    let cookie = session::cookie(&token, &page.session_name(), unix_ms() / 1000, tls);
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }
 
 pub(super) async fn log_out(State(page): State<Page>) -> Response {
-    let cookie = session::end(&session::name(page.node.admin.listen));
+    let cookie = session::end(&page.session_name());
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }

@@ -1,92 +1,54 @@
 //! The node's page for its operator: what runs, waits and failed here, with a live picture of each recording, and the
 //! few orders that may be given (`docs/page.md`).
 //!
-//! Who may see it is decided by [`access`] and [`session`]; [`feed`] tells what is to be seen, once a second and only
-//! while somebody looks. [`thumbnails`] makes the pictures, [`actions`] carries out orders, [`finished`] and [`video`]
-//! show what was recorded. Nothing here is waited for by a recording.
+//! Who may see it is decided by [`access`] and [`session`]; [`feed`] makes what is to be seen, once a second and
+//! only while somebody looks, and [`events`] tells it. [`thumbnails`] makes the pictures, [`actions`] carries out orders,
+//! [`playback`] shows what was recorded. Nothing here is waited for by a recording.
 
 mod access;
 mod actions;
 mod asset;
+mod events;
 mod feed;
 mod finished;
 mod login;
 mod login_limit;
 mod picture;
+mod playback;
 mod processes;
 mod range;
 mod session;
+mod state;
 mod thumbnails;
-mod video;
-
-use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use tokio::sync::Semaphore;
 
 use crate::admin::http::drain;
 use crate::admin::http::node_state::NodeState;
 use crate::unix_time::unix_ms;
 
 use access::Access;
-use feed::Feed;
-use login_limit::LoginLimit;
-use thumbnails::Thumbnails;
-
-/// Viewers at once, and videos that play at once.
-const MOST_VIEWERS: usize = 16;
-const MOST_VIDEOS: usize = 8;
-/// How long a viewer or a player may stay on one connection; then the browser connects again by itself.
-const LONGEST: Duration = Duration::from_secs(600);
-
-/// What the page needs.
-#[derive(Clone)]
-pub(super) struct Page(Arc<Parts>);
-
-pub(super) struct Parts {
-    node: NodeState,
-    feed: Feed,
-    thumbnails: Thumbnails,
-    logins: LoginLimit,
-    viewers: Arc<Semaphore>,
-    videos: Arc<Semaphore>,
-}
-
-impl std::ops::Deref for Page {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
+use state::Page;
 
 /// The paths of the page.
 pub(super) fn router(node: &NodeState) -> Router {
-    let page = Page(Arc::new(Parts {
-        feed: Feed::new(node),
-        thumbnails: Thumbnails::new(node),
-        node: node.clone(),
-        logins: LoginLimit::default(),
-        viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
-        videos: Arc::new(Semaphore::new(MOST_VIDEOS)),
-    }));
+    let page = Page::of(node);
     let guarded = Router::new()
-        .route("/page/events", get(feed::events))
-        .route("/page/recordings/{kind}/{id}/thumbnail", get(thumbnails::thumbnail))
+        .route("/page/events", get(events::events))
+        .route("/page/recordings/{kind}/{id}/thumbnail", get(thumbnail))
         .route("/page/recordings/{kind}/{id}/stop", post(actions::stop))
         .route("/page/jobs/{id}/retry", post(actions::retry_job))
         .route("/page/jobs/{id}/drop", post(actions::drop_job))
         .route("/page/outbox/{id}/retry", post(actions::retry_messages))
         .route("/page/drain", post(actions::drain))
         .route("/page/undrain", post(actions::undrain))
-        .route("/page/finished/{id}/summary", get(finished::summary))
-        .route("/page/finished/{id}/video", get(video::video))
+        .route("/page/finished/{id}/summary", get(playback::summary))
+        .route("/page/finished/{id}/video", get(playback::video))
         .layer(middleware::from_fn_with_state(page.clone(), session_required));
     Router::new()
         .route("/", get(asset::page))
@@ -123,11 +85,18 @@ async fn session_required(State(page): State<Page>, request: Request, next: Next
         Err((status, why)) => (status, format!("{why}\n")).into_response(),
         Ok(None) => next.run(request).await,
         Ok(Some(token)) => {
-            let name = session::name(page.node.admin.listen);
+            let name = page.session_name();
             if session::is_valid(&token, &name, request.headers(), unix_ms() / 1000) {
                 return next.run(request).await;
             }
             (StatusCode::UNAUTHORIZED, "log in first\n").into_response()
         }
+    }
+}
+
+async fn thumbnail(State(page): State<Page>, Path((kind, id)): Path<(String, String)>) -> Response {
+    match page.thumbnails.of(&kind, &id).await {
+        Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
+        None => (StatusCode::NOT_FOUND, "nothing is captured under this id now\n").into_response(),
     }
 }

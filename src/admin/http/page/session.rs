@@ -1,8 +1,6 @@
 //! The session of somebody who has given the token: a cookie that this node has signed with it. So it outlives a restart
 //! of the node, and ends with the token. Pure.
 
-use std::net::SocketAddr;
-
 use axum::http::{HeaderMap, header};
 use subtle::ConstantTimeEq as _;
 
@@ -12,8 +10,8 @@ use crate::protocol::signature::hash_signature;
 const LENGTH: u64 = 12 * 3600;
 
 /// The cookie's name: cookies do not know ports, and two nodes may be on one host.
-pub(super) fn name(listen: Option<SocketAddr>) -> String {
-    format!("pnm_page_{}", listen.map_or(0, |listen| listen.port()))
+pub(super) fn name(port: u16) -> String {
+    format!("pnm_page_{port}")
 }
 
 /// The cookie of a new session. `now`: Unix seconds; `tls`: a proxy in front of this node speaks it.

@@ -5,14 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::admin::http::node_state::NodeState;
-use crate::admin::http::page::Page;
 use crate::capture::live_capture::LiveCapture;
 use crate::capture::video::thumbnail;
 use crate::recording::signals::ShownRecording;
@@ -37,7 +33,7 @@ impl Thumbnails {
     }
 
     /// `None`: no such recording captures anything now, or its screen stands still.
-    async fn of(&self, kind: &str, id: &str) -> Option<Bytes> {
+    pub async fn of(&self, kind: &str, id: &str) -> Option<Bytes> {
         let shown = self.node.recordings.shown();
         let live = shown.iter().find(|one| one.kind.as_str() == kind && one.id.as_str() == id)?.live.clone()?;
         let last = self.last(&shown, kind, id)?;
@@ -77,13 +73,5 @@ impl Thumbnails {
                 None
             }
         }
-    }
-}
-
-/// `GET /page/recordings/{kind}/{id}/thumbnail`.
-pub(super) async fn thumbnail(State(page): State<Page>, Path((kind, id)): Path<(String, String)>) -> Response {
-    match page.thumbnails.of(&kind, &id).await {
-        Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
-        None => (StatusCode::NOT_FOUND, "nothing is captured under this id now\n").into_response(),
     }
 }

@@ -1,4 +1,5 @@
-//! `GET /page/finished/{id}/video`: the MP4 of a recording of this node, or the part of it that is asked for.
+//! What was recorded, to be looked at: `GET /page/finished/{id}/summary`, and `video`, the MP4 or the part of it that is
+//! asked for.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -16,8 +17,10 @@ use rustix::fs::OFlags;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::admin::http::connections::Caller;
+use crate::admin::http::page::finished;
 use crate::admin::http::page::range::{self, Wanted};
-use crate::admin::http::page::{LONGEST, Page, finished};
+use crate::admin::http::page::state::{LONGEST, Page};
+use crate::admin::list::scrub;
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
 
@@ -47,6 +50,24 @@ fn open(path: &Path) -> io::Result<Option<Video>> {
     }
     let tag = format!("\"{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
     Ok(Some(Video { file, len: about.len(), tag }))
+}
+
+pub(super) async fn summary(State(page): State<Page>, Segment(id): Segment<String>) -> Response {
+    let id = match RecordingId::parse(&id) {
+        Ok(id) => id,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let dirs = page.node.dirs.clone();
+    match files::on_disk_within(LIMIT, move || finished::read(&dirs, &id)).await {
+        Ok(Some(mut summary)) => {
+            scrub(&mut summary);
+            axum::Json(summary).into_response()
+        }
+        Ok(None) => (StatusCode::NOT_FOUND, "this node keeps no summary of it\n").into_response(),
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the summary cannot be read: {error}\n")).into_response()
+        }
+    }
 }
 
 pub(super) async fn video(
