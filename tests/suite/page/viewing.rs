@@ -171,9 +171,9 @@ async fn look_at_it(tab: &Tab) {
     {
         tab.on_phone(phone).await;
         tab.dark(dark).await;
-        assert_eq!(tab.axe(&axe).await, [] as [String; 0], "{name}");
         assert_eq!(tab.value("document.documentElement.scrollWidth <= innerWidth").await, json!(true), "{name}");
         tab.keep(name).await;
+        assert_eq!(tab.axe(&axe).await, [] as [String; 0], "{name}");
     }
     tab.on_phone(false).await;
     tab.dark(false).await;
