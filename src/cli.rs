@@ -83,7 +83,13 @@ pub enum Command {
     /// Records a built-in page for 5 s, asks the server and NATS, and leaves nothing behind. A recorder that runs with the
     /// same configuration is not disturbed. Ends with 0 where the node can work (`!` says what could be better), else 1.
     #[command(display_name = NAME)]
-    Check(ListFormat),
+    Check {
+        /// Without what takes seconds and a processor: the speed of disks, fonts, and the recording
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        format: ListFormat,
+    },
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Hooks(HooksCommand),

@@ -40,9 +40,10 @@ fn main() -> ExitCode {
         };
     }
     let loaded = Config::load(&cli.config);
-    if let Some(Command::Check(ListFormat { json })) = cli.command {
+    if let Some(Command::Check { quick, format: ListFormat { json } }) = cli.command {
         let state_dir = |recorder: &RecorderConfig| state_dir::choose(recorder, &StateDirectories::of_process(), false);
-        return checked(check::run(check::Request { loaded, mode: cli.mode, json, state_dir }, &mut io::stdout()));
+        let request = check::Request { loaded, mode: cli.mode, quick, json, state_dir };
+        return checked(check::run(request, &mut io::stdout()));
     }
     let mut loaded = match loaded {
         Ok(loaded) => loaded,

@@ -21,8 +21,11 @@ pub async fn log_quick_part(config: Arc<Config>, cancel: CancellationToken) {
     if cancel.is_cancelled() {
         return;
     }
-    // That the recorder runs with this configuration is known.
+    // That the recorder runs with this configuration is known, and of these two the start has warned already.
     report.0.retain(|finding| finding.check != "recorder");
+    report
+        .0
+        .retain(|finding| finding.verdict != Verdict::Warning || !["sandbox", "state_dir"].contains(&finding.check));
     let (well, others): (Vec<&Finding>, Vec<&Finding>) =
         report.0.iter().partition(|finding| finding.verdict == Verdict::Ok);
     let well: Vec<&str> = well.iter().map(|finding| finding.check).collect();

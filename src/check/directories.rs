@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, StatVfsMountFlags};
 
-use crate::check::report::Finding;
+use crate::check::report::{Finding, Verdict};
 use crate::config::{Config, RecorderConfig};
 use crate::storage::disk_space::{self, DiskLevel};
 use crate::storage::file_system::{self, FileSystemKind};
@@ -16,16 +16,25 @@ use crate::storage::{detached, directory_check, lock, main_path};
 /// Time limit for the answer of a disk or share.
 const LIMIT: Duration = Duration::from_secs(6);
 
+/// Time limit for reading what is known of `main_path`.
+const MEMORY_LIMIT: Duration = Duration::from_secs(2);
+const MAIN_PATH: &str = "main_path";
+
 /// All of them. Each is looked at on a thread of its own, which a share that hangs holds for as long as it hangs.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let recorder = &config.recorder;
     let (state_dir, temporary_dir, main_path, one_file_system, running) = tokio::join!(
         look("state_dir", recorder, &recorder.state_dir, state_dir),
         look("temporary_dir", recorder, &recorder.temporary_dir, temporary_dir),
-        look("main_path", recorder, &recorder.main_path, main_path),
+        main_path(recorder),
         look("file systems", recorder, &recorder.main_path, file_systems),
         look("recorder", recorder, &recorder.state_dir, running),
     );
+    // The lines of the directories themselves say it.
+    let [one_file_system, running] = [one_file_system, running].map(|finding| match finding.verdict {
+        Verdict::Fault => Finding::skipped(finding.check, "a disk does not answer"),
+        _ => finding,
+    });
     vec![running, state_dir, temporary_dir, main_path, one_file_system]
 }
 
@@ -140,10 +149,17 @@ fn temporary_dir(recorder: &RecorderConfig) -> Finding {
     }
 }
 
-fn main_path(recorder: &RecorderConfig) -> Finding {
-    const NAME: &str = "main_path";
+async fn main_path(recorder: &RecorderConfig) -> Finding {
+    // Where the disk of the state directory hangs, it says nothing of this one.
+    let (dir, state_dir) = (recorder.main_path.clone(), recorder.state_dir.clone());
+    let known = detached::start("check-memory", move || main_path::is_remembered(&dir, &state_dir));
+    let known = matches!(tokio::time::timeout(MEMORY_LIMIT, known).await, Ok(Ok(true)));
+    look(MAIN_PATH, recorder, &recorder.main_path, move |recorder| at_main_path(recorder, known)).await
+}
+
+fn at_main_path(recorder: &RecorderConfig, known: bool) -> Finding {
+    const NAME: &str = MAIN_PATH;
     let dir = &recorder.main_path;
-    let known = main_path::is_remembered(dir, &recorder.state_dir);
     if !dir.exists() {
         return match unwritable(dir) {
             _ if known => Finding::fault(NAME, format!("{} is not there: mount it", dir.display())),

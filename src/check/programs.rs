@@ -48,8 +48,8 @@ pub async fn ffmpeg() -> Vec<Finding> {
 pub async fn display_and_sound() -> Vec<Finding> {
     let display = async {
         let found = find("Xvfb", "xvfb").await?;
-        // It tells its version on standard error, and that says nothing.
-        text_of(&found, &["-version"], LIMIT).await?;
+        // It does not tell its version.
+        text_of(&found, &["-help"], LIMIT).await?;
         Ok::<_, String>(Finding::ok("Xvfb", found.display().to_string()))
     };
     let sound = async {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Column of the text: the longest name of a check and its gap.
-const TEXT_COLUMN: usize = 20;
+const TEXT_COLUMN: usize = 23;
 
 /// How a check has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_others_say_stays_on_its_line() {
         let finding = Finding::fault("server", "it says \"a\nb\x1b[31m\"");
-        assert_eq!(finding.line(), "✗ server            it says \"a\\nb\\u{1b}[31m\"");
+        assert_eq!(finding.line(), "✗ server               it says \"a\\nb\\u{1b}[31m\"");
         assert_eq!(Finding::ok("a name that is too long", "x").line(), "✓ a name that is too long x");
     }
 }

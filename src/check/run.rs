@@ -36,6 +36,8 @@ pub struct Request {
     /// As it was read, or why it cannot be used.
     pub loaded: Result<LoadedConfig, ConfigError>,
     pub mode: Option<Mode>,
+    /// Without what takes seconds and a processor.
+    pub quick: bool,
     pub json: bool,
     /// Where the state of the node is: `node::state_dir`.
     pub state_dir: fn(&RecorderConfig) -> PathBuf,
@@ -117,22 +119,41 @@ async fn all(request: Request, cancel: CancellationToken, mut show: impl FnMut(&
     }
     let config = Arc::new(loaded.config);
     let mut found = together(quick(&config).into_iter().chain(remote(&config)), &cancel);
-    let mut broken = false;
+    let mut obstacles = Obstacles::default();
     while let Some(findings) = found.next().await {
         for finding in findings {
-            let capture = ["ffmpeg", "Xvfb", "PulseAudio", "Chrome"].contains(&finding.check);
-            broken |= capture && finding.verdict == Verdict::Fault;
+            obstacles.note(&finding);
             note(finding);
         }
     }
+    if request.quick {
+        return report;
+    }
     // One after the other: they would measure each other.
-    for (names, group) in slow(&config, broken, &cancel).await {
+    for (names, group) in slow(&config, &obstacles, &cancel).await {
         if cancel.is_cancelled() {
             break;
         }
         bounded(names, CHROME_LIMIT, group).await.into_iter().for_each(&mut note);
     }
     report
+}
+
+/// What was found that makes a slow check pointless.
+#[derive(Debug, Default)]
+struct Obstacles {
+    /// A program of the capture is missing.
+    program: bool,
+    /// A directory cannot be written.
+    disk: bool,
+}
+
+impl Obstacles {
+    fn note(&mut self, finding: &Finding) {
+        let fault = |of: &[&str]| finding.verdict == Verdict::Fault && of.contains(&finding.check);
+        self.program |= fault(&["ffmpeg", "Xvfb", "PulseAudio", "Chrome"]);
+        self.disk |= fault(&["state_dir", "temporary_dir"]);
+    }
 }
 
 fn configuration(loaded: &LoadedConfig) -> Finding {
@@ -218,29 +239,27 @@ fn remote(config: &Arc<Config>) -> Vec<Group> {
     vec![(&["server", "key", "NATS", "clock"], ask.boxed())]
 }
 
-/// What takes seconds. `broken`: a program of the capture is missing.
-async fn slow(config: &Arc<Config>, broken: bool, cancel: &CancellationToken) -> Vec<Group> {
+/// What takes seconds.
+async fn slow(config: &Arc<Config>, obstacles: &Obstacles, cancel: &CancellationToken) -> Vec<Group> {
     let records = config.recorder.mode.records();
     let of = config.clone();
     let busy = tokio::time::timeout(STATE_LIMIT, detached::start("journals", move || is_recording(&of.recorder))).await;
     let busy = matches!(busy, Ok(Ok(true)));
-    let reason = if broken {
-        Some("a program is missing, see above")
-    } else {
-        busy.then_some("a recording runs or is not handed over yet, and is not to be disturbed: check again later")
-    };
+    let busy =
+        busy.then_some("a recording runs or is not handed over yet, and is not to be disturbed: check again later");
+    let no_disk = busy.or(obstacles.disk.then_some("a directory cannot be used, see above"));
+    let no_capture = busy.or(obstacles.program.then_some("a program is missing or does not work, see above"));
     let skipped = |name: &'static str, why: &'static str| async move { vec![Finding::skipped(name, why)] }.boxed();
     let mut groups: Vec<Group> = Vec::new();
     let (of, token) = (config.clone(), cancel.clone());
-    groups.push(if busy {
-        (&["disk speed"], skipped("disk speed", reason.unwrap_or_default()))
-    } else {
-        (&["disk speed"], async move { disk_speed::check(&of, &token).await }.boxed())
+    groups.push(match no_disk {
+        Some(why) => (&["disk speed"], skipped("disk speed", why)),
+        None => (&["disk speed"], async move { disk_speed::check(&of, &token).await }.boxed()),
     });
     if !records {
         return groups;
     }
-    if let Some(why) = reason {
+    if let Some(why) = no_capture {
         groups.push((&["fonts"], skipped("fonts", why)));
         groups.push((&["self-recording"], skipped("self-recording", why)));
         return groups;

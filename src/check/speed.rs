@@ -59,7 +59,7 @@ pub fn throughput(bytes: u64, took: Duration, recordings: u32, pixels: u64) -> F
     let need = BYTES_PER_PIXEL * pixels as f64 * f64::from(recordings);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no disk writes 2^63 bytes a second")]
     let shown = |bytes: f64| ByteSize(bytes as u64).to_string();
-    let text = format!("{} a second, {recordings} recordings write {} at most", shown(has), shown(need));
+    let text = format!("{} a second; recordings write up to {} (max_limit {recordings})", shown(has), shown(need));
     let what = "use a faster disk, or lower recorder.max_limit";
     if has < need {
         Finding::fault(NAME, format!("{text}: {what}"))
