@@ -26,15 +26,12 @@ pub async fn check(config: &Config) -> (Vec<Finding>, Option<ClockSample>) {
     let first = probes.iter().find_map(|probe| Some((probe.connected.as_ref().ok()?, probe)));
     let lines: Vec<Finding> = probes.iter().map(|probe| server_line(probe, first.is_some())).collect();
     let Some((nats, of)) = first else { return (unasked(lines), None) };
-    let asked = tokio::time::timeout(ASK_LIMIT, ask(config, nats, of)).await;
-    match asked {
-        Ok((answers, sample)) => (lines.into_iter().chain(answers).collect(), sample),
-        Err(_) => {
-            let silent = Finding::fault("bucket", format!("NATS has answered nothing for {} s", ASK_LIMIT.as_secs()));
-            let rest = ["job queue", "rights"].map(|name| Finding::skipped(name, "NATS does not answer"));
-            (lines.into_iter().chain([silent]).chain(rest).collect(), None)
-        }
+    if let Ok((answers, sample)) = tokio::time::timeout(ASK_LIMIT, ask(config, nats, of)).await {
+        return (lines.into_iter().chain(answers).collect(), sample);
     }
+    let silent = Finding::fault("bucket", format!("NATS has answered nothing for {} s", ASK_LIMIT.as_secs()));
+    let rest = ["job queue", "rights"].map(|name| Finding::skipped(name, "NATS does not answer"));
+    (lines.into_iter().chain([silent]).chain(rest).collect(), None)
 }
 
 fn unasked(mut lines: Vec<Finding>) -> Vec<Finding> {

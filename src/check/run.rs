@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::browser::sandbox;
 use crate::check::report::{Finding, Report, Verdict};
-use crate::check::{
-    broker, certificates, clock, directories, disk_speed, fonts, host, programs, scripts, self_recording, server,
-};
+use crate::check::{broker, certificates, clock, directories, disk_speed, fonts, host};
+use crate::check::{programs, scripts, self_recording, server};
 use crate::config::{Config, ConfigError, LoadedConfig, Mode, RecorderConfig};
 use crate::protocol::request::Kind;
 use crate::recording::journal::RecordingJournal;

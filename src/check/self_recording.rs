@@ -63,7 +63,7 @@ async fn recorded(config: &Config, sandbox: bool, cancel: CancellationToken) -> 
     let store = MainPath::unwatched(&own.recorder.main_path, StoreAbilities::ALL);
     let file = dir.path().join("self-recording.mkv");
     let spec = LiveRigFactory::new(&own, &store, sandbox).self_test(PAGE, file.clone());
-    let PageRecording { report, cores } = page_recording::record(spec, LENGTH, cancel).await?;
+    let PageRecording { report, cores } = Box::pin(page_recording::record(spec, LENGTH, cancel)).await?;
     let (frames, samples) = tokio::try_join!(picture(&file), sound(&file))?;
     let frame = marks::WIDTH * marks::HEIGHT * marks::PIXEL;
     let middle = frames.chunks_exact(frame).nth(frames.len() / frame / 2);

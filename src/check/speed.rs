@@ -79,7 +79,7 @@ mod tests {
     fn a_disk_on_which_a_start_would_be_refused_is_a_fault() {
         let all = |sync, rename| {
             let [sync, rename] = [sync, rename].map(Duration::from_millis);
-            latency(&vec![Latency { sync, rename }; 3]).verdict
+            latency(&[Latency { sync, rename }; 3]).verdict
         };
         assert_eq!([all(10, 5), all(90, 10), all(500, 300)], [Verdict::Ok, Verdict::Warning, Verdict::Fault]);
         assert_eq!(latency(&[]).verdict, Verdict::Skipped);

@@ -102,7 +102,7 @@ impl SelfTest {
 
 /// Records for a second and looks at what came out.
 async fn record(spec: RigSpec, file: &std::path::Path, cancel: CancellationToken) -> Result<(), String> {
-    let recording = page_recording::record(spec, LENGTH, cancel).await?;
+    let recording = Box::pin(page_recording::record(spec, LENGTH, cancel)).await?;
     let content = ffprobe::measure(file).await.map_err(|error| error.to_string())?;
     fault(&recording.report, &content).map_or(Ok(()), Err)
 }
