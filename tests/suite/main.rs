@@ -7,6 +7,7 @@ mod standin;
 mod state_records;
 
 mod acknowledgements;
+mod adaptive;
 mod admin;
 mod breaks;
 mod broadcast;

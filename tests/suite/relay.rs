@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(20);
 const RECONNECT_FOR: Duration = Duration::from_secs(60);
 
 fn target(url: &str, reconnect_for: Duration) -> EncoderTarget {
-    EncoderTarget::Rtmp { url: RtmpUrl::parse(url).unwrap(), reconnect_for }
+    EncoderTarget::Rtmp { url: RtmpUrl::parse(url).unwrap(), reconnect_for, adaptive: false }
 }
 
 /// As the rig feeds it: a live Matroska stream of so many seconds.
@@ -165,7 +165,7 @@ async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
     let logs = Logs::capture();
     let server = RtmpServer::start(Manner::Take).await.unwrap();
     let url = RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap();
-    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url, RECONNECT_FOR).await.unwrap();
+    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url, RECONNECT_FOR, None).await.unwrap();
     let port = relay.address().port;
     // One says nothing, one something else, and one is ffmpeg with a guessed name.
     let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
