@@ -10,7 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::capture::capture_report::FarEndStats;
@@ -25,14 +25,12 @@ use plugnmeet_recorder::capture::rtmp::relay::Relay;
 use plugnmeet_recorder::capture::video::damage::Box as Area;
 use plugnmeet_recorder::capture::video::frame::Frame;
 use plugnmeet_recorder::protocol::ids::RtmpUrl;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::far_end::{IN_STEP_MS, assert_sync};
 use crate::logs::Logs;
 use crate::measure::{self, Crop, Packet};
 use crate::standin::nginx_rtmp::NginxRtmp;
+use crate::standin::slow_line::SlowLine;
 
 const SOON: Duration = Duration::from_secs(60);
 const TRACKS: Tracks = Tracks { width: 320, height: 180, framerate: 30, sample_rate: 48_000, channels: 2 };
@@ -40,53 +38,6 @@ const TRACKS: Tracks = Tracks { width: 320, height: 180, framerate: 30, sample_r
 const FLASH: Crop = Crop::new(0, 0, 160, 180);
 /// What the line takes while it is slow, in bytes a second: a third of what the operator has set.
 const SLOW: u64 = 500_000 / 8;
-
-/// A line to a server on this host that takes so many bytes a second.
-struct Line {
-    port: u16,
-    bytes_per_s: Arc<AtomicU64>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Line {
-    fn to(server: u16) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        // The kernel must not take what the line does not.
-        socket.set_recv_buffer_size(16 * 1024).unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let listener = socket.listen(8).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let bytes_per_s = Arc::new(AtomicU64::new(u64::MAX));
-        let limit = Arc::clone(&bytes_per_s);
-        let task = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                let limit = Arc::clone(&limit);
-                tokio::spawn(async move {
-                    let ((mut from, mut to), (mut answers, mut back)) = (client.into_split(), server.into_split());
-                    let there = async {
-                        let mut buffer = vec![0; 4096];
-                        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-                            let wait = read as u64 * 1_000_000 / limit.load(Ordering::Relaxed);
-                            tokio::time::sleep(Duration::from_micros(wait)).await;
-                            if back.write_all(&buffer[..read]).await.is_err() {
-                                return;
-                            }
-                        }
-                        let _ = back.shutdown().await;
-                    };
-                    tokio::join!(there, tokio::io::copy(&mut answers, &mut to)).1.ok();
-                });
-            }
-        });
-        Self { port, bytes_per_s, _task: AbortOnDropHandle::new(task) }
-    }
-
-    fn takes(&self, bytes_per_s: u64) {
-        self.bytes_per_s.store(bytes_per_s, Ordering::Relaxed);
-    }
-}
 
 /// Sends a frame each thirtieth of a second, and its sound, until it is told to stop.
 fn capture(sender: &StreamSender, started: Instant, stop: &AtomicBool) {
@@ -123,7 +74,7 @@ fn capture(sender: &StreamSender, started: Instant, stop: &AtomicBool) {
     }
 }
 
-/// A broadcast through a [`Line`], with a capture that goes on until the end.
+/// A broadcast through a [`SlowLine`], with a capture that goes on until the end.
 struct Broadcast {
     encoder: Encoder,
     writer: StreamWriter,
@@ -134,7 +85,7 @@ struct Broadcast {
 }
 
 impl Broadcast {
-    async fn start(line: &Line, dir: &Path, adaptive: bool) -> Self {
+    async fn start(line: &SlowLine, dir: &Path, adaptive: bool) -> Self {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let encoder = "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 1500k -maxrate 1500k -bufsize 1500k";
         let settings = EncoderSettings::new(&words("-loglevel error"), &words(&format!("{encoder} -c:a aac -b:a 64k")));
@@ -178,7 +129,7 @@ async fn the_bit_rate_follows_what_the_far_end_takes_in_one_stream_without_a_gap
     let logs = Logs::capture();
     let dir = tempfile::tempdir().unwrap();
     let nginx = NginxRtmp::start(dir.path()).await.unwrap();
-    let line = Line::to(RtmpUrl::parse(&nginx.url("key-1")).unwrap().port());
+    let line = SlowLine::to(RtmpUrl::parse(&nginx.url("key-1")).unwrap().port());
     let mut broadcast = Broadcast::start(&line, dir.path(), true).await;
     let file = nginx.wait_for_media("key-1", 1, 4000, SOON).await.unwrap();
     line.takes(SLOW);
@@ -218,7 +169,7 @@ async fn a_slow_far_end_costs_pictures_and_no_sound_where_the_bit_rate_stays() {
     let logs = Logs::capture();
     let dir = tempfile::tempdir().unwrap();
     let nginx = NginxRtmp::start(dir.path()).await.unwrap();
-    let line = Line::to(RtmpUrl::parse(&nginx.url("key-1")).unwrap().port());
+    let line = SlowLine::to(RtmpUrl::parse(&nginx.url("key-1")).unwrap().port());
     let broadcast = Broadcast::start(&line, dir.path(), false).await;
     let file = nginx.wait_for_media("key-1", 1, 3000, SOON).await.unwrap();
     line.takes(SLOW);
