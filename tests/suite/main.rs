@@ -41,6 +41,7 @@ mod main_path;
 mod matroska;
 mod merge;
 mod mounts;
+mod moved_far_end;
 mod nats_server;
 mod node;
 mod playback;

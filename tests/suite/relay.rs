@@ -29,7 +29,7 @@ fn target(url: &str, reconnect_for: Duration) -> EncoderTarget {
 }
 
 /// As the rig feeds it: a live Matroska stream of so many seconds.
-fn media(dir: &Path, seconds: u32) -> Vec<u8> {
+pub fn media(dir: &Path, seconds: u32) -> Vec<u8> {
     let file = dir.join(format!("media-{seconds}.mkv"));
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i", &format!("testsrc2=s=320x180:r=30:d={seconds}")])
