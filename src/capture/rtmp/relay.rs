@@ -41,9 +41,10 @@ use crate::telemetry::seconds;
 
 /// After ffmpeg's end: how long the rest may take, longer than a far end may take nothing.
 const END_LIMIT: Duration = Duration::from_secs(15);
-/// A far end that leaves the first connection sooner has refused the stream key: some services accept any key, and close
-/// the connection of a wrong one after a moment.
+/// A far end that leaves its first connections sooner has refused the stream key: some services accept any key, and close
+/// the connection of a wrong one after a moment. Once may be chance.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(3);
+const REFUSALS: u32 = 2;
 /// After a connection of this length the next loss is an outage of its own.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// The second wait before a new connection, and the longest; the first try is made at once.
@@ -246,17 +247,19 @@ impl Publication<'_> {
 
     /// Sends the media until ffmpeg has ended, to as many connections as it takes.
     async fn send_all(&self, mut far_end: FarEnd, media: &Media) -> Result<(), String> {
-        let mut outage: Option<Outage> = None;
+        let (mut outage, mut refusals): (Option<Outage>, _) = (None, 0);
         loop {
             let began = Instant::now();
             let Err(why) = far_end.send_all(media, self.names).await else { return Ok(()) };
             let lasted = began.elapsed();
             let pictures = media.left_out();
             media.close();
-            if outage.is_none() && lasted < REFUSAL_LIMIT && !media.has_ended() {
+            refusals = if lasted < REFUSAL_LIMIT { refusals + 1 } else { REFUSALS };
+            if lasted < REFUSAL_LIMIT && refusals == REFUSALS && !media.has_ended() {
                 let lasted_s = seconds(lasted);
                 return Err(format!(
-                    "{why}, {lasted_s} s after it had accepted the stream key: is the key right, and used nowhere else?"
+                    "{why}, {lasted_s} s after it had accepted the stream key, {REFUSALS} times: is the key right, and \
+                     used nowhere else?"
                 ));
             }
             tracing::warn!(
