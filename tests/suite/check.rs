@@ -220,6 +220,28 @@ async fn a_node_that_is_ready_is_said_to_be_so_and_has_recorded_a_page() {
     assert_eq!(processes_of(node.dir.path()), Vec::<String>::new());
 }
 
+/// What a case is called; its node; the checks that fail, and what each says; the checks that are left out.
+type Case = (&'static str, Node, Vec<(&'static str, &'static str)>, &'static [&'static str]);
+
+/// What the checks of all say. The last one's disk hangs until it has said all.
+async fn outputs(cases: &[Case], disk: &Arc<FaultyFs>) -> Vec<Output> {
+    // Some at a time: nats-server waits two seconds for the callout, and each starts a dozen programs.
+    let mut outputs = Vec::new();
+    for some in cases.chunks(4) {
+        let mut running: Vec<_> = some.iter().map(|(_, node, ..)| node.start(&["--quick", "--json"])).collect();
+        // The kernel keeps a program until its disk answers: what it says is complete before.
+        let disk = disk.clone();
+        let hung = some.last().filter(|(what, ..)| what.contains("hangs")).and_then(|_| running.pop());
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut ended: Vec<_> = running.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+            ended.extend(hung.map(|child| wait_with(child, || disk.heal())));
+            ended
+        });
+        outputs.extend(tokio::time::timeout(SOON, ended).await.expect("no check hangs").unwrap());
+    }
+    outputs
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_is_told_in_its_own_line() {
     let standin = Standin::start(Deployment::default()).await.unwrap();
@@ -247,8 +269,8 @@ async fn each_fault_is_told_in_its_own_line() {
     let main_path = format!("main_path: {}", hanging.dir.path().join("main").display());
     let mut bare = new();
     bare.path = Some(PathBuf::from("/nowhere"));
-    let no_nats: &[&str] = &["bucket", "job queue", "rights"];
-    let cases = [
+    let no_nats: &'static [&'static str] = &["bucket", "job queue", "rights"];
+    let cases: [Case; 11] = [
         (
             "a wrong secret",
             new().with(secret, "a-wrong-secret"),
@@ -306,20 +328,7 @@ async fn each_fault_is_told_in_its_own_line() {
             &["file systems"],
         ),
     ];
-    // Some at a time: nats-server waits two seconds for the callout, and each starts a dozen programs.
-    let mut outputs = Vec::new();
-    for some in cases.chunks(4) {
-        let mut running: Vec<_> = some.iter().map(|(_, node, ..)| node.start(&["--quick", "--json"])).collect();
-        // The kernel keeps a program until its disk answers: what it says is complete before.
-        let disk = disk.clone();
-        let hung = some.last().filter(|(what, ..)| what.contains("hangs")).and_then(|_| running.pop());
-        let ended = tokio::task::spawn_blocking(move || {
-            let mut ended: Vec<_> = running.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
-            ended.extend(hung.map(|child| wait_with(child, || disk.heal())));
-            ended
-        });
-        outputs.extend(tokio::time::timeout(SOON, ended).await.expect("no check hangs").unwrap());
-    }
+    let outputs = outputs(&cases, &disk).await;
     for ((what, _, faults, skipped), output) in cases.iter().zip(outputs) {
         let checked = read(&output, secret);
         let mut names: Vec<&str> = faults.iter().map(|(name, _)| *name).collect();
