@@ -343,8 +343,12 @@ async fn each_fault_is_told_in_its_own_line() {
             assert!(checked.text(name).contains(told), "{what}: {}", checked.text(name));
         }
     }
+}
 
-    // One of two servers is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_nats_server_of_two_is_enough_and_a_clock_that_is_off_is_not() {
+    let standin = Standin::start(Deployment::default()).await.unwrap();
+    let (new, nats) = (|| Node::new(&standin), standin.nats_url());
     let two = new().with(&format!("\"{nats}\""), &format!("\"nats://127.0.0.1:9\", \"{nats}\""));
     let checked = quick(&two, &standin);
     assert!(checked.ready && checked.with("warning") == ["NATS"], "{checked:#?}");
