@@ -318,7 +318,7 @@ async fn each_fault_is_told_in_its_own_line() {
         (
             "a silent NATS",
             new().with(&nats, &format!("nats://{silent}")),
-            vec![("NATS", "no answer within 8 s")],
+            vec![("NATS", "does not answer in time")],
             no_nats,
         ),
         (
