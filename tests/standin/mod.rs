@@ -35,6 +35,7 @@ pub mod nginx_rtmp;
 pub mod notices;
 pub mod rtmp;
 pub mod rtmp_server;
+pub mod slow_line;
 pub mod web;
 
 use callout::{Callout, SeenToken};
