@@ -241,7 +241,9 @@ impl Node {
         let _ = self.state.parts.set(parts);
         let (disk, store) = (watches.disk.clone(), self.store.watch());
         self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
-        self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
+        let (obstacles, jobs) = (availability.watch(), self.state.metrics());
+        let jobs = recorder.mode.transcodes().then_some(jobs);
+        self.service_manager.ready(running.clone(), records.then_some(obstacles), jobs);
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;
