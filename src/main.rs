@@ -7,8 +7,9 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use plugnmeet_recorder::cli::{Cli, Command};
-use plugnmeet_recorder::config::{Config, InterpolatedValue};
+use plugnmeet_recorder::check;
+use plugnmeet_recorder::cli::{Cli, Command, ListFormat};
+use plugnmeet_recorder::config::{Config, InterpolatedValue, RecorderConfig};
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
@@ -38,7 +39,13 @@ fn main() -> ExitCode {
             }
         };
     }
-    let mut loaded = match Config::load(&cli.config) {
+    let loaded = Config::load(&cli.config);
+    if let Some(Command::Check { quick, format: ListFormat { json } }) = cli.command {
+        let state_dir = |recorder: &RecorderConfig| state_dir::choose(recorder, &StateDirectories::of_process(), false);
+        let request = check::Request { loaded, mode: cli.mode, quick, json, state_dir };
+        return checked(check::run(request, &mut io::stdout()));
+    }
+    let mut loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
@@ -70,6 +77,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit code of a check.
+fn checked(ready: io::Result<bool>) -> ExitCode {
+    match ready {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("nothing can be checked: {error}");
             ExitCode::FAILURE
         }
     }

@@ -27,6 +27,7 @@ use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
 use crate::capture::rig_directory;
+use crate::check;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
@@ -128,6 +129,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
+    let quick_part = check::log_quick_part(Arc::new(node.config.clone()), node.supervisor.shutdown.drain.clone());
+    node.supervisor.tasks.spawn(quick_part);
     // 5 watches
     let watches = node.start_watches();
     // 6 recording

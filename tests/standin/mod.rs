@@ -189,6 +189,11 @@ impl Standin {
         self.web.token_checks(mood);
     }
 
+    /// The header `Date` of its HTTP side from now on.
+    pub fn tell_date(&self, date: &str) {
+        self.web.tell_date(date);
+    }
+
     /// A proxy answers everything of the server's HTTP side with this status, as while the server restarts; `None`: it is
     /// back.
     pub fn proxy_answers(&self, status: Option<u16>) {

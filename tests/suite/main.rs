@@ -13,6 +13,7 @@ mod breaks;
 mod broadcast;
 mod capture;
 mod certificates;
+mod check;
 mod chrome_windows;
 mod cluster;
 mod config;
