@@ -288,6 +288,13 @@ impl LiveRig {
         CaptureReport { bytes, call_offset: self.call_offset(), ..report }
     }
 
+    /// Reports of the running capture, to be asked for while [`Rig::broken`] is waited for. `None`: media do not flow.
+    #[must_use]
+    pub fn reports(&self) -> Option<impl Fn() -> CaptureReport + Send + use<>> {
+        let (report, progress) = (self.capture.as_ref()?.reports(), self.encoder.as_ref()?.reports());
+        Some(move || CaptureReport { bytes: progress.borrow().bytes, ..report() })
+    }
+
     fn call_offset(&self) -> CallOffset {
         self.browser.as_ref().map(Chrome::call_offset).unwrap_or_default()
     }

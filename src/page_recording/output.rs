@@ -1,5 +1,6 @@
 //! The output of `record`, and the directory of its raw file.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -36,14 +37,20 @@ impl OutputFiles {
             return Err(format!("{} is there already; name another file, or replace it with --force", mp4.display()));
         }
         let name = mp4.file_name().ok_or_else(|| format!("{} names no file", mp4.display()))?.to_string_lossy();
-        let beside = mp4.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let beside = mp4
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .map_or_else(|| std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")), Path::to_owned);
         let make = |dir: &Path| {
-            let made = tempfile::Builder::new().prefix(&format!("{}.recording-", cut(&name))).tempdir_in(dir);
+            // The page may be private.
+            let private = std::fs::Permissions::from_mode(0o700);
+            let mut builder = tempfile::Builder::new();
+            let made = builder.prefix(&format!("{}.recording-", cut(&name))).permissions(private).tempdir_in(dir);
             made.map_err(|error| {
                 format!("nothing can be written into {}: {error}; is it there, and are you allowed to?", dir.display())
             })
         };
-        let mut dir = make(beside)?;
+        let mut dir = make(&beside)?;
         if let Some(temp) = temp {
             dir = make(temp)?;
         }

@@ -158,7 +158,11 @@ async fn record(
     })?;
     console.begin(&format!("Recording, until {}; the raw file grows in {}", until(arguments), output.raw().display()));
     let mut end = Box::pin(wait_for_end(&mut rig, arguments, console, stop)).await;
-    console.begin("Ending the recording");
+    console.begin(if matches!(end, End::Signal) {
+        "Ending the recording; another signal stops at once and keeps the raw file"
+    } else {
+        "Ending the recording"
+    });
     let finished = tokio::select! {
         finished = rig.finish() => Some(finished),
         () = stop.now.cancelled() => None,
@@ -189,7 +193,9 @@ async fn wait_for_end(
     stop: &StopRequests,
 ) -> End {
     let begun = Instant::now();
-    let recorded = rig.report().duration;
+    // They always flow when a rig has opened.
+    let Some(reports) = rig.reports() else { return End::Broke("no media flow".to_owned()) };
+    let recorded = reports().duration;
     let left = arguments.duration.map(|duration| duration.saturating_sub(recorded));
     let over = async {
         match left {
@@ -197,7 +203,9 @@ async fn wait_for_end(
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(over);
+    // Begun once: a failure takes longer than a redraw to be understood.
+    let broken = rig.broken();
+    tokio::pin!(over, broken);
     let (mut cpu, mut meter) = (CaptureCpu::default(), LevelMeter::default());
     cpu.used();
     let (mut looked, mut share) = (begun, 0.0);
@@ -206,12 +214,12 @@ async fn wait_for_end(
             biased;
             () = stop.end.cancelled() => return End::Signal,
             () = &mut over => return End::Duration,
-            RigFailure { cause, page } = rig.broken() => {
+            RigFailure { cause, page } = &mut broken => {
                 return if page.is_some() { End::Page(cause) } else { End::Broke(cause) };
             }
             () = tokio::time::sleep(REDRAW) => {}
         }
-        let report = rig.report();
+        let report = reports();
         let level = meter.look(&report);
         if looked.elapsed() >= CPU_LOOK {
             let since = looked.elapsed();

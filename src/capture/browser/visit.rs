@@ -10,7 +10,7 @@ use chromiumoxide::cdp::browser_protocol::input::{DispatchMouseEventParams, Disp
 use chromiumoxide::cdp::browser_protocol::network::{
     CookieParam, Headers, SetCookiesParams, SetExtraHttpHeadersParams,
 };
-use chromiumoxide::cdp::browser_protocol::page::NavigateParams;
+use chromiumoxide::cdp::browser_protocol::page::{NavigateParams, ResetNavigationHistoryParams};
 use chromiumoxide::error::CdpError;
 use tokio::sync::watch;
 
@@ -87,6 +87,10 @@ pub(super) async fn open(page: &Page, url: &str, visit: &PageVisit) -> Result<()
         if let Some(selector) = selector {
             element(page, option, selector, ElementUse::Wait).await?;
         }
+    }
+    // Chrome lets only a page close itself that nothing was shown before.
+    if let Err(error) = page.execute(ResetNavigationHistoryParams::default()).await {
+        tracing::debug!(%error, "the page cannot close itself");
     }
     if evaluate::<bool>(page, PAINTED, PAINT_LIMIT).await.is_none() {
         tracing::debug!("the page does not say that it has painted");

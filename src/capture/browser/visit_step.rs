@@ -15,7 +15,7 @@ pub const ELEMENT_LIMIT: Duration = Duration::from_secs(30);
 pub const LOADING: &str = r"({
     failed: location.protocol === 'chrome-error:',
     error: location.protocol === 'chrome-error:'
-        ? (document.documentElement.textContent.match(/ERR_[A-Z_]+/) || [null])[0] : null,
+        ? (document.body?.innerText.match(/ERR_[A-Z_]+/) || [null])[0] : null,
     status: performance.getEntriesByType('navigation')[0]?.responseStatus || null,
     ready: document.readyState,
     blank: location.href === 'about:blank' || location.href === 'data:,',
