@@ -7,7 +7,7 @@ use crate::capture::capture_report::CaptureReport;
 /// The quietest level that the meter shows, in dBFS.
 const FLOOR: f64 = -60.0;
 /// Number of places of the meter.
-const WIDTH: usize = 10;
+const WIDTH: u32 = 10;
 
 /// Follows the level of a recording from one report to the next: each holds the mean of all sound up to then.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,8 +37,8 @@ impl LevelMeter {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the number of places")]
 pub fn bar(level: Option<f64>) -> String {
     let share = level.map_or(0.0, |level| ((level - FLOOR) / -FLOOR).clamp(0.0, 1.0));
-    let filled = (share * WIDTH as f64).round() as usize;
-    "|".repeat(filled) + &".".repeat(WIDTH.saturating_sub(filled))
+    let filled = (share * f64::from(WIDTH)).round() as usize;
+    "|".repeat(filled) + &".".repeat((WIDTH as usize).saturating_sub(filled))
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ use crate::storage::placement::{self, IfExists};
 const CPU_LOOK: Duration = Duration::from_secs(1);
 /// Time limit for the rig to close after a second signal; the kernel ends its processes with this one.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// The same for ffmpeg to write what it holds: the last second.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// Programs that are needed besides Chrome, and their packages.
 const NEEDED: [(&str, &str); 4] =
     [("ffmpeg", "ffmpeg"), ("ffprobe", "ffmpeg"), ("Xvfb", "xvfb"), ("pulseaudio", "pulseaudio")];
@@ -165,24 +167,24 @@ async fn record(
     });
     let finished = tokio::select! {
         finished = rig.finish() => Some(finished),
-        () = stop.now.cancelled() => None,
+        () = hurry(stop, FLUSH_LIMIT) => None,
     };
     let closing = tokio::spawn(rig.close());
-    let closed = async {
-        if tokio::time::timeout(CLOSE_LIMIT, stop.now.cancelled()).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(CLOSE_LIMIT).await;
-    };
     tokio::select! {
         _ = closing => {}
-        () = closed => {}
+        () = hurry(stop, CLOSE_LIMIT) => {}
     }
     let Some((report, finished)) = finished else { return Ok((end, CaptureReport::default())) };
     if let (Err(error), false) = (finished, matches!(end, End::Broke(_))) {
         end = End::Broke(error);
     }
     Ok((end, report))
+}
+
+/// Resolves when a second signal is older than `grace`.
+async fn hurry(stop: &StopRequests, grace: Duration) {
+    stop.now.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 /// Waits until the recording is to end, and tells of its progress.

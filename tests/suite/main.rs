@@ -42,6 +42,7 @@ mod merge;
 mod mounts;
 mod nats_server;
 mod node;
+mod page_recording;
 mod playback;
 mod process_1;
 mod recorder;

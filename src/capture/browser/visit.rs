@@ -143,9 +143,8 @@ async fn load(page: &Page, url: &str) -> Result<(), RigFailure> {
             state = evaluate::<LoadState>(page, LOADING, SCRIPT_LIMIT) => state.unwrap_or_default(),
         };
         match load_step(&state, &name, url == "about:blank", begun.elapsed()) {
-            LoadStep::Wait => tokio::time::sleep(POLL).await,
             LoadStep::Ready if answered => return Ok(()),
-            LoadStep::Ready => tokio::time::sleep(POLL).await,
+            LoadStep::Ready | LoadStep::Wait => tokio::time::sleep(POLL).await,
             LoadStep::Fail(why) => return Err(refused(why)),
         }
     }
