@@ -6,8 +6,13 @@ use serde::Serialize;
 
 use crate::capture::capture_report::CaptureReport;
 
-/// Share of the sound, or of the time, from which silence or black is warned of: a fade or a pause is no fault.
-const MOST: f64 = 0.9;
+/// Share of the time from which a black picture is warned of: a fade is no fault.
+const BLACK: f64 = 0.9;
+/// The same for silence: a page with a beep a second is silent for nine tenths of the time.
+const SILENT: f64 = 0.98;
+/// Share of the time that is silent at a stretch from which that is warned of, and the shortest such time.
+const PAUSE: f64 = 0.5;
+const PAUSE_TIME: Duration = Duration::from_secs(60);
 /// Share of the time for which the picture stands still from which that is warned of, and the shortest such time: a page
 /// of text is no fault.
 const FROZEN: f64 = 0.8;
@@ -115,22 +120,25 @@ impl PageSummary {
 pub fn warnings(report: &CaptureReport, tracks: Tracks) -> Vec<String> {
     let mut warnings = Vec::new();
     let CaptureReport { picture, sound, .. } = report;
+    let of_all = |time: Duration| time.as_secs_f64() / report.duration.as_secs_f64().max(0.001);
     if tracks.sound {
         if sound.peak_dbfs.is_none() {
             warnings.push(
                 "there is no sound at all: does the page play any, or must something be clicked (--click)?".into(),
             );
-        } else if sound.silence_share >= MOST {
+        } else if sound.silence_share >= SILENT {
             warnings.push(format!("the sound is silent for {:.0} % of the time", sound.silence_share * 100.0));
+        } else if sound.longest_silence >= PAUSE_TIME && of_all(sound.longest_silence) >= PAUSE {
+            warnings.push(format!("the sound is silent for {:.0} s at a stretch", sound.longest_silence.as_secs_f64()));
         } else if sound.peak_dbfs.is_some_and(|peak| peak >= CLIPPED) {
             warnings.push("the sound reaches full scale: the page plays it so loud that it may be distorted".into());
         }
     }
     if tracks.picture {
         let still = picture.longest_freeze;
-        if picture.black_share >= MOST {
+        if picture.black_share >= BLACK {
             warnings.push(format!("the picture is black for {:.0} % of the time", picture.black_share * 100.0));
-        } else if still >= FROZEN_TIME && still.as_secs_f64() >= FROZEN * report.duration.as_secs_f64() {
+        } else if still >= FROZEN_TIME && of_all(still) >= FROZEN {
             warnings.push(format!(
                 "the picture stood still for {:.0} s: was it to move, or must something be clicked (--click)?",
                 still.as_secs_f64()
@@ -201,7 +209,8 @@ mod tests {
         };
         for (report, wanted) in [
             (sound(AudioStats { silence_share: 1.0, ..AudioStats::default() }), "no sound at all"),
-            (sound(AudioStats { silence_share: 0.95, ..good().sound }), "silent for 95 %"),
+            (sound(AudioStats { silence_share: 0.98, ..good().sound }), "silent for 98 %"),
+            (sound(AudioStats { longest_silence: Duration::from_secs(60), ..good().sound }), "silent for 60 s at a"),
             (sound(AudioStats { peak_dbfs: Some(0.0), ..good().sound }), "full scale"),
             (picture(0, 1.0), "black for 100 %"),
             (picture(80, 0.0), "stood still for 80 s"),
@@ -212,6 +221,7 @@ mod tests {
         }
         // Short standstills and single lost frames are no faults, nor is what is not in the output.
         assert_eq!(warnings(&picture(79, 0.0), BOTH), [] as [String; 0]);
+        assert_eq!(warnings(&sound(AudioStats { silence_share: 0.97, ..good().sound }), BOTH), [] as [String; 0]);
         let short = CaptureReport { duration: Duration::from_secs(9), ..picture(9, 0.0) };
         assert_eq!(warnings(&short, BOTH), [] as [String; 0]);
         assert_eq!(warnings(&picture(0, 1.0), Tracks { picture: false, ..BOTH }), [] as [String; 0]);
