@@ -22,10 +22,13 @@ use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
+use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder};
 use crate::capture::encoder::stream;
+use crate::capture::encoder_handover::EncoderHandover;
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
 use crate::capture::rig_watch::{RigGauges, RigWatch};
+use crate::capture::rtmp::relay::Relay;
 use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
@@ -127,6 +130,8 @@ pub struct LiveRig {
     failure: Option<RigFailure>,
     /// Runs since media flow.
     watch: Option<RigWatch>,
+    /// Of a broadcast whose bit rate follows what its far end takes.
+    handover: Option<EncoderHandover>,
     directory: RigDirectory,
     /// Last field: a dropped rig removes the directory after the components that write into it.
     dir: TempDir,
@@ -172,6 +177,9 @@ impl Rig for LiveRig {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
+        if let Some(handover) = self.handover.take() {
+            handover.finish().await;
+        }
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
@@ -181,6 +189,7 @@ impl Rig for LiveRig {
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         report.bytes = encoder.progress().bytes;
+        report.far_end = encoder.relay().map(Relay::far_end_stats).unwrap_or_default();
         (report, outcome.map_err(|error| error.to_string()))
     }
 
@@ -264,6 +273,7 @@ impl LiveRig {
             failed: mpsc::unbounded_channel(),
             failure: None,
             watch: None,
+            handover: None,
         };
         let opened = tokio::select! {
             biased;
@@ -285,7 +295,9 @@ impl LiveRig {
     pub fn report(&self) -> CaptureReport {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
         let report = self.capture.as_ref().map(RunningCapture::report).unwrap_or_default();
-        CaptureReport { bytes, call_offset: self.call_offset(), ..report }
+        let relay = self.encoder.as_ref().and_then(Encoder::relay);
+        let far_end = relay.map(Relay::far_end_stats).unwrap_or_default();
+        CaptureReport { bytes, far_end, call_offset: self.call_offset(), ..report }
     }
 
     /// Reports of the running capture, to be asked for while [`Rig::broken`] is waited for. `None`: media do not flow.
@@ -361,6 +373,14 @@ impl LiveRig {
             EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
             EncoderTarget::Rtmp { .. } => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
         };
+        if let (EncoderTarget::Rtmp { adaptive: true, .. }, Some(relay)) =
+            (&spec.target, self.encoder.as_ref().and_then(Encoder::relay))
+        {
+            let (settings, target) = (spec.encoder.clone(), spec.target.clone());
+            let replacement = EncoderReplacement { settings, target, tracks, dir: self.dir.path().to_owned() };
+            let switch = sender.stream_switch();
+            self.handover = Some(EncoderHandover::new(replacement, relay, switch, self.failed.0.clone()));
+        }
         let started = Instant::now();
         if let Some(audio_recorder) = &self.audio_recorder {
             audio_recorder.feed(started, sender.clone());
@@ -405,25 +425,44 @@ impl LiveRig {
     /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open
     /// has no branch here.
     async fn component_failed(&mut self) -> (RigFailure, Option<Part>) {
-        let failure = tokio::select! {
-            biased;
-            Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
-            Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
-                Ok(()) => RigFailure::of("ffmpeg: ended before it was asked to"),
-                Err(error) => RigFailure::of(error),
-            },
-            Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
-            Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
-            Some(error) = self.failed.1.recv() => RigFailure::of(error),
-            Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
-                return (RigFailure::of(cause), Some(part));
-            }
+        let failure = loop {
+            break tokio::select! {
+                biased;
+                Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
+                Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
+                    Ok(()) => RigFailure::of("ffmpeg: ended before it was asked to"),
+                    Err(error) => RigFailure::of(error),
+                },
+                Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
+                Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
+                Some(error) = self.failed.1.recv() => RigFailure::of(error),
+                Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
+                    return (RigFailure::of(cause), Some(part));
+                }
+                Some(next) = OptionFuture::from(self.handover.as_mut().map(EncoderHandover::ready)) => {
+                    self.hand_over(next);
+                    continue;
+                }
+            };
         };
         // A Chrome whose display hangs, hangs too.
         let display_hangs = self.watch.as_ref().filter(|_| failure.page.is_none());
         let Some(cause) = display_hangs.and_then(|watch| watch.suspect(Part::Xvfb)) else { return (failure, None) };
         tracing::debug!(failure.cause, "the display hangs, and broke it");
         (RigFailure::of(cause), Some(Part::Xvfb))
+    }
+
+    /// The broadcast goes on with this encoder.
+    fn hand_over(&mut self, next: NextEncoder) {
+        let (Some(encoder), Some(capture), Some(handover)) = (&mut self.encoder, &mut self.capture, &mut self.handover)
+        else {
+            return;
+        };
+        let (mut encoder_now, writer) = next.take_over(handover.switch(), capture.started.elapsed());
+        encoder_now.take_over(encoder);
+        let encoder = std::mem::replace(encoder, encoder_now);
+        handover.retire(encoder, std::mem::replace(&mut capture.writer, writer));
+        self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, None));
     }
 
     /// Writes a screenshot of the display beside the logs.

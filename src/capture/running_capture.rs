@@ -10,9 +10,10 @@ use crate::capture::audio::pulseaudio::PulseAudio;
 use crate::capture::audio::recorder::AudioRecorder;
 use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::browser::chrome::Chrome;
-use crate::capture::capture_report::CaptureReport;
+use crate::capture::capture_report::{CaptureReport, FarEndStats};
+use crate::capture::encoder::counters::CaptureCounters;
 use crate::capture::encoder::ffmpeg::Encoder;
-use crate::capture::encoder::stream::{CaptureCounters, StreamWriter};
+use crate::capture::encoder::stream::StreamWriter;
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 
@@ -123,6 +124,7 @@ fn capture_report(counters: &CaptureCounters, duration: Duration) -> CaptureRepo
         sound: counters.audio().report(),
         corrections: *counters.corrections(),
         call_offset: CallOffset::default(),
+        far_end: FarEndStats::default(),
         parts: 1,
         bytes: 0,
         meeting_until: None,

@@ -36,6 +36,7 @@ pub mod notices;
 pub mod plain_page;
 pub mod rtmp;
 pub mod rtmp_server;
+pub mod slow_line;
 pub mod web;
 
 use callout::{Callout, SeenToken};

@@ -47,6 +47,7 @@ const PURE: &[&str] = &[
     "capture/rig_failure",
     "capture/rtmp/adobe_auth",
     "capture/rtmp/amf",
+    "capture/rtmp/bit_rate",
     "capture/rtmp/chunk_stream",
     "capture/rtmp/command",
     "capture/rtmp/dialogue",

@@ -7,6 +7,7 @@ mod standin;
 mod state_records;
 
 mod acknowledgements;
+mod adaptive;
 mod admin;
 mod breaks;
 mod broadcast;
@@ -40,6 +41,7 @@ mod main_path;
 mod matroska;
 mod merge;
 mod mounts;
+mod moved_far_end;
 mod nats_server;
 mod node;
 mod page_recording;
