@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{HookStage, Mode};
 use crate::delivery::message::MessageKey;
+use crate::page_recording::arguments::{AFTER_HELP, RecordArguments};
 use crate::protocol::ids::RecordingId;
 
 /// As the program is called.
@@ -29,6 +30,7 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
   plugnmeet-recorder -config config.yaml status             the fleet as the server sees it, asked over NATS
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
+  plugnmeet-recorder record URL -o out.mp4                  any web page into an MP4, without server and configuration
 
 They end with 0, with 1 (not found, cannot be read, refused, a hook failed; standard error says why) or with 2 (wrong
 usage or configuration).";
@@ -93,6 +95,9 @@ pub enum Command {
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Hooks(HooksCommand),
+    /// Any web page into an MP4: no server, no NATS, no configuration
+    #[command(display_name = NAME, after_help = AFTER_HELP)]
+    Record(Box<RecordArguments>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]

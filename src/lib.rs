@@ -13,6 +13,7 @@ pub mod http;
 pub mod media;
 pub mod nats;
 pub mod node;
+pub mod page_recording;
 pub mod process;
 pub mod protocol;
 pub mod recording;

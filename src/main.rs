@@ -16,7 +16,7 @@ use plugnmeet_recorder::node::start_watch::StartWatch;
 use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::process::init;
 use plugnmeet_recorder::unix_time::unix_ms;
-use plugnmeet_recorder::{admin, telemetry};
+use plugnmeet_recorder::{admin, page_recording, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong usage or configuration; a service manager should not try again.
@@ -27,8 +27,8 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    // A command ends at once, and its orphans with the container.
-    if cli.command.is_none() && init::is_process_1() {
+    // Another command ends at once, and its orphans with the container.
+    if matches!(cli.command, None | Some(Command::Record(_))) && init::is_process_1() {
         return match init::run_daemon_as_child() {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
@@ -38,6 +38,9 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         };
+    }
+    if let Some(Command::Record(arguments)) = &cli.command {
+        return ExitCode::from(page_recording::execute(arguments));
     }
     let loaded = Config::load(&cli.config);
     if let Some(Command::Check { quick, format: ListFormat { json } }) = cli.command {

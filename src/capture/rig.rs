@@ -15,6 +15,7 @@ use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::browser::chrome::Chrome;
 use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
+use crate::capture::browser::visit::PageVisit;
 use crate::capture::browser::window;
 pub use crate::capture::capture_report::{CaptureGauge, CaptureReport};
 use crate::capture::component_error::ComponentError;
@@ -140,51 +141,7 @@ impl Rig for LiveRig {
     type Spec = RigSpec;
 
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
-        let size = spec.encoder.capture.size.unwrap_or(spec.size);
-        if let Some(dir) = spec.target.directory() {
-            let checked = cancel.run_until_cancelled(directory_check::takes_bytes(dir)).await;
-            checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
-                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
-                OpenError::Failed(format!("recorder.temporary_dir {error}"))
-            })?;
-        }
-        // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
-        let dir = tempfile::Builder::new()
-            .prefix(&rig_directory::prefix(&spec.owner))
-            .tempdir()
-            .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
-        let directory = RigDirectory::acquire(dir.path(), &spec.owner)
-            .await
-            .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
-        let mut rig = Self {
-            spec_size: size,
-            screenshot: spec.screenshot.clone(),
-            directory,
-            dir,
-            display: None,
-            audio: None,
-            browser: None,
-            encoder: None,
-            audio_recorder: None,
-            capture: None,
-            failed: mpsc::unbounded_channel(),
-            failure: None,
-            watch: None,
-            handover: None,
-        };
-        let opened = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(OpenError::Cancelled),
-            // Boxed like `Chrome::stop` in `close`.
-            opened = Box::pin(rig.build(&spec)) => opened.map_err(OpenError::from),
-        };
-        match opened {
-            Ok(()) => Ok(rig),
-            Err(error) => {
-                Box::pin(rig.close()).await;
-                Err(error)
-            }
-        }
+        Self::open_with(spec, None, cancel).await
     }
 
     async fn broken(&mut self) -> RigFailure {
@@ -276,6 +233,63 @@ async fn on_display<T: Send + 'static>(
 }
 
 impl LiveRig {
+    /// Opens a rig that records any page instead of a meeting; media flows when this returns.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] where it is the page that cannot be recorded.
+    pub async fn open_page(spec: RigSpec, visit: PageVisit, cancel: CancellationToken) -> Result<Self, OpenError> {
+        Self::open_with(spec, Some(visit), cancel).await
+    }
+
+    /// `visit`: what is done on a page that is no meeting.
+    async fn open_with(spec: RigSpec, visit: Option<PageVisit>, cancel: CancellationToken) -> Result<Self, OpenError> {
+        let size = spec.encoder.capture.size.unwrap_or(spec.size);
+        if let Some(dir) = spec.target.directory() {
+            let checked = cancel.run_until_cancelled(directory_check::takes_bytes(dir)).await;
+            checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
+                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
+                OpenError::Failed(format!("recorder.temporary_dir {error}"))
+            })?;
+        }
+        // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
+        let dir = tempfile::Builder::new()
+            .prefix(&rig_directory::prefix(&spec.owner))
+            .tempdir()
+            .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
+        let directory = RigDirectory::acquire(dir.path(), &spec.owner)
+            .await
+            .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
+        let mut rig = Self {
+            spec_size: size,
+            screenshot: spec.screenshot.clone(),
+            directory,
+            dir,
+            display: None,
+            audio: None,
+            browser: None,
+            encoder: None,
+            audio_recorder: None,
+            capture: None,
+            failed: mpsc::unbounded_channel(),
+            failure: None,
+            watch: None,
+            handover: None,
+        };
+        let opened = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(OpenError::Cancelled),
+            // Boxed like `Chrome::stop` in `close`.
+            opened = Box::pin(rig.build(&spec, visit.as_ref())) => opened.map_err(OpenError::from),
+        };
+        match opened {
+            Ok(()) => Ok(rig),
+            Err(error) => {
+                Box::pin(rig.close()).await;
+                Err(error)
+            }
+        }
+    }
+
     /// The report of the running capture.
     #[must_use]
     pub fn report(&self) -> CaptureReport {
@@ -286,11 +300,18 @@ impl LiveRig {
         CaptureReport { bytes, far_end, call_offset: self.call_offset(), ..report }
     }
 
+    /// Reports of the running capture, to be asked for while [`Rig::broken`] is waited for. `None`: media do not flow.
+    #[must_use]
+    pub fn reports(&self) -> Option<impl Fn() -> CaptureReport + Send + use<>> {
+        let (report, progress) = (self.capture.as_ref()?.reports(), self.encoder.as_ref()?.reports());
+        Some(move || CaptureReport { bytes: progress.borrow().bytes, ..report() })
+    }
+
     fn call_offset(&self) -> CallOffset {
         self.browser.as_ref().map(Chrome::call_offset).unwrap_or_default()
     }
 
-    async fn build(&mut self, spec: &RigSpec) -> Result<(), RigFailure> {
+    async fn build(&mut self, spec: &RigSpec, visit: Option<&PageVisit>) -> Result<(), RigFailure> {
         let cause = |error: ComponentError| RigFailure::of(error);
         let begun = Instant::now();
         let (width, height) = self.spec_size;
@@ -327,7 +348,11 @@ impl LiveRig {
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
         browser.keep_hidden(on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?);
-        if let Err(failure) = browser.join(&spec.url).await {
+        let opened = match visit {
+            Some(visit) => Box::pin(browser.visit(&spec.url, visit)).await,
+            None => browser.join(&spec.url).await,
+        };
+        if let Err(failure) = opened {
             self.keep_screenshot().await;
             return Err(failure);
         }

@@ -34,6 +34,12 @@ pub struct RunningCapture {
 }
 
 impl RunningCapture {
+    /// Reports of the capture while it runs, which need nothing of it.
+    pub(super) fn reports(&self) -> impl Fn() -> CaptureReport + Send + use<> {
+        let (counters, started) = (Arc::clone(&self.counters), self.started);
+        move || capture_report(&counters, started.elapsed())
+    }
+
     /// The report of the capture up to now.
     #[must_use]
     pub fn report(&self) -> CaptureReport {

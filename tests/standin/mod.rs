@@ -33,6 +33,7 @@ pub mod meeting;
 pub mod nats;
 pub mod nginx_rtmp;
 pub mod notices;
+pub mod plain_page;
 pub mod rtmp;
 pub mod rtmp_server;
 pub mod slow_line;

@@ -164,7 +164,8 @@ async fn a_node_that_is_ready_is_said_to_be_so_and_has_recorded_a_page() {
     assert!(checked.ready, "{checked:#?}");
     assert_eq!((checked.with("fault"), checked.with("skipped")), (vec![], vec![]), "{checked:#?}");
     // A machine that is shared loses frames.
-    let warnings: Vec<_> = checked.with("warning").into_iter().filter(|name| !matches!(name.as_str(), "self-recording" | "memory")).collect();
+    let warnings: Vec<_> =
+        checked.with("warning").into_iter().filter(|name| !matches!(*name, "self-recording" | "memory")).collect();
     assert_eq!(warnings, Vec::<&str>::new(), "{checked:#?}");
     for (name, told) in [
         ("configuration", "can be used"),
