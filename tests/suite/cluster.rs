@@ -79,7 +79,7 @@ impl Work {
         let text = format!("echo \"$1\" >>'{0}/ran'; until [ -e '{0}/go' ]; do sleep 0.05; done", dir.display());
         let script = script(&dir, "wait.sh", &text);
         let mut setup = quick();
-        setup.recorder.push_str(&["  post_processing_scripts:\n    - ", script.to_str().unwrap(), "\n"].concat());
+        setup.recorder = format!("{}  post_processing_scripts:\n    - {}\n", setup.recorder, script.display());
         setup.main_path = Some(dir.join("recordings"));
         Self { dir, setup }
     }
