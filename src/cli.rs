@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{HookStage, Mode};
 use crate::delivery::message::MessageKey;
+use crate::page_recording::arguments::{AFTER_HELP, RecordArguments};
 use crate::protocol::ids::RecordingId;
 
 /// As the program is called.
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 A long flag may have one dash or two: -config PATH, --config PATH and -config=PATH are the same.
 
 Without a command the recorder runs. The commands answer from recorder.state_dir, whether it runs or not; `status` asks NATS:
+  plugnmeet-recorder -config config.yaml check              whether this node is ready, before its first meeting
   plugnmeet-recorder -config config.yaml recordings list    what is recorded or not handed over yet
   plugnmeet-recorder -config config.yaml jobs list --json   the transcoding jobs of this node, for a program
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
@@ -28,6 +30,7 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
   plugnmeet-recorder -config config.yaml status             the fleet as the server sees it, asked over NATS
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
+  plugnmeet-recorder record URL -o out.mp4                  any web page into an MP4, without server and configuration
 
 They end with 0, with 1 (not found, cannot be read, refused, a hook failed; standard error says why) or with 2 (wrong
 usage or configuration).";
@@ -77,9 +80,24 @@ pub enum Command {
     /// The fleet as the server sees it: every node, where the next recording would go and why, and the work queue
     #[command(display_name = NAME)]
     Status(ListFormat),
+    /// Whether this node is ready: each thing that it needs, and what to do where it is missing
+    ///
+    /// Records a built-in page for 5 s, asks the server and NATS, and leaves nothing behind. A recorder that runs with the
+    /// same configuration is not disturbed. Ends with 0 where the node can work (`!` says what could be better), else 1.
+    #[command(display_name = NAME)]
+    Check {
+        /// Without what takes seconds and a processor: the speed of disks, fonts, and the recording
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        format: ListFormat,
+    },
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Hooks(HooksCommand),
+    /// Any web page into an MP4: no server, no NATS, no configuration
+    #[command(display_name = NAME, after_help = AFTER_HELP)]
+    Record(Box<RecordArguments>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod capture;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod delivery;
@@ -12,6 +13,7 @@ pub mod http;
 pub mod media;
 pub mod nats;
 pub mod node;
+pub mod page_recording;
 pub mod process;
 pub mod protocol;
 pub mod recording;

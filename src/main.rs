@@ -7,15 +7,16 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use plugnmeet_recorder::cli::{Cli, Command};
-use plugnmeet_recorder::config::{Config, InterpolatedValue};
+use plugnmeet_recorder::check;
+use plugnmeet_recorder::cli::{Cli, Command, ListFormat};
+use plugnmeet_recorder::config::{Config, InterpolatedValue, RecorderConfig};
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
 use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::process::init;
 use plugnmeet_recorder::unix_time::unix_ms;
-use plugnmeet_recorder::{admin, telemetry};
+use plugnmeet_recorder::{admin, page_recording, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Wrong usage or configuration; a service manager should not try again.
@@ -26,8 +27,8 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    // A command ends at once, and its orphans with the container.
-    if cli.command.is_none() && init::is_process_1() {
+    // Another command ends at once, and its orphans with the container.
+    if matches!(cli.command, None | Some(Command::Record(_))) && init::is_process_1() {
         return match init::run_daemon_as_child() {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
@@ -38,7 +39,16 @@ fn main() -> ExitCode {
             }
         };
     }
-    let mut loaded = match Config::load(&cli.config) {
+    if let Some(Command::Record(arguments)) = &cli.command {
+        return ExitCode::from(page_recording::execute(arguments));
+    }
+    let loaded = Config::load(&cli.config);
+    if let Some(Command::Check { quick, format: ListFormat { json } }) = cli.command {
+        let state_dir = |recorder: &RecorderConfig| state_dir::choose(recorder, &StateDirectories::of_process(), false);
+        let request = check::Request { loaded, mode: cli.mode, quick, json, state_dir };
+        return checked(check::run(request, &mut io::stdout()));
+    }
+    let mut loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
@@ -70,6 +80,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit code of a check.
+fn checked(ready: io::Result<bool>) -> ExitCode {
+    match ready {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("nothing can be checked: {error}");
             ExitCode::FAILURE
         }
     }

@@ -54,8 +54,8 @@ pub fn answer(config: &Config, command: &Command, now: u64, out: &mut (dyn Write
 fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminError> {
     let state = state_dir::StateDir::open(config)?;
     match command {
-        // Handled by `answer`.
-        Command::Hooks(_) | Command::Status(_) => Ok(String::new()),
+        // Handled by `answer`, and by `main`.
+        Command::Hooks(_) | Command::Status(_) | Command::Check { .. } | Command::Record(_) => Ok(String::new()),
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
         Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
         Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),

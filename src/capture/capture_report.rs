@@ -22,6 +22,7 @@ pub struct CaptureReport {
     pub sound: AudioStats,
     pub corrections: SyncCorrections,
     pub call_offset: CallOffset,
+    pub far_end: FarEndStats,
     /// Number of captures that were joined into the recording.
     pub parts: u32,
     /// Bytes that ffmpeg has written.
@@ -29,6 +30,25 @@ pub struct CaptureReport {
     /// Time from the first frame to the end of the meeting, where the capture went on after it and shows the page that
     /// replaced the meeting.
     pub meeting_until: Option<Duration>,
+}
+
+/// What became of a broadcast on its way to the far end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FarEndStats {
+    /// Pictures that were left out because the far end took too little.
+    pub pictures_left_out: u64,
+    /// How often the far end was lost.
+    pub losses: u64,
+    /// The lowest bit rate of the picture that the far end took, kbit/s; `None`: it was never lowered.
+    pub lowest_bit_rate: Option<u32>,
+}
+
+impl std::ops::AddAssign for FarEndStats {
+    fn add_assign(&mut self, other: Self) {
+        self.pictures_left_out += other.pictures_left_out;
+        self.losses += other.losses;
+        self.lowest_bit_rate = [self.lowest_bit_rate, other.lowest_bit_rate].into_iter().flatten().min();
+    }
 }
 
 /// What a running capture shows.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::capture::capture_report::CaptureReport;
-use crate::capture::encoder::stream::CaptureCounters;
+use crate::capture::encoder::counters::CaptureCounters;
 use crate::capture::running_capture;
 use crate::capture::video::preview::Preview;
 

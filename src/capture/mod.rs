@@ -21,6 +21,7 @@ pub mod cleanup;
 pub mod component_error;
 pub mod cpu_use;
 pub mod encoder;
+pub mod encoder_handover;
 pub mod live_capture;
 pub mod process_tag;
 pub mod quality;

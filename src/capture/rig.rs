@@ -15,17 +15,21 @@ use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::browser::chrome::Chrome;
 use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
+use crate::capture::browser::visit::PageVisit;
 use crate::capture::browser::window;
 pub use crate::capture::capture_report::{CaptureGauge, CaptureReport};
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
+use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder};
 use crate::capture::encoder::stream;
+use crate::capture::encoder_handover::EncoderHandover;
 use crate::capture::live_capture::LiveCapture;
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
 use crate::capture::rig_watch::{RigGauges, RigWatch};
+use crate::capture::rtmp::relay::Relay;
 use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
@@ -132,6 +136,8 @@ pub struct LiveRig {
     failure: Option<RigFailure>,
     /// Runs since media flow.
     watch: Option<RigWatch>,
+    /// Of a broadcast whose bit rate follows what its far end takes.
+    handover: Option<EncoderHandover>,
     directory: RigDirectory,
     /// Last field: a dropped rig removes the directory after the components that write into it.
     dir: TempDir,
@@ -141,50 +147,7 @@ impl Rig for LiveRig {
     type Spec = RigSpec;
 
     async fn open(spec: RigSpec, cancel: CancellationToken) -> Result<Self, OpenError> {
-        let size = spec.encoder.capture.size.unwrap_or(spec.size);
-        if let Some(dir) = spec.target.directory() {
-            let checked = cancel.run_until_cancelled(directory_check::takes_bytes(dir)).await;
-            checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
-                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
-                OpenError::Failed(format!("recorder.temporary_dir {error}"))
-            })?;
-        }
-        // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
-        let dir = tempfile::Builder::new()
-            .prefix(&rig_directory::prefix(&spec.owner))
-            .tempdir()
-            .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
-        let directory = RigDirectory::acquire(dir.path(), &spec.owner)
-            .await
-            .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
-        let mut rig = Self {
-            spec_size: size,
-            screenshot: spec.screenshot.clone(),
-            directory,
-            dir,
-            display: None,
-            audio: None,
-            browser: None,
-            encoder: None,
-            audio_recorder: None,
-            capture: None,
-            failed: mpsc::unbounded_channel(),
-            failure: None,
-            watch: None,
-        };
-        let opened = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(OpenError::Cancelled),
-            // Boxed like `Chrome::stop` in `close`.
-            opened = Box::pin(rig.build(&spec)) => opened.map_err(OpenError::from),
-        };
-        match opened {
-            Ok(()) => Ok(rig),
-            Err(error) => {
-                Box::pin(rig.close()).await;
-                Err(error)
-            }
-        }
+        Self::open_with(spec, None, cancel).await
     }
 
     async fn broken(&mut self) -> RigFailure {
@@ -230,6 +193,9 @@ impl Rig for LiveRig {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
+        if let Some(handover) = self.handover.take() {
+            handover.finish().await;
+        }
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
@@ -239,6 +205,7 @@ impl Rig for LiveRig {
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
         report.bytes = encoder.progress().bytes;
+        report.far_end = encoder.relay().map(Relay::far_end_stats).unwrap_or_default();
         (report, outcome.map_err(|error| error.to_string()))
     }
 
@@ -282,19 +249,85 @@ async fn on_display<T: Send + 'static>(
 }
 
 impl LiveRig {
+    /// Opens a rig that records any page instead of a meeting; media flows when this returns.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] where it is the page that cannot be recorded.
+    pub async fn open_page(spec: RigSpec, visit: PageVisit, cancel: CancellationToken) -> Result<Self, OpenError> {
+        Self::open_with(spec, Some(visit), cancel).await
+    }
+
+    /// `visit`: what is done on a page that is no meeting.
+    async fn open_with(spec: RigSpec, visit: Option<PageVisit>, cancel: CancellationToken) -> Result<Self, OpenError> {
+        let size = spec.encoder.capture.size.unwrap_or(spec.size);
+        if let Some(dir) = spec.target.directory() {
+            let checked = cancel.run_until_cancelled(directory_check::takes_bytes(dir)).await;
+            checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
+                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
+                OpenError::Failed(format!("recorder.temporary_dir {error}"))
+            })?;
+        }
+        // Short prefix: the directory holds sockets, whose paths are limited to 107 bytes. Mode 0700.
+        let dir = tempfile::Builder::new()
+            .prefix(&rig_directory::prefix(&spec.owner))
+            .tempdir()
+            .map_err(|error| OpenError::Failed(format!("no temporary directory: {error}")))?;
+        let directory = RigDirectory::acquire(dir.path(), &spec.owner)
+            .await
+            .map_err(|error| OpenError::Failed(format!("cannot write to {}: {error}", dir.path().display())))?;
+        let mut rig = Self {
+            spec_size: size,
+            screenshot: spec.screenshot.clone(),
+            directory,
+            dir,
+            display: None,
+            audio: None,
+            browser: None,
+            encoder: None,
+            audio_recorder: None,
+            capture: None,
+            failed: mpsc::unbounded_channel(),
+            failure: None,
+            watch: None,
+            handover: None,
+        };
+        let opened = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(OpenError::Cancelled),
+            // Boxed like `Chrome::stop` in `close`.
+            opened = Box::pin(rig.build(&spec, visit.as_ref())) => opened.map_err(OpenError::from),
+        };
+        match opened {
+            Ok(()) => Ok(rig),
+            Err(error) => {
+                Box::pin(rig.close()).await;
+                Err(error)
+            }
+        }
+    }
+
     /// The report of the running capture.
     #[must_use]
     pub fn report(&self) -> CaptureReport {
         let bytes = self.encoder.as_ref().map_or(0, |encoder| encoder.progress().bytes);
         let report = self.capture.as_ref().map(RunningCapture::report).unwrap_or_default();
-        CaptureReport { bytes, call_offset: self.call_offset(), ..report }
+        let relay = self.encoder.as_ref().and_then(Encoder::relay);
+        let far_end = relay.map(Relay::far_end_stats).unwrap_or_default();
+        CaptureReport { bytes, far_end, call_offset: self.call_offset(), ..report }
+    }
+
+    /// Reports of the running capture, to be asked for while [`Rig::broken`] is waited for. `None`: media do not flow.
+    #[must_use]
+    pub fn reports(&self) -> Option<impl Fn() -> CaptureReport + Send + use<>> {
+        let (report, progress) = (self.capture.as_ref()?.reports(), self.encoder.as_ref()?.reports());
+        Some(move || CaptureReport { bytes: progress.borrow().bytes, ..report() })
     }
 
     fn call_offset(&self) -> CallOffset {
         self.browser.as_ref().map(Chrome::call_offset).unwrap_or_default()
     }
 
-    async fn build(&mut self, spec: &RigSpec) -> Result<(), RigFailure> {
+    async fn build(&mut self, spec: &RigSpec, visit: Option<&PageVisit>) -> Result<(), RigFailure> {
         let cause = |error: ComponentError| RigFailure::of(error);
         let begun = Instant::now();
         let (width, height) = self.spec_size;
@@ -331,7 +364,11 @@ impl LiveRig {
         let browser = self.browser.insert(browser);
         let (shown, size) = (address.clone(), self.spec_size);
         browser.keep_hidden(on_display(move || window::cover_screen(&shown, size)).await.map_err(cause)?);
-        if let Err(failure) = browser.join(&spec.url).await {
+        let opened = match visit {
+            Some(visit) => Box::pin(browser.visit(&spec.url, visit)).await,
+            None => browser.join(&spec.url).await,
+        };
+        if let Err(failure) = opened {
             self.keep_screenshot().await;
             return Err(failure);
         }
@@ -352,6 +389,14 @@ impl LiveRig {
             EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
             EncoderTarget::Rtmp { .. } => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
         };
+        if let (EncoderTarget::Rtmp { adaptive: true, .. }, Some(relay)) =
+            (&spec.target, self.encoder.as_ref().and_then(Encoder::relay))
+        {
+            let (settings, target) = (spec.encoder.clone(), spec.target.clone());
+            let replacement = EncoderReplacement { settings, target, tracks, dir: self.dir.path().to_owned() };
+            let switch = sender.stream_switch();
+            self.handover = Some(EncoderHandover::new(replacement, relay, switch, self.failed.0.clone()));
+        }
         let started = Instant::now();
         if let Some(audio_recorder) = &self.audio_recorder {
             audio_recorder.feed(started, sender.clone());
@@ -396,25 +441,44 @@ impl LiveRig {
     /// Waits for the first component that fails or hangs; returns also which part hangs. A component that is not open
     /// has no branch here.
     async fn component_failed(&mut self) -> (RigFailure, Option<Part>) {
-        let failure = tokio::select! {
-            biased;
-            Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
-            Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
-                Ok(()) => RigFailure::of("ffmpeg: ended before it was asked to"),
-                Err(error) => RigFailure::of(error),
-            },
-            Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
-            Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
-            Some(error) = self.failed.1.recv() => RigFailure::of(error),
-            Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
-                return (RigFailure::of(cause), Some(part));
-            }
+        let failure = loop {
+            break tokio::select! {
+                biased;
+                Some(failure) = OptionFuture::from(self.browser.as_mut().map(Chrome::ended)) => failure,
+                Some(ended) = OptionFuture::from(self.encoder.as_mut().map(Encoder::ended)) => match ended {
+                    Ok(()) => RigFailure::of("ffmpeg: ended before it was asked to"),
+                    Err(error) => RigFailure::of(error),
+                },
+                Some(error) = OptionFuture::from(self.display.as_mut().map(Display::ended)) => RigFailure::of(error),
+                Some(error) = OptionFuture::from(self.audio.as_mut().map(PulseAudio::ended)) => RigFailure::of(error),
+                Some(error) = self.failed.1.recv() => RigFailure::of(error),
+                Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
+                    return (RigFailure::of(cause), Some(part));
+                }
+                Some(next) = OptionFuture::from(self.handover.as_mut().map(EncoderHandover::ready)) => {
+                    self.hand_over(next);
+                    continue;
+                }
+            };
         };
         // A Chrome whose display hangs, hangs too.
         let display_hangs = self.watch.as_ref().filter(|_| failure.page.is_none());
         let Some(cause) = display_hangs.and_then(|watch| watch.suspect(Part::Xvfb)) else { return (failure, None) };
         tracing::debug!(failure.cause, "the display hangs, and broke it");
         (RigFailure::of(cause), Some(Part::Xvfb))
+    }
+
+    /// The broadcast goes on with this encoder.
+    fn hand_over(&mut self, next: NextEncoder) {
+        let (Some(encoder), Some(capture), Some(handover)) = (&mut self.encoder, &mut self.capture, &mut self.handover)
+        else {
+            return;
+        };
+        let (mut encoder_now, writer) = next.take_over(handover.switch(), capture.started.elapsed());
+        encoder_now.take_over(encoder);
+        let encoder = std::mem::replace(encoder, encoder_now);
+        handover.retire(encoder, std::mem::replace(&mut capture.writer, writer));
+        self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, None));
     }
 
     /// Writes a screenshot of the display beside the logs.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::capture::encoder::counters::CaptureCounters;
 use crate::capture::encoder::ffmpeg::EncoderProgress;
-use crate::capture::encoder::stream::CaptureCounters;
 use crate::capture::rig_thread::{Exchange, Pulse};
 use crate::capture::watchdog::{Hang, Part, Readings, Watchdog};
 use crate::process::procfs::Process;

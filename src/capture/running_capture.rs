@@ -10,9 +10,10 @@ use crate::capture::audio::pulseaudio::PulseAudio;
 use crate::capture::audio::recorder::AudioRecorder;
 use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::browser::chrome::Chrome;
-use crate::capture::capture_report::CaptureReport;
+use crate::capture::capture_report::{CaptureReport, FarEndStats};
+use crate::capture::encoder::counters::CaptureCounters;
 use crate::capture::encoder::ffmpeg::Encoder;
-use crate::capture::encoder::stream::{CaptureCounters, StreamWriter};
+use crate::capture::encoder::stream::StreamWriter;
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 
@@ -33,6 +34,12 @@ pub struct RunningCapture {
 }
 
 impl RunningCapture {
+    /// Reports of the capture while it runs, which need nothing of it.
+    pub(super) fn reports(&self) -> impl Fn() -> CaptureReport + Send + use<> {
+        let (counters, started) = (Arc::clone(&self.counters), self.started);
+        move || capture_report(&counters, started.elapsed())
+    }
+
     /// The report of the capture up to now.
     #[must_use]
     pub fn report(&self) -> CaptureReport {
@@ -117,6 +124,7 @@ pub(super) fn capture_report(counters: &CaptureCounters, duration: Duration) -> 
         sound: counters.audio().report(),
         corrections: *counters.corrections(),
         call_offset: CallOffset::default(),
+        far_end: FarEndStats::default(),
         parts: 1,
         bytes: 0,
         meeting_until: None,

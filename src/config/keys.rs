@@ -48,6 +48,7 @@ pub const KEYS: &[&str] = &[
     "ffmpeg_settings.post_recording.post_input",
     "ffmpeg_settings.rtmp.pre_input",
     "ffmpeg_settings.rtmp.post_input",
+    "rtmp.adaptive",
     "rtmp.reconnect_for",
     "rtmp.allowed_hosts",
     "chrome_settings.custom_chrome_path",

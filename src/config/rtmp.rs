@@ -11,7 +11,7 @@ const RECONNECT_FOR_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for RtmpConfig {
     fn default() -> Self {
-        Self { reconnect_for: RECONNECT_FOR, allowed_hosts: Vec::new() }
+        Self { reconnect_for: RECONNECT_FOR, adaptive: false, allowed_hosts: Vec::new() }
     }
 }
 
@@ -51,6 +51,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> RtmpConfig {
     }
     RtmpConfig {
         reconnect_for: section.duration("reconnect_for", Duration::ZERO..=RECONNECT_FOR_MAX, RECONNECT_FOR),
+        adaptive: section.flag("adaptive", false),
         allowed_hosts,
     }
 }

@@ -161,6 +161,8 @@ pub struct FfmpegOptions {
 pub struct RtmpConfig {
     /// How long the far end of a broadcast is tried again after each loss; zero: it is not.
     pub reconnect_for: Duration,
+    /// Whether the bit rate follows what the far end takes.
+    pub adaptive: bool,
     /// Patterns of host names in lower case, with `*` for any characters. Empty: every host is allowed.
     pub allowed_hosts: Vec<String>,
 }

@@ -10,6 +10,7 @@ pub mod dispatcher;
 pub mod message;
 pub mod notify_client;
 pub mod outbox;
+pub mod probe;
 mod queue;
 pub mod queues;
 pub mod retry_request;

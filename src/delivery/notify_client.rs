@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderValue};
 
 use crate::config::ServerConfig;
 use crate::delivery::answer::{self, BODY_LIMIT, NoticeAnswer, NoticeResponse};
@@ -42,6 +42,11 @@ impl NotifyClient {
 
     /// Sends the bytes of a `RecorderToPlugNmeet` once.
     pub async fn send(&self, body: Bytes) -> NoticeAnswer {
+        self.exchange(body).await.0
+    }
+
+    /// [`Self::send`], with the answer's header `Date`.
+    pub async fn exchange(&self, body: Bytes) -> (NoticeAnswer, Option<String>) {
         let signature = hash_signature(&self.api_secret, &body);
         let request = self
             .client
@@ -51,12 +56,16 @@ impl NotifyClient {
             .header(CONTENT_TYPE, "application/protobuf")
             .body(body);
         match request.send().await {
-            // A proxy may have answered in the server's place.
-            Ok(response) => match answer(response).await {
-                NoticeAnswer::Again(why) => NoticeAnswer::Again(format!("{}: {why}", http::route(&self.url))),
-                answer => answer,
-            },
-            Err(error) => NoticeAnswer::Again(causes(error)),
+            Ok(response) => {
+                let date = response.headers().get(DATE).and_then(|date| Some(date.to_str().ok()?.to_owned()));
+                let answer = match answer(response).await {
+                    // A proxy may have answered in the server's place.
+                    NoticeAnswer::Again(why) => NoticeAnswer::Again(format!("{}: {why}", http::route(&self.url))),
+                    answer => answer,
+                };
+                (answer, date)
+            }
+            Err(error) => (NoticeAnswer::Again(causes(error)), None),
         }
     }
 }

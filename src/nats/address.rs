@@ -31,6 +31,11 @@ impl Addresses {
     pub fn as_slice(&self) -> &[ServerAddr] {
         &self.0
     }
+
+    /// Each by itself.
+    pub fn each(&self) -> Vec<Self> {
+        self.0.iter().map(|address| Self(vec![address.clone()])).collect()
+    }
 }
 
 /// This node's credentials for the NATS servers. No `Debug`: it holds secrets.

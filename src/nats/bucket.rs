@@ -46,6 +46,19 @@ impl Nats {
         })
         .await
     }
+
+    /// The bucket, which must exist.
+    ///
+    /// # Errors
+    /// Where there is none, or no answer within 5 s.
+    pub(super) async fn bucket_now(&self) -> Result<Bucket, NatsError> {
+        let what = format!("opening the bucket {}", self.link.bucket);
+        match tokio::time::timeout(ANSWER_DEADLINE, self.link.context.get_key_value(&self.link.bucket)).await {
+            Ok(Ok(store)) => Ok(Bucket { nats: self.clone(), store }),
+            Ok(Err(error)) => Err(NatsError(format!("{what}: {error}"))),
+            Err(_) => Err(no_answer(&what, ANSWER_DEADLINE)),
+        }
+    }
 }
 
 /// What the bucket holds under a key.

@@ -112,7 +112,7 @@ impl Nats {
         }
     }
 
-    fn from_client(client: async_nats::Client, config: &NatsConfig) -> Self {
+    pub(super) fn from_client(client: async_nats::Client, config: &NatsConfig) -> Self {
         let link = Link {
             context: async_nats::jetstream::context::ContextBuilder::new()
                 .timeout(ANSWER_DEADLINE)
@@ -127,7 +127,7 @@ impl Nats {
     }
 }
 
-fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &RecorderId) -> ConnectOptions {
+pub(super) fn options(addresses: &Addresses, credentials: &Arc<Credentials>, recorder: &RecorderId) -> ConnectOptions {
     let credentials = Arc::clone(credentials);
     let servers = addresses.as_slice().len();
     let events = Arc::new(EventLog::new(addresses.clone()));
@@ -162,7 +162,7 @@ fn reconnect_wait(attempts: usize, servers: usize) -> Duration {
 }
 
 /// The kind of a failure; the client reports a refused certificate as plain I/O.
-fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
+pub(super) fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
     match why.kind() {
         ConnectErrorKind::Io if why.to_string().contains("certificate") => ConnectErrorKind::Tls,
         kind => kind,
@@ -170,7 +170,7 @@ fn kind(why: &async_nats::ConnectError) -> ConnectErrorKind {
 }
 
 /// What an operator can do about a failure of this kind.
-fn advice(kind: ConnectErrorKind) -> &'static str {
+pub(super) fn advice(kind: ConnectErrorKind) -> &'static str {
     match kind {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => REFUSED,
         ConnectErrorKind::TimedOut => {

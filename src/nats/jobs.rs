@@ -125,11 +125,23 @@ impl JobMessage {
 impl Nats {
     /// The queue's state; `None` where it cannot be queried now.
     pub async fn queue(&self) -> Option<WorkQueueState> {
-        self.check_connected().ok()?;
+        self.ask_for_queue().await.ok()
+    }
+
+    /// The queue's state.
+    ///
+    /// # Errors
+    /// Where there is no queue, or no answer within 5 s.
+    pub async fn ask_for_queue(&self) -> Result<WorkQueueState, NatsError> {
+        self.check_connected()?;
+        let what = format!("asking for the consumer {CONSUMER} of {}", self.link.jobs);
         // CONSUMER.INFO is the only query that the credentials allow.
         let asked = self.link.context.get_consumer_from_stream(CONSUMER, &self.link.jobs);
-        let consumer: PullConsumer = tokio::time::timeout(ANSWER_DEADLINE, asked).await.ok()?.ok()?;
-        Some(WorkQueueState::of(consumer.cached_info()))
+        let answered = tokio::time::timeout(ANSWER_DEADLINE, asked).await;
+        let consumer: PullConsumer = answered
+            .map_err(|_| no_answer(&what, ANSWER_DEADLINE))?
+            .map_err(|error| NatsError(format!("{what}: {error}")))?;
+        Ok(WorkQueueState::of(consumer.cached_info()))
     }
 
     /// The work queue, as soon as its stream and consumer exist. `None`: cancelled first.

@@ -12,6 +12,7 @@ mod connect;
 mod connect_error;
 mod connection;
 mod jobs;
+pub mod probe;
 mod requests;
 mod survey;
 

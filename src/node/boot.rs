@@ -27,6 +27,7 @@ use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
 use crate::capture::rig_directory;
+use crate::check;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
@@ -129,6 +130,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
+    let quick_part = check::log_quick_part(Arc::new(node.config.clone()), node.supervisor.shutdown.drain.clone());
+    node.supervisor.tasks.spawn(quick_part);
     // 5 watches
     let watches = node.start_watches();
     // 6 recording
@@ -242,7 +245,9 @@ impl Node {
         let _ = self.state.parts.set(parts);
         let (disk, store) = (watches.disk.clone(), self.store.watch());
         self.supervisor.tasks.spawn(availability::watch(disk, store, drain.clone(), availability.clone()));
-        self.service_manager.ready(running.clone(), records.then(|| availability.watch()));
+        let (obstacles, jobs) = (availability.watch(), self.state.metrics());
+        let jobs = recorder.mode.transcodes().then_some(jobs);
+        self.service_manager.ready(running.clone(), records.then_some(obstacles), jobs);
         if !records {
             self.supervisor.tasks.spawn(async move {
                 service.recover_until(&drain).await;

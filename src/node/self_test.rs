@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
-use crate::capture::rig::{CaptureReport, LiveRig, OpenError, Rig as _, RigSpec};
+use crate::capture::rig::{CaptureReport, RigSpec};
+use crate::check::page_recording;
 use crate::fleet::availability::{Availability, Obstacle};
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::recording::live_rig_factory::LiveRigFactory;
@@ -20,8 +21,6 @@ use crate::retry::Backoff;
 const PAGE: &str = concat!("data:text/html,", include_str!("self_test.html"));
 /// How long the page is recorded.
 const LENGTH: Duration = Duration::from_secs(1);
-/// The time limit for opening the rig; each of its parts has a limit of its own.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// Openings that must have failed in a row before this host is doubted.
 const FAILURES: u32 = 3;
 /// The least length of the file's tracks. A busy host may lose some of the second.
@@ -103,31 +102,9 @@ impl SelfTest {
 
 /// Records for a second and looks at what came out.
 async fn record(spec: RigSpec, file: &std::path::Path, cancel: CancellationToken) -> Result<(), String> {
-    let limit = cancel.clone();
-    let opening = LiveRig::open(spec, cancel);
-    let mut opening = std::pin::pin!(opening);
-    let opened = if let Ok(opened) = tokio::time::timeout(OPEN_LIMIT, &mut opening).await {
-        opened
-    } else {
-        limit.cancel();
-        opening.await.map_err(|_| OpenError::Failed(format!("no picture came within {} s", OPEN_LIMIT.as_secs())))
-    };
-    let mut rig = opened.map_err(|error| match error {
-        OpenError::Cancelled => "cancelled".to_owned(),
-        OpenError::Over(cause)
-        | OpenError::Unrecordable(cause)
-        | OpenError::Refused(cause)
-        | OpenError::Failed(cause) => cause,
-    })?;
-    let broken = tokio::time::timeout(LENGTH, rig.broken()).await;
-    let (report, finished) = rig.finish().await;
-    rig.close().await;
-    if let Ok(failure) = broken {
-        return Err(failure.cause);
-    }
-    finished?;
+    let recording = Box::pin(page_recording::record(spec, LENGTH, cancel)).await?;
     let content = ffprobe::measure(file).await.map_err(|error| error.to_string())?;
-    fault(&report, &content).map_or(Ok(()), Err)
+    fault(&recording.report, &content).map_or(Ok(()), Err)
 }
 
 /// What is wrong with the recording of the page.

@@ -14,6 +14,7 @@ use crate::nats::Nats;
 use crate::node::service_status::{LifePhase, NodeStatus, ServiceReport};
 use crate::node::shutdown::Shutdown;
 use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::{Metrics, NodeGauge};
 
 /// The longest time between two messages; less where the manager's watchdog asks for more.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ struct Sources {
     running: Option<watch::Receiver<usize>>,
     /// `None` where this node takes no recordings.
     obstacles: Option<watch::Receiver<Obstacles>>,
+    /// They hold how many jobs are in work; `None` where this node does none.
+    jobs: Option<Metrics>,
     /// `None` before the first connection.
     nats: Option<Nats>,
 }
@@ -48,11 +51,17 @@ impl ServiceManager {
         Self { sources, task }
     }
 
-    /// The node is up. `obstacles`: where it takes recordings.
-    pub fn ready(&self, running: watch::Receiver<usize>, obstacles: Option<watch::Receiver<Obstacles>>) {
+    /// The node is up. `obstacles`: where it takes recordings; `jobs`: its metrics, where it does jobs.
+    pub fn ready(
+        &self,
+        running: watch::Receiver<usize>,
+        obstacles: Option<watch::Receiver<Obstacles>>,
+        jobs: Option<Metrics>,
+    ) {
         self.sources.send_modify(|sources| {
             sources.running = Some(running);
             sources.obstacles = obstacles;
+            sources.jobs = jobs;
         });
     }
 
@@ -82,9 +91,13 @@ impl Sources {
             let obstacles = obstacles.borrow();
             obstacles.first_key_value().map(|(obstacle, _)| obstacle.refusal())
         });
+        let running = self.running.as_ref().map(|running| *running.borrow());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of jobs")]
+        let count = |metrics: &Metrics| metrics.get(NodeGauge::JobsRunning) as usize;
         NodeStatus {
             phase,
-            recordings: self.running.as_ref().map_or(0, |running| *running.borrow()),
+            recordings: running.filter(|count| *count > 0 || self.obstacles.is_some()),
+            jobs: self.jobs.as_ref().map(count),
             connected: self.nats.as_ref().is_some_and(Nats::is_connected),
             obstacle,
         }
@@ -119,7 +132,7 @@ async fn change_of<T>(watched: Option<&mut watch::Receiver<T>>) {
     std::future::pending::<()>().await;
 }
 
-/// Sends a message at every change, and at least every [`INTERVAL`].
+/// Sends a message at every change, and at least every [`INTERVAL`], by which it also learns of jobs.
 async fn tell(path: OsString, mut changes: watch::Receiver<Sources>, shutdown: Shutdown) {
     let interval = sd_notify::watchdog_enabled().map_or(INTERVAL, |limit| INTERVAL.min(limit / 3));
     let mut report = ServiceReport::default();

@@ -32,8 +32,10 @@ pub(super) enum LifePhase {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeStatus {
     pub phase: LifePhase,
-    /// Recordings and broadcasts running.
-    pub recordings: usize,
+    /// Recordings and broadcasts running; `None`: this node takes none, and none of an earlier run is left.
+    pub recordings: Option<usize>,
+    /// Transcoding jobs in work; `None`: this node does none.
+    pub jobs: Option<usize>,
     /// Whether the connection to NATS is up.
     pub connected: bool,
     /// Why no recordings are taken; `None`: they are, or this node never takes any.
@@ -43,19 +45,25 @@ pub(super) struct NodeStatus {
 impl NodeStatus {
     /// One line, as `systemctl status` shows it.
     fn text(&self) -> String {
-        let count = match self.recordings {
+        let recordings = self.recordings.map(|count| match count {
             1 => "1 recording runs".to_owned(),
             count => format!("{count} recordings run"),
-        };
+        });
+        let jobs = self.jobs.map(|count| match count {
+            1 => "1 job in work".to_owned(),
+            count => format!("{count} jobs in work"),
+        });
         let what = match (self.phase, self.obstacle) {
             (LifePhase::Starting, _) => return "starting".to_owned(),
             (LifePhase::Draining, _) => "draining: nothing new is taken on",
-            (LifePhase::Closing, _) => "ending: recordings are closed",
+            (LifePhase::Closing, _) => "ending: recordings are closed, jobs handed back",
             (LifePhase::Running, _) if !self.connected => "waiting for NATS",
             (LifePhase::Running, Some(obstacle)) => obstacle,
             (LifePhase::Running, None) => "ready",
         };
-        format!("{count}; {what}")
+        let counts: Vec<String> = recordings.into_iter().chain(jobs).collect();
+        // None are known where the end comes during the start.
+        if counts.is_empty() { what.to_owned() } else { format!("{}; {what}", counts.join(", ")) }
     }
 }
 
@@ -108,23 +116,29 @@ mod tests {
         let starting = "EXTEND_TIMEOUT_USEC=30000000\n";
         assert_eq!(report.message(&status), format!("{starting}STATUS=starting\nWATCHDOG=1\n"));
         assert_eq!(report.message(&status), format!("{starting}WATCHDOG=1\n"));
-        status.phase = LifePhase::Running;
-        assert_eq!(report.message(&status), "READY=1\nSTATUS=0 recordings run; waiting for NATS\nWATCHDOG=1\n");
-        status.connected = true;
-        status.recordings = 1;
+        (status.phase, status.recordings, status.jobs) = (LifePhase::Running, Some(0), Some(2));
+        let waiting = "STATUS=0 recordings run, 2 jobs in work; waiting for NATS\n";
+        assert_eq!(report.message(&status), format!("READY=1\n{waiting}WATCHDOG=1\n"));
+        (status.connected, status.recordings, status.jobs) = (true, Some(1), Some(1));
+        assert_eq!(report.message(&status), "STATUS=1 recording runs, 1 job in work; ready\nWATCHDOG=1\n");
+        // A node that does no jobs, and one that takes no recordings.
+        status.jobs = None;
         assert_eq!(report.message(&status), "STATUS=1 recording runs; ready\nWATCHDOG=1\n");
+        (status.recordings, status.jobs) = (None, Some(0));
+        assert_eq!(report.message(&status), "STATUS=0 jobs in work; ready\nWATCHDOG=1\n");
+        (status.recordings, status.jobs) = (Some(1), Some(1));
+        assert_eq!(report.message(&status), "STATUS=1 recording runs, 1 job in work; ready\nWATCHDOG=1\n");
         assert_eq!(report.message(&status), "WATCHDOG=1\n");
         status.obstacle = Some("this recorder's disk is nearly full");
-        let full = "STATUS=1 recording runs; this recorder's disk is nearly full\nWATCHDOG=1\n";
+        let full = "STATUS=1 recording runs, 1 job in work; this recorder's disk is nearly full\nWATCHDOG=1\n";
         assert_eq!(report.message(&status), full);
         status.phase = LifePhase::Draining;
-        let draining = "STATUS=1 recording runs; draining: nothing new is taken on\n";
+        let draining = "STATUS=1 recording runs, 1 job in work; draining: nothing new is taken on\n";
         assert_eq!(report.message(&status), format!("STOPPING=1\n{starting}{draining}WATCHDOG=1\n"));
         assert_eq!(report.message(&status), format!("{starting}WATCHDOG=1\n"));
         status.phase = LifePhase::Closing;
-        let closing =
-            "EXTEND_TIMEOUT_USEC=150000000\nSTATUS=1 recording runs; ending: recordings are closed\nWATCHDOG=1\n";
-        assert_eq!(report.message(&status), closing);
+        let closing = "STATUS=1 recording runs, 1 job in work; ending: recordings are closed, jobs handed back\n";
+        assert_eq!(report.message(&status), format!("EXTEND_TIMEOUT_USEC=150000000\n{closing}WATCHDOG=1\n"));
         assert_eq!(report.message(&status), "WATCHDOG=1\n");
     }
 
@@ -132,6 +146,7 @@ mod tests {
     fn a_node_that_ends_at_once_is_stopping_all_the_same() {
         let mut report = ServiceReport::default();
         let message = report.message(&NodeStatus { phase: LifePhase::Closing, ..NodeStatus::default() });
-        assert!(message.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=150000000\n"), "{message}");
+        let closing = "STOPPING=1\nEXTEND_TIMEOUT_USEC=150000000\nSTATUS=ending: recordings are closed";
+        assert!(message.starts_with(closing), "{message}");
     }
 }

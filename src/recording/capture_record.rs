@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::audio::av_sync::SyncCorrections;
 use crate::capture::browser::call_sync::CallOffset;
+use crate::capture::capture_report::{CaptureReport, FarEndStats};
 use crate::capture::quality::{AudioStats, VideoStats};
-use crate::capture::rig::CaptureReport;
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "CaptureReport", default = "CaptureReport::default")]
@@ -25,6 +25,8 @@ pub struct CaptureRecord {
     corrections: SyncCorrections,
     #[serde(with = "CallOffsetRecord")]
     call_offset: CallOffset,
+    #[serde(with = "FarEndRecord")]
+    far_end: FarEndStats,
     parts: u32,
     bytes: u64,
     meeting_until: Option<Duration>,
@@ -54,6 +56,14 @@ struct SyncRecord {
     offsets: u64,
     put_in_ms: u64,
     left_out_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "FarEndStats", default = "FarEndStats::default")]
+struct FarEndRecord {
+    pictures_left_out: u64,
+    losses: u64,
+    lowest_bit_rate: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]

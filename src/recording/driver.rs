@@ -221,8 +221,10 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
         SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
         SessionEvent::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
         SessionEvent::Checked(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
+        // Also after a restart of the recorder.
+        SessionEvent::Opened if begun => tracing::info!("goes on with its next part"),
+        SessionEvent::Opened => tracing::info!("started"),
         SessionEvent::TurnCame
-        | SessionEvent::Opened
         | SessionEvent::Finished(Ok(()))
         | SessionEvent::Closed
         | SessionEvent::Checked(Ok(()))
@@ -243,7 +245,6 @@ impl<R: Rig> Driver<R> {
             Effect::CloseRig => self.close_rig(),
             Effect::CheckParts { cause } => self.check_parts(cause),
             Effect::NotifyStarted => {
-                tracing::info!("started");
                 self.signal.started();
                 let event = notice::NoticeEvent::Started(self.start.kind());
                 // The outcome does not matter here: the outbox keeps trying, and writes it when the disk takes it.

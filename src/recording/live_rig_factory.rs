@@ -97,8 +97,8 @@ impl RigFactory<LiveRig> for LiveRigFactory {
     fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> RigSpec {
         let (target, encoder) = match &start.output {
             Output::Rtmp(url) => {
-                let reconnect_for = self.rtmp.reconnect_for;
-                (EncoderTarget::Rtmp { url: url.clone(), reconnect_for }, &self.broadcast)
+                let RtmpConfig { reconnect_for, adaptive, .. } = self.rtmp;
+                (EncoderTarget::Rtmp { url: url.clone(), reconnect_for, adaptive }, &self.broadcast)
             }
             Output::File => (EncoderTarget::File(part.map(Path::to_owned).unwrap_or_default()), &self.recording),
         };

@@ -91,13 +91,15 @@ impl RoomClient {
             let (body, _) = http::body(&mut response, BODY_LIMIT).await?;
             Ok::<_, reqwest::Error>((response.status().as_u16(), body))
         };
-        match tokio::time::timeout(ANSWER_LIMIT, answer).await {
-            Ok(Ok((status, body))) => room_status::read(status, &body),
-            Ok(Err(error)) => RoomStatus::Unknown(http::causes(error)),
-            Err(_) => {
-                let (to, limit) = (http::route(&self.shared.url), ANSWER_LIMIT.as_secs());
-                RoomStatus::Unknown(format!("{to}: the server's token check did not answer in {limit} s"))
-            }
-        }
+        let why = match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+            Ok(Ok((status, body))) => match room_status::read(status, &body) {
+                RoomStatus::Unknown(why) => why,
+                known => return known,
+            },
+            // This names the address.
+            Ok(Err(error)) => return RoomStatus::Unknown(http::causes(error)),
+            Err(_) => format!("the server's token check did not answer in {} s", ANSWER_LIMIT.as_secs()),
+        };
+        RoomStatus::Unknown(format!("{}: {why}", http::route(&self.shared.url)))
     }
 }

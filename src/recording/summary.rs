@@ -73,6 +73,11 @@ pub struct RecordingSummary {
     /// call had both.
     pub call_offset_mean_ms: Option<f64>,
     pub call_offset_max_ms: Option<f64>,
+    /// Of a broadcast: pictures left out because its far end took too little, how often the far end was lost, and the
+    /// lowest bit rate of the picture in kbit/s; `null` where it was never lowered.
+    pub far_end_pictures_left_out: u64,
+    pub far_end_losses: u64,
+    pub far_end_lowest_kbit_per_s: Option<u32>,
 }
 
 /// Combines the reports of several parts. `lengths`: the measured length of each part, `None` for one without media. Of
@@ -104,6 +109,7 @@ pub fn combine(
         all.sound.peak_dbfs = [all.sound.peak_dbfs, report.sound.peak_dbfs].into_iter().flatten().reduce(f64::max);
         all.corrections += report.corrections;
         all.call_offset += report.call_offset;
+        all.far_end += report.far_end;
         // Shares and levels cover only the parts with a report.
         if part.ended.is_some() {
             let seconds = duration.as_secs_f64();
@@ -175,6 +181,9 @@ impl RecordingSummary {
             offset_left_out_ms: corrections.left_out_ms,
             call_offset_mean_ms: call.map(|call| rounded(call.mean_ms, 1e1)),
             call_offset_max_ms: call.map(|call| rounded(call.max_ms, 1e1)),
+            far_end_pictures_left_out: report.far_end.pictures_left_out,
+            far_end_losses: report.far_end.losses,
+            far_end_lowest_kbit_per_s: report.far_end.lowest_bit_rate,
         }
     }
 

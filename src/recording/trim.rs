@@ -14,7 +14,12 @@ use crate::media::verification::same_duration;
 use crate::storage::placement::{self, IfExists};
 use crate::telemetry::seconds;
 
-/// The shortest piece worth rewriting the file for: about a frame, or a packet of sound.
+/// The shortest piece that is cut off. A file that was cut ends with the packet of sound, of 50 ms, in which the cut
+/// falls: a later attempt must take it for cut, and not write a long file anew each time.
+///
+/// So of the 100 ms by which a cut is early (`NEWER_CONTENT` of `capture/capture_report.rs`), 60 ms may stay. That is
+/// where the page left the meeting 40 ms or more after the capture was told to stop; all other captures end later than
+/// that. Only a frame that was still fetched then, on a busy host, can show the page that came.
 const MIN_CUT: Duration = Duration::from_millis(60);
 
 /// Cuts a part that lasts for `length` at `until`, without re-encoding, and returns its new length. A part that cannot

@@ -36,6 +36,7 @@ impl Soak {
         evidence.kills.clone_from(&book.kills);
         evidence.terms.clone_from(&book.terms);
         evidence.full.clone_from(&book.full);
+        evidence.unwritten.clone_from(&book.unwritten);
         evidence.memory.clone_from(&book.memory);
         evidence.faults = book.faults.iter().map(|(fault, times)| (fault.clone(), *times)).collect();
         evidence.loose.clone_from(&book.wrong);

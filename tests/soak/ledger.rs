@@ -88,6 +88,8 @@ pub struct Evidence {
     pub terms: Vec<f64>,
     /// When the disk of `temporary_dir` was full, which ends recordings.
     pub full: Vec<f64>,
+    /// From when to when nothing could be written to `state_dir`.
+    pub unwritten: Vec<(f64, f64)>,
     pub memory: Vec<Sample>,
     /// How often each fault struck.
     pub faults: Vec<(String, usize)>,
@@ -160,7 +162,7 @@ impl Ledger {
 fn judge(recording: &Recording, evidence: &Evidence) -> Row {
     let Recording { id, asked_at, answer, flows, told, film, left, .. } = recording;
     let mut problems = Vec::new();
-    let (first, twice) = once_each(told, &evidence.kills, &mut problems);
+    let (first, twice) = once_each(told, evidence, &mut problems);
     let find = |task| first.iter().find(|told| told.task == task).copied();
     let at_least = at_least(recording, evidence);
     let ended = find(ENDED);
@@ -198,7 +200,8 @@ fn judge(recording: &Recording, evidence: &Evidence) -> Row {
 }
 
 /// The first notice of each task, which must be in order, and how many came a second time.
-fn once_each<'a>(told: &'a [Told], kills: &[f64], problems: &mut Vec<String>) -> (Vec<&'a Told>, usize) {
+fn once_each<'a>(told: &'a [Told], evidence: &Evidence, problems: &mut Vec<String>) -> (Vec<&'a Told>, usize) {
+    let Evidence { kills, unwritten, .. } = evidence;
     let mut first: Vec<&Told> = Vec::new();
     let mut twice = 0;
     for one in told {
@@ -207,7 +210,10 @@ fn once_each<'a>(told: &'a [Told], kills: &[f64], problems: &mut Vec<String>) ->
             continue;
         };
         twice += 1;
-        if !kills.iter().any(|kill| (before.at..before.at + NOT_NOTED).contains(kill)) {
+        // Where `state_dir` took nothing, the notice is told before that is noted, and a kill makes it forgotten.
+        let unwritten = unwritten.iter().find(|(from, to)| (*from..*to).contains(&before.at));
+        let noted_by = unwritten.map_or(before.at, |(_, to)| *to) + NOT_NOTED;
+        if !kills.iter().any(|kill| (before.at..noted_by).contains(kill)) {
             problems.push(format!("{:?} was told at {:.1} s and again at {:.1} s", one.task, before.at, one.at));
         }
     }
@@ -276,8 +282,10 @@ const DRAIN: f64 = 5.0;
 
 /// How long the film has to be: all the time in which media flowed for certain, less what each break may cost, in seconds.
 fn at_least(recording: &Recording, evidence: &Evidence) -> f64 {
-    let Recording { flows, breaks, stopped_at, .. } = recording;
-    let cuts: Vec<f64> = breaks.iter().chain(stopped_at).chain(&evidence.kills).copied().collect();
+    let Recording { flows, breaks, stopped_at, told, .. } = recording;
+    // Media may begin to flow after the end was asked for: while NATS hangs, nobody hears of it.
+    let ended = told.iter().filter(|told| told.task == ENDED).map(|told| &told.at);
+    let cuts: Vec<f64> = breaks.iter().chain(stopped_at).chain(ended).chain(&evidence.kills).copied().collect();
     let lasted = |from: &f64| {
         // A drain that began just before media flowed ends it just behind.
         let terms = evidence.terms.iter().map(|term| if (from - term).abs() < DRAIN { *from } else { *term });
@@ -330,12 +338,28 @@ mod tests {
     }
 
     #[test]
+    fn media_that_flow_after_the_end_was_asked_for_last_until_the_end_is_told() {
+        let recording = Recording { stopped_at: Some(4.0), ..good() };
+        // Not until the next kill, long after.
+        assert!((row(recording, &[99.0]).at_least - 17.0).abs() < 0.001);
+    }
+
+    #[test]
     fn a_notice_may_come_twice_only_where_a_kill_came_between_taking_and_noting() {
         let mut recording = good();
         recording.told.insert(1, told(9.0, STARTED));
         assert_eq!(row(recording.clone(), &[5.3]).problems, Vec::<String>::new());
         assert_eq!(row(recording.clone(), &[5.3]).twice, 1);
         assert!(row(recording.clone(), &[5.0]).problems[0].contains("again at 9.0 s"));
+        // Told at 5.1 s, and killed at 12 s, before the disk took the note.
+        let evidence = |unwritten| Evidence {
+            recordings: vec![recording.clone()],
+            kills: vec![12.0],
+            unwritten: vec![unwritten],
+            ..Evidence::default()
+        };
+        assert_eq!(Ledger::new(evidence((4.0, 11.0))).rows[0].problems, Vec::<String>::new());
+        assert!(Ledger::new(evidence((4.0, 6.0))).rows[0].problems[0].contains("again at 9.0 s"));
         assert!(row(recording, &[]).problems[0].contains("again at 9.0 s"));
     }
 

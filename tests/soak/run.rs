@@ -84,6 +84,8 @@ pub(super) struct Book {
     pub(super) terms: Vec<f64>,
     /// When the disk of `temporary_dir` was full.
     pub(super) full: Vec<f64>,
+    /// From when to when nothing could be written to `state_dir`.
+    pub(super) unwritten: Vec<(f64, f64)>,
     /// The daemon's pids, one for each of its lives.
     pub(super) lives: Vec<u32>,
     pub(super) memory: Vec<Sample>,

@@ -130,6 +130,10 @@ impl Soak {
         if place == Place::Temporary {
             self.strike_all();
         }
+        if place == Place::State {
+            let now = self.now();
+            self.book.lock().unwrap().unwritten.push((now, now + lasts.as_secs_f64()));
+        }
         if (place, how) == (Place::Temporary, DiskFault::Full) {
             let now = self.now();
             self.book.lock().unwrap().full.push(now);

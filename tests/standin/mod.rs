@@ -33,8 +33,10 @@ pub mod meeting;
 pub mod nats;
 pub mod nginx_rtmp;
 pub mod notices;
+pub mod plain_page;
 pub mod rtmp;
 pub mod rtmp_server;
+pub mod slow_line;
 pub mod web;
 
 use callout::{Callout, SeenToken};
@@ -186,6 +188,11 @@ impl Standin {
     /// How the server's token check is answered from now on.
     pub fn token_checks(&self, mood: notices::Mood) {
         self.web.token_checks(mood);
+    }
+
+    /// The header `Date` of its HTTP side from now on.
+    pub fn tell_date(&self, date: &str) {
+        self.web.tell_date(date);
     }
 
     /// A proxy answers everything of the server's HTTP side with this status, as while the server restarts; `None`: it is

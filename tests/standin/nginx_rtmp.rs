@@ -123,7 +123,7 @@ impl NginxRtmp {
 }
 
 /// The timestamp of the last tag of an FLV file that may still grow.
-fn last_ms(file: &Path) -> Option<u32> {
+pub fn last_ms(file: &Path) -> Option<u32> {
     let bytes = std::fs::read(file).ok()?;
     // A header of 9 bytes and the size of no tag; then each tag with its size behind it.
     let (mut at, mut last) = (13, None);

@@ -78,6 +78,8 @@ struct Log {
     outage: Option<(Mood, Instant)>,
     /// By `room_table_id`.
     unknown_rooms: HashSet<i64>,
+    /// About a room that cannot exist, and answered with that.
+    probes: usize,
 }
 
 /// The server's side of `POST /auth/recorder/notify`.
@@ -115,6 +117,11 @@ impl Notices {
     /// The number of [`Self::all`].
     pub fn count(&self) -> usize {
         self.log.lock().unwrap().notices.len()
+    }
+
+    /// Rightly signed notices about the room that no database has, which are not among [`Self::all`].
+    pub fn probes(&self) -> usize {
+        self.log.lock().unwrap().probes
     }
 
     /// Wrongly signed, wrongly keyed, unreadable.
@@ -189,6 +196,10 @@ impl Notices {
                 return wrong.answer();
             }
         };
+        if message.room_table_id == i64::MAX {
+            self.log.lock().unwrap().probes += 1;
+            return plain(404);
+        }
         let mood = {
             let mut log = self.log.lock().unwrap();
             let outage = log.outage.filter(|(_, until)| Instant::now() < *until).map(|(mood, _)| mood);

@@ -66,7 +66,16 @@ impl RtmpServer {
 
     /// With a manner for each connection in turn, the last of them for all others; within TLS, where there is an acceptor.
     pub async fn start_with(manners: &[Manner], tls: Option<tokio_rustls::TlsAcceptor>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at("127.0.0.1:0", manners, tls).await
+    }
+
+    /// The same at an address of this host.
+    pub async fn start_at(
+        address: &str,
+        manners: &[Manner],
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let port = listener.local_addr()?.port();
         // A small window: what it does not read soon waits at the sender.
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER)?;

@@ -45,8 +45,12 @@ pub struct Web {
     rooms: Rooms,
     token_checks: Arc<Mutex<Mood>>,
     outage: watch::Sender<Outage>,
+    date: ToldDate,
     task: AbortHandle,
 }
+
+/// The header `Date` that is told instead of the true one.
+type ToldDate = Arc<Mutex<Option<String>>>;
 
 /// A proxy answers for the server, which is restarting.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,15 +111,22 @@ impl Web {
             .merge(super::call::routes());
         let outage = watch::Sender::new(Outage::default());
         let router = router.layer(middleware::from_fn_with_state(outage.clone(), proxy));
+        let date = ToldDate::default();
+        let router = router.layer(middleware::from_fn_with_state(date.clone(), tell_date));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let task = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
-        Ok(Self { deployment, port, rooms, token_checks, outage, task })
+        Ok(Self { deployment, port, rooms, token_checks, outage, date, task })
     }
 
     pub fn url(&self) -> String {
         // The client takes no other name over plain HTTP.
         format!("http://localhost:{}", self.port)
+    }
+
+    /// The header `Date` of all answers from now on.
+    pub fn tell_date(&self, date: &str) {
+        *self.date.lock().unwrap() = Some(date.to_owned());
     }
 
     /// How `verifyToken` is answered from now on; what is not the server's own answer is a proxy's.
@@ -152,6 +163,14 @@ impl Drop for Web {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn tell_date(State(date): State<ToldDate>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(date) = &*date.lock().unwrap() {
+        response.headers_mut().insert(header::DATE, date.parse().expect("a date is a header"));
+    }
+    response
 }
 
 async fn proxy(State(outage): State<watch::Sender<Outage>>, request: Request, next: Next) -> Response {

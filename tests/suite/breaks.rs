@@ -7,6 +7,9 @@ use plugnmeet_recorder::capture::browser::error_page::ErrorPageMeaning;
 use plugnmeet_recorder::capture::rig::Rig as _;
 use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::ChromeFlag;
+use plugnmeet_recorder::protocol::ids::{RecordingId, RoomId, RoomSid};
+use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
+use plugnmeet_recorder::recording::signals::RecordingSignals;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::measure;
@@ -19,6 +22,8 @@ use crate::standin::Meeting;
 pub const NOTICE_LIMIT: Duration = Duration::from_secs(15);
 /// What the closing of a broken rig may take, likewise.
 pub const CLOSE_LIMIT: Duration = Duration::from_secs(15);
+/// Longer than a thread of a capture stands still on a machine that is shared, and shorter than the watchdog waits.
+const STILL: Duration = Duration::from_secs(5);
 
 /// A part of the rig, by what is on its command line.
 #[derive(Clone, Copy, Debug)]
@@ -63,16 +68,43 @@ async fn break_off(name: &str, deed: impl FnOnce(&Live)) -> RigFailure {
 }
 
 async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&Live)) -> RigFailure {
+    break_off_watched(name, flags, deed).await.0
+}
+
+/// With the thread that stood still meanwhile, as `/healthz` asks for it: the watchdog is faster than its 30 s.
+async fn break_off_watched(
+    name: &str,
+    flags: Vec<ChromeFlag>,
+    deed: impl FnOnce(&Live),
+) -> (RigFailure, Option<String>) {
     let standin = standin().await;
-    let (mut found, mut noticed) = (None, None);
+    let signals = RecordingSignals::default();
+    let info = RecordingInfo {
+        room_table_id: 1,
+        room_id: RoomId::parse("room-01").unwrap(),
+        room_sid: RoomSid::default(),
+        recording_id: RecordingId::parse("RM_1").unwrap(),
+    };
+    let signal = signals.take(Kind::Recording, &info, true);
+    let (mut found, mut noticed, mut still) = (None, None, None);
     let meeting = Meeting { webcams: 1, ..Meeting::default() };
     let recorded = record_with(&standin, meeting, flags, turn().await, async |live: &mut Live| {
         go_on(3.0).await;
         deed(live);
         let began = Instant::now();
-        found = tokio::time::timeout(NOTICE_LIMIT, live.rig.broken()).await.ok();
+        let mut ticks = tokio::time::interval(Duration::from_millis(250));
+        let watch = async {
+            loop {
+                tokio::select! {
+                    found = live.rig.broken() => return found,
+                    _ = ticks.tick() => live.rig.gauge().iter().for_each(|gauge| signal.look(gauge)),
+                }
+            }
+        };
+        found = tokio::time::timeout(NOTICE_LIMIT, watch).await.ok();
         noticed = Some(Instant::now());
-        println!("{name}: noticed after {:.2} s: {found:?}", began.elapsed().as_secs_f64());
+        still = signals.still_thread(STILL);
+        println!("{name}: noticed after {:.2} s: {found:?}; {still:?}", began.elapsed().as_secs_f64());
     })
     .await;
     let closing = noticed.unwrap().elapsed();
@@ -81,22 +113,27 @@ async fn break_off_with(name: &str, flags: Vec<ChromeFlag>, deed: impl FnOnce(&L
     let info = measure::probe(&raw).unwrap_or_else(|why| panic!("{name}: {why:#}"));
     assert!(info.video().is_ok() && info.audio().is_ok() && info.duration > 2.0, "{name}: {info:?}");
     assert!(closing <= CLOSE_LIMIT, "{name}: it took {closing:?}");
-    found.unwrap_or_else(|| panic!("{name}: not noticed within {NOTICE_LIMIT:?}"))
+    (found.unwrap_or_else(|| panic!("{name}: not noticed within {NOTICE_LIMIT:?}")), still)
 }
 
 /// Sends all processes of a part a signal; what is told of it, which the meeting must have outlived.
 pub async fn broken_by(signal: Signal, part: Part) -> String {
+    broken_and_still_by(signal, part).await.0
+}
+
+/// The same, and which thread of the capture stood still.
+pub async fn broken_and_still_by(signal: Signal, part: Part) -> (String, Option<String>) {
     let name = format!("signal {} to {part:?}", signal.as_raw());
-    let found = break_off(&name, |live| {
+    let found = break_off_watched(&name, Vec::new(), |live| {
         let pids = part.pids(live);
         assert!(!pids.is_empty(), "{name}");
         for pid in pids {
             kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
         }
     });
-    let found = found.await;
+    let (found, still) = found.await;
     assert_eq!(found.page, None, "{name}: {found:?}");
-    found.cause
+    (found.cause, still)
 }
 
 pub fn assert_one_of(cause: &str, wanted: &[&str]) {

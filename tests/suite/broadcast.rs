@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use plugnmeet_recorder::protocol::ids::RtmpUrl;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -10,15 +11,18 @@ use crate::far_end::{assert_constant, assert_in_step};
 use crate::measure;
 use crate::recorder::{Recorder, SOON, Setup, command_lines, turn};
 use crate::standin::meeting::area;
-use crate::standin::nginx_rtmp::NginxRtmp;
+use crate::standin::nginx_rtmp::{NginxRtmp, last_ms};
+use crate::standin::slow_line::SlowLine;
 use crate::standin::{Deployment, Meeting, Standin};
 
 /// `rtmp` in the configuration: what a test can wait for.
-const SECTIONS: &str = "rtmp:\n  reconnect_for: 4s\n  allowed_hosts: [127.0.0.*]\n";
+const SECTIONS: &str = "rtmp:\n  reconnect_for: 4s\n  adaptive: true\n  allowed_hosts: [127.0.0.*]\n";
 /// Media of a publication that are waited for, in milliseconds: two groups of pictures, and sound that has begun.
 const ENOUGH_MS: u32 = 5500;
 /// Chrome shows a flash later than it should on a busy machine.
 const IN_STEP_MS: f64 = 100.0;
+/// Bytes a second of a far end that is slow: 600 kbit/s, sound included.
+const SLOW: u64 = 75_000;
 const KEY: &str = "s3cret-stream-key";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,14 +89,35 @@ async fn a_broadcast_outlives_its_far_end_its_chrome_and_its_recorder() {
         assert_eq!(info.audio().unwrap().codec, "aac");
     }
 
-    // The far end goes away for good.
-    let reply = standin.fleet.start_rtmp(&room, "live-2", "node_01", &nginx.url("s3cret-2")).await.unwrap();
+    // The far end takes less than a webcam in motion needs: another ffmpeg takes over, in the same publication.
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    let line = SlowLine::to(RtmpUrl::parse(&nginx.url("s3cret-2")).unwrap().port());
+    let url = format!("rtmp://127.0.0.1:{}/live/s3cret-2", line.port);
+    let reply = standin.fleet.start_rtmp(&room, "live-2", "node_01", &url).await.unwrap();
     assert!(reply.response.unwrap().status);
     nginx.wait_until_accepted("s3cret-2", SOON).await.unwrap_or_else(log);
+    let (chromes, ffmpegs) = (recorder.children("chromium"), recorder.children("ffmpeg"));
+    line.takes(SLOW);
+    recorder
+        .wait_until(
+            "another ffmpeg runs alone",
+            || matches!(recorder.children("ffmpeg")[..], [one] if !ffmpegs.contains(&one)),
+        )
+        .await;
+    let changed_ms = last_ms(&nginx.received("s3cret-2")[0]).unwrap();
+    nginx.wait_for_media("s3cret-2", 1, changed_ms + 3000, SOON).await.unwrap_or_else(log);
+    assert_eq!((nginx.received("s3cret-2").len(), recorder.children("chromium")), (1, chromes));
+
+    // The far end goes away for good.
     nginx.kill();
+    drop(line);
     let ended = standin.notices.wait_for(RecordingTasks::EndRtmp, "live-2", SOON).await.unwrap().message;
     assert!(!ended.status && ended.msg.starts_with("far end: rtmp://127.0.0.1"), "{}", ended.msg);
     assert!(ended.msg.contains("refused") && ended.msg.contains("given up after 4s"), "{}", ended.msg);
+    let summary = std::fs::read(recorder.state_dir().join("summaries/live-2.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    let lowest = summary["far_end_lowest_kbit_per_s"].as_u64();
+    assert!(lowest.is_some_and(|lowest| (100..600).contains(&lowest)), "{summary}");
     recorder.stop(&[&room.token, KEY, "s3cret-too", "s3cret-2"]);
 }
 

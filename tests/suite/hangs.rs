@@ -8,7 +8,8 @@ use plugnmeet_recorder::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
 use plugnmeet_recorder::capture::audio::recorder::{AudioRecorder, CHANNELS};
 use plugnmeet_recorder::capture::component_error::ComponentError;
 use plugnmeet_recorder::capture::encoder::matroska::Tracks;
-use plugnmeet_recorder::capture::encoder::stream::{self, StreamSender, StreamWriter};
+use plugnmeet_recorder::capture::encoder::stream::{self, StreamWriter};
+use plugnmeet_recorder::capture::encoder::stream_queue::StreamSender;
 use plugnmeet_recorder::capture::rig::{LiveRig, OpenError, Rig as _};
 use plugnmeet_recorder::capture::video::display::Display;
 use plugnmeet_recorder::capture::video::grabber::Grabber;
@@ -16,7 +17,7 @@ use plugnmeet_recorder::capture::video::pacer::FramePacing;
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::breaks::{CLOSE_LIMIT, NOTICE_LIMIT, Part, assert_one_of, broken_by};
+use crate::breaks::{CLOSE_LIMIT, NOTICE_LIMIT, Part, assert_one_of, broken_and_still_by, broken_by};
 use crate::measure;
 use crate::recorder::{processes_of, turn};
 use crate::recording::standin;
@@ -29,13 +30,18 @@ const SIZE: (u32, u32) = (640, 360);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ffmpeg_that_is_stopped_is_noticed() {
-    assert_one_of(&broken_by(Signal::STOP, Part::Ffmpeg).await, &["ffmpeg hangs: it has encoded and written nothing"]);
+    let (cause, still) = broken_and_still_by(Signal::STOP, Part::Ffmpeg).await;
+    assert_one_of(&cause, &["ffmpeg hangs: it has encoded and written nothing"]);
+    assert_eq!(still, None, "the threads of the capture go on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_display_that_is_stopped_is_noticed() {
+    let (cause, still) = broken_and_still_by(Signal::STOP, Part::Xvfb).await;
     // Not Chrome, which hangs with it.
-    assert_one_of(&broken_by(Signal::STOP, Part::Xvfb).await, &["Xvfb hangs: it has not answered"]);
+    assert_one_of(&cause, &["Xvfb hangs: it has not answered"]);
+    // Where the watchdog itself did not end the capture, `/healthz` would tell of its thread.
+    assert!(still.as_ref().is_some_and(|still| still.contains("the thread `screen`")), "{still:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,12 @@ async fn every_next_part_has_a_token_of_its_own_and_the_journal_has_none() {
     secrets.extend(tokens.iter().filter_map(|query| Some(query.split(['=', '&']).nth(1)?.to_owned())));
     let log = recorder.stop(&secrets.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(!log.contains("the meeting cannot be recorded"), "{log}");
+    let said = |text: &str| log.lines().filter(|line| line.ends_with(text)).count();
+    assert_eq!((said("}: started"), said("}: goes on with its next part")), (1, 7), "{log}");
+    let host = standin.host();
+    for answer in ["answered 502", "did not answer in 5 s"] {
+        assert!(log.contains(&format!("{host}: the server's token check {answer}")), "{answer}: {log}");
+    }
 }
 
 /// No error page is in it, at any time. (A Chrome that is killed leaves a black screen.)

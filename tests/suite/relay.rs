@@ -25,11 +25,11 @@ const SOON: Duration = Duration::from_secs(20);
 const RECONNECT_FOR: Duration = Duration::from_secs(60);
 
 fn target(url: &str, reconnect_for: Duration) -> EncoderTarget {
-    EncoderTarget::Rtmp { url: RtmpUrl::parse(url).unwrap(), reconnect_for }
+    EncoderTarget::Rtmp { url: RtmpUrl::parse(url).unwrap(), reconnect_for, adaptive: false }
 }
 
 /// As the rig feeds it: a live Matroska stream of so many seconds.
-fn media(dir: &Path, seconds: u32) -> Vec<u8> {
+pub fn media(dir: &Path, seconds: u32) -> Vec<u8> {
     let file = dir.join(format!("media-{seconds}.mkv"));
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i", &format!("testsrc2=s=320x180:r=30:d={seconds}")])
@@ -109,7 +109,11 @@ async fn the_cause_of_a_far_end_that_does_not_take_it_is_known() {
             &["no such stream key here", "closed the connection"],
         ),
         ("silence", format!("rtmp://127.0.0.1:{}", hanging.port()), &["no answer to the handshake within 6 s"]),
-        ("it goes away", format!("rtmp://127.0.0.1:{}", closing.port()), &["closed the connection", "broke off: "]),
+        (
+            "it goes away",
+            format!("rtmp://127.0.0.1:{}", closing.port()),
+            &["after it had accepted the stream key, 2 times"],
+        ),
     ] {
         let dir = dir();
         let encoder = broadcast(dir.path(), &format!("{address}/live/s3cret-stream-key"), 5).await;
@@ -119,6 +123,17 @@ async fn the_cause_of_a_far_end_that_does_not_take_it_is_known() {
         assert!(causes.iter().any(|cause| why.contains(cause)), "{what}: {why}");
         assert!(!why.contains("s3cret"), "{what}: {why}");
     }
+}
+
+#[tokio::test]
+async fn a_far_end_that_leaves_at_once_gets_a_second_chance() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RtmpServer::start_with(&[Manner::CloseAt(5000), Manner::Take], None).await.unwrap();
+    let url = format!("rtmp://127.0.0.1:{}/live/key", server.port());
+    let mut encoder = broadcast(dir.path(), &url, 5).await;
+    tokio::time::timeout(SOON, encoder.ended()).await.unwrap().unwrap();
+    let seen = server.wait_until(SOON, |seen| seen.over && seen.beginnings.len() == 2).await.unwrap();
+    assert_begins_whole(&seen.beginnings[1]);
 }
 
 #[tokio::test]
@@ -165,7 +180,7 @@ async fn nobody_else_on_the_host_can_feed_the_stream_or_have_it_connect() {
     let logs = Logs::capture();
     let server = RtmpServer::start(Manner::Take).await.unwrap();
     let url = RtmpUrl::parse(&format!("rtmp://127.0.0.1:{}/live/key", server.port())).unwrap();
-    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url, RECONNECT_FOR).await.unwrap();
+    let mut relay = plugnmeet_recorder::capture::rtmp::relay::Relay::start(&url, RECONNECT_FOR, None).await.unwrap();
     let port = relay.address().port;
     // One says nothing, one something else, and one is ffmpeg with a guessed name.
     let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

@@ -46,7 +46,7 @@ pub fn start(config: &Config, node: &NodeState) -> Option<AbortOnDropHandle<()>>
 async fn serve(listen: SocketAddr, node: NodeState) {
     let listener = bind(listen).await;
     tracing::info!(%listen, "health, metrics, drain and the node's page are served here (admin.listen)");
-    let service = routes::router(node).into_make_service_with_connect_info::<Caller>();
+    let service = routes::router(&node).into_make_service_with_connect_info::<Caller>();
     // It returns never.
     let _ = axum::serve(Connections::of(listener), service).await;
 }

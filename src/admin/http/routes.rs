@@ -15,7 +15,7 @@ use crate::telemetry::metrics::Metrics;
 const NOTHING_HERE: &str =
     "nothing is here; there are GET / (the page), /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
 
-pub(super) fn router(node: NodeState) -> Router {
+pub(super) fn router(node: &NodeState) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -24,7 +24,7 @@ pub(super) fn router(node: NodeState) -> Router {
         .route("/drain", post(drain))
         .route("/undrain", post(undrain))
         .with_state(node.clone())
-        .merge(page::router(&node))
+        .merge(page::router(node))
         .fallback(|| async { (StatusCode::NOT_FOUND, NOTHING_HERE) })
         .layer(middleware::from_fn(one_answer))
 }

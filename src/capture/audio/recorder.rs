@@ -20,7 +20,7 @@ use crate::capture::audio::av_sync::{AvSync, SyncCorrection, duration};
 use crate::capture::audio::pulseaudio::{MONITOR, SAMPLE_RATE};
 use crate::capture::audio::silence_warning::SilenceWarning;
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::stream::{StreamClosed, StreamSender};
+use crate::capture::encoder::stream_queue::{StreamClosed, StreamSender};
 use crate::capture::rig_thread::{Pulse, RigThread};
 
 const COMPONENT: &str = "sound";

@@ -20,6 +20,7 @@ use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::joining::{JoinStep, join_step};
 use crate::capture::browser::page_dialogs::PageDialogs;
 use crate::capture::browser::page_monitor::{self, PageEnd};
+use crate::capture::browser::visit::{self, PageVisit};
 use crate::capture::browser::window::HiddenWindows;
 use crate::capture::browser::{certificate, page, profile, trusted_roots};
 use crate::capture::component_error::ComponentError;
@@ -69,6 +70,8 @@ pub struct Chrome {
     /// Tasks that monitor the page and, once it has joined, the meeting.
     monitors: Vec<AbortOnDropHandle<()>>,
     end_sender: watch::Sender<Option<PageEnd>>,
+    /// The page is any page and no meeting: that it is closed is its end and no failure.
+    visits: bool,
 }
 
 impl Chrome {
@@ -149,6 +152,7 @@ impl Chrome {
                     hidden_windows: None,
                     monitors,
                     end_sender,
+                    visits: false,
                 })
             }
             Err(why) => {
@@ -228,6 +232,25 @@ impl Chrome {
         }
     }
 
+    /// Opens any page instead of a meeting, and does on it what the visit asks for. Returns when it is painted and can be
+    /// recorded.
+    ///
+    /// # Errors
+    /// Where the page cannot be opened, or lacks what the visit waits for; then the failure's `page` is set.
+    pub async fn visit(&mut self, url: &str, visit: &PageVisit) -> Result<(), RigFailure> {
+        self.visits = true;
+        let page = self.page.clone();
+        tokio::select! {
+            biased;
+            failure = self.ended() => return Err(failure),
+            opened = visit::open(&page, url, visit) => opened?,
+        }
+        self.known_processes = self.processes.as_ref().map(ProcessTree::members).unwrap_or_default();
+        let monitor = visit::monitor(page, self.processes, visit.until_gone.clone(), self.end_sender.clone());
+        self.monitors.push(AbortOnDropHandle::new(tokio::spawn(monitor)));
+        Ok(())
+    }
+
     /// Chrome's processes when the meeting was reached.
     pub fn processes(&self) -> &[Process] {
         &self.known_processes
@@ -245,11 +268,22 @@ impl Chrome {
 
     /// Resolves with the cause when the page or Chrome itself has ended. Cancel-safe.
     pub async fn ended(&mut self) -> RigFailure {
-        let chrome = |exit: child::Exit| RigFailure::of(format_args!("Chrome ended ({exit})"));
+        let visits = self.visits;
+        let chrome = |exit: child::Exit| {
+            // Chrome ends with its last window.
+            if visits && exit.success() {
+                visit::closed()
+            } else {
+                RigFailure::of(format_args!("Chrome ended ({exit})"))
+            }
+        };
         let failure = tokio::select! {
             biased;
             exit = self.child.wait() => return chrome(exit),
-            end = self.ended.wait_for(Option::is_some) => end.ok().and_then(|end| Some(end.as_ref()?.failure.clone())),
+            end = self.ended.wait_for(Option::is_some) => end.ok().and_then(|end| match end.as_ref()? {
+                PageEnd { is_closed: true, .. } if visits => Some(visit::closed()),
+                end => Some(end.failure.clone()),
+            }),
         };
         if let Some(error_page) = failure.as_ref().filter(|failure| failure.page.is_some()) {
             return error_page.clone();

@@ -5,7 +5,7 @@
 //! through the pipes of [`devtools_pipe`];
 //! [`page_monitor`] watches it; [`page`], [`joining`], [`page_health`], [`hang_detector`], [`crash`] and [`error_page`]
 //! interpret the answers and are pure. [`profile`], [`page_dialogs`] and [`window`] keep windows and dialogs of Chrome's
-//! own out of the recording. The access token reaches the page through the DevTools protocol and never
+//! own out of the recording. [`visit`] opens any other page instead of a meeting. The access token reaches the page through the DevTools protocol and never
 //! appears on a command line.
 
 pub mod call_sync;
@@ -25,4 +25,6 @@ pub mod page_monitor;
 pub mod profile;
 pub mod sandbox;
 pub mod trusted_roots;
+pub mod visit;
+pub mod visit_step;
 pub mod window;

@@ -42,11 +42,13 @@ pub struct PageEnd {
     /// When the error page, or Chrome's own page of a crash, replaced the meeting, if it did: the earliest possible
     /// time.
     pub left_at: Option<Instant>,
+    /// The page was closed, by itself or with its window.
+    pub is_closed: bool,
 }
 
 impl From<RigFailure> for PageEnd {
     fn from(failure: RigFailure) -> Self {
-        Self { failure, left_at: None }
+        Self { failure, left_at: None, is_closed: false }
     }
 }
 
@@ -69,6 +71,7 @@ pub async fn monitor_page(
 ) {
     let crashed = async { page.event_listener::<inspector::EventTargetCrashed>().await.ok()?.next().await };
     let detached = async { page.event_listener::<inspector::EventDetached>().await.ok()?.next().await };
+    let mut is_closed = false;
     let (cause, left_at) = tokio::select! {
         Some(_) = crashed => {
             let left_at = Instant::now().checked_sub(CRASH_PAGE);
@@ -77,10 +80,13 @@ pub async fn monitor_page(
         }
         event = detached => (match event {
             Some(event) if event.reason != "target_closed" => format!("the meeting page was lost ({})", event.reason),
-            _ => "the meeting page was closed".to_owned(),
+            _ => {
+                is_closed = true;
+                "the meeting page was closed".to_owned()
+            }
         }, None),
     };
-    report_end(&ended, PageEnd { failure: RigFailure::of(cause), left_at });
+    report_end(&ended, PageEnd { failure: RigFailure::of(cause), left_at, is_closed });
 }
 
 /// Chrome's report of this page's crash, which may already have arrived.
@@ -91,7 +97,7 @@ async fn crash_report(page: &Page, reports: Option<Crashes>) -> Option<target::E
 }
 
 /// Reports the first end only: an error page may be closed afterwards.
-fn report_end(ended: &watch::Sender<Option<PageEnd>>, end: PageEnd) {
+pub(super) fn report_end(ended: &watch::Sender<Option<PageEnd>>, end: PageEnd) {
     ended.send_if_modified(|ended| {
         let is_first = ended.is_none();
         ended.get_or_insert(end);
@@ -147,25 +153,41 @@ async fn inspect_until_answered(
     began: Instant,
     health: &mut PageHealth,
 ) -> Inspection {
+    let (asked, state) = match answered(|| inspect(page, page_health::ANSWER_LIMIT), processes, began, health).await {
+        Ok(answer) => answer,
+        Err(hangs) => return Inspection::End(hangs.into()),
+    };
+    match health.answer(asked.saturating_duration_since(began), began.elapsed(), &state) {
+        PageStep::Nothing => Inspection::Nothing,
+        PageStep::Join => Inspection::Join,
+        PageStep::Returned => Inspection::Returned,
+        PageStep::Left { failure, at } => {
+            Inspection::End(PageEnd { failure, left_at: at.map(|at| began + at), is_closed: false })
+        }
+    }
+}
+
+/// Asks the page with `question` until it answers: when it was asked, and the answer. `began`: the zero of `health`'s
+/// clock.
+///
+/// # Errors
+/// Where the page or Chrome hangs.
+pub(super) async fn answered<T, F: Future<Output = Option<T>>>(
+    question: impl Fn() -> F,
+    processes: Option<ProcessTree>,
+    began: Instant,
+    health: &mut PageHealth,
+) -> Result<(Instant, T), RigFailure> {
     let ask = || {
-        let asked = Instant::now();
-        async move { Some((asked, inspect(page, page_health::ANSWER_LIMIT).await?)) }
+        let (asked, answer) = (Instant::now(), question());
+        async move { Some((asked, answer.await?)) }
     };
     let mut answers = FuturesUnordered::from_iter([ask()]);
     let mut asked = Instant::now();
     loop {
         tokio::select! {
             biased;
-            Some(Some((asked, state))) = answers.next() => {
-                return match health.answer(asked.saturating_duration_since(began), began.elapsed(), &state) {
-                    PageStep::Nothing => Inspection::Nothing,
-                    PageStep::Join => Inspection::Join,
-                    PageStep::Returned => Inspection::Returned,
-                    PageStep::Left { failure, at } => {
-                        Inspection::End(PageEnd { failure, left_at: at.map(|at| began + at) })
-                    }
-                };
-            }
+            Some(Some(answer)) = answers.next() => return Ok(answer),
             () = tokio::time::sleep(ACTIVITY_POLL) => {
                 let activity = match processes {
                     // Not on this thread: a host may have thousands of processes, and this one is in trouble.
@@ -175,7 +197,7 @@ async fn inspect_until_answered(
                     None => None,
                 };
                 if let Some(hangs) = health.no_answer(began.elapsed(), activity) {
-                    return Inspection::End(hangs.into());
+                    return Err(hangs);
                 }
                 if asked.elapsed() >= ASK_AGAIN {
                     asked = Instant::now();

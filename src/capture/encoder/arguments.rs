@@ -25,6 +25,8 @@ pub enum EncoderTarget {
         url: RtmpUrl,
         /// How long a far end that was lost is tried again.
         reconnect_for: Duration,
+        /// Whether the bit rate follows what the far end takes.
+        adaptive: bool,
     },
 }
 
@@ -63,6 +65,17 @@ impl EncoderSettings {
     #[must_use]
     pub fn new(pre_input: &[String], post_input: &[String]) -> Self {
         Self { capture: CaptureOptions::read(pre_input), post_input: post_input.to_vec() }
+    }
+
+    /// The same with a bit rate of the picture in kbit/s that is kept within each second; `None`: the operator's.
+    #[must_use]
+    pub fn with_bit_rate(&self, kbit_per_s: Option<u32>) -> Self {
+        let mut settings = self.clone();
+        let rate = kbit_per_s.map(|rate| format!("{rate}k"));
+        // A constant quality (-crf) stays, and is limited by these.
+        let words = rate.iter().flat_map(|rate| ["-b:v", rate, "-maxrate", rate, "-bufsize", rate]);
+        settings.post_input.extend(words.map(str::to_owned));
+        settings
     }
 }
 

@@ -10,8 +10,9 @@ use tokio::process::ChildStdout;
 use tokio::sync::watch;
 
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
+use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget, RelayAddress, arguments};
 use crate::capture::process_tag;
+use crate::capture::rtmp::bit_rate::{self, BitRateControl};
 use crate::capture::rtmp::relay::Relay;
 use crate::capture::watchdog;
 use crate::process::child::{self, Child};
@@ -75,18 +76,33 @@ impl Encoder {
         target: &EncoderTarget,
         dir: &Path,
     ) -> Result<(Self, OwnedFd), ComponentError> {
-        let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
         let relay = match target {
             EncoderTarget::File(_) => None,
-            EncoderTarget::Rtmp { url, reconnect_for } => {
-                let relay = Box::pin(Relay::start(url, *reconnect_for)).await;
-                Some(relay.map(Box::new).map_err(|error| failed(&error))?)
+            EncoderTarget::Rtmp { url, reconnect_for, adaptive } => {
+                let control = adaptive.then(|| BitRateControl::new(bit_rate::configured(&settings.post_input)));
+                let relay = Box::pin(Relay::start(url, *reconnect_for, control)).await;
+                Some(relay.map(Box::new).map_err(|error| ComponentError::new(COMPONENT, error))?)
             }
         };
+        let (encoder, stdin) = Self::spawn(settings, size, target, relay.as_deref().map(Relay::address), dir).await?;
+        Ok((Self { relay, ..encoder }, stdin))
+    }
+
+    /// Starts ffmpeg for a relay that is there already; see [`Self::take_over`].
+    ///
+    /// # Errors
+    /// Where ffmpeg is missing or cannot be started.
+    pub async fn spawn(
+        settings: &EncoderSettings,
+        size: (u32, u32),
+        target: &EncoderTarget,
+        relay: Option<&RelayAddress>,
+        dir: &Path,
+    ) -> Result<(Self, OwnedFd), ComponentError> {
+        let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
         let mut spec = child::ChildSpec::new(COMPONENT, "ffmpeg").env(process_tag::VARIABLE, dir);
         spec.env.extend(ALLOCATOR.iter().map(|(name, value)| (name.into(), value.into())));
-        spec.args =
-            arguments(&settings.capture, size, &settings.post_input, target, relay.as_deref().map(Relay::address));
+        spec.args = arguments(&settings.capture, size, &settings.post_input, target, relay);
         spec.pipe_stdin = true;
         spec.pipe_stdout = true;
         spec.log_level = tracing::Level::WARN;
@@ -98,7 +114,17 @@ impl Encoder {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(report_progress(stdout, sender));
         }
-        Ok((Self { child, progress, relay, killed: None }, stdin))
+        Ok((Self { child, progress, relay: None, killed: None }, stdin))
+    }
+
+    /// From now on this one feeds the relay, and answers for it.
+    pub fn take_over(&mut self, previous: &mut Self) {
+        self.relay = previous.relay.take();
+    }
+
+    #[must_use]
+    pub fn relay(&self) -> Option<&Relay> {
+        self.relay.as_deref()
     }
 
     /// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream). Never

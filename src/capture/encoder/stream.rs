@@ -1,115 +1,32 @@
-//! The bounded queue between capture and encoder, and the thread that writes it into ffmpeg's standard input.
-//!
-//! When ffmpeg cannot keep up, frames are dropped (and counted) because too many wait already. Audio waits in the queue
-//! and then in PulseAudio; what overflows there becomes a gap that [`AvSync`] fills with silence. Memory is bounded in
-//! both cases.
+//! The thread that writes the queue of an encoder into ffmpeg's standard input.
 //!
 //! Frames are not copied into the pipe: it gets their pages (`vmsplice`), and each frame is kept until it is read.
 //!
 //! The thread never blocks in the pipe: an ffmpeg that hangs on a disk may hold it open for ever, even killed.
-//!
-//! [`AvSync`]: crate::capture::audio::av_sync::AvSync
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{IoSlice, Write as _};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::capture::audio::av_sync::SyncCorrections;
 use crate::capture::component_error::ComponentError;
+use crate::capture::encoder::counters::CaptureCounters;
 use crate::capture::encoder::matroska::{self, Tracks};
-use crate::capture::quality::{AudioQuality, VideoQuality};
+use crate::capture::encoder::stream_queue::{FRAME_BUFFERS, StreamItem, StreamItems, StreamQueue, StreamSender, queue};
 use crate::capture::rig_thread::{Pulse, RigThread};
 use crate::capture::video::frame::Frame;
 
 const COMPONENT: &str = "stream";
-/// Frames that may wait for ffmpeg, the one being written included: a fifth of a second at 30 fps, the usual delay on a
-/// fully loaded machine. Their memory is touched only when they are used.
-const FRAMES_WAITING: usize = 6;
-/// Frame buffers of a recording, so that one is always free while ffmpeg keeps up: the waiting frames, one whose end is
-/// in the pipe, and one being drawn.
-pub const FRAME_BUFFERS: usize = FRAMES_WAITING + 2;
-/// Audio chunks that may wait: more than a minute at 50 ms each.
-const QUEUE_LEN: usize = 1_500;
 /// Size of the pipe in bytes (the default of `/proc/sys/fs/pipe-max-size`): a third of a frame.
 const PIPE_LEN: usize = 1 << 20;
 /// Interval at which the thread turns while it waits.
 const WAKE: Duration = Duration::from_millis(250);
-
-/// Counters and quality of the stream, readable while it runs.
-#[derive(Debug)]
-pub struct CaptureCounters {
-    pub frames_sent: AtomicU64,
-    /// Changed frames that were due but not sent in time because ffmpeg was behind.
-    pub frames_dropped: AtomicU64,
-    /// Changed frames that were late because the capture was: the machine is overloaded.
-    pub frames_late: AtomicU64,
-    /// Samples that came from PulseAudio, before any correction.
-    pub samples_heard: AtomicU64,
-    corrections: Mutex<SyncCorrections>,
-    sound: Mutex<AudioQuality>,
-    frame: Mutex<VideoQuality>,
-}
-
-impl CaptureCounters {
-    fn new(sample_rate: u32) -> Self {
-        Self {
-            frames_sent: AtomicU64::new(0),
-            frames_dropped: AtomicU64::new(0),
-            frames_late: AtomicU64::new(0),
-            samples_heard: AtomicU64::new(0),
-            corrections: Mutex::default(),
-            sound: Mutex::new(AudioQuality::new(sample_rate)),
-            frame: Mutex::default(),
-        }
-    }
-
-    /// Frames that were to be sent: those that were dropped because ffmpeg was behind, too.
-    #[must_use]
-    pub fn frames_offered(&self) -> u64 {
-        self.frames_sent.load(Ordering::Relaxed) + self.frames_dropped.load(Ordering::Relaxed)
-    }
-
-    /// Corrections that keep audio and video in step.
-    pub fn corrections(&self) -> MutexGuard<'_, SyncCorrections> {
-        self.corrections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Quality of the audio; measured from all audio that is sent.
-    pub fn audio(&self) -> MutexGuard<'_, AudioQuality> {
-        self.sound.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Quality of the video; updated by the sender of frames, which knows their changes.
-    pub fn video(&self) -> MutexGuard<'_, VideoQuality> {
-        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Sending end of the queue; clones feed the same stream, which ends when the last clone is dropped.
-#[derive(Clone, Debug)]
-pub struct StreamSender {
-    queue: SyncSender<StreamItem>,
-    /// Frames in the queue and being written.
-    waiting: Arc<AtomicUsize>,
-    counters: Arc<CaptureCounters>,
-}
-
-#[derive(Debug)]
-enum StreamItem {
-    Frame { at: Duration, frame: Arc<Frame> },
-    Audio { at: Duration, samples: Vec<u8> },
-}
-
-/// The encoder's standard input is closed: ffmpeg has ended or is being ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamClosed;
 
 /// The thread that writes into ffmpeg. Dropped, it ends the thread.
 #[derive(Debug)]
@@ -128,6 +45,11 @@ struct WriterOrders {
 }
 
 impl StreamWriter {
+    /// Whether the thread has ended within `limit`, as it does when everything that is captured goes elsewhere.
+    pub async fn ended_within(&mut self, limit: Duration) -> bool {
+        self.thread.ended_within(limit).await
+    }
+
     /// Nothing more is sent: the thread ends when it has written what waits. Returns whether that was within `limit`.
     pub async fn finish(&mut self, limit: Duration) -> bool {
         self.orders.finish.store(true, Ordering::Relaxed);
@@ -154,7 +76,8 @@ impl Drop for StreamWriter {
     }
 }
 
-/// Starts a thread that writes to `pipe`, header first. `failed` is called when it panics.
+/// Starts the stream of a capture, and a thread that writes it to `pipe`, header first. `failed` is called when the
+/// thread panics.
 ///
 /// # Errors
 /// Where the pipe cannot be set up or no thread can be started.
@@ -163,81 +86,45 @@ pub fn start(
     tracks: Tracks,
     failed: impl FnOnce(ComponentError) + Send + 'static,
 ) -> Result<(StreamSender, Arc<CaptureCounters>, StreamWriter), ComponentError> {
+    let counters = Arc::new(CaptureCounters::new(tracks.sample_rate));
+    let (queue, writer) = start_writer(pipe, tracks, failed)?;
+    Ok((StreamSender::new(queue, Arc::clone(&counters)), counters, writer))
+}
+
+/// Starts a thread that writes what comes into its queue to `pipe`, header first.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_writer(
+    pipe: OwnedFd,
+    tracks: Tracks,
+    failed: impl FnOnce(ComponentError) + Send + 'static,
+) -> Result<(StreamQueue, StreamWriter), ComponentError> {
     let cannot = |error: std::io::Error| ComponentError::new(COMPONENT, error);
     rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK).map_err(|error| cannot(error.into()))?;
     if let Err(error) = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_LEN) {
         tracing::debug!(%error, "the pipe to ffmpeg stays at its default size");
     }
-    let (queue, items) = sync_channel(QUEUE_LEN);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let counters = Arc::new(CaptureCounters::new(tracks.sample_rate));
-    let sender = StreamSender { queue, waiting: Arc::clone(&waiting), counters: Arc::clone(&counters) };
+    let (queue, items) = queue();
     let orders = Arc::<WriterOrders>::default();
     let given = Arc::clone(&orders);
     let run = move |pulse: &Pulse| {
         // A write error means that ffmpeg has ended; its exit is reported by the encoder.
-        if let Err(error) = write(FfmpegPipe::new(pipe, &given, pulse), &tracks, &items, &waiting) {
+        if let Err(error) = write(FfmpegPipe::new(pipe, &given, pulse), &tracks, &items) {
             tracing::debug!(%error, "the stream into ffmpeg ended");
         }
         Ok(())
     };
     let thread = RigThread::start("stream", COMPONENT, failed, run)?;
-    Ok((sender, counters, StreamWriter { thread, orders }))
+    Ok((queue, StreamWriter { thread, orders }))
 }
 
-impl StreamSender {
-    /// Whether a frame would be accepted now.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) < FRAMES_WAITING
-    }
-
-    /// Sends a frame captured at `at` (since the start). `Ok(false)`: dropped, because ffmpeg is behind.
-    ///
-    /// # Errors
-    /// [`StreamClosed`] when the reader is gone.
-    pub fn send_frame(&self, at: Duration, frame: Arc<Frame>) -> Result<bool, StreamClosed> {
-        if !self.has_room() {
-            self.count_dropped();
-            return Ok(false);
-        }
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        self.queue.send(StreamItem::Frame { at, frame }).map_err(|_| StreamClosed)?;
-        self.counters.frames_sent.fetch_add(1, Ordering::Relaxed);
-        Ok(true)
-    }
-
-    /// Counts a frame that was due and could not be made, because ffmpeg is behind.
-    pub fn count_dropped(&self) {
-        self.counters.frames_dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Sends interleaved 16-bit samples, the first of which was played at `at`. Blocks while the queue is full.
-    ///
-    /// # Errors
-    /// [`StreamClosed`] when the reader is gone.
-    pub fn send_audio(&self, at: Duration, samples: Vec<u8>) -> Result<(), StreamClosed> {
-        self.counters.audio().add_samples(&samples);
-        self.queue.send(StreamItem::Audio { at, samples }).map_err(|_| StreamClosed)
-    }
-
-    #[must_use]
-    pub fn counters(&self) -> &CaptureCounters {
-        &self.counters
-    }
-}
-
-fn write(
-    mut pipe: FfmpegPipe<'_>,
-    tracks: &Tracks,
-    items: &Receiver<StreamItem>,
-    waiting: &AtomicUsize,
-) -> std::io::Result<()> {
+fn write(mut pipe: FfmpegPipe<'_>, tracks: &Tracks, items: &StreamItems) -> std::io::Result<()> {
     let mut stream = matroska::MatroskaStream::default();
     pipe.copy([&matroska::header(tracks)])?;
     loop {
         pipe.pulse.beat();
-        let item = match items.recv_timeout(WAKE) {
+        let item = match items.items.recv_timeout(WAKE) {
             Ok(item) => item,
             Err(RecvTimeoutError::Timeout) if !pipe.orders.finish.load(Ordering::Relaxed) => continue,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
@@ -245,7 +132,7 @@ fn write(
         match item {
             StreamItem::Frame { at, frame } => {
                 let written = pipe.write_frame(&stream.frame_header(at, tracks.frame_len()), frame);
-                waiting.fetch_sub(1, Ordering::AcqRel);
+                items.frame_written();
                 written?;
             }
             StreamItem::Audio { at, samples } => pipe.copy([&stream.audio_header(at, samples.len()), &samples])?,
@@ -368,6 +255,7 @@ fn after(planes: [&[u8]; 3], mut len: usize) -> [&[u8]; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::encoder::stream_queue::{FRAMES_WAITING, StreamClosed};
     use std::io::Read as _;
 
     const TRACKS: Tracks = Tracks { width: 64, height: 32, framerate: 30, sample_rate: 48_000, channels: 2 };

@@ -33,6 +33,11 @@ pub enum NextConnect {
 /// Reads a refusal of `connect`. `own_challenge`: random, made for each broadcast.
 #[must_use]
 pub fn next_connect(words: &str, user_info: Option<&UserInfo>, own_challenge: &str) -> NextConnect {
+    if words.contains("authmod=llnw") {
+        return NextConnect::Refused(
+            "it wants the authentication of Limelight (authmod=llnw), which is not known here",
+        );
+    }
     if !words.contains("authmod=adobe") {
         return NextConnect::Unrelated;
     }

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use crate::capture::rtmp::chunk_stream::{COMMAND, ChunkReader, ChunkWriter, DATA, PICTURE, RtmpMessage, SOUND};
 use crate::capture::rtmp::command::StreamNames;
-use crate::capture::rtmp::dialogue::answers_to_encoder;
+use crate::capture::rtmp::dialogue::{FarEndMessage, answers_to_encoder, far_end_message};
+use crate::capture::rtmp::encoder_turn::EncoderTurn;
 use crate::capture::rtmp::media::Media;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -116,24 +117,29 @@ async fn accept_connect(mut stream: TcpStream, names: &StreamNames) -> Option<En
 }
 
 impl EncoderConnection {
-    /// Answers ffmpeg's commands and passes its media on until it ends.
+    /// Answers ffmpeg's commands and passes its media on, when its turn has come, until it ends.
     ///
     /// # Errors
     /// Where it sends what no encoder sends.
-    pub async fn read_all(self, media: &Media) -> Result<(), String> {
+    pub async fn read_all(self, media: &Media, mut turn: EncoderTurn) -> Result<(), String> {
         let Self { stream, mut reader, connect, .. } = self;
         let (mut from, mut to) = stream.into_split();
         let (mut writer, mut answers, mut buffer) = (ChunkWriter::default(), Vec::new(), vec![0; BUFFER]);
-        let mut next = Some(connect);
+        let (mut next, mut publishes) = (Some(connect), false);
         loop {
             while let Some(message) = next.take() {
                 match message.kind {
                     COMMAND => {
                         for answer in answers_to_encoder(&message) {
+                            publishes |= far_end_message(&answer) == FarEndMessage::Publishing;
                             writer.write(&answer, &mut answers);
                         }
                     }
-                    SOUND | PICTURE | DATA => media.push(message),
+                    SOUND | PICTURE | DATA => {
+                        if let Some(message) = turn.of(message).await {
+                            media.push(message);
+                        }
+                    }
                     _ => {}
                 }
                 next = reader.read().map_err(|fault| format!("ffmpeg said what it should not: {fault}"))?;
@@ -141,6 +147,9 @@ impl EncoderConnection {
             // An ffmpeg that has ended takes no answers.
             let _ = to.write_all(&answers).await;
             answers.clear();
+            if publishes {
+                turn.is_ready();
+            }
             match from.read(&mut buffer).await {
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(read) => reader.push(&buffer[..read]),

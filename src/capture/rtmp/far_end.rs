@@ -30,9 +30,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the far end's own words may come after its connection broke.
 const WORDS_LIMIT: Duration = Duration::from_millis(200);
-/// Bytes that the kernel may hold for a far end, a second or two of a broadcast: what is in there can no longer be left
-/// out, and hides that the far end takes nothing.
-const SEND_BUFFER: usize = 512 * 1024;
+/// Bytes that the kernel may hold for a far end beside those on their way (tcp(7), `TCP_NOTSENT_LOWAT`), a third of a
+/// second of a broadcast: what is in there can no longer be left out, and hides that the far end takes too little.
+const UNSENT_LIMIT: u32 = 96 * 1024;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -102,7 +102,7 @@ impl Connection {
         // None of these is essential. Small messages go out at once, and a far end that acknowledges nothing or whose
         // window stays closed is given up by the kernel (tcp(7)).
         let _ = tcp.set_nodelay(true);
-        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&tcp, SEND_BUFFER);
+        let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_LIMIT);
         let stall_ms = u32::try_from(STALL_LIMIT.as_millis()).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&tcp, stall_ms);
         let of = |tcp: Box<dyn Stream>| Self { tcp, reader: ChunkReader::default(), writer: ChunkWriter::default() };

@@ -2,11 +2,14 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::capture::rtmp::chunk_stream::RtmpMessage;
+use crate::capture::capture_report::FarEndStats;
+use crate::capture::rtmp::bit_rate::Sample;
+use crate::capture::rtmp::chunk_stream::{PICTURE, RtmpMessage, SOUND};
 use crate::capture::rtmp::media_queue::MediaQueue;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -32,6 +35,39 @@ struct MediaState {
     /// An answer to the far end, sent before the media.
     answer: Option<RtmpMessage>,
     slow: LogThrottle,
+    /// Since the beginning.
+    sums: Sums,
+    /// The latest time of sound and picture.
+    latest: [u32; 2],
+}
+
+/// What has come and gone since the beginning of a broadcast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    /// Bytes of pictures and sound that came from ffmpeg.
+    pictures: u64,
+    sound: u64,
+    /// Bytes that went to the far end.
+    taken: u64,
+    far_end: FarEndStats,
+}
+
+impl MediaState {
+    /// Times of a track never run backwards, also where another encoder takes over.
+    fn in_order(&mut self, message: &mut RtmpMessage) {
+        let bytes = u64::try_from(message.payload.len()).unwrap_or_default();
+        let (latest, sum) = match message.kind {
+            SOUND => (&mut self.latest[0], &mut self.sums.sound),
+            PICTURE => (&mut self.latest[1], &mut self.sums.pictures),
+            _ => return,
+        };
+        *sum += bytes;
+        // More than half of all times away: the times have wrapped around.
+        if latest.wrapping_sub(message.timestamp) < u32::MAX / 2 {
+            message.timestamp = *latest;
+        }
+        *latest = message.timestamp;
+    }
 }
 
 impl Media {
@@ -40,9 +76,11 @@ impl Media {
     }
 
     /// A message of ffmpeg.
-    pub fn push(&self, message: RtmpMessage) {
+    pub fn push(&self, mut message: RtmpMessage) {
         let left_out = self.with(|state| {
+            state.in_order(&mut message);
             let left_out = state.queue.push(message);
+            state.sums.far_end.pictures_left_out += left_out;
             let due = left_out > 0 && state.slow.due(Instant::now());
             due.then(|| state.queue.left_out())
         });
@@ -82,6 +120,7 @@ impl Media {
                     bytes += message.payload.len();
                     batch.push(message);
                 }
+                state.sums.taken += u64::try_from(bytes).unwrap_or_default();
                 Ok(batch)
             })?;
             if !batch.is_empty() || ended {
@@ -99,6 +138,7 @@ impl Media {
         self.with(|state| {
             state.queue.close();
             state.answer = None;
+            state.sums.far_end.losses += 1;
         });
     }
 
@@ -114,6 +154,29 @@ impl Media {
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.with(|state| state.queue.left_out())
+    }
+
+    #[must_use]
+    pub fn far_end(&self) -> FarEndStats {
+        self.with(|state| state.sums.far_end)
+    }
+
+    /// The picture goes on with this bit rate, kbit/s.
+    pub fn lowered_to(&self, bit_rate: u32) {
+        self.with(|state| {
+            let lowest = &mut state.sums.far_end.lowest_bit_rate;
+            *lowest = Some(lowest.map_or(bit_rate, |lowest| lowest.min(bit_rate)));
+        });
+    }
+
+    /// What is to be seen at this time.
+    #[must_use]
+    pub fn sample(&self, at: Duration) -> Sample {
+        self.with(|state| {
+            let Sums { pictures, sound, taken, far_end } = state.sums;
+            let (waiting_ms, left_out) = (state.queue.waiting(), far_end.pictures_left_out);
+            Sample { at, waiting_ms, pictures, sound, taken, left_out }
+        })
     }
 
     /// ffmpeg has ended.

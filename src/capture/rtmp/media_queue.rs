@@ -209,6 +209,18 @@ impl MediaQueue {
     }
 }
 
+/// Whether the message says that no more pictures follow.
+#[must_use]
+pub fn is_end_of_sequence(message: &RtmpMessage) -> bool {
+    let first = message.payload.first().copied().unwrap_or_default();
+    let second = message.payload.get(1).copied();
+    match message.kind {
+        PICTURE if first & 0x80 != 0 => first & 0xf == 2,
+        PICTURE => matches!(first & 0xf, 7 | 12) && second == Some(2),
+        _ => false,
+    }
+}
+
 /// What a message holds (Video File Format Specification 10, E.4; Enhanced RTMP).
 fn content(message: &RtmpMessage) -> Content {
     let first = message.payload.first().copied().unwrap_or_default();

@@ -14,18 +14,24 @@
 //! publish to the stream. The relay accepts one encoder.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
+use crate::capture::capture_report::FarEndStats;
 use crate::capture::encoder::arguments::RelayAddress;
+use crate::capture::rtmp::adaptation;
+use crate::capture::rtmp::bit_rate::{BitRate, BitRateControl};
 use crate::capture::rtmp::chunk_stream::RtmpMessage;
 use crate::capture::rtmp::command::StreamNames;
 use crate::capture::rtmp::encoder_connection;
+use crate::capture::rtmp::encoder_turn::Successor;
+use crate::capture::rtmp::encoders;
 use crate::capture::rtmp::far_end::{self, FarEnd};
 use crate::capture::rtmp::media::Media;
 use crate::protocol::ids::RtmpUrl;
@@ -35,9 +41,10 @@ use crate::telemetry::seconds;
 
 /// After ffmpeg's end: how long the rest may take, longer than a far end may take nothing.
 const END_LIMIT: Duration = Duration::from_secs(15);
-/// A far end that leaves the first connection sooner has refused the stream key: some services accept any key, and close
-/// the connection of a wrong one after a moment.
+/// A far end that leaves its first connections sooner has refused the stream key: some services accept any key, and close
+/// the connection of a wrong one after a moment. Once may be chance.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(3);
+const REFUSALS: u32 = 2;
 /// After a connection of this length the next loss is an outage of its own.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// The second wait before a new connection, and the longest; the first try is made at once.
@@ -62,15 +69,31 @@ pub struct Relay {
     state: watch::Receiver<RelayState>,
     /// Whether ffmpeg waits for the far end to accept the stream.
     waits: watch::Receiver<bool>,
+    successors: mpsc::Sender<Successor>,
+    /// With which the broadcast is to go on.
+    bit_rate: watch::Receiver<BitRate>,
+    media: Arc<Media>,
     _task: AbortOnDropHandle<()>,
+}
+
+/// The way to the relay for an encoder that takes over.
+#[derive(Clone, Debug)]
+pub struct RelayEntrance {
+    pub address: RelayAddress,
+    pub successors: mpsc::Sender<Successor>,
 }
 
 impl Relay {
     /// Listens for ffmpeg. `reconnect_for`: how long a far end that was lost is tried again; zero: it is not.
+    /// `control`: where the bit rate follows what the far end takes.
     ///
     /// # Errors
     /// Where no port can be opened or no random number is available.
-    pub async fn start(url: &RtmpUrl, reconnect_for: Duration) -> std::io::Result<Self> {
+    pub async fn start(
+        url: &RtmpUrl,
+        reconnect_for: Duration,
+        control: Option<BitRateControl>,
+    ) -> std::io::Result<Self> {
         let (app, key) = (random_name()?, random_name()?);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = RelayAddress { port: listener.local_addr()?.port(), app: app.clone(), key: key.clone() };
@@ -84,8 +107,17 @@ impl Relay {
         let (sender, state) = watch::channel(RelayState::Waiting);
         let (url, far_end) = (url.clone(), url.origin());
         let (waiting, waits) = watch::channel(false);
+        let (successors, mut announced) = mpsc::channel(1);
+        let (rate, bit_rate) = watch::channel(None);
+        let media = Arc::<Media>::default();
+        let passed = Arc::clone(&media);
         let work = async move {
-            let ended = run(listener, &url, &names, reconnect_for, &sender, &waiting).await;
+            let adapting = adaptation::run(control, &url, &passed, &rate);
+            let relaying = run(&listener, &url, &names, reconnect_for, &sender, &waiting, &passed, &mut announced);
+            let ended = tokio::select! {
+                ended = relaying => ended,
+                never = adapting => match never {},
+            };
             match &ended {
                 Ok(()) => tracing::debug!("the far end has all of the broadcast"),
                 Err(why) => tracing::warn!(far_end = url.origin(), why, "the broadcast does not get through"),
@@ -93,7 +125,25 @@ impl Relay {
             let ended = ended.map_err(|why| format!("{}: {why}", url.origin()));
             sender.send_replace(RelayState::Ended(ended));
         };
-        Ok(Self { address, far_end, state, waits, _task: AbortOnDropHandle::new(tokio::spawn(work.in_current_span())) })
+        let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+        Ok(Self { address, far_end, state, waits, successors, bit_rate, media, _task: task })
+    }
+
+    /// The bit rate with which the broadcast is to go on, as it changes.
+    #[must_use]
+    pub fn bit_rate(&self) -> watch::Receiver<BitRate> {
+        self.bit_rate.clone()
+    }
+
+    #[must_use]
+    pub fn entrance(&self) -> RelayEntrance {
+        RelayEntrance { address: self.address.clone(), successors: self.successors.clone() }
+    }
+
+    /// What became of the broadcast so far.
+    #[must_use]
+    pub fn far_end_stats(&self) -> FarEndStats {
+        self.media.far_end()
     }
 
     /// ffmpeg's message with the far end's address in the place of the relay's.
@@ -137,29 +187,30 @@ fn random_name() -> std::io::Result<String> {
     Ok(hex::encode(bits))
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are the relay's parts, each for one of its two ends")]
 async fn run(
-    listener: TcpListener,
+    listener: &TcpListener,
     url: &RtmpUrl,
     names: &StreamNames,
     reconnect_for: Duration,
     state: &watch::Sender<RelayState>,
     waiting: &watch::Sender<bool>,
+    media: &Media,
+    successors: &mut mpsc::Receiver<Successor>,
 ) -> Result<(), String> {
-    let encoder = encoder_connection::accept(&listener, names).await?;
+    let encoder = encoder_connection::accept(listener, names).await?;
     state.send_replace(RelayState::Running);
-    drop(listener);
     let (block, connect) = (encoder.block.clone(), encoder.connect.clone());
     let publication = Publication { url, names, block: &block, connect: &connect, reconnect_for };
     waiting.send_replace(true);
     let far_end = publication.publish().await?;
     waiting.send_replace(false);
-    let media = Media::default();
     let reading = async {
-        let read = encoder.read_all(&media).await;
+        let read = encoders::read_all(encoder, listener, names, media, successors).await;
         media.end();
         read
     };
-    let mut sending = std::pin::pin!(publication.send_all(far_end, &media));
+    let mut sending = std::pin::pin!(publication.send_all(far_end, media));
     tokio::select! {
         read = reading => {
             read?;
@@ -196,17 +247,19 @@ impl Publication<'_> {
 
     /// Sends the media until ffmpeg has ended, to as many connections as it takes.
     async fn send_all(&self, mut far_end: FarEnd, media: &Media) -> Result<(), String> {
-        let mut outage: Option<Outage> = None;
+        let (mut outage, mut refusals): (Option<Outage>, _) = (None, 0);
         loop {
             let began = Instant::now();
             let Err(why) = far_end.send_all(media, self.names).await else { return Ok(()) };
             let lasted = began.elapsed();
             let pictures = media.left_out();
             media.close();
-            if outage.is_none() && lasted < REFUSAL_LIMIT && !media.has_ended() {
+            refusals = if lasted < REFUSAL_LIMIT { refusals + 1 } else { REFUSALS };
+            if lasted < REFUSAL_LIMIT && refusals == REFUSALS && !media.has_ended() {
                 let lasted_s = seconds(lasted);
                 return Err(format!(
-                    "{why}, {lasted_s} s after it had accepted the stream key: is the key right, and used nowhere else?"
+                    "{why}, {lasted_s} s after it had accepted the stream key, {REFUSALS} times: is the key right, and \
+                     used nowhere else?"
                 ));
             }
             tracing::warn!(

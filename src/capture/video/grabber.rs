@@ -21,7 +21,8 @@ use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat, Rectangle, Window
 use x11rb::rust_connection::RustConnection;
 
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::stream::{CaptureCounters, FRAME_BUFFERS, StreamClosed, StreamSender};
+use crate::capture::encoder::counters::CaptureCounters;
+use crate::capture::encoder::stream_queue::{FRAME_BUFFERS, StreamClosed, StreamSender};
 use crate::capture::rig_thread::{Exchange, Pulse, RigThread};
 use crate::capture::video::damage::{Box, boxes};
 use crate::capture::video::display::DisplayAddress;

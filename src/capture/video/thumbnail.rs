@@ -44,15 +44,20 @@ fn shrink(frame: &Frame) -> SmallPicture {
             }
         }
         // The colour of a block is that of its middle.
-        let chroma = (row * by + by / 2) / 2 * (across / 2);
+        let chroma = middle(row, by) * (across / 2);
         for (column, sum) in sums.iter().enumerate() {
-            let at = chroma + (column * by + by / 2) / 2;
+            let at = chroma + middle(column, by);
             let [u, v] = [u, v].map(|plane| i32::from(plane.get(at).copied().unwrap_or(128)));
             rgb.extend(to_rgb(i32::try_from(sum / pixels).unwrap_or(16), u, v));
         }
     }
     let [width, height] = [width, height].map(|side| u16::try_from(side).unwrap_or(u16::MAX));
     SmallPicture { width, height, rgb }
+}
+
+/// The chroma row or column in the middle of the block of this number.
+fn middle(block: usize, by: usize) -> usize {
+    (2 * block + 1) * by / 4
 }
 
 /// BT.709 in limited range, in 16 bits behind the point (ITU-R BT.709-6, 3).

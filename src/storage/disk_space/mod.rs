@@ -14,5 +14,5 @@ mod policy;
 mod watch;
 
 pub use byte_size::ByteSize;
-pub use policy::{DiskLevel, DiskSpace, DiskStatus};
+pub use policy::{DiskLevel, DiskSpace, DiskStatus, judge, reason};
 pub use watch::{free, watch};

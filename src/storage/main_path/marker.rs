@@ -90,6 +90,17 @@ pub fn is_remembered(main_path: &Path, state_dir: &Path) -> bool {
     recall(&state_dir.join(MEMORY), &files::absolute(main_path)).map_or(true, |found| found.is_some())
 }
 
+/// Whether what is at `main_path` now is not the file system that a node with this `state_dir` knows: it bears another
+/// marker, or none. Changes nothing.
+///
+/// # Errors
+/// Where the marker or the memory cannot be read.
+pub fn is_other(main_path: &Path, state_dir: &Path) -> io::Result<bool> {
+    let known = recall(&state_dir.join(MEMORY), &files::absolute(main_path))?;
+    let found = read(main_path)?;
+    Ok(known.is_some_and(|known| found.as_ref() != Some(&known.marker)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +127,20 @@ mod tests {
         remember(&dir.path().join(MEMORY), &remembered).unwrap();
         assert_eq!(recall(&dir.path().join(MEMORY), here).unwrap(), Some(remembered));
         assert!(is_remembered(here, dir.path()) && !is_remembered(Path::new("/srv/other"), dir.path()));
+    }
+
+    #[test]
+    fn a_main_path_without_the_marker_that_is_remembered_is_another_one() {
+        let [dir, state_dir] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let is_other = || is_other(dir.path(), state_dir.path()).unwrap();
+        assert!(!is_other(), "nothing is known");
+        let marker = write(dir.path(), &new_id()).unwrap();
+        let remembered = StoreMemory { path: dir.path().to_owned(), marker };
+        remember(&state_dir.path().join(MEMORY), &remembered).unwrap();
+        assert!(!is_other());
+        fs::remove_file(dir.path().join(MARKER)).unwrap();
+        assert!(is_other());
+        write(dir.path(), &new_id()).unwrap();
+        assert!(is_other());
     }
 }

@@ -14,6 +14,6 @@ mod watch;
 
 pub use abilities::StoreAbilities;
 pub use handle::{MainPath, StoreFault, StoreStatus};
-pub use marker::{MEMORY, is_remembered};
+pub use marker::{MEMORY, is_other, is_remembered};
 pub use trial::try_out;
 pub use watch::{first_look, watch};

@@ -27,6 +27,8 @@ use super::{CONSUMER, Deployment, Room};
 #[allow(unused_imports, reason = "the suite and the demo each use a part")]
 pub use bucket::{Announcement, PING_TIMEOUT, cheapest, recorder_and_field};
 use queue::PublishedJob;
+#[allow(unused_imports, reason = "the suite and the demo each use a part")]
+pub use queue::QueueState;
 
 /// How long the server waits for an answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(3);

@@ -7,6 +7,7 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use plugnmeet_recorder::protocol::messages::TranscodingTask;
+use serde_json::Value;
 
 use super::{Fleet, VOTE_LIMIT};
 use crate::standin::CONSUMER;
@@ -98,38 +99,41 @@ impl Fleet {
         Ok(self.stream().await?.get_info().await?.state.last_sequence)
     }
 
-    /// Has one server of the cluster lead the queue, and waits until it does.
+    /// Has one server of the cluster lead the queue and its consumer, and waits until it does.
     pub async fn have_queue_led_by(&self, server: &str) -> anyhow::Result<()> {
-        self.have_stream_led_by(&self.deployment.jobs, server).await
+        let jobs = &self.deployment.jobs;
+        self.have_led_by(&format!("STREAM.{{}}.{jobs}"), server).await?;
+        self.have_led_by(&format!("CONSUMER.{{}}.{jobs}.{CONSUMER}"), server).await
     }
 
-    /// The same of the bucket.
+    /// Has one server of the cluster lead the bucket, and waits until it does.
     pub async fn have_bucket_led_by(&self, server: &str) -> anyhow::Result<()> {
-        self.have_stream_led_by(&format!("KV_{}", self.deployment.bucket), server).await
+        self.have_led_by(&format!("STREAM.{{}}.KV_{}", self.deployment.bucket), server).await
     }
 
-    async fn have_stream_led_by(&self, stream: &str, server: &str) -> anyhow::Result<()> {
+    /// `what`: a subject of JetStream's interface after `$JS.API.`, with `{}` for the verb.
+    async fn have_led_by(&self, what: &str, server: &str) -> anyhow::Result<()> {
         let end = Instant::now() + VOTE_LIMIT;
         loop {
-            let led = tokio::time::timeout(ASK_LIMIT, self.ask_to_lead(stream, server)).await;
+            let led = tokio::time::timeout(ASK_LIMIT, self.ask_to_lead(what, server)).await;
             if matches!(led, Ok(Ok(true))) {
                 return Ok(());
             }
-            anyhow::ensure!(Instant::now() < end, "{server} does not lead {stream}: {led:?}");
+            anyhow::ensure!(Instant::now() < end, "{server} does not lead {what}: {led:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     /// Whether it does already; else it is asked to.
-    async fn ask_to_lead(&self, stream: &str, server: &str) -> anyhow::Result<bool> {
-        let leader =
-            self.jetstream.get_stream(stream).await?.get_info().await?.cluster.and_then(|cluster| cluster.leader);
-        if leader.as_deref() == Some(server) {
+    async fn ask_to_lead(&self, what: &str, server: &str) -> anyhow::Result<bool> {
+        let subject = |verb: &str| format!("$JS.API.{}", what.replace("{}", verb));
+        let info = self.client.request(subject("INFO"), Bytes::new()).await?;
+        let info: Value = serde_json::from_slice(&info.payload)?;
+        if info["cluster"]["leader"] == server {
             return Ok(true);
         }
-        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
         let asked = serde_json::json!({ "placement": { "preferred": server } });
-        self.client.request(subject, asked.to_string().into()).await?;
+        self.client.request(subject("LEADER.STEPDOWN"), asked.to_string().into()).await?;
         Ok(false)
     }
 

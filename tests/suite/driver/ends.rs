@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use plugnmeet_recorder::capture::audio::av_sync::SyncCorrections;
 use plugnmeet_recorder::capture::browser::call_sync::CallOffset;
+use plugnmeet_recorder::capture::capture_report::{CaptureReport, FarEndStats};
 use plugnmeet_recorder::capture::quality::{AudioStats, VideoStats};
-use plugnmeet_recorder::capture::rig::CaptureReport;
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::public_text::without_directories;
 use plugnmeet_recorder::protocol::request::Kind;
@@ -65,6 +65,7 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
         },
         corrections: SyncCorrections { gaps: 1, gaps_ms: 700, offsets: 3, put_in_ms: 1, left_out_ms: 2 },
         call_offset: CallOffset { seconds: 3, mean_ms: 67.89, max_ms: 73.0 },
+        far_end: FarEndStats { pictures_left_out: 4, losses: 1, lowest_bit_rate: Some(500) },
         parts: 1,
         bytes: 123_456,
         meeting_until: None,
@@ -102,6 +103,7 @@ async fn a_summary_is_kept_of_everything_and_lies_beside_a_raw_file() {
         "sound_gaps": 1, "sound_gaps_ms": 700,
         "offset_corrections": 3, "offset_put_in_ms": 1, "offset_left_out_ms": 2,
         "call_offset_mean_ms": 67.9, "call_offset_max_ms": 73.0,
+        "far_end_pictures_left_out": 4, "far_end_losses": 1, "far_end_lowest_kbit_per_s": 500,
     });
     assert_eq!(found, expected);
 

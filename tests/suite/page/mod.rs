@@ -11,6 +11,7 @@ use chromiumoxide::cdp::browser_protocol::emulation::{
 };
 use chromiumoxide::cdp::browser_protocol::page::CaptureScreenshotFormat;
 use chromiumoxide::cdp::browser_protocol::page::SetBypassCspParams;
+use chromiumoxide::cdp::browser_protocol::target::CreateTargetParams;
 use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt as _;
@@ -49,7 +50,7 @@ impl Raw {
 async fn ask(port: u16, method: &str, path: &str, headers: &[&str]) -> Raw {
     let host = headers.iter().any(|line| line.starts_with("Host:"));
     let own = if host { String::new() } else { format!("Host: 127.0.0.1:{port}\r\n") };
-    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let lines: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     // The answer may come, and the connection end, before all of it was sent.
     let _ = stream.write_all(format!("{method} {path} HTTP/1.1\r\n{own}{lines}\r\n").as_bytes()).await;
@@ -110,9 +111,10 @@ impl Operator {
         Self { browser, _events: AbortOnDropHandle::new(events), _profile: profile }
     }
 
-    /// A tab with the page of the node at this port.
+    /// The page of the node at this port, in a window of its own: one that is hidden looks at nothing.
     async fn open(&self, port: u16) -> Tab {
-        let page = self.browser.new_page("about:blank").await.unwrap();
+        let window = CreateTargetParams::builder().url("about:blank").new_window(true).build().unwrap();
+        let page = self.browser.new_page(window).await.unwrap();
         page.evaluate_on_new_document(WATCH).await.unwrap();
         page.goto(format!("http://127.0.0.1:{port}/")).await.unwrap();
         Tab(page)

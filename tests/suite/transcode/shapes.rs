@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use plugnmeet_recorder::config::Profile;
 use plugnmeet_recorder::media::ffprobe::{self, MediaInfo, MediaStream};
 use plugnmeet_recorder::protocol::notice::NoticeEvent;
 use plugnmeet_recorder::transcode::job::{FilesToRemove, JobOutcome};
@@ -183,5 +184,22 @@ async fn a_picture_that_cannot_be_decoded_at_all_does_not_cost_the_raw_file() {
         };
         assert_plays(shape(&node.mp4()).await.audio(), 0.0, 8.0, "sound");
         node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
+    }
+}
+
+#[tokio::test]
+async fn a_picture_that_stands_still_at_the_end_is_shown_to_the_end_by_every_profile() {
+    for profile in Profile::ALL {
+        let node = Node::with_options(true, profile.post_input());
+        let raw = node.room().join("rec-1_raw.mkv");
+        // As ours: a page that moves, and then a frame a second of one that does not.
+        let still = "-vf select='if(lt(t,12),1,not(mod(n,25)))',geq=lum='if(lt(T,12),p(X,Y),99)':cb=128:cr=128";
+        let times = "settb=1/1000 -fps_mode passthrough -enc_time_base 1:1000";
+        let sources = "-f lavfi -i testsrc2=s=320x180:r=25:d=40 -f lavfi -i sine=d=40:r=48000";
+        ffmpeg(&format!("{sources} {still},{times} {ENCODER}"), &raw);
+        assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw), "{profile:?}");
+        let made = shape(&node.mp4()).await;
+        assert_plays(made.video(), 0.0, 40.0, &format!("picture, {profile:?}"));
+        node.assert_told_success();
     }
 }

@@ -1,7 +1,7 @@
 //! Which requests may come at all, whoever sends them: a page of somebody else in the operator's browser must neither
 //! see nor do anything here, also where its name was made to lead to this host (DNS rebinding). Pure.
 
-use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::config::AdminConfig;
 
@@ -35,7 +35,7 @@ pub(super) fn check(access: Access, method: &Method, path: &str, headers: &Heade
     if path == "/" && is_safe {
         return Ok(());
     }
-    match headers.get(FETCH_SITE).map(|site| site.as_bytes()) {
+    match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
         None | Some(b"same-origin") => {}
         // Typed in by the user.
         Some(b"none") if is_safe => {}
@@ -75,7 +75,6 @@ fn is_origin(origin: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn answer(access: Access, method: &Method, path: &str, given: &[(&'static str, &'static str)]) -> bool {
         let mut headers = HeaderMap::new();

@@ -12,7 +12,7 @@ use crate::admin::http::node_state::NodeState;
 use crate::admin::http::page::state::Page;
 use crate::admin::state_dir::StateDir;
 use crate::admin::{jobs, outbox};
-use crate::protocol::ids::RecordingId;
+use crate::protocol::ids::{InvalidName, RecordingId};
 use crate::protocol::request::Kind;
 use crate::storage::files;
 use crate::telemetry::redact;
@@ -25,8 +25,8 @@ fn answer(status: StatusCode, text: &str) -> Response {
     (status, format!("{}\n", redact::scrub(text.trim_end()))).into_response()
 }
 
-fn parse(id: &str) -> Result<RecordingId, Response> {
-    RecordingId::parse(id).map_err(|error| answer(StatusCode::BAD_REQUEST, &error.to_string()))
+fn no_id(error: &InvalidName) -> Response {
+    answer(StatusCode::BAD_REQUEST, &error.to_string())
 }
 
 pub(super) async fn stop(State(page): State<Page>, Path((kind, id)): Path<(String, String)>) -> Response {
@@ -35,9 +35,9 @@ pub(super) async fn stop(State(page): State<Page>, Path((kind, id)): Path<(Strin
         "broadcast" => Kind::Broadcast,
         _ => return answer(StatusCode::NOT_FOUND, "there are recordings and broadcasts"),
     };
-    let id = match parse(&id) {
+    let id = match RecordingId::parse(&id) {
         Ok(id) => id,
-        Err(refused) => return refused,
+        Err(error) => return no_id(&error),
     };
     let Some(parts) = page.node.parts.get() else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, "the node is starting; try again in a moment");
@@ -61,9 +61,9 @@ async fn command(
     what: &'static str,
     work: impl FnOnce(&StateDir, &RecordingId) -> Result<String, AdminError> + Send + 'static,
 ) -> Response {
-    let id = match parse(id) {
+    let id = match RecordingId::parse(id) {
         Ok(id) => id,
-        Err(refused) => return refused,
+        Err(error) => return no_id(&error),
     };
     let (state, of) = (StateDir::of_node(node), id.clone());
     match files::on_disk_within(LIMIT, move || Ok(work(&state, &of))).await {

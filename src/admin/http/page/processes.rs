@@ -40,14 +40,17 @@ fn memory(pid: u32) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
+/// The processor time of each process so far, by its pid and start.
+type Ticks = BTreeMap<(u32, u64), u64>;
+
 /// Measures from one look to the next.
 #[derive(Debug, Default)]
-pub(super) struct ProcessMeter(Option<(Instant, BTreeMap<(u32, u64), u64>)>);
+pub(super) struct ProcessMeter(Option<(Instant, Ticks)>);
 
 impl ProcessMeter {
     pub fn take(&mut self, found: &Processes) -> BTreeMap<String, RigUse> {
         let (now, mut ticks) = (Instant::now(), BTreeMap::new());
-        let mut uses = BTreeMap::new();
+        let mut rigs = BTreeMap::new();
         for (name, (processes, memory)) in &found.0 {
             let mut used = 0;
             for process in processes {
@@ -59,10 +62,10 @@ impl ProcessMeter {
             }
             let since = self.0.as_ref().map(|(at, _)| now.duration_since(*at).as_secs_f64());
             let cores = since.filter(|since| *since > 0.0).map(|since| procfs::seconds(used) / since);
-            uses.insert(name.clone(), RigUse { cores, memory: *memory });
+            rigs.insert(name.clone(), RigUse { cores, memory: *memory });
         }
         self.0 = Some((now, ticks));
-        uses
+        rigs
     }
 }
 

@@ -25,10 +25,10 @@ pub(super) fn wanted(range: Option<&str>, len: u64) -> Wanted {
         (_, Some(first), "", _) if first < len => Wanted::Part { first, last: len - 1 },
         (_, Some(first), _, Some(last)) if last < first => Wanted::All,
         (_, Some(first), _, Some(last)) if first < len => Wanted::Part { first, last: last.min(len - 1) },
-        (_, Some(_), "", _) | (_, Some(_), _, Some(_)) => Wanted::Nothing,
-        ("", _, _, Some(0)) => Wanted::Nothing,
-        ("", _, _, Some(count)) if len > 0 => Wanted::Part { first: len.saturating_sub(count), last: len - 1 },
-        ("", _, _, Some(_)) => Wanted::Nothing,
+        ("", _, _, Some(count)) if count > 0 && len > 0 => {
+            Wanted::Part { first: len.saturating_sub(count), last: len - 1 }
+        }
+        (_, Some(_), "", _) | (_, Some(_), _, Some(_)) | ("", _, _, Some(_)) => Wanted::Nothing,
         _ => Wanted::All,
     }
 }

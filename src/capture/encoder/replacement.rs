@@ -1,0 +1,105 @@
+//! Another encoder for a broadcast that runs: with its own bit rate, and ready before the one that runs ends.
+//!
+//! ```text
+//! start: ffmpeg and its thread; it publishes to the relay and waits for a frame
+//! switch: frames and sound go to it from one time on; the old one gets what is earlier, and the end
+//! retire: the old one ends, and the relay goes on with the new one
+//! ```
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::capture::component_error::ComponentError;
+use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
+use crate::capture::encoder::ffmpeg::Encoder;
+use crate::capture::encoder::matroska::Tracks;
+use crate::capture::encoder::stream::{self, StreamWriter};
+use crate::capture::encoder::stream_queue::{StreamQueue, StreamSwitch};
+use crate::capture::rtmp::bit_rate::BitRate;
+use crate::capture::rtmp::encoder_turn::Successor;
+use crate::capture::rtmp::relay::RelayEntrance;
+
+/// From ffmpeg's start until it publishes to the relay: half a second, more on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(15);
+/// How long the old encoder may take for what it still gets, and for its end.
+const LAST_ITEMS_LIMIT: Duration = Duration::from_secs(5);
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// What every encoder of a broadcast is started with.
+#[derive(Clone, Debug)]
+pub struct EncoderReplacement {
+    pub settings: EncoderSettings,
+    pub target: EncoderTarget,
+    pub tracks: Tracks,
+    /// The rig's directory.
+    pub dir: PathBuf,
+}
+
+/// An encoder that waits for its first frame.
+#[derive(Debug)]
+pub struct NextEncoder {
+    encoder: Encoder,
+    writer: StreamWriter,
+    queue: StreamQueue,
+    begins_at: Arc<OnceLock<Duration>>,
+}
+
+impl EncoderReplacement {
+    /// Starts one. `failed` is called when its thread panics.
+    ///
+    /// # Errors
+    /// Where ffmpeg cannot be started, ends, or does not reach the relay.
+    pub async fn start(
+        self,
+        bit_rate: BitRate,
+        relay: RelayEntrance,
+        failed: impl FnOnce(ComponentError) + Send + 'static,
+    ) -> Result<NextEncoder, ComponentError> {
+        let settings = self.settings.with_bit_rate(bit_rate);
+        let size = (self.tracks.width, self.tracks.height);
+        let (ready, is_ready) = oneshot::channel();
+        let begins_at = Arc::<OnceLock<Duration>>::default();
+        let successor = Successor { ready, begins_at: Arc::clone(&begins_at) };
+        let unready = |why: String| ComponentError::new("ffmpeg", why);
+        relay.successors.send(successor).await.map_err(|_| unready("the relay has ended".to_owned()))?;
+        let started = Encoder::spawn(&settings, size, &self.target, Some(&relay.address), &self.dir).await;
+        let (mut encoder, stdin) = started?;
+        let (queue, writer) = stream::start_writer(stdin, self.tracks, failed)?;
+        queue.begin().map_err(|_| unready("it takes no input".to_owned()))?;
+        let published = timeout(READY_LIMIT, async {
+            tokio::select! {
+                published = is_ready => published.map_err(|_| unready("the relay does not take it".to_owned())),
+                ended = encoder.ended() => Err(ended.err().unwrap_or_else(|| unready("it ended at once".to_owned()))),
+            }
+        });
+        let limit = READY_LIMIT.as_secs();
+        published.await.map_err(|_| unready(format!("it has not reached the relay within {limit} s")))??;
+        Ok(NextEncoder { encoder, writer, queue, begins_at })
+    }
+}
+
+impl NextEncoder {
+    /// Frames and sound go to this encoder from `at` on, a time of the capture that is not in the future.
+    #[must_use]
+    pub fn take_over(self, switch: &StreamSwitch, at: Duration) -> (Encoder, StreamWriter) {
+        // Nobody else sets it.
+        let _ = self.begins_at.set(at);
+        switch.switch(self.queue, at);
+        (self.encoder, self.writer)
+    }
+}
+
+/// Ends the encoder that was replaced.
+pub async fn retire(mut encoder: Encoder, mut writer: StreamWriter, switch: StreamSwitch) {
+    if !writer.ended_within(LAST_ITEMS_LIMIT).await {
+        switch.complete();
+        writer.abandon().await;
+    }
+    if let Err(error) = encoder.finish(END_LIMIT).await {
+        tracing::warn!(%error, "the encoder that was replaced did not end well: the broadcast lacks a moment");
+    }
+}

@@ -1,0 +1,92 @@
+//! How a `record` ends: its exit code, and what is said: pure.
+
+use std::path::PathBuf;
+
+/// Exit codes; the help of `record` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Complete,
+    /// The recording or its MP4 has failed.
+    Failed,
+    /// The output cannot be written.
+    Usage,
+    /// This machine cannot record.
+    Host,
+    /// The page cannot be recorded.
+    Page,
+    /// The recording broke off; there is an MP4 of what came before.
+    BrokeOff,
+    /// Stopped by a signal without an MP4.
+    Stopped,
+}
+
+impl Ending {
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Host => 3,
+            Self::Page => 4,
+            Self::BrokeOff => 5,
+            // As shells say of a process that SIGINT ended.
+            Self::Stopped => 130,
+        }
+    }
+}
+
+/// A `record` without an MP4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFailure {
+    pub ending: Ending,
+    /// What has failed and why, and what to do.
+    pub cause: String,
+    /// The raw file, where one was kept.
+    pub raw: Option<PathBuf>,
+}
+
+impl RecordFailure {
+    pub fn new(ending: Ending, cause: impl std::fmt::Display) -> Self {
+        // The capture speaks of its pages as of meetings.
+        let cause = cause.to_string().replace("the meeting page", "the page");
+        Self { ending, cause, raw: None }
+    }
+
+    /// The lines for the operator.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("error: {}", self.cause)];
+        if let Some(raw) = &self.raw {
+            lines.push(format!("The raw file is kept: {}", raw.display()));
+            lines.push(format!(
+                "To make an MP4 of it: ffmpeg -i '{}' -c:v copy -c:a aac -movflags +faststart out.mp4",
+                raw.display()
+            ));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page_recording::arguments::AFTER_HELP;
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        use Ending::{BrokeOff, Complete, Failed, Host, Page, Stopped, Usage};
+        for ending in [Complete, Failed, Usage, Host, Page, BrokeOff, Stopped] {
+            let line = format!("\n  {:<5}", ending.code());
+            assert!(AFTER_HELP.contains(&line), "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn a_raw_file_that_is_kept_is_named_with_the_way_to_an_mp4() {
+        let failure = RecordFailure::new(Ending::Failed, "the meeting page crashed");
+        assert_eq!(failure.lines(), ["error: the page crashed"]);
+        let kept = RecordFailure { raw: Some("/a/raw.mkv".into()), ..failure };
+        assert!(kept.lines()[1].ends_with("/a/raw.mkv") && kept.lines()[2].contains("ffmpeg -i '/a/raw.mkv'"));
+    }
+}
