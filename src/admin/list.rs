@@ -25,6 +25,19 @@ fn by_age<R>(mut rows: Vec<R>, at: impl Fn(&R) -> Option<u64>) -> Vec<R> {
 /// # Errors
 /// Where a directory cannot be read.
 pub fn recordings(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    let (rows, _secrets) = recording_rows(state, now)?;
+    let mut text = format.show(state, "recordings", &rows);
+    if !format.json {
+        text.push_str(&daemon(state));
+    }
+    Ok(text)
+}
+
+/// The rows, and what keeps the secrets out of what is shown of them.
+fn recording_rows(
+    state: &StateDir,
+    now: u64,
+) -> Result<(Vec<RecordingRow>, Vec<redact::SecretRegistration>), AdminError> {
     let (mut rows, mut secrets) = (Vec::new(), Vec::new());
     for kind in [Kind::Recording, Kind::Broadcast] {
         for Readable { id, read } in state.recordings(kind)? {
@@ -40,16 +53,16 @@ pub fn recordings(state: &StateDir, format: &ListFormat, now: u64) -> Result<Str
             });
         }
     }
-    let mut text = format.show(state, "recordings", &by_age(rows, |row| row.taken_at));
-    if !format.json {
-        text.push_str(&daemon(state));
-    }
-    Ok(text)
+    Ok((by_age(rows, |row| row.taken_at), secrets))
 }
 
 /// # Errors
 /// Where the directory cannot be read.
 pub fn jobs(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    Ok(format.show(state, "jobs", &job_rows(state, now)?))
+}
+
+fn job_rows(state: &StateDir, now: u64) -> Result<Vec<JobRow>, AdminError> {
     let row = |found: Readable<_>| match found.read {
         Ok(record) => JobRow::new(&record, moment(state, now)),
         Err(why) => JobRow::unreadable(found.id, &why),
@@ -58,7 +71,7 @@ pub fn jobs(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, A
     let undecodable =
         |found: Undecodable| JobRow::undecodable(found.id, &found.why, &found.path, found.at, moment(state, now));
     rows.extend(state.undecodable()?.into_iter().map(undecodable));
-    Ok(format.show(state, "jobs", &by_age(rows, |row| row.taken_at)))
+    Ok(by_age(rows, |row| row.taken_at))
 }
 
 /// The messages of the outbox; `all`: delivered and dropped ones too.
@@ -66,6 +79,10 @@ pub fn jobs(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, A
 /// # Errors
 /// Where the directory cannot be read.
 pub fn outbox(state: &StateDir, format: &ListFormat, all: bool, now: u64) -> Result<String, AdminError> {
+    Ok(format.show(state, "outbox", &message_rows(state, all, now)?))
+}
+
+fn message_rows(state: &StateDir, all: bool, now: u64) -> Result<Vec<MessageRow>, AdminError> {
     let mut rows = Vec::new();
     for Readable { id, read } in state.outbox()? {
         match read {
@@ -77,7 +94,27 @@ pub fn outbox(state: &StateDir, format: &ListFormat, all: bool, now: u64) -> Res
         }
     }
     rows.retain(|row| all || !matches!(row.status.state, "delivered" | "dropped"));
-    Ok(format.show(state, "outbox", &by_age(rows, |row| row.added_at)))
+    Ok(by_age(rows, |row| row.added_at))
+}
+
+/// All three lists for the node's page, each with at most `most` rows, and how many there are.
+///
+/// # Errors
+/// Where a directory cannot be read.
+pub fn all(state: &StateDir, most: usize, now: u64) -> Result<Value, AdminError> {
+    fn first<R: Row>(rows: &[R], most: usize) -> Value {
+        let shown: Vec<Value> =
+            rows.iter().take(most).map(|row| serde_json::to_value(row).unwrap_or_default()).collect();
+        json!({"count": rows.len(), "rows": shown})
+    }
+    let (recordings, _secrets) = recording_rows(state, now)?;
+    let mut lists = json!({
+        "recordings": first(&recordings, most),
+        "jobs": first(&job_rows(state, now)?, most),
+        "outbox": first(&message_rows(state, false, now)?, most),
+    });
+    scrub(&mut lists);
+    Ok(lists)
 }
 
 /// A line on whether the daemon runs.
@@ -103,7 +140,7 @@ pub fn json<R: Row>(state: &StateDir, name: &'static str, rows: &[R]) -> String 
 }
 
 /// Masks what looks like a secret in every text of `value`.
-fn scrub(value: &mut Value) {
+pub(super) fn scrub(value: &mut Value) {
     match value {
         Value::String(text) => *text = redact::scrub(text).into_owned(),
         Value::Array(values) => values.iter_mut().for_each(scrub),

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::admin::error::AdminError;
+use crate::admin::http::node_state::NodeState;
 use crate::config::{Config, Mode};
 use crate::delivery::message::RecordingMessages;
 use crate::delivery::outbox;
@@ -73,6 +74,18 @@ impl StateDir {
             dir,
             temporary_dir: files::absolute(&recorder.temporary_dir),
         })
+    }
+
+    /// That of the node that runs in this process.
+    #[must_use]
+    pub fn of_node(node: &NodeState) -> Self {
+        Self {
+            recorder: node.id.to_string(),
+            mode: node.mode,
+            dir: files::absolute(&node.dirs.state_dir),
+            temporary_dir: files::absolute(&node.dirs.temporary_dir),
+            daemon: Some(format!("pid {}", std::process::id())),
+        }
     }
 
     #[must_use]

@@ -31,13 +31,20 @@ const OWN_BYTES: usize = 64 * 1024;
 /// What is shown.
 #[derive(Debug, Serialize)]
 struct FleetStatus {
+    #[serde(flatten)]
+    fleet: Fleet,
+    this_node: OwnStatus,
+}
+
+/// The fleet as the server sees it, and the work queue.
+#[derive(Debug, Serialize)]
+pub(super) struct Fleet {
     nodes: Vec<NodeRow>,
     /// Where the next START would go.
     next: Option<String>,
     why: String,
     /// `null` where the queue does not answer.
     queue: Option<QueueStatus>,
-    this_node: OwnStatus,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,9 +83,9 @@ pub fn show(config: &Config, format: &ListFormat, now: impl Fn() -> u64) -> Resu
     }
     let text = format!(
         "{}\n{}\n{}\n{}",
-        table(&status.nodes),
-        status.why,
-        queue_line(status.queue.as_ref()),
+        table(&status.fleet.nodes),
+        status.fleet.why,
+        queue_line(status.fleet.queue.as_ref()),
         own_line(&status.this_node)
     );
     Ok(redact::scrub(&text).into_owned())
@@ -106,6 +113,12 @@ async fn ask(config: &Config, now: impl Fn() -> u64) -> Result<FleetStatus, Admi
     let (nats, this_node) =
         tokio::join!(Nats::connect_once(&config.nats, &config.server, &config.recorder.id, CONNECT_LIMIT), own(config));
     let nats = nats.map_err(|error| AdminError::Nats(error.to_string()))?;
+    Ok(FleetStatus { fleet: fleet(&nats, now).await?, this_node })
+}
+
+/// # Errors
+/// Where the bucket cannot be read.
+pub(super) async fn fleet(nats: &Nats, now: impl Fn() -> u64) -> Result<Fleet, AdminError> {
     let reads = async { tokio::join!(nats.bucket_content(), nats.queue()) };
     let (content, queue) = tokio::time::timeout(READ_LIMIT, reads)
         .await
@@ -122,7 +135,7 @@ async fn ask(config: &Config, now: impl Fn() -> u64) -> Result<FleetStatus, Admi
         in_hand: ack_pending,
         redelivered,
     });
-    Ok(FleetStatus { nodes, next, why, queue, this_node })
+    Ok(Fleet { nodes, next, why, queue })
 }
 
 /// What each id has announced, and the host that its holder key names.

@@ -22,6 +22,7 @@ pub mod component_error;
 pub mod cpu_use;
 pub mod encoder;
 pub mod encoder_handover;
+pub mod live_capture;
 pub mod process_tag;
 pub mod quality;
 pub mod rig;

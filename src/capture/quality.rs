@@ -11,6 +11,10 @@ const WINDOW: Duration = Duration::from_millis(20);
 /// A window whose highest sample is at most this is silent: -60 dBFS (32768 / 1000), below the noise of an open
 /// microphone, above the dither of a muted one.
 const SILENT_PEAK: u16 = 32;
+/// 20 dB in 1.7 s (IEC 60268-10, type I), each 20 ms.
+const METER_FALL: f32 = 0.973_3;
+/// What the meter shows as silence, in dBFS.
+const METER_FLOOR: f64 = -60.0;
 /// 0 dBFS for 16-bit samples.
 const FULL_SCALE: f64 = 32_768.0;
 /// Stereo, 16 bits each.
@@ -43,6 +47,8 @@ pub struct AudioQuality {
     current: u64,
     longest: u64,
     peak: u16,
+    /// The highest sample of late, which sinks by [`METER_FALL`] each window: what a peak programme meter shows.
+    meter: f32,
     /// Sum of all squares; a day at full scale does not fit into 64 bits.
     energy: u128,
 }
@@ -62,6 +68,7 @@ impl AudioQuality {
             current: 0,
             longest: 0,
             peak: 0,
+            meter: 0.0,
             energy: 0,
         }
     }
@@ -93,6 +100,7 @@ impl AudioQuality {
             self.current = 0;
         }
         self.peak = self.peak.max(self.window_peak);
+        self.meter = (self.meter * METER_FALL).max(f32::from(self.window_peak));
         (self.window_filled, self.window_peak) = (0, 0);
     }
 
@@ -100,6 +108,12 @@ impl AudioQuality {
     #[must_use]
     pub fn silent_for(&self) -> Duration {
         duration(self.current, self.rate)
+    }
+
+    /// The level of late in dBFS: peaks at once, and 20 dB less in 1.7 s. `None`: silence.
+    #[must_use]
+    pub fn level_dbfs(&self) -> Option<f64> {
+        decibels(f64::from(self.meter)).filter(|level| *level > METER_FLOOR)
     }
 
     /// Statistics of all audio up to now.
@@ -223,6 +237,18 @@ mod tests {
 
     fn near(found: Option<f64>, wanted: f64) -> bool {
         found.is_some_and(|found| (found - wanted).abs() < 0.01)
+    }
+
+    #[test]
+    fn the_meter_shows_a_peak_at_once_and_sinks_by_20_db_in_1_7_s() {
+        let mut watch = AudioQuality::new(RATE);
+        assert_eq!(watch.level_dbfs(), None);
+        watch.add_samples(&level(-32_768, 20));
+        assert!(near(watch.level_dbfs(), 0.0));
+        watch.add_samples(&level(0, 1_700));
+        assert!((watch.level_dbfs().unwrap() + 20.0).abs() < 0.1, "{:?}", watch.level_dbfs());
+        watch.add_samples(&level(0, 5_000));
+        assert_eq!(watch.level_dbfs(), None, "silence");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::capture::encoder::matroska::Tracks;
 use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder};
 use crate::capture::encoder::stream;
 use crate::capture::encoder_handover::EncoderHandover;
+use crate::capture::live_capture::LiveCapture;
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
 use crate::capture::rig_watch::{RigGauges, RigWatch};
@@ -106,6 +107,11 @@ pub trait Rig: Sized + Send + 'static {
         None
     }
 
+    /// The running capture for those who look at it; nothing while media do not flow.
+    fn live(&self) -> Option<LiveCapture> {
+        None
+    }
+
     /// Ends the capture and waits until the encoder has finished its output and is reaped. The report is complete even
     /// where the encoder failed.
     fn finish(&mut self) -> impl Future<Output = (CaptureReport, Result<(), String>)> + Send;
@@ -171,6 +177,16 @@ impl Rig for LiveRig {
         let (capture, sound) = (self.capture.as_ref()?, self.audio_recorder.as_ref()?);
         let turns = [capture.grabber.pulse().turns(), sound.pulse().turns()];
         Some(CaptureGauge { report: capture.report(), turns })
+    }
+
+    fn live(&self) -> Option<LiveCapture> {
+        let RunningCapture { grabber, counters, started, .. } = self.capture.as_ref()?;
+        Some(LiveCapture {
+            rig: self.dir.path().to_string_lossy().into_owned(),
+            preview: grabber.preview(),
+            counters: std::sync::Arc::clone(counters),
+            started: *started,
+        })
     }
 
     async fn finish(&mut self) -> (CaptureReport, Result<(), String>) {

@@ -113,7 +113,7 @@ pub async fn stop_audio(recorder: Option<AudioRecorder>, audio: Option<&PulseAud
 }
 
 /// The report of a capture that has run for `duration`.
-fn capture_report(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
+pub(super) fn capture_report(counters: &CaptureCounters, duration: Duration) -> CaptureReport {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     CaptureReport {
         duration,

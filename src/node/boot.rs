@@ -52,6 +52,7 @@ use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
+use crate::recording::operator_stop::OperatorStops;
 use crate::recording::reference_files::ReferenceFiles;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
@@ -219,7 +220,9 @@ impl Node {
         let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
         let rigs = self.rig_factory().await?;
+        let (stops, operator) = OperatorStops::channel();
         let parts = NodeParts {
+            stops,
             running: running.clone(),
             outbox: self.dispatcher.outbox().clone(),
             load: watches.load.clone(),
@@ -235,7 +238,8 @@ impl Node {
             journal,
             availability.clone(),
             watches.disk.clone(),
-        );
+        )
+        .obeying(operator);
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
         // Nobody sets it a second time.
         let _ = self.state.parts.set(parts);

@@ -106,7 +106,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let (kind, limits) = (start.kind(), context.limits);
     let began = Instant::now();
     let missed_since = recovery::missed_since(&entry.record()).unwrap_or_else(unix_ms);
-    let signal = context.signals.take(kind, interrupted.is_none());
+    let signal = context.signals.take(kind, &start.info, interrupted.is_none());
     let mut driver = Driver::<R> {
         signal,
         start,
@@ -144,6 +144,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
             Some(gauge) => driver.signal.look(&gauge),
             None => driver.signal.pause(),
         }
+        driver.signal.show(driver.rig.as_ref().filter(|_| capturing).and_then(R::live));
         let event = tokio::select! {
             Some(reason) = stops.recv() => SessionEvent::Stop(reason),
             result = work_result(driver.work.as_mut()) => driver.finish_work(result),

@@ -17,6 +17,7 @@ pub mod live_rig_factory;
 pub mod open_failures;
 mod opening;
 pub mod opening_turns;
+pub mod operator_stop;
 pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;

@@ -22,6 +22,7 @@ use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
 use crate::recording::beginning::{Beginnings, STOP_LIMIT, StartRefusal};
 use crate::recording::driver::{self, RecordingContext, RecordingTask};
 use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingRecord, StopRequest};
+use crate::recording::operator_stop::{self, OperatorStop, OperatorStops};
 use crate::recording::raw_file::RawFile;
 use crate::recording::request_source::RequestSource;
 use crate::recording::rig_factory::RigFactory;
@@ -47,6 +48,8 @@ pub struct RequestService<R: Rig> {
     availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
+    /// What operators ask on the node's page.
+    operator: mpsc::Receiver<OperatorStop>,
     beginnings: Beginnings,
     pub(super) tasks: TaskTracker,
     /// The running recordings and those whose start is not answered yet, by room and kind.
@@ -113,6 +116,7 @@ impl<R: Rig> RequestService<R> {
             journal,
             availability,
             room,
+            operator: OperatorStops::channel().1,
             beginnings,
             tasks: TaskTracker::new(),
             running: HashMap::new(),
@@ -120,6 +124,12 @@ impl<R: Rig> RequestService<R> {
             unread: UnreadRecords::default(),
             pending: FuturesUnordered::new(),
         }
+    }
+
+    /// Obeys those who ask it to stop a recording.
+    #[must_use]
+    pub fn obeying(self, operator: mpsc::Receiver<OperatorStop>) -> Self {
+        Self { operator, ..self }
     }
 
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
@@ -160,6 +170,10 @@ impl<R: Rig> RequestService<R> {
                     self.go_on(progress);
                     continue;
                 }
+                Some(stop) = self.operator.recv() => {
+                    self.stop_one(stop);
+                    continue;
+                }
                 message = requests.next() => message,
             };
             let Some(message) = message else {
@@ -195,6 +209,21 @@ impl<R: Rig> RequestService<R> {
             // A closed or full channel belongs to a recording that is ending already.
             let _ = running.stop.try_send(Some(why.to_owned()));
         }
+    }
+
+    /// Ends a recording as a full disk would; the server is told of its end, and why.
+    fn stop_one(&self, stop: OperatorStop) {
+        let is_it = |((_, kind), running): &(&(i64, Kind), &RunningRecording)| {
+            let info = running.entry.record().info();
+            !running.stop.is_closed() && info.is_ok_and(|info| stop.is_for(*kind, &info.recording_id))
+        };
+        let told = self
+            .running
+            .iter()
+            .find(is_it)
+            .map(|(_, running)| running.stop.try_send(Some(operator_stop::REASON.to_owned())));
+        // A full channel belongs to a recording that is ending already.
+        stop.answer(told.is_some());
     }
 
     /// Takes a request: decides what needs no disk at once, and has the rest go on by itself.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::capture::capture_report::{CaptureGauge, CaptureReport};
-use crate::protocol::request::Kind;
+use crate::capture::live_capture::LiveCapture;
+use crate::protocol::ids::{RecordingId, RoomId};
+use crate::protocol::request::{Kind, RecordingInfo};
 use crate::telemetry::metrics::Metrics;
 
 /// The threads whose turns are watched.
@@ -15,7 +17,7 @@ const THREADS: [&str; 2] = ["screen", "sound"];
 #[derive(Clone, Debug, Default)]
 pub struct RecordingSignals {
     pub metrics: Metrics,
-    running: Arc<Mutex<BTreeMap<u64, Progress>>>,
+    running: Arc<Mutex<BTreeMap<u64, InHand>>>,
 }
 
 /// What was seen of one recording.
@@ -29,13 +31,34 @@ struct Progress {
     turns: Option<[(u64, Instant); THREADS.len()]>,
 }
 
+/// One recording in hand.
+#[derive(Debug)]
+struct InHand {
+    shown: ShownRecording,
+    progress: Progress,
+}
+
+/// A recording or broadcast in hand, for those who look at this node.
+#[derive(Clone, Debug)]
+pub struct ShownRecording {
+    pub kind: Kind,
+    pub id: RecordingId,
+    pub room: RoomId,
+    /// Frames that are missing from the parts before the current one: dropped and late ones.
+    pub lost_before: u64,
+    /// The current part; `None` while nothing is captured.
+    pub live: Option<LiveCapture>,
+}
+
 impl RecordingSignals {
     /// A recording or broadcast that this node has in hand from now on. `is_new`: no earlier run has begun it.
     #[must_use]
-    pub fn take(&self, kind: Kind, is_new: bool) -> Arc<RecordingSignal> {
+    pub fn take(&self, kind: Kind, info: &RecordingInfo, is_new: bool) -> Arc<RecordingSignal> {
         let mut running = self.lock();
         let key = running.last_key_value().map_or(0, |(last, _)| last + 1);
-        running.insert(key, Progress::default());
+        let (id, room) = (info.recording_id.clone(), info.room_id.clone());
+        let shown = ShownRecording { kind, id, room, lost_before: 0, live: None };
+        running.insert(key, InHand { shown, progress: Progress::default() });
         drop(running);
         let taken = is_new.then(Instant::now);
         Arc::new(RecordingSignal { all: self.clone(), key, kind, taken })
@@ -48,19 +71,25 @@ impl RecordingSignals {
         self.lock().len()
     }
 
+    /// Those recordings, oldest first.
+    #[must_use]
+    pub fn shown(&self) -> Vec<ShownRecording> {
+        self.lock().values().map(|one| one.shown.clone()).collect()
+    }
+
     /// A thread of a running capture that has not turned for `limit`, or whose driver has not looked.
     #[must_use]
     pub fn still_thread(&self, limit: Duration) -> Option<String> {
         let running = self.lock();
         let turns =
-            running.values().filter_map(|progress| progress.turns).flat_map(|turns| THREADS.into_iter().zip(turns));
+            running.values().filter_map(|one| one.progress.turns).flat_map(|turns| THREADS.into_iter().zip(turns));
         let mut still = turns.filter(|(_, (_, since))| since.elapsed() > limit);
         still.next().map(|(name, (_, since))| {
             format!("the thread `{name}` of a recording stands still for {} s", since.elapsed().as_secs())
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Progress>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, InHand>> {
         // The map is consistent at every point that could panic.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +117,7 @@ impl RecordingSignal {
     pub fn look(&self, gauge: &CaptureGauge) {
         self.count(&gauge.report);
         let mut running = self.all.lock();
-        let Some(progress) = running.get_mut(&self.key) else { return };
+        let Some(InHand { progress, .. }) = running.get_mut(&self.key) else { return };
         let now = Instant::now();
         let before = progress.turns.unwrap_or(gauge.turns.map(|turns| (turns, now)));
         let mut turns = before;
@@ -102,16 +131,25 @@ impl RecordingSignal {
 
     /// Nothing is captured now.
     pub fn pause(&self) {
-        if let Some(progress) = self.all.lock().get_mut(&self.key) {
-            progress.turns = None;
+        if let Some(one) = self.all.lock().get_mut(&self.key) {
+            one.progress.turns = None;
+        }
+    }
+
+    /// What is captured now, for those who look.
+    pub fn show(&self, live: Option<LiveCapture>) {
+        if let Some(one) = self.all.lock().get_mut(&self.key) {
+            one.shown.live = live;
         }
     }
 
     /// A capture of it has ended.
     pub fn part_ended(&self, report: &CaptureReport) {
         self.count(report);
-        if let Some(progress) = self.all.lock().get_mut(&self.key) {
+        if let Some(InHand { shown, progress }) = self.all.lock().get_mut(&self.key) {
             *progress = Progress::default();
+            shown.lost_before += report.frames_dropped + report.frames_late;
+            shown.live = None;
         }
     }
 
@@ -125,7 +163,7 @@ impl RecordingSignal {
 
     fn count(&self, report: &CaptureReport) {
         let mut running = self.all.lock();
-        let Some(progress) = running.get_mut(&self.key) else { return };
+        let Some(InHand { progress, .. }) = running.get_mut(&self.key) else { return };
         let silence = report.duration.mul_f64(report.sound.silence_share.clamp(0.0, 1.0));
         self.all.metrics.captured(
             report.frames_sent.saturating_sub(progress.frames),
@@ -148,6 +186,16 @@ impl Drop for RecordingSignal {
 mod tests {
     use super::*;
     use crate::capture::quality::AudioStats;
+    use crate::protocol::ids::RoomSid;
+
+    fn info() -> RecordingInfo {
+        RecordingInfo {
+            room_table_id: 7,
+            room_id: RoomId::parse("room01").unwrap(),
+            room_sid: RoomSid::default(),
+            recording_id: RecordingId::parse("rec-1").unwrap(),
+        }
+    }
 
     fn report(frames: u64, seconds: u64, silence_share: f64) -> CaptureReport {
         let sound = AudioStats { silence_share, ..AudioStats::default() };
@@ -157,7 +205,7 @@ mod tests {
     #[test]
     fn a_recording_counts_each_frame_once_over_all_of_its_parts() {
         let signals = RecordingSignals::default();
-        let signal = signals.take(Kind::Recording, true);
+        let signal = signals.take(Kind::Recording, &info(), true);
         assert_eq!(signals.in_hand(), 1);
         signal.look(&CaptureGauge { report: report(10, 2, 1.0), turns: [1, 1] });
         signal.look(&CaptureGauge { report: report(30, 4, 0.75), turns: [2, 2] });
@@ -175,7 +223,7 @@ mod tests {
     #[test]
     fn a_thread_stands_still_where_it_does_not_turn_while_media_are_captured() {
         let signals = RecordingSignals::default();
-        let signal = signals.take(Kind::Broadcast, true);
+        let signal = signals.take(Kind::Broadcast, &info(), true);
         assert_eq!(signals.still_thread(Duration::ZERO), None, "nothing is captured yet");
         for turns in [[1, 1], [2, 1]] {
             std::thread::sleep(Duration::from_millis(20));

@@ -104,6 +104,7 @@ pub struct Metrics {
     start_latency: Histogram,
     transcode_speed: Histogram,
     mp4_ready_delay: Histogram,
+    thumbnails: Counter,
 }
 
 /// Registers a metric and returns it.
@@ -161,6 +162,12 @@ impl Default for Metrics {
                 "mp4_ready_delay_seconds",
                 "From the end of a recording to its MP4 in place, on this node",
                 Histogram::new(READY_BUCKETS),
+            ),
+            thumbnails: add(
+                all,
+                "thumbnails",
+                "Pictures that were made for those who look at the node's page",
+                Counter::default(),
             ),
             registry: Arc::default(),
         };
@@ -239,6 +246,11 @@ impl Metrics {
     /// `media`: length of the recording; `wall`: how long ffmpeg took for it.
     pub fn transcoded(&self, media: Duration, wall: Duration) {
         self.transcode_speed.observe(media.as_secs_f64() / wall.as_secs_f64().max(0.001));
+    }
+
+    /// A picture was made for the node's page.
+    pub fn thumbnail_made(&self) {
+        self.thumbnails.inc();
     }
 
     pub fn mp4_ready_after(&self, delay: Duration) {

@@ -7,6 +7,7 @@ mod format;
 pub mod log_throttle;
 pub mod metrics;
 mod queue;
+pub mod recent;
 pub mod redact;
 mod rotate;
 mod sink;

@@ -6,9 +6,10 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::telemetry::redact;
+use crate::telemetry::{recent, redact};
 
 thread_local! {
     /// Whether this thread holds the outputs or writes to one; if it logged now, it would deadlock.
@@ -31,9 +32,12 @@ impl Sink {
     }
 
     /// Writes one event, with or without a line feed at its end.
-    fn write_event(&self, event: &str) {
+    fn write_event(&self, event: &str, level: Level) {
         let mut line = redact::scrub(&on_one_line(event.trim_end_matches('\n'))).into_owned();
         line.push('\n');
+        if level <= Level::WARN {
+            recent::keep(&line);
+        }
         let mut outputs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _writing = Writing::begin();
         for output in &mut *outputs {
@@ -69,17 +73,27 @@ impl Drop for Writing {
 }
 
 impl<'a> MakeWriter<'a> for Sink {
-    type Writer = &'a Self;
+    type Writer = LineWriter<'a>;
 
-    fn make_writer(&'a self) -> &'a Self {
-        self
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter { sink: self, level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter<'a> {
+        LineWriter { sink: self, level: *event.level() }
     }
 }
 
-impl Write for &Sink {
+/// Writes events of one level.
+pub(super) struct LineWriter<'a> {
+    sink: &'a Sink,
+    level: Level,
+}
+
+impl Write for LineWriter<'_> {
     /// Writes one formatted event.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.write_event(&String::from_utf8_lossy(event));
+        self.sink.write_event(&String::from_utf8_lossy(event), self.level);
         Ok(event.len())
     }
 

@@ -7,7 +7,8 @@ use plugnmeet_recorder::capture::browser::error_page::ErrorPageMeaning;
 use plugnmeet_recorder::capture::rig::Rig as _;
 use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::ChromeFlag;
-use plugnmeet_recorder::protocol::request::Kind;
+use plugnmeet_recorder::protocol::ids::{RecordingId, RoomId, RoomSid};
+use plugnmeet_recorder::protocol::request::{Kind, RecordingInfo};
 use plugnmeet_recorder::recording::signals::RecordingSignals;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -78,7 +79,13 @@ async fn break_off_watched(
 ) -> (RigFailure, Option<String>) {
     let standin = standin().await;
     let signals = RecordingSignals::default();
-    let signal = signals.take(Kind::Recording, true);
+    let info = RecordingInfo {
+        room_table_id: 1,
+        room_id: RoomId::parse("room-01").unwrap(),
+        room_sid: RoomSid::default(),
+        recording_id: RecordingId::parse("RM_1").unwrap(),
+    };
+    let signal = signals.take(Kind::Recording, &info, true);
     let (mut found, mut noticed, mut still) = (None, None, None);
     let meeting = Meeting { webcams: 1, ..Meeting::default() };
     let recorded = record_with(&standin, meeting, flags, turn().await, async |live: &mut Live| {

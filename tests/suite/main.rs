@@ -45,6 +45,7 @@ mod mounts;
 mod moved_far_end;
 mod nats_server;
 mod node;
+mod page;
 mod page_recording;
 mod playback;
 mod process_1;

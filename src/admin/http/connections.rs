@@ -1,19 +1,22 @@
 //! The connections of those who ask: at most [`MOST`], each for one answer and for [`LONGEST`]. One that comes when there
-//! are as many takes the place of the oldest, which has had the most time: a slow client keeps out nobody.
+//! are as many takes the place of the oldest, which has had the most time: a slow client keeps out nobody. Somebody whom
+//! this node knows may stay longer ([`Caller::may_stay`]).
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once.
@@ -24,7 +27,58 @@ const LONGEST: Duration = Duration::from_secs(15);
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The open connections, by their number.
-type Open = Arc<Mutex<BTreeMap<u64, CancellationToken>>>;
+type Open = Arc<Mutex<BTreeMap<u64, OpenConnection>>>;
+
+#[derive(Clone)]
+struct OpenConnection {
+    ended: CancellationToken,
+    lifetime: Lifetime,
+}
+
+/// Until when a connection may last, and whether it was lengthened.
+#[derive(Clone, Debug)]
+struct Lifetime(Arc<Mutex<(Instant, bool)>>);
+
+impl Lifetime {
+    fn begin() -> Self {
+        Self(Arc::new(Mutex::new((Instant::now() + LONGEST, false))))
+    }
+
+    fn get(&self) -> (Instant, bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn over(self) {
+        loop {
+            let (until, _) = self.get();
+            tokio::time::sleep_until(until).await;
+            if self.get().0 <= until {
+                return;
+            }
+        }
+    }
+}
+
+/// Who has sent a request.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub address: IpAddr,
+    lifetime: Lifetime,
+}
+
+impl Caller {
+    /// Lets the connection last for `limit` from now on, and a new one take the place of another one.
+    pub fn may_stay(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        *self.lifetime.0.lock().unwrap_or_else(PoisonError::into_inner) = (until, true);
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        Self { address: stream.remote_addr().ip().to_canonical(), lifetime: stream.io().lifetime.clone() }
+    }
+}
 
 /// Accepts connections.
 pub(super) struct Connections {
@@ -39,7 +93,7 @@ impl Connections {
     }
 }
 
-fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<u64, CancellationToken>> {
+fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<u64, OpenConnection>> {
     // The map is consistent at every point that could panic.
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -50,24 +104,27 @@ impl Listener for Connections {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let (ended, number) = (CancellationToken::new(), self.next);
+        let (ended, lifetime, number) = (CancellationToken::new(), Lifetime::begin(), self.next);
         self.next += 1;
         let mut open = lock(&self.open);
-        if open.len() >= MOST
-            && let Some((_, oldest)) = open.pop_first()
-        {
-            oldest.cancel();
+        if open.len() >= MOST {
+            let is_short = |(_, one): &(&u64, &OpenConnection)| !one.lifetime.get().1;
+            let oldest = open.iter().find(is_short).or(open.first_key_value()).map(|(number, _)| *number);
+            if let Some(oldest) = oldest.and_then(|number| open.remove(&number)) {
+                oldest.ended.cancel();
+            }
         }
-        open.insert(number, ended.clone());
+        open.insert(number, OpenConnection { ended: ended.clone(), lifetime: lifetime.clone() });
         drop(open);
+        let until = lifetime.clone();
         let over = async move {
             tokio::select! {
                 () = ended.cancelled() => {}
-                () = tokio::time::sleep(LONGEST) => {}
+                () = until.over() => {}
             }
         };
         let open = Arc::clone(&self.open);
-        (Connection { stream, over: over.boxed(), received: 0, number, open }, address)
+        (Connection { stream, over: over.boxed(), received: 0, number, open, lifetime }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -83,6 +140,7 @@ pub(super) struct Connection {
     received: u64,
     number: u64,
     open: Open,
+    lifetime: Lifetime,
 }
 
 impl Connection {

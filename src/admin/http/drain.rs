@@ -55,12 +55,7 @@ pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Resul
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
         return Err((StatusCode::FORBIDDEN, "a page in a browser may not do this".to_owned()));
     }
-    let expected = match (&admin.token, &admin.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(file)) => read(file).await?,
-        (None, None) if admin.allow_drain_without_token => return Ok(()),
-        (None, None) => return Err((StatusCode::FORBIDDEN, UNCONFIGURED.to_owned())),
-    };
+    let Some(expected) = expected(admin).await? else { return Ok(()) };
     // The token of a file is known only now.
     let _secret = redact::register(&expected);
     match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
@@ -73,14 +68,27 @@ pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Resul
     }
 }
 
+/// The token that is to be given; `None`: none is needed.
+///
+/// # Errors
+/// What to answer where none is configured, or it cannot be read.
+pub(super) async fn expected(admin: &AdminConfig) -> Result<Option<String>, Refusal> {
+    match (&admin.token, &admin.token_file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(file)) => read(file).await.map(Some),
+        (None, None) if admin.allow_drain_without_token => Ok(None),
+        (None, None) => Err((StatusCode::FORBIDDEN, UNCONFIGURED.to_owned())),
+    }
+}
+
 /// The token of `Bearer TOKEN` (RFC 6750, 2.1; the scheme in any case).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 /// Compares in a time that says nothing of where they differ: not the tokens are compared, but their signatures.
-fn is_same(expected: &str, given: &[u8]) -> bool {
+pub(super) fn is_same(expected: &str, given: &[u8]) -> bool {
     hmac_sha256(expected, given) == hmac_sha256(expected, expected.as_bytes())
 }
 

@@ -7,7 +7,9 @@
 mod connections;
 mod drain;
 mod health;
+mod measurement;
 pub mod node_state;
+mod page;
 mod protection;
 pub(super) mod readiness;
 mod routes;
@@ -20,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::http::connections::Connections;
+use crate::admin::http::connections::{Caller, Connections};
 use crate::admin::http::node_state::NodeState;
 use crate::config::Config;
 use crate::retry::Backoff;
@@ -43,9 +45,10 @@ pub fn start(config: &Config, node: &NodeState) -> Option<AbortOnDropHandle<()>>
 
 async fn serve(listen: SocketAddr, node: NodeState) {
     let listener = bind(listen).await;
-    tracing::info!(%listen, "health, metrics and drain are served here (admin.listen)");
+    tracing::info!(%listen, "health, metrics, drain and the node's page are served here (admin.listen)");
+    let service = routes::router(&node).into_make_service_with_connect_info::<Caller>();
     // It returns never.
-    let _ = axum::serve(Connections::of(listener), routes::router(node)).await;
+    let _ = axum::serve(Connections::of(listener), service).await;
 }
 
 /// The port, as soon as it can be had: another node may have it.

@@ -9,6 +9,8 @@ use crate::config::{AdminConfig, Config, Mode};
 use crate::delivery::outbox::Outbox;
 use crate::fleet::availability::Availability;
 use crate::nats::Nats;
+use crate::protocol::ids::RecorderId;
+use crate::recording::operator_stop::OperatorStops;
 use crate::recording::signals::RecordingSignals;
 use crate::telemetry::metrics::Metrics;
 
@@ -22,9 +24,10 @@ pub struct NodeState {
     pub nats: Arc<OnceLock<Nats>>,
     /// The parts that are there when the node has started.
     pub parts: Arc<OnceLock<NodeParts>>,
-    pub(super) mode: Mode,
+    pub id: RecorderId,
+    pub mode: Mode,
     pub(super) admin: AdminConfig,
-    pub(super) dirs: NodeDirs,
+    pub dirs: NodeDirs,
     pub(super) max_limit: u32,
     pub(super) kept: Arc<Mutex<KeptWork>>,
 }
@@ -34,15 +37,19 @@ pub struct NodeParts {
     /// Recordings and broadcasts running.
     pub running: watch::Receiver<usize>,
     pub outbox: Outbox,
+    /// Stops one of them.
+    pub stops: OperatorStops,
     /// Share of the processors in use, 0…1.
     pub load: watch::Receiver<f64>,
 }
 
 #[derive(Clone)]
-pub(super) struct NodeDirs {
+pub struct NodeDirs {
     pub main_path: PathBuf,
     pub temporary_dir: PathBuf,
     pub state_dir: PathBuf,
+    /// Of this node's recordings, in `main_path`.
+    pub sub_path: PathBuf,
 }
 
 /// What `state_dir` says of work that nobody does now.
@@ -65,12 +72,14 @@ impl NodeState {
             availability: Availability::default(),
             nats: Arc::default(),
             parts: Arc::default(),
+            id: recorder.id.clone(),
             mode: recorder.mode,
             admin: config.admin.clone(),
             dirs: NodeDirs {
                 main_path: recorder.main_path.clone(),
                 temporary_dir: recorder.temporary_dir.clone(),
                 state_dir: recorder.state_dir.clone(),
+                sub_path: recorder.sub_path.clone(),
             },
             max_limit: recorder.max_limit,
             kept: Arc::default(),

@@ -9,13 +9,13 @@ use axum::routing::{get, post};
 
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::readiness::Reason;
-use crate::admin::http::{drain, health, protection, readiness, sampling};
+use crate::admin::http::{drain, health, page, protection, readiness, sampling};
 use crate::telemetry::metrics::Metrics;
 
 const NOTHING_HERE: &str =
-    "nothing is here; there are GET /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
+    "nothing is here; there are GET / (the page), /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
 
-pub(super) fn router(node: NodeState) -> Router {
+pub(super) fn router(node: &NodeState) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -23,9 +23,10 @@ pub(super) fn router(node: NodeState) -> Router {
         .route("/protect", get(protect))
         .route("/drain", post(drain))
         .route("/undrain", post(undrain))
+        .with_state(node.clone())
+        .merge(page::router(node))
         .fallback(|| async { (StatusCode::NOT_FOUND, NOTHING_HERE) })
         .layer(middleware::from_fn(one_answer))
-        .with_state(node)
 }
 
 /// No request has a body, and a connection is for one answer.

@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::admin::http::measurement::Measurement;
 use crate::admin::http::node_state::{KeptWork, NodeState};
 use crate::admin::http::readiness;
 use crate::capture::cpu_use::CaptureCpu;
@@ -17,7 +17,7 @@ use crate::process::cgroup::{Cgroups, Memory};
 use crate::protocol::request::Kind;
 use crate::recording::journal;
 use crate::storage::disk_space::{self, DiskSpace};
-use crate::storage::{detached, files};
+use crate::storage::files;
 use crate::telemetry::metrics::NodeGauge;
 use crate::transcode::journal::{JobJournal, JobState};
 use crate::unix_time::unix_ms;
@@ -25,8 +25,6 @@ use crate::unix_time::unix_ms;
 const LOCAL_INTERVAL: Duration = Duration::from_secs(5);
 const QUEUE_INTERVAL: Duration = Duration::from_secs(15);
 const SERVER_INTERVAL: Duration = Duration::from_secs(30);
-/// How long one round waits for a disk; a measurement that takes longer is asked for again in the next round.
-const DISK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Measures for as long as it is polled.
 pub(super) async fn run(node: &NodeState, server: &ServerConfig) {
@@ -62,26 +60,6 @@ fn every(interval: Duration) -> Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-/// A measurement on a thread of its own, one at a time.
-struct Measurement<T> {
-    name: &'static str,
-    running: Option<oneshot::Receiver<T>>,
-}
-
-impl<T: Send + 'static> Measurement<T> {
-    fn new(name: &'static str) -> Self {
-        Self { name, running: None }
-    }
-
-    /// The result of `work`, or of the one before that still runs; `None` where it takes longer.
-    async fn take(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let running = self.running.get_or_insert_with(|| detached::start(self.name, work));
-        let result = tokio::time::timeout(DISK_LIMIT, running).await.ok()?;
-        self.running = None;
-        result.ok()
-    }
 }
 
 /// The resources of this machine, and what `state_dir` holds.
@@ -134,7 +112,7 @@ fn used_share(DiskSpace { free, total }: DiskSpace) -> f64 {
 
 /// The share of the memory that is in use: of the limit that is nearest, of a control group or of the machine.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-fn memory(groups: &Cgroups) -> Option<f64> {
+pub(super) fn memory(groups: &Cgroups) -> Option<f64> {
     let used = |memory: &Memory| 1.0 - memory.free as f64 / memory.limit.max(1) as f64;
     groups.memory().iter().map(used).reduce(f64::max).map(|share| share.clamp(0.0, 1.0))
 }

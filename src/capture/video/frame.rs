@@ -68,6 +68,18 @@ impl Frame {
         Ok(Self { width: w, height: h, memory })
     }
 
+    /// Pixels of a row of luma.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows of luma.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
     /// The three planes, to be sent one after the other.
     #[must_use]
     pub fn planes(&self) -> [&[u8]; 3] {

@@ -30,6 +30,7 @@ use crate::capture::video::drop_monitor::{DropMonitor, DropNotice, FrameCounts};
 use crate::capture::video::frame::{Frame, InvalidBox, OutOfMemory};
 use crate::capture::video::frame_pool::FramePool;
 use crate::capture::video::pacer::{FramePacer, FramePacing};
+use crate::capture::video::preview::Preview;
 
 const COMPONENT: &str = "picture";
 /// Bytes of a pixel at depth 24 in `ZPixmap` format.
@@ -37,12 +38,17 @@ const PIXEL: usize = 4;
 /// After this long without a report of a change, the server is asked for changes all the same.
 const ASK_ANYWAY: Duration = Duration::from_secs(1);
 
+/// Frame buffers for somebody who looks, so that he takes none from ffmpeg. Their memory is touched only when they are
+/// used.
+const PREVIEW_BUFFERS: usize = 1;
+
 /// The thread that grabs a display.
 #[derive(Debug)]
 pub struct Grabber {
     thread: RigThread,
     stop: OwnedFd,
     questions: Arc<Exchange>,
+    preview: Preview,
 }
 
 impl Grabber {
@@ -66,9 +72,11 @@ impl Grabber {
         let stop =
             rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| ComponentError::new(COMPONENT, error))?;
         let stopped = stop.try_clone().map_err(|error| ComponentError::new(COMPONENT, error))?;
-        let run = move |pulse: &Pulse| capture(&source, pacing, epoch, &sender, &stopped, pulse);
+        let preview = Preview::default();
+        let lent = preview.clone();
+        let run = move |pulse: &Pulse| capture(&source, pacing, epoch, &sender, &stopped, &lent, pulse);
         let thread = RigThread::start("screen", COMPONENT, failed, run)?;
-        Ok(Self { thread, stop, questions })
+        Ok(Self { thread, stop, questions, preview })
     }
 
     /// Tells the thread to end, and waits for that up to `limit`. Where it has ended, the last frame has been sent.
@@ -81,6 +89,12 @@ impl Grabber {
     #[must_use]
     pub fn pulse(&self) -> Arc<Pulse> {
         self.thread.pulse()
+    }
+
+    /// Lends the current frame.
+    #[must_use]
+    pub fn preview(&self) -> Preview {
+        self.preview.clone()
     }
 
     /// The thread's questions to the X server.
@@ -239,10 +253,11 @@ fn capture(
     epoch: Instant,
     sender: &StreamSender,
     stop: &OwnedFd,
+    preview: &Preview,
     pulse: &Pulse,
 ) -> Result<(), ComponentError> {
     let run = || -> Result<(), GrabError> {
-        let mut pool = FramePool::new(FRAME_BUFFERS, source.width, source.height)?;
+        let mut pool = FramePool::new(FRAME_BUFFERS + PREVIEW_BUFFERS, source.width, source.height)?;
         let first = epoch.elapsed();
         let mut pacer = FramePacer::begin(pacing, first);
         source.fetch(&mut pool, true)?;
@@ -263,6 +278,7 @@ fn capture(
             if source.wait(stop, due.saturating_sub(epoch.elapsed()))? {
                 break;
             }
+            preview.offer(|| pool.current());
             let now = epoch.elapsed();
             if now < due {
                 continue;

@@ -1,0 +1,104 @@
+//! The orders of an operator: those of the commands (`jobs retry` …), and the stop of a recording.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::admin::error::AdminError;
+use crate::admin::http::drain as node_drain;
+use crate::admin::http::node_state::NodeState;
+use crate::admin::http::page::state::Page;
+use crate::admin::state_dir::StateDir;
+use crate::admin::{jobs, outbox};
+use crate::protocol::ids::{InvalidName, RecordingId};
+use crate::protocol::request::Kind;
+use crate::storage::files;
+use crate::telemetry::redact;
+use crate::unix_time::unix_ms;
+
+/// How long an order may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn answer(status: StatusCode, text: &str) -> Response {
+    (status, format!("{}\n", redact::scrub(text.trim_end()))).into_response()
+}
+
+fn no_id(error: &InvalidName) -> Response {
+    answer(StatusCode::BAD_REQUEST, &error.to_string())
+}
+
+pub(super) async fn stop(State(page): State<Page>, Path((kind, id)): Path<(String, String)>) -> Response {
+    let kind = match kind.as_str() {
+        "recording" => Kind::Recording,
+        "broadcast" => Kind::Broadcast,
+        _ => return answer(StatusCode::NOT_FOUND, "there are recordings and broadcasts"),
+    };
+    let id = match RecordingId::parse(&id) {
+        Ok(id) => id,
+        Err(error) => return no_id(&error),
+    };
+    let Some(parts) = page.node.parts.get() else {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "the node is starting; try again in a moment");
+    };
+    match tokio::time::timeout(LIMIT, parts.stops.stop(kind, id.clone())).await {
+        Ok(Some(true)) => {
+            tracing::info!(recording_id = %id, task = kind.as_str(), "an operator stops it on the node's page");
+            answer(StatusCode::OK, &format!("{id} ends now"))
+        }
+        Ok(Some(false)) => answer(StatusCode::NOT_FOUND, &format!("no {} {id} runs here", kind.as_str())),
+        Ok(None) | Err(_) => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, "the node takes no orders now: it starts, ends, or is very busy")
+        }
+    }
+}
+
+/// Carries out an operator's command on the files of `state_dir`.
+async fn command(
+    node: &NodeState,
+    id: &str,
+    what: &'static str,
+    work: impl FnOnce(&StateDir, &RecordingId) -> Result<String, AdminError> + Send + 'static,
+) -> Response {
+    let id = match RecordingId::parse(id) {
+        Ok(id) => id,
+        Err(error) => return no_id(&error),
+    };
+    let (state, of) = (StateDir::of_node(node), id.clone());
+    match files::on_disk_within(LIMIT, move || Ok(work(&state, &of))).await {
+        Ok(Ok(text)) => {
+            tracing::info!(recording_id = %id, order = what, "an operator has ordered it on the node's page");
+            answer(StatusCode::OK, &text)
+        }
+        Ok(Err(error)) => {
+            let status = match &error {
+                AdminError::NoJob { .. } | AdminError::NoLetters { .. } => StatusCode::NOT_FOUND,
+                AdminError::Refused { .. } | AdminError::OutboxRefused { .. } => StatusCode::CONFLICT,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            answer(status, &error.to_string())
+        }
+        Err(error) => answer(StatusCode::SERVICE_UNAVAILABLE, &format!("recorder.state_dir: {error}")),
+    }
+}
+
+pub(super) async fn retry_job(State(page): State<Page>, Path(id): Path<String>) -> Response {
+    command(&page.node, &id, "retry the job", |state, id| jobs::retry(state, id, unix_ms())).await
+}
+
+pub(super) async fn drop_job(State(page): State<Page>, Path(id): Path<String>) -> Response {
+    command(&page.node, &id, "drop the job", jobs::forget).await
+}
+
+pub(super) async fn retry_messages(State(page): State<Page>, Path(id): Path<String>) -> Response {
+    command(&page.node, &id, "retry the messages", outbox::retry).await
+}
+
+pub(super) async fn drain(State(page): State<Page>) -> Response {
+    answer(StatusCode::OK, &node_drain::set(&page.node, true))
+}
+
+pub(super) async fn undrain(State(page): State<Page>) -> Response {
+    answer(StatusCode::OK, &node_drain::set(&page.node, false))
+}
