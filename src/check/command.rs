@@ -25,7 +25,7 @@ pub async fn output_of<A: Into<OsString>>(
 ) -> Result<Vec<u8>, String> {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
     let mut spec = ChildSpec::new(name, program).args(args);
-    (spec.pipe_stdout, spec.log_level) = (true, tracing::Level::DEBUG);
+    (spec.pipe_stdout, spec.log_level) = (true, tracing::Level::TRACE);
     spec.env.extend(env.iter().map(|(key, value)| (OsString::from(key), value.as_os_str().to_owned())));
     let run = async {
         let mut child = child::spawn(&spec).await.map_err(|error| error.to_string())?;
