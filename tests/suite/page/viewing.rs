@@ -120,8 +120,9 @@ async fn an_operator_sees_what_runs_and_is_obeyed() {
 
     let tab = operator.open(port).await;
     tab.order(&format!("{RECORDING} .danger")).await;
-    let (success, why) = wait_for(&standin, &recorder, ENDED, "RM_1").await;
-    assert!(success, "{why}");
+    // As of every end that the server has not asked for, the room is told why.
+    let told = wait_for(&standin, &recorder, ENDED, "RM_1").await;
+    assert_eq!(told, (false, "an operator has stopped it".to_owned()));
     drop(turn);
     wait_for(&standin, &recorder, RecordingTasks::RecordingTranscodingFinished, "RM_1").await;
     let file = std::fs::read(mp4(&standin, &recorder, "RM_1")).unwrap();
@@ -249,7 +250,7 @@ async fn parts_of(file: &[u8], port: u16, cookie: &str) {
     let [origin, site] = own(port);
     let told = ask(port, "GET", "/page/finished/RM_1/summary", &[cookie, &origin, &site]).await;
     let summary: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
-    assert_eq!((&summary["outcome"], &summary["recording_id"]), (&json!("success"), &json!("RM_1")));
+    assert_eq!((&summary["cause"], &summary["recording_id"]), (&json!("an operator has stopped it"), &json!("RM_1")));
 }
 
 /// The recording plays in the page, with pictures of it and its summary.
