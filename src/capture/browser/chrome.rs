@@ -46,6 +46,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 const INSPECT_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for the last inspection, when the recording ends.
 const LAST_INSPECT_LIMIT: Duration = Duration::from_secs(3);
+/// How long after its page Chrome itself may end, where it was Chrome that broke.
+const BETTER_CAUSE: Duration = Duration::from_millis(300);
 
 /// A running Chrome with one page.
 #[derive(Debug)]
@@ -70,6 +72,8 @@ pub struct Chrome {
     /// Tasks that monitor the page and, once it has joined, the meeting.
     monitors: Vec<AbortOnDropHandle<()>>,
     end_sender: watch::Sender<Option<PageEnd>>,
+    /// When the end of the page was seen first.
+    end_seen: Option<Instant>,
     /// The page is any page and no meeting: that it is closed is its end and no failure.
     visits: bool,
 }
@@ -152,6 +156,7 @@ impl Chrome {
                     hidden_windows: None,
                     monitors,
                     end_sender,
+                    end_seen: None,
                     visits: false,
                 })
             }
@@ -288,8 +293,10 @@ impl Chrome {
         if let Some(error_page) = failure.as_ref().filter(|failure| failure.page.is_some()) {
             return error_page.clone();
         }
-        // When all of Chrome ends, the page ends first: wait a moment for the better cause.
-        match tokio::time::timeout(Duration::from_millis(300), self.child.wait()).await {
+        // When all of Chrome ends, the page ends first: wait a moment for the better cause. The moment goes on where the
+        // caller has dropped this and asks again.
+        let seen = *self.end_seen.get_or_insert_with(Instant::now);
+        match tokio::time::timeout(BETTER_CAUSE.saturating_sub(seen.elapsed()), self.child.wait()).await {
             Ok(exit) => chrome(exit),
             Err(_) => failure.unwrap_or_else(|| RigFailure::of("the connection to Chrome was lost")),
         }
