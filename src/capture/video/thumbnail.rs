@@ -16,7 +16,7 @@ struct SmallPicture {
     rgb: Vec<u8>,
 }
 
-/// The frame as JPEG of at most [`WIDEST`] pixels across: 4 ms of a core.
+/// The frame as JPEG of at most [`WIDEST`] pixels across: some 2 ms of a core in a release build.
 ///
 /// # Errors
 /// Where the frame is smaller than a pixel or too high for a JPEG; none for the sizes of the configuration.

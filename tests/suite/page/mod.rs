@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use chromiumoxide::cdp::browser_protocol::emulation::{
-    MediaFeature, SetDeviceMetricsOverrideParams, SetEmulatedMediaParams,
+    MediaFeature, SetDeviceMetricsOverrideParams, SetEmulatedMediaParams, SetFocusEmulationEnabledParams,
 };
 use chromiumoxide::cdp::browser_protocol::page::CaptureScreenshotFormat;
 use chromiumoxide::cdp::browser_protocol::page::SetBypassCspParams;
-use chromiumoxide::cdp::browser_protocol::target::CreateTargetParams;
 use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::{Browser, BrowserConfig, Page};
 use futures::StreamExt as _;
@@ -111,10 +110,10 @@ impl Operator {
         Self { browser, _events: AbortOnDropHandle::new(events), _profile: profile }
     }
 
-    /// The page of the node at this port, in a window of its own: one that is hidden looks at nothing.
+    /// The page of the node at this port, in a tab that stays visible: a hidden one looks at nothing.
     async fn open(&self, port: u16) -> Tab {
-        let window = CreateTargetParams::builder().url("about:blank").new_window(true).build().unwrap();
-        let page = self.browser.new_page(window).await.unwrap();
+        let page = self.browser.new_page("about:blank").await.unwrap();
+        page.execute(SetFocusEmulationEnabledParams::new(true)).await.unwrap();
         page.evaluate_on_new_document(WATCH).await.unwrap();
         page.goto(format!("http://127.0.0.1:{port}/")).await.unwrap();
         Tab(page)
@@ -145,7 +144,7 @@ impl Tab {
                 return;
             }
             if Instant::now() > end {
-                let shown = self.value("document.body.innerText + '\\n' + faults.join('\\n')").await;
+                let shown = self.value("`hidden: ${document.hidden}, connected: ${connected}\\n${document.body.innerText}\\n${faults.join()}`").await;
                 self.keep("failed").await;
                 panic!("never: {expression}\n{}", shown.as_str().unwrap_or_default());
             }
