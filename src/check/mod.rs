@@ -17,7 +17,6 @@ mod glyphs;
 mod host;
 mod limits;
 mod marks;
-pub mod page_recording;
 mod programs;
 pub mod report;
 mod run;
@@ -25,6 +24,7 @@ mod scripts;
 mod self_recording;
 mod server;
 mod speed;
+pub mod test_recording;
 mod versions;
 
 pub use at_start::log_quick_part;

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::command::output_of;
 use crate::check::marks;
-use crate::check::page_recording::{self, PageRecording};
 use crate::check::report::Finding;
+use crate::check::test_recording::{self, TestRecording};
 use crate::config::Config;
 use crate::media::ffprobe::file_url;
 use crate::process::programs::find_program;
@@ -63,7 +63,7 @@ async fn recorded(config: &Config, sandbox: bool, cancel: CancellationToken) -> 
     let store = MainPath::unwatched(&own.recorder.main_path, StoreAbilities::ALL);
     let file = dir.path().join("self-recording.mkv");
     let spec = LiveRigFactory::new(&own, &store, sandbox).self_test(PAGE, file.clone());
-    let PageRecording { report, cores } = Box::pin(page_recording::record(spec, LENGTH, cancel)).await?;
+    let TestRecording { report, cores } = Box::pin(test_recording::record(spec, LENGTH, cancel)).await?;
     let (frames, samples) = tokio::try_join!(picture(&file), sound(&file))?;
     let frame = marks::WIDTH * marks::HEIGHT * marks::PIXEL;
     let middle = frames.chunks_exact(frame).nth(frames.len() / frame / 2);

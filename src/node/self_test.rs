@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::capture::rig::{CaptureReport, RigSpec};
-use crate::check::page_recording;
+use crate::check::test_recording;
 use crate::fleet::availability::{Availability, Obstacle};
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::recording::live_rig_factory::LiveRigFactory;
@@ -102,7 +102,7 @@ impl SelfTest {
 
 /// Records for a second and looks at what came out.
 async fn record(spec: RigSpec, file: &std::path::Path, cancel: CancellationToken) -> Result<(), String> {
-    let recording = Box::pin(page_recording::record(spec, LENGTH, cancel)).await?;
+    let recording = Box::pin(test_recording::record(spec, LENGTH, cancel)).await?;
     let content = ffprobe::measure(file).await.map_err(|error| error.to_string())?;
     fault(&recording.report, &content).map_or(Ok(()), Err)
 }

@@ -26,6 +26,8 @@ use plugnmeet_recorder::capture::video::damage::Box as Area;
 use plugnmeet_recorder::capture::video::frame::Frame;
 use plugnmeet_recorder::protocol::ids::RtmpUrl;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::far_end::{IN_STEP_MS, assert_sync};
 use crate::logs::Logs;
 use crate::measure::{self, Crop, Packet};
@@ -162,6 +164,34 @@ async fn the_bit_rate_follows_what_the_far_end_takes_in_one_stream_without_a_gap
         assert!(!logs.lines(line).is_empty(), "{line}: {}", logs.text());
     }
     assert!(!logs.text().contains("key-1"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn an_encoder_that_hangs_when_it_is_replaced_does_not_end_the_broadcast() {
+    let logs = Logs::capture();
+    let dir = tempfile::tempdir().unwrap();
+    let nginx = NginxRtmp::start(dir.path()).await.unwrap();
+    let line = SlowLine::to(RtmpUrl::parse(&nginx.url("key-1")).unwrap().port());
+    let mut broadcast = Broadcast::start(&line, dir.path(), true).await;
+    let file = nginx.wait_for_media("key-1", 1, 4000, SOON).await.unwrap();
+    line.takes(SLOW);
+    // It still reads nothing and ends at nothing when the next one is there.
+    let stopped = Pid::from_raw(broadcast.encoder.pid().cast_signed()).unwrap();
+    while logs.lines("with a lower bit rate").is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    kill_process(stopped, Signal::STOP).unwrap();
+    let changed_ms = broadcast.change().await;
+    line.takes(u64::MAX);
+    nginx
+        .wait_for_media("key-1", 1, changed_ms + 4000, SOON)
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}\n{}", logs.text()));
+    let stats = broadcast.end().await;
+    assert_eq!((nginx.received("key-1").len(), stats.losses), (1, 0), "{}", logs.text());
+    assert!(!logs.lines("the encoder that was replaced did not end well").is_empty(), "{}", logs.text());
+    assert!(rustix::process::test_kill_process(stopped).is_err(), "it is left behind");
+    assert_sync(&file, FLASH, 5, IN_STEP_MS);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use plugnmeet_recorder::protocol::ids::RtmpUrl;
 
 use crate::logs::Logs;
 use crate::measure::{self, Crop, picture, sound, sync};
+use crate::relay::feed;
 use crate::standin::nginx_rtmp::NginxRtmp;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -74,15 +75,7 @@ async fn a_far_end_that_goes_away_gets_the_broadcast_again_in_step_from_a_keyfra
     let target = EncoderTarget::Rtmp { url, reconnect_for: Duration::from_secs(60), adaptive: false };
     let (mut encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir.path()).await.unwrap();
     let media = media(dir.path(), 60);
-    let (enough, stop) = std::sync::mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        let mut to = fs::File::from(stdin);
-        for piece in media.chunks(64 * 1024) {
-            if stop.try_recv().is_ok() || std::io::Write::write_all(&mut to, piece).is_err() {
-                return;
-            }
-        }
-    });
+    let enough = feed(stdin, media);
     let first = nginx.wait_until_accepted("key-1", SOON).await.unwrap();
     nginx.kill();
     // It refuses the connection, and is there again a moment later.

@@ -9,7 +9,7 @@ use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTa
 use plugnmeet_recorder::capture::encoder::ffmpeg::Encoder;
 use plugnmeet_recorder::protocol::ids::RtmpUrl;
 
-use crate::relay::media;
+use crate::relay::{feed, media};
 use crate::standin::rtmp_server::{Manner, RtmpServer};
 
 const SOON: Duration = Duration::from_secs(40);
@@ -56,15 +56,7 @@ async fn in_the_other_process() {
     let target = EncoderTarget::Rtmp { url, reconnect_for: SOON, adaptive: false };
     let (mut encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir).await.unwrap();
     let media = media(dir, 60);
-    let (enough, stop) = std::sync::mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        let mut to = fs::File::from(stdin);
-        for piece in media.chunks(64 * 1024) {
-            if stop.try_recv().is_ok() || std::io::Write::write_all(&mut to, piece).is_err() {
-                return;
-            }
-        }
-    });
+    let enough = feed(stdin, media);
     before.wait_until(SOON, |seen| seen.media > 1000).await.unwrap();
     moves_to("127.0.0.2");
     after.wait_until(SOON, |seen| seen.media > 10_000).await.unwrap();

@@ -1,9 +1,10 @@
 //! The way of a broadcast's stream key: a real ffmpeg, the relay, and a far end that writes down what it is told.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
@@ -40,6 +41,20 @@ pub fn media(dir: &Path, seconds: u32) -> Vec<u8> {
         .status();
     assert!(made.unwrap().success());
     fs::read(file).unwrap()
+}
+
+/// Writes the media into ffmpeg, on a thread that ends with them, with ffmpeg, or when it is told that they are enough.
+pub fn feed(stdin: OwnedFd, media: Vec<u8>) -> mpsc::Sender<()> {
+    let (enough, stop) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut to = fs::File::from(stdin);
+        for piece in media.chunks(64 * 1024) {
+            if stop.try_recv().is_ok() || std::io::Write::write_all(&mut to, piece).is_err() {
+                return;
+            }
+        }
+    });
+    enough
 }
 
 /// Starts ffmpeg with its relay, as a rig does; the media goes in at ffmpeg's own pace.
@@ -147,20 +162,11 @@ async fn a_far_end_that_takes_nothing_more_is_left_for_a_new_connection() {
     let target = target(&format!("rtmp://127.0.0.1:{}/live/key", server.port()), RECONNECT_FOR);
     let (mut encoder, stdin) = Encoder::start(&settings, (320, 180), &target, dir.path()).await.unwrap();
     let media = media(dir.path(), 40);
-    let (enough, stop) = std::sync::mpsc::channel::<()>();
-    let feeding = std::thread::spawn(move || {
-        let mut to = fs::File::from(stdin);
-        for piece in media.chunks(64 * 1024) {
-            if stop.try_recv().is_ok() || std::io::Write::write_all(&mut to, piece).is_err() {
-                return;
-            }
-        }
-    });
+    let enough = feed(stdin, media);
     let whole = |seen: &Seen| seen.beginnings.get(1).is_some_and(|beginning| beginning.len() > 8);
     let seen = server.wait_until(SOON * 2, whole).await.unwrap_or_else(|e| panic!("{e:#}\n{}", logs.text()));
     enough.send(()).unwrap();
     tokio::time::timeout(SOON, encoder.ended()).await.unwrap().unwrap();
-    feeding.join().unwrap();
     let [lost] = &logs.lines("the far end of the broadcast is lost")[..] else { panic!("{}", logs.text()) };
     assert!(lost.contains("has taken nothing for 10 s"), "{lost}");
     assert_begins_whole(&seen.beginnings[1]);

@@ -17,27 +17,20 @@ pub struct Successor {
     pub begins_at: Arc<OnceLock<Duration>>,
 }
 
-/// The turn of one encoder.
+/// The turn of one encoder; by default that of the first.
 #[derive(Debug, Default)]
 pub struct EncoderTurn {
     ready: Option<oneshot::Sender<()>>,
     /// Resolves when the encoder before it has ended.
     predecessor: Option<oneshot::Receiver<()>>,
     begins_at: Arc<OnceLock<Duration>>,
-    /// Whether another encoder may follow: the picture does not end with this one.
-    may_be_followed: bool,
 }
 
 impl EncoderTurn {
     #[must_use]
-    pub fn first(may_be_followed: bool) -> Self {
-        Self { may_be_followed, ..Self::default() }
-    }
-
-    #[must_use]
     pub fn after(predecessor: oneshot::Receiver<()>, successor: Successor) -> Self {
         let Successor { ready, begins_at } = successor;
-        Self { ready: Some(ready), predecessor: Some(predecessor), begins_at, may_be_followed: true }
+        Self { ready: Some(ready), predecessor: Some(predecessor), begins_at }
     }
 
     /// The encoder publishes: only its media are missing.
@@ -53,7 +46,8 @@ impl EncoderTurn {
             // Dropped only together with this.
             let _ = predecessor.await;
         }
-        if self.may_be_followed && is_end_of_sequence(&message) {
+        // Another encoder may follow, and the far end is told of the end by command.
+        if is_end_of_sequence(&message) {
             return None;
         }
         let begins_at = self.begins_at.get().copied().unwrap_or_default();

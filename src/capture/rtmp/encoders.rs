@@ -25,7 +25,7 @@ pub async fn read_all(
     media: &Media,
     successors: &mut mpsc::Receiver<Successor>,
 ) -> Result<(), String> {
-    let mut current: Reading<'_> = Box::pin(first.read_all(media, EncoderTurn::first(true)));
+    let mut current: Reading<'_> = Box::pin(first.read_all(media, EncoderTurn::default()));
     let mut next: Option<(Reading<'_>, oneshot::Sender<()>)> = None;
     loop {
         tokio::select! {

@@ -12,7 +12,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// A recording that was made.
 #[derive(Clone, Debug)]
-pub struct PageRecording {
+pub struct TestRecording {
     pub report: CaptureReport,
     /// Processors that it took while it ran: 1.0 is one of them.
     pub cores: f64,
@@ -22,7 +22,7 @@ pub struct PageRecording {
 ///
 /// # Errors
 /// What failed, or `cancelled`.
-pub async fn record(spec: RigSpec, length: Duration, cancel: CancellationToken) -> Result<PageRecording, String> {
+pub async fn record(spec: RigSpec, length: Duration, cancel: CancellationToken) -> Result<TestRecording, String> {
     let limit = cancel.child_token();
     let opening = LiveRig::open(spec, limit.clone());
     let mut opening = std::pin::pin!(opening);
@@ -52,5 +52,5 @@ pub async fn record(spec: RigSpec, length: Duration, cancel: CancellationToken) 
         Some(Err(_)) => {}
     }
     finished?;
-    Ok(PageRecording { report, cores })
+    Ok(TestRecording { report, cores })
 }
