@@ -128,7 +128,16 @@ struct HeldDirectory {
     dir: PathBuf,
     owner: RigOwner,
     /// `None`: the file system has no locks.
-    _lock: Option<File>,
+    lock: Option<File>,
+}
+
+impl Drop for HeldDirectory {
+    /// Unlocks by name: a child that another thread is just starting has a copy of the descriptor until it runs its
+    /// program, and would hold the lock as long.
+    fn drop(&mut self) {
+        // Nothing else can be done: where it fails, closing the file unlocks it.
+        let _ = self.lock.as_ref().map(File::unlock);
+    }
 }
 
 impl RigDirectory {
@@ -147,7 +156,7 @@ impl RigDirectory {
             boot_id: boot_id(),
             display: None,
         };
-        let acquire = Self(Box::new(HeldDirectory { dir: dir.to_owned(), owner, _lock: lock(dir).ok() }));
+        let acquire = Self(Box::new(HeldDirectory { dir: dir.to_owned(), owner, lock: lock(dir).ok() }));
         acquire.write().await?;
         Ok(acquire)
     }
@@ -190,6 +199,16 @@ mod tests {
         assert_eq!(lock(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(acquire);
         assert!(lock(dir.path()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_was_just_started_does_not_hold_the_lock_of_a_closed_rig() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = RigDirectory::acquire(dir.path(), "/var/state").await.unwrap();
+        let of_child = directory.0.lock.as_ref().unwrap().try_clone().unwrap();
+        drop(directory);
+        assert!(lock(dir.path()).is_ok());
+        drop(of_child);
     }
 
     #[test]
