@@ -8,6 +8,7 @@ use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::rig::RigSpec;
 use crate::config::{self, ChromeFlag, Config, FfmpegOptions};
 use crate::page_recording::arguments::RecordArguments;
+use crate::page_recording::outlet::rtmp;
 use crate::page_recording::summary::Tracks;
 
 /// The embedded configuration.
@@ -32,6 +33,9 @@ pub fn rig(
 ) -> RigSpec {
     let recording = &config.ffmpeg.recording;
     let mut encoder = EncoderSettings::new(&recording.pre_input, &recording.post_input);
+    if arguments.rtmp.is_some() {
+        encoder.post_input.extend(rtmp::encoding(arguments.fps));
+    }
     (encoder.capture.framerate, encoder.capture.size) = (arguments.fps, Some(arguments.size));
     let user_agent = arguments.user_agent.as_ref();
     let flags = user_agent.map(|name| ChromeFlag { name: "user-agent".to_owned(), value: Some(name.clone()) });
