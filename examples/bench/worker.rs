@@ -73,8 +73,8 @@ impl From<CaptureReport> for Done {
     fn from(summary: CaptureReport) -> Self {
         Self {
             frames_sent: summary.frames_sent,
-            frames_lost: summary.quality.frames_dropped + summary.quality.frames_late,
-            frames_late: summary.quality.frames_late,
+            frames_lost: summary.frames_dropped + summary.frames_late,
+            frames_late: summary.frames_late,
             sound_gaps_ms: summary.corrections.gaps_ms,
         }
     }

@@ -79,6 +79,9 @@ pub struct RecordArguments {
     /// The browser's name to the server
     #[arg(long, value_name = "TEXT", value_parser = one_line)]
     pub user_agent: Option<String>,
+    /// Trust the certificates in this PEM file, as those of a private CA, besides those that Chrome and this host trust
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Leave the sound out
     #[arg(long, conflicts_with = "sound_only")]
     pub no_sound: bool,

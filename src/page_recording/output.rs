@@ -73,6 +73,12 @@ impl OutputFiles {
         self.dir.path().join("page.png")
     }
 
+    /// Chrome's certificates; removed with the directory.
+    #[must_use]
+    pub fn certificates(&self) -> PathBuf {
+        self.dir.path().join("certificates")
+    }
+
     /// Keeps the raw file, if there is one; its path.
     #[must_use]
     pub fn keep_raw(self) -> Option<PathBuf> {
@@ -81,6 +87,7 @@ impl OutputFiles {
         for useless in [self.part(), self.screenshot()] {
             let _ = std::fs::remove_file(useless);
         }
+        let _ = std::fs::remove_dir_all(self.certificates());
         if !raw.metadata().is_ok_and(|file| file.len() > 0) {
             return None;
         }

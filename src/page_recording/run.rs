@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::capture::browser::chrome_arguments::{PROGRAMS, find_chrome};
 use crate::capture::browser::sandbox;
+use crate::capture::browser::trusted_roots::{self, TrustedRootsError};
 use crate::capture::cpu_use::CaptureCpu;
 use crate::capture::quality_summary::seconds;
 use crate::capture::rig::{CaptureReport, LiveRig, OpenError, Rig as _};
@@ -32,6 +33,7 @@ use crate::page_recording::{leftovers, settings};
 use crate::process::programs::find_program;
 use crate::storage::placement::{self, IfExists};
 use crate::telemetry::redact;
+use crate::tls::ca_file;
 
 /// How often the processor time is read: that takes some milliseconds.
 const CPU_LOOK: Duration = Duration::from_secs(1);
@@ -164,7 +166,10 @@ fn tell_outlets(recorded: &Recorded, summary: &mut PageSummary, mp4: Option<&Pat
         };
         console.result(&redact::scrub(&line));
         if made.interruptions > 0 && made.complete && matches!(outlet, Outlet::Rtmp(_)) {
-            console.result(&format!("  warning: it was interrupted {} times, and lacks what was then", made.interruptions));
+            console.result(&format!(
+                "  warning: it was interrupted {} times, and lacks what was then",
+                made.interruptions
+            ));
         }
         *match outlet {
             Outlet::Hls(_) => &mut summary.hls,
@@ -206,8 +211,9 @@ async fn record(
         console.note(format!("Chrome runs without its sandbox, so record only pages that you trust: {reason}"));
     }
     console.begin(&format!("Opening {}", shown(arguments)));
-    let spec =
-        settings::rig(config, arguments, &output.raw(), leftovers::owner(), sandbox.is_ok(), output.screenshot());
+    let trusted = trusted(arguments, output).await?;
+    let (owner, screenshot) = (leftovers::owner(), output.screenshot());
+    let spec = settings::rig(config, arguments, &output.raw(), owner, sandbox.is_ok(), screenshot, trusted);
     let opened = LiveRig::open_page(spec, settings::visit(arguments), stop.end.clone()).await;
     let mut rig = opened.map_err(|error| match error {
         OpenError::Cancelled => RecordFailure::new(Ending::Stopped, "stopped before anything was recorded"),
@@ -244,6 +250,27 @@ async fn record(
         end = End::Broke(error);
     }
     Ok(Recorded { end, report, outlets })
+}
+
+/// Chrome's database of the certificates that it is to trust besides its own.
+async fn trusted(arguments: &RecordArguments, output: &OutputFiles) -> Result<Option<PathBuf>, RecordFailure> {
+    let file = arguments.ca_file.as_deref();
+    if file.is_none() && arguments.url.scheme() == "http" {
+        return Ok(None);
+    }
+    let refused = |ending, error: &dyn std::fmt::Display| {
+        RecordFailure::new(ending, error.to_string().replace(ca_file::KEY, "--ca-file"))
+    };
+    if let Some(file) = file {
+        ca_file::check(file, SystemTime::now()).map_err(|error| refused(Ending::Usage, &error))?;
+    }
+    match trusted_roots::of_page(&output.certificates(), file).await {
+        Err(TrustedRootsError::Spawn(error)) => {
+            let (program, package) = trusted_roots::PROGRAM;
+            Err(refused(Ending::Host, &format_args!("--ca-file needs {program} ({error}); apt-get install {package}")))
+        }
+        trusted => trusted.map_err(|error| refused(Ending::Host, &error)),
+    }
 }
 
 /// Resolves when a second signal is older than `grace`.

@@ -21,7 +21,8 @@ pub fn defaults() -> Result<Config, String> {
     parsed.map(|(config, _)| config).map_err(|problems| problems.to_string())
 }
 
-/// The rig of a recording. `owner`: see [`crate::page_recording::leftovers`]; `sandbox`: whether Chrome can use its own.
+/// The rig of a recording. `owner`: see [`crate::page_recording::leftovers`]; `sandbox`: whether Chrome can use its own;
+/// `trusted`: Chrome's database of certificates.
 #[must_use]
 pub fn rig(
     config: &Config,
@@ -30,6 +31,7 @@ pub fn rig(
     owner: String,
     sandbox: bool,
     screenshot: PathBuf,
+    trusted: Option<PathBuf>,
 ) -> RigSpec {
     let recording = &config.ffmpeg.recording;
     let mut encoder = EncoderSettings::new(&recording.pre_input, &recording.post_input);
@@ -43,7 +45,7 @@ pub fn rig(
         url: arguments.url.to_string(),
         target: EncoderTarget::File(raw.to_owned()),
         encoder,
-        chrome: ChromeSettings { path: None, flags: flags.into_iter().collect(), sandbox, trusted: None },
+        chrome: ChromeSettings { path: None, flags: flags.into_iter().collect(), sandbox, trusted },
         size: arguments.size,
         dpi: config.recorder.dpi,
         silence_warning: None,

@@ -77,7 +77,9 @@ pub fn load_failure(error: &str, url: &str) -> String {
             "its server does not answer; look at the network and at firewalls"
         }
         "ERR_INTERNET_DISCONNECTED" => "this machine has no network",
-        "ERR_CERT_AUTHORITY_INVALID" => "nobody that Chrome trusts vouches for its certificate",
+        "ERR_CERT_AUTHORITY_INVALID" => {
+            "nobody that Chrome trusts vouches for its certificate; name the certificate of your CA by --ca-file"
+        }
         "ERR_CERT_COMMON_NAME_INVALID" => "its certificate is for another name; use a name that is in the certificate",
         "ERR_CERT_DATE_INVALID" => {
             "its certificate has expired or is not valid yet; compare the clocks of both machines"

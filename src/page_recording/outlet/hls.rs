@@ -35,9 +35,8 @@ pub fn playlist(dir: &Path) -> PathBuf {
 /// # Errors
 /// Why nothing can be written there, and what to do.
 pub fn prepare(dir: &Path, force: bool) -> Result<(), String> {
-    let failed = |error| {
-        format!("--hls: nothing can be written into {}: {error}; is it a directory of yours?", dir.display())
-    };
+    let failed =
+        |error| format!("--hls: nothing can be written into {}: {error}; is it a directory of yours?", dir.display());
     fs::create_dir_all(dir).map_err(failed)?;
     for entry in fs::read_dir(dir).map_err(failed)?.flatten() {
         let name = entry.file_name();

@@ -16,7 +16,7 @@ use crate::page_recording::summary::{OutletSummary, Tracks};
 use crate::process::child::{self, Child, ChildSpec};
 use crate::protocol::ids::RtmpUrl;
 use crate::retry::Backoff;
-use crate::storage::directory_check;
+use crate::storage::directory_check::DirectoryCheck;
 
 /// Waits before an outlet is begun anew.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -188,16 +188,18 @@ impl OutletRun {
 
     async fn segments(&mut self, dir: &Path) -> Result<(), String> {
         let named = |why: String| format!("{} {why}", dir.display());
-        directory_check::takes_bytes(dir).await.map_err(named)?;
-        let mut arguments = hls::arguments(dir, self.tracks);
-        arguments.push(hls::playlist(dir).into());
+        DirectoryCheck::start(dir).answer().await.map_err(named)?;
+        // ffmpeg reads a relative path with a colon as an address.
+        let absolute = std::path::absolute(dir).map_err(|error| format!("{} {error}", dir.display()))?;
+        let mut arguments = hls::arguments(&absolute, self.tracks);
+        arguments.push(hls::playlist(&absolute).into());
         let mut ffmpeg = start(&[], arguments).await?;
         let mut feed = self.feed.clone();
         let fails = async {
             let mut looks = 0;
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                if let Err(why) = directory_check::takes_bytes(dir).await {
+                if let Err(why) = DirectoryCheck::start(dir).answer().await {
                     return named(why);
                 }
                 looks += 1;
