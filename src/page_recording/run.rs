@@ -141,18 +141,17 @@ pub async fn run(
 fn prepare(arguments: &RecordArguments) -> Result<OutputFiles, String> {
     let name = || default_name(&arguments.url, SystemTime::now(), arguments.sound_only);
     let temp = arguments.temp.as_deref();
-    let output = if arguments.makes_file() {
-        OutputFiles::prepare(arguments.output.clone().unwrap_or_else(name), temp, arguments.force)?
-    } else {
-        // Beside the segments, whose disk is large enough: the raw file takes about as much as they do.
-        let beside = arguments.hls.as_deref().and_then(Path::parent);
-        let dir = temp.or(beside).map_or_else(std::env::temp_dir, Path::to_owned);
-        OutputFiles::without_mp4(&name(), if dir.as_os_str().is_empty() { Path::new(".") } else { &dir })?
-    };
     if let Some(dir) = &arguments.hls {
         hls::prepare(dir, arguments.force)?;
     }
-    Ok(output)
+    if arguments.makes_file() {
+        OutputFiles::prepare(arguments.output.clone().unwrap_or_else(name), temp, arguments.force)
+    } else {
+        // Beside the segments, whose disk is large enough: the raw file takes about as much as they do.
+        let segments = arguments.hls.as_deref().and_then(|dir| std::path::absolute(dir).ok());
+        let beside = segments.as_deref().and_then(Path::parent);
+        OutputFiles::without_mp4(&name(), &temp.or(beside).map_or_else(std::env::temp_dir, Path::to_owned))
+    }
 }
 
 /// Tells what became of the outlets; whether all of them are complete.

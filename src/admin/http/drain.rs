@@ -1,12 +1,16 @@
 //! `POST /drain` and `/undrain`: who may, and what they do. A restart forgets that the node was drained.
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::Instant;
 
 use crate::admin::http::node_state::NodeState;
+use crate::admin::http::token_limit::TokenLimit;
 use crate::config::AdminConfig;
 use crate::fleet::availability::Obstacle;
 use crate::protocol::signature::hmac_sha256;
@@ -46,26 +50,45 @@ pub(super) fn set(node: &NodeState, drained: bool) -> String {
     }
 }
 
-/// Whether the sender of these headers may drain the node.
+/// Whether the sender of these headers may drain the node; wrong tokens count as those of the page's form do.
 ///
 /// # Errors
-/// What to answer where they may not.
-pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Result<(), Refusal> {
+/// The answer where they may not.
+pub(super) async fn authorise(
+    admin: &AdminConfig,
+    headers: &HeaderMap,
+    tokens: &TokenLimit,
+    from: IpAddr,
+) -> Result<(), Response> {
+    let refuse = |status, why: &str| (status, format!("{why}\n")).into_response();
     // A page in a browser of this host, as that of a meeting in our own Chrome, must not drain it.
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return Err((StatusCode::FORBIDDEN, "a page in a browser may not do this".to_owned()));
+        return Err(refuse(StatusCode::FORBIDDEN, "a page in a browser may not do this"));
     }
-    let Some(expected) = expected(admin).await? else { return Ok(()) };
+    let now = Instant::now();
+    if let Some(refusal) = tokens.refusal(from, now) {
+        return Err(refusal);
+    }
+    let expected = expected(admin).await.map_err(|(status, why)| refuse(status, &why))?;
+    let Some(expected) = expected else { return Ok(()) };
     // The token of a file is known only now.
     let _secret = redact::register(&expected);
-    match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
-        Some(Some(given)) if is_same(&expected, given) => Ok(()),
+    let why = match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
+        Some(Some(given)) if is_same(&expected, given) => return Ok(()),
         Some(_) => {
-            tracing::warn!("somebody has asked to drain this node with a wrong token, and was refused");
-            Err((StatusCode::UNAUTHORIZED, "this is not the token of admin.token or admin.token_file".to_owned()))
+            if tokens.wrong(from, now) {
+                tracing::warn!(
+                    address = %from,
+                    "somebody has asked to drain this node with a wrong token, and was refused; told once a minute"
+                );
+            }
+            "this is not the token of admin.token or admin.token_file"
         }
-        None => Err((StatusCode::UNAUTHORIZED, "the header `Authorization: Bearer TOKEN` is missing".to_owned())),
-    }
+        None => "the header `Authorization: Bearer TOKEN` is missing",
+    };
+    let mut response = refuse(StatusCode::UNAUTHORIZED, why);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(response)
 }
 
 /// The token that is to be given; `None`: none is needed.

@@ -14,6 +14,7 @@ mod protection;
 pub(super) mod readiness;
 mod routes;
 mod sampling;
+mod token_limit;
 
 use std::net::SocketAddr;
 use std::time::Duration;

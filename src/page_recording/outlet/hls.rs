@@ -10,7 +10,6 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
 use crate::media::ffprobe::{self, MediaInfo};
-use crate::media::verification;
 use crate::page_recording::summary::Tracks;
 use crate::process::child::{self, ChildSpec};
 
@@ -19,6 +18,10 @@ const PLAYLIST: &str = "index.m3u8";
 const SEGMENT: (&str, &str) = ("segment", ".ts");
 /// Length of a segment in seconds: that of the distance of keyframes.
 const SEGMENT_SECONDS: &str = "4";
+/// Frames last until the next one: the length of the last segment is the sum of what its frames last.
+const STANDING: &str = "setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\\,NOPTS)\\,DURATION\\,NEXT_DTS-DTS)";
+/// How far the playlist may be from the raw file: its last frame may stand for a second, which its sound goes on.
+const SLACK: Duration = Duration::from_secs(2);
 /// Frames that a raw file may have more than what was made of it, where it was cut off.
 const CUT_OFF: u64 = 2;
 /// Time limit for counting the frames of all segments.
@@ -68,7 +71,7 @@ fn is_segment(name: &str) -> bool {
 #[must_use]
 pub fn arguments(dir: &Path, tracks: Tracks) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
-    let picture: &[&str] = if tracks.picture { &["-c:v", "copy"] } else { &["-vn"] };
+    let picture: &[&str] = if tracks.picture { &["-c:v", "copy", "-bsf:v", STANDING] } else { &["-vn"] };
     let sound: &[&str] = if tracks.sound { &["-c:a", "aac", "-b:a", "160k"] } else { &["-an"] };
     let format = ["-f", "hls", "-hls_time", SEGMENT_SECONDS, "-hls_list_size", "0", "-hls_playlist_type", "event"];
     let flags = ["-hls_flags", "independent_segments+temp_file", "-y", "-hls_segment_filename"];
@@ -113,7 +116,7 @@ impl Found {
 
 fn compare(found: &Found, raw: &MediaInfo, tracks: Tracks) -> Result<(), String> {
     let duration = Duration::try_from_secs_f64(found.duration).unwrap_or_default();
-    if !verification::same_duration(duration, raw.duration) {
+    if duration.abs_diff(raw.duration) > SLACK {
         return Err(format!("the segments last {duration:.1?}, what was recorded {:.1?}", raw.duration));
     }
     let frames = raw.video().and_then(|picture| picture.packets).unwrap_or_default();

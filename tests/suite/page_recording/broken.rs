@@ -7,7 +7,8 @@ use crate::measure;
 use crate::recorder::{processes_of, turn};
 use crate::standin::plain_page::{COOKIE, PlainPage};
 
-/// The processes of a recording whose command lines begin so, with the number of each.
+/// The processes of a recording whose programs are named so; without those that report crashes, which Chrome leaves to
+/// init.
 fn processes(place: &Place, program: &str) -> Vec<Pid> {
     let rig = format!("PNM_RIG={}", place.temp.path().display());
     let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
@@ -15,7 +16,9 @@ fn processes(place: &Place, program: &str) -> Vec<Pid> {
         let read = |name| String::from_utf8_lossy(&std::fs::read(path.join(name)).unwrap_or_default()).into_owned();
         let line = read("cmdline");
         let of_rig = read("environ").contains(&rig) || line.contains(place.temp.path().to_str().unwrap());
-        of_rig && line.split(['\0', ' ']).next().is_some_and(|name| name.contains(program))
+        of_rig
+            && !line.contains("crashpad")
+            && line.split(['\0', ' ']).next().is_some_and(|name| name.contains(program))
     };
     entries.filter(is_it).filter_map(|path| Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)).collect()
 }
@@ -49,7 +52,7 @@ async fn what_stands_still_ends_the_recording_which_keeps_what_came_before() {
         ended_by(&of_chrome, &page, "chrom", &["--hls", "segments"]),
         ended_by(&of_ffmpeg, &page, "ffmpeg", &["-o", "page.mp4"]),
     );
-    assert!(chrome.err.contains("The recording broke off: the page"), "{chrome:?}");
+    assert!(chrome.err.contains("The recording broke off: Chrome hangs (its process"), "{chrome:?}");
     assert_eq!(of_chrome.files(), ["segments"]);
     let playlist = of_chrome.path("segments/index.m3u8");
     let segments = measure::probe(&playlist).unwrap();
@@ -59,5 +62,6 @@ async fn what_stands_still_ends_the_recording_which_keeps_what_came_before() {
     assert!(ffmpeg.err.contains("The recording broke off: ffmpeg hangs"), "{ffmpeg:?}");
     assert_eq!(of_ffmpeg.files(), ["page.mp4"]);
     let media = measure::probe(&of_ffmpeg.path("page.mp4")).unwrap();
-    assert!(media.duration >= 1.0 && media.audio().is_ok() && media.video().is_ok(), "{media:?}");
+    // But for its last second, which ffmpeg held.
+    assert!(media.duration >= 0.5 && media.audio().is_ok() && media.video().is_ok(), "{media:?}");
 }

@@ -18,10 +18,8 @@ pub(super) async fn log_in(
     headers: HeaderMap,
 ) -> Response {
     let now = Instant::now();
-    if let Some(wait) = page.logins.wait(caller.address, now) {
-        let seconds = wait.as_secs() + 1;
-        let why = format!("too many wrong tokens from this address; try again in {seconds} s\n");
-        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], why).into_response();
+    if let Some(refusal) = page.tokens.refusal(caller.address, now) {
+        return refusal;
     }
     let token = match drain::expected(&page.node.admin).await {
         Ok(Some(token)) => token,
@@ -32,7 +30,7 @@ pub(super) async fn log_in(
     let _secret = redact::register(&token);
     let given = headers.get(header::AUTHORIZATION).and_then(|value| drain::bearer(value.as_bytes()));
     if !given.is_some_and(|given| drain::is_same(&token, given)) {
-        if page.logins.wrong(caller.address, now) {
+        if page.tokens.wrong(caller.address, now) {
             tracing::warn!(
                 address = %caller.address,
                 "somebody has tried to log in to the node's page with a wrong token, and was refused; told once a minute"
