@@ -16,6 +16,7 @@ use crate::standin::{Deployment, Meeting, Standin};
 const NODES: [&str; 3] = ["node_01", "node_02", "node_03"];
 /// Recordings at once: two nodes have room for more.
 const STREAMS: [&str; 2] = ["first", "second"];
+const REFERRED: &str = "it was referred to one that has";
 const LENGTH: Duration = Duration::from_secs(1);
 
 struct Stream<'a> {
@@ -105,7 +106,8 @@ async fn an_upgrade_node_by_node_refuses_and_interrupts_no_recording() {
             if let Some(held) = held.take() {
                 node.wait_for_log("draining: running recordings go on").await;
                 refer(&standin, &id).await;
-                node.wait_for_log("it was referred to one that has").await;
+                node.wait_for_log(REFERRED).await;
+                println!("{}", node.log().lines().rfind(|line| line.contains(REFERRED)).unwrap_or_default());
                 drop(held);
             }
             assert!(node.wait_for_end().await.success(), "{id} ended badly:\n{}", node.log());
