@@ -169,6 +169,23 @@ async fn starts_for_a_full_node_are_taken_by_others_until_the_fleet_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_for_a_full_fleet_waits_a_moment_for_a_slot() {
+    let fleet = Fleet::of(&[1]).await;
+    let mut peer = Peer::of(&fleet).await;
+    let rooms: [Room; 2] = fleet.rooms();
+    assert!(fleet.start(&rooms[0], "first").await.unwrap().status);
+    let frees_the_slot = async {
+        let (offer, _) = peer.hears().await;
+        assert!(matches!(offer, ReferralMessage::Offer { .. }));
+        fleet.standin.fleet.stop(RecordingTasks::StopRtmp, &rooms[0], "first").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(fleet.start(&rooms[1], "second"), frees_the_slot);
+    assert!(answer.unwrap().status);
+    assert_eq!(fleet.running(), [1]);
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_lies_declines_or_is_silent_costs_nobody_elses_recording_and_makes_none_twice() {
     let fleet = Fleet::of(&[1, 9]).await;
     let mut peer = Peer::of(&fleet).await;
