@@ -121,11 +121,17 @@ impl Peer {
         award.reply(result.sign(&self.secret).into()).await.unwrap();
     }
 
-    /// Awards a START to `node_0` that this has taken before; it says nothing.
-    async fn awards_again(&self, start: &StartDigest) {
-        let talk = self.nats.converse().await.unwrap();
-        let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms: unix_ms() };
-        talk.tell_all(award.sign(&self.secret)).await.unwrap();
+    /// Awards a START to `node_0` that this has taken before; it says nothing, and answers what is asked next.
+    async fn awards_again(&self, taken: &StartDigest) {
+        let mut talk = self.nats.converse().await.unwrap();
+        let unknown = StartDigest::of(b"made up", "_INBOX.2");
+        for start in [taken, &unknown] {
+            let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms: unix_ms() };
+            talk.tell_all(award.sign(&self.secret)).await.unwrap();
+        }
+        let answer = timeout(LIMIT, talk.next()).await.unwrap().unwrap();
+        let answer = ReferralMessage::read(&answer, &self.secret);
+        assert!(matches!(&answer, Some(ReferralMessage::Result { start, .. }) if *start == unknown), "{answer:?}");
     }
 
     /// Awards a START to `node_0`; what that says.
