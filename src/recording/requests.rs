@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
+use crate::codes;
 use crate::fleet::availability::{Availability, Obstacle};
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{NatsError, RequestMessage, Requests};
@@ -177,7 +178,10 @@ impl<R: Rig> RequestService<R> {
                 message = requests.next() => message,
             };
             let Some(message) = message else {
-                tracing::error!("no more requests come in: the NATS client has ended; restart the recorder");
+                tracing::error!(
+                    code = %codes::REQUESTS_ENDED,
+                    "no more requests come in: the NATS client has ended; restart the recorder"
+                );
                 break;
             };
             self.take(message);
@@ -236,13 +240,16 @@ impl<R: Rig> RequestService<R> {
             }
             Ok(Some(Request::Stop { room_table_id, kinds })) => self.stop(message, room_table_id, kinds),
             Ok(Some(Request::Invalid(reason))) => {
-                tracing::warn!(%reason, "a start request was refused");
+                tracing::warn!(code = %codes::START_REFUSED_INVALID, %reason, "a start request was refused");
                 self.answer(message, &request::refused(StatusCode::InvalidParameters, reason.to_string()), None);
             }
             Ok(None) => {}
             Err(error) => {
                 let bytes = message.payload().len();
-                tracing::warn!(%error, bytes, "a message on the channel is no request; ignored");
+                tracing::warn!(
+                    code = %codes::NO_REQUEST, %error, bytes,
+                    "a message on the channel is no request; ignored"
+                );
             }
         }
     }
@@ -257,7 +264,7 @@ impl<R: Rig> RequestService<R> {
             RequestProgress::Answered { sent: Ok(()), .. } => {}
             RequestProgress::Reread(records) => self.recover_read(records),
             RequestProgress::Answered { request, sent: Err(error) } => {
-                tracing::warn!(%error, "a request could not be answered");
+                tracing::warn!(code = %codes::ANSWER_NOT_SENT, %error, "a request could not be answered");
                 // The server has reported a failure to its user, so nobody wants this recording.
                 if let Some(running) = request.begun.and_then(|task| self.running.get(&task)) {
                     let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
@@ -291,31 +298,39 @@ impl<R: Rig> RequestService<R> {
         let (kind, info) = (start.kind(), start.info.clone());
         if let Some((Obstacle::Starting | Obstacle::NotUnique, detail)) = self.availability.obstacle() {
             // The server takes the first answer, and the start is for the one that has the id.
-            tracing::warn!(detail, "a start is left unanswered: this node does not have its id");
+            tracing::warn!(
+                code = %codes::ID_IN_DOUBT, detail,
+                "a start is left unanswered: this node does not have its id"
+            );
             return;
         }
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
         if let Some(reason) = self.rigs.refusal(&start) {
-            return self.refuse(message, StartRefusal::of(StatusCode::InvalidParameters, reason));
+            return self
+                .refuse(message, StartRefusal::of(codes::REFUSED_FAR_END, StatusCode::InvalidParameters, reason));
         }
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
             Err(refusal) => {
                 let detail = refusal.detail().map(str::to_owned);
-                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
+                let refused = StartRefusal::of(refusal.code(), refusal.status_code(), refusal.to_string());
                 return self.refuse(message, StartRefusal { detail, ..refused });
             }
         };
         // What the slots note is not in the way of the task that has just taken the last one.
         if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
-            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
+            return self.refuse(
+                message,
+                StartRefusal::of(obstacle.code(), StatusCode::Internal, obstacle.refusal()).because(detail),
+            );
         }
         let raw = match kind {
             Kind::Recording => match self.rigs.raw_file(&info) {
                 Ok(raw) => Some(raw),
                 Err(error) => {
-                    let refusal = StartRefusal::of(StatusCode::InvalidParameters, error.to_string());
+                    let (code, status) = (codes::REFUSED_FILE_NAME, StatusCode::InvalidParameters);
+                    let refusal = StartRefusal::of(code, status, error.to_string());
                     return self.refuse(message, refusal);
                 }
             },
@@ -354,9 +369,9 @@ impl<R: Rig> RequestService<R> {
         self.answer(message, &request::accepted(), Some(task));
     }
 
-    fn refuse(&self, message: RequestMessage, StartRefusal { code, reason, detail }: StartRefusal) {
-        tracing::warn!(reason, detail, "refused");
-        self.answer(message, &request::refused(code, reason), None);
+    fn refuse(&self, message: RequestMessage, StartRefusal { code, status, reason, detail }: StartRefusal) {
+        tracing::warn!(code = %code, reason, detail, "refused");
+        self.answer(message, &request::refused(status, reason), None);
     }
 
     /// Must be called within the recording's span.
@@ -421,7 +436,10 @@ impl<R: Rig> RequestService<R> {
         let on_disk = async move {
             let all = written.iter().map(|written| written.within(STOP_LIMIT));
             for error in futures::future::join_all(all).await.into_iter().filter_map(Result::err) {
-                tracing::error!(%error, room_table_id, "the stop is obeyed, but not on disk: a crash now would make the next start join the meeting again");
+                tracing::error!(
+                    code = %codes::STOP_NOT_ON_DISK, %error, room_table_id,
+                    "the stop is obeyed, but not on disk: a crash now would make the next start join the meeting again"
+                );
             }
         };
         self.answer_after(on_disk, message, &request::accepted(), None);
