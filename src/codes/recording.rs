@@ -109,6 +109,16 @@ room! {
         cause: "The disk of recorder.state_dir is slow or does not answer.";
         remedy: "Look at that disk. A crash now would make the next start join the meeting again.";
 
+    REFERRAL_UNANSWERED = 236;
+        means: "A START was referred to another node, which has not said whether it takes it on.";
+        cause: "That node hangs, its disk is slow, or its connection to NATS was lost at this moment.";
+        remedy: "Look at the node that the line names. Start the recording again if it does not run there.";
+
+    REFERRAL_LATE = 237;
+        means: "A START that another node refers to this one came too late and is not taken on.";
+        cause: "This node was hanging, or the clocks of the two nodes differ by seconds.";
+        remedy: "Compare the clocks of the nodes (`timedatectl`), and look at this node's load.";
+
     REFUSED_IN_PROGRESS = 240;
         means: "A START was refused: this recording or broadcast of the room runs here already.";
         cause: "A second START came for the same room and kind.";
