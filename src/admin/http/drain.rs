@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::token_limit::TokenLimit;
+use crate::codes;
 use crate::config::AdminConfig;
 use crate::fleet::availability::Obstacle;
 use crate::protocol::signature::hmac_sha256;
@@ -78,6 +79,7 @@ pub(super) async fn authorise(
         Some(_) => {
             if tokens.wrong(from, now) {
                 tracing::warn!(
+                    code = %codes::WRONG_TOKEN,
                     address = %from,
                     "somebody has asked to drain this node with a wrong token, and was refused; told once a minute"
                 );
@@ -127,7 +129,10 @@ async fn read(path: &Path) -> Result<String, Refusal> {
         Ok(text) => return Ok(text.trim().to_owned()),
         Err(error) => error.to_string(),
     };
-    tracing::error!(path = %path.display(), why, "nobody can drain this node: admin.token_file cannot be read");
+    tracing::error!(
+        code = %codes::TOKEN_FILE_UNREADABLE, path = %path.display(), why,
+        "nobody can drain this node: admin.token_file cannot be read"
+    );
     Err((StatusCode::SERVICE_UNAVAILABLE, format!("admin.token_file {} cannot be read: {why}", path.display())))
 }
 
