@@ -9,7 +9,6 @@ use crate::nats_server::free_port;
 use crate::recorder::{Recorder, Setup, alone};
 use crate::recording::{ENDED, mp4, record, wait_for};
 use crate::signals::{admin, metrics};
-use crate::standin::notices::Mood;
 use crate::standin::{Deployment, Meeting, Standin};
 
 const RECORDING: &str = "[id='cards'] .card";
@@ -38,7 +37,7 @@ fn put_hostile_state(recorder: &Recorder) {
     std::fs::write(recorder.state_dir().join("broadcasts/<img src=x onerror='window.pwned = 1'>.json"), "{").unwrap();
 }
 
-/// Two messages of a recording that wait, of which the file is that of `tests/golden`.
+/// Two messages of a recording that no server can read, from `tests/golden`.
 fn put_message(recorder: &Recorder) {
     let mut file: serde_json::Value =
         serde_json::from_str(include_str!("../../golden/state/outbox/rec-told.json")).unwrap();
@@ -159,7 +158,6 @@ async fn an_operator_sees_what_runs_and_is_obeyed() {
     // A restart under the open page: it comes back, still logged in, and plays what was recorded.
     recorder.kill();
     put_message(&recorder);
-    standin.notices.always(Mood::Answer(500));
     tab.until("document.querySelector('#link').textContent.includes('no answer')").await;
     tab.value("window.same = true").await;
     recorder.restart();
@@ -167,21 +165,18 @@ async fn an_operator_sees_what_runs_and_is_obeyed() {
         "document.querySelector('#link').textContent === '' && document.querySelector('#view').checkVisibility()",
     )
     .await;
-    // One message of a recording is never told, the other one is.
+    // One message of a recording, which the server refuses, is given up; the other one is not.
     let drop = |message: &str| format!("[aria-label='Drop the message {message} of rec-waits']");
     tab.until(&format!("document.querySelector(\"{}\")", drop("proceeded"))).await;
     tab.order(&drop("finished")).await;
     tab.until(&format!("!document.querySelector(\"{}\")", drop("finished"))).await;
-    standin.notices.always(Mood::Take);
-    tab.order("[aria-label='Retry the messages of rec-waits']").await;
-    tab.until("!document.querySelector('#outbox').innerText.includes('rec-waits')").await;
     let kept = std::fs::read_to_string(recorder.state_dir().join("outbox/rec-waits.json")).unwrap();
     let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
     let states = ["finished", "proceeded"].map(|key| {
         let letters = kept["letters"].as_array().unwrap();
         letters.iter().find(|letter| letter["key"] == key).map(|letter| letter["state"]["is"].clone())
     });
-    assert_eq!(states, [Some(json!("dropped")), Some(json!("delivered"))], "{kept}");
+    assert_eq!(states, [Some(json!("dropped")), Some(json!("refused"))], "{kept}");
     tab.until("document.querySelector('#ready').textContent === 'ready'").await;
     assert_eq!(tab.value("window.same").await, json!(true), "it was loaded again");
     watch(&tab).await;

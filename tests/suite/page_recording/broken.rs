@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Ended, Place, Running, header};
 use crate::measure;
-use crate::recorder::{processes_of, turn};
+use crate::recorder::{alone, processes_of};
 use crate::standin::plain_page::{COOKIE, PlainPage};
 
 /// The processes of a recording whose programs are named so; without those that report crashes, which Chrome leaves to
@@ -45,7 +45,7 @@ async fn ended_by(place: &Place, page: &PlainPage, program: &str, options: &[&st
 
 #[tokio::test]
 async fn what_stands_still_ends_the_recording_which_keeps_what_came_before() {
-    let _turn = turn().await;
+    let _turn = alone().await;
     let page = PlainPage::start().await.unwrap();
     let (of_chrome, of_ffmpeg) = (Place::new(), Place::new());
     let (chrome, ffmpeg) = tokio::join!(
