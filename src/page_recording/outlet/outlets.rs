@@ -259,11 +259,11 @@ async fn run_to_end(
 ) -> Result<(), String> {
     let Some(input) = ffmpeg.stdin.take() else { return Err("ffmpeg has no standard input".to_owned()) };
     let ended = async {
-        let fed = feed.feed(input, begin).await;
+        let taken = feed.feed(input, begin).await;
         // One that takes nothing does not end either.
-        let limit = if matches!(fed, Err(FeedError::Stalled)) { Duration::ZERO } else { END_LIMIT };
+        let limit = if matches!(taken, Err(FeedError::Stalled)) { Duration::ZERO } else { END_LIMIT };
         let exit = ffmpeg.end_within(limit).await;
-        match fed {
+        match taken {
             Ok(()) if exit.success() => Ok(()),
             Ok(()) | Err(FeedError::Ended) => {
                 Err(format!("ffmpeg ended with {exit}: {}", ffmpeg.tail().last_lines(CAUSE_LINES)))

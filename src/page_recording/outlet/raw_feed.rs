@@ -202,8 +202,8 @@ mod tests {
             io::Write::write_all(&mut file, &whole[before..]).unwrap();
             complete.cancel();
         };
-        let (fed, _, ()) = tokio::join!(feed.feed(input, begin), output.read_to_end(&mut out), grow);
-        fed.unwrap();
+        let (outcome, _, ()) = tokio::join!(feed.feed(input, begin), output.read_to_end(&mut out), grow);
+        outcome.unwrap();
         (out, path.metadata().unwrap().blocks() * 512)
     }
 
