@@ -60,8 +60,7 @@ room! {
 
     JOB_ORDER_REFUSED = 1211;
         means: "The order about a job was refused.";
-        cause: "The job is not in a state for it; the line names the state. Only jobs that were given up can be \
-                retried or dropped.";
+        cause: "The job is not in a state for it, or its files are not there. The line says which.";
         remedy: "Follow the line; `plugnmeet-recorder jobs list` shows the state of each job.";
 
     JOB_ORDER_NOT_WRITTEN = 1212;
@@ -128,7 +127,7 @@ room! {
     RECORD_OUTPUT = 1231;
         means: "The output of `record` cannot be written.";
         cause: "The file is there already, or its directory is missing, full, or belongs to another user.";
-        remedy: "Name another output with `-o`, or correct the directory.";
+        remedy: "Name another output with `-o`, replace a file with `--force`, or correct the directory.";
 
     RECORD_HOST = 1232;
         means: "This machine cannot record.";
