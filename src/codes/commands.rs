@@ -148,4 +148,10 @@ room! {
         means: "`record` was stopped by a signal before there was an MP4.";
         cause: "Ctrl-C came before anything was recorded, or twice.";
         remedy: "Record again; one Ctrl-C ends a recording with its MP4.";
+
+    RECORD_OUTLET = 1236;
+        means: "All was recorded, but what --hls or --rtmp wrote is not complete.";
+        cause: "The directory's disk is full or does not answer, or the far end refuses or does not take the broadcast. The line \
+                says which.";
+        remedy: "Look at that disk, or at the address and key of the far end. The MP4, where one was asked for, is complete.";
 }
