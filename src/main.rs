@@ -1,7 +1,7 @@
 //! Command line → configuration → [`boot::run`]; signals; exit codes.
 //!
 //! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
-//! usage or configuration.
+//! usage or configuration, or a `state_dir` of a newer version.
 
 use std::io;
 use std::process::ExitCode;
@@ -15,11 +15,12 @@ use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
 use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::process::init;
+use plugnmeet_recorder::storage::state_version::NewerState;
 use plugnmeet_recorder::unix_time::unix_ms;
 use plugnmeet_recorder::{admin, page_recording, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Wrong usage or configuration; a service manager should not try again.
+/// Wrong usage or configuration, or a `state_dir` of a newer version; a service manager should not try again.
 const EXIT_CONFIGURATION: u8 = 2;
 
 /// How long blocking tasks may take to end, when everything else has ended.
@@ -80,7 +81,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            // It stays refused however often the program is started.
+            if error.is::<NewerState>() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }
         }
     }
 }

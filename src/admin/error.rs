@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::protocol::ids::RecordingId;
+use crate::storage::state_version::NewerState;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,8 @@ pub enum AdminError {
         path = .0.display()
     )]
     NoState(PathBuf),
+    #[error(transparent)]
+    NewerState(#[from] NewerState),
     #[error("cannot read {path}: {source}; ask as the user that the recorder runs as", path = .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("this node holds no job {id} (there is no {path}); `jobs list` shows those it holds", path = .path.display())]
