@@ -81,7 +81,10 @@ pub fn write(state_dir: &Path) -> io::Result<()> {
         Ok(_) => {}
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the version of recorder.state_dir is not known; it is written anew")
+            tracing::warn!(
+                path = %path.display(), %error,
+                "this file does not tell the version of recorder.state_dir, and is written anew; nothing is to be done"
+            );
         }
     }
     files::write(&path, serde_json::to_string(&version)?.as_bytes())
