@@ -29,6 +29,7 @@ use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
 use crate::capture::rig_directory;
 use crate::check;
+use crate::codes;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
@@ -55,6 +56,7 @@ use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::operator_stop::OperatorStops;
 use crate::recording::reference_files::ReferenceFiles;
+use crate::recording::referrals::Referrals;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::SessionLimits;
@@ -116,6 +118,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     if report != CleanupReport::default() {
         let CleanupReport { rigs, processes, displays, kept } = report;
         tracing::warn!(
+            code = %codes::KILLED_EARLIER,
             rigs,
             processes,
             displays,
@@ -166,7 +169,7 @@ fn own_state(state_dir: &Path) -> anyhow::Result<()> {
     state_version::check(state_dir)?;
     if let Err(error) = state_version::write(state_dir) {
         tracing::warn!(
-            dir = %state_dir.display(), %error,
+            code = %codes::STATE_VERSION_NOT_WRITTEN, dir = %state_dir.display(), %error,
             "the version of recorder.state_dir cannot be written, so that an older version would not refuse it; free the disk or \
              mend it, the next start tries again"
         );
@@ -258,7 +261,14 @@ impl Node {
             availability.clone(),
             watches.disk.clone(),
         )
-        .obeying(operator);
+        .obeying(operator)
+        .referring(Referrals {
+            recorder: recorder.id.clone(),
+            api_secret: self.config.server.api_secret.clone(),
+            max_limit: recorder.max_limit,
+            total_cores: load::total_cores(),
+            load: watches.load.clone(),
+        });
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
         // Nobody sets it a second time.
         let _ = self.state.parts.set(parts);
@@ -341,6 +351,7 @@ impl Node {
             futures::future::join_all(self.writers().map(|writer| writer.flush(FLUSH_LIMIT))).await.iter().sum();
         if files > 0 {
             tracing::error!(
+                code = %codes::END_NOT_ON_DISK,
                 files, dir = %self.config.recorder.state_dir.display(),
                 "ending although not everything is on disk: recorder.state_dir does not answer, and the next start takes up what it holds"
             );
@@ -420,7 +431,7 @@ async fn chrome_sandbox(config: &Config) -> bool {
         // The operator may turn it off (chrome_settings.flags).
         Ok(()) => !config.chrome.flags.iter().any(|flag| flag.name == "no-sandbox"),
         Err(reason) => {
-            tracing::warn!(%reason, "Chrome runs without its sandbox");
+            tracing::warn!(code = %codes::NO_SANDBOX, %reason, "Chrome runs without its sandbox");
             false
         }
     }

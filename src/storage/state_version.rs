@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::codes;
 use crate::storage::files;
 use crate::storage::journal::{self, ReadError};
 
@@ -82,7 +83,7 @@ pub fn write(state_dir: &Path) -> io::Result<()> {
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
             tracing::warn!(
-                path = %path.display(), %error,
+                code = %codes::STATE_VERSION_UNKNOWN, path = %path.display(), %error,
                 "this file does not tell the version of recorder.state_dir, and is written anew; nothing is to be done"
             );
         }
