@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[path = "../../tests/measure/mod.rs"]
-#[allow(dead_code, reason = "the stand-in knows where its page shows what")]
 mod measure;
 mod site;
 #[path = "../../tests/standin/mod.rs"]
@@ -22,7 +21,7 @@ mod standin;
 use site::Site;
 use standin::{Deployment, Standin};
 
-/// A stand-in for a plugNmeet server, with a page at http://localhost:8090
+/// A stand-in for a plugNmeet server, with a page at <http://localhost:8090>
 ///
 /// For development only: whoever reaches it may do anything. Recorders join it with packaging/compose/config.yaml.
 #[derive(Debug, Parser)]
@@ -30,13 +29,13 @@ struct Arguments {
     /// Where its own page is
     #[arg(long, default_value = "127.0.0.1:8090")]
     page: SocketAddr,
-    /// Where meetings are, and where recorders report: plugNmeet_info.host, which must be localhost over plain HTTP
+    /// Where meetings are, and where recorders report: `plugNmeet_info.host`, which must be localhost over plain HTTP
     #[arg(long, default_value = "127.0.0.1:8088")]
     meetings: SocketAddr,
     /// Port of its nats-server on 127.0.0.1
     #[arg(long, default_value_t = 4222)]
     nats_port: u16,
-    /// The recorders' main_path, from which recordings are played
+    /// The recorders' `main_path`, from which recordings are played
     #[arg(long, default_value = "recordings")]
     recordings: PathBuf,
 }
