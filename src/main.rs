@@ -1,7 +1,7 @@
 //! Command line → configuration → [`boot::run`]; signals; exit codes.
 //!
 //! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
-//! usage or configuration.
+//! usage or configuration, or a `state_dir` of a newer version.
 
 use std::fmt::Display;
 use std::io;
@@ -17,11 +17,12 @@ use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
 use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::process::init;
+use plugnmeet_recorder::storage::state_version::NewerState;
 use plugnmeet_recorder::unix_time::unix_ms;
 use plugnmeet_recorder::{admin, page_recording, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Wrong usage or configuration; a service manager should not try again.
+/// Wrong usage or configuration, or a `state_dir` of a newer version; a service manager should not try again.
 const EXIT_CONFIGURATION: u8 = 2;
 
 /// How long blocking tasks may take to end, when everything else has ended.
@@ -85,6 +86,11 @@ fn main() -> ExitCode {
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if error.is::<NewerState>() {
+                tracing::error!(code = %codes::NEWER_STATE, "{error:#}");
+                // It stays refused however often the program is started.
+                return ExitCode::from(EXIT_CONFIGURATION);
+            }
             tracing::error!(code = %codes::START_FAILED, "{error:#}");
             ExitCode::FAILURE
         }
