@@ -32,6 +32,9 @@ pub struct SizeArguments {
     /// Try no more recordings at once than this
     #[arg(long, value_name = "N", default_value_t = MOST, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
     pub max: u32,
+    /// How long each number of recordings is looked at, 1 to 60 s; a longer time is surer
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub seconds: u32,
     /// Write the smallest recommendation of the measured scenes into recorder.max_limit of the configuration; a comment
     /// keeps the old value
     #[arg(long)]
@@ -103,6 +106,7 @@ mod tests {
         let arguments = |scene: &[Scene]| SizeArguments {
             scene: scene.to_vec(),
             max: 1,
+            seconds: 5,
             write: false,
             json: false,
             verbose: false,

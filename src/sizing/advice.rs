@@ -155,10 +155,16 @@ pub fn table(results: &[SceneResult]) -> Vec<String> {
         }
         if let Some(beside) = &result.transcoding {
             lines.push(match &beside.held {
-                Some(held) => format!(
-                    "{name}: beside {} recordings MP4s are made {:.1} times as fast as the meetings lasted.",
-                    held.recordings, beside.speed
-                ),
+                Some(held) => {
+                    let keeps_up = beside.speed >= f64::from(result.max_limit());
+                    let so = if keeps_up { "MP4s keep up" } else { "MP4s wait until fewer are recorded" };
+                    format!(
+                        "{name}: beside {} recordings each second makes MP4 of {:.1} s of a meeting; with max_limit {} {so}.",
+                        held.recordings,
+                        beside.speed,
+                        result.max_limit()
+                    )
+                }
                 None => format!(
                     "{name}: no recording holds beside transcoding: leave that to other nodes (recorder.mode: recorderOnly)."
                 ),
@@ -219,7 +225,7 @@ mod tests {
             "{lines:#?}"
         );
         assert!(lines.iter().any(|line| line.starts_with("4-webcams: this machine holds no recording of this scene")));
-        assert!(lines.iter().any(|line| line.contains("beside 5 recordings MP4s are made 2.5 times as fast")));
+        assert!(lines.iter().any(|line| line == "1-webcam: beside 5 recordings each second makes MP4 of 2.5 s of a meeting; with max_limit 4 MP4s wait until fewer are recorded."));
         assert_eq!(most_cautious(&results), None);
         assert_eq!(most_cautious(&results[..2]), Some(4));
         assert_eq!(most_cautious(&[]), None);

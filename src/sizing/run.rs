@@ -41,7 +41,7 @@ const HANG_LIMIT: Duration = Duration::from_secs(360);
 /// Time limit for an answer of the disks, before anything is measured.
 const DISK_LIMIT: Duration = Duration::from_secs(5);
 /// How long the machine is looked at before the first recording.
-const CALM: Duration = Duration::from_secs(2);
+const CALM: Duration = Duration::from_millis(1200);
 /// Load by others that is told.
 const OTHERS_LOAD: f64 = 0.2;
 
@@ -220,7 +220,14 @@ async fn measure_scenes(
         console
             .note(format!("Other programs keep {busy:.0} % of the processors busy: what follows holds beside them."));
     }
-    let around = Surroundings { config, dir: place.path(), most: arguments.max, owner, cancel };
+    let around = Surroundings {
+        config,
+        dir: place.path(),
+        most: arguments.max,
+        window: Duration::from_secs(arguments.seconds.into()),
+        owner,
+        cancel,
+    };
     let store = MainPath::unwatched(&own.recorder.main_path, StoreAbilities::ALL);
     let factory = LiveRigFactory::new(&own, &store, sandbox);
     let spec = |scene: Scene| RigSpec {
@@ -294,7 +301,8 @@ mod tests {
 
     #[test]
     fn without_a_configuration_a_node_of_the_defaults_is_measured_and_a_named_one_must_be_there() {
-        let arguments = SizeArguments { scene: Vec::new(), max: 1, write: false, json: false, verbose: false };
+        let arguments =
+            SizeArguments { scene: Vec::new(), max: 1, seconds: 5, write: false, json: false, verbose: false };
         let state_dir = |recorder: &RecorderConfig| recorder.state_dir.clone();
         let request = |config| Request { arguments: &arguments, config, mode: None, state_dir };
         let (config, is_file) = configuration(&request(Path::new(DEFAULT_CONFIG))).unwrap();

@@ -23,8 +23,6 @@ use crate::storage::disk_space::{self, DiskLevel};
 
 /// From a change of the number of recordings until the machine is as busy as it stays.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long they are looked at.
-const WINDOW: Duration = Duration::from_secs(5);
 /// For reading `/proc` and for closing some.
 const AROUND: Duration = Duration::from_secs(1);
 /// Kept for closing them at the end.
@@ -41,6 +39,8 @@ pub struct Surroundings<'a> {
     pub config: &'a Config,
     pub dir: &'a Path,
     pub most: u32,
+    /// How long a number of recordings is looked at.
+    pub window: Duration,
     /// The owner name of this process's rigs.
     pub owner: &'a str,
     pub cancel: &'a CancellationToken,
@@ -99,8 +99,12 @@ impl SceneRun<'_> {
         let until = until.checked_sub(CLOSING).unwrap_or(until);
         let transcodes = self.around.config.recorder.mode.transcodes();
         let search_until = if transcodes { until.checked_sub(TRANSCODING).unwrap_or(until) } else { until };
-        let limits =
-            SearchLimits { first: 1, most: self.around.most, cores: self.cores, look: SETTLE + WINDOW + AROUND };
+        let limits = SearchLimits {
+            first: 1,
+            most: self.around.most,
+            cores: self.cores,
+            look: SETTLE + self.around.window + AROUND,
+        };
         let mut search = Search::new(limits);
         let end = self.search(&mut search, search_until).await?;
         let (held, failed) = (search.held().copied(), search.failed().copied());
@@ -219,13 +223,12 @@ impl SceneRun<'_> {
     /// Looks at the recordings that run. `settle`: they were others a moment ago.
     async fn look(&mut self, number: u32, settle: bool, how: &str) -> Result<Window, Interruption> {
         let what = format!("{}: {number} at once{how}", self.scene.name());
-        self.console.begin(&format!("{what} …"));
         if settle {
             self.pause(SETTLE, &what).await?;
         }
         self.meter.mark();
         let before = self.rigs.reports();
-        self.pause(WINDOW, &what).await?;
+        self.pause(self.around.window, &what).await?;
         let after = self.rigs.reports();
         let busy = self.meter.busy();
         self.surroundings_are_calm().await?;

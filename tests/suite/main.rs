@@ -61,6 +61,7 @@ mod self_test;
 mod service_manager;
 mod signals;
 mod sim;
+mod sizing;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]
