@@ -96,7 +96,7 @@ pub enum Command {
         #[command(flatten)]
         format: ListFormat,
     },
-    /// How many recordings this machine holds at once: measured with built-in scenes, with what to set as max_limit
+    /// How many recordings this machine holds at once: measured with built-in scenes, with what to set as `max_limit`
     ///
     /// Adds recordings of built-in pages until frames or sound are lost or the machine is full, in at most 5 minutes, and
     /// leaves nothing behind. In mode both it also measures beside transcoding.

@@ -35,7 +35,7 @@ pub struct SizeArguments {
     /// How long each number of recordings is looked at, 1 to 60 s; a longer time is surer
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub seconds: u32,
-    /// Write the smallest recommendation of the measured scenes into recorder.max_limit of the configuration; a comment
+    /// Write the smallest recommendation of the measured scenes into `recorder.max_limit` of the configuration; a comment
     /// keeps the old value
     #[arg(long)]
     pub write: bool,

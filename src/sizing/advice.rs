@@ -130,9 +130,9 @@ pub fn most_cautious(results: &[SceneResult]) -> Option<u32> {
 /// The lines for people.
 #[must_use]
 pub fn table(results: &[SceneResult]) -> Vec<String> {
-    let head =
+    let names =
         ["scene", "held", "one more", "CPU each", "memory each", "max_limit", "with transcoding"].map(str::to_owned);
-    let rows: Vec<[String; 7]> = std::iter::once(head).chain(results.iter().map(SceneResult::row)).collect();
+    let rows: Vec<[String; 7]> = std::iter::once(names).chain(results.iter().map(SceneResult::row)).collect();
     let transcodes = results.iter().any(|result| result.transcoding.is_some());
     let columns = if transcodes { 7 } else { 6 };
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();

@@ -155,7 +155,9 @@ impl Rigs {
     pub async fn close_to(&mut self, number: u32) -> bool {
         let keep = usize::try_from(number).unwrap_or(usize::MAX).min(self.running.len());
         let closing = self.running.split_off(keep);
-        closing.iter().for_each(|one| one.stop.cancel());
+        for one in &closing {
+            one.stop.cancel();
+        }
         join_all(closing.into_iter().map(|one| close_task(one.task))).await.into_iter().all(|ended| ended)
     }
 }

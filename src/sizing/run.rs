@@ -264,7 +264,9 @@ fn show(results: &[SceneResult], config: &Config, arguments: &SizeArguments, con
     }
     let recorder = &config.recorder;
     console.result(&format!("{}; {}x{}\n", machine(), recorder.width, recorder.height));
-    advice::table(results).iter().for_each(|line| console.result(line));
+    for line in advice::table(results) {
+        console.result(&line);
+    }
 }
 
 fn write(path: &Path, results: &[SceneResult], console: &Console) -> Result<(), SizeFailure> {

@@ -9,6 +9,7 @@ use crate::capture::rig::{CaptureReport, RigSpec};
 use crate::cli::size::Scene;
 use crate::config::Config;
 use crate::fleet::load;
+use crate::fleet::recording_needs::MEASURED;
 use crate::page_recording::console::{Console, REDRAW};
 use crate::process::cgroup::Cgroups;
 use crate::sizing::advice::{SceneResult, TranscodingResult};
@@ -58,7 +59,7 @@ struct SceneRun<'a> {
     alone: Option<u64>,
     /// What one more takes to open.
     opening: Duration,
-    /// Memory of each.
+    /// Memory of each: at first what another machine has measured.
     memory: u64,
 }
 
@@ -84,7 +85,7 @@ pub async fn measure(
         cores: load::capacity(&Cgroups::of_this_process()),
         alone: None,
         opening: Duration::ZERO,
-        memory: 0,
+        memory: MEASURED.memory,
     };
     let result = Box::pin(run.whole(until)).await;
     run.console.begin(&format!("{}: closing the recordings", scene.name()));
@@ -194,11 +195,11 @@ impl SceneRun<'_> {
     fn resources(&self, until: Instant) -> Resources {
         let running = self.rigs.running();
         let room = match self.meter.memory() {
-            Some((free, limit)) if self.memory > 0 => {
+            Some((free, limit)) => {
                 let spare = free.saturating_sub(MEMORY_RESERVE.min(limit / 4));
-                running.saturating_add(u32::try_from(spare / self.memory).unwrap_or(u32::MAX))
+                running.saturating_add(u32::try_from(spare / self.memory.max(1)).unwrap_or(u32::MAX))
             }
-            _ => u32::MAX,
+            None => u32::MAX,
         };
         Resources { running, room, opening: self.opening, left: until.saturating_duration_since(Instant::now()) }
     }

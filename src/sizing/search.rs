@@ -15,6 +15,8 @@ const JUMP: f64 = 0.75;
 /// Of what the cost of one recording alone lets expect, what is tried in any case: other programs that keep the
 /// processors busy may step back behind recordings.
 const TRIED_ANYWAY: f64 = 0.5;
+/// Of the number that holds, the least that is added: where the processors look full, they may hold more.
+const GROWTH: f64 = 0.2;
 /// Where the first number does not hold, the share of it that is tried next.
 const STEP_BACK: f64 = 0.75;
 
@@ -128,7 +130,10 @@ impl Search {
             (None, _) => first,
             (_, Some(failed)) if held == 0 => share(failed, STEP_BACK),
             (_, Some(failed)) => u32::midpoint(held, failed),
-            (Some(last), None) => held + share(self.expected(last).saturating_sub(held), JUMP).max(1),
+            (Some(last), None) => {
+                let jump = share(self.expected(last).saturating_sub(held), JUMP);
+                held.saturating_add(jump.max(share(held, GROWTH)).max(1))
+            }
         };
         let wanted = wanted.clamp(held + 1, ceiling);
         let opened = wanted.saturating_sub(now.running);
