@@ -84,6 +84,12 @@ impl Scene {
         }
     }
 
+    /// Changes of the picture in a second.
+    #[must_use]
+    pub fn frames_per_second(self) -> u32 {
+        if self.webcams() == 0 { 1 } else { 25 }
+    }
+
     #[must_use]
     pub fn webcams(self) -> u32 {
         match self {

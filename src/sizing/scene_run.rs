@@ -55,8 +55,8 @@ struct SceneRun<'a> {
     scene: Scene,
     rigs: Rigs,
     cores: f64,
-    /// Frames that one recording alone has in a window.
-    alone: Option<u64>,
+    /// Frames that each should have in a window: what one alone has, and never less than the page shows.
+    expected: u64,
     /// What one more takes to open.
     opening: Duration,
     /// Memory of each: at first what another machine has measured.
@@ -83,7 +83,7 @@ pub async fn measure(
         scene,
         rigs: Rigs::new(spec, around.dir, cores),
         cores: load::capacity(&Cgroups::of_this_process()),
-        alone: None,
+        expected: u64::from(scene.frames_per_second()) * around.window.as_secs(),
         opening: Duration::ZERO,
         memory: MEASURED.memory,
     };
@@ -236,8 +236,10 @@ impl SceneRun<'_> {
         let between = |(before, after): (&CaptureReport, &CaptureReport)| Progress::between(before, after);
         let progress: Vec<Progress> = before.iter().zip(&after).map(between).collect();
         let needs = self.meter.needs(number, progress.iter().map(|one| one.bytes).sum()).await;
-        let window = window::window(&progress, self.alone, busy, needs);
-        self.alone = self.alone.or_else(|| progress.first().map(|one| one.frames_sent + one.frames_lost));
+        let window = window::window(&progress, self.expected, busy, needs);
+        if let [one] = progress[..] {
+            self.expected = self.expected.max(one.frames_sent + one.frames_lost);
+        }
         self.memory = if needs.memory > 0 { needs.memory } else { self.memory };
         let verdict = if window.holds() { "hold".to_owned() } else { format!("lose {}", window.fault()) };
         self.console.note(format!("{what}: {verdict}, processors {:.0} % busy", busy * 100.0));

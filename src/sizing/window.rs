@@ -11,7 +11,7 @@ use crate::fleet::recording_needs::RecordingNeeds;
 const LOST_LIMIT: f64 = 0.01;
 /// Nor one whose sound is missing for so long in all: two of the 20 ms in which its level is measured.
 const MISSING_SOUND_LIMIT: Duration = Duration::from_millis(40);
-/// Nor one that has fewer frames than this share of what one alone has: Chrome is too slow to draw them.
+/// Nor one that has fewer frames than this share of what it should have: Chrome is too slow to draw them.
 const PACE_LIMIT: f64 = 0.9;
 /// Frames that one may have less by chance, of those few that slides have.
 const PACE_SLACK: f64 = 2.0;
@@ -27,7 +27,7 @@ pub struct Window {
     pub frames_lost: f64,
     /// Milliseconds of the recording whose sound was missing the longest.
     pub missing_sound_ms: u64,
-    /// Frames of the slowest recording over those of one alone, at most 1.
+    /// Frames of the slowest recording over those that it should have, at most 1.
     pub pace: f64,
     /// Share of the processors that were busy, 0…1.
     pub busy: f64,
@@ -98,17 +98,13 @@ impl Progress {
     }
 }
 
-/// The window of `progress`, one of each recording. `alone`: the frames that one alone had in as long a time; `None`:
-/// this is one alone.
+/// The window of `progress`, one of each recording. `expected`: the frames that one should have in as long a time.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
-pub fn window(progress: &[Progress], alone: Option<u64>, busy: f64, needs: RecordingNeeds) -> Window {
+pub fn window(progress: &[Progress], expected: u64, busy: f64, needs: RecordingNeeds) -> Window {
     let worst = |of: fn(&Progress) -> f64| progress.iter().map(of).fold(0.0, f64::max);
     let slowest = progress.iter().map(|one| one.frames_sent + one.frames_lost).min().unwrap_or_default();
-    let pace = match alone {
-        Some(alone) => ((slowest as f64 + PACE_SLACK) / alone.max(1) as f64).min(1.0),
-        None => 1.0,
-    };
+    let pace = ((slowest as f64 + PACE_SLACK) / expected.max(1) as f64).min(1.0);
     let missing = progress.iter().map(|one| one.missing_sound).max().unwrap_or_default();
     Window {
         recordings: u32::try_from(progress.len()).unwrap_or(u32::MAX),
@@ -156,7 +152,7 @@ mod tests {
     #[test]
     fn the_worst_recording_decides() {
         let good = Progress { frames_sent: 125, ..Progress::default() };
-        let of = |worst: Progress| window(&[good, worst, good], Some(125), 0.5, RecordingNeeds::default());
+        let of = |worst: Progress| window(&[good, worst, good], 125, 0.5, RecordingNeeds::default());
         assert!(of(good).holds() && of(good).recordings == 3);
         let loses = of(Progress { frames_lost: 2, ..good });
         assert!(!loses.holds() && loses.is_doubtful() && loses.fault() == "2 % of the frames", "{loses:?}");
@@ -169,8 +165,7 @@ mod tests {
         assert!(!slow.holds() && !slow.is_doubtful() && slow.fault() == "20 % of the page's frames", "{slow:?}");
         // Slides have five or six frames in a window.
         let few = Progress { frames_sent: 5, ..Progress::default() };
-        assert!(window(&[few], Some(6), 0.1, RecordingNeeds::default()).holds());
-        // One alone has the pace that it has.
-        assert!(window(&[few], None, 0.1, RecordingNeeds::default()).holds());
+        assert!(window(&[few], 6, 0.1, RecordingNeeds::default()).holds());
+        assert!(!window(&[few], 125, 0.1, RecordingNeeds::default()).holds());
     }
 }
