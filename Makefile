@@ -24,7 +24,7 @@ soak: rust ## Break and hang everything at random while it records, and account 
 	cargo build --locked --bins --example soak
 	cargo run --locked --example soak -- --minutes $(MINUTES) $(SOAK)
 
-sim: rust ## Simulate a fleet of 500 nodes and 5,000 recordings on a real nats-server; SIM="--never-hide" compares, --help lists the options
+sim: rust ## Simulate a fleet of 500 nodes and 5,000 recordings on a real nats-server; SIM="--when-full stay" compares, --help lists the options
 	tools/install-deps
 	cargo run --release --locked --example sim -- $(SIM)
 

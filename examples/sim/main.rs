@@ -36,9 +36,9 @@ struct Cli {
     /// The shares of all slots that are to be taken, in percent, one after the other.
     #[arg(long, value_delimiter = ',', default_value = "60,90,100")]
     shares: Vec<usize>,
-    /// Full nodes stay in the server's choice, as reference recorders do.
-    #[arg(long)]
-    never_hide: bool,
+    /// What a node does that is full.
+    #[arg(long, value_enum, default_value_t = sim::WhenFull::Refer)]
+    when_full: sim::WhenFull,
     /// The server asks a node only when it has read what the last request has changed.
     #[arg(long)]
     settled: bool,
@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
         lengths: (cli.shortest, cli.longest.max(cli.shortest)),
         rate: cli.rate,
         shares: cli.shares,
-        hides: !cli.never_hide,
+        when_full: cli.when_full,
         settled: cli.settled,
         restarts: cli.restarts,
     };

@@ -13,6 +13,7 @@ mod connect_error;
 mod connection;
 mod jobs;
 pub mod probe;
+mod referrals;
 mod requests;
 mod survey;
 
@@ -20,4 +21,5 @@ pub use bucket::{Bucket, BucketEntry, UpdateError};
 pub use connect_error::ConnectError;
 pub use connection::{Nats, NatsError};
 pub use jobs::{JobMessage, Jobs, WorkQueueState};
-pub use requests::{RequestMessage, Requests};
+pub use referrals::Conversation;
+pub use requests::{Incoming, RequestMessage, Requests};

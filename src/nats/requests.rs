@@ -1,44 +1,65 @@
-//! The requests of the server: core NATS request–reply on the recorders' channel (PROTOCOL 3).
+//! What this node is asked: requests of the server, by core NATS request–reply on the recorders' channel (PROTOCOL 3), and
+//! referrals of other nodes.
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 
 use crate::nats::connection::{ANSWER_DEADLINE, Nats, NatsError, no_answer};
 
-/// The messages on the channel, through outages; each node receives all of them.
+/// The messages for all nodes, through outages; each node receives all of them.
 #[derive(Debug)]
 pub struct Requests {
     nats: Nats,
-    subscriber: async_nats::Subscriber,
+    channel: async_nats::Subscriber,
+    referrals: async_nats::Subscriber,
 }
 
-/// One message on the channel.
+/// Who asks.
 #[derive(Debug)]
+pub enum Incoming {
+    /// The server.
+    Request(RequestMessage),
+    /// Another node (see `protocol/referral.rs`).
+    Referral(RequestMessage),
+}
+
+/// One message, and where its answer goes.
+#[derive(Clone, Debug)]
 pub struct RequestMessage {
     nats: Nats,
     message: async_nats::Message,
 }
 
 impl Nats {
-    /// Subscribes to the channel.
+    /// Subscribes to the channel, and to what other nodes refer to this one.
     ///
     /// # Errors
     /// Where the client has ended.
     pub async fn requests(&self) -> Result<Requests, NatsError> {
-        let listening = tokio::time::timeout(ANSWER_DEADLINE, self.link.client.subscribe(self.link.channel.clone()));
-        let subscriber = listening
+        let channel = self.listen(self.link.channel.clone()).await?;
+        let referrals = self.listen(self.referral_subject()).await?;
+        Ok(Requests { nats: self.clone(), channel, referrals })
+    }
+
+    pub(super) async fn listen(&self, subject: String) -> Result<async_nats::Subscriber, NatsError> {
+        tokio::time::timeout(ANSWER_DEADLINE, self.link.client.subscribe(subject.clone()))
             .await
-            .map_err(|_| no_answer("listening for requests", ANSWER_DEADLINE))?
-            .map_err(|error| NatsError(format!("listening on {}: {error}", self.link.channel)))?;
-        Ok(Requests { nats: self.clone(), subscriber })
+            .map_err(|_| no_answer(&format!("listening on {subject}"), ANSWER_DEADLINE))?
+            .map_err(|error| NatsError(format!("listening on {subject}: {error}")))
     }
 }
 
 impl Requests {
     /// The next message. Cancel-safe. `None`: the client has ended.
-    pub async fn next(&mut self) -> Option<RequestMessage> {
-        let message = self.subscriber.next().await?;
-        Some(RequestMessage { nats: self.nats.clone(), message })
+    pub async fn next(&mut self) -> Option<Incoming> {
+        // The server's first: what another node refers to has come before.
+        let (message, is_of_server) = tokio::select! {
+            biased;
+            message = self.channel.next() => (message?, true),
+            message = self.referrals.next() => (message?, false),
+        };
+        let message = RequestMessage { nats: self.nats.clone(), message };
+        Some(if is_of_server { Incoming::Request(message) } else { Incoming::Referral(message) })
     }
 }
 
@@ -47,7 +68,17 @@ impl RequestMessage {
         &self.message.payload
     }
 
-    /// Answers with the bytes of a `CommonResponse`; does nothing where the message wants no reply.
+    /// Where the answer goes; empty where none is wanted.
+    pub fn inbox(&self) -> &str {
+        self.message.reply.as_ref().map_or("", async_nats::Subject::as_str)
+    }
+
+    /// The connection that it came by.
+    pub fn nats(&self) -> &Nats {
+        &self.nats
+    }
+
+    /// Answers; does nothing where no answer is wanted.
     ///
     /// # Errors
     /// Where the answer could not be sent. A later attempt would come after the server's 3 s.

@@ -54,6 +54,7 @@ use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::operator_stop::OperatorStops;
 use crate::recording::reference_files::ReferenceFiles;
+use crate::recording::referrals::Referrals;
 use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::SessionLimits;
@@ -239,7 +240,14 @@ impl Node {
             availability.clone(),
             watches.disk.clone(),
         )
-        .obeying(operator);
+        .obeying(operator)
+        .referring(Referrals {
+            recorder: recorder.id.clone(),
+            api_secret: self.config.server.api_secret.clone(),
+            max_limit: recorder.max_limit,
+            total_cores: load::total_cores(),
+            load: watches.load.clone(),
+        });
         service.recover(records).context("the recordings of an earlier run cannot be listed")?;
         // Nobody sets it a second time.
         let _ = self.state.parts.set(parts);

@@ -11,6 +11,7 @@ pub mod jwt;
 pub mod messages;
 pub mod notice;
 pub mod public_text;
+pub mod referral;
 pub mod request;
 pub mod room_status;
 pub mod selection;

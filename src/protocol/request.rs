@@ -64,7 +64,7 @@ impl Start {
     }
 }
 
-/// A request for this node.
+/// A request that concerns this node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Start(Box<Start>),
@@ -75,9 +75,11 @@ pub enum Request {
     },
     /// A start request for this node with an invalid field.
     Invalid(InvalidName),
+    /// A start request for another node, which may refer it to this one.
+    StartElsewhere,
 }
 
-/// Reads a message of the channel. `None`: it is for another node and must not be answered.
+/// Reads a message of the channel. `None`: it concerns another node and must not be answered.
 ///
 /// # Errors
 /// Where the bytes are not a `PlugNmeetToRecorder`; it is unknown for whom, so it is not answered.
@@ -88,14 +90,30 @@ pub fn read(bytes: &[u8], me: &RecorderId) -> Result<Option<Request>, prost::Dec
     }
     let stop = |kinds| Some(Request::Stop { room_table_id: message.room_table_id, kinds });
     Ok(match RecordingTasks::try_from(message.task) {
-        Ok(RecordingTasks::StartRecording | RecordingTasks::StartRtmp) => (message.recorder_id == me.as_str())
-            .then(|| start(&message).map_or_else(Request::Invalid, |start| Request::Start(Box::new(start)))),
+        Ok(RecordingTasks::StartRecording | RecordingTasks::StartRtmp) if message.recorder_id != me.as_str() => {
+            Some(Request::StartElsewhere)
+        }
+        Ok(RecordingTasks::StartRecording | RecordingTasks::StartRtmp) => Some(checked(&message)),
         Ok(RecordingTasks::StopRecording) => stop(&[Kind::Recording]),
         Ok(RecordingTasks::StopRtmp) => stop(&[Kind::Broadcast]),
         Ok(RecordingTasks::Stop) => stop(&[Kind::Recording, Kind::Broadcast]),
         // Notices go the other way; unknown numbers come from a newer server.
         _ => None,
     })
+}
+
+/// Reads a start request that another node has referred to this one. `None`: it is none.
+#[must_use]
+pub fn read_referred(bytes: &[u8]) -> Option<Start> {
+    let message = PlugNmeetToRecorder::decode(bytes).ok().filter(|message| message.from == SERVER)?;
+    match RecordingTasks::try_from(message.task) {
+        Ok(RecordingTasks::StartRecording | RecordingTasks::StartRtmp) => start(&message).ok(),
+        _ => None,
+    }
+}
+
+fn checked(message: &PlugNmeetToRecorder) -> Request {
+    start(message).map_or_else(Request::Invalid, |start| Request::Start(Box::new(start)))
 }
 
 fn start(message: &PlugNmeetToRecorder) -> Result<Start, InvalidName> {
@@ -155,10 +173,13 @@ mod tests {
         let mut message = start_message();
         assert!(matches!(read(&message.encode_to_vec(), &me()), Ok(Some(Request::Start(_)))));
         message.recorder_id = "node_02".into();
-        assert_eq!(read(&message.encode_to_vec(), &me()), Ok(None));
-        message = start_message();
+        assert_eq!(read(&message.encode_to_vec(), &me()), Ok(Some(Request::StartElsewhere)));
+        assert_eq!(read_referred(&message.encode_to_vec()).unwrap().info.room_table_id, 852);
         message.from = "someone".into();
         assert_eq!(read(&message.encode_to_vec(), &me()), Ok(None));
+        assert_eq!(read_referred(&message.encode_to_vec()), None);
+        message = PlugNmeetToRecorder { task: RecordingTasks::StopRecording as i32, ..start_message() };
+        assert_eq!(read_referred(&message.encode_to_vec()), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Live recordings and broadcasts: from the server's request to the job in the outbox.
 //!
-//! [`requests`] answers the server, has each start written down ([`beginning`]), and starts a [`driver`] for each accepted
-//! recording. The driver turns what happens into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
+//! [`requests`] answers the server. A start is written down ([`beginning`]) and gets a [`driver`], or is referred to another
+//! node ([`referrals`]). The driver turns what happens into events, asks the [`session`] (pure) what to do, and does it. The [`journal`] records the progress, by which
 //! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
 //! `storing` puts it into its place and [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
@@ -22,6 +22,7 @@ pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;
 pub mod reference_files;
+pub mod referrals;
 mod request_source;
 pub mod requests;
 pub mod rig_factory;
@@ -29,6 +30,7 @@ pub mod room_client;
 mod secrets;
 pub mod session;
 pub mod signals;
+mod starts;
 mod storing;
 pub mod summary;
 mod trim;

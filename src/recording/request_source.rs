@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::nats::{RequestMessage, Requests};
+use crate::nats::{Incoming, Requests};
 
 /// Where requests come from.
 pub(super) enum RequestSource {
@@ -19,7 +19,7 @@ impl RequestSource {
     }
 
     /// The next request. Cancel-safe. `None`: the client has ended.
-    pub async fn next(&mut self) -> Option<RequestMessage> {
+    pub async fn next(&mut self) -> Option<Incoming> {
         loop {
             match self {
                 Self::Connected(requests) => return requests.next().await,

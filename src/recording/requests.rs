@@ -9,14 +9,15 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
-use crate::fleet::availability::{Availability, Obstacle};
+use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
-use crate::nats::{NatsError, RequestMessage, Requests};
+use crate::nats::{Incoming, NatsError, RequestMessage, Requests};
 use crate::protocol::messages::{CommonResponse, StatusCode};
 use crate::protocol::request::{self, Kind, RecordingInfo, Request, Start};
 use crate::recording::beginning::{Beginnings, STOP_LIMIT, StartRefusal};
@@ -24,9 +25,9 @@ use crate::recording::driver::{self, RecordingContext, RecordingTask};
 use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingRecord, StopRequest};
 use crate::recording::operator_stop::{self, OperatorStop, OperatorStops};
 use crate::recording::raw_file::RawFile;
+use crate::recording::referrals::{ReferableStarts, ReferralOutcome, Referrals};
 use crate::recording::request_source::RequestSource;
 use crate::recording::rig_factory::RigFactory;
-use crate::recording::secrets::secrets;
 use crate::recording::session::InterruptedRecording;
 use crate::recording::unread_records::{READ_AGAIN_INTERVAL, ReadAgain, UnreadRecords};
 use crate::storage::disk_space::{DiskLevel, DiskStatus};
@@ -37,7 +38,7 @@ const SHUT_DOWN: &str = "the recorder was shut down";
 /// Why a recording ends whose start could not be answered.
 const UNANSWERED: &str = "the server could not be told that the recording was taken on";
 /// Requests to stop that one recording may have before it sees them.
-const MAX_STOPS: usize = 4;
+pub(super) const MAX_STOPS: usize = 4;
 
 /// Answers requests until it is cancelled, and then waits for the recordings to end.
 pub struct RequestService<R: Rig> {
@@ -45,58 +46,88 @@ pub struct RequestService<R: Rig> {
     pub(super) slots: Slots,
     pub(super) rigs: Arc<dyn RigFactory<R>>,
     pub(super) journal: RecordingJournal,
-    availability: Availability,
+    pub(super) availability: Availability,
     /// How full the disks are.
     room: watch::Receiver<DiskStatus>,
     /// What operators ask on the node's page.
     operator: mpsc::Receiver<OperatorStop>,
-    beginnings: Beginnings,
+    pub(super) beginnings: Beginnings,
     pub(super) tasks: TaskTracker,
     /// The running recordings and those whose start is not answered yet, by room and kind.
-    running: HashMap<(i64, Kind), RunningRecording>,
+    pub(super) running: HashMap<(i64, Kind), RunningRecording>,
     /// Whether this node accepts recordings.
     pub(super) records: bool,
     /// Records of earlier runs that could not be read.
     pub(super) unread: UnreadRecords,
+    /// `None`: a start that this node cannot take on is refused.
+    pub(super) referrals: Option<Referrals>,
+    pub(super) referable: ReferableStarts,
     /// What goes on for the requests that were taken; each ends within seconds.
-    pending: FuturesUnordered<BoxFuture<'static, RequestProgress>>,
+    pub(super) pending: FuturesUnordered<BoxFuture<'static, RequestProgress>>,
 }
 
 /// What has become of a request.
-enum RequestProgress {
+pub(super) enum RequestProgress {
     /// The record of a start is on disk, or why it is refused.
     Begun(Box<StartRequest>, Result<(), StartRefusal>),
     /// The answer was sent, or why not.
     Answered { request: AnsweredRequest, sent: Result<(), NatsError> },
+    /// A start that this node could not take on was referred to the others.
+    Referred(Box<StartReferral>),
+    /// Another node was told something.
+    Told(Result<(), NatsError>),
     /// Records of an earlier run were read again.
     Reread(Vec<ReadAgain>),
 }
 
+/// A start that this node could not take on, and what has become of it elsewhere.
+pub(super) struct StartReferral {
+    pub message: RequestMessage,
+    pub refusal: StartRefusal,
+    pub outcome: ReferralOutcome,
+    pub span: Span,
+}
+
+/// A start, and who is to know whether it was taken on.
+pub(super) struct StartMessage {
+    /// The server's.
+    pub message: RequestMessage,
+    /// Of the node that has referred it to this one.
+    pub award: Option<RequestMessage>,
+    pub since: Instant,
+}
+
+impl StartMessage {
+    fn of_server(message: RequestMessage) -> Self {
+        Self { message, award: None, since: Instant::now() }
+    }
+}
+
 /// A start whose slot is taken.
-struct StartRequest {
-    message: RequestMessage,
-    start: Start,
-    raw: Option<RawFile>,
-    entry: RecordingEntry,
-    slot: Slot,
-    stops: mpsc::Receiver<Option<String>>,
-    secrets: Vec<redact::SecretRegistration>,
-    span: Span,
+pub(super) struct StartRequest {
+    pub message: StartMessage,
+    pub start: Start,
+    pub raw: Option<RawFile>,
+    pub entry: RecordingEntry,
+    pub slot: Slot,
+    pub stops: mpsc::Receiver<Option<String>>,
+    pub secrets: Vec<redact::SecretRegistration>,
+    pub span: Span,
 }
 
 /// The recording that was begun for an answer, if any.
-struct AnsweredRequest {
+pub(super) struct AnsweredRequest {
     begun: Option<(i64, Kind)>,
 }
 
 /// Stops a running recording.
-struct RunningRecording {
-    stop: mpsc::Sender<Option<String>>,
-    entry: RecordingEntry,
+pub(super) struct RunningRecording {
+    pub stop: mpsc::Sender<Option<String>>,
+    pub entry: RecordingEntry,
     /// Its record is on disk, and may be changed.
-    begun: bool,
+    pub begun: bool,
     /// The end was requested before that.
-    stopped: bool,
+    pub stopped: bool,
 }
 
 impl<R: Rig> RequestService<R> {
@@ -122,6 +153,8 @@ impl<R: Rig> RequestService<R> {
             running: HashMap::new(),
             records: false,
             unread: UnreadRecords::default(),
+            referrals: None,
+            referable: ReferableStarts::default(),
             pending: FuturesUnordered::new(),
         }
     }
@@ -130,6 +163,12 @@ impl<R: Rig> RequestService<R> {
     #[must_use]
     pub fn obeying(self, operator: mpsc::Receiver<OperatorStop>) -> Self {
         Self { operator, ..self }
+    }
+
+    /// Refers starts that it cannot take on to other nodes, and takes theirs on.
+    #[must_use]
+    pub fn referring(self, referrals: Referrals) -> Self {
+        Self { referrals: Some(referrals), ..self }
     }
 
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
@@ -180,7 +219,10 @@ impl<R: Rig> RequestService<R> {
                 tracing::error!("no more requests come in: the NATS client has ended; restart the recorder");
                 break;
             };
-            self.take(message);
+            match message {
+                Incoming::Request(message) => self.take(message),
+                Incoming::Referral(message) => self.take_referral(message),
+            }
         }
         self.slots.drain();
         self.stop_all(SHUT_DOWN);
@@ -230,10 +272,8 @@ impl<R: Rig> RequestService<R> {
     fn take(&mut self, message: RequestMessage) {
         self.running.retain(|_, running| !running.stop.is_closed());
         match request::read(message.payload(), &self.context.recorder) {
-            Ok(Some(Request::Start(start))) => {
-                let span = span(start.kind(), &start.info);
-                span.clone().in_scope(|| self.begin(message, *start, span));
-            }
+            Ok(Some(Request::Start(start))) => self.begin(StartMessage::of_server(message), *start),
+            Ok(Some(Request::StartElsewhere)) => self.referable.keep(message),
             Ok(Some(Request::Stop { room_table_id, kinds })) => self.stop(message, room_table_id, kinds),
             Ok(Some(Request::Invalid(reason))) => {
                 tracing::warn!(%reason, "a start request was refused");
@@ -255,6 +295,12 @@ impl<R: Rig> RequestService<R> {
                 span.in_scope(|| self.started(*request, result));
             }
             RequestProgress::Answered { sent: Ok(()), .. } => {}
+            RequestProgress::Referred(referral) => self.referred(*referral),
+            RequestProgress::Told(sent) => {
+                if let Err(error) = sent {
+                    tracing::debug!(%error, "another node could not be answered");
+                }
+            }
             RequestProgress::Reread(records) => self.recover_read(records),
             RequestProgress::Answered { request, sent: Err(error) } => {
                 tracing::warn!(%error, "a request could not be answered");
@@ -267,7 +313,7 @@ impl<R: Rig> RequestService<R> {
     }
 
     /// `begun`: the recording that was begun for it.
-    fn answer(&self, message: RequestMessage, response: &CommonResponse, begun: Option<(i64, Kind)>) {
+    pub(super) fn answer(&self, message: RequestMessage, response: &CommonResponse, begun: Option<(i64, Kind)>) {
         self.answer_after(std::future::ready(()), message, response, begun);
     }
 
@@ -284,79 +330,6 @@ impl<R: Rig> RequestService<R> {
             RequestProgress::Answered { request, sent: message.reply(bytes.into()).await }
         };
         self.pending.push(answer.in_current_span().boxed());
-    }
-
-    /// Refuses a start at once, or takes a slot and has its record written.
-    fn begin(&mut self, message: RequestMessage, start: Start, span: Span) {
-        let (kind, info) = (start.kind(), start.info.clone());
-        if let Some((Obstacle::Starting | Obstacle::NotUnique, detail)) = self.availability.obstacle() {
-            // The server takes the first answer, and the start is for the one that has the id.
-            tracing::warn!(detail, "a start is left unanswered: this node does not have its id");
-            return;
-        }
-        // Registered before the first log line that could hold them.
-        let secrets = secrets(&start);
-        if let Some(reason) = self.rigs.refusal(&start) {
-            return self.refuse(message, StartRefusal::of(StatusCode::InvalidParameters, reason));
-        }
-        let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
-            Ok(slot) => slot,
-            Err(refusal) => {
-                let detail = refusal.detail().map(str::to_owned);
-                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
-                return self.refuse(message, StartRefusal { detail, ..refused });
-            }
-        };
-        // What the slots note is not in the way of the task that has just taken the last one.
-        if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
-            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
-        }
-        let raw = match kind {
-            Kind::Recording => match self.rigs.raw_file(&info) {
-                Ok(raw) => Some(raw),
-                Err(error) => {
-                    let refusal = StartRefusal::of(StatusCode::InvalidParameters, error.to_string());
-                    return self.refuse(message, refusal);
-                }
-            },
-            Kind::Broadcast => None,
-        };
-        let entry = self.journal.entry(&start);
-        // Known from here on, so that a stop finds it.
-        let (stop, stops) = mpsc::channel(MAX_STOPS);
-        let running = RunningRecording { stop, entry: entry.clone(), begun: false, stopped: false };
-        self.running.insert((info.room_table_id, kind), running);
-        let beginnings = self.beginnings.clone();
-        let request = Box::new(StartRequest { message, start, raw, entry, slot, stops, secrets, span });
-        let begin = async move {
-            let begun = beginnings.begin(kind, &info, request.raw.as_ref(), &request.entry).await;
-            RequestProgress::Begun(request, begun)
-        };
-        self.pending.push(begin.in_current_span().boxed());
-    }
-
-    /// Runs a recording whose record is written, or forgets it.
-    fn started(&mut self, request: StartRequest, begun: Result<(), StartRefusal>) {
-        let StartRequest { message, start, raw, entry, slot, stops, secrets, .. } = request;
-        let task = (start.info.room_table_id, start.kind());
-        if let Err(refusal) = begun {
-            self.running.remove(&task);
-            return self.refuse(message, refusal);
-        }
-        if let Some(running) = self.running.get_mut(&task) {
-            running.begun = true;
-            if running.stopped {
-                drop(entry.change(stop_requested));
-            }
-        }
-        tracing::info!(room_table_id = start.info.room_table_id, "taken on");
-        self.run_driver(start, raw, entry, None, Some(slot), stops, secrets);
-        self.answer(message, &request::accepted(), Some(task));
-    }
-
-    fn refuse(&self, message: RequestMessage, StartRefusal { code, reason, detail }: StartRefusal) {
-        tracing::warn!(reason, detail, "refused");
-        self.answer(message, &request::refused(code, reason), None);
     }
 
     /// Must be called within the recording's span.
@@ -376,7 +349,7 @@ impl<R: Rig> RequestService<R> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a recording takes with it")]
-    fn run_driver(
+    pub(super) fn run_driver(
         &self,
         start: Start,
         raw: Option<RawFile>,
@@ -428,7 +401,7 @@ impl<R: Rig> RequestService<R> {
     }
 }
 
-fn stop_requested(record: &mut RecordingRecord) {
+pub(super) fn stop_requested(record: &mut RecordingRecord) {
     record.stop.get_or_insert(StopRequest { reason: None });
 }
 

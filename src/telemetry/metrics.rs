@@ -53,6 +53,29 @@ impl JobEnd {
     }
 }
 
+/// What became of a START that this node has referred to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferralEnd {
+    /// Another node has taken it on.
+    Taken,
+    /// No other node could.
+    Nobody,
+    /// The node that was asked has not said.
+    Unknown,
+}
+
+impl ReferralEnd {
+    const ALL: [Self; 3] = [Self::Taken, Self::Nobody, Self::Unknown];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Nobody => "nobody",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A gauge that others set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeGauge {
@@ -96,6 +119,7 @@ pub struct Metrics {
     disk_free: Family<Label, FloatGauge>,
     recordings: Family<Label, Counter>,
     broadcasts: Family<Label, Counter>,
+    referrals: Family<Label, Counter>,
     jobs: Family<Label, Counter>,
     capture_cpu: FloatCounter,
     frames: Counter,
@@ -130,6 +154,12 @@ impl Default for Metrics {
             disk_free: add(all, "disk_free_bytes", "Free space of a directory's file system", Family::default()),
             recordings: add(all, "recordings", "Recordings whose capture has ended", Family::default()),
             broadcasts: add(all, "broadcasts", "Broadcasts that have ended", Family::default()),
+            referrals: add(
+                all,
+                "referred_starts",
+                "STARTs that this node could not take on and has referred to other nodes",
+                Family::default(),
+            ),
             jobs: add(all, "jobs", "Attempts at transcoding jobs", Family::default()),
             capture_cpu: add(
                 all,
@@ -175,6 +205,9 @@ impl Default for Metrics {
         for outcome in ["success", "failed"] {
             metrics.recordings.get_or_create_owned(&[("outcome", outcome)]);
             metrics.broadcasts.get_or_create_owned(&[("outcome", outcome)]);
+        }
+        for outcome in ReferralEnd::ALL {
+            metrics.referrals.get_or_create_owned(&[("outcome", outcome.as_str())]);
         }
         for outcome in JobEnd::ALL {
             metrics.jobs.get_or_create_owned(&[("outcome", outcome.as_str())]);
@@ -222,6 +255,10 @@ impl Metrics {
 
     pub fn broadcast_ended(&self, success: bool) {
         self.broadcasts.get_or_create_owned(&outcome(success)).inc();
+    }
+
+    pub fn referral_ended(&self, result: ReferralEnd) {
+        self.referrals.get_or_create_owned(&[("outcome", result.as_str())]).inc();
     }
 
     pub fn job_ended(&self, result: JobEnd) {

@@ -15,11 +15,12 @@
 #![allow(clippy::missing_panics_doc, reason = "a lock is poisoned only by a panic of another task")]
 
 mod cost;
-mod node;
+pub mod node;
 pub mod report;
 mod run;
 mod server;
 
+pub use node::WhenFull;
 pub use run::{Options, run};
 #[allow(unused_imports, reason = "the suite and the example each use a part")]
 pub use server::{Choice, Outcome};

@@ -24,6 +24,7 @@ use plugnmeet_recorder::recording::journal::RecordingJournal;
 use plugnmeet_recorder::recording::open_failures::OpenFailures;
 use plugnmeet_recorder::recording::opening_turns::OpeningTurns;
 use plugnmeet_recorder::recording::raw_file::RawFile;
+use plugnmeet_recorder::recording::referrals::Referrals;
 use plugnmeet_recorder::recording::requests::RequestService;
 use plugnmeet_recorder::recording::rig_factory::RigFactory;
 use plugnmeet_recorder::recording::room_client::RoomClient;
@@ -52,8 +53,19 @@ pub struct NodeSpec {
     pub id: String,
     pub cores: usize,
     pub max_limit: u32,
-    /// It leaves the server's choice while it is full.
-    pub hides: bool,
+    pub when_full: WhenFull,
+}
+
+/// What a node does that is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WhenFull {
+    /// It leaves the server's choice, and refers a START that reaches it all the same to other nodes.
+    #[default]
+    Refer,
+    /// It leaves the server's choice, and refuses a START.
+    Refuse,
+    /// It stays in the server's choice, as reference recorders do, and refuses a START.
+    Stay,
 }
 
 /// A running node.
@@ -169,15 +181,24 @@ impl Node {
         let (disk, room) = watch::channel(DiskStatus::default());
         let rigs = Arc::new(IdleRigs(state.clone()));
         let journal = RecordingJournal::new(&state);
+        let load = watch::Sender::new(IDLE_LOAD);
         let mut service = RequestService::<IdleRig>::new(context, slots, rigs, journal, availability.clone(), room);
+        if spec.when_full == WhenFull::Refer {
+            service = service.referring(Referrals {
+                recorder: id.clone(),
+                api_secret: server.api_secret.clone(),
+                max_limit: spec.max_limit,
+                total_cores: spec.cores,
+                load: load.subscribe(),
+            });
+        }
         service.recover(true)?;
         let (sender, requests) = oneshot::channel();
         let _ = sender.send(nats.requests().await?);
         let requests = tokio::spawn(service.run(requests, drain.clone(), end.clone()));
 
         // Who does not hide announces that it drains, and never that it is full.
-        let shown = if spec.hides { availability.clone() } else { Availability::default() };
-        let load = watch::Sender::new(IDLE_LOAD);
+        let shown = if spec.when_full == WhenFull::Stay { Availability::default() } else { availability.clone() };
         let watches = [
             tokio::spawn(note_drain(drain.clone(), [availability, shown.clone()])),
             tokio::spawn(measure(load.clone(), running.clone(), spec.cores)),
@@ -197,7 +218,7 @@ impl Node {
         let slots = NodeSlots {
             cores: spec.cores,
             max_limit: spec.max_limit as usize,
-            hides: spec.hides,
+            hides: spec.when_full != WhenFull::Stay,
             running,
             drain: drain.clone(),
         };
@@ -235,7 +256,8 @@ impl Node {
 }
 
 /// How a node reaches the deployment.
-fn connection(standin: &Standin) -> (ServerConfig, NatsConfig) {
+/// How a recorder reaches the stand-in.
+pub fn connection(standin: &Standin) -> (ServerConfig, NatsConfig) {
     let deployment = &standin.deployment;
     let server = ServerConfig {
         host: standin.host(),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::cost::CpuTime;
+use super::node::WhenFull;
 
 /// The requests while a share of all slots was to be taken.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +43,7 @@ pub struct Machines {
 pub struct Report {
     pub nodes: usize,
     pub slots: usize,
-    pub hides: bool,
+    pub when_full: WhenFull,
     pub phases: Vec<Phase>,
     /// From the first START to the last STOP.
     pub lasted: Duration,
@@ -83,8 +84,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hides = if self.hides { "hide while full" } else { "do NOT hide while full" };
-        writeln!(out, "{} nodes, {} slots; the nodes {hides}", self.nodes, self.slots)?;
+        let full = match self.when_full {
+            WhenFull::Refer => "hides, and refers STARTs to others",
+            WhenFull::Refuse => "hides, and refuses STARTs",
+            WhenFull::Stay => "stays in the choice, and refuses STARTs",
+        };
+        writeln!(out, "{} nodes, {} slots; one that is full {full}", self.nodes, self.slots)?;
         writeln!(
             out,
             "| slots to be taken | requests | taken | refused | with room elsewhere | no node in the choice \

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
 use super::cost::{CpuTime, SERVER_THREADS};
-use super::node::{Node, NodeSlots, NodeSpec};
+use super::node::{Node, NodeSlots, NodeSpec, WhenFull};
 use super::report::{Machines, Phase, Report};
 use super::server::{Choice, Outcome};
 use crate::dice::Dice;
@@ -43,8 +43,7 @@ pub struct Options {
     pub rate: f64,
     /// The shares of all slots that are to be taken, in percent, one after the other.
     pub shares: Vec<usize>,
-    /// Nodes that are full leave the choice.
-    pub hides: bool,
+    pub when_full: WhenFull,
     /// The server asks nobody before its cache has what the last START changed: else two may meet on their way.
     pub settled: bool,
     /// While the load is on, nodes are restarted, one after the other: each drains and starts again.
@@ -77,14 +76,14 @@ impl Drop for Server {
 }
 
 /// 2, 4 and 8 cores, and a slot for each two of them.
-fn fleet(nodes: usize, hides: bool) -> impl Iterator<Item = NodeSpec> {
+fn fleet(nodes: usize, when_full: WhenFull) -> impl Iterator<Item = NodeSpec> {
     (0..nodes).map(move |n| {
         let cores = match n % 10 {
             0..5 => 2,
             5..8 => 4,
             _ => 8,
         };
-        NodeSpec { id: format!("node_{n:03}"), cores, max_limit: cores as u32 / 2, hides }
+        NodeSpec { id: format!("node_{n:03}"), cores, max_limit: cores as u32 / 2, when_full }
     })
 }
 
@@ -108,7 +107,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             choice.map(|choice| (standin, choice))
         })
         .await??;
-    let specs: Vec<NodeSpec> = fleet(options.nodes, options.hides).collect();
+    let specs: Vec<NodeSpec> = fleet(options.nodes, options.when_full).collect();
     let starts = specs.into_iter().map(|spec| Node::start(&standin, spec, files.path()));
     let nodes: Vec<Node> = futures::stream::iter(starts).buffer_unordered(CONNECTS).try_collect().await?;
     choice
@@ -145,7 +144,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     Ok(Report {
         nodes: options.nodes,
         slots,
-        hides: options.hides,
+        when_full: options.when_full,
         phases,
         lasted,
         messages,

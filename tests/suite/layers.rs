@@ -95,6 +95,7 @@ const PURE: &[&str] = &[
     "protocol/messages",
     "protocol/notice",
     "protocol/public_text",
+    "protocol/referral",
     "protocol/request",
     "protocol/room_status",
     "protocol/selection",

@@ -52,6 +52,7 @@ mod process_1;
 mod recorder;
 mod recording;
 mod redelivery;
+mod referrals;
 mod rejoin;
 mod relay;
 mod rig;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use plugnmeet_recorder::nats::{ConnectError, Nats};
+use plugnmeet_recorder::nats::{ConnectError, Incoming, Nats};
 use plugnmeet_recorder::protocol::signature::hmac_sha256;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -210,7 +210,7 @@ async fn only_the_subjects_of_protocol_1_are_used() {
 
     let asking = admin.request(CHANNEL, Bytes::from("question"));
     let answering = async {
-        let request = requests.next().await.unwrap();
+        let Some(Incoming::Request(request)) = requests.next().await else { panic!("no request") };
         assert_eq!(&request.payload()[..], b"question");
         request.reply(Bytes::from("answer")).await.unwrap();
     };

@@ -1,0 +1,253 @@
+//! A START that the node which was asked cannot take on, and the other nodes of the fleet. Nodes are those of the
+//! simulation: all is real but what they capture.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use plugnmeet_recorder::nats::{Incoming, Nats, RequestMessage, Requests};
+use plugnmeet_recorder::protocol::ids::RecorderId;
+use plugnmeet_recorder::protocol::messages::{CommonResponse, RecordingTasks};
+use plugnmeet_recorder::protocol::referral::{AwardOutcome, ReferralMessage, StartDigest};
+use plugnmeet_recorder::unix_time::unix_ms;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::sim::engine::node::{Node, NodeSpec, WhenFull, connection};
+use crate::standin::{Deployment, Meeting, Room, Standin};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Fleet {
+    standin: Standin,
+    dir: TempDir,
+    nodes: Vec<Node>,
+}
+
+impl Fleet {
+    /// With a node of each number of slots: `node_0`, `node_1`… Each has 8 cores.
+    async fn of(slots: &[u32]) -> Self {
+        let standin = Standin::start(Deployment::default()).await.unwrap();
+        let mut fleet = Self { standin, dir: tempfile::tempdir().unwrap(), nodes: Vec::new() };
+        for (n, max_limit) in slots.iter().copied().enumerate() {
+            let spec = NodeSpec { id: format!("node_{n}"), cores: 8, max_limit, when_full: WhenFull::Refer };
+            fleet.nodes.push(Node::start(&fleet.standin, spec, fleet.dir.path()).await.unwrap());
+        }
+        fleet
+    }
+
+    /// The server's START for `node_0`.
+    async fn start(&self, room: &Room, id: &str) -> Option<CommonResponse> {
+        self.standin.fleet.start_rtmp(room, id, "node_0", "rtmp://localhost/live/key").await.unwrap().response
+    }
+
+    /// Recordings of each node.
+    fn running(&self) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.slots().running()).collect()
+    }
+
+    fn rooms<const N: usize>(&self) -> [Room; N] {
+        std::array::from_fn(|_| self.standin.meeting(Meeting::default()))
+    }
+
+    /// The recording and the node of each notice of `task`, sorted.
+    fn told(&self, task: RecordingTasks) -> Vec<(String, String)> {
+        let notices = self.standin.notices.all().into_iter().filter(|notice| notice.task() == task);
+        let mut told: Vec<_> =
+            notices.map(|notice| (notice.message.recording_id, notice.message.recorder_id)).collect();
+        told.sort();
+        told
+    }
+
+    async fn end(self) {
+        assert_eq!(self.standin.violations(), [] as [String; 0]);
+        for node in self.nodes {
+            node.end().await.unwrap();
+        }
+    }
+}
+
+/// A program that talks to the nodes of a fleet as one of them.
+struct Peer {
+    nats: Nats,
+    requests: Requests,
+    secret: String,
+}
+
+impl Peer {
+    async fn of(fleet: &Fleet) -> Self {
+        let (server, config) = connection(&fleet.standin);
+        let (id, cancel) = (RecorderId::parse("peer").unwrap(), CancellationToken::new());
+        let nats = Nats::connect(&config, &server, &id, &cancel).await.unwrap();
+        let requests = nats.requests().await.unwrap();
+        // Once this is answered, the subscriptions before it have arrived as well.
+        nats.bucket(&cancel).await.unwrap();
+        Self { nats, requests, secret: server.api_secret }
+    }
+
+    /// The next message of a node.
+    async fn hears(&mut self) -> (ReferralMessage, RequestMessage) {
+        loop {
+            match timeout(LIMIT, self.requests.next()).await.unwrap().unwrap() {
+                Incoming::Request(_) => {}
+                Incoming::Referral(message) => {
+                    return (ReferralMessage::read(message.payload(), &self.secret).unwrap(), message);
+                }
+            }
+        }
+    }
+
+    /// The next START of the server.
+    async fn receives(&mut self) -> StartDigest {
+        loop {
+            if let Incoming::Request(start) = timeout(LIMIT, self.requests.next()).await.unwrap().unwrap() {
+                return StartDigest::of(start.payload(), start.inbox());
+            }
+        }
+    }
+
+    /// Bids more than anyone for the next START, and waits until it is awarded.
+    async fn bids(&mut self, secret: &str) -> (StartDigest, RequestMessage) {
+        let (ReferralMessage::Offer { start }, offer) = self.hears().await else { panic!("no offer") };
+        let bid = ReferralMessage::Bid { start: start.clone(), from: "peer".to_owned(), score: -1.0 };
+        offer.reply(bid.sign(secret).into()).await.unwrap();
+        let (ReferralMessage::Award { to, .. }, award) = self.hears().await else { panic!("no award") };
+        assert_eq!(to, if secret == self.secret { "peer" } else { "node_1" });
+        (start, award)
+    }
+
+    async fn answers(&self, start: StartDigest, award: &RequestMessage, outcome: AwardOutcome) {
+        let result = ReferralMessage::Result { start, from: "peer".to_owned(), outcome };
+        award.reply(result.sign(&self.secret).into()).await.unwrap();
+    }
+
+    /// Awards a START to `node_0` that this has taken before; it says nothing.
+    async fn awards_again(&self, start: &StartDigest) {
+        let talk = self.nats.converse().await.unwrap();
+        let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms: unix_ms() };
+        talk.tell_all(award.sign(&self.secret)).await.unwrap();
+    }
+
+    /// Awards a START to `node_0`; what that says.
+    async fn awards(&self, start: &StartDigest, sent_ms: u64) -> AwardOutcome {
+        let mut talk = self.nats.converse().await.unwrap();
+        let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms };
+        talk.tell_all(award.sign(&self.secret)).await.unwrap();
+        let answer = timeout(LIMIT, talk.next()).await.unwrap().unwrap();
+        match ReferralMessage::read(&answer, &self.secret) {
+            Some(ReferralMessage::Result { from, outcome, .. }) if from == "node_0" => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_for_a_full_node_are_taken_by_others_until_the_fleet_is_full() {
+    let fleet = Fleet::of(&[1, 2, 4]).await;
+    let rooms: [Room; 9] = fleet.rooms();
+    let ids: Vec<String> = (0..rooms.len()).map(|n| format!("rec-{n}")).collect();
+    let answers = join_all(rooms.iter().zip(&ids).map(|(room, id)| fleet.start(room, id))).await;
+    let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
+    assert_eq!(fleet.running(), [1, 2, 4]);
+    let refusals: Vec<_> = answers.iter().filter(|answer| !answer.status).map(|answer| answer.msg.as_str()).collect();
+    assert_eq!(refusals, ["this recorder is full: 1 of 1 recordings and broadcasts are running"; 2]);
+
+    // The notices name the node that has it, and STOP finds it.
+    fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::StartRtmp).len() == 7).then_some(())).await;
+    for ((room, id), answer) in rooms.iter().zip(&ids).zip(&answers) {
+        let stop = fleet.standin.fleet.stop(RecordingTasks::StopRtmp, room, id);
+        if answer.status {
+            assert!(stop.await.unwrap().response.expect("an answer").status);
+        }
+    }
+    fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::EndRtmp).len() == 7).then_some(())).await;
+    let started = fleet.told(RecordingTasks::StartRtmp);
+    assert_eq!(started, fleet.told(RecordingTasks::EndRtmp));
+    let of = |node: &str| started.iter().filter(|(_, recorder)| recorder == node).count();
+    assert_eq!((of("node_0"), of("node_1"), of("node_2")), (1, 2, 4));
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_lies_declines_or_is_silent_costs_nobody_elses_recording_and_makes_none_twice() {
+    let fleet = Fleet::of(&[1, 9]).await;
+    let mut peer = Peer::of(&fleet).await;
+    let secret = peer.secret.clone();
+    let rooms: [Room; 5] = fleet.rooms();
+    assert!(fleet.start(&rooms[0], "first").await.unwrap().status);
+
+    // With another deployment's secret nobody hears its bid.
+    let (answer, (_, award)) = tokio::join!(fleet.start(&rooms[1], "lied-to"), peer.bids("another secret"));
+    assert!(answer.unwrap().status);
+    // A copy of the message by which node_1 has got it; node_1 reads it before all that follows.
+    peer.nats.converse().await.unwrap().tell_all(award.payload().to_vec()).await.unwrap();
+    let (copy, _) = peer.hears().await;
+    assert!(matches!(copy, ReferralMessage::Award { to, .. } if to == "node_1"));
+
+    let declines = async {
+        let (start, award) = peer.bids(&secret).await;
+        peer.answers(start, &award, AwardOutcome::Declined("this recorder is full".to_owned())).await;
+        peer.hears().await.0
+    };
+    let (answer, next) = tokio::join!(fleet.start(&rooms[2], "declined"), declines);
+    assert!(matches!(next, ReferralMessage::Award { to, .. } if to == "node_1"));
+    assert!(answer.unwrap().status);
+    assert_eq!(fleet.running(), [1, 2]);
+
+    let knows_better = async {
+        let (start, award) = peer.bids(&secret).await;
+        peer.answers(start, &award, AwardOutcome::Impossible("this request in progress".to_owned())).await;
+    };
+    let (answer, ()) = tokio::join!(fleet.start(&rooms[3], "impossible"), knows_better);
+    assert_eq!(answer.unwrap().msg, "this recorder is full: 1 of 1 recordings and broadcasts are running");
+
+    // It may have taken it on and be unable to say so. The server waits, and tells its user that nothing has begun.
+    let (answer, _) = tokio::join!(fleet.start(&rooms[4], "silent"), peer.bids(&secret));
+    assert_eq!(answer, None);
+    assert_eq!(fleet.running(), [1, 2]);
+    fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::StartRtmp).len() == 3).then_some(())).await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referred_start_is_taken_once_in_time_and_only_by_a_node_that_has_received_it() {
+    let fleet = Fleet::of(&[1]).await;
+    let mut peer = Peer::of(&fleet).await;
+    let rooms: [Room; 3] = fleet.rooms();
+    // A START for a node that does not answer it.
+    let start = async |room: &Room, id: &str| {
+        fleet.standin.fleet.start_rtmp(room, id, "peer", "rtmp://localhost/live/key").await.unwrap().response
+    };
+    let declined = |outcome: AwardOutcome| match outcome {
+        AwardOutcome::Declined(why) => why,
+        other => panic!("{other:?}"),
+    };
+
+    let late = async {
+        let start = peer.receives().await;
+        let unknown = StartDigest::of(b"made up", "_INBOX.1");
+        assert_eq!(declined(peer.awards(&unknown, unix_ms()).await), "it has not received the start");
+        let why = declined(peer.awards(&start, unix_ms() - 5_000).await);
+        assert!(why.contains("some seconds old"), "{why}");
+    };
+    assert_eq!(tokio::join!(start(&rooms[0], "late"), late).0, None);
+    assert_eq!(fleet.running(), [0]);
+
+    let in_time = async {
+        let start = peer.receives().await;
+        assert_eq!(peer.awards(&start, unix_ms()).await, AwardOutcome::Taken);
+        peer.awards_again(&start).await;
+    };
+    assert!(tokio::join!(start(&rooms[1], "in-time"), in_time).0.unwrap().status);
+
+    let full = async {
+        let start = peer.receives().await;
+        let why = declined(peer.awards(&start, unix_ms()).await);
+        assert_eq!(why, "this recorder is full: 1 of 1 recordings and broadcasts are running");
+    };
+    assert_eq!(tokio::join!(start(&rooms[2], "full"), full).0, None);
+    assert_eq!(fleet.running(), [1]);
+    fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::StartRtmp).len() == 1).then_some(())).await;
+    assert_eq!(fleet.told(RecordingTasks::StartRtmp), [("in-time".to_owned(), "node_0".to_owned())]);
+    fleet.end().await;
+}
