@@ -6,6 +6,7 @@ pub mod admin;
 pub mod capture;
 pub mod check;
 pub mod cli;
+pub mod codes;
 pub mod config;
 pub mod delivery;
 pub mod fleet;

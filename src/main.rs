@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use plugnmeet_recorder::check;
 use plugnmeet_recorder::cli::{Cli, Command, ListFormat};
+use plugnmeet_recorder::codes;
 use plugnmeet_recorder::config::{Config, InterpolatedValue, RecorderConfig};
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
         }
     };
     for warning in &loaded.warnings {
-        tracing::warn!("{}: {warning}", cli.config.display());
+        tracing::warn!(code = %codes::CONFIGURATION_WARNING, "{}: {warning}", cli.config.display());
     }
     for InterpolatedValue { line, key, value } in &loaded.interpolated {
         tracing::info!(key, value, "line {line} of {}: the environment's variables are put in", cli.config.display());
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!(code = %codes::START_FAILED, "{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use crate::capture::process_tag::ProcessTag;
 use crate::capture::rig_directory::{self, FileId, PREFIX, RigOwner, XServer};
 use crate::capture::video::display;
+use crate::codes;
 use crate::process::procfs;
 
 /// Time limit for killed processes to end; the kernel is slower only when it waits for a disk or a driver.
@@ -46,7 +47,7 @@ pub struct CleanupReport {
 pub async fn clean_up(temp_dir: &Path, owner: &str) -> CleanupReport {
     let (temp_dir, owner) = (temp_dir.to_owned(), owner.to_owned());
     tokio::task::spawn_blocking(move || clean_up_blocking(&temp_dir, &owner)).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "what killed recorders have left was not looked for");
+        tracing::warn!(code = %codes::CLEANUP_NOT_DONE, %error, "what killed recorders have left was not looked for");
         CleanupReport::default()
     })
 }
@@ -58,7 +59,10 @@ fn clean_up_blocking(temp_dir: &Path, owner: &str) -> CleanupReport {
         Ok(entries) => entries,
         Err(error) => {
             let dir = temp_dir.display();
-            tracing::warn!(%dir, %error, "cannot look for what killed recorders have left");
+            tracing::warn!(
+                code = %codes::CLEANUP_NOT_DONE, %dir, %error,
+                "cannot look for what killed recorders have left"
+            );
             return report;
         }
     };
@@ -77,7 +81,10 @@ fn clean_up_blocking(temp_dir: &Path, owner: &str) -> CleanupReport {
             Err(why) => {
                 report.kept += 1;
                 let dir = dir.display();
-                tracing::warn!(%dir, why, "what a killed recorder has left cannot be removed, remove it by hand");
+                tracing::warn!(
+                    code = %codes::LEFTOVER_KEPT, %dir, why,
+                    "what a killed recorder has left cannot be removed, remove it by hand"
+                );
             }
         }
     }

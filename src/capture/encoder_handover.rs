@@ -11,6 +11,7 @@ use crate::capture::encoder::stream::StreamWriter;
 use crate::capture::encoder::stream_queue::StreamSwitch;
 use crate::capture::rtmp::bit_rate::BitRate;
 use crate::capture::rtmp::relay::{Relay, RelayEntrance};
+use crate::codes;
 
 type Started = Result<NextEncoder, ComponentError>;
 
@@ -52,6 +53,7 @@ impl EncoderHandover {
                     Err(error) => error.to_string(),
                 };
                 tracing::warn!(
+                    code = %codes::BIT_RATE_NOT_CHANGED,
                     why,
                     "the broadcast goes on as it is: no encoder with another bit rate could be started"
                 );

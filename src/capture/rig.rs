@@ -36,14 +36,13 @@ use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
 use crate::capture::video::screenshot;
 use crate::capture::watchdog::Part;
+use crate::codes;
 use crate::storage::directory_check;
 
 /// Time limit from the joined meeting to the first encoded frame. The far end of a broadcast must answer within it.
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
 /// Time limit for an answer of the X server.
 const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
-/// Time limit for a screenshot of the page. It delays the next part of the recording.
-const SCREENSHOT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a rig needs to open.
 #[derive(Clone)]
@@ -228,7 +227,8 @@ impl Rig for LiveRig {
         }
         let path = self.dir.path().to_owned();
         if let Err(error) = self.dir.close() {
-            tracing::warn!(dir = %path.display(), %error, "the recording's temporary directory cannot be removed");
+            let dir = path.display();
+            tracing::warn!(code = %codes::RIG_DIR_KEPT, %dir, %error, "the recording's temporary directory cannot be removed");
         }
         tracing::debug!("all parts are closed");
     }
@@ -263,7 +263,8 @@ impl LiveRig {
         if let Some(dir) = spec.target.directory() {
             let checked = cancel.run_until_cancelled(directory_check::takes_bytes(dir)).await;
             checked.ok_or(OpenError::Cancelled)?.map_err(|error| {
-                tracing::warn!(dir = %dir.display(), error, "nothing can be recorded into recorder.temporary_dir");
+                let dir = dir.display();
+                tracing::warn!(code = %codes::NO_CAPTURE_DIR, %dir, error, "nothing can be recorded into recorder.temporary_dir");
                 OpenError::Failed(format!("recorder.temporary_dir {error}"))
             })?;
         }
@@ -338,7 +339,10 @@ impl LiveRig {
             (display.map(|display| self.display.insert(display)), audio.map(|audio| self.audio.insert(audio)));
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
         if let Err(error) = self.directory.add(display).await {
-            tracing::warn!(%error, "the display is not noted: should the recorder be killed, its socket stays in /tmp/.X11-unix");
+            tracing::warn!(
+                code = %codes::DISPLAY_NOT_NOTED, %error,
+                "the display is not noted: should the recorder be killed, its socket stays in /tmp/.X11-unix"
+            );
         }
         let address = display.address().clone();
         let pointed = address.clone();
@@ -484,13 +488,6 @@ impl LiveRig {
     /// Writes a screenshot of the display beside the logs.
     async fn keep_screenshot(&self) {
         let Some(display) = &self.display else { return };
-        let (address, size, path) = (display.address().clone(), self.spec_size, self.screenshot.clone());
-        let taking = tokio::task::spawn_blocking(move || screenshot::write(&address, size, &path).map(|()| path));
-        match tokio::time::timeout(SCREENSHOT_LIMIT, taking).await {
-            Ok(Ok(Ok(path))) => tracing::info!(path = %path.display(), "kept a picture of the page"),
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "no picture of the page could be kept"),
-            Ok(Err(error)) => tracing::warn!(%error, "no picture of the page could be kept"),
-            Err(_) => tracing::warn!("the display does not answer: no picture of the page could be kept"),
-        }
+        screenshot::keep(display.address().clone(), self.spec_size, self.screenshot.clone()).await;
     }
 }

@@ -16,6 +16,7 @@ use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::stream::StreamWriter;
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
+use crate::codes;
 
 /// Time limit for ffmpeg to take the last of the stream, and to finish its output once its input is closed.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(30);
@@ -75,7 +76,7 @@ impl RunningCapture {
         if !writer.finish(limit).await {
             if !encoder.is_killed() {
                 let why = format!("it has not taken what was left within {} s{}", limit.as_secs(), encoder.state());
-                tracing::warn!(why, "ending ffmpeg");
+                tracing::warn!(code = %codes::FFMPEG_ENDED, why, "ending ffmpeg");
                 encoder.kill(why);
             }
             writer.abandon().await;
@@ -94,7 +95,7 @@ async fn stop_grabber(mut grabber: Grabber, display: Option<&Display>) {
         display.kill();
     }
     if !grabber.stop(THREAD_LIMIT).await {
-        tracing::warn!("the thread `screen` does not end; it is left behind");
+        tracing::warn!(code = %codes::THREAD_LEFT, "the thread `screen` does not end; it is left behind");
     }
 }
 
@@ -108,7 +109,7 @@ pub async fn stop_audio(recorder: Option<AudioRecorder>, audio: Option<&PulseAud
         audio.kill();
     }
     if !recorder.stop(THREAD_LIMIT).await {
-        tracing::warn!("the thread `sound` does not end; it is left behind");
+        tracing::warn!(code = %codes::THREAD_LEFT, "the thread `sound` does not end; it is left behind");
     }
 }
 

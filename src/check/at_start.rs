@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::report::{Finding, Report, Verdict};
 use crate::check::run::{quick, together};
+use crate::codes;
 use crate::config::Config;
 use crate::telemetry::redact;
 
@@ -36,7 +37,7 @@ pub async fn log_quick_part(config: Arc<Config>, cancel: CancellationToken) {
         if finding.verdict == Verdict::Skipped {
             tracing::info!("check of this host: {line}");
         } else {
-            tracing::warn!("check of this host: {line}");
+            tracing::warn!(code = %codes::CHECK_FOUND, "check of this host: {line}");
         }
     }
 }

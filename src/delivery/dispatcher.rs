@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
+use crate::codes;
 use crate::config::ServerConfig;
 use crate::delivery::message::{Message, MessageKey, MessageState};
 use crate::delivery::notify_client::NotifyClient;
@@ -151,14 +152,21 @@ impl Dispatcher {
                     RetryRequest::Retry => info!("the operator wants what is to be told tried again"),
                     RetryRequest::Drop { messages } => {
                         for message in self.queues.outbox.drop_messages(&id, messages).await {
-                            warn!(letter = message.key.as_str(), about = message.about, "the operator has dropped it: it is not told");
+                            warn!(
+                                code = %codes::DROPPED_BY_OPERATOR, letter = message.key.as_str(), about = message.about,
+                                "the operator has dropped it: it is not told"
+                            );
                             self.queues.resolve(&id, message.key, &DeliveryOutcome::Dropped);
                         }
                     }
                 }
                 let (dir, of) = (state_dir.clone(), id.clone());
                 if let Err(error) = crate::storage::files::on_disk(move || retry_request::remove(&dir, &of)).await {
-                    error!(%error, "the operator's request cannot be removed, and is done again and again; look at the disk of recorder.state_dir");
+                    error!(
+                        code = %codes::OPERATOR_REQUEST_KEPT, %error,
+                        "the operator's request cannot be removed, and is done again and again; look at the disk of \
+                         recorder.state_dir"
+                    );
                 }
             }
             .instrument(span)
@@ -259,7 +267,10 @@ impl Dispatcher {
         if tokio::time::timeout(grace, self.queues.tasks.wait()).await.is_err() {
             self.queues.ended.cancel();
             if tokio::time::timeout(LAST_GRACE, self.queues.tasks.wait()).await.is_err() {
-                warn!("the delivery does not end, as a disk does not answer; ending without it");
+                warn!(
+                    code = %codes::DELIVERY_HANGS,
+                    "the delivery does not end, as a disk does not answer; ending without it"
+                );
             }
         }
     }
@@ -270,7 +281,10 @@ async fn requests(state_dir: PathBuf) -> Vec<(RecordingId, RetryRequest)> {
     let dir = state_dir.clone();
     let read = crate::storage::files::on_disk(move || retry_request::all(&state_dir)).await;
     read.unwrap_or_else(|error| {
-        warn!(dir = %dir.join(retry_request::DIR).display(), %error, "what an operator asks of the outbox cannot be read");
+        warn!(
+            code = %codes::OPERATOR_REQUESTS_UNREAD, dir = %dir.join(retry_request::DIR).display(), %error,
+            "what an operator asks of the outbox cannot be read"
+        );
         Vec::new()
     })
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::codes;
 use crate::delivery::message::{Message, MessageKey, MessageState, RecordingMessages};
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
@@ -76,6 +77,7 @@ impl Outbox {
                 Err(ReadError::Content(why)) => files::put_aside(&path, &why),
                 Err(error) => {
                     tracing::error!(
+                        code = %codes::MESSAGES_UNREAD,
                         path = %path.display(), %error,
                         "the messages of a recording cannot be read: they are tried again every 5 s, and wait until then; look at the disk of recorder.state_dir"
                     );

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::codes;
 use crate::delivery::answer::{NoticeAnswer, NoticeRefusal, RefusalScope};
 use crate::delivery::message::{Message, MessageKey};
 use crate::delivery::queues::{DeliveryOutcome, Queues};
@@ -152,6 +153,7 @@ fn postpone(
     let (notice, about, retry_s) = (message.key.as_str(), message.about.as_str(), wait.as_secs());
     if first {
         error!(
+            code = %codes::NOTICE_REFUSED,
             notice,
             about,
             %why,
@@ -159,7 +161,10 @@ fn postpone(
             "plugNmeet refuses the notice: it is kept and tried again; `outbox retry ID` tries at once, `outbox drop ID` gives it up"
         );
     } else {
-        warn!(notice, about, %why, retry_s, "plugNmeet still refuses the notice; trying on");
+        warn!(
+            code = %codes::NOTICE_REFUSED, notice, about, %why, retry_s,
+            "plugNmeet still refuses the notice; trying on"
+        );
     }
     refused.insert(message.key, RefusedMessage { why, scope, due: Instant::now() + wait, backoff });
     wait
@@ -205,7 +210,10 @@ impl Queues {
                 NoticeAnswer::Refused(refusal) => return AttemptOutcome::Refused(refusal),
                 NoticeAnswer::Again(why) => {
                     if throttle.due(Instant::now()) {
-                        warn!(notice = key.as_str(), about, %why, "the server has not taken the notice; trying on");
+                        warn!(
+                            code = %codes::NOTICE_NOT_TAKEN, notice = key.as_str(), about, %why,
+                            "the server has not taken the notice; trying on"
+                        );
                     }
                     last = why;
                 }
@@ -261,7 +269,10 @@ impl Queues {
                 Err(why) => {
                     last = why.to_string();
                     if throttle.due(Instant::now()) {
-                        warn!(why = last, "the job is not in the work queue yet; trying on");
+                        warn!(
+                            code = %codes::JOB_NOT_QUEUED, why = last,
+                            "the job is not in the work queue yet; trying on"
+                        );
                     } else {
                         debug!(why = last, "the job is still not in the work queue");
                     }
@@ -281,7 +292,7 @@ impl Queues {
     /// Waits until the notice of the recording's end was answered, at most [`END_NOTICE_TIMEOUT`].
     async fn end_delivered(&self, recording: &RecordingId) {
         if tokio::time::timeout(END_NOTICE_TIMEOUT, self.outbox.answered(recording, MessageKey::Ended)).await.is_err() {
-            warn!("the job goes out before the server knows of the recording's end");
+            warn!(code = %codes::JOB_BEFORE_NOTICE, "the job goes out before the server knows of the recording's end");
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::codes;
 use crate::delivery::message::{Message, MessageKey};
 use crate::delivery::notify_client::NotifyClient;
 use crate::delivery::outbox::Outbox;
@@ -119,6 +120,7 @@ impl Queues {
         let messages = self.outbox.undelivered(recording).into_iter();
         for message in messages.filter(|message| QueueKind::of(message.key) == kind) {
             warn!(
+                code = %codes::NOT_DELIVERED,
                 letter = message.key.as_str(),
                 about = message.about,
                 why,

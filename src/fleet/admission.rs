@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::codes::{self, Code};
 use crate::fleet::availability::Obstacle;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::messages::StatusCode;
@@ -33,6 +34,16 @@ impl Refusal {
         match self {
             Self::InProgress => StatusCode::Conflict,
             Self::Full { .. } | Self::Draining | Self::MaxLoad { .. } => StatusCode::Internal,
+        }
+    }
+
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::InProgress => codes::REFUSED_IN_PROGRESS,
+            Self::Full { .. } => codes::REFUSED_FULL,
+            Self::Draining => codes::REFUSED_DRAINING,
+            Self::MaxLoad { .. } => codes::REFUSED_MAX_LOAD,
         }
     }
 

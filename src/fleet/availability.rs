@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::codes::{self, Code};
+
 /// What stands in the way of new work. A lower one is named first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
@@ -52,6 +54,25 @@ impl Obstacle {
             Self::Overload => "this recorder is overloaded",
             Self::MaxLoad => "this recorder has too little processor time for one more recording",
             Self::Full => "this recorder is full",
+        }
+    }
+
+    /// The code in the log and in the page.
+    #[must_use]
+    pub fn code(self) -> Code {
+        match self {
+            Self::Starting => codes::REFUSED_STARTING,
+            Self::NotUnique => codes::REFUSED_NOT_UNIQUE,
+            Self::Draining => codes::REFUSED_DRAINING,
+            Self::Drained => codes::REFUSED_DRAINED,
+            Self::DiskSpace => codes::REFUSED_DISK_SPACE,
+            Self::MainPath => codes::REFUSED_MAIN_PATH,
+            Self::StateDir => codes::REFUSED_STATE_DIR,
+            Self::SelfTest => codes::REFUSED_SELF_TEST,
+            Self::Memory => codes::REFUSED_MEMORY,
+            Self::Overload => codes::REFUSED_OVERLOAD,
+            Self::MaxLoad => codes::REFUSED_MAX_LOAD,
+            Self::Full => codes::REFUSED_FULL,
         }
     }
 

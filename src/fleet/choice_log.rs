@@ -93,7 +93,7 @@ fn tell(first: Option<(Obstacle, String)>, changes: u32) {
         None => info!(changes, "{BACK}"),
         // Only told here. Who notes another one tells of the fault itself.
         Some((obstacle @ (Obstacle::Overload | Obstacle::Memory), why)) => {
-            warn!(reason = obstacle.refusal(), why, changes, "{OUT}");
+            warn!(code = %obstacle.code(), reason = obstacle.refusal(), why, changes, "{OUT}");
         }
         Some((obstacle, why)) => info!(reason = obstacle.refusal(), why, changes, "{OUT}"),
     }

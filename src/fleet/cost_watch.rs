@@ -7,6 +7,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::codes;
 use crate::fleet::cost::{self, ChildProcesses, CostMeter, Costs};
 use crate::fleet::slots::Slots;
 use crate::process::procfs;
@@ -63,7 +64,10 @@ impl CostWatch {
         if let Ok(read) = tokio::time::timeout(LIMIT, &mut reading).await {
             return read.ok();
         }
-        warn!("/proc does not answer: what the recordings cost is not known, and counts as typical for now");
+        warn!(
+            code = %codes::COST_UNKNOWN,
+            "/proc does not answer: what the recordings cost is not known, and counts as typical for now"
+        );
         self.slots.measured(Costs::default());
         reading.await.ok()
     }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::codes;
 use crate::fleet::availability::{Availability, Obstacle, Obstacles};
 use crate::fleet::holder::{Holder, IdState, IdWatch, Ownership, name_of};
 use crate::fleet::id_claim::IdClaim;
@@ -175,6 +176,7 @@ impl Heartbeat {
         self.availability.block(Obstacle::NotUnique, format!("the id {recorder_id} is in use by {holder}"));
         if log.lost.due(Instant::now()) {
             error!(
+                code = %codes::ID_LOST,
                 %recorder_id, %holder,
                 "another recorder has this node's id: nothing new is taken on, running recordings go on. Give one of them an \
                  id of its own, or stop it; the id is taken back when the other one has been silent for 10 s"
@@ -274,8 +276,18 @@ impl Heartbeat {
         match tokio::time::timeout(PURGE_DEADLINE, self.claim.give_back()).await {
             Ok(Ok(true)) => info!(%recorder_id, "this node has left the fleet"),
             Ok(Ok(false)) => info!(%recorder_id, "the announcement is not purged: the id is another recorder's"),
-            Ok(Err(why)) => warn!(%why, "this node could not leave the fleet; the server drops it when its pings stop"),
-            Err(_) => warn!("leaving the fleet takes too long; the server drops this node when its pings stop"),
+            Ok(Err(why)) => {
+                warn!(
+                    code = %codes::NOT_LEFT, %why,
+                    "this node could not leave the fleet; the server drops it when its pings stop"
+                );
+            }
+            Err(_) => {
+                warn!(
+                    code = %codes::NOT_LEFT,
+                    "leaving the fleet takes too long; the server drops this node when its pings stop"
+                );
+            }
         }
     }
 }
@@ -293,7 +305,10 @@ impl AnnouncementLog {
             }
             Some((obstacle, why)) if is_first => {
                 let reason = obstacle.refusal();
-                warn!(%recorder_id, reason, why, "this node is announced to the fleet, but takes nothing on yet");
+                warn!(
+                    code = %codes::ANNOUNCED_WITHOUT_WORK, %recorder_id, reason, why,
+                    "this node is announced to the fleet, but takes nothing on yet"
+                );
             }
             _ => {}
         }
@@ -301,7 +316,10 @@ impl AnnouncementLog {
 
     fn failed(&mut self, why: &UpdateError) {
         if !std::mem::replace(&mut self.outage, true) {
-            warn!(%why, "this node cannot be announced to the fleet, so it gets no work; trying on");
+            warn!(
+                code = %codes::NOT_ANNOUNCED, %why,
+                "this node cannot be announced to the fleet, so it gets no work; trying on"
+            );
         }
     }
 }

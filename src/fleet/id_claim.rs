@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::codes;
 use crate::fleet::holder::{Holder, IdEntries, IdState, IdWatch, OwnWrites, Ownership, name_of, ownership};
 use crate::nats::{Bucket, Nats, NatsError, UpdateError};
 use crate::process::procfs;
@@ -100,7 +101,11 @@ impl IdClaim {
                 if throttle.due(Instant::now()) {
                     let recorder_id = &claim.recorder;
                     if is_used {
-                        warn!(%recorder_id, %holder, "another recorder has this node's id: the recordings of an earlier run go on, and nothing new is taken on; give one of them an id of its own");
+                        warn!(
+                            code = %codes::ID_LOST, %recorder_id, %holder,
+                            "another recorder has this node's id: the recordings of an earlier run go on, and nothing \
+                             new is taken on; give one of them an id of its own"
+                        );
                     } else {
                         info!(%recorder_id, %holder, "the id was held by a recorder that may be alive: waiting until it has been silent for 10 s");
                     }
@@ -114,7 +119,10 @@ impl IdClaim {
 
     fn log_failure(&self, throttle: &mut LogThrottle, why: &NatsError) {
         if throttle.due(Instant::now()) {
-            warn!(%why, recorder_id = %self.recorder, "the recorder id cannot be taken, so this node gets no work; trying on");
+            warn!(
+                code = %codes::ID_NOT_TAKEN, %why, recorder_id = %self.recorder,
+                "the recorder id cannot be taken, so this node gets no work; trying on"
+            );
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::codes;
 use crate::process::cgroup::{Cgroups, CpuGroup};
 use crate::process::cgroup_files;
 
@@ -128,7 +129,10 @@ pub async fn measure(load: watch::Sender<f64>, cancel: CancellationToken) {
         }
         let Some(reading) = std::fs::read_to_string("/proc/stat").ok().as_deref().and_then(parse) else {
             if !std::mem::replace(&mut warned, true) {
-                warn!("/proc/stat cannot be read: the load of this machine is not known to the fleet");
+                warn!(
+                    code = %codes::LOAD_UNKNOWN,
+                    "/proc/stat cannot be read: the load of this machine is not known to the fleet"
+                );
             }
             continue;
         };

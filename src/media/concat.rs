@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::codes;
 use crate::media::concat_plan::{self, ConcatInput, ConcatMethod, Container, UnlistablePath};
 use crate::media::ffmpeg::{self, FfmpegError};
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, ProbeError, StreamKind};
@@ -131,7 +132,10 @@ pub async fn concat(
     {
         // A recording with a little less quality is better than none.
         if let Err(error) = &made {
-            warn!(into = %into.display(), %error, "the parts could not be copied; encoding them anew");
+            warn!(
+                code = %codes::PARTS_ENCODED_ANEW, into = %into.display(), %error,
+                "the parts could not be copied; encoding them anew"
+            );
         }
         how = ConcatMethod::Encoded;
         made = write_result(how, &pieces, target, cancel).await;
@@ -145,7 +149,10 @@ pub async fn concat(
     });
     let joined = ConcatReport { parts: parts.collect(), left_out, media: made, how };
     for part in &joined.left_out {
-        warn!(path = %part.path.display(), cause = part.cause, "this part cannot be played and is left out");
+        warn!(
+            code = %codes::PART_LEFT_OUT, path = %part.path.display(), cause = part.cause,
+            "this part cannot be played and is left out"
+        );
     }
     tracing::info!(into = %into.display(), parts = joined.parts.len(), left_out = joined.left_out.len(),
         duration_s = seconds(joined.media.duration), how = how.as_str(), "parts joined");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::codes;
 use crate::media::error_text::condense;
 use crate::media::ffprobe::{FILES_ONLY, MediaInfo, file_url};
 use crate::process::child::{self, ChildSpec};
@@ -72,7 +73,10 @@ pub async fn check_result(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) 
         _ => false,
     };
     if same {
-        tracing::warn!(cause = %error, "the result cannot be decoded everywhere; neither can its raw file");
+        tracing::warn!(
+            code = %codes::RAW_NOT_DECODABLE, cause = %error,
+            "the result cannot be decoded everywhere; neither can its raw file"
+        );
         return Ok(());
     }
     checked

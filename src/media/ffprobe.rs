@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
+use crate::codes;
 use crate::media::error_text::condense;
 pub use crate::media::packet_times::StreamKind;
 use crate::media::packet_times::{FilePackets, TrackPackets, TrackTimes, positive};
@@ -153,7 +154,10 @@ pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
 pub async fn measure(path: &Path) -> Result<MediaInfo, ProbeError> {
     let first = measure_once(path).await?;
     let Some(why) = &first.incomplete else { return Ok(first) };
-    tracing::warn!(path = %path.display(), why, "a file was not measured to its end; measuring it again");
+    tracing::warn!(
+        code = %codes::MEASURED_AGAIN, path = %path.display(), why,
+        "a file was not measured to its end; measuring it again"
+    );
     measure_once(path).await
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::codes;
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -183,12 +184,17 @@ where
                 return Some(found);
             }
             Ok(Err(AbsenceCause::NotYet)) if throttle.due(Instant::now()) => {
-                warn!("{what} is not there yet: the plugNmeet server makes it at its start; waiting");
+                warn!(
+                    code = %codes::NATS_LACKS_SOMETHING,
+                    "{what} is not there yet: the plugNmeet server makes it at its start; waiting"
+                );
             }
             Ok(Err(AbsenceCause::Unknown(why))) if throttle.due(Instant::now()) => {
-                warn!(%why, "NATS does not say whether {what} is there; asking on");
+                warn!(code = %codes::NATS_SILENT, %why, "NATS does not say whether {what} is there; asking on");
             }
-            Err(_) if throttle.due(Instant::now()) => warn!("NATS does not say whether {what} is there; asking on"),
+            Err(_) if throttle.due(Instant::now()) => {
+                warn!(code = %codes::NATS_SILENT, "NATS does not say whether {what} is there; asking on");
+            }
             Ok(Err(_)) | Err(_) => {}
         }
         tokio::select! {

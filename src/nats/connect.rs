@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::codes;
 use crate::config::{NatsConfig, ServerConfig};
 use crate::protocol::ids::RecorderId;
 use crate::retry::Backoff;
@@ -76,7 +77,10 @@ impl Nats {
                     return Ok(Self::from_client(client, config));
                 }
                 Err(why) if throttle.due(Instant::now()) => {
-                    error!(servers = %addresses, %why, "no connection to NATS, trying on: {}", advice(kind(&why)));
+                    error!(
+                        code = %codes::NATS_NOT_CONNECTED, servers = %addresses, %why,
+                        "no connection to NATS, trying on: {}", advice(kind(&why))
+                    );
                 }
                 Err(why) => debug!(servers = %addresses, %why, "still no connection to NATS"),
             }
@@ -221,17 +225,23 @@ impl EventLog {
             }
             Event::Disconnected => {
                 state.lost = Some(now);
-                warn!(servers = %self.addresses, "the connection to NATS is lost; connecting again");
+                warn!(
+                    code = %codes::NATS_LOST, servers = %self.addresses,
+                    "the connection to NATS is lost; connecting again"
+                );
             }
             Event::LameDuckMode => info!("the NATS server is about to stop and sends its clients away"),
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
                 if state.slow_consumer.due(now) {
-                    warn!("messages from NATS are dropped: this process does not keep up with them");
+                    warn!(
+                        code = %codes::NATS_MESSAGES_DROPPED,
+                        "messages from NATS are dropped: this process does not keep up with them"
+                    );
                 }
             }
             Event::ServerError(ServerError::AuthorizationViolation) => {
                 if state.refused.due(now) {
-                    error!("{REFUSED}");
+                    error!(code = %codes::NATS_TOKEN_REFUSED, "{REFUSED}");
                 }
             }
             Event::ServerError(ServerError::Other(text)) => server_error(text),
@@ -241,7 +251,7 @@ impl EventLog {
                     return Some(kind);
                 }
             }
-            Event::ClientError(_) => warn!("NATS client: {event}"),
+            Event::ClientError(_) => warn!(code = %codes::NATS_CLIENT, "NATS client: {event}"),
             Event::Draining | Event::Closed => debug!("NATS client: {event}"),
         }
         None
@@ -253,7 +263,10 @@ impl EventLog {
         let probes = servers.map(|address| probe(address.host().to_owned(), address.port()));
         let seen = futures::future::join_all(probes).await;
         let why = format!("{kind} ({})", seen.join("; "));
-        error!(servers = %self.addresses, %why, "still no connection to NATS: {}", advice_for(kind));
+        error!(
+            code = %codes::NATS_NOT_CONNECTED, servers = %self.addresses, %why,
+            "still no connection to NATS: {}", advice_for(kind)
+        );
     }
 }
 
@@ -285,6 +298,7 @@ fn server_error(text: &str) {
     let lower = text.to_ascii_lowercase();
     if lower.contains("permissions violation") {
         error!(
+            code = %codes::NATS_FORBIDS,
             server_says = text,
             "NATS forbids a subject: compare nats_info.recorder with the same names in the plugNmeet server's configuration"
         );
@@ -292,7 +306,7 @@ fn server_error(text: &str) {
         // The token has expired; the client reconnects with a new one.
         info!(server_says = text, "NATS wants a new token");
     } else {
-        warn!(server_says = text, "NATS reports an error");
+        warn!(code = %codes::NATS_ERROR, server_says = text, "NATS reports an error");
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::codes;
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -246,7 +247,10 @@ impl Jobs {
                 PullOutcome::Unavailable(why) => why,
             };
             if self.unavailable.due(Instant::now()) {
-                warn!(queue = %self.nats.link.jobs, %why, "no jobs can be fetched from the work queue; asking on");
+                warn!(
+                    code = %codes::QUEUE_NOT_FETCHED, queue = %self.nats.link.jobs, %why,
+                    "no jobs can be fetched from the work queue; asking on"
+                );
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.wait()) => {}
@@ -279,7 +283,10 @@ impl Jobs {
                     if let Some(job) = self.take_late_job(answers).await {
                         // No worker takes it; without the nak it would wait for AckWait.
                         if let Err(why) = job.nak(Duration::ZERO).await {
-                            warn!(%why, "a job that came while stopping could not be handed back; it is after AckWait");
+                            warn!(
+                                code = %codes::JOB_NOT_HANDED_BACK, %why,
+                                "a job that came while stopping could not be handed back; it is after AckWait"
+                            );
                         }
                     }
                     return PullOutcome::Cancelled;

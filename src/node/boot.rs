@@ -28,6 +28,7 @@ use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
 use crate::capture::rig_directory;
 use crate::check;
+use crate::codes;
 use crate::config::{Config, HookStage};
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
@@ -112,6 +113,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     if report != CleanupReport::default() {
         let CleanupReport { rigs, processes, displays, kept } = report;
         tracing::warn!(
+            code = %codes::KILLED_EARLIER,
             rigs,
             processes,
             displays,
@@ -330,6 +332,7 @@ impl Node {
             futures::future::join_all(self.writers().map(|writer| writer.flush(FLUSH_LIMIT))).await.iter().sum();
         if files > 0 {
             tracing::error!(
+                code = %codes::END_NOT_ON_DISK,
                 files, dir = %self.config.recorder.state_dir.display(),
                 "ending although not everything is on disk: recorder.state_dir does not answer, and the next start takes up what it holds"
             );
@@ -409,7 +412,7 @@ async fn chrome_sandbox(config: &Config) -> bool {
         // The operator may turn it off (chrome_settings.flags).
         Ok(()) => !config.chrome.flags.iter().any(|flag| flag.name == "no-sandbox"),
         Err(reason) => {
-            tracing::warn!(%reason, "Chrome runs without its sandbox");
+            tracing::warn!(code = %codes::NO_SANDBOX, %reason, "Chrome runs without its sandbox");
             false
         }
     }

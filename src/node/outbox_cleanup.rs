@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::delivery::outbox::Outbox;
 use crate::protocol::request::Kind;
 use crate::recording::journal::dir_of;
@@ -26,6 +27,7 @@ pub(super) async fn run(outbox: Outbox, state_dir: PathBuf, end: CancellationTok
             Some(Ok(0)) => {}
             Some(Ok(recordings)) => tracing::debug!(recordings, "removed from the outbox: all was told a day ago"),
             Some(Err(error)) => tracing::warn!(
+                code = %codes::OUTBOX_NOT_CLEANED,
                 dir = %state_dir.display(), %error,
                 "what was told long ago cannot be removed from the outbox; trying again in an hour"
             ),

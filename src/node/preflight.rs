@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::capture::browser::{chrome_arguments, trusted_roots};
+use crate::codes::{self, Code};
 use crate::config::{Config, HookStage, Mode};
 use crate::process::interpreter::missing_interpreter;
 use crate::process::programs::find_program;
@@ -15,8 +16,17 @@ use crate::tls::{ca_file, roots};
 
 /// Something missing without which the node cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HostFault(String);
+#[error("{text}")]
+pub struct HostFault {
+    pub code: Code,
+    pub text: String,
+}
+
+impl HostFault {
+    fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
 
 /// Everything that is missing, and what to do about it; empty where the node can start.
 #[must_use]
@@ -32,7 +42,10 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     let known = main_path::is_remembered(&recorder.main_path, &recorder.state_dir);
     if !known && !recorder.main_path.exists() {
         let dir = recorder.main_path.display();
-        tracing::warn!(%dir, "recorder.copy_to_path.main_path is not there and is made; should it have been mounted?");
+        tracing::warn!(
+            code = %codes::MAIN_PATH_MADE, %dir,
+            "recorder.copy_to_path.main_path is not there and is made; should it have been mounted?"
+        );
     }
     let sub_dir = recorder.main_path.join(&recorder.sub_path);
     if !known {
@@ -49,10 +62,10 @@ pub fn check(config: &Config) -> Vec<HostFault> {
     faults.extend(unwritable("recorder.state_dir", &recorder.state_dir));
     if recorder.mode.transcodes() {
         let problems = post_processing::check(&recorder.post_processing_scripts);
-        faults.extend(problems.iter().map(|problem| HostFault(problem.to_string())));
+        faults.extend(problems.iter().map(|problem| HostFault::new(codes::SCRIPT_UNUSABLE, problem.to_string())));
     }
     let problems = hooks::check(&config.hooks, &HookStage::of(recorder.mode));
-    faults.extend(problems.iter().map(|problem| HostFault(problem.to_string())));
+    faults.extend(problems.iter().map(|problem| HostFault::new(codes::HOOK_UNUSABLE, problem.to_string())));
     faults
 }
 
@@ -63,7 +76,7 @@ pub fn check(config: &Config) -> Vec<HostFault> {
 pub fn require(config: &Config) -> anyhow::Result<()> {
     let faults = check(config);
     for fault in &faults {
-        tracing::error!("{fault}");
+        tracing::error!(code = %fault.code, "{fault}");
     }
     anyhow::ensure!(
         faults.is_empty(),
@@ -71,10 +84,14 @@ pub fn require(config: &Config) -> anyhow::Result<()> {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     );
     for flag in chrome_arguments::ignored_flags(&config.chrome.flags) {
-        tracing::warn!(flag, "chrome_settings.flags: this flag is the recorder's own and is not heeded");
+        tracing::warn!(
+            code = %codes::FLAG_IGNORED, flag,
+            "chrome_settings.flags: this flag is the recorder's own and is not heeded"
+        );
     }
     if chrome_arguments::ignores_certificate_errors(&config.chrome.flags) {
         tracing::warn!(
+            code = %codes::CERTIFICATES_NOT_CHECKED,
             "chrome_settings.flags: with ignore-certificate-errors Chrome hands the access token to whoever answers for the \
              meeting page; better name the CA in plugNmeet_info.ca_file"
         );
@@ -89,10 +106,14 @@ pub(super) fn prepare_temporary_dir(config: &Config, store: &MainPath) {
     if fault.is_none()
         && let Err(error) = std::fs::create_dir_all(&recorder.temporary_dir)
     {
-        tracing::error!(dir = %recorder.temporary_dir.display(), %error, "recorder.temporary_dir cannot be made");
+        tracing::error!(
+            code = %codes::TEMPORARY_DIR_NOT_MADE, dir = %recorder.temporary_dir.display(), %error,
+            "recorder.temporary_dir cannot be made"
+        );
     }
     if let Some(missing) = abilities.missing().filter(|_| recorder.temporary_dir.starts_with(&recorder.main_path)) {
         tracing::error!(
+            code = %codes::TEMPORARY_DIR_UNFIT,
             temporary_dir = %recorder.temporary_dir.display(), missing,
             "recorder.temporary_dir is in main_path, which cannot do what recordings and MP4s need while they are made; \
              set it to a directory on a local disk"
@@ -105,17 +126,23 @@ fn certificates(config: &Config) -> Vec<HostFault> {
     let server = &config.server;
     if let Some(path) = &server.ca_file {
         match ca_file::check(path, SystemTime::now()) {
-            Err(error) => return vec![HostFault(error.to_string())],
+            Err(error) => return vec![HostFault::new(codes::CA_FILE_UNUSABLE, error.to_string())],
             Ok(expired) => {
                 for on in expired {
-                    tracing::warn!(path = %path.display(), on, "plugNmeet_info.ca_file: a certificate in it has expired");
+                    tracing::warn!(
+                        code = %codes::CERTIFICATE_EXPIRED, path = %path.display(), on,
+                        "plugNmeet_info.ca_file: a certificate in it has expired"
+                    );
                 }
             }
         }
     }
     let environment = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some());
     for error in environment.map(|_| roots::of_host().errors).unwrap_or_default() {
-        tracing::warn!(error, "SSL_CERT_FILE or SSL_CERT_DIR: not all of it can be read");
+        tracing::warn!(
+            code = %codes::CERTIFICATES_UNREADABLE, error,
+            "SSL_CERT_FILE or SSL_CERT_DIR: not all of it can be read"
+        );
     }
     let (program, package) = trusted_roots::PROGRAM;
     let needed =
@@ -125,12 +152,16 @@ fn certificates(config: &Config) -> Vec<HostFault> {
     }
     let asked_for = if server.ca_file.is_some() { Some("plugNmeet_info.ca_file") } else { environment };
     if let Some(name) = asked_for {
-        return vec![HostFault(format!(
-            "{program} is missing (not on PATH), by which Chrome learns of the certificates in {name}: apt-get install {package}"
-        ))];
+        return vec![HostFault::new(
+            codes::CERTUTIL_MISSING,
+            format!(
+                "{program} is missing (not on PATH), by which Chrome learns of the certificates in {name}: apt-get install {package}"
+            ),
+        )];
     }
     // They may be unrelated to the meeting page.
     tracing::warn!(
+        code = %codes::CERTUTIL_WANTED,
         "{program} is missing (not on PATH), so Chrome does not trust the certificates that were added to this host; where \
          the meeting page needs them: apt-get install {package}"
     );
@@ -142,13 +173,16 @@ fn chrome(path: Option<&Path>) -> Option<HostFault> {
     if let Some(found) = chrome_arguments::find_chrome(path) {
         return no_interpreter(&found);
     }
-    Some(HostFault(match path {
-        Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
-        None => format!(
-            "Chrome is missing (looked for {} on PATH): apt-get install chromium, or set chrome_settings.custom_chrome_path",
-            chrome_arguments::PROGRAMS.join(", ")
-        ),
-    }))
+    Some(HostFault::new(
+        codes::CHROME_MISSING,
+        match path {
+            Some(path) => format!("chrome_settings.custom_chrome_path: {} is not an executable file", path.display()),
+            None => format!(
+                "Chrome is missing (looked for {} on PATH): apt-get install chromium, or set chrome_settings.custom_chrome_path",
+                chrome_arguments::PROGRAMS.join(", ")
+            ),
+        },
+    ))
 }
 
 /// The programs that a mode needs, and their Debian packages.
@@ -160,13 +194,17 @@ fn programs(mode: Mode) -> impl Iterator<Item = (&'static str, &'static str)> {
 fn missing(name: &str, package: &str) -> Option<HostFault> {
     match find_program(Path::new(name)) {
         Some(found) => no_interpreter(&found),
-        None => Some(HostFault(format!("{name} is missing (not on PATH): apt-get install {package}"))),
+        None => Some(HostFault::new(
+            codes::PROGRAM_MISSING,
+            format!("{name} is missing (not on PATH): apt-get install {package}"),
+        )),
     }
 }
 
 /// Of a program that is a script, as a wrapper may be.
 fn no_interpreter(program: &Path) -> Option<HostFault> {
-    missing_interpreter(program).map(|why| HostFault(format!("{}: {why}", program.display())))
+    missing_interpreter(program)
+        .map(|why| HostFault::new(codes::INTERPRETER_MISSING, format!("{}: {why}", program.display())))
 }
 
 /// Tries to create the directory and a file in it. Nothing is read: a disk that cannot be read for a moment is waited for
@@ -182,8 +220,11 @@ fn no_store(key: &str, dir: &Path) -> Option<HostFault> {
 
 fn unfit(key: &str, dir: &Path, try_out: impl FnOnce(&Path) -> io::Result<()>) -> Option<HostFault> {
     let error = std::fs::create_dir_all(dir).and_then(|()| try_out(dir)).err()?;
-    Some(HostFault(format!(
-        "{key}: cannot write to {}: {error}; create it, mount it, or give it to the user this runs as",
-        dir.display()
-    )))
+    Some(HostFault::new(
+        codes::DIRECTORY_NOT_WRITABLE,
+        format!(
+            "{key}: cannot write to {}: {error}; create it, mount it, or give it to the user this runs as",
+            dir.display()
+        ),
+    ))
 }

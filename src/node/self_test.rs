@@ -11,6 +11,7 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::capture::rig::{CaptureReport, RigSpec};
 use crate::check::test_recording;
+use crate::codes;
 use crate::fleet::availability::{Availability, Obstacle};
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::recording::live_rig_factory::LiveRigFactory;
@@ -61,12 +62,16 @@ impl SelfTest {
                     if cancel.run_until_cancelled(self.doubt(passes.wait())).await.is_none() {
                         return;
                     }
-                    warn!("several recordings in a row could not be started: testing whether this node can record");
+                    warn!(
+                        code = %codes::SELF_TEST_BEGINS,
+                        "several recordings in a row could not be started: testing whether this node can record"
+                    );
                 }
                 Err(cause) => {
                     passes.reset();
                     let wait = waits.wait();
                     error!(
+                        code = %codes::SELF_TEST_FAILED,
                         cause,
                         retry_s = wait.as_secs(),
                         "the self-test failed: this node cannot record and takes nothing on until it can; \

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::codes;
 use crate::fleet::availability::Obstacles;
 use crate::nats::Nats;
 use crate::node::service_status::{LifePhase, NodeStatus, ServiceReport};
@@ -145,6 +146,7 @@ async fn tell(path: OsString, mut changes: watch::Receiver<Sources>, shutdown: S
             && throttle.due(Instant::now())
         {
             tracing::warn!(
+                code = %codes::SERVICE_MANAGER_DEAF,
                 socket = %path.to_string_lossy(), %error,
                 "the service manager is not told how this node is, and may end it as hung: its socket does not take messages; \
                  is NOTIFY_SOCKET right?"

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
+
 /// A step that takes longer is named in the log; then again after twice the time, and so on.
 const SLOW_STEP: Duration = Duration::from_secs(10);
 /// How long a step may go on once the program is to end.
@@ -48,6 +50,7 @@ async fn warn_slow(step: &'static str) {
     loop {
         tokio::time::sleep(wait).await;
         tracing::warn!(
+            code = %codes::START_SLOW,
             step,
             "the start takes long; if it says nothing more, a disk that it needs does not answer: look at the mounts of main_path, temporary_dir and state_dir"
         );

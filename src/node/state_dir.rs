@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::codes;
 use crate::config::RecorderConfig;
 use crate::delivery::message::{Message, RecordingMessages};
 use crate::delivery::outbox;
@@ -74,6 +75,7 @@ pub fn choose(recorder: &RecorderConfig, directories: &StateDirectories, log: bo
     if default != *former && is_in_use(former) {
         if log {
             tracing::warn!(
+                code = %codes::OLD_STATE_DIR,
                 dir = %former.display(), instead_of = %default.display(),
                 "an earlier version has left records in its default state directory, so that stays in use; to change it, \
                  restart the recorder once `recordings list`, `jobs list` and `outbox list` are empty"
@@ -115,15 +117,20 @@ pub fn warn_unsuitable(dir: &Path) {
     match file_system::kind(dir) {
         Ok(FileSystemKind::Local) => {}
         Ok(FileSystemKind::Remote(kind)) => tracing::warn!(
+            code = %codes::STATE_DIR_REMOTE,
             dir = %dir.display(), kind,
             "recorder.state_dir is on a file system that may hang: while it does, this node takes no work, and a crash loses what is not written; {what}"
         ),
         Ok(FileSystemKind::Volatile(kind)) => tracing::warn!(
+            code = %codes::STATE_DIR_VOLATILE,
             dir = %dir.display(), kind,
             "recorder.state_dir does not outlive this host or container, nor does what it says of running recordings; {what}"
         ),
         Err(error) => {
-            tracing::warn!(dir = %dir.display(), %error, "the file system of recorder.state_dir cannot be asked for its kind");
+            tracing::warn!(
+                code = %codes::STATE_DIR_KIND_UNKNOWN, dir = %dir.display(), %error,
+                "the file system of recorder.state_dir cannot be asked for its kind"
+            );
         }
     }
 }

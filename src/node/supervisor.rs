@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::codes;
 use crate::node::shutdown::Shutdown;
 
 /// Runs the parts of a node.
@@ -29,6 +30,7 @@ impl Supervisor {
             }
             let ended = ended.err().map_or("it returned".to_owned(), |error| error.to_string());
             tracing::error!(
+                code = %codes::PART_ENDED,
                 part = name,
                 ended,
                 "a part of the node has ended by itself: shutting down; restart the recorder"

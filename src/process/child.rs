@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal};
 use tokio::net::unix::pipe;
 use tokio::process::{ChildStdin, ChildStdout};
 
+use crate::codes;
 use crate::process::interpreter::missing_interpreter;
 use crate::process::output::{self, OutputBudget, OutputLog, OutputTail};
 use crate::process::programs::find_program;
@@ -281,7 +282,10 @@ impl Child {
     async fn reap(&mut self) -> Exit {
         let status = self.inner.wait().await.unwrap_or_else(|error| {
             // Only possible where other code has reaped the child.
-            tracing::error!(child = self.name, pid = self.pid, %error, "cannot wait for the child");
+            tracing::error!(
+                code = %codes::CHILD_NOT_AWAITED, child = self.name, pid = self.pid, %error,
+                "cannot wait for the child"
+            );
             ExitStatus::from_raw(-1)
         });
         let exit = Exit(Some(status));
@@ -315,6 +319,7 @@ impl Child {
             return exit;
         }
         tracing::warn!(
+            code = %codes::CHILD_KILLED,
             child = self.name,
             pid = self.pid,
             grace_s = crate::telemetry::seconds(grace),
@@ -325,6 +330,7 @@ impl Child {
             return exit;
         }
         tracing::warn!(
+            code = %codes::CHILD_STUCK,
             child = self.name,
             pid = self.pid,
             "killed, but it does not end: it waits for a disk that does not answer, and ends when that is back"

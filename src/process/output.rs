@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Level};
 
+use crate::codes;
 use crate::process::log_budget::{self, LogBudget};
 use crate::telemetry::redact;
 
@@ -220,7 +221,7 @@ impl OutputLines {
         if *level > Level::INFO {
             tracing::debug!(child = name, pid, lines, bytes, "{what}");
         } else {
-            tracing::warn!(child = name, pid, lines, bytes, "{what}");
+            tracing::warn!(code = %codes::OUTPUT_LEFT_OUT, child = name, pid, lines, bytes, "{what}");
         }
     }
 }
@@ -246,8 +247,8 @@ impl OutputLog {
         let Self { name, pid, level, .. } = self;
         let is_noise = NOISE.iter().any(|noise| text.contains(noise));
         match if is_noise { (*level).max(Level::DEBUG) } else { *level } {
-            Level::ERROR => tracing::error!(child = name, pid, "{text}"),
-            Level::WARN => tracing::warn!(child = name, pid, "{text}"),
+            Level::ERROR => tracing::error!(code = %codes::CHILD_SAYS, child = name, pid, "{text}"),
+            Level::WARN => tracing::warn!(code = %codes::CHILD_SAYS, child = name, pid, "{text}"),
             Level::INFO => tracing::info!(child = name, pid, "{text}"),
             Level::DEBUG => tracing::debug!(child = name, pid, "{text}"),
             Level::TRACE => tracing::trace!(child = name, pid, "{text}"),

@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::codes;
 use crate::process::programs::find_program;
 
 /// A start takes milliseconds, and seconds on a machine that swaps.
@@ -131,7 +132,10 @@ impl Spawner {
         drop(starts);
         if since.elapsed() >= START_LIMIT {
             let took_s = since.elapsed().as_secs();
-            tracing::warn!(program = %program.display(), took_s, "a start of this program was held up by a disk that answers again; it was given up meanwhile");
+            tracing::warn!(
+                code = %codes::START_HELD_UP, program = %program.display(), took_s,
+                "a start of this program was held up by a disk that answers again; it was given up meanwhile"
+            );
         }
         // A start may have waited for this one's thread.
         self.added.notify_all();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use crate::codes;
 use crate::process::procfs::{self, Process};
 
 /// Time limit for killed processes to end; one that waits for a disk takes longer.
@@ -39,6 +40,7 @@ impl ProcessTree {
             if began.elapsed() >= END_LIMIT {
                 let pids: Vec<String> = remaining.iter().map(|process| process.pid.to_string()).collect();
                 tracing::warn!(
+                    code = %codes::PROCESSES_STUCK,
                     pids = pids.join(", "),
                     "these processes of Chrome do not end, although they were killed"
                 );

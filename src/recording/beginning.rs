@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::codes::{self, Code};
 use crate::delivery::message::MessageKey;
 use crate::delivery::outbox::Outbox;
 use crate::fleet::availability::Obstacle;
@@ -37,7 +38,8 @@ pub struct Beginnings {
 /// Why a recording is not taken on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartRefusal {
-    pub code: StatusCode,
+    pub code: Code,
+    pub status: StatusCode,
     /// What a user is told. It names no path of this host.
     pub reason: String,
     /// What the log says besides.
@@ -45,8 +47,8 @@ pub struct StartRefusal {
 }
 
 impl StartRefusal {
-    pub fn of(code: StatusCode, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), detail: None }
+    pub fn of(code: Code, status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { code, status, reason: reason.into(), detail: None }
     }
 
     /// The same with a detail for the log.
@@ -55,7 +57,7 @@ impl StartRefusal {
     }
 
     fn of_disk(detail: String) -> Self {
-        Self::of(StatusCode::Internal, Obstacle::StateDir.refusal()).because(detail)
+        Self::of(Obstacle::StateDir.code(), StatusCode::Internal, Obstacle::StateDir.refusal()).because(detail)
     }
 }
 
@@ -126,15 +128,18 @@ impl Beginnings {
         }
         let (held, existing) =
             looked.map_err(|_| silent())?.map_err(|error| StartRefusal::of_disk(error.to_string()))?;
-        let conflict = |reason| StartRefusal::of(StatusCode::Conflict, reason);
+        let conflict = |code, reason| StartRefusal::of(code, StatusCode::Conflict, reason);
         if held {
-            return Err(conflict("an earlier recording with this id is not finished yet"));
+            return Err(conflict(codes::REFUSED_UNFINISHED, "an earlier recording with this id is not finished yet"));
         }
         // An undelivered raw file was kept, and would be overwritten.
         if let Some(path) = existing {
             let path = path.display();
-            tracing::error!(%path, "the raw file of an earlier recording with this id is still there; move it away");
-            return Err(conflict("a raw file of this recording is still there"));
+            tracing::error!(
+                code = %codes::REFUSED_RAW_FILE, %path,
+                "the raw file of an earlier recording with this id is still there; move it away"
+            );
+            return Err(conflict(codes::REFUSED_RAW_FILE, "a raw file of this recording is still there"));
         }
         Ok(())
     }

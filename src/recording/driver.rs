@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::rig::Rig;
+use crate::codes;
 use crate::fleet::slots::Slot;
 use crate::protocol::ids::AccessToken;
 use crate::protocol::notice::{self, Notice, Outcome};
@@ -187,28 +188,42 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
         SessionEvent::Broke { cause, after: Interruption::MeetingOver } => {
             tracing::info!(page_says = cause, "the meeting has ended");
         }
-        SessionEvent::Broke { cause, after: Interruption::Final } => tracing::error!(cause, "the recording ends here"),
+        SessionEvent::Broke { cause, after: Interruption::Final } => {
+            tracing::error!(code = %codes::ENDS_HERE, cause, "the recording ends here");
+        }
         SessionEvent::Broke { cause, after: Interruption::PageLeft } => {
-            tracing::warn!(page_says = cause, "the page left the meeting, which goes on; what was recorded is kept");
+            tracing::warn!(
+                code = %codes::PAGE_LEFT, page_says = cause,
+                "the page left the meeting, which goes on; what was recorded is kept"
+            );
         }
         SessionEvent::Broke { cause, after: Interruption::Fault } => {
-            tracing::error!(cause, "the capture broke off; what was recorded is kept");
+            tracing::error!(code = %codes::CAPTURE_BROKE, cause, "the capture broke off; what was recorded is kept");
         }
         SessionEvent::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
         SessionEvent::OpenFailed(OpenFailure::Cancelled) if goes_on => {
-            tracing::warn!("opening the meeting takes too long; trying again");
+            tracing::warn!(code = %codes::OPENING_SLOW, "opening the meeting takes too long; trying again");
         }
         SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun && goes_on => {
-            tracing::warn!(cause, "the meeting cannot be joined again yet; what was recorded is kept");
+            tracing::warn!(
+                code = %codes::NOT_REJOINED_YET, cause,
+                "the meeting cannot be joined again yet; what was recorded is kept"
+            );
         }
         SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if goes_on => {
-            tracing::warn!(cause, "the meeting cannot be joined yet; trying again");
+            tracing::warn!(code = %codes::NOT_JOINED_YET, cause, "the meeting cannot be joined yet; trying again");
         }
         SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun => {
-            tracing::error!(cause, "the meeting is not joined again; what was recorded is kept");
+            tracing::error!(
+                code = %codes::NOT_REJOINED, cause,
+                "the meeting is not joined again; what was recorded is kept"
+            );
         }
         SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause)) if begun => {
-            tracing::error!(cause, "the meeting cannot be recorded any more; what was recorded is kept");
+            tracing::error!(
+                code = %codes::UNRECORDABLE, cause,
+                "the meeting cannot be recorded any more; what was recorded is kept"
+            );
         }
         SessionEvent::OpenFailed(
             OpenFailure::Failed(cause)
@@ -216,11 +231,15 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
             | OpenFailure::Over(cause)
             | OpenFailure::Unrecordable(cause),
         ) => {
-            tracing::error!(cause, "the meeting cannot be recorded");
+            tracing::error!(code = %codes::CANNOT_RECORD, cause, "the meeting cannot be recorded");
         }
         SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
-        SessionEvent::Finished(Err(cause)) => tracing::error!(cause, "the encoder did not end well"),
-        SessionEvent::Checked(Err(cause)) => tracing::error!(cause, "nothing can be delivered"),
+        SessionEvent::Finished(Err(cause)) => {
+            tracing::error!(code = %codes::ENCODER_ENDED_BADLY, cause, "the encoder did not end well");
+        }
+        SessionEvent::Checked(Err(cause)) => {
+            tracing::error!(code = %codes::NOTHING_TO_DELIVER, cause, "nothing can be delivered");
+        }
         // Also after a restart of the recorder.
         SessionEvent::Opened if begun => tracing::info!("goes on with its next part"),
         SessionEvent::Opened => tracing::info!("started"),
@@ -252,7 +271,7 @@ impl<R: Rig> Driver<R> {
             }
             Effect::NotifyEnded { outcome, file } => self.notify_ended(outcome, file),
             Effect::GiveUp(why) => {
-                tracing::error!(why, "giving up on it and going on");
+                tracing::error!(code = %codes::GIVES_UP_STEP, why, "giving up on it and going on");
                 self.work = None;
                 self.rig = None;
             }
@@ -376,7 +395,10 @@ impl<R: Rig> Driver<R> {
                 Some(raw) => match raw.captured(&record.parts, record.placing).await {
                     Err(StoreFailure::Nothing(why)) => Err(why),
                     Err(StoreFailure::NotYet(why)) => {
-                        tracing::warn!(why, "what was captured cannot be looked at now");
+                        tracing::warn!(
+                            code = %codes::PARTS_NOT_READABLE_NOW, why,
+                            "what was captured cannot be looked at now"
+                        );
                         Ok(())
                     }
                     Ok(()) => Ok(()),

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
+use crate::codes;
 use crate::delivery::message::MessageKey;
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{Kind, RecordingInfo};
@@ -31,6 +32,7 @@ impl<R: Rig> RequestService<R> {
             let UnfinishedRecordings { entries, unread } = self.journal.unfinished(kind)?;
             for (path, error) in unread {
                 tracing::error!(
+                    code = %codes::RECORDS_UNREAD,
                     path = %path.display(), %error,
                     "the record of a recording of an earlier run cannot be read now: it is tried again every 5 s; look at the disk of recorder.state_dir"
                 );
@@ -47,7 +49,10 @@ impl<R: Rig> RequestService<R> {
         let info = match entry.record().info() {
             Ok(info) => info,
             Err(why) => {
-                tracing::error!(why, "a record of an earlier run names no recording; it is left as it is");
+                tracing::error!(
+                    code = %codes::RECORD_UNUSABLE, why,
+                    "a record of an earlier run names no recording; it is left as it is"
+                );
                 return;
             }
         };
@@ -100,7 +105,10 @@ impl<R: Rig> RequestService<R> {
         match recovery::plan(kind, &entry.record(), sent, records) {
             RecoveryStep::Recover(interrupted) => self.resume(interrupted, raw, entry),
             RecoveryStep::NotifyEnded(cause) => {
-                tracing::warn!(cause, "an earlier run of the recorder has left a broadcast behind: its end is told");
+                tracing::warn!(
+                    code = %codes::EARLIER_BROADCAST_ENDED, cause,
+                    "an earlier run of the recorder has left a broadcast behind: its end is told"
+                );
                 let recorder_id = self.context.recorder.clone();
                 let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
                 let (dispatcher, handoff) = (dispatcher.clone(), self.context.handoff.clone());
@@ -113,7 +121,10 @@ impl<R: Rig> RequestService<R> {
                 self.tasks.spawn(tell.instrument(Span::current()));
             }
             RecoveryStep::Store => {
-                tracing::warn!("an earlier run of the recorder has left this recording before its job: going on");
+                tracing::warn!(
+                    code = %codes::EARLIER_RUN_RESUMES,
+                    "an earlier run of the recorder has left this recording before its job: going on"
+                );
                 let ended = self.ended(kind, info, raw, entry);
                 self.tasks.spawn(async move { ended.store().await }.instrument(Span::current()));
             }
@@ -150,19 +161,26 @@ impl<R: Rig> RequestService<R> {
         let start = match entry.record().start() {
             Ok(start) => start,
             Err(why) => {
-                tracing::error!(why, "the record of an earlier run cannot be used; it is left as it is");
+                tracing::error!(
+                    code = %codes::RECORD_UNUSABLE, why,
+                    "the record of an earlier run cannot be used; it is left as it is"
+                );
                 return;
             }
         };
         let slot = match &interrupted {
             InterruptedRecording::Running => {
                 tracing::warn!(
+                    code = %codes::EARLIER_RUN_RESUMES,
                     "an earlier run of the recorder has left this recording behind: joining the meeting again"
                 );
                 self.slots.readmit(start.info.room_table_id, start.kind(), start.info.recording_id.clone())
             }
             InterruptedRecording::Stopped(_) => {
-                tracing::warn!("an earlier run of the recorder has left this recording unfinished: finishing it");
+                tracing::warn!(
+                    code = %codes::EARLIER_RUN_RESUMES,
+                    "an earlier run of the recorder has left this recording unfinished: finishing it"
+                );
                 None
             }
         };

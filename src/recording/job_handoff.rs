@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::config::HookStage;
 use crate::delivery::dispatcher::{Delivery, Dispatcher};
 use crate::protocol::ids::RecorderId;
@@ -61,6 +62,7 @@ impl JobHandoff {
             let failures = entry.record().hooked.map_or(0, |hooked| hooked.failures).saturating_add(1);
             let wait = self.waits.after(failures.into());
             tracing::error!(
+                code = %codes::HOOKS_KEEP_RAW,
                 %error, tries = failures, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
                 "the post_recording hooks failed; the raw file is kept, and no job is published before they succeed"
             );
@@ -99,7 +101,10 @@ fn replace(dir: &mut PathBuf, file_name: &mut RawFileName, answer: HookPayload) 
     match RawFileName::parse(&name) {
         Ok(name) => *file_name = name,
         Err(error) => {
-            tracing::error!(%error, "the post_recording hooks answered with a file_name that is none; the old one is kept");
+            tracing::error!(
+                code = %codes::HOOK_NAME_UNUSABLE, %error,
+                "the post_recording hooks answered with a file_name that is none; the old one is kept"
+            );
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::capture::rig::CaptureReport;
+use crate::codes;
 use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid, RtmpUrl};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
@@ -371,6 +372,7 @@ impl RecordingEntry {
     pub async fn update(&self, change: impl FnOnce(&mut RecordingRecord)) {
         if let Err(error) = self.0.update(change).await {
             tracing::error!(
+                code = %codes::RECORD_NOT_WRITTEN,
                 path = %self.0.path().display(), %error,
                 "the recording's record is not on disk: it goes on, but a crash would leave it to you; look at the disk of recorder.state_dir"
             );
@@ -381,6 +383,7 @@ impl RecordingEntry {
     pub async fn remove(&self) {
         if let Err(error) = self.0.remove().await {
             tracing::error!(
+                code = %codes::RECORD_NOT_REMOVED,
                 path = %self.0.path().display(), %error,
                 "the record of a recording that is over is not removed yet; a start that finds it has nothing left to do for it"
             );

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::rig::{OpenError, Rig};
+use crate::codes;
 use crate::protocol::access::RoomAccess;
 use crate::protocol::ids::AccessToken;
 use crate::protocol::request::Start;
@@ -109,11 +110,17 @@ async fn refusal(room: &RoomClient, access: &RoomAccess, is_first: bool) -> Opti
         // Its own page would be gone by now. Joining would end the other's, and it ours.
         RoomStatus::Occupied if is_first => Some(OpenFailure::Failed(OCCUPIED.to_owned())),
         RoomStatus::Occupied => {
-            tracing::warn!("the server still counts the recorder's last page as present; joining all the same");
+            tracing::warn!(
+                code = %codes::STILL_PRESENT,
+                "the server still counts the recorder's last page as present; joining all the same"
+            );
             None
         }
         RoomStatus::Unknown(why) => {
-            tracing::warn!(why, "whether the room goes on is not known; trying to join it");
+            tracing::warn!(
+                code = %codes::ROOM_STATE_UNKNOWN, why,
+                "whether the room goes on is not known; trying to join it"
+            );
             None
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::media::concat::{self, ConcatTarget};
 use crate::media::ffprobe::{self, ProbeError};
 use crate::media::verification::same_duration;
@@ -385,6 +386,7 @@ impl RawFile {
             if !removable {
                 existing = true;
                 tracing::error!(
+                    code = %codes::PART_KEPT,
                     path = %path.display(),
                     bytes = size,
                     "this part of the recording was not delivered and is kept; look at it with ffprobe, and move it by hand if it is of use"

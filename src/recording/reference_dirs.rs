@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::codes;
 use crate::storage::files;
 
 /// Creates a room's directory for a reference transcoder, or renews the modification time of an existing one.
@@ -10,6 +11,7 @@ pub(super) fn make_dir(dir: &Path) {
     let created = std::fs::create_dir_all(dir).and_then(|()| std::fs::File::open(dir)?.set_modified(SystemTime::now()));
     if let Err(error) = created {
         tracing::warn!(
+            code = %codes::REFERENCE_DIR_NOT_MADE,
             dir = %dir.display(), %error,
             "recorder.copy_to_path.reference_sub_paths: the room's directory cannot be made, without which a reference transcoder fails"
         );

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::config::RecorderConfig;
 use crate::protocol::ids::{RecordingId, RoomId};
 use crate::recording::raw_file::RawFile;
@@ -53,7 +54,10 @@ impl ReferenceFiles {
             match end.run_until_cancelled(checked).await {
                 None => return,
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "what recordings have left beside their raw files is not looked after");
+                    tracing::warn!(
+                        code = %codes::LEFTOVERS_NOT_WATCHED, %error,
+                        "what recordings have left beside their raw files is not looked after"
+                    );
                 }
                 Some(Ok(())) => {}
             }
@@ -108,7 +112,10 @@ fn remove_leftovers(raw: &RawFile, needed: &[PathBuf], now: SystemTime) {
         match std::fs::remove_file(&summary) {
             Ok(()) => tracing::debug!(summary = %summary.display(), "removed: its raw file is gone"),
             Err(error) => {
-                tracing::warn!(summary = %summary.display(), %error, "the raw file is gone, but the summary beside it cannot be removed");
+                tracing::warn!(
+                    code = %codes::SUMMARY_NOT_REMOVED, summary = %summary.display(), %error,
+                    "the raw file is gone, but the summary beside it cannot be removed"
+                );
             }
         }
     }

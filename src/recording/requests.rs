@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
+use crate::codes;
 use crate::fleet::availability::Availability;
 use crate::fleet::slots::{Slot, Slots};
 use crate::nats::{Incoming, NatsError, RequestMessage, Requests};
@@ -216,7 +217,10 @@ impl<R: Rig> RequestService<R> {
                 message = requests.next() => message,
             };
             let Some(message) = message else {
-                tracing::error!("no more requests come in: the NATS client has ended; restart the recorder");
+                tracing::error!(
+                    code = %codes::REQUESTS_ENDED,
+                    "no more requests come in: the NATS client has ended; restart the recorder"
+                );
                 break;
             };
             match message {
@@ -276,13 +280,16 @@ impl<R: Rig> RequestService<R> {
             Ok(Some(Request::StartElsewhere)) => self.referable.keep(message),
             Ok(Some(Request::Stop { room_table_id, kinds })) => self.stop(message, room_table_id, kinds),
             Ok(Some(Request::Invalid(reason))) => {
-                tracing::warn!(%reason, "a start request was refused");
+                tracing::warn!(code = %codes::START_REFUSED_INVALID, %reason, "a start request was refused");
                 self.answer(message, &request::refused(StatusCode::InvalidParameters, reason.to_string()), None);
             }
             Ok(None) => {}
             Err(error) => {
                 let bytes = message.payload().len();
-                tracing::warn!(%error, bytes, "a message on the channel is no request; ignored");
+                tracing::warn!(
+                    code = %codes::NO_REQUEST, %error, bytes,
+                    "a message on the channel is no request; ignored"
+                );
             }
         }
     }
@@ -303,7 +310,7 @@ impl<R: Rig> RequestService<R> {
             }
             RequestProgress::Reread(records) => self.recover_read(records),
             RequestProgress::Answered { request, sent: Err(error) } => {
-                tracing::warn!(%error, "a request could not be answered");
+                tracing::warn!(code = %codes::ANSWER_NOT_SENT, %error, "a request could not be answered");
                 // The server has reported a failure to its user, so nobody wants this recording.
                 if let Some(running) = request.begun.and_then(|task| self.running.get(&task)) {
                     let _ = running.stop.try_send(Some(UNANSWERED.to_owned()));
@@ -394,7 +401,10 @@ impl<R: Rig> RequestService<R> {
         let on_disk = async move {
             let all = written.iter().map(|written| written.within(STOP_LIMIT));
             for error in futures::future::join_all(all).await.into_iter().filter_map(Result::err) {
-                tracing::error!(%error, room_table_id, "the stop is obeyed, but not on disk: a crash now would make the next start join the meeting again");
+                tracing::error!(
+                    code = %codes::STOP_NOT_ON_DISK, %error, room_table_id,
+                    "the stop is obeyed, but not on disk: a crash now would make the next start join the meeting again"
+                );
             }
         };
         self.answer_after(on_disk, message, &request::accepted(), None);

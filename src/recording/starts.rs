@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::capture::rig::Rig;
+use crate::codes;
 use crate::fleet::availability::Obstacle;
 use crate::nats::RequestMessage;
 use crate::protocol::messages::StatusCode;
@@ -38,31 +39,37 @@ impl<R: Rig> RequestService<R> {
             && let Some((Obstacle::Starting | Obstacle::NotUnique, detail)) = self.availability.obstacle()
         {
             // The server takes the first answer, and the start is for the one that has the id.
-            tracing::warn!(detail, "a start is left unanswered: this node does not have its id");
+            tracing::warn!(
+                code = %codes::ID_IN_DOUBT, detail,
+                "a start is left unanswered: this node does not have its id"
+            );
             return;
         }
         // Registered before the first log line that could hold them.
         let secrets = secrets(&start);
         if let Some(reason) = self.rigs.refusal(&start) {
-            return self.refuse(message, StartRefusal::of(StatusCode::InvalidParameters, reason));
+            let (code, status) = (codes::REFUSED_FAR_END, StatusCode::InvalidParameters);
+            return self.refuse(message, StartRefusal::of(code, status, reason));
         }
         let slot = match self.slots.admit(info.room_table_id, kind, info.recording_id.clone()) {
             Ok(slot) => slot,
             Err(refusal) => {
                 let detail = refusal.detail().map(str::to_owned);
-                let refused = StartRefusal::of(refusal.status_code(), refusal.to_string());
+                let refused = StartRefusal::of(refusal.code(), refusal.status_code(), refusal.to_string());
                 return self.refuse(message, StartRefusal { detail, ..refused });
             }
         };
         // What the slots note is not in the way of the task that has just taken the last one.
         if let Some((obstacle, detail)) = self.availability.obstacle_besides_slots() {
-            return self.refuse(message, StartRefusal::of(StatusCode::Internal, obstacle.refusal()).because(detail));
+            let refusal = StartRefusal::of(obstacle.code(), StatusCode::Internal, obstacle.refusal());
+            return self.refuse(message, refusal.because(detail));
         }
         let raw = match kind {
             Kind::Recording => match self.rigs.raw_file(&info) {
                 Ok(raw) => Some(raw),
                 Err(error) => {
-                    let refusal = StartRefusal::of(StatusCode::InvalidParameters, error.to_string());
+                    let (code, status) = (codes::REFUSED_FILE_NAME, StatusCode::InvalidParameters);
+                    let refusal = StartRefusal::of(code, status, error.to_string());
                     return self.refuse(message, refusal);
                 }
             },
@@ -108,10 +115,10 @@ impl<R: Rig> RequestService<R> {
     fn refuse(&mut self, message: StartMessage, refusal: StartRefusal) {
         let StartMessage { message, award, since } = message;
         // What is wrong with the request itself, or runs already, is so for each node.
-        let is_of_node = refusal.code == StatusCode::Internal;
+        let is_of_node = refusal.status == StatusCode::Internal;
         if award.is_some() {
-            let StartRefusal { reason, detail, .. } = refusal;
-            tracing::info!(reason, detail, "a start that another node refers to this one is not taken on here either");
+            let StartRefusal { code, reason, detail, .. } = refusal;
+            tracing::info!(%code, reason, detail, "a start that another node refers to this one is not taken on here either");
             let outcome = if is_of_node { AwardOutcome::Declined(reason) } else { AwardOutcome::Impossible(reason) };
             let told = self.tell_referrer(award, &referrals::digest(&message), outcome);
             self.pending.extend(told);
@@ -145,7 +152,7 @@ impl<R: Rig> RequestService<R> {
             }
             ReferralOutcome::Nobody(others) => self.answer_refusal(message, refusal, Some(&others)),
             ReferralOutcome::Unknown(node) => tracing::warn!(
-                %node, reason, detail,
+                code = %codes::REFERRAL_UNANSWERED, %node, reason, detail,
                 "this node cannot take the start on, and does not know whether the one that it was referred to has: it \
                  did not answer in time, so nobody else may take it; look at that node"
             ),
@@ -154,9 +161,9 @@ impl<R: Rig> RequestService<R> {
 
     /// `others`: why no other node takes it on.
     fn answer_refusal(&self, message: RequestMessage, refusal: StartRefusal, others: Option<&str>) {
-        let StartRefusal { code, reason, detail } = refusal;
-        tracing::warn!(reason, detail, others, "refused");
-        self.answer(message, &request::refused(code, reason), None);
+        let StartRefusal { code, status, reason, detail } = refusal;
+        tracing::warn!(code = %code, reason, detail, others, "refused");
+        self.answer(message, &request::refused(status, reason), None);
     }
 
     /// Tells the node that has referred a start to this one what has become of it.
@@ -195,6 +202,7 @@ impl<R: Rig> RequestService<R> {
             ReferredStart::Unknown => NOT_RECEIVED,
             ReferredStart::Kept(_) if referrals::is_late(sent_ms) => {
                 tracing::warn!(
+                    code = %codes::REFERRAL_LATE,
                     "a start that another node refers to this one is not taken on: its message is some seconds old, and \
                      the server waits no longer; this node was hanging, or the clocks of the two differ"
                 );

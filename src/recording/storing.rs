@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::delivery::dispatcher::Delivery;
 use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
 use crate::protocol::request::{Kind, RecordingInfo};
@@ -79,6 +80,7 @@ impl EndedRecording {
             self.remove_parts(false).await;
         } else {
             tracing::error!(
+                code = %codes::END_NOT_WRITTEN,
                 "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
             );
         }
@@ -112,14 +114,21 @@ impl EndedRecording {
         let files = record.files();
         match raw.captured(&record.parts, record.placing).await {
             Ok(()) => {
-                tracing::warn!("an earlier recording was not delivered, and now it can be: going on");
+                tracing::warn!(
+                    code = %codes::EARLIER_STORED,
+                    "an earlier recording was not delivered, and now it can be: going on"
+                );
                 self.entry.update(|record| (record.stage, record.end_told) = (RecordingStage::Parts, true)).await;
                 self.store().await;
             }
             Err(StoreFailure::NotYet(why)) => {
-                tracing::warn!(why, "an earlier recording cannot be looked at; the next start does it again");
+                tracing::warn!(
+                    code = %codes::EARLIER_UNREADABLE, why,
+                    "an earlier recording cannot be looked at; the next start does it again"
+                );
             }
             Err(StoreFailure::Nothing(_)) if files.iter().any(|file| raw.part(file).exists()) => tracing::warn!(
+                code = %codes::EARLIER_UNDELIVERED,
                 parts = files.join(", "),
                 "an earlier recording could not be delivered: its parts are in recorder.temporary_dir; look at them with ffprobe, then move or remove them"
             ),
@@ -138,6 +147,7 @@ impl EndedRecording {
             tries += 1;
             let wait = self.context.handoff.waits.after(tries);
             tracing::error!(
+                code = %codes::END_NOT_WRITTEN,
                 retry_s = wait.as_secs(),
                 "the recording's end is told, but not on disk: its job waits for that; look at the disk of recorder.state_dir"
             );
@@ -160,7 +170,10 @@ impl EndedRecording {
         let job = Delivery::Job(handoff.job(&self.info, raw));
         let on_disk = self.context.dispatcher.send_all(vec![job]).await;
         if !on_disk {
-            tracing::error!("the recording's record is kept: its job is not on disk, and the next start publishes it");
+            tracing::error!(
+                code = %codes::JOB_NOT_ON_DISK,
+                "the recording's record is kept: its job is not on disk, and the next start publishes it"
+            );
         }
         on_disk
     }
@@ -182,7 +195,7 @@ impl EndedRecording {
                     return false;
                 }
                 Try::Failed(StoreFailure::Nothing(why)) => {
-                    tracing::error!(why, "nothing can be delivered");
+                    tracing::error!(code = %codes::NOTHING_TO_DELIVER, why, "nothing can be delivered");
                     self.remove_parts(false).await;
                     return false;
                 }
@@ -242,6 +255,7 @@ impl EndedRecording {
         let failures = self.entry.record().storing.map_or(0, |storing| storing.failures).saturating_add(1);
         let wait = self.context.handoff.waits.after(failures.into());
         tracing::error!(
+            code = %codes::NOT_STORED_YET,
             why, tries = failures, retry_s = wait.as_secs(), raw = %raw.dir.join(raw.name.as_str()).display(),
             "the raw file cannot be stored yet; its parts are kept in temporary_dir, and it is tried again"
         );
@@ -307,6 +321,7 @@ pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, 
         tries += 1;
         let wait = handoff.waits.after(tries);
         tracing::warn!(
+            code = %codes::PARTS_NOT_REMOVED,
             %error, retry_s = wait.as_secs(),
             "the parts of the recording, which it needs no more, cannot be removed; trying on: look at the disk of recorder.temporary_dir"
         );

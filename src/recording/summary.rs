@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::capture::quality::{AudioStats, VideoStats};
 use crate::capture::rig;
+use crate::codes;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
@@ -243,7 +244,10 @@ impl RecordingSummary {
 }
 
 fn warn_unwritten(path: &Path, error: &std::io::Error) {
-    tracing::warn!(path = %path.display(), %error, "the recording's summary cannot be written");
+    tracing::warn!(
+        code = %codes::SUMMARY_NOT_WRITTEN, path = %path.display(), %error,
+        "the recording's summary cannot be written"
+    );
 }
 
 /// The directory of the summaries that this node keeps.
@@ -279,7 +283,10 @@ impl SummaryStore {
             files::create_private_dir(&dir)?;
             files::write(&to, &text?)?;
             if let Err(error) = remove_older(&dir, SystemTime::now()) {
-                tracing::warn!(dir = %dir.display(), %error, "older summaries cannot be removed");
+                tracing::warn!(
+                    code = %codes::SUMMARIES_NOT_REMOVED, dir = %dir.display(), %error,
+                    "older summaries cannot be removed"
+                );
             }
             Ok(())
         };

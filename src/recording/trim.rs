@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::media::ffmpeg;
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo};
 use crate::media::unfinished_file::UnfinishedFile;
@@ -38,6 +39,7 @@ pub async fn cut_end(part: &Path, length: Duration, until: Duration) -> Duration
         }
         Err(why) => {
             tracing::warn!(
+                code = %codes::END_NOT_CUT,
                 part = %part.display(), why,
                 "what was recorded after the page had left the meeting cannot be cut off; it stays in the recording"
             );

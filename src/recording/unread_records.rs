@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::codes;
 use crate::protocol::request::Kind;
 use crate::recording::journal::{RecordingEntry, RecordingJournal};
 use crate::storage::files::on_disk_within;
@@ -73,7 +74,10 @@ impl UnreadRecords {
     /// Keeps one that still cannot be read, and logs that now and then.
     pub fn keep(&mut self, kind: Kind, path: &Path, error: &io::Error) {
         if self.logged.due(Instant::now()) {
-            tracing::error!(path = %path.display(), %error, "the record of a recording of an earlier run still cannot be read");
+            tracing::error!(
+                code = %codes::RECORDS_UNREAD, path = %path.display(), %error,
+                "the record of a recording of an earlier run still cannot be read"
+            );
         }
         self.push(kind, path.to_owned());
     }

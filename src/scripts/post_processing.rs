@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::process::child::{self, ChildSpec, Exit};
 use crate::process::output::OutputBudget;
 
@@ -96,7 +97,10 @@ pub async fn run(
     let mut summary = ScriptsReport::default();
     for script in scripts {
         if cancel.is_cancelled() {
-            tracing::warn!(script = %script.display(), "post-processing script not run: shutting down");
+            tracing::warn!(
+                code = %codes::SCRIPT_NOT_RUN, script = %script.display(),
+                "post-processing script not run: shutting down"
+            );
             summary.not_run.push(script.clone());
             continue;
         }
@@ -109,7 +113,10 @@ pub async fn run(
                 summary.succeeded += 1;
             }
             Err(error) => {
-                tracing::error!(script = %script.display(), seconds, %error, "post-processing script failed");
+                tracing::error!(
+                    code = %codes::SCRIPT_FAILED, script = %script.display(), seconds, %error,
+                    "post-processing script failed"
+                );
                 summary.failed.push((script.clone(), error));
             }
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::codes;
+
 /// The end of the name of a record that was put aside.
 const PUT_ASIDE: &str = ".unreadable";
 
@@ -145,8 +147,18 @@ pub fn put_aside(path: &Path, why: &str) {
     name.push(PUT_ASIDE);
     let kept = PathBuf::from(name);
     match fs::rename(path, &kept) {
-        Ok(()) => tracing::error!(kept = %kept.display(), why, "a record cannot be read and is put aside"),
-        Err(error) => tracing::error!(path = %path.display(), why, %error, "a record cannot be read, nor put aside"),
+        Ok(()) => {
+            tracing::error!(
+                code = %codes::RECORD_PUT_ASIDE, kept = %kept.display(), why,
+                "a record cannot be read and is put aside"
+            );
+        }
+        Err(error) => {
+            tracing::error!(
+                code = %codes::RECORD_NOT_PUT_ASIDE, path = %path.display(), why, %error,
+                "a record cannot be read, nor put aside"
+            );
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codes;
 use crate::storage::files;
 use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
 
@@ -164,7 +165,10 @@ impl<T: Record> Journal<T> {
     }
 
     fn log_error(&self, error: &io::Error) {
-        tracing::error!(dir = %self.dir.display(), %error, "the records of {} cannot be read", self.of);
+        tracing::error!(
+            code = %codes::RECORDS_NOT_LISTED, dir = %self.dir.display(), %error,
+            "the records of {} cannot be read", self.of
+        );
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::codes;
 use crate::retry::Backoff;
 use crate::storage::files;
 
@@ -422,6 +423,7 @@ impl Shared {
 
     fn log_fault(&self, why: &WriteError) {
         tracing::error!(
+            code = %codes::RECORDS_NOT_WRITTEN,
             dir = %self.dir.display(), %why,
             "{} cannot be written: the work goes on from memory, and a crash would lose what is not written; look at the disk of recorder.state_dir",
             self.of

@@ -26,6 +26,7 @@ use tracing_subscriber::fmt::format::{DefaultFields, JsonFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use crate::codes;
 use crate::config::{LogConfig, LogFormat};
 
 use format::{JsonFormat, TextFormat, is_own};
@@ -172,9 +173,9 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = current.name().unwrap_or("unnamed");
     let backtrace = std::backtrace::Backtrace::capture();
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-        tracing::error!(thread, location, %backtrace, "panic: {message}");
+        tracing::error!(code = %codes::PANIC, thread, location, %backtrace, "panic: {message}");
     } else {
-        tracing::error!(thread, location, "panic: {message}");
+        tracing::error!(code = %codes::PANIC, thread, location, "panic: {message}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use crate::codes;
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::sink::Writing;
 
@@ -135,6 +136,7 @@ impl State {
         if still && !self.still.swap(true, Ordering::Relaxed) {
             let waiting = self.missing().saturating_sub(self.dropped());
             tracing::warn!(
+                code = %codes::LOG_STANDS_STILL,
                 output,
                 waiting,
                 "an output of the log has stood still for {} s: further lines wait, then they are lost; look at its \
@@ -164,6 +166,7 @@ impl State {
         if lines > before {
             let (output, dropped) = (self.name, lines - before);
             tracing::warn!(
+                code = %codes::LOG_LINES_LOST,
                 output,
                 dropped,
                 dropped_in_all = lines,

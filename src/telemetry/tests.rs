@@ -57,14 +57,14 @@ fn recording_span() -> tracing::Span {
 fn a_line_of_text_names_time_level_recording_and_message() {
     let lines = logged(&config(LogFormat::Text, Level::INFO), false, || {
         let _span = recording_span().entered();
-        tracing::warn!(dropped = 3, "the encoder is slow");
+        tracing::warn!(code = %crate::codes::FRAMES_LOST, dropped = 3, "the encoder is slow");
         tracing::debug!("not asked for");
     });
     assert_eq!(lines.len(), 1, "{lines:?}");
     let (time, rest) = lines[0].split_once(' ').unwrap();
     assert!(humantime::parse_rfc3339(time).is_ok() && time.len() == "2026-08-01T10:00:00.042Z".len(), "{time}");
-    let expected =
-        " WARN recording{recording_id=rec-1 room_id=room-1 task=\"recording\"}: the encoder is slow dropped=3";
+    let expected = " WARN PNR-0319 recording{recording_id=rec-1 room_id=room-1 task=\"recording\"}: \
+                    the encoder is slow dropped=3";
     assert_eq!(rest, expected);
 }
 
@@ -83,6 +83,25 @@ fn a_line_of_json_has_the_recording_at_the_top_level() {
     assert_eq!((&line["part"], &line["size"], &line["ok"]), (&2.into(), &1.5.into(), &true.into()));
     assert_eq!((&line["message"], &line["error"]), (&"done".into(), &"no \"disk\"\n".into()));
     assert!(lines[0].starts_with("{\"timestamp\":\""), "{}", lines[0]);
+    assert!(line.get("code").is_none(), "{line}");
+}
+
+#[test]
+fn a_line_of_json_has_the_code_beside_the_level() {
+    let lines = logged(&config(LogFormat::Json, Level::INFO), false, || {
+        tracing::error!(code = %crate::codes::DISK_FULL, left = 1, "the disk is full");
+        tracing::warn!(target: "rustls", code = 7, "slow consumer");
+        tracing::info!(target: "rustls", "not a warning");
+    });
+    let lines: Vec<&str> = lines.iter().map(|line| line.split_once(",\"level\":").unwrap().1).collect();
+    assert_eq!(
+        lines[0],
+        "\"error\",\"code\":\"PNR-0907\",\"message\":\"the disk is full\",\
+         \"target\":\"plugnmeet_recorder::telemetry::tests\",\"left\":1}"
+    );
+    assert!(lines[1].starts_with("\"warn\",\"code\":\"PNR-1001\""), "{lines:?}");
+    assert!(lines[1].contains("\"code_\":7"), "{lines:?}");
+    assert!(lines.len() == 2, "{lines:?}");
 }
 
 #[test]
@@ -90,7 +109,7 @@ fn the_recording_is_named_whatever_the_level() {
     for (level, format) in [(Level::ERROR, LogFormat::Text), (Level::WARN, LogFormat::Json)] {
         let lines = logged(&config(format, level), false, || {
             let _span = recording_span().entered();
-            tracing::error!("it broke");
+            tracing::error!(code = %crate::codes::CAPTURE_BROKE, "it broke");
         });
         assert!(lines[0].contains("rec-1"), "{lines:?}");
     }
@@ -107,7 +126,7 @@ fn libraries_are_quiet_unless_debug() {
     };
     let quiet = logged(&config(LogFormat::Text, Level::INFO), false, speak);
     assert_eq!(quiet.len(), 2, "{quiet:?}");
-    assert!(quiet[0].ends_with(" WARN [rustls] slow consumer"), "{quiet:?}");
+    assert!(quiet[0].ends_with(" WARN PNR-1001 [rustls] slow consumer"), "{quiet:?}");
     assert_eq!(logged(&config(LogFormat::Text, Level::INFO), true, speak).len(), 5);
     assert_eq!(logged(&config(LogFormat::Text, Level::ERROR), false, speak).len(), 0);
 }
@@ -154,7 +173,10 @@ fn a_panic_is_logged_without_its_secrets() {
         assert!(result.is_err());
     });
     let line = lines.iter().find(|line| line.contains("panic:")).unwrap();
-    assert!(line.contains("ERROR recording{recording_id=rec-1") && line.contains("panic: lost [redacted]"), "{line}");
+    assert!(
+        line.contains("ERROR PNR-1002 recording{recording_id=rec-1") && line.contains("panic: lost [redacted]"),
+        "{line}"
+    );
     assert!(line.contains("src/telemetry/tests.rs"), "{line}");
 }
 

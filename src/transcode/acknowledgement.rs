@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::delivery::message::MessageKey;
 use crate::delivery::outbox::Outbox;
 use crate::nats::JobMessage;
@@ -89,7 +90,10 @@ impl Acknowledgement {
         match files::on_disk(move || claim::mark_reported(&store, &path, &node, keep_raw)).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(claim = %claim.display(), %error, "the claim does not say yet that the server was told of the result");
+                tracing::warn!(
+                    code = %codes::CLAIM_NOT_MARKED, claim = %claim.display(), %error,
+                    "the claim does not say yet that the server was told of the result"
+                );
                 false
             }
         }
@@ -122,7 +126,10 @@ where
             return false;
         }
         if throttle.due(Instant::now()) {
-            tracing::warn!(error, "the job is done, but the queue does not confirm its acknowledgement; trying on");
+            tracing::warn!(
+                code = %codes::NOT_ACKNOWLEDGED_YET, error,
+                "the job is done, but the queue does not confirm its acknowledgement; trying on"
+            );
         }
         if cancel.run_until_cancelled(keep(backoff.wait())).await.is_none() {
             return false;

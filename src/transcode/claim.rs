@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::codes;
 use crate::protocol::ids::RecorderId;
 use crate::storage::main_path::MainPath;
 use crate::storage::{files, placement};
@@ -81,7 +82,10 @@ pub fn take(store: &MainPath, mp4: &Path, node: &RecorderId) -> io::Result<Resul
     if since < STALE {
         return Ok(ResultClaim::Of { node: holder, since });
     }
-    tracing::warn!(node = holder, since_s = since.as_secs(), claim = %path.display(), "another node has left its job unfinished");
+    tracing::warn!(
+        code = %codes::CLAIM_TAKEN_OVER, node = holder, since_s = since.as_secs(), claim = %path.display(),
+        "another node has left its job unfinished"
+    );
     renew(store, mp4, node)?;
     Ok(ResultClaim::Ours)
 }

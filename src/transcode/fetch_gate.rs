@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::nats::{JobMessage, Jobs, WorkQueueState};
 
 /// Once over the limit, jobs are fetched again at a load this much below it: else each job would start and stop the
@@ -161,6 +162,7 @@ impl FetchGate {
                     if waited >= self.max_wait {
                         let waited_s = waited.as_secs();
                         tracing::warn!(
+                            code = %codes::QUEUE_OVERDUE,
                             waited_s, max_wait_s = self.max_wait.as_secs(), jobs = queue.pending,
                             "a job has waited for longer than transcoder.max_wait: it is taken though the processors are busy"
                         );

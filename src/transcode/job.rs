@@ -18,6 +18,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::config::HookStage;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::message::MessageKey;
@@ -136,6 +137,7 @@ pub(super) async fn after_failure(
 ) -> (JobOutcome, Option<String>) {
     let last = delivered >= of;
     let retry = RetrySchedule::MINUTES.after(delivered);
+    let retry_s = retry.as_secs();
     let cause = match failure {
         JobFailure::Stopped if last => {
             tracing::info!(delivered, "shutting down: the job's last delivery is kept for the next start");
@@ -146,14 +148,12 @@ pub(super) async fn after_failure(
             return (JobOutcome::Again(HAND_OVER_DELAY), None);
         }
         JobFailure::Elsewhere(why) if !last => {
-            tracing::info!(delivered, of, retry_s = retry.as_secs(), why, "job handed back: it is another node's");
+            tracing::info!(delivered, of, retry_s, why, "job handed back: it is another node's");
             return (JobOutcome::Again(retry), Some(why));
         }
         JobFailure::Outside(cause) if last => {
             tracing::error!(
-                delivered,
-                retry_s = retry.as_secs(),
-                cause,
+                code = %codes::OUTSIDE_FAULT, delivered, retry_s, cause,
                 "what this node does not have in hand keeps the recording from being transcoded; the raw file is kept, and this node tries it again for \
                  as long as it takes"
             );
@@ -162,10 +162,10 @@ pub(super) async fn after_failure(
         JobFailure::Elsewhere(cause) | JobFailure::Cause(cause) | JobFailure::Outside(cause) => cause,
     };
     if !last {
-        tracing::error!(delivered, of, retry_s = retry.as_secs(), cause, "transcoding failed");
+        tracing::error!(code = %codes::ATTEMPT_FAILED, delivered, of, retry_s, cause, "transcoding failed");
         return (JobOutcome::Again(retry), Some(cause));
     }
-    tracing::error!(delivered, cause, "transcoding failed for the last time; the raw file is kept");
+    tracing::error!(code = %codes::JOB_GIVEN_UP, delivered, cause, "transcoding failed for the last time; the raw file is kept");
     notifier.notify(notice(job, NoticeEvent::Finished(Err(cause.clone())))).await;
     (JobOutcome::GivenUp, Some(cause))
 }
@@ -205,7 +205,7 @@ impl JobAttempt<'_> {
         let result = match builder.build().await {
             // The result exists, whoever made it, and no other node will get the job to report it.
             Err(JobFailure::Elsewhere(why)) if self.last => {
-                tracing::warn!(why, "looking again");
+                tracing::warn!(code = %codes::RESULT_ELSEWHERE, why, "looking again");
                 builder.build().await?
             }
             result => result?,
@@ -315,7 +315,10 @@ impl JobAttempt<'_> {
         match files::on_disk(remove).await {
             Ok(()) => tracing::debug!(dir = %fetched.display(), "what the hook has fetched is removed"),
             Err(error) => {
-                tracing::warn!(dir = %fetched.display(), %error, "what the hook has fetched is not removed");
+                tracing::warn!(
+                    code = %codes::FETCHED_NOT_REMOVED, dir = %fetched.display(), %error,
+                    "what the hook has fetched is not removed"
+                );
             }
         }
         self.entry.update(|record| record.steps.fetched = None).await;
@@ -355,11 +358,17 @@ impl JobAttempt<'_> {
             }
             // Reporting twice is better than never.
             Ok(ResultClaim::Of { node, .. }) => {
-                tracing::warn!(node, "another node has taken the result on; telling the server all the same");
+                tracing::warn!(
+                    code = %codes::CLAIM_LOST, node,
+                    "another node has taken the result on; telling the server all the same"
+                );
                 false
             }
             Err(error) => {
-                tracing::warn!(claim = %path.display(), %error, "the result cannot be claimed; telling the server all the same");
+                tracing::warn!(
+                    code = %codes::CLAIM_NOT_MADE, claim = %path.display(), %error,
+                    "the result cannot be claimed; telling the server all the same"
+                );
                 false
             }
         };
@@ -380,7 +389,10 @@ impl JobAttempt<'_> {
         let Some(claim) = self.claimed.get().cloned() else { return };
         let path = claim.clone();
         if let Err(error) = files::on_disk(move || claim::release(&path)).await {
-            tracing::warn!(claim = %claim.display(), %error, "the claim of the result cannot be removed; it is void after 10 min");
+            tracing::warn!(
+                code = %codes::CLAIM_NOT_REMOVED, claim = %claim.display(), %error,
+                "the claim of the result cannot be removed; it is void after 10 min"
+            );
         }
     }
 
@@ -410,7 +422,10 @@ impl JobAttempt<'_> {
                 }
                 // A failed hook must not keep the finished recording from the server.
                 Err(error @ HookError::Failed { .. }) if self.last => {
-                    tracing::error!(%error, mp4 = %result.mp4.display(), "the post_transcoding hooks failed for the last time: the MP4 is told of where it is");
+                    tracing::error!(
+                        code = %codes::POST_HOOKS_FAILED, %error, mp4 = %result.mp4.display(),
+                        "the post_transcoding hooks failed for the last time: the MP4 is told of where it is"
+                    );
                 }
                 Err(error) => return Err(error.into()),
             }

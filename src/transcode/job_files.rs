@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::retry::Backoff;
 use crate::storage::files;
 use crate::storage::main_path::MainPath;
@@ -36,6 +37,7 @@ pub async fn remove_until_gone(files: &FilesToRemove, store: &MainPath, cancel: 
         };
         if throttle.due(Instant::now()) {
             tracing::warn!(
+                code = %codes::JOB_FILES_NOT_REMOVED,
                 %error,
                 "the job is done, but its raw file and its claim cannot be removed; trying on: look at the disk of main_path"
             );
@@ -76,11 +78,19 @@ pub(super) async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
         tokio::fs::File::open(&file).await?.sync_all().await
     };
     match kept.await {
-        Ok(()) => tracing::error!(cause, kept = %file.display(), "a job is not usable and is dropped"),
+        Ok(()) => {
+            tracing::error!(
+                code = %codes::JOB_UNUSABLE, cause, kept = %file.display(),
+                "a job is not usable and is dropped"
+            );
+        }
         // The log is then the only copy.
         Err(error) => {
             let start = hex::encode(&bytes[..bytes.len().min(2048)]);
-            tracing::error!(cause, %error, start, "a job is not usable, cannot be kept aside, and is dropped");
+            tracing::error!(
+                code = %codes::JOB_UNUSABLE_LOST, cause, %error, start,
+                "a job is not usable, cannot be kept aside, and is dropped"
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::codes;
 use crate::protocol::job::Job;
 use crate::storage::files;
 use crate::storage::journal::{Journal, JournalContent, RECORD_LIMIT, Record, RecordFile};
@@ -212,14 +213,20 @@ impl JobEntry {
             record.scrub();
         };
         if let Err(error) = self.0.update(change).await {
-            tracing::error!(path = %self.0.path().display(), %error, "the job's record is not on disk; look at the disk of recorder.state_dir");
+            tracing::error!(
+                code = %codes::JOB_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
+                "the job's record is not on disk; look at the disk of recorder.state_dir"
+            );
         }
     }
 
     /// Removes the record.
     pub async fn remove(&self) {
         if let Err(error) = self.0.remove().await {
-            tracing::error!(path = %self.0.path().display(), %error, "the job's record is not removed yet; a start that finds it looks at the job again");
+            tracing::error!(
+                code = %codes::JOB_RECORD_NOT_REMOVED, path = %self.0.path().display(), %error,
+                "the job's record is not removed yet; a start that finds it looks at the job again"
+            );
         }
     }
 }
@@ -274,10 +281,17 @@ impl JobJournal {
                 Err(error) => error,
             };
             let Some(wait) = waits.next() else {
-                tracing::error!(path = %path.display(), %error, "the job's record of an earlier run cannot be read: its steps may be repeated; look at the disk of recorder.state_dir");
+                tracing::error!(
+                    code = %codes::JOB_RECORD_UNREAD, path = %path.display(), %error,
+                    "the job's record of an earlier run cannot be read: its steps may be repeated; look at the disk of \
+                     recorder.state_dir"
+                );
                 return None;
             };
-            tracing::warn!(path = %path.display(), %error, retry_s = wait.as_secs(), "the job's record of an earlier run cannot be read; trying again");
+            tracing::warn!(
+                code = %codes::JOB_RECORD_UNREAD, path = %path.display(), %error, retry_s = wait.as_secs(),
+                "the job's record of an earlier run cannot be read; trying again"
+            );
             tokio::time::sleep(*wait).await;
         }
     }

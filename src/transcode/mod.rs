@@ -23,5 +23,6 @@ pub mod plan;
 mod produce;
 mod running_jobs;
 pub mod settings;
+mod settling;
 pub mod summary;
 pub mod worker;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::media::ffmpeg::{self, FfmpegReport};
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::progress::{FfmpegProgress, ProgressThrottle};
@@ -182,6 +183,7 @@ impl ResultBuilder<'_> {
             failure => return Err(failure),
         };
         tracing::error!(
+            code = %codes::LAST_RESORT,
             cause = why,
             "the MP4 could not be made for the last time: trying what is left; the raw file is kept"
         );
@@ -201,7 +203,10 @@ impl ResultBuilder<'_> {
                     return Ok(JobResult { remove_raw: false, ..result });
                 }
                 Err(JobFailure::Cause(also)) => {
-                    tracing::error!(how = way.as_str(), cause = also, "this did not work either");
+                    tracing::error!(
+                        code = %codes::LAST_RESORT, how = way.as_str(), cause = also,
+                        "this did not work either"
+                    );
                     if !causes.contains(&also) {
                         causes.push(also);
                     }
@@ -255,7 +260,10 @@ impl ResultBuilder<'_> {
         };
         let keep = raw.unknown_part();
         if let Some(why) = &keep {
-            tracing::error!(raw = %paths.raw.display(), why, "the raw file is kept, as the MP4 may not hold all of it: compare them, then remove it by hand");
+            tracing::error!(
+                code = %codes::RAW_KEPT, raw = %paths.raw.display(), why,
+                "the raw file is kept, as the MP4 may not hold all of it: compare them, then remove it by hand"
+            );
         }
         let size = self.place(part.path(), &paths.mp4, replaces.is_some()).await?;
         let raw = Some(paths.raw.clone());
@@ -357,7 +365,10 @@ impl ResultBuilder<'_> {
 
 fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
     if let Some(why) = why {
-        tracing::warn!(mp4 = %mp4.display(), why, "a file of the result's name is no result, replacing it");
+        tracing::warn!(
+            code = %codes::RESULT_REPLACED, mp4 = %mp4.display(), why,
+            "a file of the result's name is no result, replacing it"
+        );
     }
 }
 
@@ -397,7 +408,10 @@ async fn mark_summary(store: &MainPath, result: &JobResult, why: String) {
     let Some(path) = result.raw.as_deref().and_then(summary::path) else { return };
     let (store, marked) = (store.clone(), path.clone());
     if let Err(error) = files::on_disk(move || summary::mark_remuxed(&store, &marked, &why)).await {
-        tracing::warn!(summary = %path.display(), %error, "the summary does not say that the recording was only remuxed");
+        tracing::warn!(
+            code = %codes::SUMMARY_NOT_MARKED, summary = %path.display(), %error,
+            "the summary does not say that the recording was only remuxed"
+        );
     }
 }
 

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
+use crate::codes;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::fleet::availability::Obstacles;
-use crate::nats::{JobMessage, Jobs, Nats, NatsError};
+use crate::nats::{JobMessage, Jobs, Nats};
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{InvalidJob, Job, JobSubject};
 use crate::protocol::notice::{Notice, NoticeEvent};
@@ -33,6 +34,7 @@ use crate::transcode::job_files::{remove_until_gone, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
+use crate::transcode::settling::settle;
 use crate::unix_time::unix_ms;
 
 /// How often the queue is informed that a job is in progress: well within `AckWait` (10 min, PROTOCOL 1), even if some
@@ -40,8 +42,6 @@ use crate::unix_time::unix_ms;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often jobs are looked for that are to be tried again.
 const RETRY_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Waits between the attempts to hand a job back, or to terminate it. After the last, the queue's redelivery remains.
-const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
 /// After how long the queue redelivers a job that is running here already, because it missed a progress message.
 const DUPLICATE_DELAY: Duration = Duration::from_secs(120);
 /// How long a job may take to end with the program: a script gets 10 s between TERM and KILL.
@@ -119,7 +119,7 @@ pub async fn run(
     tokio::select! {
         () = tasks.wait() => {}
         () = too_late => tracing::error!(
-            jobs = tasks.len(),
+            code = %codes::JOBS_HANG, jobs = tasks.len(),
             "jobs do not end, as a disk does not answer; the next start or another node goes on with them"
         ),
     }
@@ -186,7 +186,11 @@ impl Worker {
             match self.journal.read_all() {
                 Ok(content) => break content,
                 Err(error) => {
-                    tracing::error!(%error, "the jobs of an earlier run cannot be listed: no job is taken before they are; look at the disk of recorder.state_dir");
+                    tracing::error!(
+                        code = %codes::JOBS_NOT_LISTED, %error,
+                        "the jobs of an earlier run cannot be listed: no job is taken before they are; look at the \
+                         disk of recorder.state_dir"
+                    );
                 }
             }
             if drain.run_until_cancelled(tokio::time::sleep(RETRY_POLL_INTERVAL)).await.is_none() {
@@ -195,6 +199,7 @@ impl Worker {
         };
         for (path, error) in unread {
             tracing::error!(
+                code = %codes::JOB_RECORD_UNREAD,
                 path = %path.display(), %error,
                 "the record of a job cannot be read now: it is tried again every 5 s; look at the disk of recorder.state_dir"
             );
@@ -213,6 +218,7 @@ impl Worker {
         let Ok(payload) = record.payload() else { return };
         let Some(slot) = self.slot(drain).await else { return };
         tracing::warn!(
+            code = %codes::JOB_RESUMED,
             recording_id = record.recording_id,
             room_id = record.room_id,
             "an earlier run of the recorder was killed while it had this job in hand: going on with it"
@@ -312,7 +318,7 @@ impl Worker {
             Err(error) => {
                 self.tell_of_unusable(&error).await;
                 set_aside(&self.settings.temporary_dir, message.payload(), &error.to_string()).await;
-                self.settle("terminated", || message.term()).await;
+                settle("terminated", &self.cancel, || message.term()).await;
                 return;
             }
         };
@@ -360,6 +366,7 @@ impl Worker {
         let InvalidJob::Unusable { subject, why } = error else { return };
         let JobSubject { info, recorder_id } = (**subject).clone();
         tracing::error!(
+            code = %codes::JOB_REFUSED,
             recording_id = %info.recording_id, room_id = %info.room_id, task = "transcode", %why,
             "a job cannot be done by anybody: the server is told that it has failed"
         );
@@ -384,11 +391,17 @@ impl Worker {
                 ended = &mut task => break ended,
                 () = tokio::time::sleep(PROGRESS_INTERVAL) => {
                     if let Err(error) = message.in_progress().await {
-                        tracing::warn!(%error, "the queue did not hear that the job is in work");
+                        tracing::warn!(
+                            code = %codes::JOB_PROGRESS_UNHEARD, %error,
+                            "the queue did not hear that the job is in work"
+                        );
                     }
                 }
                 () = end_is_over(&self.cancel) => {
-                    tracing::warn!("the job does not end, and is left: main_path, a disk or a script hangs");
+                    tracing::warn!(
+                        code = %codes::JOBS_HANG,
+                        "the job does not end, and is left: main_path, a disk or a script hangs"
+                    );
                     let record = entry.record();
                     let stopped = JobFailure::Stopped;
                     return job::after_failure(&info, record.delivered, record.max_deliver, stopped, &self.dispatcher).await;
@@ -411,8 +424,8 @@ impl Worker {
             tracing::info!("the queue has handed out again a job that is done here: acknowledging it");
             deliveries.send_replace(Arc::new(message));
         } else {
-            tracing::warn!("the queue has handed out a job that is in hand here: handed back");
-            self.settle("handed back", || message.nak(DUPLICATE_DELAY)).await;
+            tracing::warn!(code = %codes::JOB_TWICE, "the queue has handed out a job that is in hand here: handed back");
+            settle("handed back", &self.cancel, || message.nak(DUPLICATE_DELAY)).await;
         }
     }
 
@@ -439,12 +452,18 @@ impl Worker {
             outbox: self.dispatcher.outbox().clone(),
         };
         if !entry.record().steps.acknowledged && !acknowledgement.run(slot, &self.cancel).await {
-            tracing::warn!("the job is done and not acknowledged: the next start acknowledges it");
+            tracing::warn!(
+                code = %codes::NOT_ACKNOWLEDGED,
+                "the job is done and not acknowledged: the next start acknowledges it"
+            );
             return Some(JobState::Working);
         }
         entry.update(|record| record.steps.acknowledged = true).await;
         if !remove_until_gone(&files, &self.settings.store, &self.cancel).await {
-            tracing::warn!("the job is done, but its files are not removed: the next start removes them");
+            tracing::warn!(
+                code = %codes::JOB_FILES_NOT_REMOVED,
+                "the job is done, but its files are not removed: the next start removes them"
+            );
             return Some(JobState::Working);
         }
         files.remuxed.then(|| JobState::Remuxed { at: unix_ms() })
@@ -455,7 +474,7 @@ impl Worker {
         match outcome {
             JobOutcome::Done(_) => None,
             JobOutcome::Again(delay) => {
-                self.settle("handed back", || message.nak(delay)).await;
+                settle("handed back", &self.cancel, || message.nak(delay)).await;
                 let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 Some(JobState::HandedBack { until: unix_ms().saturating_add(delay) })
             }
@@ -466,25 +485,8 @@ impl Worker {
                 Some(JobState::Waiting { since, until: since.saturating_add(delay) })
             }
             JobOutcome::GivenUp => {
-                self.settle("terminated", || message.term()).await;
+                settle("terminated", &self.cancel, || message.term()).await;
                 Some(JobState::GivenUp { at: unix_ms() })
-            }
-        }
-    }
-
-    /// Settles a message by `say`, again after an error. False where that failed: the queue then redelivers the job.
-    async fn settle<F: Future<Output = Result<(), NatsError>>>(&self, what: &str, say: impl Fn() -> F) -> bool {
-        let mut waits = SETTLE_RETRIES.iter();
-        loop {
-            let Err(error) = say().await else { return true };
-            let Some(wait) = waits.next().filter(|_| !self.cancel.is_cancelled()) else {
-                tracing::error!(%error, "the job could not be {what}; the queue will hand it out again");
-                return false;
-            };
-            tracing::warn!(%error, retry_s = wait.as_secs(), "the job could not be {what}, trying again");
-            tokio::select! {
-                () = tokio::time::sleep(*wait) => {}
-                () = self.cancel.cancelled() => {}
             }
         }
     }

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "tls"],
     &["protocol"],
     &["retry", "unix_time"],
+    &["codes"],
 ];
 
 /// Without clock, I/O, async, globals, shared memory and system calls: time is an argument, effects are values.
@@ -68,6 +69,19 @@ const PURE: &[&str] = &[
     "check/report",
     "check/speed",
     "check/versions",
+    "codes/admin",
+    "codes/broadcast",
+    "codes/capture",
+    "codes/check",
+    "codes/code",
+    "codes/delivery",
+    "codes/fleet",
+    "codes/node",
+    "codes/program",
+    "codes/recording",
+    "codes/scripts",
+    "codes/storage",
+    "codes/transcode",
     "config/interpolation",
     "config/user_info",
     "delivery/answer",

@@ -16,6 +16,7 @@ mod certificates;
 mod check;
 mod chrome_windows;
 mod cluster;
+mod codes;
 mod config;
 mod delivery;
 mod dice;

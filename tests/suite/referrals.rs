@@ -121,11 +121,17 @@ impl Peer {
         award.reply(result.sign(&self.secret).into()).await.unwrap();
     }
 
-    /// Awards a START to `node_0` that this has taken before; it says nothing.
-    async fn awards_again(&self, start: &StartDigest) {
-        let talk = self.nats.converse().await.unwrap();
-        let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms: unix_ms() };
-        talk.tell_all(award.sign(&self.secret)).await.unwrap();
+    /// Awards a START to `node_0` that this has taken before; it says nothing, and answers what is asked next.
+    async fn awards_again(&self, taken: &StartDigest) {
+        let mut talk = self.nats.converse().await.unwrap();
+        let unknown = StartDigest::of(b"made up", "_INBOX.2");
+        for start in [taken, &unknown] {
+            let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms: unix_ms() };
+            talk.tell_all(award.sign(&self.secret)).await.unwrap();
+        }
+        let answer = timeout(LIMIT, talk.next()).await.unwrap().unwrap();
+        let answer = ReferralMessage::read(&answer, &self.secret);
+        assert!(matches!(&answer, Some(ReferralMessage::Result { start, .. }) if *start == unknown), "{answer:?}");
     }
 
     /// Awards a START to `node_0`; what that says.
@@ -165,6 +171,23 @@ async fn starts_for_a_full_node_are_taken_by_others_until_the_fleet_is_full() {
     assert_eq!(started, fleet.told(RecordingTasks::EndRtmp));
     let of = |node: &str| started.iter().filter(|(_, recorder)| recorder == node).count();
     assert_eq!((of("node_0"), of("node_1"), of("node_2")), (1, 2, 4));
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_for_a_full_fleet_waits_a_moment_for_a_slot() {
+    let fleet = Fleet::of(&[1]).await;
+    let mut peer = Peer::of(&fleet).await;
+    let rooms: [Room; 2] = fleet.rooms();
+    assert!(fleet.start(&rooms[0], "first").await.unwrap().status);
+    let frees_the_slot = async {
+        let (offer, _) = peer.hears().await;
+        assert!(matches!(offer, ReferralMessage::Offer { .. }));
+        fleet.standin.fleet.stop(RecordingTasks::StopRtmp, &rooms[0], "first").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(fleet.start(&rooms[1], "second"), frees_the_slot);
+    assert!(answer.unwrap().status);
+    assert_eq!(fleet.running(), [1]);
     fleet.end().await;
 }
 

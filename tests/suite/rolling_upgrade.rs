@@ -2,7 +2,7 @@
 //! daemons, real Chrome, and the server's selection.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
@@ -11,22 +11,21 @@ use tokio::sync::Mutex;
 
 use crate::recorder::{Recorder, SOON, Setup, alone};
 use crate::sim::engine::{Choice, Outcome};
-use crate::standin::fleet::Announcement;
 use crate::standin::{Deployment, Meeting, Standin};
 
 const NODES: [&str; 3] = ["node_01", "node_02", "node_03"];
 /// Recordings at once: two nodes have room for more.
 const STREAMS: [&str; 2] = ["first", "second"];
+const REFERRED: &str = "it was referred to one that has";
 const LENGTH: Duration = Duration::from_secs(1);
 
 struct Stream<'a> {
     standin: &'a Standin,
     choice: &'a Choice,
-    /// The server asks for one recording after the other.
-    asking: &'a Mutex<()>,
+    /// The nodes of the recordings that run; who holds it keeps them from being stopped.
+    running: &'a Mutex<BTreeMap<String, String>>,
     /// The last node is back.
     over: &'a AtomicBool,
-    begun: &'a AtomicUsize,
 }
 
 impl Stream<'_> {
@@ -36,28 +35,38 @@ impl Stream<'_> {
         while !self.over.load(Ordering::SeqCst) {
             let id = format!("{name}-{}", ids.len());
             let room = self.standin.meeting(Meeting { webcams: 0, beep_hz: None, ..Meeting::default() });
-            let asking = self.asking.lock().await;
             let request = room.request(RecordingTasks::StartRecording, &id, "");
             let outcome = self.choice.start(self.standin, request).await.unwrap();
+            // The node that was selected may have begun to end just then: it refers the request to another one.
             let Outcome::Taken { node, .. } = outcome else { panic!("{id}: {outcome:?}; {:?}", self.choice.nodes()) };
-            let told = |known: &BTreeMap<String, Announcement>| {
-                known.get(&node).is_none_or(|one| one.last_ping == Some(0) || one.current_progress > Some(0))
-            };
-            self.choice.wait_until(SOON, told).await.unwrap();
-            drop(asking);
-            println!("{id} on {node}");
-            self.begun.fetch_add(1, Ordering::SeqCst);
             let notices = &self.standin.notices;
-            notices.wait_for(RecordingTasks::StartRecording, &id, SOON).await.unwrap();
+            let started = notices.wait_for(RecordingTasks::StartRecording, &id, SOON).await.unwrap().message;
+            println!("{id}: {node} was asked, {} records it", started.recorder_id);
+            self.running.lock().await.insert(id.clone(), started.recorder_id);
             tokio::time::sleep(LENGTH).await;
+            let mut running = self.running.lock().await;
+            running.remove(&id);
             let stopped = self.standin.fleet.stop(RecordingTasks::StopRecording, &room, &id).await.unwrap();
             assert!(stopped.response.is_some_and(|response| response.status), "{id}: nobody took its STOP");
+            drop(running);
             let ended = notices.wait_for(RecordingTasks::EndRecording, &id, SOON).await.unwrap().message;
             assert_eq!((ended.status, ended.msg.as_str()), (true, "success"), "{id}");
             ids.push(id);
         }
         ids
     }
+}
+
+/// Asks a node that drains, as a server that has not heard of it: another one records it.
+async fn refer(standin: &Standin, drains: &str) {
+    let room = standin.meeting(Meeting { webcams: 0, beep_hz: None, ..Meeting::default() });
+    let answer = standin.fleet.start_recording(&room, "referred", drains).await.unwrap().response;
+    assert!(answer.as_ref().is_some_and(|answer| answer.status), "{answer:?}");
+    let started = standin.notices.wait_for(RecordingTasks::StartRecording, "referred", SOON).await.unwrap().message;
+    assert_ne!(started.recorder_id, drains);
+    let stopped = standin.fleet.stop(RecordingTasks::StopRecording, &room, "referred").await.unwrap().response;
+    assert!(stopped.is_some_and(|response| response.status), "nobody took its STOP");
+    standin.fleet.wait_for_job("referred", SOON).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,33 +80,44 @@ async fn an_upgrade_node_by_node_refuses_and_interrupts_no_recording() {
         ..Setup::default()
     };
     let mut nodes: Vec<Recorder> = NODES.iter().map(|id| Recorder::spawn(&standin, id, &setup)).collect();
-    let in_choice = |id: &'static str| {
-        choice.wait_until(SOON, move |known| known.get(id).is_some_and(|one| one.last_ping > Some(0)))
+    let in_choice = async |id: &str| {
+        choice.wait_until(SOON, |known| known.get(id).is_some_and(|one| one.last_ping > Some(0))).await
     };
     for id in NODES {
         in_choice(id).await.unwrap();
     }
-    let (asking, over, begun) = (Mutex::new(()), AtomicBool::new(false), AtomicUsize::new(0));
-    let stream = Stream { standin: &standin, choice: &choice, asking: &asking, over: &over, begun: &begun };
+    let (running, over) = (Mutex::new(BTreeMap::new()), AtomicBool::new(false));
+    let stream = Stream { standin: &standin, choice: &choice, running: &running, over: &over };
     let upgrade = async {
-        let mut drained = 0;
-        while begun.load(Ordering::SeqCst) < STREAMS.len() {
+        // The first one has a recording.
+        let mut held = loop {
+            let held = running.lock().await;
+            if !held.is_empty() {
+                break Some(held);
+            }
+            drop(held);
             tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for (node, id) in nodes.iter_mut().zip(NODES) {
-            let busy = choice.nodes().get(id).is_some_and(|one| one.current_progress > Some(0));
-            drained += usize::from(busy);
+        };
+        let first = held.as_ref().and_then(|held| held.values().next().cloned()).unwrap_or_default();
+        nodes.sort_by_key(|node| node.id != first);
+        for node in &mut nodes {
+            let id = node.id.clone();
             node.signal(Signal::TERM);
+            if let Some(held) = held.take() {
+                node.wait_for_log("draining: running recordings go on").await;
+                refer(&standin, &id).await;
+                node.wait_for_log(REFERRED).await;
+                println!("{}", node.log().lines().rfind(|line| line.contains(REFERRED)).unwrap_or_default());
+                drop(held);
+            }
             assert!(node.wait_for_end().await.success(), "{id} ended badly:\n{}", node.log());
             node.restart();
-            in_choice(id).await.unwrap();
-            println!("{id} is back; it had a recording: {busy}");
+            in_choice(&id).await.unwrap();
+            println!("{id} is back");
         }
         over.store(true, Ordering::SeqCst);
-        drained
     };
-    let (drained, first, second) = tokio::join!(upgrade, stream.run(STREAMS[0]), stream.run(STREAMS[1]));
-    assert!(drained > 0, "no node had a recording when it was asked to end");
+    let ((), first, second) = tokio::join!(upgrade, stream.run(STREAMS[0]), stream.run(STREAMS[1]));
     for id in first.iter().chain(&second) {
         let told = standin.notices.tasks_of(id);
         assert_eq!(told, [RecordingTasks::StartRecording, RecordingTasks::EndRecording], "{id}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::admin::http::node_state::NodeState;
+use crate::codes;
 use crate::config::AdminConfig;
 use crate::fleet::availability::Obstacle;
 use crate::protocol::signature::hmac_sha256;
@@ -61,7 +62,10 @@ pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Resul
     match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
         Some(Some(given)) if is_same(&expected, given) => Ok(()),
         Some(_) => {
-            tracing::warn!("somebody has asked to drain this node with a wrong token, and was refused");
+            tracing::warn!(
+                code = %codes::WRONG_TOKEN,
+                "somebody has asked to drain this node with a wrong token, and was refused"
+            );
             Err((StatusCode::UNAUTHORIZED, "this is not the token of admin.token or admin.token_file".to_owned()))
         }
         None => Err((StatusCode::UNAUTHORIZED, "the header `Authorization: Bearer TOKEN` is missing".to_owned())),
@@ -104,7 +108,10 @@ async fn read(path: &Path) -> Result<String, Refusal> {
         Ok(text) => return Ok(text.trim().to_owned()),
         Err(error) => error.to_string(),
     };
-    tracing::error!(path = %path.display(), why, "nobody can drain this node: admin.token_file cannot be read");
+    tracing::error!(
+        code = %codes::TOKEN_FILE_UNREADABLE, path = %path.display(), why,
+        "nobody can drain this node: admin.token_file cannot be read"
+    );
     Err((StatusCode::SERVICE_UNAVAILABLE, format!("admin.token_file {} cannot be read: {why}", path.display())))
 }
 

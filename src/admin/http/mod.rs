@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::http::connections::{Caller, Connections};
 use crate::admin::http::node_state::NodeState;
+use crate::codes;
 use crate::config::Config;
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
@@ -58,6 +59,7 @@ async fn bind(listen: SocketAddr) -> TcpListener {
         match TcpListener::bind(listen).await {
             Ok(listener) => return listener,
             Err(error) if throttle.due(Instant::now()) => tracing::error!(
+                code = %codes::LISTEN_FAILED,
                 %listen, %error,
                 "nobody can ask for this node's health and metrics: admin.listen cannot be opened. The node works without, and \
                  tries it again. Where two nodes run on this host, give each another port, or \"\" to one of them"

@@ -9,6 +9,7 @@ use libpulse_binding::callbacks::ListResult;
 use libpulse_binding::context::{self, Context};
 
 use crate::capture::audio::silence_detector::{SilenceDetector, SilenceNotice};
+use crate::codes;
 
 /// The silence warnings of one recording. It stays on the thread of PulseAudio's main loop.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ impl SilenceWarning {
             match notice {
                 SilenceNotice::Ask => self.ask(context),
                 SilenceNotice::Warn(silent) => tracing::warn!(
+                    code = %codes::SILENT_MEETING,
                     silent_s = crate::telemetry::seconds(silent),
                     "the recording is silent although the page plays sound: either everybody in the meeting is muted or \
                      quiet, or their sound does not get here; check that somebody can be heard in the meeting, and that \

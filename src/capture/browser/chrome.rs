@@ -26,6 +26,7 @@ use crate::capture::browser::{certificate, page, profile, trusted_roots};
 use crate::capture::component_error::ComponentError;
 use crate::capture::process_tag;
 use crate::capture::rig_failure::RigFailure;
+use crate::codes;
 use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 use crate::process::tree::ProcessTree;
@@ -136,11 +137,21 @@ impl Chrome {
                 let monitors = vec![AbortOnDropHandle::new(tokio::spawn(monitor))];
                 let call_sync = CallSync::install(&page)
                     .await
-                    .inspect_err(|error| tracing::warn!(%error, "the sound of calls may come later than their picture"))
+                    .inspect_err(|error| {
+                        tracing::warn!(
+                            code = %codes::CALLS_NOT_SYNCHRONISED, %error,
+                            "the sound of calls may come later than their picture"
+                        );
+                    })
                     .ok();
                 let dialogs = PageDialogs::answer(&browser, &page)
                     .await
-                    .inspect_err(|error| tracing::warn!(%error, "dialogs of the page may be recorded and stop it"))
+                    .inspect_err(|error| {
+                        tracing::warn!(
+                            code = %codes::DIALOGS_NOT_CLOSED, %error,
+                            "dialogs of the page may be recorded and stop it"
+                        );
+                    })
                     .ok();
                 Ok(Self {
                     child,
@@ -222,7 +233,10 @@ impl Chrome {
                 }
                 JoinStep::Load(why) if load_error.is_some() => {
                     if why != reason {
-                        tracing::warn!(why, "the meeting page cannot be loaded yet");
+                        tracing::warn!(
+                            code = %codes::PAGE_NOT_LOADED_YET, why,
+                            "the meeting page cannot be loaded yet"
+                        );
                         reason = why;
                     }
                     navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));

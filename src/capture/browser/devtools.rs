@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::capture::browser::devtools_pipe::DevtoolsPipe;
 use crate::capture::browser::joining::JOIN_LIMIT;
 use crate::capture::browser::page::{self, PageState};
+use crate::codes;
 
 /// Time limit for Chrome's answer to a message.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -104,7 +105,7 @@ pub(super) async fn navigate(page: Page, url: String, started: Instant) -> Optio
         if matches!(error, CdpError::Timeout) {
             return None;
         }
-        tracing::warn!(%error, "the meeting page cannot be loaded yet");
+        tracing::warn!(code = %codes::PAGE_NOT_LOADED_YET, %error, "the meeting page cannot be loaded yet");
         if started.elapsed() + Duration::from_secs(2) >= JOIN_LIMIT {
             return Some(error.to_string());
         }

@@ -22,6 +22,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::codes;
+
 /// What separates messages in the pipes.
 const END: u8 = 0;
 /// Bytes of the secret path.
@@ -57,7 +59,12 @@ impl DevtoolsPipe {
         let bridge = async move {
             match client(listener, &path).await {
                 Ok(client) => connect(client, requests, messages).await,
-                Err(error) => tracing::warn!(%error, "Chrome cannot be steered: the loopback port fails"),
+                Err(error) => {
+                    tracing::warn!(
+                        code = %codes::CHROME_PORT_FAILS, %error,
+                        "Chrome cannot be steered: the loopback port fails"
+                    );
+                }
             }
         };
         Ok(Self { address, _bridge: AbortOnDropHandle::new(tokio::spawn(bridge)) })

@@ -20,6 +20,8 @@ use futures::StreamExt as _;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
+use crate::codes;
+
 const SCRIPT: &str = include_str!("page_dialogs.js");
 
 /// The tasks that answer dialogs and close further pages.
@@ -84,7 +86,10 @@ async fn close_further_pages(page: Page, mut targets: EventStream<EventTargetCre
         }
         tracing::debug!("the meeting page has opened another page, which is closed");
         if let Err(error) = page.execute(CloseTargetParams::new(target.target_id.clone())).await {
-            tracing::warn!(%error, "a page that the meeting page has opened cannot be closed: it may be heard");
+            tracing::warn!(
+                code = %codes::PAGE_NOT_CLOSED, %error,
+                "a page that the meeting page has opened cannot be closed: it may be heard"
+            );
         }
     }
 }

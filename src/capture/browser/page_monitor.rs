@@ -15,6 +15,7 @@ use crate::capture::browser::hang_detector::ProcessActivity;
 use crate::capture::browser::page::{self, PageState};
 use crate::capture::browser::page_health::{self, PageHealth, PageStep};
 use crate::capture::rig_failure::RigFailure;
+use crate::codes;
 use crate::process::output::OutputTail;
 use crate::process::tree::ProcessTree;
 
@@ -121,6 +122,7 @@ pub async fn monitor_meeting(
             Inspection::Nothing => {}
             Inspection::Join => {
                 tracing::warn!(
+                    code = %codes::PAGE_RELOADED,
                     "the meeting page was loaded anew and shows its dialog: joining again, in the same part"
                 );
                 // Where it is lost, so is its document, or the page is given up.

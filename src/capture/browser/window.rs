@@ -16,6 +16,7 @@ use x11rb::rust_connection::RustConnection;
 use crate::capture::component_error::ComponentError;
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::grabber::root;
+use crate::codes;
 
 const COMPONENT: &str = "Xvfb";
 /// Chrome shows its window about when it accepts the DevTools connection.
@@ -70,7 +71,10 @@ pub fn cover_screen(
         Ok(()) => Ok(Some(HiddenWindows { _connection: connection })),
         Err(error) => {
             // Closing the connection shows all windows again.
-            tracing::warn!(%error, "the X server cannot hide windows: menus and dialogs of Chrome may be recorded");
+            tracing::warn!(
+                code = %codes::WINDOWS_NOT_HIDDEN, %error,
+                "the X server cannot hide windows: menus and dialogs of Chrome may be recorded"
+            );
             Ok(None)
         }
     }

@@ -15,6 +15,7 @@ use crate::capture::process_tag;
 use crate::capture::rtmp::bit_rate::{self, BitRateControl};
 use crate::capture::rtmp::relay::Relay;
 use crate::capture::watchdog;
+use crate::codes;
 use crate::process::child::{self, Child};
 use crate::process::procfs::Process;
 
@@ -187,14 +188,17 @@ impl Encoder {
             let pid = self.child.pid();
             let still_there = if self.child.has_ended() { "" } else { STILL_THERE };
             if !still_there.is_empty() {
-                tracing::warn!(pid, "ffmpeg was killed{STILL_THERE}");
+                tracing::warn!(code = %codes::FFMPEG_KILLED, pid, "ffmpeg was killed{STILL_THERE}");
             }
             return Err(ComponentError::new(COMPONENT, format!("{why}; it was killed{still_there}")));
         }
         if let Ok(outcome) = ended {
             return outcome;
         }
-        tracing::warn!(pid = self.child.pid(), grace_s = grace.as_secs(), "ffmpeg does not end, asking it to stop");
+        tracing::warn!(
+            code = %codes::FFMPEG_SLOW_END, pid = self.child.pid(), grace_s = grace.as_secs(),
+            "ffmpeg does not end, asking it to stop"
+        );
         let exit = self.child.stop(Signal::TERM, Duration::from_secs(5)).await;
         self.outcome(exit).await
     }

@@ -22,6 +22,7 @@ use crate::capture::encoder::stream_queue::{StreamQueue, StreamSwitch};
 use crate::capture::rtmp::bit_rate::BitRate;
 use crate::capture::rtmp::encoder_turn::Successor;
 use crate::capture::rtmp::relay::RelayEntrance;
+use crate::codes;
 
 /// From ffmpeg's start until it publishes to the relay: half a second, more on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(15);
@@ -100,6 +101,9 @@ pub async fn retire(mut encoder: Encoder, mut writer: StreamWriter, switch: Stre
         writer.abandon().await;
     }
     if let Err(error) = encoder.finish(END_LIMIT).await {
-        tracing::warn!(%error, "the encoder that was replaced did not end well: the broadcast lacks a moment");
+        tracing::warn!(
+            code = %codes::ENCODER_REPLACED_BADLY, %error,
+            "the encoder that was replaced did not end well: the broadcast lacks a moment"
+        );
     }
 }

@@ -21,6 +21,7 @@ use crate::capture::encoder::matroska::{self, Tracks};
 use crate::capture::encoder::stream_queue::{FRAME_BUFFERS, StreamItem, StreamItems, StreamQueue, StreamSender, queue};
 use crate::capture::rig_thread::{Pulse, RigThread};
 use crate::capture::video::frame::Frame;
+use crate::codes;
 
 const COMPONENT: &str = "stream";
 /// Size of the pipe in bytes (the default of `/proc/sys/fs/pipe-max-size`): a third of a frame.
@@ -60,7 +61,10 @@ impl StreamWriter {
     pub async fn abandon(&mut self) {
         self.orders.abandon.store(true, Ordering::Relaxed);
         if !self.thread.ended_within(4 * WAKE).await {
-            tracing::warn!("the thread that writes into ffmpeg does not end; it is left behind");
+            tracing::warn!(
+                code = %codes::THREAD_LEFT,
+                "the thread that writes into ffmpeg does not end; it is left behind"
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::capture::rtmp::bit_rate::{BitRate, BitRateControl};
 use crate::capture::rtmp::media::Media;
+use crate::codes;
 use crate::protocol::ids::RtmpUrl;
 
 /// Interval of samples.
@@ -36,6 +37,7 @@ pub async fn run(
         if let Some(next) = next.filter(|next| before.is_none_or(|before| *next < before)) {
             media.lowered_to(next);
             tracing::warn!(
+                code = %codes::BIT_RATE_LOWERED,
                 far_end = url.origin(),
                 kbit_per_s,
                 "the far end takes less than the broadcast sends: the picture goes on with a lower bit rate"

@@ -12,6 +12,7 @@ use crate::capture::rtmp::command::StreamNames;
 use crate::capture::rtmp::dialogue::{FarEndMessage, answers_to_encoder, far_end_message};
 use crate::capture::rtmp::encoder_turn::EncoderTurn;
 use crate::capture::rtmp::media::Media;
+use crate::codes;
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// From a connection until ffmpeg's `connect`.
@@ -61,7 +62,10 @@ pub async fn accept(listener: &TcpListener, names: &StreamNames) -> Result<Encod
                     return Ok(encoder);
                 }
                 if turned_away.due(tokio::time::Instant::now()) {
-                    tracing::warn!("somebody else on this host has connected to the relay of the broadcast: turned away");
+                    tracing::warn!(
+                        code = %codes::STRANGER_AT_RELAY,
+                        "somebody else on this host has connected to the relay of the broadcast: turned away"
+                    );
                 }
             }
         }

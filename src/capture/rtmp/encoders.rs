@@ -11,6 +11,7 @@ use crate::capture::rtmp::command::StreamNames;
 use crate::capture::rtmp::encoder_connection::{EncoderConnection, accept};
 use crate::capture::rtmp::encoder_turn::{EncoderTurn, Successor};
 use crate::capture::rtmp::media::Media;
+use crate::codes;
 
 type Reading<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
@@ -37,7 +38,10 @@ pub async fn read_all(
             }
             Some(read) = OptionFuture::from(next.as_mut().map(|(successor, _)| successor)) => {
                 if let Err(why) = read {
-                    tracing::warn!(why, "the encoder that was to take the broadcast over is left out");
+                    tracing::warn!(
+                        code = %codes::BIT_RATE_NOT_CHANGED, why,
+                        "the encoder that was to take the broadcast over is left out"
+                    );
                 }
                 next = None;
             }

@@ -11,6 +11,7 @@ use crate::capture::capture_report::FarEndStats;
 use crate::capture::rtmp::bit_rate::Sample;
 use crate::capture::rtmp::chunk_stream::{PICTURE, RtmpMessage, SOUND};
 use crate::capture::rtmp::media_queue::MediaQueue;
+use crate::codes;
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// Most bytes of one batch: above a message of ordinary size, so that a batch is late by little.
@@ -86,6 +87,7 @@ impl Media {
         });
         if let Some(pictures) = left_out {
             tracing::warn!(
+                code = %codes::PICTURES_LEFT_OUT,
                 pictures,
                 "the far end takes less than the broadcast sends: pictures are left out, the sound is not; lower -b:v in \
                  ffmpeg_settings.rtmp, or look at the uplink"

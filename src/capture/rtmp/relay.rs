@@ -34,6 +34,7 @@ use crate::capture::rtmp::encoder_turn::Successor;
 use crate::capture::rtmp::encoders;
 use crate::capture::rtmp::far_end::{self, FarEnd};
 use crate::capture::rtmp::media::Media;
+use crate::codes;
 use crate::protocol::ids::RtmpUrl;
 use crate::retry::Backoff;
 use crate::telemetry::log_throttle::LogThrottle;
@@ -120,7 +121,12 @@ impl Relay {
             };
             match &ended {
                 Ok(()) => tracing::debug!("the far end has all of the broadcast"),
-                Err(why) => tracing::warn!(far_end = url.origin(), why, "the broadcast does not get through"),
+                Err(why) => {
+                    tracing::warn!(
+                        code = %codes::FAR_END_NOT_REACHED, far_end = url.origin(), why,
+                        "the broadcast does not get through"
+                    );
+                }
             }
             let ended = ended.map_err(|why| format!("{}: {why}", url.origin()));
             sender.send_replace(RelayState::Ended(ended));
@@ -263,6 +269,7 @@ impl Publication<'_> {
                 ));
             }
             tracing::warn!(
+                code = %codes::FAR_END_LOST,
                 far_end = self.url.origin(),
                 why,
                 after_s = seconds(lasted),
@@ -301,6 +308,7 @@ impl Publication<'_> {
             let reached = tokio::select! {
                 () = media.ended() => {
                     tracing::warn!(
+                        code = %codes::BROADCAST_ENDS_LOST,
                         far_end = self.url.origin(), why = outage.why,
                         "the broadcast ends while its far end is lost: the far end lacks its last part"
                     );
@@ -313,6 +321,7 @@ impl Publication<'_> {
                 Ok(Err(why)) => {
                     if outage.unreached.due(Instant::now()) {
                         tracing::warn!(
+                            code = %codes::FAR_END_LOST,
                             far_end = self.url.origin(),
                             why,
                             tries = outage.tries,

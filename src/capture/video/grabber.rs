@@ -31,6 +31,7 @@ use crate::capture::video::frame::{Frame, InvalidBox, OutOfMemory};
 use crate::capture::video::frame_pool::FramePool;
 use crate::capture::video::pacer::{FramePacer, FramePacing};
 use crate::capture::video::preview::Preview;
+use crate::codes;
 
 const COMPONENT: &str = "picture";
 /// Bytes of a pixel at depth 24 in `ZPixmap` format.
@@ -318,6 +319,7 @@ fn log_lost_frames(drop_monitor: &mut DropMonitor, now: Duration, counters: &Cap
         .map(|counter| counter.load(Ordering::Relaxed));
     match drop_monitor.update(now, FrameCounts { sent, dropped, late }) {
         Some(DropNotice::Losing { due, dropped, late }) => tracing::warn!(
+            code = %codes::FRAMES_LOST,
             due,
             dropped,
             late,

@@ -3,15 +3,32 @@
 use std::fs::OpenOptions;
 use std::io::BufWriter;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat};
 
 use crate::capture::component_error::ComponentError;
 use crate::capture::video::display::DisplayAddress;
 use crate::capture::video::grabber::root;
+use crate::codes;
 
 const COMPONENT: &str = "screenshot";
+
+/// Time limit for a screenshot of the page. It delays the next part of the recording.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Writes a screenshot of the display to `path`, and logs whether that worked.
+pub async fn keep(address: DisplayAddress, size: (u32, u32), path: PathBuf) {
+    let taking = tokio::task::spawn_blocking(move || write(&address, size, &path).map(|()| path));
+    let error = match tokio::time::timeout(LIMIT, taking).await {
+        Ok(Ok(Ok(path))) => return tracing::info!(path = %path.display(), "kept a picture of the page"),
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the display does not answer".to_owned(),
+    };
+    tracing::warn!(code = %codes::NO_SCREENSHOT, error, "no picture of the page could be kept");
+}
 
 /// Writes a screenshot of the display to `path`, readable by this user only.
 ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 
+use crate::codes;
 use crate::config::HookUrl;
 use crate::http;
 use crate::scripts::hooks::answer::{self, LONGEST_ANSWER, NoAnswer};
@@ -29,7 +30,7 @@ pub(super) async fn post(
     let request = async {
         match ask(&client, url, body.clone()).await {
             Err(HttpRequestError::Connection(why)) => {
-                tracing::warn!("the request failed and is sent once more: {why}");
+                tracing::warn!(code = %codes::HOOK_SENT_AGAIN, "the request failed and is sent once more: {why}");
                 ask(&client, url, body).await
             }
             answer => answer,

@@ -25,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::codes;
 use crate::config::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 use crate::process::child::ChildSpec;
 use crate::process::output::OutputBudget;
@@ -135,7 +136,10 @@ impl Hooks {
             let _in_span = span.enter();
             let failure = match outcome {
                 Err(StepFailure::Stopped) => {
-                    tracing::warn!("stopped before it answered: the program is shutting down");
+                    tracing::warn!(
+                        code = %codes::HOOK_STOPPED,
+                        "stopped before it answered: the program is shutting down"
+                    );
                     return Err(HookError::Stopped { stage });
                 }
                 Err(StepFailure::Failed(failure)) => failure,
@@ -210,7 +214,7 @@ fn log_no_answer(none: &NoAnswer) {
     if *none == NoAnswer::Nothing {
         tracing::debug!("it put out nothing: what it was given goes on");
     } else {
-        tracing::warn!("{none}; dropped, what it was given goes on");
+        tracing::warn!(code = %codes::HOOK_NO_ANSWER, "{none}; dropped, what it was given goes on");
     }
 }
 

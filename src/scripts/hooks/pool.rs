@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
+use crate::codes;
 use crate::process::child::{ChildSpec, SpawnError};
 use crate::retry::Backoff;
 use crate::scripts::hooks::answer::NoAnswer;
@@ -106,7 +107,7 @@ impl PoolKeeper {
                     Err(WorkerStartError::Stopped) => return,
                     Err(WorkerStartError::Failed(error)) => {
                         if self.throttle.due(Instant::now()) {
-                            tracing::error!("{error}; it is tried again");
+                            tracing::error!(code = %codes::HOOK_NOT_STARTED, "{error}; it is tried again");
                         }
                         self.fail_waiting(error);
                         continue;
@@ -174,6 +175,7 @@ impl PoolKeeper {
             }
             PoolEvent::Idle(IdleEvent::Output(text)) => {
                 tracing::warn!(
+                    code = %codes::HOOK_UNASKED,
                     pid = process.pid(),
                     "it put out something unasked: {text}; dropped, and the process is replaced"
                 );
@@ -186,7 +188,10 @@ impl PoolKeeper {
                 let ran_s = crate::telemetry::seconds(age);
                 if self.throttle.due(Instant::now()) {
                     let words = stderr_tail(&tail);
-                    tracing::warn!(pid, %exit, ran_s, "the script has ended by itself and is started again; it said: {words}");
+                    tracing::warn!(
+                        code = %codes::HOOK_DIED, pid, %exit, ran_s,
+                        "the script has ended by itself and is started again; it said: {words}"
+                    );
                 }
                 None
             }
@@ -205,7 +210,10 @@ impl PoolKeeper {
                 biased;
                 () = self.lifetime.stop.cancelled() => return Some(process),
                 () = request.reply.closed() => {
-                    tracing::warn!(pid = process.pid(), "the request was given up: the process is replaced");
+                    tracing::warn!(
+                        code = %codes::HOOK_GIVEN_UP, pid = process.pid(),
+                        "the request was given up: the process is replaced"
+                    );
                     self.end(process).await;
                     return None;
                 }
@@ -220,7 +228,10 @@ impl PoolKeeper {
                     if in_sync {
                         return Some(process);
                     }
-                    tracing::warn!(pid = process.pid(), "the process is not in step any more and is replaced");
+                    tracing::warn!(
+                        code = %codes::HOOK_OUT_OF_STEP, pid = process.pid(),
+                        "the process is not in step any more and is replaced"
+                    );
                     self.end(process).await;
                     return None;
                 }
@@ -231,6 +242,7 @@ impl PoolKeeper {
                 }
                 Ok(Exchange::OutOfSync(text)) => {
                     tracing::warn!(
+                        code = %codes::HOOK_UNASKED,
                         pid = process.pid(),
                         "it put out more than its last answer: {text}; dropped, and the process is replaced"
                     );
@@ -246,7 +258,10 @@ impl PoolKeeper {
                         let _ = request.reply.send(Err(HookFailure::Died { exit, words }));
                         return None;
                     }
-                    tracing::warn!(pid, %exit, "it ended before it answered: a fresh process is asked; it said: {words}");
+                    tracing::warn!(
+                        code = %codes::HOOK_DIED, pid, %exit,
+                        "it ended before it answered: a fresh process is asked; it said: {words}"
+                    );
                     process = self.replace(&mut request).await?;
                 }
             }
@@ -259,7 +274,7 @@ impl PoolKeeper {
             Ok(process) => Some(process),
             Err(WorkerStartError::Stopped) => None,
             Err(WorkerStartError::Failed(error)) => {
-                tracing::error!("{error}");
+                tracing::error!(code = %codes::HOOK_NOT_STARTED, "{error}");
                 let (closed, _) = oneshot::channel();
                 let _ = std::mem::replace(&mut request.reply, closed).send(Err(error.into()));
                 None

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, ChildStdout};
 
+use crate::codes;
 use crate::process::child::{self, Child, ChildSpec, Exit, SpawnError};
 use crate::process::output::OutputTail;
 use crate::scripts::hooks::answer::{self, NoAnswer};
@@ -116,7 +117,10 @@ impl ScriptProcess {
     }
 
     pub(super) fn log_greeting(&self, text: &str) {
-        tracing::warn!(pid = self.pid(), "it put out something before it was asked: {text}; dropped");
+        tracing::warn!(
+            code = %codes::HOOK_UNASKED, pid = self.pid(),
+            "it put out something before it was asked: {text}; dropped"
+        );
     }
 
     async fn exchange(&mut self, input: &Object) -> Exchange {
@@ -147,7 +151,10 @@ impl ScriptProcess {
                         Ok(answer) if foreign < MAX_FOREIGN_ANSWERS && payload::names_other_recording(input, &answer) => {
                             foreign += 1;
                             in_sync = false;
-                            tracing::warn!("{}; dropped, its own answer is waited for", NoAnswer::other_recording(&answer));
+                            tracing::warn!(
+                                code = %codes::HOOK_UNASKED,
+                                "{}; dropped, its own answer is waited for", NoAnswer::other_recording(&answer)
+                            );
                         }
                         answer => return Exchange::Answered { answer, in_sync: in_sync && written && read_deadline.is_none() },
                     }

@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::codes;
 use crate::config::Reserve;
 use crate::storage::detached;
 use crate::storage::disk_space::byte_size::ByteSize;
@@ -79,7 +80,10 @@ impl WatchedDirectory {
             Err(error) => {
                 // A failed measurement keeps the last level, and recordings continue.
                 if !self.failed {
-                    warn!(what = self.what, path = %self.path.display(), %error, "cannot see how much room is left");
+                    warn!(
+                        code = %codes::ROOM_UNKNOWN, what = self.what, path = %self.path.display(), %error,
+                        "cannot see how much room is left"
+                    );
                 }
                 self.failed = true;
                 return;
@@ -97,8 +101,8 @@ impl WatchedDirectory {
         }
         match self.level {
             DiskLevel::Enough => info!("enough room again: {}", self.reason),
-            DiskLevel::Low => warn!("the disk is nearly full: {}", self.reason),
-            DiskLevel::Full => error!("the disk is full: {}", self.reason),
+            DiskLevel::Low => warn!(code = %codes::DISK_NEARLY_FULL, "the disk is nearly full: {}", self.reason),
+            DiskLevel::Full => error!(code = %codes::DISK_FULL, "the disk is full: {}", self.reason),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::StatVfsMountFlags;
 use tokio::sync::watch;
 
+use crate::codes;
 use crate::storage::files;
 use crate::storage::main_path::abilities::StoreAbilities;
 use crate::storage::main_path::identity::{DirectoryId, FoundStore, KnownStore, StoreMatch, compare};
@@ -176,6 +177,7 @@ impl MainPath {
             (None, Some(noted)) => {
                 match marker::write(path, &noted.store.marker) {
                     Ok(_) => tracing::warn!(
+                        code = %codes::MARKER_REMOVED,
                         marker = %path.join(MARKER).display(),
                         "somebody has removed this file, by which main_path is known: it is written again; leave it there"
                     ),
@@ -217,7 +219,10 @@ impl MainPath {
                 Ok(Some(NotedStore { store, remembered: true }))
             }
             (None, Some(noted)) if noted.remembered && state_dir.is_some() && *before == state_dir => {
-                tracing::warn!(memory = %memory.path.display(), "this file was removed: what is at main_path now is accepted");
+                tracing::warn!(
+                    code = %codes::MEMORY_REMOVED, memory = %memory.path.display(),
+                    "this file was removed: what is at main_path now is accepted"
+                );
                 Ok(None)
             }
             (None, noted) => Ok(noted),
@@ -234,6 +239,7 @@ impl MainPath {
             }
             Err(error) => {
                 tracing::warn!(
+                    code = %codes::MAIN_PATH_NOT_REMEMBERED,
                     path = %memory.path.display(), %error,
                     "which file system main_path is cannot be written down, so after a restart a missing mount would not \
                      be noticed; look at the disk of recorder.state_dir"

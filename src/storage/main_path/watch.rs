@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::codes;
 use crate::storage::detached;
 use crate::storage::main_path::abilities::StoreAbilities;
 use crate::storage::main_path::handle::{MainPath, StoreFault, StoreStatus};
@@ -70,6 +71,7 @@ fn publish(store: &MainPath, looked: Result<StoreAbilities, StoreFault>, first: 
         && before.fault.as_ref() != Some(fault)
     {
         tracing::error!(
+            code = %codes::MAIN_PATH_AWAY,
             "recorder.copy_to_path.main_path: {fault}; no new work is taken, and what is to be stored there waits"
         );
     }

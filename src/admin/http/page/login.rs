@@ -9,6 +9,7 @@ use crate::admin::http::connections::Caller;
 use crate::admin::http::drain;
 use crate::admin::http::page::session;
 use crate::admin::http::page::state::Page;
+use crate::codes;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -34,6 +35,7 @@ pub(super) async fn log_in(
     if !given.is_some_and(|given| drain::is_same(&token, given)) {
         if page.logins.wrong(caller.address, now) {
             tracing::warn!(
+                code = %codes::WRONG_TOKEN,
                 address = %caller.address,
                 "somebody has tried to log in to the node's page with a wrong token, and was refused; told once a minute"
             );

@@ -1,0 +1,64 @@
+//! Codes of storage: disks, records, `main_path`. Pure.
+
+use crate::codes::code::room;
+
+room! {
+    STORAGE: "Storage: disks, records, main_path";
+
+    RECORD_PUT_ASIDE = 901;
+        means: "A record cannot be read and is put aside.";
+        cause: "The file is damaged, was changed by hand, or is of another version.";
+        remedy: "Look at the file that the line names. Its recording may need `recordings list` and a look at \
+                 temporary_dir.";
+
+    RECORD_NOT_PUT_ASIDE = 902;
+        means: "A record cannot be read, nor put aside.";
+        cause: "The file is damaged, and its directory is not writable.";
+        remedy: "Look at the disk of recorder.state_dir, and move the file away by hand.";
+
+    RECORDS_NOT_LISTED = 903;
+        means: "The records in a directory cannot be read.";
+        cause: "The disk of recorder.state_dir fails, or the directory belongs to another user.";
+        remedy: "Look at that disk and the directory's owner.";
+
+    RECORDS_NOT_WRITTEN = 904;
+        means: "Records cannot be written: the work goes on from memory.";
+        cause: "The disk of recorder.state_dir is full, read-only or does not answer.";
+        remedy: "Look at that disk now: a crash would lose what is not written.";
+
+    ROOM_UNKNOWN = 905;
+        means: "How much room a disk has left cannot be seen.";
+        cause: "The disk or share does not answer, or the directory is gone.";
+        remedy: "Look at the directory that the line names.";
+
+    DISK_NEARLY_FULL = 906;
+        means: "A disk is nearly full, so no new recordings are taken.";
+        cause: "Free space is below recorder.min_free_space and what the running recordings need.";
+        remedy: "Free room, or give the directory a larger disk. Running recordings go on.";
+
+    DISK_FULL = 907;
+        means: "A disk is full: running recordings are ended so that they can be saved.";
+        cause: "Free space is so low that ffmpeg could not write on.";
+        remedy: "Free room at once. `recordings list` and `outbox list` show what waits.";
+
+    MARKER_REMOVED = 908;
+        means: "The file by which main_path is known was removed; it is written again.";
+        cause: "Somebody cleans up in main_path.";
+        remedy: "Leave the file that the line names there.";
+
+    MEMORY_REMOVED = 909;
+        means: "The file that remembers main_path was removed, so what is there now is accepted.";
+        cause: "Somebody has removed it from recorder.state_dir, as one does after a move to another share.";
+        remedy: "Nothing, where that was meant. Else see that the right share is mounted.";
+
+    MAIN_PATH_NOT_REMEMBERED = 910;
+        means: "Which file system main_path is cannot be written down.";
+        cause: "The disk of recorder.state_dir is full or fails.";
+        remedy: "Look at that disk. Until then a missing mount would not be noticed after a restart.";
+
+    MAIN_PATH_AWAY = 911;
+        means: "main_path is away, another file system, or not writable; what is to be stored waits.";
+        cause: "A share is not mounted, hangs, or another one is mounted in its place. The line names the fault.";
+        remedy: "Mount the right share. Where it was replaced on purpose, remove the file that docs/troubleshooting.md \
+                 names.";
+}

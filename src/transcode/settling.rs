@@ -1,0 +1,38 @@
+//! Tells the queue what becomes of a job that is not done.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::codes;
+use crate::nats::NatsError;
+
+/// Waits between the attempts to hand a job back, or to terminate it. After the last, the queue's redelivery remains.
+const SETTLE_RETRIES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(30)];
+
+/// Settles a message by `say`, again after an error, at once where `cancel` is cancelled. False where that failed: the
+/// queue then redelivers the job. `what`: becomes of it, as a participle for the log.
+pub(super) async fn settle<F>(what: &str, cancel: &CancellationToken, say: impl Fn() -> F) -> bool
+where
+    F: Future<Output = Result<(), NatsError>>,
+{
+    let mut waits = SETTLE_RETRIES.iter();
+    loop {
+        let Err(error) = say().await else { return true };
+        let Some(wait) = waits.next().filter(|_| !cancel.is_cancelled()) else {
+            tracing::error!(
+                code = %codes::JOB_NOT_SETTLED, %error,
+                "the job could not be {what}; the queue will hand it out again"
+            );
+            return false;
+        };
+        tracing::warn!(
+            code = %codes::JOB_NOT_SETTLED, %error, retry_s = wait.as_secs(),
+            "the job could not be {what}, trying again"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(*wait) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+}
