@@ -34,6 +34,7 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
   plugnmeet-recorder -config config.yaml status             the fleet as the server sees it, asked over NATS
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
+  plugnmeet-recorder explain PNR-0123                       what a code of the log means, and what to do
   plugnmeet-recorder record URL -o out.mp4                  any web page into an MP4, without server and configuration
 
 They end with 0, with 1 (not found, cannot be read, refused, a hook failed; standard error says why) or with 2 (wrong
@@ -105,6 +106,9 @@ pub enum Command {
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Hooks(HooksCommand),
+    /// What a code of the log means, its cause and what to do
+    #[command(display_name = NAME)]
+    Explain(ExplainArguments),
     /// Any web page into an MP4: no server, no NATS, no configuration
     #[command(display_name = NAME, after_help = AFTER_HELP)]
     Record(Box<RecordArguments>),
@@ -185,6 +189,18 @@ pub enum HooksCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ExplainArguments {
+    /// As the log writes it, `PNR-0123`, or its number
+    #[arg(value_name = "CODE", required_unless_present = "list")]
+    pub codes: Vec<String>,
+    /// All codes, a line each
+    #[arg(long, conflicts_with = "codes")]
+    pub list: bool,
+    #[command(flatten)]
+    pub format: ListFormat,
 }
 
 /// How a list is shown.

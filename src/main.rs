@@ -3,13 +3,14 @@
 //! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
 //! usage or configuration.
 
+use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use plugnmeet_recorder::check;
 use plugnmeet_recorder::cli::{Cli, Command, ListFormat};
-use plugnmeet_recorder::codes;
+use plugnmeet_recorder::codes::{self, Code};
 use plugnmeet_recorder::config::{Config, InterpolatedValue, RecorderConfig};
 use plugnmeet_recorder::node::boot;
 use plugnmeet_recorder::node::shutdown::Shutdown;
@@ -27,16 +28,17 @@ const EXIT_CONFIGURATION: u8 = 2;
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| end_of_usage(&error));
     // Another command ends at once, and its orphans with the container.
     if matches!(cli.command, None | Some(Command::Record(_) | Command::Size(_))) && init::is_process_1() {
         return match init::run_daemon_as_child() {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
-                eprintln!(
-                    "the recorder is process 1 and cannot start itself as a child: {error}; run it under an init, as `docker run --init` does"
-                );
-                ExitCode::FAILURE
+                let why = "the recorder is process 1 and cannot start itself as a child";
+                fail(
+                    codes::NOT_STARTED_AS_CHILD,
+                    format_args!("{why}: {error}; run it under an init, as `docker run --init` does"),
+                )
             }
         };
     }
@@ -48,6 +50,12 @@ fn main() -> ExitCode {
         let request = sizing::Request { arguments, config: &cli.config, mode: cli.mode, state_dir };
         return ExitCode::from(sizing::execute(&request));
     }
+    if let Some(Command::Explain(arguments)) = &cli.command {
+        return match admin::explain(arguments, &mut io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error.code(), error),
+        };
+    }
     let loaded = Config::load(&cli.config);
     if let Some(Command::Check { quick, format: ListFormat { json } }) = cli.command {
         let request = check::Request { loaded, mode: cli.mode, quick, json, state_dir };
@@ -56,7 +64,7 @@ fn main() -> ExitCode {
     let mut loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = fail(error.code(), error);
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
@@ -70,10 +78,7 @@ fn main() -> ExitCode {
     }
     let _log = match telemetry::init(&loaded.config.log, loaded.config.recorder.debug) {
         Ok(guard) => guard,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(codes::LOG_NOT_OPENED, format_args!("{error:#}")),
     };
     for warning in &loaded.warnings {
         tracing::warn!(code = %codes::CONFIGURATION_WARNING, "{}: {warning}", cli.config.display());
@@ -90,15 +95,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says on standard error why a command ends, with the code that `explain` explains.
+fn fail(code: Code, why: impl Display) -> ExitCode {
+    eprintln!("{code} {why}");
+    ExitCode::FAILURE
+}
+
+/// Shows the help or the version, or what is wrong with the command line.
+fn end_of_usage(answer: &clap::Error) -> ! {
+    if answer.use_stderr() {
+        eprint!("{} ", codes::WRONG_USAGE);
+    }
+    answer.exit()
+}
+
 /// The exit code of a check.
 fn checked(ready: io::Result<bool>) -> ExitCode {
     match ready {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("nothing can be checked: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(codes::CHECK_NOT_DONE, format_args!("nothing can be checked: {error}")),
     }
 }
 
@@ -108,10 +124,7 @@ fn answer(config: &Config, command: &Command) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         // The failure was shown.
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(error.code(), error),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::codes::{self, Code};
 use crate::protocol::ids::RecordingId;
 
 /// Why a command failed.
@@ -40,6 +41,30 @@ pub enum AdminError {
     /// Why NATS did not tell of the fleet, and what to do.
     #[error("the fleet cannot be asked: {0}")]
     Nats(String),
+    #[error("{0:?} is no code of this version; `plugnmeet-recorder explain --list` shows all of them")]
+    UnknownCode(String),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+}
+
+impl AdminError {
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoState(_) => codes::NO_STATE,
+            Self::Unreadable { .. } => codes::STATE_UNREADABLE,
+            Self::NoJob { .. } => codes::UNKNOWN_JOB,
+            Self::NoRecord { .. } => codes::JOB_UNREADABLE,
+            Self::Refused { .. } => codes::JOB_ORDER_REFUSED,
+            Self::Disk { .. } => codes::JOB_ORDER_NOT_WRITTEN,
+            Self::NoLetters { .. } => codes::UNKNOWN_MESSAGES,
+            Self::OutboxRefused { .. } => codes::OUTBOX_ORDER_REFUSED,
+            Self::OutboxDisk { .. } => codes::OUTBOX_ORDER_NOT_WRITTEN,
+            Self::NoRecording { .. } => codes::UNKNOWN_RECORDING,
+            Self::Start(_) => codes::COMMAND_NOT_STARTED,
+            Self::Nats(_) => codes::FLEET_NOT_ASKED,
+            Self::UnknownCode(_) => codes::UNKNOWN_CODE,
+            Self::Output(_) => codes::OUTPUT_NOT_WRITTEN,
+        }
+    }
 }

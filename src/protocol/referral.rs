@@ -4,7 +4,7 @@
 //! ```text
 //! the node that was asked   -- Offer -->  all others
 //!                           <-- Bid ----  each with room, and its score
-//!                           -- Award -->  the one with the lowest score
+//!                           -- Award -->  the better one of two of them
 //!                           <-- Result -  taken (and the server answered), or not
 //! ```
 //!
@@ -35,6 +35,13 @@ impl StartDigest {
     pub fn of(payload: &[u8], inbox: &str) -> Self {
         let digest = Sha256::new().chain_update(payload).chain_update([0]).chain_update(inbox);
         Self(hex::encode(digest.finalize()))
+    }
+
+    /// A number that looks drawn at random: another one for each START and for each `n`.
+    #[must_use]
+    pub fn draw(&self, n: u64) -> u64 {
+        let digest = Sha256::new().chain_update(&self.0).chain_update(n.to_be_bytes()).finalize();
+        digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 
@@ -121,11 +128,14 @@ impl Bids {
         self.0.push(bidder);
     }
 
-    /// Takes the node with the lowest score; of equals, the first by id.
-    pub fn take_best(&mut self) -> Option<Bidder> {
-        let order = |a: &Bidder, b: &Bidder| a.score.total_cmp(&b.score).then_with(|| a.recorder.cmp(&b.recorder));
-        let (best, _) = self.0.iter().enumerate().min_by(|(_, a), (_, b)| order(a, b))?;
-        Some(self.0.swap_remove(best))
+    /// Takes the better one of two that are `drawn`: nodes that refer at the same time know the same bids, and would all
+    /// ask the best one.
+    pub fn take(&mut self, drawn: u64) -> Option<Bidder> {
+        let length = u64::try_from(self.0.len()).ok().filter(|length| *length > 0)?;
+        let at = |drawn: u64| usize::try_from(drawn % length).unwrap_or_default();
+        let (one, other) = (at(drawn), at(drawn / length));
+        let is_better = self.0[other].score < self.0[one].score;
+        Some(self.0.swap_remove(if is_better { other } else { one }))
     }
 }
 
@@ -174,13 +184,22 @@ mod tests {
     }
 
     #[test]
-    fn the_node_with_the_lowest_score_is_asked_first() {
-        let mut bids = Bids::default();
-        for (id, score) in [("c", 0.5), ("b", 0.1), ("d", f64::NAN), ("a", 0.1)] {
-            bids.add(Bidder { recorder: RecorderId::parse(id).unwrap(), score });
+    fn each_node_is_asked_once_busy_ones_less_often_and_never_all_the_same_one() {
+        let start = |n: u32| StartDigest::of(b"a start", &n.to_string());
+        let mut first = [0; 4];
+        for n in 0..400 {
+            let mut bids = Bids::default();
+            for (id, score) in [("a", 0.1), ("b", 0.1), ("c", 0.5), ("d", f64::NAN)] {
+                bids.add(Bidder { recorder: RecorderId::parse(id).unwrap(), score });
+            }
+            let drawn = (0..).map(|draw| start(n).draw(draw));
+            let order: Vec<_> = drawn.map_while(|drawn| bids.take(drawn)).map(|one| one.recorder.to_string()).collect();
+            first[usize::from(order[0].as_bytes()[0] - b'a')] += 1;
+            let mut all = order.clone();
+            all.sort();
+            assert_eq!(all, ["a", "b", "c", "d"]);
         }
-        let order: Vec<_> =
-            std::iter::from_fn(|| bids.take_best()).map(|bidder| bidder.recorder.as_str().to_owned()).collect();
-        assert_eq!(order, ["a", "b", "c", "d"]);
+        let [a, b, c, d] = first;
+        assert!(a > 80 && b > 80 && c < a && c < b && d < 200, "{first:?}");
     }
 }

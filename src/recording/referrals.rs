@@ -15,8 +15,10 @@ use crate::unix_time::unix_ms;
 
 /// How long the first bid is waited for before the nodes are asked once more. They answer within milliseconds.
 const FIRST_BID: Duration = Duration::from_millis(300);
-/// How long better bids are waited for after the first.
-const BETTER_BID: Duration = Duration::from_millis(30);
+/// How long others are waited for after the first.
+const BETTER_BID: Duration = Duration::from_millis(20);
+/// How long bids are believed; then all are asked again.
+const FRESH: Duration = Duration::from_millis(100);
 /// The last moment to ask a node, counted from the START: it must answer the server within 3 s (PROTOCOL 3).
 const LAST_AWARD: Duration = Duration::from_millis(1_500);
 /// How long the node that was asked may take: it has to write the record of the recording.
@@ -62,21 +64,23 @@ impl Referrals {
 
     async fn ask(&self, nats: Nats, start: &StartDigest, since: Instant) -> Result<ReferralOutcome, NatsError> {
         let mut others = OtherNodes { talk: nats.converse().await?, secret: &self.api_secret, start };
-        let mut why_not = "no other node has room".to_owned();
+        let (mut why_not, mut awards) = ("no other node has room".to_owned(), 0);
         // Once more, since a slot may come free while the server waits, here as well.
         while since.elapsed() < LAST_AWARD {
             let mut bids = others.bids().await?;
-            while let Some(Bidder { recorder, .. }) = bids.take_best() {
-                if since.elapsed() > LAST_AWARD {
-                    break;
-                }
+            let offered = Instant::now();
+            while offered.elapsed() < FRESH
+                && since.elapsed() < LAST_AWARD
+                && let Some(Bidder { recorder, .. }) = bids.take(start.draw(awards))
+            {
+                awards += 1;
                 match others.award(&recorder, &mut bids).await? {
                     Some(AwardOutcome::Taken) => return Ok(ReferralOutcome::Taken(recorder)),
                     Some(AwardOutcome::Declined(reason)) => {
-                        why_not = format!("node {recorder} does not take it on either: {reason}");
+                        why_not = format!("{recorder} does not take it on either: {reason}");
                     }
                     Some(AwardOutcome::Impossible(reason)) => {
-                        return Ok(ReferralOutcome::Nobody(format!("node {recorder} says: {reason}")));
+                        return Ok(ReferralOutcome::Nobody(format!("{recorder} says: {reason}")));
                     }
                     None => return Ok(ReferralOutcome::Unknown(recorder)),
                 }

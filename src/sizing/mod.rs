@@ -55,7 +55,7 @@ pub fn execute(request: &Request<'_>) -> u8 {
     match ended.unwrap_or_else(|error| Err(SizeFailure::new(Ending::Failed, error.to_string()))) {
         Ok(()) => Ending::Complete.code(),
         Err(failure) => {
-            console.note(format!("error: {}", redact::scrub(&failure.cause)));
+            console.note(format!("{} error: {}", failure.ending.message(), redact::scrub(&failure.cause)));
             failure.ending.code()
         }
     }

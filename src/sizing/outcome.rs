@@ -1,5 +1,7 @@
 //! How a measurement ends: its exit code, and what is said. Pure.
 
+use crate::codes::{self, Code};
+
 /// Exit codes; the help of `size` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -24,6 +26,17 @@ impl Ending {
             Self::Refused => 3,
             // As shells say of a process that SIGINT ended.
             Self::Stopped => 130,
+        }
+    }
+
+    /// The code of a `size` that ends like this.
+    #[must_use]
+    pub fn message(self) -> Code {
+        match self {
+            Self::Complete | Self::Failed => codes::SIZE_FAILED,
+            Self::Usage => codes::SIZE_USAGE,
+            Self::Refused => codes::SIZE_REFUSED,
+            Self::Stopped => codes::SIZE_STOPPED,
         }
     }
 }

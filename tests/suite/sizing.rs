@@ -187,6 +187,7 @@ async fn nothing_is_measured_while_something_is_recorded_or_the_file_cannot_be_w
     let refused = |ended: &Ended, why: &str| {
         assert_eq!((ended.code, ended.out.as_str()), (Some(3), ""), "{ended:?}");
         assert!(ended.err.contains(why) && ended.err.contains("drain the node"), "{ended:?}");
+        assert!(ended.err.lines().last().is_some_and(|line| line.starts_with("PNR-1242 error: ")), "{ended:?}");
     };
     // A process of another's rig, which has a variable in its environment, or a Chrome with its profile.
     let tagged = format!("{}=/tmp/pnm-abcdef01-x sleep 1000 &", process_tag::VARIABLE);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::admin::http::node_state::NodeState;
+use crate::admin::http::refusal::Refusal;
 use crate::codes;
 use crate::config::AdminConfig;
 use crate::fleet::availability::Obstacle;
@@ -19,12 +20,10 @@ const FILE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest token, in bytes.
 const LONGEST_TOKEN: u64 = 4096;
 
+pub(super) const NOT_THE_TOKEN: &str = "this is not the token of admin.token or admin.token_file";
 const UNCONFIGURED: &str = "nobody may drain this node: set admin.token or admin.token_file in its configuration, or, where admin.listen is \
                             127.0.0.1 or ::1, admin.allow_drain_without_token: true";
 const DRAINED: &str = "an operator has drained it (POST /drain); POST /undrain or a restart ends that";
-
-/// Why somebody may not drain.
-pub(super) type Refusal = (StatusCode, String);
 
 /// Drains the node, or takes that back; what to answer.
 pub(super) fn set(node: &NodeState, drained: bool) -> String {
@@ -54,7 +53,7 @@ pub(super) fn set(node: &NodeState, drained: bool) -> String {
 pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Result<(), Refusal> {
     // A page in a browser of this host, as that of a meeting in our own Chrome, must not drain it.
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return Err((StatusCode::FORBIDDEN, "a page in a browser may not do this".to_owned()));
+        return Err(Refusal::new(StatusCode::FORBIDDEN, codes::FOREIGN_PAGE, "a page in a browser may not do this"));
     }
     let Some(expected) = expected(admin).await? else { return Ok(()) };
     // The token of a file is known only now.
@@ -66,9 +65,12 @@ pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Resul
                 code = %codes::WRONG_TOKEN,
                 "somebody has asked to drain this node with a wrong token, and was refused"
             );
-            Err((StatusCode::UNAUTHORIZED, "this is not the token of admin.token or admin.token_file".to_owned()))
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, codes::WRONG_TOKEN, NOT_THE_TOKEN))
         }
-        None => Err((StatusCode::UNAUTHORIZED, "the header `Authorization: Bearer TOKEN` is missing".to_owned())),
+        None => {
+            let why = "the header `Authorization: Bearer TOKEN` is missing";
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, codes::NOT_LOGGED_IN, why))
+        }
     }
 }
 
@@ -81,7 +83,7 @@ pub(super) async fn expected(admin: &AdminConfig) -> Result<Option<String>, Refu
         (Some(token), _) => Ok(Some(token.clone())),
         (None, Some(file)) => read(file).await.map(Some),
         (None, None) if admin.allow_drain_without_token => Ok(None),
-        (None, None) => Err((StatusCode::FORBIDDEN, UNCONFIGURED.to_owned())),
+        (None, None) => Err(Refusal::new(StatusCode::FORBIDDEN, codes::DRAIN_NOT_CONFIGURED, UNCONFIGURED)),
     }
 }
 
@@ -112,7 +114,8 @@ async fn read(path: &Path) -> Result<String, Refusal> {
         code = %codes::TOKEN_FILE_UNREADABLE, path = %path.display(), why,
         "nobody can drain this node: admin.token_file cannot be read"
     );
-    Err((StatusCode::SERVICE_UNAVAILABLE, format!("admin.token_file {} cannot be read: {why}", path.display())))
+    let why = format!("admin.token_file {} cannot be read: {why}", path.display());
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, codes::TOKEN_FILE_UNREADABLE, why))
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use axum::routing::{get, post};
 
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::readiness::Reason;
+use crate::admin::http::refusal::Refusal;
 use crate::admin::http::{drain, health, page, protection, readiness, sampling};
+use crate::codes;
 use crate::telemetry::metrics::Metrics;
 
 const NOTHING_HERE: &str =
@@ -25,7 +27,7 @@ pub(super) fn router(node: &NodeState) -> Router {
         .route("/undrain", post(undrain))
         .with_state(node.clone())
         .merge(page::router(node))
-        .fallback(|| async { (StatusCode::NOT_FOUND, NOTHING_HERE) })
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, codes::NOTHING_THERE, NOTHING_HERE) })
         .layer(middleware::from_fn(one_answer))
 }
 
@@ -33,7 +35,7 @@ pub(super) fn router(node: &NodeState) -> Router {
 async fn one_answer(request: Request, next: Next) -> Response {
     let mut response = match body_of(request.headers()) {
         None => next.run(request).await,
-        Some(status) => (status, "no request here has a body\n").into_response(),
+        Some(status) => Refusal::new(status, codes::BAD_REQUEST, "no request here has a body").into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -93,8 +95,9 @@ async fn undrain(State(node): State<NodeState>, headers: HeaderMap) -> Response 
 async fn set(node: &NodeState, headers: &HeaderMap, drained: bool) -> Response {
     match drain::authorise(&node.admin, headers).await {
         Ok(()) => drain::set(node, drained).into_response(),
-        Err((status, why)) => {
-            let mut response = (status, format!("{why}\n")).into_response();
+        Err(refusal) => {
+            let status = refusal.status;
+            let mut response = refusal.into_response();
             if status == StatusCode::UNAUTHORIZED {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
