@@ -157,9 +157,9 @@ pub fn table(results: &[SceneResult]) -> Vec<String> {
             lines.push(match &beside.held {
                 Some(held) => {
                     let keeps_up = beside.speed >= f64::from(result.max_limit());
-                    let so = if keeps_up { "MP4s keep up" } else { "MP4s wait until fewer are recorded" };
+                    let so = if keeps_up { "they keep up" } else { "they wait until fewer run" };
                     format!(
-                        "{name}: beside {} recordings each second makes MP4 of {:.1} s of a meeting; with max_limit {} {so}.",
+                        "{name}: beside {} recordings, {:.1} s of meetings become MP4s a second: at max_limit {} {so}.",
                         held.recordings,
                         beside.speed,
                         result.max_limit()
@@ -225,7 +225,7 @@ mod tests {
             "{lines:#?}"
         );
         assert!(lines.iter().any(|line| line.starts_with("4-webcams: this machine holds no recording of this scene")));
-        assert!(lines.iter().any(|line| line == "1-webcam: beside 5 recordings each second makes MP4 of 2.5 s of a meeting; with max_limit 4 MP4s wait until fewer are recorded."));
+        assert!(lines.iter().any(|line| line == "1-webcam: beside 5 recordings, 2.5 s of meetings become MP4s a second: at max_limit 4 they wait until fewer run."));
         assert_eq!(most_cautious(&results), None);
         assert_eq!(most_cautious(&results[..2]), Some(4));
         assert_eq!(most_cautious(&[]), None);
