@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::codes::{self, Code};
 use crate::protocol::ids::RecordingId;
+use crate::storage::state_version::NewerState;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,8 @@ pub enum AdminError {
         path = .0.display()
     )]
     NoState(PathBuf),
+    #[error(transparent)]
+    NewerState(#[from] NewerState),
     #[error("cannot read {path}: {source}; ask as the user that the recorder runs as", path = .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("this node holds no job {id} (there is no {path}); `jobs list` shows those it holds", path = .path.display())]
@@ -40,6 +44,31 @@ pub enum AdminError {
     /// Why NATS did not tell of the fleet, and what to do.
     #[error("the fleet cannot be asked: {0}")]
     Nats(String),
+    #[error("{0:?} is no code of this version; `plugnmeet-recorder explain --list` shows all of them")]
+    UnknownCode(String),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+}
+
+impl AdminError {
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoState(_) => codes::NO_STATE,
+            Self::NewerState(_) => codes::NEWER_STATE,
+            Self::Unreadable { .. } => codes::STATE_UNREADABLE,
+            Self::NoJob { .. } => codes::UNKNOWN_JOB,
+            Self::NoRecord { .. } => codes::JOB_UNREADABLE,
+            Self::Refused { .. } => codes::JOB_ORDER_REFUSED,
+            Self::Disk { .. } => codes::JOB_ORDER_NOT_WRITTEN,
+            Self::NoLetters { .. } => codes::UNKNOWN_MESSAGES,
+            Self::OutboxRefused { .. } => codes::OUTBOX_ORDER_REFUSED,
+            Self::OutboxDisk { .. } => codes::OUTBOX_ORDER_NOT_WRITTEN,
+            Self::NoRecording { .. } => codes::UNKNOWN_RECORDING,
+            Self::Start(_) => codes::COMMAND_NOT_STARTED,
+            Self::Nats(_) => codes::FLEET_NOT_ASKED,
+            Self::UnknownCode(_) => codes::UNKNOWN_CODE,
+            Self::Output(_) => codes::OUTPUT_NOT_WRITTEN,
+        }
+    }
 }

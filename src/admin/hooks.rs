@@ -12,6 +12,7 @@ use tracing::Level;
 use crate::admin::error::AdminError;
 use crate::admin::output::print;
 use crate::admin::sample_payload::{self, SamplePayload};
+use crate::codes;
 use crate::config::{Config, HookStage, HookStep};
 use crate::protocol::ids::RecordingId;
 use crate::scripts::hooks::{self, HookError, Hooks, StepReport};
@@ -136,11 +137,11 @@ impl ShownSteps<'_> {
                 self.say(&text, &json!({"stage": stage.as_str(), "success": true, "result": result}));
             }
             Err(error) => {
-                let error = error.to_string();
-                self.say(
-                    &format!("the stage would fail: {error}"),
-                    &json!({"stage": stage.as_str(), "success": false, "error": error}),
-                );
+                let (error, code) = (error.to_string(), codes::HOOKS_FAIL);
+                let object = json!({
+                    "stage": stage.as_str(), "success": false, "code": code.to_string(), "error": error
+                });
+                self.say(&format!("the stage would fail: {error} [{code}]"), &object);
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod cells;
 mod error;
+mod explain;
 mod hooks;
 pub mod http;
 mod jobs;
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::unix_time::unix_ms;
 
 pub use error::AdminError;
+pub use explain::explain;
 use output::print;
 
 /// Carries out a command and writes its result to `out`; returns false where hooks were tested and failed, which was
@@ -55,7 +57,12 @@ fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminErr
     let state = state_dir::StateDir::open(config)?;
     match command {
         // Handled by `answer`, and by `main`.
-        Command::Hooks(_) | Command::Status(_) | Command::Check { .. } | Command::Record(_) => Ok(String::new()),
+        Command::Hooks(_)
+        | Command::Status(_)
+        | Command::Check { .. }
+        | Command::Record(_)
+        | Command::Size(_)
+        | Command::Explain(_) => Ok(String::new()),
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
         Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
         Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::report::{Finding, Report, Verdict};
 use crate::check::run::{quick, together};
-use crate::codes;
 use crate::config::Config;
 use crate::telemetry::redact;
 
@@ -34,10 +33,9 @@ pub async fn log_quick_part(config: Arc<Config>, cancel: CancellationToken) {
     for finding in others {
         let line = finding.line();
         let line = redact::scrub(&line);
-        if finding.verdict == Verdict::Skipped {
-            tracing::info!("check of this host: {line}");
-        } else {
-            tracing::warn!(code = %codes::CHECK_FOUND, "check of this host: {line}");
+        match finding.code() {
+            None => tracing::info!("check of this host: {line}"),
+            Some(code) => tracing::warn!(code = %code, "check of this host: {line}"),
         }
     }
 }

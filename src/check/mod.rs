@@ -12,6 +12,7 @@ mod clock;
 mod command;
 mod directories;
 mod disk_speed;
+mod finding_code;
 mod fonts;
 mod glyphs;
 mod host;

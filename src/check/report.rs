@@ -3,6 +3,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::check::finding_code;
+use crate::codes::Code;
+
 /// Column of the text: the longest name of a check and its gap.
 const TEXT_COLUMN: usize = 23;
 
@@ -31,7 +34,7 @@ impl Verdict {
 }
 
 /// The result of one check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Names the check, in a word or two.
     pub check: &'static str,
@@ -55,6 +58,28 @@ impl Finding {
 
     pub fn skipped(check: &'static str, text: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Skipped, text: text.into() }
+    }
+
+    /// The code of what is not well; `None`: it is well, or was not looked at.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        matches!(self.verdict, Verdict::Warning | Verdict::Fault).then(|| finding_code::of_check(self.check))
+    }
+
+    /// [`Self::line`], and the code at its end.
+    pub fn line_with_code(&self) -> String {
+        let line = self.line();
+        self.code().map_or_else(|| line.clone(), |code| format!("{line} [{code}]"))
+    }
+
+    /// As in [`Report::json`].
+    fn json(&self) -> Value {
+        let Self { check, verdict, text } = self;
+        let mut object = json!({ "check": check, "verdict": verdict, "text": text });
+        if let Some(code) = self.code() {
+            object["code"] = code.to_string().into();
+        }
+        object
     }
 
     /// One line, without a line feed; control characters of what others have said are escaped.
@@ -102,9 +127,10 @@ impl Report {
         }
     }
 
-    /// `{"ready": …, "checks": [{"check": …, "verdict": "ok|warning|fault|skipped", "text": …}]}`.
+    /// `{"ready": …, "checks": [{"check": …, "verdict": "ok|warning|fault|skipped", "text": …, "code": …}]}`; what is well has no
+    /// code.
     pub fn json(&self) -> Value {
-        json!({ "ready": self.is_ready(), "checks": self.0 })
+        json!({ "ready": self.is_ready(), "checks": self.0.iter().map(Finding::json).collect::<Vec<_>>() })
     }
 }
 
@@ -120,7 +146,10 @@ mod tests {
         assert!(report.is_ready() && report.summary().contains("of 3 checks 1 have something to improve"));
         report.0.push(Finding::fault("server", "silent"));
         assert!(!report.is_ready() && report.summary().contains("of 4 checks 1 failed"), "{}", report.summary());
-        assert_eq!(report.json()["checks"][3], json!({ "check": "server", "verdict": "fault", "text": "silent" }));
+        let silent = json!({ "check": "server", "verdict": "fault", "text": "silent", "code": "PNR-1321" });
+        assert_eq!(report.json()["checks"][3], silent);
+        assert_eq!(report.json()["checks"][0].get("code"), None);
+        assert!(report.0[3].line_with_code().ends_with(" silent [PNR-1321]"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::capture::browser::sandbox;
 use crate::check::report::{Finding, Report, Verdict};
 use crate::check::{broker, certificates, clock, directories, disk_speed, fonts, host};
 use crate::check::{programs, scripts, self_recording, server};
+use crate::codes;
 use crate::config::{Config, ConfigError, LoadedConfig, Mode, RecorderConfig};
 use crate::protocol::request::Kind;
 use crate::recording::journal::RecordingJournal;
@@ -66,13 +67,13 @@ pub fn run(request: Request, out: &mut dyn Write) -> std::io::Result<bool> {
         let json = request.json;
         let show = |finding: &Finding| {
             if !json && shown.is_ok() {
-                shown = writeln!(out, "{}", finding.line()).and_then(|()| out.flush());
+                shown = writeln!(out, "{}", finding.line_with_code()).and_then(|()| out.flush());
             }
         };
         let report = Box::pin(all(request, cancel.clone(), show)).await;
         shown?;
         if cancel.is_cancelled() {
-            eprintln!("interrupted: not everything was checked");
+            eprintln!("{} interrupted: not everything was checked", codes::CHECK_INTERRUPTED);
             return Ok(None);
         }
         if json {

@@ -100,6 +100,5 @@ room! {
     FRAMES_LOST = 319;
         means: "Frames are being lost, so the picture jerks; the sound is whole.";
         cause: "ffmpeg cannot keep up (`dropped`), or the machine is overloaded (`late`).";
-        remedy: "Fewer recordings at once (max_limit), a faster -preset or a smaller picture. `plugnmeet-recorder \
-                 size` measures what fits.";
+        remedy: "Fewer recordings at once (max_limit), a faster -preset or a smaller picture.";
 }

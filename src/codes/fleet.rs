@@ -38,7 +38,7 @@ room! {
     LOAD_UNKNOWN = 808;
         means: "The load of this machine is not known to the fleet.";
         cause: "/proc/stat cannot be read, as in some containers.";
-        remedy: "Mount /proc into the container. The server counts this node as idle meanwhile.";
+        remedy: "See that /proc is mounted, and readable for the recorder's user.";
 
     NATS_LACKS_SOMETHING = 820;
         means: "A bucket, stream or consumer is not there yet.";

@@ -9,6 +9,7 @@ mod broadcast;
 mod capture;
 mod check;
 mod code;
+mod commands;
 mod delivery;
 mod fleet;
 mod node;
@@ -16,6 +17,7 @@ mod program;
 mod recording;
 mod scripts;
 mod storage;
+pub mod text;
 mod transcode;
 
 pub use admin::*;
@@ -23,6 +25,7 @@ pub use broadcast::*;
 pub use capture::*;
 pub use check::*;
 pub use code::{Code, Room};
+pub use commands::*;
 pub use delivery::*;
 pub use fleet::*;
 pub use node::*;
@@ -33,12 +36,23 @@ pub use storage::*;
 pub use transcode::*;
 
 /// All of them, by number.
-pub const ROOMS: &[Room] =
-    &[NODE, RECORDING, CAPTURE, BROADCAST, TRANSCODE, SCRIPTS, DELIVERY, FLEET, STORAGE, PROGRAM, ADMIN, CHECK];
+pub const ROOMS: &[Room] = &[
+    NODE, RECORDING, CAPTURE, BROADCAST, TRANSCODE, SCRIPTS, DELIVERY, FLEET, STORAGE, PROGRAM, ADMIN, COMMANDS, CHECK,
+];
 
 /// All codes, by number.
 pub fn all() -> impl Iterator<Item = &'static Code> {
     ROOMS.iter().flat_map(|room| room.codes)
+}
+
+/// The code that somebody means by `PNR-0123`, `pnr-123` or `123`.
+#[must_use]
+pub fn named(text: &str) -> Option<&'static Code> {
+    let text = text.trim();
+    let is_prefixed = text.get(..Code::PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(Code::PREFIX));
+    let digits = if is_prefixed { &text[Code::PREFIX.len()..] } else { text };
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
+    find(number?)
 }
 
 /// The code with this number.

@@ -111,8 +111,7 @@ room! {
     TEMPORARY_DIR_NOT_MADE = 123;
         means: "recorder.temporary_dir cannot be made.";
         cause: "Its parent directory belongs to another user, is read-only, full, or not mounted.";
-        remedy: "Make the directory and give it to the recorder's user, or mount its disk. Recordings are refused \
-                 until then.";
+        remedy: "Make the directory and give it to the recorder's user, or mount its disk. Recordings fail until then.";
 
     TEMPORARY_DIR_UNFIT = 124;
         means: "recorder.temporary_dir is in a main_path that cannot do what recordings need.";

@@ -171,8 +171,8 @@ room! {
 
     REFUSED_DRAINED = 249;
         means: "This node is drained by its operator and takes nothing on.";
-        cause: "Somebody has asked for it by `drain`, on the node's page or by HTTP.";
-        remedy: "`plugnmeet-recorder undrain` takes work again.";
+        cause: "Somebody has asked for it by `POST /drain` at admin.listen, or on the node's page.";
+        remedy: "`POST /undrain`, the node's page or a restart has it take work again.";
 
     REFUSED_DRAINING = 250;
         means: "This node is shutting down and takes nothing on.";

@@ -33,12 +33,12 @@ room! {
 
     DISK_NEARLY_FULL = 906;
         means: "A disk is nearly full, so no new recordings are taken.";
-        cause: "Free space is below recorder.min_free_space and what the running recordings need.";
+        cause: "The free space is below recorder.min_free_space.";
         remedy: "Free room, or give the directory a larger disk. Running recordings go on.";
 
     DISK_FULL = 907;
-        means: "A disk is full: running recordings are ended so that they can be saved.";
-        cause: "Free space is so low that ffmpeg could not write on.";
+        means: "A disk is full: running recordings are ended, so that they can be saved.";
+        cause: "The free space is below a tenth of recorder.min_free_space, or so low that files could not be closed.";
         remedy: "Free room at once. `recordings list` and `outbox list` show what waits.";
 
     MARKER_REMOVED = 908;
@@ -59,6 +59,23 @@ room! {
     MAIN_PATH_AWAY = 911;
         means: "main_path is away, another file system, or not writable; what is to be stored waits.";
         cause: "A share is not mounted, hangs, or another one is mounted in its place. The line names the fault.";
-        remedy: "Mount the right share. Where it was replaced on purpose, remove the file that docs/troubleshooting.md \
-                 names.";
+        remedy: "Mount the right share; work goes on within 5 s. Where another one is meant, remove main_path.json in \
+                 recorder.state_dir.";
+
+    NEWER_STATE = 912;
+        means: "A newer version has written recorder.state_dir, so this one does not start.";
+        cause: "The program was put back to an older version, which cannot read the records and would lose them. \
+                Nothing in the directory was changed.";
+        remedy: "Install the version that the line names, or a newer one. Or set recorder.state_dir to another \
+                 directory: what the old one holds then waits until a newer version runs on it.";
+
+    STATE_VERSION_UNKNOWN = 913;
+        means: "The file version.json in recorder.state_dir does not tell a version, and is written anew.";
+        cause: "The file is damaged, was changed by hand, or its disk fails.";
+        remedy: "Nothing, where the line comes once. Else look at the disk of recorder.state_dir.";
+
+    STATE_VERSION_NOT_WRITTEN = 914;
+        means: "The version of recorder.state_dir cannot be written, so that an older version would not refuse it.";
+        cause: "The disk of recorder.state_dir is full, read-only or fails.";
+        remedy: "Look at that disk before the program is put back to an older version. The next start tries again.";
 }

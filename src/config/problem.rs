@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::codes::{self, Code};
+
 /// An error in the file: the program does not start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -84,4 +86,14 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Invalid(Problems),
+}
+
+impl ConfigError {
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unreadable { .. } => codes::CONFIGURATION_UNREADABLE,
+            Self::Invalid(_) => codes::CONFIGURATION_INVALID,
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::codes::{self, Code};
+
 /// Exit codes; the help of `record` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -37,6 +39,20 @@ impl Ending {
             Self::Stopped => 130,
         }
     }
+
+    /// The code of a `record` that ends like this without an MP4, or with less than was asked for.
+    #[must_use]
+    pub fn message(self) -> Code {
+        match self {
+            Self::Complete | Self::Failed => codes::RECORD_FAILED,
+            Self::Usage => codes::RECORD_OUTPUT,
+            Self::Host => codes::RECORD_HOST,
+            Self::Page => codes::RECORD_PAGE,
+            Self::BrokeOff => codes::RECORD_BROKE_OFF,
+            Self::OutletIncomplete => codes::RECORD_OUTLET,
+            Self::Stopped => codes::RECORD_STOPPED,
+        }
+    }
 }
 
 /// A `record` without an MP4.
@@ -59,7 +75,7 @@ impl RecordFailure {
     /// The lines for the operator.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("error: {}", self.cause)];
+        let mut lines = vec![format!("{} error: {}", self.ending.message(), self.cause)];
         if let Some(raw) = &self.raw {
             lines.push(format!("The raw file is kept: {}", raw.display()));
             lines.push(format!(
@@ -88,7 +104,7 @@ mod tests {
     #[test]
     fn a_raw_file_that_is_kept_is_named_with_the_way_to_an_mp4() {
         let failure = RecordFailure::new(Ending::Failed, "the meeting page crashed");
-        assert_eq!(failure.lines(), ["error: the page crashed"]);
+        assert_eq!(failure.lines(), ["PNR-1230 error: the page crashed"]);
         let kept = RecordFailure { raw: Some("/a/raw.mkv".into()), ..failure };
         assert!(kept.lines()[1].ends_with("/a/raw.mkv") && kept.lines()[2].contains("ffmpeg -i '/a/raw.mkv'"));
     }

@@ -93,7 +93,7 @@ pub async fn run(
         _ => None,
     };
     if let Some(cause) = &broke {
-        console.note(format!("The recording broke off: {cause}"));
+        console.note(format!("{} The recording broke off: {cause}", Ending::BrokeOff.message()));
     }
     if stop.now.is_cancelled() {
         let failure = RecordFailure::new(Ending::Stopped, "stopped at once by a second signal; there is no MP4");

@@ -4,6 +4,7 @@
 
 use prost::Message;
 
+use crate::codes::{self, Code};
 use crate::protocol::access::RoomAccess;
 use crate::protocol::ids::{AccessToken, InvalidName, RecorderId, RecordingId, RoomId, RoomSid, RtmpUrl};
 use crate::protocol::messages::{CommonResponse, PlugNmeetToRecorder, RecordingTasks, StatusCode};
@@ -140,10 +141,13 @@ pub fn accepted() -> CommonResponse {
     CommonResponse { status: true, msg: "success".to_owned(), status_code: StatusCode::Success as i32 }
 }
 
-/// The answer to a refused request, with the reason that the user is shown; of a path in it only the last component.
+/// The answer to a refused request, with the reason that the user is shown and its code; of a path in it only the last
+/// component. The reference's own text, which the server knows, stays as it is.
 #[must_use]
-pub fn refused(code: StatusCode, reason: impl Into<String>) -> CommonResponse {
-    CommonResponse { status: false, msg: without_directories(&reason.into()), status_code: code as i32 }
+pub fn refused(status: StatusCode, code: Code, reason: &str) -> CommonResponse {
+    let reason = without_directories(reason);
+    let msg = if code == codes::REFUSED_IN_PROGRESS { reason } else { format!("{reason} [{code}]") };
+    CommonResponse { status: false, msg, status_code: status as i32 }
 }
 
 #[cfg(test)]
@@ -201,9 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_users_no_path_of_the_host() {
-        let answer = refused(StatusCode::Internal, "the disk is full: /srv/nfs/rec: 1 GiB free");
-        assert_eq!(answer.msg, "the disk is full: …/rec: 1 GiB free");
+    fn a_refusal_tells_users_its_code_and_no_path_of_the_host() {
+        let why = "the disk is full: /srv/nfs/rec: 1 GiB free";
+        let answer = refused(StatusCode::Internal, codes::REFUSED_DISK_SPACE, why);
+        assert_eq!(answer.msg, "the disk is full: …/rec: 1 GiB free [PNR-0248]");
+        let answer = refused(StatusCode::Conflict, codes::REFUSED_IN_PROGRESS, "this request in progress");
+        assert_eq!(answer.msg, "this request in progress", "the server knows this text");
     }
 
     #[test]

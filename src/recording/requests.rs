@@ -281,7 +281,8 @@ impl<R: Rig> RequestService<R> {
             Ok(Some(Request::Stop { room_table_id, kinds })) => self.stop(message, room_table_id, kinds),
             Ok(Some(Request::Invalid(reason))) => {
                 tracing::warn!(code = %codes::START_REFUSED_INVALID, %reason, "a start request was refused");
-                self.answer(message, &request::refused(StatusCode::InvalidParameters, reason.to_string()), None);
+                let (status, code) = (StatusCode::InvalidParameters, codes::START_REFUSED_INVALID);
+                self.answer(message, &request::refused(status, code, &reason.to_string()), None);
             }
             Ok(None) => {}
             Err(error) => {

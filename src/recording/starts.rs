@@ -163,7 +163,7 @@ impl<R: Rig> RequestService<R> {
     fn answer_refusal(&self, message: RequestMessage, refusal: StartRefusal, others: Option<&str>) {
         let StartRefusal { code, status, reason, detail } = refusal;
         tracing::warn!(code = %code, reason, detail, others, "refused");
-        self.answer(message, &request::refused(status, reason), None);
+        self.answer(message, &request::refused(status, code, &reason), None);
     }
 
     /// Tells the node that has referred a start to this one what has become of it.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plugnmeet_recorder::codes;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -129,6 +130,10 @@ fn read(output: &Output, secret: &str) -> Checked {
     let mut found = BTreeMap::new();
     for check in value["checks"].as_array().unwrap() {
         let of = |key: &str| check[key].as_str().unwrap().to_owned();
+        let is_well = matches!(check["verdict"].as_str(), Some("ok" | "skipped"));
+        let code = check["code"].as_str().and_then(codes::named);
+        assert_eq!(code.is_none(), is_well, "{check}");
+        assert_ne!(code, Some(&codes::CHECK_FOUND), "{check} needs a code of its own in src/check/finding_code.rs");
         let worse = |(before, _): &(String, String)| before != "ok";
         if !found.get(&of("check")).is_some_and(worse) {
             found.insert(of("check"), (of("verdict"), of("text")));

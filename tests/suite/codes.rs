@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use clap::CommandFactory as _;
+use plugnmeet_recorder::cli::Cli;
+use plugnmeet_recorder::codes::text::fill;
 use plugnmeet_recorder::codes::{self, Code};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -171,6 +174,39 @@ fn every_code_has_a_number_of_its_own_a_cause_and_a_remedy() {
     assert!(codes::all().is_sorted_by_key(|code| code.number), "the rooms are not in the order of numbers");
 }
 
+/// Whoever follows a remedy finds what it names.
+#[test]
+fn the_keys_and_commands_that_are_named_exist() {
+    let sample = std::fs::read_to_string(Path::new(ROOT).join("config_sample.yaml")).unwrap();
+    let keys: BTreeSet<&str> = sample
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, _)| key.trim_start_matches([' ', '#', '-']))
+        .collect();
+    let sections = ["recorder", "nats_info", "plugNmeet_info", "chrome_settings", "ffmpeg_settings", "log_settings"];
+    let sections: BTreeSet<&str> = sections.into_iter().chain(["transcoder", "rtmp", "admin"]).collect();
+    let commands: BTreeSet<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let mut found = 0;
+    for code in codes::all() {
+        for text in [code.means, code.cause, code.remedy] {
+            for word in text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.')) {
+                let parts: Vec<&str> = word.split('.').filter(|part| !part.is_empty()).collect();
+                if parts.len() > 1 && sections.contains(parts[0]) {
+                    found += 1;
+                    assert!(parts[1..].iter().all(|key| keys.contains(key)), "{code}: {word} is no key");
+                }
+            }
+            for called in text.split("plugnmeet-recorder ").skip(1) {
+                let name: String = called.chars().take_while(char::is_ascii_lowercase).collect();
+                found += 1;
+                assert!(commands.contains(&name) || called.starts_with(['-', 'C']), "{code}: {name:?} is no command");
+            }
+        }
+    }
+    assert!(found > 100, "only {found} were found");
+}
+
 /// The golden list has a line for each number that was ever given: `0101 START_FAILED`. Where the program says it no
 /// more, ` gone` is written behind it by hand.
 #[test]
@@ -229,31 +265,21 @@ This page is made of the tables in `src/codes/`.
 ";
 
 fn document() -> String {
+    const WIDTH: usize = 120;
     let mut text = INTRODUCTION.to_owned();
     for room in codes::ROOMS {
         let _ = writeln!(text, "\n## {}", room.title);
         for code in room.codes {
-            let _ = writeln!(text, "\n### {code}\n\n{}", fill("", code.means));
-            let _ = writeln!(text, "\n{}\n{}", fill("- Cause: ", code.cause), fill("- Remedy: ", code.remedy));
+            let _ = writeln!(text, "\n### {code}\n\n{}", fill("", 0, code.means, WIDTH));
+            let _ = writeln!(
+                text,
+                "\n{}\n{}",
+                fill("- Cause: ", 2, code.cause, WIDTH),
+                fill("- Remedy: ", 2, code.remedy, WIDTH)
+            );
         }
     }
     text
-}
-
-/// Lines of at most 120 characters.
-fn fill(bullet: &str, text: &str) -> String {
-    let (mut lines, mut line) = (Vec::new(), bullet.trim_end().to_owned());
-    for word in text.split(' ') {
-        if line.chars().count() + 1 + word.chars().count() > 120 {
-            lines.push(std::mem::replace(&mut line, if bullet.is_empty() { String::new() } else { " ".to_owned() }));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    lines.push(line);
-    lines.join("\n")
 }
 
 #[test]

@@ -188,7 +188,7 @@ async fn starts_for_a_full_node_are_taken_by_others_until_the_fleet_is_full() {
     let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
     assert_eq!(fleet.running(), [1, 2, 4]);
     let refusals: Vec<_> = answers.iter().filter(|answer| !answer.status).map(|answer| answer.msg.as_str()).collect();
-    assert_eq!(refusals, ["this recorder is full: 1 of 1 recordings and broadcasts are running"; 2]);
+    assert_eq!(refusals, ["this recorder is full: 1 of 1 recordings and broadcasts are running [PNR-0241]"; 2]);
 
     // The notices name the node that has it, and STOP finds it.
     fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::StartRtmp).len() == 7).then_some(())).await;
@@ -230,7 +230,7 @@ async fn nodes_that_lie_decline_or_are_silent_are_asked_as_often_as_is_safe() {
     let secret = peer.secret.clone();
     let [room] = fleet.rooms();
     assert!(fleet.start(&room, "first").await.unwrap().status);
-    let full = "this recorder is full: 1 of 1 recordings and broadcasts are running";
+    let full = "this recorder is full: 1 of 1 recordings and broadcasts are running [PNR-0241]";
     let declined = || Some(AwardOutcome::Declined("this recorder is full".to_owned()));
 
     // With another deployment's secret nobody hears the bids.
@@ -286,7 +286,7 @@ async fn a_referred_start_is_taken_once_in_time_and_only_by_a_node_that_has_rece
     let full = async {
         let start = peer.receives().await;
         let why = declined(peer.awards(&start, unix_ms()).await);
-        assert_eq!(why, "this recorder is full: 1 of 1 recordings and broadcasts are running");
+        assert_eq!(why, "this recorder is full: 1 of 1 recordings and broadcasts are running [PNR-0241]");
     };
     assert_eq!(tokio::join!(start(&rooms[2], "full"), full).0, None);
     assert_eq!(fleet.running(), [1]);

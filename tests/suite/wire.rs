@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use plugnmeet_recorder::codes;
 use plugnmeet_recorder::protocol::ids::RecorderId;
 use plugnmeet_recorder::protocol::job::{Job, Work};
 use plugnmeet_recorder::protocol::messages::{
-    CommonResponse, PlugNmeetToRecorder, RecorderToPlugNmeet, TranscodingTask, transcoding_task,
+    CommonResponse, PlugNmeetToRecorder, RecorderToPlugNmeet, StatusCode, TranscodingTask, transcoding_task,
 };
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{self, Kind, Request};
@@ -157,8 +158,7 @@ fn replies_are_written_as_the_server_reads_them() {
     let mut accepted = request::accepted();
     accepted.status_code = 0;
     assert_eq!(accepted.encode_to_vec(), bytes_of("reply_ok"));
-    let mut refused =
-        request::refused(plugnmeet_recorder::protocol::messages::StatusCode::Conflict, "this request in progress");
+    let mut refused = request::refused(StatusCode::Conflict, codes::REFUSED_IN_PROGRESS, "this request in progress");
     refused.status_code = 0;
     assert_eq!(refused.encode_to_vec(), bytes_of("reply_refused"));
 }

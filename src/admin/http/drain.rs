@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
 use crate::admin::http::node_state::NodeState;
+use crate::admin::http::refusal::Refusal;
 use crate::admin::http::token_limit::TokenLimit;
 use crate::codes;
 use crate::config::AdminConfig;
@@ -23,12 +24,10 @@ const FILE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest token, in bytes.
 const LONGEST_TOKEN: u64 = 4096;
 
+pub(super) const NOT_THE_TOKEN: &str = "this is not the token of admin.token or admin.token_file";
 const UNCONFIGURED: &str = "nobody may drain this node: set admin.token or admin.token_file in its configuration, or, where admin.listen is \
                             127.0.0.1 or ::1, admin.allow_drain_without_token: true";
 const DRAINED: &str = "an operator has drained it (POST /drain); POST /undrain or a restart ends that";
-
-/// Why somebody may not drain.
-pub(super) type Refusal = (StatusCode, String);
 
 /// Drains the node, or takes that back; what to answer.
 pub(super) fn set(node: &NodeState, drained: bool) -> String {
@@ -61,20 +60,20 @@ pub(super) async fn authorise(
     tokens: &TokenLimit,
     from: IpAddr,
 ) -> Result<(), Response> {
-    let refuse = |status, why: &str| (status, format!("{why}\n")).into_response();
     // A page in a browser of this host, as that of a meeting in our own Chrome, must not drain it.
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return Err(refuse(StatusCode::FORBIDDEN, "a page in a browser may not do this"));
+        let foreign = Refusal::new(StatusCode::FORBIDDEN, codes::FOREIGN_PAGE, "a page in a browser may not do this");
+        return Err(foreign.into_response());
     }
     let now = Instant::now();
     if let Some(refusal) = tokens.refusal(from, now) {
         return Err(refusal);
     }
-    let expected = expected(admin).await.map_err(|(status, why)| refuse(status, &why))?;
+    let expected = expected(admin).await.map_err(Refusal::into_response)?;
     let Some(expected) = expected else { return Ok(()) };
     // The token of a file is known only now.
     let _secret = redact::register(&expected);
-    let why = match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
+    let (code, why) = match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
         Some(Some(given)) if is_same(&expected, given) => return Ok(()),
         Some(_) => {
             if tokens.wrong(from, now) {
@@ -84,11 +83,11 @@ pub(super) async fn authorise(
                     "somebody has asked to drain this node with a wrong token, and was refused; told once a minute"
                 );
             }
-            "this is not the token of admin.token or admin.token_file"
+            (codes::WRONG_TOKEN, NOT_THE_TOKEN)
         }
-        None => "the header `Authorization: Bearer TOKEN` is missing",
+        None => (codes::NOT_LOGGED_IN, "the header `Authorization: Bearer TOKEN` is missing"),
     };
-    let mut response = refuse(StatusCode::UNAUTHORIZED, why);
+    let mut response = Refusal::new(StatusCode::UNAUTHORIZED, code, why).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Err(response)
 }
@@ -102,7 +101,7 @@ pub(super) async fn expected(admin: &AdminConfig) -> Result<Option<String>, Refu
         (Some(token), _) => Ok(Some(token.clone())),
         (None, Some(file)) => read(file).await.map(Some),
         (None, None) if admin.allow_drain_without_token => Ok(None),
-        (None, None) => Err((StatusCode::FORBIDDEN, UNCONFIGURED.to_owned())),
+        (None, None) => Err(Refusal::new(StatusCode::FORBIDDEN, codes::DRAIN_NOT_CONFIGURED, UNCONFIGURED)),
     }
 }
 
@@ -133,7 +132,8 @@ async fn read(path: &Path) -> Result<String, Refusal> {
         code = %codes::TOKEN_FILE_UNREADABLE, path = %path.display(), why,
         "nobody can drain this node: admin.token_file cannot be read"
     );
-    Err((StatusCode::SERVICE_UNAVAILABLE, format!("admin.token_file {} cannot be read: {why}", path.display())))
+    let why = format!("admin.token_file {} cannot be read: {why}", path.display());
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, codes::TOKEN_FILE_UNREADABLE, why))
 }
 
 #[cfg(test)]

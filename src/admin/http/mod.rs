@@ -12,6 +12,7 @@ pub mod node_state;
 mod page;
 mod protection;
 pub(super) mod readiness;
+mod refusal;
 mod routes;
 mod sampling;
 mod token_limit;

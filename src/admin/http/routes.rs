@@ -13,8 +13,10 @@ use axum::routing::{get, post};
 use crate::admin::http::connections::Caller;
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::readiness::Reason;
+use crate::admin::http::refusal::Refusal;
 use crate::admin::http::token_limit::TokenLimit;
 use crate::admin::http::{drain, health, page, protection, readiness, sampling};
+use crate::codes;
 use crate::telemetry::metrics::Metrics;
 
 const NOTHING_HERE: &str =
@@ -34,7 +36,7 @@ pub(super) fn router(node: &NodeState) -> Router {
         .with_state(node.clone())
         .merge(orders)
         .merge(page::router(node, tokens))
-        .fallback(|| async { (StatusCode::NOT_FOUND, NOTHING_HERE) })
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, codes::NOTHING_THERE, NOTHING_HERE) })
         .layer(middleware::from_fn(one_answer))
 }
 
@@ -42,7 +44,7 @@ pub(super) fn router(node: &NodeState) -> Router {
 async fn one_answer(request: Request, next: Next) -> Response {
     let mut response = match body_of(request.headers()) {
         None => next.run(request).await,
-        Some(status) => (status, "no request here has a body\n").into_response(),
+        Some(status) => Refusal::new(status, codes::BAD_REQUEST, "no request here has a body").into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -9,6 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
+use crate::admin::http::refusal::Refusal;
+use crate::codes;
+
 /// Wrong tokens from one address within [`WINDOW`].
 const MOST: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -31,8 +34,9 @@ impl TokenLimit {
     /// The answer to this address where it has to wait.
     pub fn refusal(&self, address: IpAddr, now: Instant) -> Option<Response> {
         let seconds = self.wait(address, now)?.as_secs() + 1;
-        let why = format!("too many wrong tokens from this address; try again in {seconds} s\n");
-        Some((StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())], why).into_response())
+        let why = format!("too many wrong tokens from this address; try again in {seconds} s");
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, codes::TOO_MANY_LOGINS, why);
+        Some(([(header::RETRY_AFTER, seconds.to_string())], refusal).into_response())
     }
 
     /// A wrong token. True for the first of a window, which is to be logged.

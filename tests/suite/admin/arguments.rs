@@ -1,5 +1,6 @@
 //! Command lines, right and wrong, and the codes they end with.
 
+use plugnmeet_recorder::codes;
 use serde_json::Value;
 
 use super::{Node, Said, ask, contains_all};
@@ -9,6 +10,8 @@ async fn what_is_not_there_or_not_right_ends_with_its_code_and_one_line() {
     let node = Node::new();
     let one_line = |said: &Said, code, wanted: &str| {
         assert_eq!((said.code, said.out.as_str()), (Some(code), ""), "{said:?}");
+        let pnr = said.err.split(' ').next().unwrap();
+        assert!(codes::named(pnr).is_some_and(|code| code.to_string() == pnr), "{said:?}");
         assert!(said.err.lines().count() == 1 && said.err.contains(wanted), "{said:?}");
     };
     for line in ["recordings list", "jobs list --json", "outbox list", "jobs retry x", "jobs drop x"] {
@@ -25,9 +28,11 @@ async fn what_is_not_there_or_not_right_ends_with_its_code_and_one_line() {
     one_line(&node.ask("jobs list"), 1, "state/jobs: Not a directory");
 
     one_line(&ask(&["jobs", "list", "-config", "/no/such.yaml"]), 2, "/no/such.yaml");
+    one_line(&ask(&["explain", "PNR-9999"]), 1, "`plugnmeet-recorder explain --list`");
     for line in ["jobs", "jobs retry", "jobs retry ../etc", "recordings drop x", "outbox list -loud"] {
         let said = node.ask(line);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{line}: {said:?}");
+        assert!(said.err.starts_with("PNR-1201 error: "), "{line}: {said:?}");
     }
     // No log, and nothing else but what this test has made.
     let made: Vec<_> = node.files().into_keys().collect();
@@ -55,4 +60,15 @@ async fn the_flags_of_the_reference_work_before_and_behind_a_command() {
         );
     }
     contains_all(&ask(&["-help"]).out, &["-config PATH", "jobs retry ID", "outbox list --all"]);
+}
+
+/// Without a configuration: `ask` runs in `/`.
+#[tokio::test]
+async fn a_code_of_the_log_is_explained_and_so_are_all_of_them() {
+    let said = ask(&["explain", "PNR-0907"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    contains_all(&said.out, &["PNR-0907  A disk is full", "\nCause:  ", "\nRemedy: "]);
+    assert_eq!(ask(&["explain", "907"]).out, said.out);
+    let list = ask(&["explain", "--list"]).out;
+    assert_eq!(list.lines().filter(|line| line.starts_with("PNR-")).count(), codes::all().count());
 }

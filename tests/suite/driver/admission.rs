@@ -100,7 +100,7 @@ async fn of_fifty_starts_at_once_a_node_takes_its_limit_and_refuses_the_others_a
         }
     }
     assert_eq!((taken.len(), refusals.len()), (3, 47));
-    let full = "this recorder is full: 3 of 3 recordings and broadcasts are running";
+    let full = "this recorder is full: 3 of 3 recordings and broadcasts are running [PNR-0241]";
     assert!(refusals.iter().all(|refusal| refusal == full), "{refusals:?}");
     assert_eq!(service.availability.obstacle().unwrap().0, Obstacle::Full);
     // These and no others are in the journal, and hold the slots, though none of their rooms is open yet.
@@ -125,7 +125,8 @@ async fn what_stands_in_the_way_refuses_a_start_and_is_told_without_its_detail()
     let room = node.standin.meeting(Meeting::default());
     availability.block(Obstacle::MainPath, "/srv/recordings is not mounted");
     let answer = node.standin.fleet.start_recording(&room, "one", "node_01").await.unwrap().response.unwrap();
-    assert_eq!((answer.status, answer.msg.as_str()), (false, Obstacle::MainPath.refusal()));
+    let told = format!("{} [PNR-0247]", Obstacle::MainPath.refusal());
+    assert_eq!((answer.status, answer.msg), (false, told));
     availability.clear(Obstacle::MainPath);
     // The refused one has left nothing: the same is taken now, and takes the last slot.
     let answer = node.standin.fleet.start_recording(&room, "one", "node_01").await.unwrap().response.unwrap();

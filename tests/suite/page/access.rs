@@ -51,6 +51,7 @@ async fn the_page_is_told_and_obeys_only_who_has_given_the_token() {
                 let headers: Vec<&str> = [&origin, &site, cookie].into_iter().filter(|line| !line.is_empty()).collect();
                 let answer = ask(port, method, path, &headers).await;
                 assert_eq!(answer.status, 401, "{path} {cookie}: {answer:?}");
+                assert!(answer.text().ends_with(" [PNR-1104]\n"), "{answer:?}");
             }
         }
     }
@@ -184,7 +185,7 @@ async fn who_guesses_the_token_has_to_wait_and_the_log_says_so_once() {
     assert_eq!(ask(port, "GET", "/readyz", &[]).await.status, 200, "it is not drained");
     for token in ["guess", TOKEN] {
         let answer = log_in(token).await;
-        assert_eq!(answer.status, 429, "{answer:?}");
+        assert!(answer.status == 429 && answer.text().ends_with(" [PNR-1107]\n"), "{answer:?}");
         assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 61, "{answer:?}");
     }
     let log = recorder.stop(&[TOKEN, "guess-1"]);

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use plugnmeet_recorder::codes;
+
 use super::{TOKEN, admin, ask, get, setup, standin, wait_for};
 use crate::nats_server::free_port;
 use crate::node::{fails, job};
@@ -18,18 +20,18 @@ async fn a_node_that_is_drained_takes_no_recording_and_no_job_until_it_is_taken_
     let (port, setup) = setup();
     let recorder = Recorder::start(&standin, "node_01", &setup).await;
     wait_for(port, "/readyz", 200, &recorder).await;
-    for (headers, status) in [
-        (String::new(), 401),
-        (bearer("wrong"), 401),
-        (bearer(&TOKEN[1..]), 401),
-        (bearer(&format!("{TOKEN}x")), 401),
-        (format!("Authorization: Basic {TOKEN}\r\n"), 401),
-        (format!("{}Origin: http://evil.example\r\n", bearer(TOKEN)), 403),
-        (format!("{}Sec-Fetch-Site: cross-site\r\n", bearer(TOKEN)), 403),
+    for (headers, status, code) in [
+        (String::new(), 401, codes::NOT_LOGGED_IN),
+        (bearer("wrong"), 401, codes::WRONG_TOKEN),
+        (bearer(&TOKEN[1..]), 401, codes::WRONG_TOKEN),
+        (bearer(&format!("{TOKEN}x")), 401, codes::WRONG_TOKEN),
+        (format!("Authorization: Basic {TOKEN}\r\n"), 401, codes::WRONG_TOKEN),
+        (format!("{}Origin: http://evil.example\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
+        (format!("{}Sec-Fetch-Site: cross-site\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
     ] {
         let answer = ask(port, "POST", "/drain", &headers).await;
         assert_eq!(answer.status, status, "{headers}: {answer:?}");
-        assert!(!answer.body.contains(TOKEN), "{answer:?}");
+        assert!(!answer.body.contains(TOKEN) && answer.body.ends_with(&format!(" [{code}]\n")), "{answer:?}");
     }
     assert_eq!(get(port, "/readyz").await.status, 200);
 

@@ -10,8 +10,10 @@ use crate::admin::error::AdminError;
 use crate::admin::http::drain as node_drain;
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::page::state::Page;
+use crate::admin::http::refusal::Refusal;
 use crate::admin::state_dir::StateDir;
 use crate::admin::{jobs, outbox};
+use crate::codes::{self, Code};
 use crate::delivery::message::MessageKey;
 use crate::protocol::ids::{InvalidName, RecordingId};
 use crate::protocol::request::Kind;
@@ -26,31 +28,40 @@ fn answer(status: StatusCode, text: &str) -> Response {
     (status, format!("{}\n", redact::scrub(text.trim_end()))).into_response()
 }
 
+fn refuse(status: StatusCode, code: Code, why: impl Into<String>) -> Response {
+    Refusal::new(status, code, why).into_response()
+}
+
 fn no_id(error: &InvalidName) -> Response {
-    answer(StatusCode::BAD_REQUEST, &error.to_string())
+    Refusal::new(StatusCode::BAD_REQUEST, codes::BAD_REQUEST, error.to_string()).into_response()
 }
 
 pub(super) async fn stop(State(page): State<Page>, Path((kind, id)): Path<(String, String)>) -> Response {
     let kind = match kind.as_str() {
         "recording" => Kind::Recording,
         "broadcast" => Kind::Broadcast,
-        _ => return answer(StatusCode::NOT_FOUND, "there are recordings and broadcasts"),
+        _ => return refuse(StatusCode::NOT_FOUND, codes::NOTHING_THERE, "there are recordings and broadcasts"),
     };
     let id = match RecordingId::parse(&id) {
         Ok(id) => id,
         Err(error) => return no_id(&error),
     };
     let Some(parts) = page.node.parts.get() else {
-        return answer(StatusCode::SERVICE_UNAVAILABLE, "the node is starting; try again in a moment");
+        let why = "the node is starting; try again in a moment";
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, codes::NO_ORDERS_NOW, why);
     };
     match tokio::time::timeout(LIMIT, parts.stops.stop(kind, id.clone())).await {
         Ok(Some(true)) => {
             tracing::info!(recording_id = %id, task = kind.as_str(), "an operator stops it on the node's page");
             answer(StatusCode::OK, &format!("{id} ends now"))
         }
-        Ok(Some(false)) => answer(StatusCode::NOT_FOUND, &format!("no {} {id} runs here", kind.as_str())),
+        Ok(Some(false)) => {
+            let why = format!("no {} {id} runs here", kind.as_str());
+            refuse(StatusCode::NOT_FOUND, codes::NOTHING_THERE, why)
+        }
         Ok(None) | Err(_) => {
-            answer(StatusCode::SERVICE_UNAVAILABLE, "the node takes no orders now: it starts, ends, or is very busy")
+            let why = "the node takes no orders now: it starts, ends, or is very busy";
+            refuse(StatusCode::SERVICE_UNAVAILABLE, codes::NO_ORDERS_NOW, why)
         }
     }
 }
@@ -78,9 +89,12 @@ async fn command(
                 AdminError::Refused { .. } | AdminError::OutboxRefused { .. } => StatusCode::CONFLICT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
-            answer(status, &error.to_string())
+            refuse(status, error.code(), error.to_string())
         }
-        Err(error) => answer(StatusCode::SERVICE_UNAVAILABLE, &format!("recorder.state_dir: {error}")),
+        Err(error) => {
+            let why = format!("recorder.state_dir: {error}");
+            refuse(StatusCode::SERVICE_UNAVAILABLE, codes::NOT_READABLE_NOW, why)
+        }
     }
 }
 
@@ -102,7 +116,8 @@ pub(super) async fn drop_message(
 ) -> Response {
     // A job is dropped on its own command: without it there is no MP4.
     if message == MessageKey::Job {
-        return answer(StatusCode::CONFLICT, "a job is dropped by `plugnmeet-recorder outbox drop ID job`");
+        let why = "a job is dropped by `plugnmeet-recorder outbox drop ID job`";
+        return refuse(StatusCode::CONFLICT, codes::BAD_REQUEST, why);
     }
     command(&page.node, &id, "drop the message", move |state, id| outbox::forget(state, id, Some(message))).await
 }

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use crate::admin::http::connections::Caller;
 use crate::admin::http::page::feed::{NAMES, Told};
 use crate::admin::http::page::state::{LONGEST, Page};
+use crate::admin::http::refusal::Refusal;
+use crate::codes;
 
 /// Between the end that this node gives the answer, and that of its connection.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -49,7 +51,8 @@ impl Viewer {
 
 pub(super) async fn events(State(page): State<Page>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
     let Ok(permit) = Arc::clone(&page.viewers).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many look at this node already\n").into_response();
+        let why = "too many look at this node already";
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, codes::TOO_MANY_VIEWERS, why).into_response();
     };
     caller.may_stay(LONGEST + MARGIN);
     let viewer = Viewer { told: page.feed.watch(), sent: Told::default() };

@@ -9,6 +9,7 @@ use crate::admin::http::connections::Caller;
 use crate::admin::http::drain;
 use crate::admin::http::page::session;
 use crate::admin::http::page::state::Page;
+use crate::admin::http::refusal::Refusal;
 use crate::codes;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
@@ -25,7 +26,7 @@ pub(super) async fn log_in(
     let token = match drain::expected(&page.node.admin).await {
         Ok(Some(token)) => token,
         Ok(None) => return StatusCode::NO_CONTENT.into_response(),
-        Err((status, why)) => return (status, format!("{why}\n")).into_response(),
+        Err(refusal) => return refusal.into_response(),
     };
     // The token of a file is known only now.
     let _secret = redact::register(&token);
@@ -38,8 +39,7 @@ pub(super) async fn log_in(
                 "somebody has tried to log in to the node's page with a wrong token, and was refused; told once a minute"
             );
         }
-        return (StatusCode::UNAUTHORIZED, "this is not the token of admin.token or admin.token_file\n")
-            .into_response();
+        return Refusal::new(StatusCode::UNAUTHORIZED, codes::WRONG_TOKEN, drain::NOT_THE_TOKEN).into_response();
     }
     tracing::info!(address = %caller.address, "an operator has logged in to the node's page");
     let tls = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");

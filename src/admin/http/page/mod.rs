@@ -31,7 +31,9 @@ use axum::routing::{get, post};
 
 use crate::admin::http::drain;
 use crate::admin::http::node_state::NodeState;
+use crate::admin::http::refusal::Refusal;
 use crate::admin::http::token_limit::TokenLimit;
+use crate::codes;
 use crate::unix_time::unix_ms;
 
 use access::Access;
@@ -67,7 +69,7 @@ async fn own_page_only(State(page): State<Page>, request: Request, next: Next) -
     let access = Access::of(&page.node.admin);
     let mut response = match access::check(access, request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(why) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
+        Err(why) => Refusal::new(StatusCode::FORBIDDEN, codes::FOREIGN_PAGE, why).into_response(),
     };
     let headers = response.headers_mut();
     for (name, value) in [
@@ -85,21 +87,22 @@ async fn own_page_only(State(page): State<Page>, request: Request, next: Next) -
 /// Refuses who has not logged in, where this node has a token.
 async fn session_required(State(page): State<Page>, request: Request, next: Next) -> Response {
     match drain::expected(&page.node.admin).await {
-        Err((status, why)) => (status, format!("{why}\n")).into_response(),
+        Err(refusal) => refusal.into_response(),
         Ok(None) => next.run(request).await,
         Ok(Some(token)) => {
             let name = page.session_name();
             if session::is_valid(&token, &name, request.headers(), unix_ms() / 1000) {
                 return next.run(request).await;
             }
-            (StatusCode::UNAUTHORIZED, "log in first\n").into_response()
+            Refusal::new(StatusCode::UNAUTHORIZED, codes::NOT_LOGGED_IN, "log in first").into_response()
         }
     }
 }
 
 async fn thumbnail(State(page): State<Page>, Path((kind, id)): Path<(String, String)>) -> Response {
-    match page.thumbnails.of(&kind, &id).await {
-        Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
-        None => (StatusCode::NOT_FOUND, "nothing is captured under this id now\n").into_response(),
-    }
+    let Some(jpeg) = page.thumbnails.of(&kind, &id).await else {
+        let why = "nothing is captured under this id now";
+        return Refusal::new(StatusCode::NOT_FOUND, codes::NOTHING_THERE, why).into_response();
+    };
+    ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response()
 }

@@ -20,7 +20,9 @@ use crate::admin::http::connections::Caller;
 use crate::admin::http::page::finished;
 use crate::admin::http::page::range::{self, Wanted};
 use crate::admin::http::page::state::{LONGEST, Page};
+use crate::admin::http::refusal::Refusal;
 use crate::admin::list::scrub;
+use crate::codes;
 use crate::protocol::ids::RecordingId;
 use crate::storage::files;
 
@@ -55,7 +57,9 @@ fn open(path: &Path) -> io::Result<Option<Video>> {
 pub(super) async fn summary(State(page): State<Page>, Segment(id): Segment<String>) -> Response {
     let id = match RecordingId::parse(&id) {
         Ok(id) => id,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        Err(error) => {
+            return Refusal::new(StatusCode::BAD_REQUEST, codes::BAD_REQUEST, error.to_string()).into_response();
+        }
     };
     let dirs = page.node.dirs.clone();
     match files::on_disk_within(LIMIT, move || finished::read(&dirs, &id)).await {
@@ -63,9 +67,11 @@ pub(super) async fn summary(State(page): State<Page>, Segment(id): Segment<Strin
             scrub(&mut summary);
             axum::Json(summary).into_response()
         }
-        Ok(None) => (StatusCode::NOT_FOUND, "this node keeps no summary of it\n").into_response(),
+        Ok(None) => Refusal::new(StatusCode::NOT_FOUND, codes::NOTHING_THERE, "this node keeps no summary of it")
+            .into_response(),
         Err(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("the summary cannot be read: {error}\n")).into_response()
+            let why = format!("the summary cannot be read: {error}");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, codes::NOT_READABLE_NOW, why).into_response()
         }
     }
 }
@@ -78,10 +84,13 @@ pub(super) async fn video(
 ) -> Response {
     let id = match RecordingId::parse(&id) {
         Ok(id) => id,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        Err(error) => {
+            return Refusal::new(StatusCode::BAD_REQUEST, codes::BAD_REQUEST, error.to_string()).into_response();
+        }
     };
     let Ok(permit) = Arc::clone(&page.videos).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many videos play already\n").into_response();
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, codes::TOO_MANY_VIEWERS, "too many videos play already")
+            .into_response();
     };
     let dirs = page.node.dirs.clone();
     let find = move || match finished::find_video(&dirs, &id)? {
@@ -93,8 +102,14 @@ pub(super) async fn video(
             caller.may_stay(LONGEST);
             answer(video, &headers, permit)
         }
-        Ok(None) => (StatusCode::NOT_FOUND, "there is no MP4 of it on this node\n").into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("the MP4 cannot be read: {error}\n")).into_response(),
+        Ok(None) => Refusal::new(StatusCode::NOT_FOUND, codes::NOTHING_THERE, "there is no MP4 of it on this node")
+            .into_response(),
+        Err(error) => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            codes::NOT_READABLE_NOW,
+            format!("the MP4 cannot be read: {error}"),
+        )
+        .into_response(),
     }
 }
 
