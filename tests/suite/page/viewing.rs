@@ -43,7 +43,9 @@ fn put_message(recorder: &Recorder) {
         serde_json::from_str(include_str!("../../golden/state/outbox/rec-told.json")).unwrap();
     let letters = file["letters"].as_array_mut().unwrap();
     letters.retain(|letter| ["proceeded", "finished"].contains(&letter["key"].as_str().unwrap()));
-    letters.iter_mut().for_each(|letter| letter["state"] = json!({"is": "waiting"}));
+    for letter in letters.iter_mut() {
+        letter["state"] = json!({"is": "waiting"});
+    }
     std::fs::write(recorder.state_dir().join("outbox/rec-waits.json"), file.to_string()).unwrap();
 }
 
