@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build soak sim bench bench-density bench-sync bench-transcode ci fmt clippy clean-out rust
+.PHONY: help demo test build deb deb-test image-test dist soak sim bench bench-density bench-sync bench-transcode ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -31,6 +31,23 @@ sim: rust ## Simulate a fleet of 500 nodes and 5,000 recordings on a real nats-s
 build: rust ## Build the release binary, target/release/plugnmeet-recorder
 	tools/install-deps
 	cargo build --release --locked
+
+deb: rust ## Build the Debian package, target/packaging/*.deb
+	tools/install-deps
+	packaging/build-deb
+
+deb-test: rust ## Install, upgrade, remove and purge the package in a clean Debian 12 with a systemd of its own; root, five minutes
+	tools/install-deps
+	cargo build --locked --bins --example standin --example manual
+	packaging/check --clean
+
+image-test: build ## Build the images and record a meeting with them; docker or podman, root, five minutes
+	cargo build --locked --example standin
+	packaging/image-check
+
+dist: rust ## Build the tarballs of a release with their SBOM and checksums, target/dist/
+	tools/install-deps
+	packaging/dist
 
 bench: rust ## Measure what a recording costs, beside the alternatives; half an hour, on a machine that does nothing else
 	tools/install-deps

@@ -1,11 +1,14 @@
 //! The command line, with the flags of the reference's binary (PROTOCOL 8): Go's `flag` package takes a long flag with
 //! one dash or two, so this program does too.
 
+pub mod size;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::size::SizeArguments;
 use crate::config::{HookStage, Mode};
 use crate::delivery::message::MessageKey;
 use crate::page_recording::arguments::{AFTER_HELP, RecordArguments};
@@ -23,6 +26,7 @@ A long flag may have one dash or two: -config PATH, --config PATH and -config=PA
 
 Without a command the recorder runs. The commands answer from recorder.state_dir, whether it runs or not; `status` asks NATS:
   plugnmeet-recorder -config config.yaml check              whether this node is ready, before its first meeting
+  plugnmeet-recorder -config config.yaml size --write       how many recordings this machine holds, into max_limit
   plugnmeet-recorder -config config.yaml recordings list    what is recorded or not handed over yet
   plugnmeet-recorder -config config.yaml jobs list --json   the transcoding jobs of this node, for a program
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
@@ -93,6 +97,12 @@ pub enum Command {
         #[command(flatten)]
         format: ListFormat,
     },
+    /// How many recordings this machine holds at once: measured with built-in scenes, with what to set as `max_limit`
+    ///
+    /// Adds recordings of built-in pages until frames or sound are lost or the machine is full, in at most 5 minutes, and
+    /// leaves nothing behind. In mode both it also measures beside transcoding.
+    #[command(display_name = NAME, after_help = size::AFTER_HELP)]
+    Size(SizeArguments),
     /// Try the scripts under `hooks` of the configuration
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Hooks(HooksCommand),

@@ -20,6 +20,7 @@ pub mod protocol;
 pub mod recording;
 pub mod retry;
 pub mod scripts;
+pub mod sizing;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;

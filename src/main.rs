@@ -1,7 +1,7 @@
 //! Command line → configuration → [`boot::run`]; signals; exit codes.
 //!
 //! 0: stopped, or answered, as asked; 1: cannot run (the log says why) or cannot answer (standard error does); 2: wrong
-//! usage or configuration.
+//! usage or configuration, or a `state_dir` of a newer version.
 
 use std::fmt::Display;
 use std::io;
@@ -17,11 +17,12 @@ use plugnmeet_recorder::node::shutdown::Shutdown;
 use plugnmeet_recorder::node::start_watch::StartWatch;
 use plugnmeet_recorder::node::state_dir::{self, StateDirectories};
 use plugnmeet_recorder::process::init;
+use plugnmeet_recorder::storage::state_version::NewerState;
 use plugnmeet_recorder::unix_time::unix_ms;
-use plugnmeet_recorder::{admin, page_recording, telemetry};
+use plugnmeet_recorder::{admin, page_recording, sizing, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Wrong usage or configuration; a service manager should not try again.
+/// Wrong usage or configuration, or a `state_dir` of a newer version; a service manager should not try again.
 const EXIT_CONFIGURATION: u8 = 2;
 
 /// How long blocking tasks may take to end, when everything else has ended.
@@ -30,7 +31,7 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| end_of_usage(&error));
     // Another command ends at once, and its orphans with the container.
-    if matches!(cli.command, None | Some(Command::Record(_))) && init::is_process_1() {
+    if matches!(cli.command, None | Some(Command::Record(_) | Command::Size(_))) && init::is_process_1() {
         return match init::run_daemon_as_child() {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
@@ -45,6 +46,11 @@ fn main() -> ExitCode {
     if let Some(Command::Record(arguments)) = &cli.command {
         return ExitCode::from(page_recording::execute(arguments));
     }
+    let state_dir = |recorder: &RecorderConfig| state_dir::choose(recorder, &StateDirectories::of_process(), false);
+    if let Some(Command::Size(arguments)) = &cli.command {
+        let request = sizing::Request { arguments, config: &cli.config, mode: cli.mode, state_dir };
+        return ExitCode::from(sizing::execute(&request));
+    }
     if let Some(Command::Explain(arguments)) = &cli.command {
         return match admin::explain(arguments, &mut io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -53,7 +59,6 @@ fn main() -> ExitCode {
     }
     let loaded = Config::load(&cli.config);
     if let Some(Command::Check { quick, format: ListFormat { json } }) = cli.command {
-        let state_dir = |recorder: &RecorderConfig| state_dir::choose(recorder, &StateDirectories::of_process(), false);
         let request = check::Request { loaded, mode: cli.mode, quick, json, state_dir };
         return checked(check::run(request, &mut io::stdout()));
     }
@@ -85,6 +90,11 @@ fn main() -> ExitCode {
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if error.is::<NewerState>() {
+                tracing::error!(code = %codes::NEWER_STATE, "{error:#}");
+                // It stays refused however often the program is started.
+                return ExitCode::from(EXIT_CONFIGURATION);
+            }
             tracing::error!(code = %codes::START_FAILED, "{error:#}");
             ExitCode::FAILURE
         }

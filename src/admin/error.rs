@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::codes::{self, Code};
 use crate::protocol::ids::RecordingId;
+use crate::storage::state_version::NewerState;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,8 @@ pub enum AdminError {
         path = .0.display()
     )]
     NoState(PathBuf),
+    #[error(transparent)]
+    NewerState(#[from] NewerState),
     #[error("cannot read {path}: {source}; ask as the user that the recorder runs as", path = .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("this node holds no job {id} (there is no {path}); `jobs list` shows those it holds", path = .path.display())]
@@ -52,6 +55,7 @@ impl AdminError {
     pub fn code(&self) -> Code {
         match self {
             Self::NoState(_) => codes::NO_STATE,
+            Self::NewerState(_) => codes::NEWER_STATE,
             Self::Unreadable { .. } => codes::STATE_UNREADABLE,
             Self::NoJob { .. } => codes::UNKNOWN_JOB,
             Self::NoRecord { .. } => codes::JOB_UNREADABLE,

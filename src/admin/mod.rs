@@ -57,9 +57,12 @@ fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminErr
     let state = state_dir::StateDir::open(config)?;
     match command {
         // Handled by `answer`, and by `main`.
-        Command::Hooks(_) | Command::Status(_) | Command::Check { .. } | Command::Record(_) | Command::Explain(_) => {
-            Ok(String::new())
-        }
+        Command::Hooks(_)
+        | Command::Status(_)
+        | Command::Check { .. }
+        | Command::Record(_)
+        | Command::Size(_)
+        | Command::Explain(_) => Ok(String::new()),
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
         Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
         Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),

@@ -13,7 +13,7 @@ use crate::protocol::job::Job;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
 use crate::storage::journal::{ReadError, Record as _};
-use crate::storage::{files, lock};
+use crate::storage::{files, lock, state_version};
 use crate::transcode::job_files::UNDECODABLE;
 use crate::transcode::journal as jobs;
 use crate::unix_time::unix_ms_of;
@@ -58,7 +58,7 @@ pub struct Undecodable {
 
 impl StateDir {
     /// # Errors
-    /// Where the directory does not exist or cannot be read.
+    /// Where the directory does not exist or cannot be read, or is a newer version's.
     pub fn open(config: &Config) -> Result<Self, AdminError> {
         let recorder = &config.recorder;
         let dir = files::absolute(&recorder.state_dir);
@@ -67,6 +67,7 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(AdminError::NoState(dir)),
             Err(source) => return Err(AdminError::Unreadable { path: dir, source }),
         }
+        state_version::check(&dir)?;
         Ok(Self {
             recorder: recorder.id.to_string(),
             mode: recorder.mode,

@@ -25,6 +25,7 @@ pub mod encoder_handover;
 pub mod live_capture;
 pub mod process_tag;
 pub mod quality;
+pub mod quality_summary;
 pub mod rig;
 pub mod rig_directory;
 pub mod rig_failure;

@@ -11,7 +11,7 @@ use crate::check::report::{Finding, Verdict};
 use crate::config::{Config, RecorderConfig};
 use crate::storage::disk_space::{self, DiskLevel};
 use crate::storage::file_system::{self, FileSystemKind};
-use crate::storage::{detached, directory_check, lock, main_path};
+use crate::storage::{detached, directory_check, lock, main_path, state_version};
 
 /// Time limit for the answer of a disk or share.
 const LIMIT: Duration = Duration::from_secs(6);
@@ -105,6 +105,9 @@ fn running(recorder: &RecorderConfig) -> Finding {
 fn state_dir(recorder: &RecorderConfig) -> Finding {
     const NAME: &str = "state_dir";
     let dir = &recorder.state_dir;
+    if let Err(error) = state_version::check(dir) {
+        return Finding::fault(NAME, error.to_string());
+    }
     if let Some(why) = unwritable(dir) {
         return Finding::fault(NAME, why);
     }

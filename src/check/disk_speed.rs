@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::check::report::Finding;
 use crate::check::speed::{self, Latency};
 use crate::config::Config;
+use crate::process::procfs;
 use crate::storage::detached;
 
 /// Time limit of both; what they measure is limited to less.
@@ -62,6 +63,25 @@ async fn measured(
     }
 }
 
+/// Hidden, so that nobody takes it for a record. The process id follows.
+const PREFIX: &str = ".check-";
+/// Older than any check: a directory may be shared with a container whose processes are not seen here.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
+
+/// Removes what killed checks have left in `dir`; a file that stays does no harm.
+fn remove_leftovers(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok());
+        let dead = pid.is_some_and(|pid| procfs::started(pid).is_none());
+        let age = entry.metadata().ok().and_then(|file| file.modified().ok()?.elapsed().ok());
+        if dead && age.is_some_and(|age| age >= LEFT_BEHIND) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A file of a check; removed when dropped.
 struct TrialFile(PathBuf);
 
@@ -74,8 +94,9 @@ impl Drop for TrialFile {
 
 /// Writes small files as records are written: written, synced, renamed.
 fn records(dir: &Path, cancel: &CancellationToken) -> io::Result<Vec<Latency>> {
+    remove_leftovers(dir);
     let until = Instant::now() + LATENCY_LIMIT;
-    let trial = |suffix: &str| TrialFile(dir.join(format!(".check-{}{suffix}", std::process::id())));
+    let trial = |suffix: &str| TrialFile(dir.join(format!("{PREFIX}{}{suffix}", std::process::id())));
     let (written, renamed) = (trial(".part"), trial(""));
     let mut latencies = Vec::new();
     for _ in 0..RECORDS {
@@ -96,8 +117,9 @@ fn records(dir: &Path, cancel: &CancellationToken) -> io::Result<Vec<Latency>> {
 
 /// Writes as recordings are written; returns bytes and how long they took to be on the disk.
 fn write(dir: &Path, cancel: &CancellationToken) -> io::Result<(u64, Duration)> {
+    remove_leftovers(dir);
     // A file without a name needs no removal.
-    let named = TrialFile(dir.join(format!(".check-{}", std::process::id())));
+    let named = TrialFile(dir.join(format!("{PREFIX}{}", std::process::id())));
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let mut file = match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => File::from(file),
@@ -125,6 +147,32 @@ fn write(dir: &Path, cancel: &CancellationToken) -> io::Result<(u64, Duration)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_check_has_left_is_removed_by_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+        // No process has these numbers (proc(5): pid_max).
+        let (own, killed) = (format!(".check-{}", std::process::id()), ".check-4194305");
+        for name in [killed, ".check-4194305.part", &own, ".check-4194306", ".checkpoint", "check-4194305", ".check-"] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            if name != ".check-4194306" {
+                file.set_modified(old).unwrap();
+            }
+        }
+        remove_leftovers(dir.path());
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        // A running check's, that of a moment ago, which may be another container's, and what is none.
+        let mut expected = [".check-", &own, ".check-4194306", ".checkpoint", "check-4194305"];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+
+        fs::write(dir.path().join(killed), "x").unwrap();
+        File::options().write(true).open(dir.path().join(killed)).unwrap().set_modified(old).unwrap();
+        records(dir.path(), &CancellationToken::new()).unwrap();
+        assert!(!dir.path().join(killed).exists());
+    }
 
     #[test]
     fn a_measurement_leaves_nothing_behind() {

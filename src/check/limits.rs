@@ -1,34 +1,27 @@
 //! What recordings need of a host, against what it allows. Pure: counts and bytes are arguments.
 //!
-//! The needs are of one recording of a meeting at 1920×1080, rounded up: a Chrome with its processes, Xvfb, PulseAudio,
-//! ffmpeg and the recorder's own share.
+//! The needs are of recordings of meetings at 1920×1080, as `size` has measured them ([`MEASURED`]), and those of the
+//! recorder itself.
 
 use crate::check::report::Finding;
+use crate::fleet::recording_needs::{MEASURED, SHARED_MEMORY_OF_OLDER_CHROMES, with_margin};
 use crate::storage::disk_space::ByteSize;
 
-const MIB: u64 = 1 << 20;
-/// Open files of the recorder: pipes and sockets of one recording, and its own.
-const FILES: u64 = 64;
+/// Open files of the recorder itself.
 const OWN_FILES: u64 = 512;
-/// Processes and threads.
-const TASKS: u64 = 250;
+/// Processes and threads of the recorder itself.
 const OWN_TASKS: u64 = 100;
-/// Memory.
-const MEMORY: u64 = 700 * MIB;
-const OWN_MEMORY: u64 = 256 * MIB;
-/// Shared memory: Chrome hands its pictures through it.
-const SHARED: u64 = 128 * MIB;
-/// Processors, of a meeting that hardly moves.
-const CORES: f64 = 0.4;
+/// Memory of the recorder itself.
+const OWN_MEMORY: u64 = 256 << 20;
 
 fn advice(max_limit: u32) -> String {
-    format!("or lower recorder.max_limit ({max_limit})")
+    format!("or lower recorder.max_limit ({max_limit}; `plugnmeet-recorder size` measures what this machine holds)")
 }
 
 /// `allowed`: open files of a process; `None`: no limit.
 #[must_use]
 pub fn open_files(allowed: Option<u64>, max_limit: u32) -> Finding {
-    let need = OWN_FILES + FILES * u64::from(max_limit);
+    let need = OWN_FILES + with_margin(MEASURED.open_files, max_limit);
     match allowed {
         Some(allowed) if allowed < need => Finding::warning(
             "open files",
@@ -45,7 +38,7 @@ pub fn open_files(allowed: Option<u64>, max_limit: u32) -> Finding {
 /// `allowed`: processes and threads by each limit, with its name.
 #[must_use]
 pub fn processes(allowed: &[(String, u64)], max_limit: u32) -> Finding {
-    let need = OWN_TASKS + TASKS * u64::from(max_limit);
+    let need = OWN_TASKS + with_margin(MEASURED.tasks, max_limit);
     match allowed.iter().min_by_key(|(_, allowed)| *allowed) {
         Some((name, allowed)) if *allowed < need => Finding::warning(
             "processes",
@@ -63,7 +56,7 @@ pub fn processes(allowed: &[(String, u64)], max_limit: u32) -> Finding {
 /// `limit`: bytes of the tightest limit; `name`: whose it is.
 #[must_use]
 pub fn memory(name: &str, limit: u64, max_limit: u32) -> Finding {
-    let need = OWN_MEMORY + MEMORY * u64::from(max_limit);
+    let need = OWN_MEMORY + with_margin(MEASURED.memory, max_limit);
     let has = format!("{} ({name})", ByteSize(limit));
     if limit < need {
         return Finding::warning(
@@ -74,15 +67,18 @@ pub fn memory(name: &str, limit: u64, max_limit: u32) -> Finding {
     Finding::ok("memory", has)
 }
 
-/// `cores`: processors that this node may use.
+/// `cores`: processors that this node may use. Meetings with four webcams need as many; such that hardly move a fifth.
 #[must_use]
 pub fn processors(cores: f64, max_limit: u32) -> Finding {
     let has = format!("{cores:.1}");
-    let need = CORES * f64::from(max_limit);
+    let need = MEASURED.cores * f64::from(max_limit);
     if cores < need {
         return Finding::warning(
             "processors",
-            format!("{has}, {max_limit} recordings need {need:.1} or more: give it more, {}", advice(max_limit)),
+            format!(
+                "{has}, {max_limit} recordings with webcams need {need:.1} or more: give it more, {}",
+                advice(max_limit)
+            ),
         );
     }
     Finding::ok("processors", has)
@@ -91,7 +87,7 @@ pub fn processors(cores: f64, max_limit: u32) -> Finding {
 /// `space`: free bytes and all bytes of `/dev/shm`.
 #[must_use]
 pub fn shared_memory((free, total): (u64, u64), max_limit: u32) -> Finding {
-    let need = SHARED * u64::from(max_limit);
+    let need = SHARED_MEMORY_OF_OLDER_CHROMES * u64::from(max_limit);
     let has = format!("{} of {} are free", ByteSize(free), ByteSize(total));
     if free < need {
         let need = ByteSize(need);
@@ -127,7 +123,7 @@ mod tests {
             .map(|finding| finding.verdict)
         };
         assert_eq!(verdicts(8), [Ok; 5]);
-        assert_eq!(verdicts(13), [Warning; 5]);
+        assert_eq!(verdicts(18), [Warning; 5]);
         assert_eq!(open_files(None, 99).verdict, Ok);
         assert_eq!(processes(&[], 99).verdict, Ok);
         assert!(processes(&[("a".into(), 9000), ("b".into(), 10)], 1).text.starts_with("b allows 10 "));

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use crate::check::report::Finding;
+use crate::fleet::recording_needs::{MEASURED, MEASURED_PIXELS, with_margin};
 use crate::storage::disk_space::ByteSize;
 
 /// A start is refused where its record is not on disk after 0.8 s.
 const RECORD_FAULT: Duration = Duration::from_millis(800);
 const RECORD_WARNING: Duration = Duration::from_millis(100);
-/// What a recording of much movement writes in a second at most, for each pixel of its picture: 12 Mbit/s at 1920×1080.
-const BYTES_PER_PIXEL: f64 = 0.75;
 /// A disk that is just fast enough for recordings is too slow for the MP4s that are made beside them.
 const HEADROOM: f64 = 3.0;
 
@@ -56,7 +55,7 @@ pub fn throughput(bytes: u64, took: Duration, recordings: u32, pixels: u64) -> F
         return Finding::skipped(NAME, "nothing was written");
     }
     let has = bytes as f64 / took.as_secs_f64().max(1e-6);
-    let need = BYTES_PER_PIXEL * pixels as f64 * f64::from(recordings);
+    let need = with_margin(MEASURED.bytes_per_second, recordings) as f64 * pixels as f64 / MEASURED_PIXELS as f64;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no disk writes 2^63 bytes a second")]
     let shown = |bytes: f64| ByteSize(bytes as u64).to_string();
     let text = format!("{} a second; recordings write up to {} (max_limit {recordings})", shown(has), shown(need));
@@ -93,7 +92,7 @@ mod tests {
     fn a_disk_is_judged_by_what_max_limit_recordings_write() {
         let second = Duration::from_secs(1);
         let judged = |recordings| throughput(100 << 20, second, recordings, 1920 * 1080).verdict;
-        assert_eq!([judged(10), judged(30), judged(70)], [Verdict::Ok, Verdict::Warning, Verdict::Fault]);
+        assert_eq!([judged(10), judged(30), judged(90)], [Verdict::Ok, Verdict::Warning, Verdict::Fault]);
         assert_eq!(throughput(0, second, 1, 100).verdict, Verdict::Skipped);
     }
 }

@@ -148,4 +148,30 @@ room! {
         means: "`record` was stopped by a signal before there was an MP4.";
         cause: "Ctrl-C came before anything was recorded, or twice.";
         remedy: "Record again; one Ctrl-C ends a recording with its MP4.";
+
+    RECORD_OUTLET = 1236;
+        means: "All was recorded, but what --hls or --rtmp wrote is not complete.";
+        cause: "The directory's disk is full or does not answer, or the far end refuses or does not take the broadcast. The line \
+                says which.";
+        remedy: "Look at that disk, or at the address and key of the far end. The MP4, where one was asked for, is complete.";
+
+    SIZE_FAILED = 1240;
+        means: "The machine could not be measured, or the number could not be written.";
+        cause: "A program of a recording broke or hung, or a disk is full. The line names it.";
+        remedy: "Measure again. If it comes again, `plugnmeet-recorder check` and `--verbose` tell more.";
+
+    SIZE_USAGE = 1241;
+        means: "`size` cannot begin with this configuration.";
+        cause: "It cannot be used or changed, or the node is one that records nothing.";
+        remedy: "Follow the line; without `--write` the configuration need not be writable.";
+
+    SIZE_REFUSED = 1242;
+        means: "Nothing is measured, as something is being recorded on this machine.";
+        cause: "A recorder, `record` or another `size` has recordings here, which would lose frames.";
+        remedy: "Drain the node, wait until `plugnmeet-recorder recordings list` is empty, and measure then.";
+
+    SIZE_STOPPED = 1243;
+        means: "`size` was stopped by a signal.";
+        cause: "Ctrl-C or SIGTERM came before the last scene was measured.";
+        remedy: "Measure again. Nothing is left of the measurement.";
 }

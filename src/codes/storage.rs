@@ -61,4 +61,21 @@ room! {
         cause: "A share is not mounted, hangs, or another one is mounted in its place. The line names the fault.";
         remedy: "Mount the right share; work goes on within 5 s. Where another one is meant, remove main_path.json in \
                  recorder.state_dir.";
+
+    NEWER_STATE = 912;
+        means: "A newer version has written recorder.state_dir, so this one does not start.";
+        cause: "The program was put back to an older version, which cannot read the records and would lose them. \
+                Nothing in the directory was changed.";
+        remedy: "Install the version that the line names, or a newer one. Or set recorder.state_dir to another \
+                 directory: what the old one holds then waits until a newer version runs on it.";
+
+    STATE_VERSION_UNKNOWN = 913;
+        means: "The file version.json in recorder.state_dir does not tell a version, and is written anew.";
+        cause: "The file is damaged, was changed by hand, or its disk fails.";
+        remedy: "Nothing, where the line comes once. Else look at the disk of recorder.state_dir.";
+
+    STATE_VERSION_NOT_WRITTEN = 914;
+        means: "The version of recorder.state_dir cannot be written, so that an older version would not refuse it.";
+        cause: "The disk of recorder.state_dir is full, read-only or fails.";
+        remedy: "Look at that disk before the program is put back to an older version. The next start tries again.";
 }

@@ -1,7 +1,7 @@
 //! This node as a member of the fleet: what it accepts, how busy it is, and how it announces both.
 //!
 //! [`admission`] is the policy, pure; [`slots`] shares it between tasks. [`cost`] decides by what recordings cost, which
-//! [`cost_watch`] measures. [`availability`] holds what stands in the way of new work, [`overload_watch`] notes by
+//! [`cost_watch`] measures; [`recording_needs`] are what `size` has measured on one machine. [`availability`] holds what stands in the way of new work, [`overload_watch`] notes by
 //! [`overload`] that processors or memory do, and [`choice_log`] tells of it. [`holder`] decides whose the recorder id
 //! is, pure; [`id_claim`] takes it. [`heartbeat`] announces all this in the bucket, and what [`load`] measures.
 
@@ -16,4 +16,5 @@ pub mod id_claim;
 pub mod load;
 pub mod overload;
 pub mod overload_watch;
+pub mod recording_needs;
 pub mod slots;

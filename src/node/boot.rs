@@ -15,6 +15,7 @@
 //! At the end, 9 and 8 end what runs (or let it finish, in a drain), then 4 and 3 are ended, since 9 and 8 still use
 //! them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ use crate::storage::disk_space::{self, DiskStatus};
 use crate::storage::lock::StateLock;
 use crate::storage::main_path::{self, MainPath};
 use crate::storage::record_writer::RecordWriter;
+use crate::storage::state_version;
 use crate::telemetry::redact;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
@@ -91,6 +93,8 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
         state_dir = %recorder.state_dir.display(),
         "starting"
     );
+    // Before anything is made in it, the lock included.
+    state_version::check(&recorder.state_dir)?;
 
     // 1 host
     start.enter("checking the host and its directories");
@@ -104,6 +108,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
     state_dir::warn_unsuitable(&recorder.state_dir);
     let lock = StateLock::take(&recorder.state_dir)?;
+    own_state(&recorder.state_dir)?;
     let holder = id_claim::this_process(&lock);
     let store = MainPath::new(&recorder.main_path, &recorder.state_dir);
     main_path::first_look(&store).await;
@@ -155,6 +160,20 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     node.flush().await;
     connected.and(ended)?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Notes that `state_dir`, whose lock this process holds, is this version's now.
+fn own_state(state_dir: &Path) -> anyhow::Result<()> {
+    // A newer version may have run since the first look.
+    state_version::check(state_dir)?;
+    if let Err(error) = state_version::write(state_dir) {
+        tracing::warn!(
+            code = %codes::STATE_VERSION_NOT_WRITTEN, dir = %state_dir.display(), %error,
+            "the version of recorder.state_dir cannot be written, so that an older version would not refuse it; free the disk or \
+             mend it, the next start tries again"
+        );
+    }
     Ok(())
 }
 

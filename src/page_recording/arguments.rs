@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use url::Url;
 
+use crate::page_recording::outlet::outlets::Outlet;
+use crate::protocol::ids::RtmpUrl;
+
 /// Frames per second that may be asked for: more than a screen shows is of no use.
 const FRAME_RATES: std::ops::RangeInclusive<i64> = 1..=60;
 /// Width and height in pixels that can be recorded.
@@ -18,6 +21,7 @@ Examples:
   plugnmeet-recorder record https://example.org/live -o live.mp4 --click '#accept' --wait-for video
   plugnmeet-recorder record https://example.org/call --until-gone '#call' --cookie session=abc123
   plugnmeet-recorder record https://example.org/radio --sound-only -o radio.m4a
+  plugnmeet-recorder record https://example.org/live --hls /var/www/live --rtmp @live.url -o live.mp4
 
 The recording ends with --duration, with --until-gone, when the page is closed, or with Ctrl-C (SIGINT or SIGTERM): then
 the MP4 is made from the raw file and the raw file is removed. A second Ctrl-C stops at once and keeps the raw file. So
@@ -32,6 +36,7 @@ Exit codes:
   3    this machine cannot record: a program is missing or does not start
   4    the page cannot be recorded: not found, refused, not loaded, or an element does not come
   5    the page crashed, hung or lost its network while it was recorded; the MP4 holds what came before
+  6    all was recorded, and the MP4, if one was asked for, is complete; but what --hls or --rtmp wrote is not
   130  stopped before anything was recorded, or by a second signal; a raw file is kept and named";
 
 /// What `record` is to do.
@@ -74,12 +79,22 @@ pub struct RecordArguments {
     /// The browser's name to the server
     #[arg(long, value_name = "TEXT", value_parser = one_line)]
     pub user_agent: Option<String>,
+    /// Trust the certificates in this PEM file, as those of a private CA, besides those that Chrome and this host trust
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Leave the sound out
     #[arg(long, conflicts_with = "sound_only")]
     pub no_sound: bool,
     /// Leave the picture out
     #[arg(long)]
     pub sound_only: bool,
+    /// Write HLS into this directory while it is recorded: index.m3u8 and its segments; without -o no MP4 is made
+    #[arg(long, value_name = "DIR")]
+    pub hls: Option<PathBuf>,
+    /// Broadcast to this RTMP server, rtmp[s]://HOST/APPLICATION/KEY, while it is recorded; @FILE holds the address, so
+    /// that no list of processes shows the key; without -o no MP4 is made
+    #[arg(long, value_name = "URL", conflicts_with = "sound_only")]
+    pub rtmp: Option<String>,
     /// The directory for the raw file while it grows; without it that of the output
     #[arg(long, value_name = "DIR")]
     pub temp: Option<PathBuf>,
@@ -89,6 +104,35 @@ pub struct RecordArguments {
     /// Log what the recorder does on standard error
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+impl RecordArguments {
+    /// Whether an MP4 is made.
+    #[must_use]
+    pub fn makes_file(&self) -> bool {
+        self.output.is_some() || (self.hls.is_none() && self.rtmp.is_none())
+    }
+
+    /// What becomes of the recording while it runs.
+    ///
+    /// # Errors
+    /// Where the address of `--rtmp` is none, or its file cannot be read.
+    pub fn outlets(&self) -> Result<Vec<Outlet>, String> {
+        let rtmp = self.rtmp.as_deref().map(rtmp_url).transpose()?;
+        Ok(self.hls.clone().map(Outlet::Hls).into_iter().chain(rtmp.map(Outlet::Rtmp)).collect())
+    }
+}
+
+/// The address of `--rtmp`. It is a secret, so it is read here: a parser of the command line names what it refuses.
+fn rtmp_url(text: &str) -> Result<RtmpUrl, String> {
+    let read = |file: &str| std::fs::read_to_string(file).map_err(|error| format!("--rtmp: {file}: {error}"));
+    let from_file = text.strip_prefix('@').map(read).transpose()?;
+    let url = RtmpUrl::parse(from_file.as_deref().unwrap_or(text).trim());
+    let url = url.map_err(|error| format!("--rtmp: {}", error.to_string().replace("rtmp_url ", "the address ")))?;
+    if url.key().is_none() {
+        return Err("--rtmp: the address names no stream key: rtmp://HOST/APPLICATION/KEY".to_owned());
+    }
+    Ok(url)
 }
 
 fn address(text: &str) -> Result<Url, String> {
@@ -174,6 +218,20 @@ mod tests {
         assert!(address("localhost:8080").unwrap_err().contains("http://"));
         for wrong in ["javascript:alert(1)", "chrome://settings", "data:text/html,x", "", "ftp://x"] {
             assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_broadcast_may_be_in_a_file_and_is_shown_by_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("live.url");
+        std::fs::write(&file, "rtmp://h/live/s3cret\n").unwrap();
+        let url = rtmp_url(&format!("@{}", file.display())).unwrap();
+        assert_eq!(url, rtmp_url("rtmp://h/live/s3cret").unwrap());
+        assert_eq!(url.key().as_deref(), Some("s3cret"));
+        for wrong in ["http://h/live/s3cret", "rtmp://h/live/s3 cret", "rtmp://s3cret/live", "@/no/such/file", ""] {
+            let error = rtmp_url(wrong).unwrap_err();
+            assert!(error.starts_with("--rtmp: ") && !error.contains("s3"), "{error}");
         }
     }
 

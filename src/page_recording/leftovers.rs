@@ -1,4 +1,5 @@
-//! What a killed `record` leaves in the directory for temporary files: the next one removes it. Its raw file stays.
+//! What a killed `record` or `size` leaves in the directory for temporary files: the next one removes it. The raw file of a
+//! `record` stays.
 //!
 //! Each run has an owner name of its own ([`crate::capture::rig_directory`]), so that two at once leave each other alone.
 
@@ -11,19 +12,31 @@ use crate::capture::rig_directory::{self, RigOwner};
 use crate::process::procfs;
 
 /// Begins the owner names of all runs; a daemon's is an absolute path.
-const OWNER: &str = "plugnmeet-recorder record";
+const PROGRAM: &str = "plugnmeet-recorder";
+const RECORD: &str = "record";
 
 /// The owner name of this process's rig.
 #[must_use]
 pub fn owner() -> String {
+    owner_of(RECORD)
+}
+
+/// The same of another command that has rigs of its own.
+#[must_use]
+pub fn owner_of(command: &str) -> String {
     let pid = std::process::id();
-    format!("{OWNER} {pid} {}", procfs::started(pid).unwrap_or_default())
+    format!("{PROGRAM} {command} {pid} {}", procfs::started(pid).unwrap_or_default())
 }
 
 /// Removes the rigs of runs that were killed.
 pub async fn remove(temp_dir: &Path) -> CleanupReport {
+    remove_of(temp_dir, RECORD).await
+}
+
+/// The same of another command.
+pub async fn remove_of(temp_dir: &Path, command: &str) -> CleanupReport {
     let mut all = CleanupReport::default();
-    for owner in dead_owners(temp_dir) {
+    for owner in dead_owners(temp_dir, command) {
         let CleanupReport { rigs, processes, displays, kept } = clean_up(temp_dir, &owner).await;
         all.rigs += rigs;
         all.processes += processes;
@@ -34,12 +47,13 @@ pub async fn remove(temp_dir: &Path) -> CleanupReport {
 }
 
 /// The owners of rigs whose processes are gone.
-fn dead_owners(temp_dir: &Path) -> BTreeSet<String> {
+fn dead_owners(temp_dir: &Path, command: &str) -> BTreeSet<String> {
+    let begin = format!("{PROGRAM} {command} ");
     let entries = fs::read_dir(temp_dir).into_iter().flatten().flatten();
     let rigs =
         entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(rig_directory::PREFIX.as_bytes()));
     let owners = rigs.filter_map(|rig| RigOwner::parse(&fs::read(rig.path().join(rig_directory::FILE)).ok()?));
-    owners.filter(|rig| rig.owner.starts_with(OWNER) && !rig.daemon_runs()).map(|rig| rig.owner).collect()
+    owners.filter(|rig| rig.owner.starts_with(&begin) && !rig.daemon_runs()).map(|rig| rig.owner).collect()
 }
 
 #[cfg(test)]
@@ -53,7 +67,7 @@ mod tests {
         let rig = |owner: &str| {
             tempfile::Builder::new().prefix(&rig_directory::prefix(owner)).tempdir_in(temp.path()).unwrap().keep()
         };
-        let (mine, of_daemon, killed) = (owner(), "/var/state".to_owned(), format!("{OWNER} 1 0"));
+        let (mine, of_daemon, killed) = (owner(), "/var/state".to_owned(), format!("{PROGRAM} {RECORD} 1 0"));
         for owner in [&mine, &of_daemon, &killed] {
             // Dropped, so that the lock is free, as after a kill.
             drop(RigDirectory::acquire(&rig(owner), owner).await.unwrap());
@@ -67,6 +81,7 @@ mod tests {
                 fs::write(&file, text.replace(&procfs::boot_id(), "before")).unwrap();
             }
         }
+        assert_eq!(remove_of(temp.path(), "size").await, CleanupReport::default(), "that of another command stays");
         assert_eq!(remove(temp.path()).await, CleanupReport { rigs: 1, ..CleanupReport::default() });
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }

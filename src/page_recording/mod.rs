@@ -3,7 +3,7 @@
 //! In: the command line ([`arguments`]). Out: an MP4, what the operator sees ([`console`]), an exit code ([`outcome`]).
 //! [`mod@run`] goes from one to the other: the capture's rig visits the page instead of a meeting, and the MP4 is made as
 //! that of a transcoding job ([`mp4`]). Nothing is written but the output and the directory of its raw file
-//! ([`output`]), and the rig's directory, which the next run removes where this one is killed ([`leftovers`]).
+//! ([`output`]), what `--hls` and `--rtmp` make of it ([`outlet`]), and the rig's directory, which the next run removes where this one is killed ([`leftovers`]).
 
 pub mod arguments;
 pub mod console;
@@ -11,6 +11,7 @@ pub mod leftovers;
 pub mod meter;
 pub mod mp4;
 pub mod outcome;
+pub mod outlet;
 pub mod output;
 pub mod run;
 pub mod settings;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use crate::page_recording::arguments::RecordArguments;
 use crate::page_recording::console::Console;
 use crate::page_recording::outcome::{Ending, RecordFailure};
+use crate::page_recording::outlet::outlets::Outlet;
 use crate::page_recording::signals::StopRequests;
 use crate::telemetry::{self, redact};
 
@@ -33,7 +35,13 @@ const LAST_GRACE: Duration = Duration::from_secs(1);
 pub fn execute(arguments: &RecordArguments) -> u8 {
     let secrets = arguments.cookie.iter().chain(&arguments.header).map(|(_, value)| value.as_str());
     let url = [arguments.url.password(), arguments.url.query(), arguments.url.fragment()];
-    let _secrets: Vec<_> = secrets.chain(url.into_iter().flatten()).map(redact::register).collect();
+    let mut secrets_kept: Vec<_> = secrets.chain(url.into_iter().flatten()).map(redact::register).collect();
+    let outlets = arguments.outlets();
+    for outlet in outlets.iter().flatten() {
+        if let Outlet::Rtmp(url) = outlet {
+            secrets_kept.extend(url.secrets().iter().map(|secret| redact::register(secret)));
+        }
+    }
     let mut console = Console::new(arguments.summary, arguments.verbose);
     if arguments.verbose
         && let Err(error) = telemetry::init_console(tracing::Level::INFO)
@@ -43,7 +51,8 @@ pub fn execute(arguments: &RecordArguments) -> u8 {
     let ended = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
         let ended = runtime.block_on(async {
             let stop = StopRequests::of_signals().map_err(|error| RecordFailure::new(Ending::Host, error))?;
-            Box::pin(run::run(arguments, &mut console, &stop)).await
+            let outlets = outlets.map_err(|error| RecordFailure::new(Ending::Usage, error))?;
+            Box::pin(run::run(arguments, &outlets, &mut console, &stop)).await
         });
         runtime.shutdown_timeout(LAST_GRACE);
         ended

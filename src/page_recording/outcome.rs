@@ -18,6 +18,8 @@ pub enum Ending {
     Page,
     /// The recording broke off; there is an MP4 of what came before.
     BrokeOff,
+    /// An outlet (`--hls`, `--rtmp`) is not complete.
+    OutletIncomplete,
     /// Stopped by a signal without an MP4.
     Stopped,
 }
@@ -32,6 +34,7 @@ impl Ending {
             Self::Host => 3,
             Self::Page => 4,
             Self::BrokeOff => 5,
+            Self::OutletIncomplete => 6,
             // As shells say of a process that SIGINT ended.
             Self::Stopped => 130,
         }
@@ -46,6 +49,7 @@ impl Ending {
             Self::Host => codes::RECORD_HOST,
             Self::Page => codes::RECORD_PAGE,
             Self::BrokeOff => codes::RECORD_BROKE_OFF,
+            Self::OutletIncomplete => codes::RECORD_OUTLET,
             Self::Stopped => codes::RECORD_STOPPED,
         }
     }
@@ -90,8 +94,8 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_exit_code() {
-        use Ending::{BrokeOff, Complete, Failed, Host, Page, Stopped, Usage};
-        for ending in [Complete, Failed, Usage, Host, Page, BrokeOff, Stopped] {
+        use Ending::{BrokeOff, Complete, Failed, Host, OutletIncomplete, Page, Stopped, Usage};
+        for ending in [Complete, Failed, Usage, Host, Page, BrokeOff, OutletIncomplete, Stopped] {
             let line = format!("\n  {:<5}", ending.code());
             assert!(AFTER_HELP.contains(&line), "{ending:?}");
         }

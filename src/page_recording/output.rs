@@ -17,8 +17,8 @@ const NAME_LENGTH: usize = 60;
 /// The files of a recording.
 #[derive(Debug)]
 pub struct OutputFiles {
-    /// The MP4.
-    pub mp4: PathBuf,
+    /// The MP4; `None`: none is made.
+    pub mp4: Option<PathBuf>,
     /// Holds the raw file while it grows; removed with this, unless it is kept.
     dir: TempDir,
 }
@@ -41,20 +41,20 @@ impl OutputFiles {
             .parent()
             .filter(|dir| !dir.as_os_str().is_empty())
             .map_or_else(|| std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")), Path::to_owned);
-        let make = |dir: &Path| {
-            // The page may be private.
-            let private = std::fs::Permissions::from_mode(0o700);
-            let mut builder = tempfile::Builder::new();
-            let made = builder.prefix(&format!("{}.recording-", cut(&name))).permissions(private).tempdir_in(dir);
-            made.map_err(|error| {
-                format!("nothing can be written into {}: {error}; is it there, and are you allowed to?", dir.display())
-            })
-        };
-        let mut dir = make(&beside)?;
+        let mut dir = make_dir(&name, &beside)?;
         if let Some(temp) = temp {
-            dir = make(temp)?;
+            dir = make_dir(&name, temp)?;
         }
-        Ok(Self { mp4, dir })
+        Ok(Self { mp4: Some(mp4), dir })
+    }
+
+    /// The same where no MP4 is made, in this directory.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn without_mp4(name: &Path, dir: &Path) -> Result<Self, String> {
+        let made = make_dir(&name.to_string_lossy(), dir);
+        made.map(|dir| Self { mp4: None, dir }).map_err(|error| format!("{error} --temp DIR names another place"))
     }
 
     #[must_use]
@@ -73,6 +73,12 @@ impl OutputFiles {
         self.dir.path().join("page.png")
     }
 
+    /// Chrome's certificates; removed with the directory.
+    #[must_use]
+    pub fn certificates(&self) -> PathBuf {
+        self.dir.path().join("certificates")
+    }
+
     /// Keeps the raw file, if there is one; its path.
     #[must_use]
     pub fn keep_raw(self) -> Option<PathBuf> {
@@ -81,12 +87,24 @@ impl OutputFiles {
         for useless in [self.part(), self.screenshot()] {
             let _ = std::fs::remove_file(useless);
         }
+        let _ = std::fs::remove_dir_all(self.certificates());
         if !raw.metadata().is_ok_and(|file| file.len() > 0) {
             return None;
         }
         let dir = self.dir.keep();
         Some(dir.join(RAW))
     }
+}
+
+/// Makes the directory of a raw file.
+fn make_dir(name: &str, dir: &Path) -> Result<TempDir, String> {
+    // The page may be private.
+    let private = std::fs::Permissions::from_mode(0o700);
+    let mut builder = tempfile::Builder::new();
+    let made = builder.prefix(&format!("{}.recording-", cut(name))).permissions(private).tempdir_in(dir);
+    made.map_err(|error| {
+        format!("nothing can be written into {}: {error}; is it there, and are you allowed to?", dir.display())
+    })
 }
 
 /// As much of a name as leaves room for more.

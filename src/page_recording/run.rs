@@ -12,7 +12,9 @@ use tokio::sync::watch;
 
 use crate::capture::browser::chrome_arguments::{PROGRAMS, find_chrome};
 use crate::capture::browser::sandbox;
+use crate::capture::browser::trusted_roots::{self, TrustedRootsError};
 use crate::capture::cpu_use::CaptureCpu;
+use crate::capture::quality_summary::seconds;
 use crate::capture::rig::{CaptureReport, LiveRig, OpenError, Rig as _};
 use crate::capture::rig_failure::RigFailure;
 use crate::config::Config;
@@ -22,12 +24,16 @@ use crate::page_recording::console::{Console, REDRAW};
 use crate::page_recording::meter::{LevelMeter, bar};
 use crate::page_recording::mp4::{self, Mp4Error};
 use crate::page_recording::outcome::{Ending, RecordFailure};
+use crate::page_recording::outlet::hls;
+use crate::page_recording::outlet::outlets::{Outlet, Outlets};
 use crate::page_recording::output::{OutputFiles, default_name};
 use crate::page_recording::signals::StopRequests;
-use crate::page_recording::summary::{PageSummary, bytes, clock};
+use crate::page_recording::summary::{OutletSummary, PageSummary, bytes, clock};
 use crate::page_recording::{leftovers, settings};
 use crate::process::programs::find_program;
 use crate::storage::placement::{self, IfExists};
+use crate::telemetry::redact;
+use crate::tls::ca_file;
 
 /// How often the processor time is read: that takes some milliseconds.
 const CPU_LOOK: Duration = Duration::from_secs(1);
@@ -59,25 +65,30 @@ impl End {
     }
 }
 
+/// What was recorded.
+struct Recorded {
+    end: End,
+    report: CaptureReport,
+    outlets: Vec<(Outlet, OutletSummary)>,
+}
+
 /// Records, and makes the MP4. Everything is told on the console, but a failure.
 ///
 /// # Errors
 /// Why there is no MP4.
 pub async fn run(
     arguments: &RecordArguments,
+    outlets: &[Outlet],
     console: &mut Console,
     stop: &StopRequests,
 ) -> Result<Ending, RecordFailure> {
     let host = |cause: &dyn std::fmt::Display| RecordFailure::new(Ending::Host, cause);
     missing_programs().map_or(Ok(()), |missing| Err(host(&missing)))?;
     let config = settings::defaults().map_err(|error| host(&error))?;
-    let named = arguments.output.clone();
-    let output = named.unwrap_or_else(|| default_name(&arguments.url, SystemTime::now(), arguments.sound_only));
-    let output = OutputFiles::prepare(output, arguments.temp.as_deref(), arguments.force)
-        .map_err(|error| RecordFailure::new(Ending::Usage, error))?;
+    let output = prepare(arguments).map_err(|error| RecordFailure::new(Ending::Usage, error))?;
     leftovers::remove(&std::env::temp_dir()).await;
-    let (end, report) = Box::pin(record(arguments, &config, &output, console, stop)).await?;
-    let broke = match &end {
+    let recorded = Box::pin(record(arguments, &config, outlets, &output, console, stop)).await?;
+    let broke = match &recorded.end {
         End::Broke(cause) => Some(RecordFailure::new(Ending::BrokeOff, cause).cause),
         _ => None,
     };
@@ -89,30 +100,82 @@ pub async fn run(
         return Err(RecordFailure { raw: output.keep_raw(), ..failure });
     }
     let tracks = settings::tracks(arguments);
-    let mut summary = PageSummary::new(&report, arguments.size, tracks, end.text());
+    let mut summary = PageSummary::new(&recorded.report, arguments.size, tracks, recorded.end.text());
     summary.error.clone_from(&broke);
-    match Box::pin(make(arguments, &config, &output, console, stop)).await {
-        Ok((duration, size)) => {
-            summary.file = Some(output.mp4.display().to_string());
-            (summary.bytes, summary.duration_s) = (size, rounded(duration));
-            console.result(&format!("Saved {}: {}, {}", output.mp4.display(), clock(duration), bytes(size)));
+    let made = match &output.mp4 {
+        Some(mp4) => Box::pin(make(arguments, &config, &output, mp4, console, stop)).await.map(Some),
+        None => Ok(None),
+    };
+    let complete = match &made {
+        Ok(made) => {
+            if let (Some((duration, size)), Some(mp4)) = (made, &output.mp4) {
+                summary.file = Some(mp4.display().to_string());
+                (summary.bytes, summary.duration_s) = (*size, seconds(*duration));
+                console.result(&format!("Saved {}: {}, {}", mp4.display(), clock(*duration), bytes(*size)));
+            }
+            tell_outlets(&recorded, &mut summary, output.mp4.as_deref(), console)
+        }
+        Err(_) => tell_outlets(&recorded, &mut summary, None, console),
+    };
+    // Where segments are all that was to be made, the raw file is what they can be made of.
+    let incomplete = !complete && output.mp4.is_none() && arguments.hls.is_some();
+    let failure = match made {
+        Ok(_) if incomplete => RecordFailure::new(Ending::OutletIncomplete, "what --hls wrote is not complete"),
+        Ok(_) => {
             summary.lines(tracks).iter().for_each(|line| console.result(&format!("  {line}")));
             summary.warnings.iter().for_each(|line| console.result(&format!("  warning: {line}")));
             console.json(&summary);
-            Ok(if broke.is_some() { Ending::BrokeOff } else { Ending::Complete })
+            let ending = if complete { Ending::Complete } else { Ending::OutletIncomplete };
+            return Ok(if broke.is_some() { Ending::BrokeOff } else { ending });
         }
-        Err(failure) => {
-            let failure = RecordFailure { raw: output.keep_raw(), ..failure };
-            summary.raw_file = failure.raw.as_ref().map(|raw| raw.display().to_string());
-            summary.error = Some(failure.cause.clone());
-            console.json(&summary);
-            Err(failure)
-        }
+        Err(failure) => failure,
+    };
+    let failure = RecordFailure { raw: output.keep_raw(), ..failure };
+    summary.raw_file = failure.raw.as_ref().map(|raw| raw.display().to_string());
+    summary.error = Some(failure.cause.clone());
+    console.json(&summary);
+    Err(failure)
+}
+
+/// Makes the directories of the files.
+fn prepare(arguments: &RecordArguments) -> Result<OutputFiles, String> {
+    let name = || default_name(&arguments.url, SystemTime::now(), arguments.sound_only);
+    let temp = arguments.temp.as_deref();
+    if let Some(dir) = &arguments.hls {
+        hls::prepare(dir, arguments.force)?;
+    }
+    if arguments.makes_file() {
+        OutputFiles::prepare(arguments.output.clone().unwrap_or_else(name), temp, arguments.force)
+    } else {
+        // Beside the segments, whose disk is large enough: the raw file takes about as much as they do.
+        let segments = arguments.hls.as_deref().and_then(|dir| std::path::absolute(dir).ok());
+        let beside = segments.as_deref().and_then(Path::parent);
+        OutputFiles::without_mp4(&name(), &temp.or(beside).map_or_else(std::env::temp_dir, Path::to_owned))
     }
 }
 
-fn rounded(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 100.0).round() / 100.0
+/// Tells what became of the outlets; whether all of them are complete.
+fn tell_outlets(recorded: &Recorded, summary: &mut PageSummary, mp4: Option<&Path>, console: &Console) -> bool {
+    for (outlet, made) in &recorded.outlets {
+        let (to, time) = (&made.to, clock(recorded.report.duration));
+        let line = match (outlet, &made.error) {
+            (Outlet::Hls(_), None) => format!("Saved {to}: {time}"),
+            (Outlet::Rtmp(_), None) => format!("Sent to {to}: {time}"),
+            (outlet, Some(error)) => outlet.remedy(error, mp4),
+        };
+        console.result(&redact::scrub(&line));
+        if made.interruptions > 0 && made.complete && matches!(outlet, Outlet::Rtmp(_)) {
+            console.result(&format!(
+                "  warning: it was interrupted {} times, and lacks what was then",
+                made.interruptions
+            ));
+        }
+        *match outlet {
+            Outlet::Hls(_) => &mut summary.hls,
+            Outlet::Rtmp(_) => &mut summary.rtmp,
+        } = Some(made.clone());
+    }
+    recorded.outlets.iter().all(|(_, made)| made.complete)
 }
 
 /// What is to be installed.
@@ -137,17 +200,19 @@ fn missing_programs() -> Option<String> {
 async fn record(
     arguments: &RecordArguments,
     config: &Config,
+    outlets: &[Outlet],
     output: &OutputFiles,
     console: &mut Console,
     stop: &StopRequests,
-) -> Result<(End, CaptureReport), RecordFailure> {
+) -> Result<Recorded, RecordFailure> {
     let sandbox = sandbox::check().await;
     if let Err(reason) = &sandbox {
         console.note(format!("Chrome runs without its sandbox, so record only pages that you trust: {reason}"));
     }
     console.begin(&format!("Opening {}", shown(arguments)));
-    let spec =
-        settings::rig(config, arguments, &output.raw(), leftovers::owner(), sandbox.is_ok(), output.screenshot());
+    let trusted = trusted(arguments, output).await?;
+    let (owner, screenshot) = (leftovers::owner(), output.screenshot());
+    let spec = settings::rig(config, arguments, &output.raw(), owner, sandbox.is_ok(), screenshot, trusted);
     let opened = LiveRig::open_page(spec, settings::visit(arguments), stop.end.clone()).await;
     let mut rig = opened.map_err(|error| match error {
         OpenError::Cancelled => RecordFailure::new(Ending::Stopped, "stopped before anything was recorded"),
@@ -159,7 +224,9 @@ async fn record(
         }
     })?;
     console.begin(&format!("Recording, until {}; the raw file grows in {}", until(arguments), output.raw().display()));
-    let mut end = Box::pin(wait_for_end(&mut rig, arguments, console, stop)).await;
+    let releases = output.mp4.is_none() && arguments.hls.is_none();
+    let mut outlets = Outlets::start(outlets, &output.raw(), settings::tracks(arguments), releases);
+    let mut end = Box::pin(wait_for_end(&mut rig, &mut outlets, arguments, console, stop)).await;
     console.begin(if matches!(end, End::Signal) {
         "Ending the recording; another signal stops at once and keeps the raw file"
     } else {
@@ -174,11 +241,35 @@ async fn record(
         _ = closing => {}
         () = hurry(stop, CLOSE_LIMIT) => {}
     }
-    let Some((report, finished)) = finished else { return Ok((end, CaptureReport::default())) };
+    let Some((report, finished)) = finished else {
+        return Ok(Recorded { end, report: CaptureReport::default(), outlets: Vec::new() });
+    };
+    let outlets = stop.now.run_until_cancelled(outlets.finish()).await.unwrap_or_default();
     if let (Err(error), false) = (finished, matches!(end, End::Broke(_))) {
         end = End::Broke(error);
     }
-    Ok((end, report))
+    Ok(Recorded { end, report, outlets })
+}
+
+/// Chrome's database of the certificates that it is to trust besides its own.
+async fn trusted(arguments: &RecordArguments, output: &OutputFiles) -> Result<Option<PathBuf>, RecordFailure> {
+    let file = arguments.ca_file.as_deref();
+    if file.is_none() && arguments.url.scheme() == "http" {
+        return Ok(None);
+    }
+    let refused = |ending, error: &dyn std::fmt::Display| {
+        RecordFailure::new(ending, error.to_string().replace(ca_file::KEY, "--ca-file"))
+    };
+    if let Some(file) = file {
+        ca_file::check(file, SystemTime::now()).map_err(|error| refused(Ending::Usage, &error))?;
+    }
+    match trusted_roots::of_page(&output.certificates(), file).await {
+        Err(TrustedRootsError::Spawn(error)) => {
+            let (program, package) = trusted_roots::PROGRAM;
+            Err(refused(Ending::Host, &format_args!("--ca-file needs {program} ({error}); apt-get install {package}")))
+        }
+        trusted => trusted.map_err(|error| refused(Ending::Host, &error)),
+    }
 }
 
 /// Resolves when a second signal is older than `grace`.
@@ -190,6 +281,7 @@ async fn hurry(stop: &StopRequests, grace: Duration) {
 /// Waits until the recording is to end, and tells of its progress.
 async fn wait_for_end(
     rig: &mut LiveRig,
+    outlets: &mut Outlets,
     arguments: &RecordArguments,
     console: &mut Console,
     stop: &StopRequests,
@@ -220,6 +312,9 @@ async fn wait_for_end(
                 return if page.is_some() { End::Page(cause) } else { End::Broke(cause) };
             }
             () = tokio::time::sleep(REDRAW) => {}
+        }
+        while let Some(news) = outlets.news() {
+            console.note(redact::scrub(&news));
         }
         let report = reports();
         let level = meter.look(&report);
@@ -269,6 +364,7 @@ async fn make(
     arguments: &RecordArguments,
     config: &Config,
     output: &OutputFiles,
+    mp4: &Path,
     console: &mut Console,
     stop: &StopRequests,
 ) -> Result<(Duration, u64), RecordFailure> {
@@ -294,9 +390,9 @@ async fn make(
         Mp4Error::Failed(cause) => RecordFailure::new(Ending::Failed, format_args!("the MP4 cannot be made: {cause}")),
     })?;
     let existing = if arguments.force { IfExists::Replace } else { IfExists::Refuse };
-    let placed = placement::place(&part, &output.mp4, existing).await;
+    let placed = placement::place(&part, mp4, existing).await;
     placed.map_err(|error| RecordFailure::new(Ending::Failed, format_args!("the MP4 cannot be stored: {error}")))?;
     console.end_progress();
-    let size = tokio::fs::metadata(&output.mp4).await.map_or(0, |file| file.len());
+    let size = tokio::fs::metadata(mp4).await.map_or(0, |file| file.len());
     Ok((made.duration, size))
 }

@@ -8,6 +8,7 @@ use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use crate::capture::rig::RigSpec;
 use crate::config::{self, ChromeFlag, Config, FfmpegOptions};
 use crate::page_recording::arguments::RecordArguments;
+use crate::page_recording::outlet::rtmp;
 use crate::page_recording::summary::Tracks;
 
 /// The embedded configuration.
@@ -20,7 +21,8 @@ pub fn defaults() -> Result<Config, String> {
     parsed.map(|(config, _)| config).map_err(|problems| problems.to_string())
 }
 
-/// The rig of a recording. `owner`: see [`crate::page_recording::leftovers`]; `sandbox`: whether Chrome can use its own.
+/// The rig of a recording. `owner`: see [`crate::page_recording::leftovers`]; `sandbox`: whether Chrome can use its own;
+/// `trusted`: Chrome's database of certificates.
 #[must_use]
 pub fn rig(
     config: &Config,
@@ -29,9 +31,13 @@ pub fn rig(
     owner: String,
     sandbox: bool,
     screenshot: PathBuf,
+    trusted: Option<PathBuf>,
 ) -> RigSpec {
     let recording = &config.ffmpeg.recording;
     let mut encoder = EncoderSettings::new(&recording.pre_input, &recording.post_input);
+    if arguments.rtmp.is_some() {
+        encoder.post_input.extend(rtmp::encoding(arguments.fps));
+    }
     (encoder.capture.framerate, encoder.capture.size) = (arguments.fps, Some(arguments.size));
     let user_agent = arguments.user_agent.as_ref();
     let flags = user_agent.map(|name| ChromeFlag { name: "user-agent".to_owned(), value: Some(name.clone()) });
@@ -39,7 +45,7 @@ pub fn rig(
         url: arguments.url.to_string(),
         target: EncoderTarget::File(raw.to_owned()),
         encoder,
-        chrome: ChromeSettings { path: None, flags: flags.into_iter().collect(), sandbox, trusted: None },
+        chrome: ChromeSettings { path: None, flags: flags.into_iter().collect(), sandbox, trusted },
         size: arguments.size,
         dpi: config.recorder.dpi,
         silence_warning: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::capture::capture_report::CaptureReport;
+use crate::capture::quality_summary::{QualitySummary, seconds};
 
 /// Share of the time from which a black picture is warned of: a fade is no fault.
 const BLACK: f64 = 0.9;
@@ -46,18 +47,27 @@ pub struct PageSummary {
     pub width: u32,
     pub height: u32,
     pub frames: u64,
-    /// Frames that this machine was too slow for.
-    pub frames_dropped: u64,
-    pub frames_late: u64,
-    pub longest_freeze_s: f64,
-    /// The black share of the time, 0…1.
-    pub black_share: f64,
-    /// The silent share of the sound, 0…1.
-    pub silence_share: f64,
-    pub longest_silence_s: f64,
-    pub peak_dbfs: Option<f64>,
-    pub mean_dbfs: Option<f64>,
+    #[serde(flatten)]
+    pub quality: QualitySummary,
     pub warnings: Vec<String>,
+    /// What `--hls` and `--rtmp` wrote; not there without them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hls: Option<OutletSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtmp: Option<OutletSummary>,
+}
+
+/// What became of an outlet, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OutletSummary {
+    /// The playlist, or the far end without its stream key.
+    pub to: String,
+    /// Whether it has all of the recording: of a broadcast, its end.
+    pub complete: bool,
+    /// How often it was begun anew.
+    pub interruptions: u32,
+    /// Why it is not complete.
+    pub error: Option<String>,
 }
 
 impl PageSummary {
@@ -69,46 +79,41 @@ impl PageSummary {
             raw_file: None,
             ended_by,
             error: None,
-            duration_s: rounded(report.duration.as_secs_f64(), 1e2),
+            duration_s: seconds(report.duration),
             bytes: 0,
             width: if tracks.picture { size.0 } else { 0 },
             height: if tracks.picture { size.1 } else { 0 },
             frames: report.frames_sent,
-            frames_dropped: report.frames_dropped,
-            frames_late: report.frames_late,
-            longest_freeze_s: rounded(report.picture.longest_freeze.as_secs_f64(), 1e2),
-            black_share: rounded(report.picture.black_share, 1e4),
-            silence_share: rounded(report.sound.silence_share, 1e4),
-            longest_silence_s: rounded(report.sound.longest_silence.as_secs_f64(), 1e2),
-            peak_dbfs: report.sound.peak_dbfs.map(|level| rounded(level, 1e2)),
-            mean_dbfs: report.sound.mean_dbfs.map(|level| rounded(level, 1e2)),
+            quality: QualitySummary::of(report),
             warnings: warnings(report, tracks),
+            hls: None,
+            rtmp: None,
         }
     }
 
     /// The same for a reader: a line of the picture and one of the sound.
     #[must_use]
     pub fn lines(&self, tracks: Tracks) -> Vec<String> {
-        let mut lines = Vec::new();
+        let (mut lines, quality) = (Vec::new(), &self.quality);
         if tracks.picture {
-            let lost = self.frames_dropped + self.frames_late;
+            let lost = quality.frames_dropped + quality.frames_late;
             lines.push(format!(
                 "picture: {}x{}, {} frames, {lost} lost, longest standstill {:.1} s, black {:.0} %",
                 self.width,
                 self.height,
                 self.frames,
-                self.longest_freeze_s,
-                self.black_share * 100.0
+                quality.longest_freeze_s,
+                quality.black_share * 100.0
             ));
         }
         if tracks.sound {
             let level = |level: Option<f64>| level.map_or("none".to_owned(), |level| format!("{level:.1} dBFS"));
             lines.push(format!(
                 "sound:   peak {}, mean {}, silent {:.0} %, longest silence {:.1} s",
-                level(self.peak_dbfs),
-                level(self.mean_dbfs),
-                self.silence_share * 100.0,
-                self.longest_silence_s
+                level(quality.peak_dbfs),
+                level(quality.mean_dbfs),
+                quality.silence_share * 100.0,
+                quality.longest_silence_s
             ));
         }
         lines
@@ -157,10 +162,6 @@ pub fn warnings(report: &CaptureReport, tracks: Tracks) -> Vec<String> {
 #[expect(clippy::cast_precision_loss, reason = "a share of frames is compared with one in a hundred")]
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-fn rounded(value: f64, per_unit: f64) -> f64 {
-    (value * per_unit).round() / per_unit
 }
 
 /// Bytes for a reader.
@@ -240,6 +241,7 @@ mod tests {
         );
         let json = serde_json::to_value(&summary).unwrap();
         assert_eq!((json["width"].as_u64(), json["peak_dbfs"].as_f64()), (Some(1280), Some(-6.0)));
+        assert!(json.get("hls").is_none() && json.get("quality").is_none(), "{json}");
         let sound = Tracks { picture: false, sound: true };
         assert_eq!(PageSummary::new(&good(), (1280, 720), sound, String::new()).lines(sound).len(), 1);
     }

@@ -262,6 +262,15 @@ impl RtmpUrl {
         Some((decoded(user), decoded(self.url.password().unwrap_or_default())))
     }
 
+    /// What is to be kept out of logs: the stream key with and without the parameters that may follow it, and the
+    /// password. The user name is shown nowhere, and is often a word that the log needs.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let key = self.key().unwrap_or_default();
+        let bare = key.split(['?', '#']).next().unwrap_or_default().to_owned();
+        [key, bare].into_iter().chain(self.user_info().map(|(_, password)| password)).collect()
+    }
+
     /// RTMP's `tcUrl`: scheme, host, port and application.
     #[must_use]
     pub fn tc_url(&self) -> String {

@@ -9,12 +9,7 @@ pub(super) fn secrets(start: &Start) -> Vec<redact::SecretRegistration> {
     // The token with and without the parameters that may follow it.
     let mut secrets: Vec<_> = start.access.sent().into_iter().flat_map(secrets_of).collect();
     if let Output::Rtmp(url) = &start.output {
-        // The stream key with and without the parameters that may follow it.
-        let key = url.key().unwrap_or_default();
-        let bare = key.split(['?', '#']).next().unwrap_or_default();
-        secrets.extend([redact::register(&key), redact::register(bare)]);
-        // The user name is shown nowhere, and is often a word that the log needs.
-        secrets.extend(url.user_info().map(|(_, password)| redact::register(&password)));
+        secrets.extend(url.secrets().iter().map(|secret| redact::register(secret)));
     }
     secrets
 }

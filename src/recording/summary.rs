@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::capture::quality::{AudioStats, VideoStats};
+use crate::capture::quality_summary::{QualitySummary, rounded, seconds};
 use crate::capture::rig;
 use crate::codes;
 use crate::protocol::ids::{RecorderId, RecordingId};
@@ -52,17 +53,8 @@ pub struct RecordingSummary {
     pub gaps: Vec<Gap>,
     pub bytes: u64,
     pub frames_sent: u64,
-    pub frames_dropped: u64,
-    /// Frames left out because they were captured too late.
-    pub frames_late: u64,
-    pub longest_freeze_s: f64,
-    /// The black share of the duration, 0…1.
-    pub black_share: f64,
-    /// The silent share of the sound, 0…1.
-    pub silence_share: f64,
-    pub longest_silence_s: f64,
-    pub peak_dbfs: Option<f64>,
-    pub mean_dbfs: Option<f64>,
+    #[serde(flatten)]
+    pub quality: QualitySummary,
     /// How often sound was missing, and the silence inserted for it.
     pub sound_gaps: u64,
     pub sound_gaps_ms: u64,
@@ -148,7 +140,7 @@ impl RecordingSummary {
         gaps: Vec<Gap>,
     ) -> Self {
         let time = |at| humantime::format_rfc3339_millis(at).to_string();
-        let (picture, sound, corrections) = (report.picture, report.sound, report.corrections);
+        let corrections = report.corrections;
         let call = Some(report.call_offset).filter(|call| call.seconds > 0);
         Self {
             recording_id: info.recording_id.to_string(),
@@ -167,14 +159,7 @@ impl RecordingSummary {
             gaps,
             bytes: report.bytes,
             frames_sent: report.frames_sent,
-            frames_dropped: report.frames_dropped,
-            frames_late: report.frames_late,
-            longest_freeze_s: seconds(picture.longest_freeze),
-            black_share: rounded(picture.black_share, 1e4),
-            silence_share: rounded(sound.silence_share, 1e4),
-            longest_silence_s: seconds(sound.longest_silence),
-            peak_dbfs: sound.peak_dbfs.map(|level| rounded(level, 1e2)),
-            mean_dbfs: sound.mean_dbfs.map(|level| rounded(level, 1e2)),
+            quality: QualitySummary::of(report),
             sound_gaps: corrections.gaps,
             sound_gaps_ms: corrections.gaps_ms,
             offset_corrections: corrections.offsets,
@@ -195,14 +180,14 @@ impl RecordingSummary {
             ended_by = self.ended_by,
             duration_s = self.duration_s,
             frames = self.frames_sent,
-            frames_dropped = self.frames_dropped,
-            frames_late = self.frames_late,
-            longest_freeze_s = self.longest_freeze_s,
-            black_share = self.black_share,
-            silence_share = self.silence_share,
-            longest_silence_s = self.longest_silence_s,
-            peak_dbfs = self.peak_dbfs,
-            mean_dbfs = self.mean_dbfs,
+            frames_dropped = self.quality.frames_dropped,
+            frames_late = self.quality.frames_late,
+            longest_freeze_s = self.quality.longest_freeze_s,
+            black_share = self.quality.black_share,
+            silence_share = self.quality.silence_share,
+            longest_silence_s = self.quality.longest_silence_s,
+            peak_dbfs = self.quality.peak_dbfs,
+            mean_dbfs = self.quality.mean_dbfs,
             sound_gaps = self.sound_gaps,
             sound_gaps_ms = self.sound_gaps_ms,
             offset_corrections = self.offset_corrections,
@@ -309,17 +294,6 @@ fn remove_older(dir: &Path, now: SystemTime) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Seconds with three decimals, since a freeze may last a fraction of a second.
-fn seconds(duration: Duration) -> f64 {
-    rounded(duration.as_secs_f64(), 1e3)
-}
-
-/// Rounded to as many decimals as `unit` has zeros.
-fn rounded(value: f64, unit: f64) -> f64 {
-    // An empty sum and a negative value rounded to zero are -0.0.
-    (value * unit).round() / unit + 0.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,14 +336,6 @@ mod tests {
         assert!((all.sound.mean_dbfs.unwrap() + 21.25).abs() < 0.01, "{:?}", all.sound.mean_dbfs);
         // A broadcast has no file to measure.
         assert_eq!(combine(&parts[..1], &[], &[]).duration, seconds(10));
-    }
-
-    #[test]
-    fn zero_is_never_negative() {
-        let none: [f64; 0] = [];
-        for nothing in [none.iter().sum(), -0.0, -0.0001] {
-            assert_eq!(rounded(nothing, 1e3).to_string(), "0");
-        }
     }
 
     #[test]

@@ -12,3 +12,4 @@ pub mod lock;
 pub mod main_path;
 pub mod placement;
 pub mod record_writer;
+pub mod state_version;

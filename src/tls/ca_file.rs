@@ -8,7 +8,8 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::tls::validity::valid_until;
 
-const KEY: &str = "plugNmeet_info.ca_file";
+/// How the errors name the option.
+pub const KEY: &str = "plugNmeet_info.ca_file";
 
 /// What is wrong with the file, with advice.
 #[derive(Debug, thiserror::Error)]

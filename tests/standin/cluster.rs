@@ -15,13 +15,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts `size` servers, each with its files in a directory of its own in `dir`; `issuer` is the public account key that
-    /// signs the callout's answers.
-    pub async fn start(dir: &Path, issuer: &str, size: usize) -> anyhow::Result<Self> {
+    /// signs the callout's answers. `port`: of the one where there is one, else 0: any.
+    pub async fn start(dir: &Path, issuer: &str, size: usize, port: u16) -> anyhow::Result<Self> {
         let routes = Routes::choose(size)?;
         let mut servers = Vec::new();
         for n in 0..size {
             let name = format!("stand-in-{}", n + 1);
-            servers.push(NatsServer::start(&dir.join(&name), &name, issuer, &routes.section(n)).await?);
+            servers.push(NatsServer::start(&dir.join(&name), &name, issuer, &routes.section(n), port).await?);
         }
         Ok(Self { servers })
     }

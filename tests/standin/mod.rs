@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::missing_panics_doc, reason = "a lock is poisoned only by a panic of another test's thread")]
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,6 +71,10 @@ pub struct Deployment {
     pub token_leeway: Duration,
     /// Of one cluster; bucket and queue have as many replicas.
     pub nats_servers: usize,
+    /// Where its HTTP side listens; port 0: any that is free.
+    pub web: SocketAddr,
+    /// Where its NATS server listens on loopback, where it is one; 0: any port that is free.
+    pub nats_port: u16,
 }
 
 impl Default for Deployment {
@@ -85,6 +90,8 @@ impl Default for Deployment {
             token_validity: Duration::from_secs(600),
             token_leeway: Duration::from_secs(60),
             nats_servers: 1,
+            web: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            nats_port: 0,
         }
     }
 }
@@ -138,7 +145,7 @@ impl Standin {
             .build()?;
         let runtime = Threads(Some(runtime));
         let callout = Callout::new(deployment.clone());
-        let nats = Cluster::start(dir.path(), &callout.issuer(), deployment.nats_servers).await?;
+        let nats = Cluster::start(dir.path(), &callout.issuer(), deployment.nats_servers, deployment.nats_port).await?;
         let notices = Notices::new(deployment.clone());
 
         let urls = nats.urls();

@@ -34,8 +34,8 @@ pub struct NatsServer {
 
 impl NatsServer {
     /// Starts it with its files in `dir`; `issuer` is the public account key that signs the callout's answers, `cluster` the
-    /// section of that name, if it is not alone.
-    pub async fn start(dir: &Path, name: &str, issuer: &str, cluster: &str) -> anyhow::Result<Self> {
+    /// section of that name, if it is not alone. `port` 0: any that is free.
+    pub async fn start(dir: &Path, name: &str, issuer: &str, cluster: &str, port: u16) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let program = binary()?;
         let config = format!(
@@ -56,7 +56,7 @@ authorization {{
         std::fs::write(dir.join("nats.conf"), config)?;
         let mut server =
             Self { name: name.to_owned(), program, dir: dir.to_owned(), port: 0, process: Mutex::new(None) };
-        let id = server.spawn(-1)?;
+        let id = server.spawn(if port == 0 { -1 } else { i32::from(port) })?;
         server.port = server.wait_for_ports(id).await?;
         Ok(server)
     }

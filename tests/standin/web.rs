@@ -113,7 +113,8 @@ impl Web {
         let router = router.layer(middleware::from_fn_with_state(outage.clone(), proxy));
         let date = ToldDate::default();
         let router = router.layer(middleware::from_fn_with_state(date.clone(), tell_date));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener =
+            TcpListener::bind(deployment.web).await.with_context(|| format!("cannot listen at {}", deployment.web))?;
         let port = listener.local_addr()?.port();
         let task = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
         Ok(Self { deployment, port, rooms, token_checks, outage, date, task })
@@ -312,7 +313,7 @@ async fn stalled_video() -> Response {
 }
 
 /// First and last byte of `bytes=FROM-[TO]`.
-fn byte_range(range: &str, length: usize) -> Option<(usize, usize)> {
+pub fn byte_range(range: &str, length: usize) -> Option<(usize, usize)> {
     let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
     let (from, last) = (from.parse().ok()?, length.checked_sub(1)?);
     let to = if to.is_empty() { last } else { to.parse::<usize>().ok()?.min(last) };

@@ -1,18 +1,26 @@
 //! The state directory of an earlier version loads for ever: `tests/golden/state` was written by the version of November
-//! 2026, and a later version must go on where that one stopped.
+//! 2026, and a later version must go on where that one stopped. One of a newer version is refused.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use plugnmeet_recorder::delivery::message::{MessageKey, MessageState};
+use plugnmeet_recorder::delivery::message::{MessageKey, MessageState, RecordingMessages};
 use plugnmeet_recorder::delivery::outbox::Outbox;
 use plugnmeet_recorder::delivery::retry_request::{self, RetryRequest};
 use plugnmeet_recorder::protocol::access::RoomAccess;
 use plugnmeet_recorder::protocol::ids::RecordingId;
 use plugnmeet_recorder::protocol::request::Kind;
+use plugnmeet_recorder::recording::journal::RecordingRecord;
 use plugnmeet_recorder::recording::journal::{RecordingEntry, RecordingJournal, RecordingStage};
-use plugnmeet_recorder::transcode::journal::{JobJournal, JobState};
+use plugnmeet_recorder::storage::journal::Record as _;
+use plugnmeet_recorder::storage::state_version;
+use plugnmeet_recorder::transcode::journal::{JobJournal, JobRecord, JobState};
 use serde_json::Value;
+
+use crate::recorder::{Recorder, SOON, Setup};
+use crate::standin::{Deployment, Standin};
 
 /// A copy of it, as what cannot be read would be put aside.
 fn state_dir() -> tempfile::TempDir {
@@ -144,4 +152,83 @@ async fn the_outbox_of_an_earlier_version_is_delivered() {
         .flatten()
         .any(|entry| entry.path().extension().is_some_and(|extension| extension == "unreadable"));
     assert!(!aside);
+}
+
+/// Every file and directory below: its path, content, mode, and when it was changed and written.
+fn everything(dir: &Path) -> Vec<(PathBuf, Vec<u8>, u32, [i64; 4])> {
+    let mut found = vec![dir.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        found.extend(fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()));
+        next += 1;
+    }
+    found.sort();
+    let of = |path: PathBuf| {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        let content = fs::read(&path).unwrap_or_default();
+        (path, content, meta.mode(), times)
+    };
+    found.into_iter().map(of).collect()
+}
+
+/// What an operator's command ends with and says.
+fn command(node: &Recorder, asked: &[&str]) -> (Option<i32>, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_plugnmeet-recorder"));
+    let output = program.arg("--config").arg(node.config_path()).args(asked).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_dir_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let standin = Standin::start(Deployment::default()).await.unwrap();
+    let dir = state_dir();
+    let newer = r#"{"format":2,"readable_since":"0.7.0","written_by":"0.7.2","of a newer version":true}"#;
+    fs::write(dir.path().join("version.json"), newer).unwrap();
+    let before = everything(dir.path());
+    let main_path = standin.dir().join("not made");
+    let setup = Setup {
+        recorder: format!("  state_dir: {}\n", dir.path().display()),
+        main_path: Some(main_path.clone()),
+        ..Setup::default()
+    };
+    let mut node = Recorder::spawn(&standin, "node_01", &setup);
+    // 2: the service manager does not try it again.
+    assert_eq!(node.wait_for_end().await.code(), Some(2), "{}", node.log());
+    let log = node.log();
+    for said in ["was written by version 0.7.2", "Install version 0.7.0 or newer", "set recorder.state_dir to another"]
+    {
+        assert!(log.contains(said), "{said}:\n{log}");
+    }
+    for asked in [&["jobs", "retry", "job-given-up"][..], &["recordings", "list"], &["check", "--quick"]] {
+        let (code, said) = command(&node, asked);
+        assert_eq!((code, said.contains("Install version 0.7.0")), (Some(1), true), "{asked:?}: {said}");
+    }
+    assert_eq!(everything(dir.path()), before);
+    assert!(!main_path.exists(), "other directories are not made either");
+    assert_eq!(standin.notices.tasks_of("rec-told"), []);
+
+    // What an earlier version left, which wrote no version, is taken up.
+    for path in before.iter().map(|(path, ..)| path).filter(|path| path.is_file()) {
+        if !path.ends_with("job-given-up.json") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    node.restart();
+    standin.fleet.wait_selectable("node_01", SOON).await.unwrap();
+    let (code, jobs) = command(&node, &["jobs", "list", "--json"]);
+    assert!(code == Some(0) && jobs.contains("job-given-up"), "{jobs}");
+    let version = json(&dir.path().join("version.json"));
+    assert_eq!(
+        (version["format"].as_u64(), version["written_by"].as_str()),
+        (Some(1), Some(env!("CARGO_PKG_VERSION")))
+    );
+    node.stop(&[]);
+}
+
+/// An older version puts aside what it cannot read: it must refuse the whole directory instead.
+#[test]
+fn a_record_of_a_new_version_raises_the_format_of_the_state_dir() {
+    let records = [RecordingRecord::VERSION, RecordingMessages::VERSION, JobRecord::VERSION];
+    assert_eq!((state_version::FORMAT, records), (1, [1, 1, 1]), "with a new version of a record comes a new format");
 }

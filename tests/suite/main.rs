@@ -63,6 +63,7 @@ mod self_test;
 mod service_manager;
 mod signals;
 mod sim;
+mod sizing;
 mod soak;
 mod spawner;
 #[path = "standin.rs"]

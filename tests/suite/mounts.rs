@@ -13,6 +13,12 @@ impl Mount {
         Self(at.to_owned())
     }
 
+    /// A file system in memory at `at`, which must exist, for so many bytes.
+    pub fn small(at: &Path, bytes: u64) -> Self {
+        mount(&["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs", at.to_str().unwrap()]);
+        Self(at.to_owned())
+    }
+
     pub fn read_only(&self, read_only: bool) {
         let options = if read_only { "remount,bind,ro" } else { "remount,bind,rw" };
         mount(&["-o", options, self.0.to_str().unwrap()]);

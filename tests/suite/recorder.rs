@@ -180,6 +180,11 @@ impl Recorder {
         self.temporary_dir.join(format!(".state-{}", self.id))
     }
 
+    /// Its configuration, for an operator's command.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("config.yaml")
+    }
+
     /// Its `TMPDIR`, where its rigs have their directories.
     pub fn runtime_dir(&self) -> PathBuf {
         self.dir.path().join("tmp")

@@ -1,13 +1,17 @@
 //! `POST /drain` and `/undrain`: who may, and what they do. A restart forgets that the node was drained.
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::Instant;
 
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::refusal::Refusal;
+use crate::admin::http::token_limit::TokenLimit;
 use crate::codes;
 use crate::config::AdminConfig;
 use crate::fleet::availability::Obstacle;
@@ -46,32 +50,46 @@ pub(super) fn set(node: &NodeState, drained: bool) -> String {
     }
 }
 
-/// Whether the sender of these headers may drain the node.
+/// Whether the sender of these headers may drain the node; wrong tokens count as those of the page's form do.
 ///
 /// # Errors
-/// What to answer where they may not.
-pub(super) async fn authorise(admin: &AdminConfig, headers: &HeaderMap) -> Result<(), Refusal> {
+/// The answer where they may not.
+pub(super) async fn authorise(
+    admin: &AdminConfig,
+    headers: &HeaderMap,
+    tokens: &TokenLimit,
+    from: IpAddr,
+) -> Result<(), Response> {
     // A page in a browser of this host, as that of a meeting in our own Chrome, must not drain it.
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, codes::FOREIGN_PAGE, "a page in a browser may not do this"));
+        let foreign = Refusal::new(StatusCode::FORBIDDEN, codes::FOREIGN_PAGE, "a page in a browser may not do this");
+        return Err(foreign.into_response());
     }
-    let Some(expected) = expected(admin).await? else { return Ok(()) };
+    let now = Instant::now();
+    if let Some(refusal) = tokens.refusal(from, now) {
+        return Err(refusal);
+    }
+    let expected = expected(admin).await.map_err(Refusal::into_response)?;
+    let Some(expected) = expected else { return Ok(()) };
     // The token of a file is known only now.
     let _secret = redact::register(&expected);
-    match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
-        Some(Some(given)) if is_same(&expected, given) => Ok(()),
+    let (code, why) = match headers.get(header::AUTHORIZATION).map(|value| bearer(value.as_bytes())) {
+        Some(Some(given)) if is_same(&expected, given) => return Ok(()),
         Some(_) => {
-            tracing::warn!(
-                code = %codes::WRONG_TOKEN,
-                "somebody has asked to drain this node with a wrong token, and was refused"
-            );
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, codes::WRONG_TOKEN, NOT_THE_TOKEN))
+            if tokens.wrong(from, now) {
+                tracing::warn!(
+                    code = %codes::WRONG_TOKEN,
+                    address = %from,
+                    "somebody has asked to drain this node with a wrong token, and was refused; told once a minute"
+                );
+            }
+            (codes::WRONG_TOKEN, NOT_THE_TOKEN)
         }
-        None => {
-            let why = "the header `Authorization: Bearer TOKEN` is missing";
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, codes::NOT_LOGGED_IN, why))
-        }
-    }
+        None => (codes::NOT_LOGGED_IN, "the header `Authorization: Bearer TOKEN` is missing"),
+    };
+    let mut response = Refusal::new(StatusCode::UNAUTHORIZED, code, why).into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(response)
 }
 
 /// The token that is to be given; `None`: none is needed.

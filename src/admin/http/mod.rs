@@ -15,6 +15,7 @@ pub(super) mod readiness;
 mod refusal;
 mod routes;
 mod sampling;
+mod token_limit;
 
 use std::net::SocketAddr;
 use std::time::Duration;

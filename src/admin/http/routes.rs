@@ -1,15 +1,20 @@
 //! The paths and their answers.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
+use crate::admin::http::connections::Caller;
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::readiness::Reason;
 use crate::admin::http::refusal::Refusal;
+use crate::admin::http::token_limit::TokenLimit;
 use crate::admin::http::{drain, health, page, protection, readiness, sampling};
 use crate::codes;
 use crate::telemetry::metrics::Metrics;
@@ -18,15 +23,19 @@ const NOTHING_HERE: &str =
     "nothing is here; there are GET / (the page), /healthz, /readyz, /metrics, /protect and POST /drain, /undrain\n";
 
 pub(super) fn router(node: &NodeState) -> Router {
+    let tokens = Arc::<TokenLimit>::default();
+    let orders = Router::new()
+        .route("/drain", post(drain))
+        .route("/undrain", post(undrain))
+        .with_state((node.clone(), Arc::clone(&tokens)));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/protect", get(protect))
-        .route("/drain", post(drain))
-        .route("/undrain", post(undrain))
         .with_state(node.clone())
-        .merge(page::router(node))
+        .merge(orders)
+        .merge(page::router(node, tokens))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, codes::NOTHING_THERE, NOTHING_HERE) })
         .layer(middleware::from_fn(one_answer))
 }
@@ -84,24 +93,20 @@ async fn protect(State(node): State<NodeState>) -> Response {
     (StatusCode::OK, reasons.join("\n") + "\n").into_response()
 }
 
-async fn drain(State(node): State<NodeState>, headers: HeaderMap) -> Response {
-    set(&node, &headers, true).await
+/// The node, and who has given wrong tokens.
+type Orders = State<(NodeState, Arc<TokenLimit>)>;
+
+async fn drain(State((node, tokens)): Orders, caller: ConnectInfo<Caller>, headers: HeaderMap) -> Response {
+    set(&node, &tokens, caller.0.address, &headers, true).await
 }
 
-async fn undrain(State(node): State<NodeState>, headers: HeaderMap) -> Response {
-    set(&node, &headers, false).await
+async fn undrain(State((node, tokens)): Orders, caller: ConnectInfo<Caller>, headers: HeaderMap) -> Response {
+    set(&node, &tokens, caller.0.address, &headers, false).await
 }
 
-async fn set(node: &NodeState, headers: &HeaderMap, drained: bool) -> Response {
-    match drain::authorise(&node.admin, headers).await {
+async fn set(node: &NodeState, tokens: &TokenLimit, from: IpAddr, headers: &HeaderMap, drained: bool) -> Response {
+    match drain::authorise(&node.admin, headers, tokens, from).await {
         Ok(()) => drain::set(node, drained).into_response(),
-        Err(refusal) => {
-            let status = refusal.status;
-            let mut response = refusal.into_response();
-            if status == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            response
-        }
+        Err(refusal) => refusal,
     }
 }

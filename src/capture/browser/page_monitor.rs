@@ -63,6 +63,9 @@ pub fn left_at(asked: Instant, state: &PageState) -> Option<Instant> {
 /// Crash events of all pages, with status and code.
 pub type Crashes = EventStream<target::EventTargetCrashed>;
 
+/// Chrome's reason where the process of a page has ended, by itself or not.
+const PROCESS_GONE: &str = "Render process gone.";
+
 /// Waits until the page crashes or is closed. `log`: the last output of Chrome.
 pub async fn monitor_page(
     page: Page,
@@ -80,7 +83,11 @@ pub async fn monitor_page(
             (crash_cause(crash.as_ref().map(|crash| (crash.status.as_str(), crash.error_code)), &log.lines()), left_at)
         }
         event = detached => (match event {
-            Some(event) if event.reason != "target_closed" => format!("the meeting page was lost ({})", event.reason),
+            Some(event) if event.reason != "target_closed" => {
+                // Also a page that has closed itself may leave so, if its process ended before Chrome told of its end.
+                is_closed = event.reason == PROCESS_GONE && crash_report(&page, reports).await.is_none();
+                format!("the meeting page was lost ({})", event.reason)
+            }
             _ => {
                 is_closed = true;
                 "the meeting page was closed".to_owned()

@@ -84,6 +84,22 @@ pub async fn prepare(state_dir: &Path, server: &ServerConfig) -> Result<(), Trus
     Ok(())
 }
 
+/// The database for one Chrome that trusts the certificates of `ca_file` and those that were added to this host; `None`
+/// where there are none. It is in `dir`, which is created.
+///
+/// # Errors
+/// As [`prepare`]; without certutil where there is a `ca_file`.
+pub async fn of_page(dir: &Path, ca_file: Option<&Path>) -> Result<Option<PathBuf>, TrustedRootsError> {
+    let mut certificates = ca_file.map(ca_file::read).transpose()?.unwrap_or_default();
+    certificates.extend(roots::of_host().added);
+    let is_missing = find_program(Path::new(PROGRAM.0)).is_none();
+    if certificates.is_empty() || (is_missing && ca_file.is_none()) {
+        return Ok(None);
+    }
+    write(dir, &certificates).await?;
+    Ok(Some(dir.join(DATABASE)))
+}
+
 async fn write(dir: &Path, certificates: &[CertificateDer<'_>]) -> Result<(), TrustedRootsError> {
     let failed = |source| TrustedRootsError::Write { dir: dir.to_owned(), source };
     let database = dir.join(DATABASE);

@@ -132,8 +132,8 @@ async fn load(page: &Page, url: &str) -> Result<(), RigFailure> {
             answer = &mut navigation, if !answered => {
                 answered = true;
                 match answer.map(|answer| answer.result.error_text) {
-                    // Chrome's page of a certificate says more.
-                    Ok(Some(error)) if !error.contains("ERR_CERT") => return Err(refused(load_failure(&error, &name))),
+                    // Chrome's page of a certificate says more; what it says here depends on its version.
+                    Ok(Some(error)) if !error.contains("ERR_CERT") && error != "net::ERR_FAILED" => return Err(refused(load_failure(&error, &name))),
                     // A slow page: its state is looked at.
                     Ok(_) | Err(CdpError::Timeout) => {}
                     Err(error) => return Err(refused(format!("{name} cannot be opened: {error}"))),

@@ -8,14 +8,17 @@ use serde::Deserialize;
 pub const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// From then on a page is taken as it is where only pictures and the like are still loading: some never end.
 const LOAD_ENOUGH: Duration = Duration::from_secs(10);
+/// From then on a loaded error page of Chrome is taken as it is where it names no error.
+const ERROR_WRITTEN: Duration = Duration::from_secs(3);
 /// Time limit for an element that is waited for.
 pub const ELEMENT_LIMIT: Duration = Duration::from_secs(30);
 
-/// Reads how far the page has loaded; the result is a [`LoadState`].
+/// Reads how far the page has loaded; the result is a [`LoadState`]. Chrome hides the name of a certificate's error.
 pub const LOADING: &str = r"({
     failed: location.protocol === 'chrome-error:',
     error: location.protocol === 'chrome-error:'
-        ? (document.body?.innerText.match(/ERR_[A-Z_]+/) || [null])[0] : null,
+        ? (document.body?.innerText.match(/ERR_[A-Z_]+/)
+            || document.documentElement?.textContent.match(/ERR_CERT_[A-Z_]+/) || [null])[0] : null,
     status: performance.getEntriesByType('navigation')[0]?.responseStatus || null,
     ready: document.readyState,
     blank: location.href === 'about:blank' || location.href === 'data:,',
@@ -49,6 +52,11 @@ pub enum LoadStep {
 #[must_use]
 pub fn load_step(state: &LoadState, url: &str, wants_blank: bool, waited: Duration) -> LoadStep {
     if state.failed {
+        // Chrome's page of a certificate's error writes its text when it has loaded.
+        let is_written = state.ready == "complete" && waited >= ERROR_WRITTEN;
+        if state.error.is_none() && !is_written && waited < LOAD_LIMIT {
+            return LoadStep::Wait;
+        }
         return LoadStep::Fail(load_failure(state.error.as_deref().unwrap_or("ERR_FAILED"), url));
     }
     let shown = !state.blank || wants_blank;
@@ -77,7 +85,9 @@ pub fn load_failure(error: &str, url: &str) -> String {
             "its server does not answer; look at the network and at firewalls"
         }
         "ERR_INTERNET_DISCONNECTED" => "this machine has no network",
-        "ERR_CERT_AUTHORITY_INVALID" => "nobody that Chrome trusts vouches for its certificate",
+        "ERR_CERT_AUTHORITY_INVALID" => {
+            "nobody that Chrome trusts vouches for its certificate; name the certificate of your CA by --ca-file"
+        }
         "ERR_CERT_COMMON_NAME_INVALID" => "its certificate is for another name; use a name that is in the certificate",
         "ERR_CERT_DATE_INVALID" => {
             "its certificate has expired or is not valid yet; compare the clocks of both machines"

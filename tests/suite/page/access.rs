@@ -13,11 +13,12 @@ const READS: [&str; 4] = [
     "/page/finished/RM_1/summary",
     "/page/finished/RM_1/video",
 ];
-const ORDERS: [&str; 6] = [
+const ORDERS: [&str; 7] = [
     "/page/recordings/recording/RM_1/stop",
     "/page/jobs/RM_1/retry",
     "/page/jobs/RM_1/drop",
     "/page/outbox/RM_1/retry",
+    "/page/outbox/RM_1/drop/ended",
     "/page/drain",
     "/page/undrain",
 ];
@@ -124,6 +125,9 @@ async fn bad_requests_change_nothing_and_lead_nowhere_else() {
             ("POST", format!("/page/jobs/{id}/retry")),
             ("POST", format!("/page/jobs/{id}/drop")),
             ("POST", format!("/page/outbox/{id}/retry")),
+            ("POST", format!("/page/outbox/{id}/drop/ended")),
+            ("POST", format!("/page/outbox/RM_1/drop/{id}")),
+            ("POST", "/page/outbox/RM_1/drop/job".to_owned()),
             ("POST", format!("/page/recordings/recording/{id}/stop")),
             ("POST", format!("/page/recordings/{id}/RM_1/stop")),
             ("GET", format!("/page/recordings/recording/{id}/thumbnail")),
@@ -162,9 +166,23 @@ async fn who_guesses_the_token_has_to_wait_and_the_log_says_so_once() {
     };
     let answer = ask(port, "POST", "/page/login", &[&origin, &site]).await;
     assert_eq!((answer.status, answer.header("set-cookie")), (401, None));
-    for number in 0..9 {
+    // Who guesses for the orders of scripts has no more tries than who uses the form; a token that is missing is no guess.
+    let order = async |path: &str, token: &str| {
+        let bearer = format!("Authorization: Bearer {token}");
+        ask(port, "POST", path, &[&bearer]).await
+    };
+    for number in 0..5 {
         assert_eq!(log_in(&format!("guess-{number}")).await.status, 401);
+        assert_eq!(ask(port, "POST", "/drain", &[]).await.status, 401);
     }
+    for path in ["/drain", "/undrain", "/drain", "/undrain"] {
+        let answer = order(path, "guess-5").await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("bearer")), "{answer:?}");
+    }
+    for path in ["/drain", "/undrain"] {
+        assert_eq!(order(path, TOKEN).await.status, 429, "{path}");
+    }
+    assert_eq!(ask(port, "GET", "/readyz", &[]).await.status, 200, "it is not drained");
     for token in ["guess", TOKEN] {
         let answer = log_in(token).await;
         assert!(answer.status == 429 && answer.text().ends_with(" [PNR-1107]\n"), "{answer:?}");

@@ -1,6 +1,7 @@
 //! The page in a real Chromium, of a real node that records.
 
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Operator, TOKEN, Tab, ask, own, session};
@@ -34,6 +35,20 @@ fn put_hostile_state(recorder: &Recorder) {
         std::fs::write(recorder.state_dir().join(format!("jobs/job-{number}.json")), record.to_string()).unwrap();
     }
     std::fs::write(recorder.state_dir().join("broadcasts/<img src=x onerror='window.pwned = 1'>.json"), "{").unwrap();
+}
+
+/// Two messages of a recording that no server can read, from `tests/golden`.
+fn put_message(recorder: &Recorder) {
+    let mut file: serde_json::Value =
+        serde_json::from_str(include_str!("../../golden/state/outbox/rec-told.json")).unwrap();
+    let letters = file["letters"].as_array_mut().unwrap();
+    letters.retain(|letter| ["proceeded", "finished"].contains(&letter["key"].as_str().unwrap()));
+    letters.iter_mut().for_each(|letter| letter["state"] = json!({"is": "waiting"}));
+    std::fs::write(recorder.state_dir().join("outbox/rec-waits.json"), file.to_string()).unwrap();
+}
+
+fn axe_core() -> String {
+    std::fs::read_to_string("target/tools/axe.min.js").expect("tools/install-deps fetches it")
 }
 
 /// Pictures that were made for who looks.
@@ -85,6 +100,10 @@ async fn an_operator_sees_what_runs_and_is_obeyed() {
     assert_eq!(thumbnails(port).await.to_bits(), 0f64.to_bits(), "nobody looks");
 
     let operator = Operator::start().await;
+    let door = operator.open(port).await;
+    door.until("document.querySelector('#login').checkVisibility()").await;
+    assert_eq!(door.axe(&axe_core()).await, [] as [String; 0], "the login");
+    door.0.close().await.unwrap();
     let tab = operator.open(port).await;
     log_in(&tab).await;
     // What is captured is seen and heard.
@@ -128,8 +147,17 @@ async fn an_operator_sees_what_runs_and_is_obeyed() {
     let file = std::fs::read(mp4(&standin, &recorder, "RM_1")).unwrap();
     parts_of(&file, port, &cookie).await;
 
+    // It stands still under the open page, which says so, also of an order.
+    recorder.signal(Signal::STOP);
+    tab.order("[aria-label='Retry the job of job-1']").await;
+    tab.until("document.querySelector('#link').textContent.includes('no answer')").await;
+    tab.until("document.querySelector('#toast').textContent.includes('nothing is known of the order')").await;
+    recorder.signal(Signal::CONT);
+    tab.until("document.querySelector('#link').textContent === '' && connected").await;
+
     // A restart under the open page: it comes back, still logged in, and plays what was recorded.
     recorder.kill();
+    put_message(&recorder);
     tab.until("document.querySelector('#link').textContent.includes('no answer')").await;
     tab.value("window.same = true").await;
     recorder.restart();
@@ -137,6 +165,18 @@ async fn an_operator_sees_what_runs_and_is_obeyed() {
         "document.querySelector('#link').textContent === '' && document.querySelector('#view').checkVisibility()",
     )
     .await;
+    // One message of a recording, which the server refuses, is given up; the other one is not.
+    let drop = |message: &str| format!("[aria-label='Drop the message {message} of rec-waits']");
+    tab.until(&format!("document.querySelector(\"{}\")", drop("proceeded"))).await;
+    tab.order(&drop("finished")).await;
+    tab.until(&format!("!document.querySelector(\"{}\")", drop("finished"))).await;
+    let kept = std::fs::read_to_string(recorder.state_dir().join("outbox/rec-waits.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    let states = ["finished", "proceeded"].map(|key| {
+        let letters = kept["letters"].as_array().unwrap();
+        letters.iter().find(|letter| letter["key"] == key).map(|letter| letter["state"]["is"].clone())
+    });
+    assert_eq!(states, [Some(json!("dropped")), Some(json!("refused"))], "{kept}");
     tab.until("document.querySelector('#ready').textContent === 'ready'").await;
     assert_eq!(tab.value("window.same").await, json!(true), "it was loaded again");
     watch(&tab).await;
@@ -166,7 +206,7 @@ async fn hostile_names_are_words(tab: &Tab) {
 
 /// As axe-core, a phone and a dark room see it.
 async fn look_at_it(tab: &Tab) {
-    let axe = std::fs::read_to_string("target/tools/axe.min.js").expect("tools/install-deps fetches it");
+    let axe = axe_core();
     for (name, phone, dark) in
         [("light", false, false), ("dark", false, true), ("phone", true, false), ("phone-dark", true, true)]
     {
@@ -259,6 +299,7 @@ async fn watch(tab: &Tab) {
     tab.until("document.querySelectorAll('#strip canvas').length === 12").await;
     tab.until("document.querySelector('#facts').innerText.includes('silence share')").await;
     tab.keep("player").await;
+    assert_eq!(tab.axe(&axe_core()).await, [] as [String; 0], "the player");
     tab.press("#strip li:nth-child(6) button").await;
     tab.until("Math.abs(video.currentTime - video.duration * 5.5 / 12) < 0.1").await;
     tab.value("video.muted = true; video.currentTime = video.duration - 1; video.play()").await;

@@ -14,6 +14,7 @@ use crate::admin::http::refusal::Refusal;
 use crate::admin::state_dir::StateDir;
 use crate::admin::{jobs, outbox};
 use crate::codes::{self, Code};
+use crate::delivery::message::MessageKey;
 use crate::protocol::ids::{InvalidName, RecordingId};
 use crate::protocol::request::Kind;
 use crate::storage::files;
@@ -107,6 +108,18 @@ pub(super) async fn drop_job(State(page): State<Page>, Path(id): Path<String>) -
 
 pub(super) async fn retry_messages(State(page): State<Page>, Path(id): Path<String>) -> Response {
     command(&page.node, &id, "retry the messages", outbox::retry).await
+}
+
+pub(super) async fn drop_message(
+    State(page): State<Page>,
+    Path((id, message)): Path<(String, MessageKey)>,
+) -> Response {
+    // A job is dropped on its own command: without it there is no MP4.
+    if message == MessageKey::Job {
+        let why = "a job is dropped by `plugnmeet-recorder outbox drop ID job`";
+        return refuse(StatusCode::CONFLICT, codes::BAD_REQUEST, why);
+    }
+    command(&page.node, &id, "drop the message", move |state, id| outbox::forget(state, id, Some(message))).await
 }
 
 pub(super) async fn drain(State(page): State<Page>) -> Response {

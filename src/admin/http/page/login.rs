@@ -20,11 +20,8 @@ pub(super) async fn log_in(
     headers: HeaderMap,
 ) -> Response {
     let now = Instant::now();
-    if let Some(wait) = page.logins.wait(caller.address, now) {
-        let seconds = wait.as_secs() + 1;
-        let why = format!("too many wrong tokens from this address; try again in {seconds} s");
-        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, codes::TOO_MANY_LOGINS, why);
-        return ([(header::RETRY_AFTER, seconds.to_string())], refusal).into_response();
+    if let Some(refusal) = page.tokens.refusal(caller.address, now) {
+        return refusal;
     }
     let token = match drain::expected(&page.node.admin).await {
         Ok(Some(token)) => token,
@@ -35,7 +32,7 @@ pub(super) async fn log_in(
     let _secret = redact::register(&token);
     let given = headers.get(header::AUTHORIZATION).and_then(|value| drain::bearer(value.as_bytes()));
     if !given.is_some_and(|given| drain::is_same(&token, given)) {
-        if page.logins.wrong(caller.address, now) {
+        if page.tokens.wrong(caller.address, now) {
             tracing::warn!(
                 code = %codes::WRONG_TOKEN,
                 address = %caller.address,

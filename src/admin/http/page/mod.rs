@@ -12,7 +12,6 @@ mod events;
 mod feed;
 mod finished;
 mod login;
-mod login_limit;
 mod picture;
 mod playback;
 mod processes;
@@ -20,6 +19,8 @@ mod range;
 mod session;
 mod state;
 mod thumbnails;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -31,6 +32,7 @@ use axum::routing::{get, post};
 use crate::admin::http::drain;
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::refusal::Refusal;
+use crate::admin::http::token_limit::TokenLimit;
 use crate::codes;
 use crate::unix_time::unix_ms;
 
@@ -38,8 +40,8 @@ use access::Access;
 use state::Page;
 
 /// The paths of the page.
-pub(super) fn router(node: &NodeState) -> Router {
-    let page = Page::of(node);
+pub(super) fn router(node: &NodeState, tokens: Arc<TokenLimit>) -> Router {
+    let page = Page::of(node, tokens);
     let guarded = Router::new()
         .route("/page/events", get(events::events))
         .route("/page/recordings/{kind}/{id}/thumbnail", get(thumbnail))
@@ -47,6 +49,7 @@ pub(super) fn router(node: &NodeState) -> Router {
         .route("/page/jobs/{id}/retry", post(actions::retry_job))
         .route("/page/jobs/{id}/drop", post(actions::drop_job))
         .route("/page/outbox/{id}/retry", post(actions::retry_messages))
+        .route("/page/outbox/{id}/drop/{message}", post(actions::drop_message))
         .route("/page/drain", post(actions::drain))
         .route("/page/undrain", post(actions::undrain))
         .route("/page/finished/{id}/summary", get(playback::summary))

@@ -103,6 +103,9 @@ function buttons(cell, wanted) {
 
 // --- orders
 
+// How long the node may take for an answer, in ms: longer than the 5 s that it gives an order.
+const ANSWER_LIMIT = 8000;
+
 let toastTimer;
 function tell(words) {
   text($("toast"), words);
@@ -121,7 +124,7 @@ function confirmed(title, words, yes) {
 async function order(path, title, words, yes) {
   if (!(await confirmed(title, words, yes))) return;
   try {
-    const answer = await fetch(path, { method: "POST" });
+    const answer = await fetch(path, { method: "POST", signal: AbortSignal.timeout(ANSWER_LIMIT) });
     tell((await answer.text()).trim() || answer.statusText);
     if (answer.status === 401) connect();
   } catch {
@@ -255,7 +258,10 @@ function showLists(lists) {
   fill("outbox", [
     ["Message", "", (row, cell) => lines(cell, row.letter ?? "unreadable", row.id)],
     ["Why it waits", "", (row, cell) => lines(cell, row.last_error ?? row.says, row.failures ? `${row.failures} attempts; next ${row.next_try ? moment(row.next_try) : "never"}` : "")],
-    ["", "act", (row, cell) => buttons(cell, row.letter ? [{ name: "Retry", label: `Retry the messages of ${row.id}`, order: () => order(`/page/outbox/${part(row.id)}/retry`, "Tell it now?", `All that waits of ${row.id} is tried at once.`, "Try now") }] : [])],
+    ["", "act", (row, cell) => buttons(cell, [
+      row.letter && { name: "Retry", label: `Retry the messages of ${row.id}`, order: () => order(`/page/outbox/${part(row.id)}/retry`, "Tell it now?", `All that waits of ${row.id} is tried at once.`, "Try now") },
+      row.letter && row.letter !== "job" && { name: "Drop", label: `Drop the message ${row.letter} of ${row.id}`, order: () => order(`/page/outbox/${part(row.id)}/drop/${part(row.letter)}`, "Never tell it?", `The server will not be told "${row.letter}" of ${row.id}. Nothing else of it changes.`, "Drop it") },
+    ].filter(Boolean))],
   ], outbox.rows, (row) => `${row.id} ${row.letter}`);
 }
 
@@ -332,13 +338,15 @@ function only(id) {
   if (id !== "view") for (const other of ["gauges", "drain", "logout", "reasons"]) $(other).hidden = true;
 }
 
-// Reads events until the node ends them, is silent for 10 s, or nobody looks.
+// How long the node may be silent, in ms: it tells something each second.
+const SILENCE_LIMIT = 5000;
+// Reads events until the node ends them, is silent, or nobody looks.
 async function read(answer, stop) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", timer;
   for (;;) {
     clearTimeout(timer);
-    timer = setTimeout(() => stop.abort(), 10000);
+    timer = setTimeout(() => stop.abort(), SILENCE_LIMIT);
     const { value, done } = await reader.read();
     if (done) { clearTimeout(timer); return; }
     const events = (rest + value).split("\n\n");
@@ -357,7 +365,9 @@ async function connect() {
   for (let wait = 1000; mine === run && !document.hidden; wait = Math.min(2 * wait, 5000)) {
     const stop = (stopped = new AbortController());
     try {
-      const answer = await fetch("/page/events", { signal: stop.signal, cache: "no-store" });
+      // A node that is stopped takes the connection and says nothing.
+      const limit = setTimeout(() => stop.abort(), ANSWER_LIMIT);
+      const answer = await fetch("/page/events", { signal: stop.signal, cache: "no-store" }).finally(() => clearTimeout(limit));
       if (mine !== run) return;
       if (answer.status === 401) {
         connected = false;
@@ -412,7 +422,7 @@ $("login-form").addEventListener("submit", async (event) => {
   const field = $("token"), token = field.value.trim();
   text($("login-why"), "");
   try {
-    const answer = await fetch("/page/login", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+    const answer = await fetch("/page/login", { method: "POST", headers: { Authorization: `Bearer ${token}` }, signal: AbortSignal.timeout(ANSWER_LIMIT) });
     if (!answer.ok) return text($("login-why"), (await answer.text()).trim());
     field.value = "";
     connect();

@@ -7,9 +7,9 @@ use tokio::sync::Semaphore;
 
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::page::feed::Feed;
-use crate::admin::http::page::login_limit::LoginLimit;
 use crate::admin::http::page::session;
 use crate::admin::http::page::thumbnails::Thumbnails;
+use crate::admin::http::token_limit::TokenLimit;
 
 /// Viewers at once, and videos that play at once.
 const MOST_VIEWERS: usize = 16;
@@ -25,7 +25,8 @@ pub(super) struct Parts {
     pub node: NodeState,
     pub feed: Feed,
     pub thumbnails: Thumbnails,
-    pub logins: LoginLimit,
+    /// Wrong tokens, also those of `POST /drain`.
+    pub tokens: Arc<TokenLimit>,
     pub viewers: Arc<Semaphore>,
     pub videos: Arc<Semaphore>,
 }
@@ -46,12 +47,12 @@ impl Parts {
 }
 
 impl Page {
-    pub fn of(node: &NodeState) -> Self {
+    pub fn of(node: &NodeState, tokens: Arc<TokenLimit>) -> Self {
         Self(Arc::new(Parts {
             feed: Feed::new(node),
             thumbnails: Thumbnails::new(node),
             node: node.clone(),
-            logins: LoginLimit::default(),
+            tokens,
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             videos: Arc::new(Semaphore::new(MOST_VIDEOS)),
         }))

@@ -1,5 +1,8 @@
 //! `record` as somebody runs it who has nothing but the program: a page, a signal, an MP4.
 
+mod broken;
+mod outlets;
+
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;

@@ -5,7 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
+
+use crate::admin::http::refusal::Refusal;
+use crate::codes;
 
 /// Wrong tokens from one address within [`WINDOW`].
 const MOST: u32 = 10;
@@ -15,15 +20,23 @@ const ADDRESSES: usize = 1_024;
 
 /// Counts wrong tokens.
 #[derive(Debug, Default)]
-pub(super) struct LoginLimit(Mutex<BTreeMap<IpAddr, (u32, Instant)>>);
+pub(super) struct TokenLimit(Mutex<BTreeMap<IpAddr, (u32, Instant)>>);
 
-impl LoginLimit {
+impl TokenLimit {
     /// How long this address has to wait; `None`: it may try.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, since) = *wrong.get(&network(address))?;
         let rest = WINDOW.saturating_sub(now.duration_since(since));
         (count >= MOST && !rest.is_zero()).then_some(rest)
+    }
+
+    /// The answer to this address where it has to wait.
+    pub fn refusal(&self, address: IpAddr, now: Instant) -> Option<Response> {
+        let seconds = self.wait(address, now)?.as_secs() + 1;
+        let why = format!("too many wrong tokens from this address; try again in {seconds} s");
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, codes::TOO_MANY_LOGINS, why);
+        Some(([(header::RETRY_AFTER, seconds.to_string())], refusal).into_response())
     }
 
     /// A wrong token. True for the first of a window, which is to be logged.
@@ -53,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_guesser_waits_a_minute_after_ten_and_keeps_out_nobody_else() {
-        let (limit, now) = (LoginLimit::default(), Instant::now());
+        let (limit, now) = (TokenLimit::default(), Instant::now());
         let guesser: IpAddr = "10.0.0.1".parse().unwrap();
         for number in 0..MOST {
             assert_eq!(limit.wait(guesser, now), None);

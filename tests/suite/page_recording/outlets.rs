@@ -1,0 +1,148 @@
+//! `record --hls` and `--rtmp`: they cost the file nothing, and come to what they are to be when what fails is well again.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{FLASH, IN_STEP, Place, Running, header};
+use crate::measure::{self, picture, sound, sync};
+use crate::mounts::Mount;
+use crate::recorder::{command_lines, turn};
+use crate::standin::https::{Authority, Behind, Https};
+use crate::standin::nginx_rtmp::NginxRtmp;
+use crate::standin::plain_page::{COOKIE, PlainPage};
+
+const KEY: &str = "s3cret-stream-key";
+
+/// How many beeps have their flash.
+fn in_step(path: &Path) -> usize {
+    let duration = measure::probe(path).unwrap().duration;
+    let (beeps, flashes) = (sound::beeps(path, 1000.0).unwrap(), picture::flashes(path, FLASH).unwrap());
+    let steps = sync::pair(&beeps, &flashes, sync::expected(&beeps, duration));
+    // One may be late on a busy machine; `lip_sync` measures what it really is.
+    assert!(steps.late().abs() < IN_STEP, "{}: {steps:?}", path.display());
+    steps.times.len()
+}
+
+#[tokio::test]
+async fn a_full_disk_and_a_far_end_that_is_down_cost_the_file_nothing_and_are_made_up_for() {
+    let _turn = turn().await;
+    let (page, place) = (PlainPage::start().await.unwrap(), Place::new());
+    let authority = Authority::new(30).unwrap();
+    let https = Https::start(&authority.issue("localhost", 30).unwrap(), Behind::Server(page.address())).await.unwrap();
+    let (url, ca) = (format!("{}/?closes", https.url()), authority.file());
+    let header = header();
+
+    // Nobody that Chrome knows vouches for the page.
+    let refused = place.run(&[&url, "-o", "page.mp4"]).await;
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    let wanted =
+        "vouches for its certificate; name the certificate of your CA by --ca-file (net::ERR_CERT_AUTHORITY_INVALID)";
+    assert!(refused.err.contains(wanted), "{refused:?}");
+    let missing = place.run(&[&url, "-o", "page.mp4", "--ca-file", "none.pem"]).await;
+    assert!(missing.code == Some(2) && missing.err.contains("error: --ca-file: cannot read none.pem"), "{missing:?}");
+
+    // The disk of the segments is full, and nobody listens at the far end.
+    let mut far_end = NginxRtmp::start(place.temp.path()).await.unwrap();
+    far_end.kill();
+    std::fs::write(place.path("live.url"), far_end.url(KEY)).unwrap();
+    let segments = place.path("segments");
+    std::fs::create_dir(&segments).unwrap();
+    let disk = Mount::small(&segments, 8 << 20);
+    let filler = segments.join("filler");
+    assert!(std::fs::write(&filler, vec![0; 9 << 20]).is_err());
+    let mut running = Running::start(
+        &place,
+        &[
+            &url,
+            "-o",
+            "page.mp4",
+            "--ca-file",
+            ca.to_str().unwrap(),
+            "--hls",
+            "segments",
+            "--rtmp",
+            "@live.url",
+            "--click",
+            "#start",
+            "--click",
+            "#more",
+            "--cookie",
+            COOKIE,
+            "--header",
+            &header,
+            "--size",
+            "640x360",
+            "--summary",
+        ],
+    )
+    .await;
+    running.says("--hls: segments cannot be written to: No space left on device").await;
+    running.says("--rtmp: rtmp://127.0.0.1:").await;
+    std::fs::remove_file(filler).unwrap();
+    far_end.resume().await.unwrap();
+    running.says("--rtmp works again").await;
+    running.says("--hls works again").await;
+    assert!(!command_lines().contains(KEY), "no list of processes shows the stream key");
+    page.close();
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    let summary: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    assert_eq!(summary["ended_by"], "the page was closed", "{summary}");
+    for (outlet, to) in [("hls", "segments/index.m3u8"), ("rtmp", "rtmp://127.0.0.1:")] {
+        let outlet = &summary[outlet];
+        assert!(outlet["to"].as_str().unwrap().starts_with(to) && outlet["complete"] == true, "{summary}");
+        assert!(outlet["interruptions"].as_u64().unwrap() >= 1, "{summary}");
+    }
+    assert!(!ended.err.contains(KEY) && !ended.out.contains(KEY), "{ended:?}");
+    // The playlist has all of the recording: also what came while its disk was full. The broadcast has what came later.
+    let (mp4, playlist) = (place.path("page.mp4"), segments.join("index.m3u8"));
+    let text = std::fs::read_to_string(&playlist).unwrap();
+    assert!(text.contains("#EXT-X-PLAYLIST-TYPE:EVENT") && text.trim_end().ends_with("#EXT-X-ENDLIST"), "{text}");
+    let (file, made) = (measure::probe(&mp4).unwrap(), measure::probe(&playlist).unwrap());
+    assert!((file.duration - made.duration).abs() < 0.5, "{} {}", file.duration, made.duration);
+    let (saved, segmented) = (in_step(&mp4), in_step(&playlist));
+    assert!(saved >= 4 && segmented.abs_diff(saved) <= 1, "{saved} {segmented}");
+    let received = far_end.received(KEY);
+    assert!(in_step(received.last().unwrap()) >= 1, "{received:?}");
+    drop(disk);
+    drop(far_end);
+    std::fs::remove_dir_all(place.temp.path().join("nginx")).unwrap();
+    place.assert_no_rig();
+    let mut files = place.files();
+    files.sort();
+    assert_eq!(files, ["live.url", "page.mp4", "segments"]);
+}
+
+#[tokio::test]
+async fn what_has_no_way_out_is_told_with_a_code_of_its_own() {
+    let place = Place::new();
+    for (arguments, wanted) in [
+        (&["--rtmp", "rtmp://h/live/s3 cret"][..], "--rtmp: the address"),
+        (&["--rtmp", "@none.url"], "--rtmp: none.url: No such file"),
+        (&["--hls", "/proc/none"], "--hls: nothing can be written into /proc/none"),
+    ] {
+        let ended = place.run(&[&["http://127.0.0.1:9/"], arguments].concat()).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.err.contains(wanted) && !ended.err.contains("s3 cret"), "{ended:?}");
+    }
+    assert_eq!(place.files(), [] as [String; 0]);
+
+    let _turn = turn().await;
+    let (page, header) = (PlainPage::start().await.unwrap(), header());
+    let visit = [&*page.url, "--cookie", COOKIE, "--header", &*header, "--size", "640x360"];
+    let broadcast = ["--rtmp", "rtmp://127.0.0.1:9/live/an0ther-stream-key", "--summary"];
+    let mut running = Running::start(&place, &[&visit[..], &broadcast].concat()).await;
+    running.says("--rtmp: rtmp://127.0.0.1:9").await;
+    running.signal(Signal::INT);
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.err.contains("error: --rtmp rtmp://127.0.0.1:9 is not complete: "), "{ended:?}");
+    let summary: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&summary["file"], &summary["rtmp"]["complete"]), (&Value::Null, &Value::Bool(false)), "{summary}");
+    assert!(!ended.err.contains("an0ther") && !ended.out.contains("an0ther"), "{ended:?}");
+    assert_eq!(place.files(), [] as [String; 0], "no MP4 was asked for");
+    place.assert_no_rig();
+}
