@@ -286,7 +286,7 @@ async fn a_referred_start_is_taken_once_in_time_and_only_by_a_node_that_has_rece
     let full = async {
         let start = peer.receives().await;
         let why = declined(peer.awards(&start, unix_ms()).await);
-        assert_eq!(why, "this recorder is full: 1 of 1 recordings and broadcasts are running [PNR-0241]");
+        assert_eq!(why, "this recorder is full: 1 of 1 recordings and broadcasts are running");
     };
     assert_eq!(tokio::join!(start(&rooms[2], "full"), full).0, None);
     assert_eq!(fleet.running(), [1]);

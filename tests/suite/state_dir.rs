@@ -93,7 +93,7 @@ async fn a_state_dir_that_hangs_delays_no_answer_no_stop_no_notice_and_no_end() 
     node.hang();
     let refused = answer(start(&two, "two")).await;
     assert_eq!((refused.status, refused.status_code()), (false, StatusCode::Internal), "{refused:?}");
-    assert_eq!(refused.msg, "this recorder cannot write down what it takes on");
+    assert_eq!(refused.msg, "this recorder cannot write down what it takes on [PNR-0246]");
     node.recorder.wait_until_gone_from_choice(&standin).await;
     assert!(answer(one.request(RecordingTasks::Stop, "one", "")).await.status);
     let ended = standin.notices.wait_for(RecordingTasks::EndRecording, "one", SOON).await;

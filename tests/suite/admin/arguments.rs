@@ -32,7 +32,7 @@ async fn what_is_not_there_or_not_right_ends_with_its_code_and_one_line() {
     for line in ["jobs", "jobs retry", "jobs retry ../etc", "recordings drop x", "outbox list -loud"] {
         let said = node.ask(line);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{line}: {said:?}");
-        assert!(said.err.starts_with("PNR-1201 error: "), "{line}: {said:?}");
+        assert!(said.err.starts_with("PNR-1201 "), "{line}: {said:?}");
     }
     // No log, and nothing else but what this test has made.
     let made: Vec<_> = node.files().into_keys().collect();

@@ -45,7 +45,7 @@ async fn a_node_that_is_drained_takes_no_recording_and_no_job_until_it_is_taken_
     recorder.wait_until_gone_from_choice(&standin).await;
     let room = standin.meeting(Meeting::default());
     let refused = standin.fleet.start_recording(&room, "RM_1", "node_01").await.unwrap().response.unwrap();
-    assert!(!refused.status && refused.msg == "this recorder is drained by its operator", "{refused:?}");
+    assert!(!refused.status && refused.msg == "this recorder is drained by its operator [PNR-0249]", "{refused:?}");
     let dir = recorder.main_path.join("node_02/room01");
     std::fs::create_dir_all(&dir).unwrap();
     let made = Command::new("ffmpeg")
