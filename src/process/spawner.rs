@@ -22,6 +22,9 @@ use crate::process::programs::find_program;
 
 /// A start takes milliseconds, and seconds on a machine that swaps.
 pub const START_LIMIT: Duration = Duration::from_secs(10);
+/// A program that is open for writing is tried again for a second.
+const BUSY_TRIES: u32 = 20;
+const BUSY_WAIT: Duration = Duration::from_millis(50);
 /// Threads at most. Each start that hangs keeps one.
 const MAX_THREADS: usize = 32;
 /// Threads that one program may have, so that a program that hangs leaves some for the others.
@@ -106,7 +109,7 @@ impl Spawner {
             if !answer.is_closed() {
                 let _guard = runtime.enter();
                 // If the caller is gone by now, `kill_on_drop` kills the child.
-                let _ = answer.send(command.spawn());
+                let _ = answer.send(spawn_free(&mut command));
             }
             self.ended(&program);
         }
@@ -169,6 +172,18 @@ impl Starts {
         }
         io::Error::new(io::ErrorKind::TimedOut, why)
     }
+}
+
+/// Starts a program that may be open for writing still: it was just written, and a child that another thread is starting
+/// has a copy of the descriptor until it runs its own program; or somebody is copying a new version of a script.
+fn spawn_free(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(BUSY_WAIT),
+            started => return started,
+        }
+    }
+    command.spawn()
 }
 
 /// Reads the first bytes of the program, and looks at the directory that it is to run in. A child that hangs between

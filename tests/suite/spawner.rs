@@ -51,3 +51,24 @@ async fn a_program_on_a_dead_share_is_named_and_keeps_no_other_from_being_starte
     };
     assert!(child.wait().await.success() && dir.path().join("ran").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_is_still_being_written_is_started_when_it_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("hook.sh");
+    std::fs::write(&script, "#!/bin/sh\nexit 7\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let writer = std::fs::OpenOptions::new().append(true).open(&script).unwrap();
+    let spec = ChildSpec::new("hook.sh", &script);
+    let starting = tokio::spawn(async move { child::spawn(&spec).await });
+    // Some tries long: what is waited for is that nothing happens.
+    let is_waiting = tokio::time::timeout(Duration::from_millis(120), async {
+        while !starting.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(is_waiting.await.is_err(), "it was not tried again");
+    drop(writer);
+    let mut child = tokio::time::timeout(SOON, starting).await.unwrap().unwrap().unwrap();
+    assert_eq!(child.wait().await.to_string(), "exit code 7");
+}
