@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
@@ -45,6 +45,8 @@ struct Queue {
 struct Mail {
     outbox: Outbox,
     proceeded: Arc<AtomicUsize>,
+    /// What waits in the outbox is counted: a node that dies while it is written finds it there and has not counted it.
+    is_counted: Arc<AtomicBool>,
 }
 
 impl JobNotifier for Mail {
@@ -57,11 +59,17 @@ impl JobNotifier for Mail {
         let mail = self.clone();
         Box::pin(async move {
             let (id, key) = (&notice.info.recording_id, MessageKey::of(&notice.event));
-            if mail.outbox.state(id, key).is_some() {
-                return;
+            match mail.outbox.state(id, key) {
+                Some(MessageState::Delivered { .. }) => return,
+                Some(_) => {}
+                None => {
+                    if key == MessageKey::Proceeded {
+                        mail.is_counted.store(false, Ordering::Relaxed);
+                    }
+                    mail.outbox.add(id, vec![Message::new(key, String::new(), Vec::new())]).await;
+                }
             }
-            mail.outbox.add(id, vec![Message::new(key, String::new(), Vec::new())]).await;
-            if key == MessageKey::Proceeded {
+            if key == MessageKey::Proceeded && !mail.is_counted.swap(true, Ordering::Relaxed) {
                 mail.proceeded.fetch_add(1, Ordering::Relaxed);
             }
             mail.outbox.set_state(id, key, MessageState::Delivered { at: 1 }).await;
@@ -82,7 +90,12 @@ impl Node {
         let outbox = Outbox::open(&state_dir).unwrap();
         let settings =
             TranscodeSettings { recorder_id: RecorderId::parse(name).unwrap(), state_dir, ..settings.clone() };
-        Self { name, settings, mail: Mail { outbox, proceeded: Arc::clone(proceeded) }, work: None }
+        Self {
+            name,
+            settings,
+            mail: Mail { outbox, proceeded: Arc::clone(proceeded), is_counted: Arc::default() },
+            work: None,
+        }
     }
 
     fn journal(&self) -> JobJournal {

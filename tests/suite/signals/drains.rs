@@ -63,6 +63,8 @@ async fn a_node_that_is_drained_takes_no_recording_and_no_job_until_it_is_taken_
     assert_eq!(standin.fleet.queue().await.unwrap().ack_pending, 0);
 
     assert_eq!(ask(port, "POST", "/undrain", "").await.status, 401);
+    // The line of `/undrain` may come after that of the job.
+    assert!(!recorder.log().contains("job taken"));
     let answer = ask(port, "POST", "/undrain", &bearer(TOKEN)).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "not drained any more\n"));
     assert_eq!(get(port, "/readyz").await.status, 200);
@@ -70,9 +72,6 @@ async fn a_node_that_is_drained_takes_no_recording_and_no_job_until_it_is_taken_
     recorder.wait_for_log("transcoding finished").await;
     standin.fleet.wait_selectable("node_01", super::LIMIT).await.unwrap();
     let log = recorder.stop(&[TOKEN, &room.token]);
-    let taken = log.lines().position(|line| line.contains("job taken")).unwrap();
-    let undrained = log.lines().position(|line| line.contains("not drained any more")).unwrap();
-    assert!(undrained < taken, "{log}");
     assert_eq!(log.matches("drained by its operator: nothing new").count(), 1, "said once");
 }
 
