@@ -112,11 +112,24 @@ impl RigOwner {
 /// # Errors
 /// `WouldBlock` where the lock is held, so a rig is open; others where the directory is gone or its file system has no
 /// locks.
-pub fn lock(dir: &Path) -> io::Result<File> {
+pub fn lock(dir: &Path) -> io::Result<DirectoryLock> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = File::from(rustix::fs::open(dir, flags, Mode::empty())?);
     dir.try_lock()?;
-    Ok(dir)
+    Ok(DirectoryLock(dir))
+}
+
+/// The lock of a directory; released when dropped.
+#[derive(Debug)]
+pub struct DirectoryLock(File);
+
+impl Drop for DirectoryLock {
+    /// Unlocks by name: a child that another thread is just starting has a copy of the descriptor until it runs its
+    /// program, and would hold the lock as long.
+    fn drop(&mut self) {
+        // Nothing else can be done: where it fails, closing the file unlocks it.
+        let _ = self.0.unlock();
+    }
 }
 
 /// The directory of an open rig, locked and with an owner file.
@@ -128,16 +141,7 @@ struct HeldDirectory {
     dir: PathBuf,
     owner: RigOwner,
     /// `None`: the file system has no locks.
-    lock: Option<File>,
-}
-
-impl Drop for HeldDirectory {
-    /// Unlocks by name: a child that another thread is just starting has a copy of the descriptor until it runs its
-    /// program, and would hold the lock as long.
-    fn drop(&mut self) {
-        // Nothing else can be done: where it fails, closing the file unlocks it.
-        let _ = self.lock.as_ref().map(File::unlock);
-    }
+    _lock: Option<DirectoryLock>,
 }
 
 impl RigDirectory {
@@ -156,7 +160,7 @@ impl RigDirectory {
             boot_id: boot_id(),
             display: None,
         };
-        let acquire = Self(Box::new(HeldDirectory { dir: dir.to_owned(), owner, lock: lock(dir).ok() }));
+        let acquire = Self(Box::new(HeldDirectory { dir: dir.to_owned(), owner, _lock: lock(dir).ok() }));
         acquire.write().await?;
         Ok(acquire)
     }
@@ -201,14 +205,13 @@ mod tests {
         assert!(lock(dir.path()).is_ok());
     }
 
-    #[tokio::test]
-    async fn a_child_that_was_just_started_does_not_hold_the_lock_of_a_closed_rig() {
+    #[test]
+    fn a_child_that_was_just_started_does_not_hold_the_lock_of_a_closed_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = RigDirectory::acquire(dir.path(), "/var/state").await.unwrap();
-        let of_child = directory.0.lock.as_ref().unwrap().try_clone().unwrap();
+        let directory = lock(dir.path()).unwrap();
+        let _of_child = directory.0.try_clone().unwrap();
         drop(directory);
         assert!(lock(dir.path()).is_ok());
-        drop(of_child);
     }
 
     #[test]

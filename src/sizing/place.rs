@@ -1,13 +1,13 @@
 //! The directory of a measurement, in `temporary_dir`, so that its recordings are written to the disk that those of meetings
 //! are. What a killed measurement has left is removed by the next one.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::capture::rig_directory;
+use crate::capture::rig_directory::{self, DirectoryLock};
 use crate::process::procfs;
 
 /// Hidden, so that nobody takes it for a recording. The process id follows.
@@ -19,7 +19,7 @@ pub struct Place {
     dir: TempDir,
     /// Held as long as the directory is in use, also for those who see no processes of other containers. `None`: the file
     /// system has no locks.
-    _lock: Option<File>,
+    _lock: Option<DirectoryLock>,
 }
 
 impl Place {

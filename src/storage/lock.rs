@@ -18,6 +18,15 @@ pub struct StateLock {
     file: File,
 }
 
+impl Drop for StateLock {
+    /// Unlocks by name: a child that another thread is just starting has a copy of the descriptor until it runs its
+    /// program, and would hold the lock as long.
+    fn drop(&mut self) {
+        // Nothing else can be done: where it fails, closing the file unlocks it.
+        let _ = self.file.unlock();
+    }
+}
+
 /// Why the lock cannot be acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -69,10 +78,14 @@ fn lock(file: &File, mut wait: impl FnMut()) -> Result<(), TryLockError> {
 #[must_use]
 pub fn holder(state_dir: &Path) -> Option<String> {
     let mut file = File::open(state_dir.join(NAME)).ok()?;
-    // A shared lock, so that two such calls do not take each other for a daemon; released when the file is closed.
+    // A shared lock, so that two such calls do not take each other for a daemon.
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(written_by(&mut file)),
-        _ => None,
+        _ => {
+            // As in `StateLock::drop`.
+            let _ = file.unlock();
+            None
+        }
     }
 }
 
@@ -101,6 +114,15 @@ mod tests {
         let lock = StateLock::take(dir.path()).unwrap();
         let error = StateLock::take(dir.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("pid {}", std::process::id())) && error.contains("state_dir"), "{error}");
+        drop(lock);
+        StateLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_child_that_was_just_started_holds_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = StateLock::take(dir.path()).unwrap();
+        let _of_child = lock.file.try_clone().unwrap();
         drop(lock);
         StateLock::take(dir.path()).unwrap();
     }
