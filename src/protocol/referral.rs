@@ -121,21 +121,37 @@ pub struct Bidder {
 
 /// The nodes that may still be asked.
 #[derive(Debug, Default)]
-pub struct Bids(Vec<Bidder>);
+pub struct Bids {
+    bidders: Vec<Bidder>,
+    declined: Vec<RecorderId>,
+}
 
 impl Bids {
     pub fn add(&mut self, bidder: Bidder) {
-        self.0.push(bidder);
+        self.bidders.push(bidder);
+    }
+
+    /// Notes a node that was asked and has declined: it is asked again only when no other is left.
+    pub fn decline(&mut self, recorder: RecorderId) {
+        self.declined.push(recorder);
+    }
+
+    /// Forgets the bids, not who has declined.
+    pub fn renew(&mut self) {
+        self.bidders.clear();
     }
 
     /// Takes the better one of two that are `drawn`: nodes that refer at the same time know the same bids, and would all
     /// ask the best one.
     pub fn take(&mut self, drawn: u64) -> Option<Bidder> {
-        let length = u64::try_from(self.0.len()).ok().filter(|length| *length > 0)?;
-        let at = |drawn: u64| usize::try_from(drawn % length).unwrap_or_default();
+        let has_declined = |index: &usize| self.declined.contains(&self.bidders[*index].recorder);
+        let (last, first): (Vec<usize>, Vec<usize>) = (0..self.bidders.len()).partition(has_declined);
+        let choice = if first.is_empty() { last } else { first };
+        let length = u64::try_from(choice.len()).ok().filter(|length| *length > 0)?;
+        let at = |drawn: u64| choice[usize::try_from(drawn % length).unwrap_or_default()];
         let (one, other) = (at(drawn), at(drawn / length));
-        let is_better = self.0[other].score < self.0[one].score;
-        Some(self.0.swap_remove(if is_better { other } else { one }))
+        let is_better = self.bidders[other].score < self.bidders[one].score;
+        Some(self.bidders.swap_remove(if is_better { other } else { one }))
     }
 }
 
@@ -201,5 +217,25 @@ mod tests {
         }
         let [a, b, c, d] = first;
         assert!(a > 80 && b > 80 && c < a && c < b && d < 200, "{first:?}");
+    }
+
+    #[test]
+    fn a_node_that_has_declined_is_asked_again_only_when_no_other_is_left() {
+        let mut bids = Bids::default();
+        let bids_again = |bids: &mut Bids| {
+            bids.renew();
+            for (id, score) in [("a", 0.1), ("b", 0.2), ("c", 0.3)] {
+                bids.add(Bidder { recorder: RecorderId::parse(id).unwrap(), score });
+            }
+        };
+        for id in ["a", "b"] {
+            bids.decline(RecorderId::parse(id).unwrap());
+        }
+        for drawn in 0..100 {
+            bids_again(&mut bids);
+            assert_eq!(bids.take(drawn).unwrap().recorder.as_str(), "c");
+            let left: Vec<_> = std::iter::from_fn(|| bids.take(drawn)).map(|one| one.recorder.to_string()).collect();
+            assert_eq!(left.len(), 2);
+        }
     }
 }

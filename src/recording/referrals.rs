@@ -64,10 +64,10 @@ impl Referrals {
 
     async fn ask(&self, nats: Nats, start: &StartDigest, since: Instant) -> Result<ReferralOutcome, NatsError> {
         let mut others = OtherNodes { talk: nats.converse().await?, secret: &self.api_secret, start };
-        let (mut why_not, mut awards) = ("no other node has room".to_owned(), 0);
+        let (mut why_not, mut awards, mut bids) = ("no other node has room".to_owned(), 0, Bids::default());
         // Once more, since a slot may come free while the server waits, here as well.
         while since.elapsed() < LAST_AWARD {
-            let mut bids = others.bids().await?;
+            others.offer(&mut bids).await?;
             let offered = Instant::now();
             while offered.elapsed() < FRESH
                 && since.elapsed() < LAST_AWARD
@@ -78,6 +78,7 @@ impl Referrals {
                     Some(AwardOutcome::Taken) => return Ok(ReferralOutcome::Taken(recorder)),
                     Some(AwardOutcome::Declined(reason)) => {
                         why_not = format!("{recorder} does not take it on either: {reason}");
+                        bids.decline(recorder);
                     }
                     Some(AwardOutcome::Impossible(reason)) => {
                         return Ok(ReferralOutcome::Nobody(format!("{recorder} says: {reason}")));
@@ -132,15 +133,15 @@ enum Answer {
 
 impl OtherNodes<'_> {
     /// Asks all who has room.
-    async fn bids(&mut self) -> Result<Bids, NatsError> {
+    async fn offer(&mut self, bids: &mut Bids) -> Result<(), NatsError> {
         self.tell(&ReferralMessage::Offer { start: self.start.clone() }).await?;
-        let mut bids = Bids::default();
+        bids.renew();
         let mut until = Instant::now() + FIRST_BID;
         while let Some(Answer::Bid(bidder)) = self.answer(until, |_| false).await {
             bids.add(bidder);
             until = until.min(Instant::now() + BETTER_BID);
         }
-        Ok(bids)
+        Ok(())
     }
 
     /// Awards the START to one of them. `None`: it has not said what has become of it. Bids that come late are added.
@@ -184,18 +185,26 @@ impl OtherNodes<'_> {
 /// to other nodes, and its own that it had to refer.
 #[derive(Debug, Default)]
 pub struct ReferableStarts {
-    /// `None`: taken.
-    messages: HashMap<StartDigest, Option<RequestMessage>>,
+    starts: HashMap<StartDigest, ReferableStart>,
     order: VecDeque<(Instant, StartDigest)>,
+}
+
+#[derive(Debug)]
+struct ReferableStart {
+    message: RequestMessage,
+    /// When the last award of it was sent, in Unix milliseconds.
+    award_ms: Option<u64>,
+    /// This node has taken it on, or tries to.
+    busy: bool,
 }
 
 /// A START that is referred to this node.
 #[derive(Debug)]
 pub enum ReferredStart {
     Kept(RequestMessage),
-    /// It was referred before.
-    Taken,
-    /// It was not received, or long ago.
+    /// This award has come before, or another one is being answered.
+    Repeated,
+    /// The START was not received, or long ago.
     Unknown,
 }
 
@@ -205,20 +214,28 @@ impl ReferableStarts {
         let now = Instant::now();
         while self.order.front().is_some_and(|(at, _)| now - *at > KEPT || self.order.len() >= MAX_KEPT) {
             if let Some((_, old)) = self.order.pop_front() {
-                self.messages.remove(&old);
+                self.starts.remove(&old);
             }
         }
         let start = digest(&message);
         self.order.push_back((now, start.clone()));
-        self.messages.insert(start, Some(message));
+        self.starts.insert(start, ReferableStart { message, award_ms: None, busy: false });
     }
 
-    /// Takes a START, so that nobody can refer it to this node twice.
-    pub fn take(&mut self, start: &StartDigest) -> ReferredStart {
-        match self.messages.get_mut(start).map(Option::take) {
-            Some(Some(message)) => ReferredStart::Kept(message),
-            Some(None) => ReferredStart::Taken,
-            None => ReferredStart::Unknown,
+    /// Takes a START by an award that was sent at `sent_ms`, so that no copy of the award takes it a second time.
+    pub fn take(&mut self, start: &StartDigest, sent_ms: u64) -> ReferredStart {
+        let Some(known) = self.starts.get_mut(start) else { return ReferredStart::Unknown };
+        if known.busy || known.award_ms.is_some_and(|before| sent_ms <= before) {
+            return ReferredStart::Repeated;
+        }
+        (known.busy, known.award_ms) = (true, Some(sent_ms));
+        ReferredStart::Kept(known.message.clone())
+    }
+
+    /// Gives back a START that this node could not take on: a later award may find it with room.
+    pub fn give_back(&mut self, start: &StartDigest) {
+        if let Some(known) = self.starts.get_mut(start) {
+            known.busy = false;
         }
     }
 }

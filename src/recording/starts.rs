@@ -120,7 +120,9 @@ impl<R: Rig> RequestService<R> {
             let StartRefusal { code, reason, detail, .. } = refusal;
             tracing::info!(%code, reason, detail, "a start that another node refers to this one is not taken on here either");
             let outcome = if is_of_node { AwardOutcome::Declined(reason) } else { AwardOutcome::Impossible(reason) };
-            let told = self.tell_referrer(award, &referrals::digest(&message), outcome);
+            let start = referrals::digest(&message);
+            self.referable.give_back(&start);
+            let told = self.tell_referrer(award, &start, outcome);
             self.pending.extend(told);
             return;
         }
@@ -196,9 +198,9 @@ impl<R: Rig> RequestService<R> {
 
     fn take_award(&mut self, award: RequestMessage, start: &StartDigest, sent_ms: u64) {
         let since = Instant::now();
-        let refusal = match self.referable.take(start) {
-            // This award is a copy: the answer to the first one counts.
-            ReferredStart::Taken => return,
+        let refusal = match self.referable.take(start, sent_ms) {
+            // The answer to the first one counts.
+            ReferredStart::Repeated => return,
             ReferredStart::Unknown => NOT_RECEIVED,
             ReferredStart::Kept(_) if referrals::is_late(sent_ms) => {
                 tracing::warn!(
@@ -206,6 +208,7 @@ impl<R: Rig> RequestService<R> {
                     "a start that another node refers to this one is not taken on: its message is some seconds old, and \
                      the server waits no longer; this node was hanging, or the clocks of the two differ"
                 );
+                self.referable.give_back(start);
                 LATE
             }
             ReferredStart::Kept(message) => {

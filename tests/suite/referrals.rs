@@ -153,12 +153,12 @@ impl Peer {
         }
     }
 
-    /// Awards a START to `node_0` that this has taken before; it says nothing, and answers what is asked next.
-    async fn awards_again(&self, taken: &StartDigest) {
+    /// Awards a START to `node_0` that this has taken, or by a copy; it says nothing, and answers what is asked next.
+    async fn awards_again(&self, taken: &StartDigest, sent_ms: u64) {
         let mut talk = self.nats.converse().await.unwrap();
         let unknown = StartDigest::of(b"made up", "_INBOX.2");
         for start in [taken, &unknown] {
-            let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms: unix_ms() };
+            let award = ReferralMessage::Award { start: start.clone(), to: "node_0".to_owned(), sent_ms };
             talk.tell_all(award.sign(&self.secret)).await.unwrap();
         }
         let answer = timeout(LIMIT, talk.next()).await.unwrap().unwrap();
@@ -279,18 +279,27 @@ async fn a_referred_start_is_taken_once_in_time_and_only_by_a_node_that_has_rece
     let in_time = async {
         let start = peer.receives().await;
         assert_eq!(peer.awards(&start, unix_ms()).await, AwardOutcome::Taken);
-        peer.awards_again(&start).await;
+        peer.awards_again(&start, unix_ms()).await;
     };
     assert!(tokio::join!(start(&rooms[1], "in-time"), in_time).0.unwrap().status);
 
     let full = async {
         let start = peer.receives().await;
-        let why = declined(peer.awards(&start, unix_ms()).await);
+        let sent_ms = unix_ms();
+        let why = declined(peer.awards(&start, sent_ms).await);
         assert_eq!(why, "this recorder is full: 1 of 1 recordings and broadcasts are running");
+        // Once it has room it may be asked again; a copy of what it was asked before says nothing.
+        fleet.standin.fleet.stop(RecordingTasks::StopRtmp, &rooms[1], "in-time").await.unwrap();
+        fleet.standin.notices.wait_for(RecordingTasks::EndRtmp, "in-time", LIMIT).await.unwrap();
+        peer.awards_again(&start, sent_ms).await;
+        assert_eq!(fleet.running(), [0]);
+        assert_eq!(peer.awards(&start, sent_ms + 1).await, AwardOutcome::Taken);
+        peer.awards_again(&start, sent_ms + 2).await;
     };
-    assert_eq!(tokio::join!(start(&rooms[2], "full"), full).0, None);
+    assert!(tokio::join!(start(&rooms[2], "full"), full).0.unwrap().status);
     assert_eq!(fleet.running(), [1]);
-    fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::StartRtmp).len() == 1).then_some(())).await;
-    assert_eq!(fleet.told(RecordingTasks::StartRtmp), [("in-time".to_owned(), "node_0".to_owned())]);
+    fleet.standin.notices.wait_until(LIMIT, || (fleet.told(RecordingTasks::StartRtmp).len() == 2).then_some(())).await;
+    let node = |id: &str| (id.to_owned(), "node_0".to_owned());
+    assert_eq!(fleet.told(RecordingTasks::StartRtmp), [node("full"), node("in-time")]);
     fleet.end().await;
 }

@@ -127,6 +127,51 @@ async fn a_state_dir_that_hangs_delays_no_answer_no_stop_no_notice_and_no_end() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_referred_to_a_node_that_hangs_is_refused_in_time_and_never_taken_on_later() {
+    let standin = standin().await;
+    let node = HangingNode::spawn(&standin, false);
+    standin.fleet.wait_selectable(ID, SOON).await.unwrap();
+    // It never has room, so it refers whatever it is asked.
+    let setup =
+        Setup { recorder: "  min_free_space: 1000TiB\n".into(), mode: Some("recorderOnly"), ..Setup::default() };
+    let full = Recorder::spawn(&standin, "node_02", &setup);
+    full.wait_for_log("this node takes no new recording for now").await;
+    let rooms: [_; 3] = std::array::from_fn(|_| standin.meeting(Meeting::default()));
+    let start = async |n: usize, id| {
+        let request = rooms[n].request(RecordingTasks::StartRecording, id, "node_02");
+        let answer = standin.fleet.request(&request).await.unwrap().response;
+        answer.unwrap_or_else(|| panic!("no answer within 3 s:\n{}\n{}", node.recorder.log(), full.log()))
+    };
+
+    node.hang();
+    assert!(!start(0, "disk").await.status);
+    full.wait_for_log("node_01 does not take it on either: this recorder cannot write down").await;
+    // It has noticed by that start, so it does not offer itself for the next one.
+    node.recorder.wait_for_log("this node takes no new recording for now").await;
+    node.disk.heal();
+    node.recorder.wait_for_log("are written again").await;
+    standin.fleet.wait_selectable(ID, SOON).await.unwrap();
+
+    node.recorder.signal(Signal::STOP);
+    let stopped = start(1, "stopped").await;
+    node.recorder.signal(Signal::CONT);
+    assert!(!stopped.status);
+    full.wait_for_log("no other node has room").await;
+
+    // What it was asked meanwhile it has heard before this.
+    assert!(start(2, "well").await.status);
+    node.recorder.wait_until("one record", || node.records().len() == 1).await;
+    assert!(node.records()[0].ends_with("well.json"), "{:?}", node.records());
+    for id in ["disk", "stopped"] {
+        assert_eq!(standin.notices.tasks_of(id), []);
+    }
+    let stop = rooms[2].request(RecordingTasks::Stop, "well", "");
+    assert!(standin.fleet.request(&stop).await.unwrap().response.is_some_and(|response| response.status));
+    node.recorder.stop(&[]);
+    full.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_hangs_on_a_disk_ends_when_it_is_told_to() {
     let standin = standin().await;
     let mut node = HangingNode::spawn(&standin, true);
