@@ -193,8 +193,8 @@ pub enum HooksCommand {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct ExplainArguments {
-    /// As the log writes it, `PNR-0123`, or its number
-    #[arg(value_name = "CODE", required_unless_present = "list")]
+    /// As the log writes it, `PNR-0123`, its number, or a line of the log; without one, all codes
+    #[arg(value_name = "CODE")]
     pub codes: Vec<String>,
     /// All codes, a line each
     #[arg(long, conflicts_with = "codes")]

@@ -44,7 +44,8 @@ pub enum AdminError {
     /// Why NATS did not tell of the fleet, and what to do.
     #[error("the fleet cannot be asked: {0}")]
     Nats(String),
-    #[error("{0:?} is no code of this version; `plugnmeet-recorder explain --list` shows all of them")]
+    /// What is none, and what may be meant.
+    #[error("{0}; `plugnmeet-recorder explain --list` shows all of them")]
     UnknownCode(String),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

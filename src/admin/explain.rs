@@ -8,34 +8,48 @@ use crate::admin::error::AdminError;
 use crate::admin::output::print;
 use crate::cli::ExplainArguments;
 use crate::codes::text::explained;
-use crate::codes::{self, Code};
+use crate::codes::{self, Code, search};
 
-/// Writes what is asked for to `out`.
+/// Writes what is asked for to `out`: without a code, the list of all.
 ///
 /// # Errors
-/// Where there is no such code, or `out` cannot be written to.
+/// Where one is no code, once the others are written, or `out` cannot be written to.
 pub fn explain(arguments: &ExplainArguments, out: &mut (dyn Write + Send)) -> Result<(), AdminError> {
-    print(out, &text(arguments)?)
+    let ExplainArguments { codes: asked, list, format } = arguments;
+    let all = *list || asked.is_empty();
+    let found: Vec<&Code> = if all { codes::all().collect() } else { asked.iter().filter_map(|text| search::named(text)).collect() };
+    print(
+        out,
+        &match (format.json, all) {
+            (true, _) => format!("{:#}\n", found.into_iter().map(object).collect::<Value>()),
+            (false, true) => listed(),
+            (false, false) => found.into_iter().map(explained).collect::<Vec<_>>().join("\n"),
+        },
+    )?;
+    let unknown: Vec<&String> = asked.iter().filter(|text| search::named(text).is_none()).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(AdminError::UnknownCode(no_codes(&unknown))) }
 }
 
-fn text(arguments: &ExplainArguments) -> Result<String, AdminError> {
-    let ExplainArguments { codes: asked, list, format } = arguments;
-    if *list && !format.json {
-        return Ok(listed());
+/// Says that these are no codes, and which ones may be meant.
+fn no_codes(unknown: &[&String]) -> String {
+    let names: Vec<String> = unknown.iter().map(|text| format!("{text:?}")).collect();
+    let mut meant: Vec<String> = Vec::new();
+    for code in unknown.iter().flat_map(|text| search::near(text)) {
+        let code = format!("{code} ({})", code.means.trim_end_matches('.'));
+        if !meant.contains(&code) {
+            meant.push(code);
+        }
     }
-    let find = |name: &String| codes::named(name).ok_or_else(|| AdminError::UnknownCode(name.clone()));
-    let found: Vec<&Code> =
-        if *list { codes::all().collect() } else { asked.iter().map(find).collect::<Result<_, _>>()? };
-    if format.json {
-        let all: Vec<Value> = found.into_iter().map(object).collect();
-        return Ok(format!("{:#}\n", Value::from(all)));
-    }
-    Ok(found.into_iter().map(explained).collect::<Vec<_>>().join("\n"))
+    let is = if unknown.len() == 1 { "is no code" } else { "are no codes" };
+    let meant = if meant.is_empty() { String::new() } else { format!("; perhaps {}", meant.join(", or ")) };
+    format!("{} {is} of this version{meant}", names.join(", "))
 }
 
 fn object(code: &Code) -> Value {
-    let Code { number: _, name, means, cause, remedy } = code;
-    json!({ "code": code.to_string(), "name": name, "means": means, "cause": cause, "remedy": remedy })
+    let Code { number: _, name, means, recordings, cause, remedy } = code;
+    json!({
+        "code": code.to_string(), "name": name, "means": means, "recordings": recordings, "cause": cause, "remedy": remedy
+    })
 }
 
 /// A line for each code, by the parts of the program.
@@ -57,33 +71,44 @@ mod tests {
         ExplainArguments { codes, list, format: ListFormat { json } }
     }
 
+    fn text(arguments: &ExplainArguments) -> (String, Result<(), AdminError>) {
+        let mut out = Vec::new();
+        let ended = explain(arguments, &mut out);
+        (String::from_utf8(out).unwrap(), ended)
+    }
+
     #[test]
-    fn a_code_is_found_as_the_log_writes_it_and_by_its_number() {
-        let whole = text(&asked(&["PNR-0907"], false, false)).unwrap();
-        assert!(whole.starts_with("PNR-0907  A disk is full") && whole.contains("\nRemedy:   Free room"), "{whole}");
-        assert!(whole.lines().all(|line| line.chars().count() <= 80), "{whole}");
-        for name in ["907", "0907", "pnr-907", " PNR-0907 "] {
-            assert_eq!(text(&asked(&[name], false, false)).unwrap(), whole, "{name}");
+    fn codes_are_explained_in_the_order_in_which_they_are_asked() {
+        let (whole, ended) = text(&asked(&["PNR-0907"], false, false));
+        assert!(ended.is_ok() && whole.starts_with("PNR-0907  A disk is full"), "{whole}");
+        for part in ["\nRecordings: ", "\nCause:      ", "\nRemedy:     "] {
+            assert!(whole.contains(part), "{whole}");
         }
-        let two = text(&asked(&["907", "101"], false, false)).unwrap();
+        assert!(whole.lines().all(|line| line.chars().count() <= 80), "{whole}");
+        let (two, _) = text(&asked(&["907", "pnr-101"], false, false));
         assert!(two.starts_with(&whole) && two.contains("\n\nPNR-0101  "), "{two}");
     }
 
     #[test]
-    fn what_is_no_code_is_refused_with_the_way_to_the_list() {
-        for name in ["PNR-9999", "PNR-", "", "x", "-907", "99999999", "PNR--907", "ä-0907"] {
-            let error = text(&asked(&["907", name], false, false)).unwrap_err();
-            assert_eq!(error.code(), codes::UNKNOWN_CODE, "{name}");
-            assert!(error.to_string().contains("explain --list"), "{error}");
-        }
+    fn what_is_no_code_is_refused_behind_what_is_one_with_what_may_be_meant() {
+        let (out, ended) = text(&asked(&["907", "PNR-9999", "banana"], false, false));
+        let error = ended.unwrap_err();
+        assert!(out.starts_with("PNR-0907  "), "{out}");
+        assert_eq!(error.code(), codes::UNKNOWN_CODE);
+        let error = error.to_string();
+        assert!(error.starts_with("\"PNR-9999\", \"banana\" are no codes") && error.contains("explain --list"), "{error}");
+        let error = text(&asked(&["PNR-0970"], false, false)).1.unwrap_err().to_string();
+        assert!(error.contains("perhaps PNR-0907 (A disk is full"), "{error}");
     }
 
     #[test]
-    fn the_list_has_every_code_for_people_and_for_programs() {
-        let list = text(&asked(&[], true, false)).unwrap();
+    fn the_list_has_a_line_for_each_and_json_an_object() {
+        let list = text(&asked(&[], true, false)).0;
         let found = list.lines().filter(|line| line.starts_with("PNR-")).count();
-        let json: Vec<Value> = serde_json::from_str(&text(&asked(&[], true, true)).unwrap()).unwrap();
-        assert_eq!((found, json.len()), (codes::all().count(), codes::all().count()));
+        assert_eq!(found, codes::all().count());
+        assert_eq!(text(&asked(&[], false, false)).0, list, "without a code");
+        let json: Value = serde_json::from_str(&text(&asked(&[], true, true)).0).unwrap();
         assert_eq!((&json[0]["code"], &json[0]["name"]), (&"PNR-0101".into(), &"START_FAILED".into()));
+        assert_eq!(json.as_array().map(Vec::len), Some(found));
     }
 }

@@ -8,7 +8,8 @@ room! {
     WRONG_TOKEN = 1101;
         means: "Somebody has given a wrong token to admin.listen and was refused.";
         cause: "A monitoring system or an operator has an old token, or somebody guesses.";
-        remedy: "Compare with admin.token or admin.token_file. Where it is a stranger, limit who reaches admin.listen.";
+        remedy: "Compare with admin.token or admin.token_file. Where it is a stranger, limit who reaches \
+                 admin.listen.";
 
     TOKEN_FILE_UNREADABLE = 1102;
         means: "admin.token_file cannot be read, so nobody can log in or drain this node.";
@@ -27,8 +28,8 @@ room! {
 
     FOREIGN_PAGE = 1105;
         means: "A request that another page or another name has sent was refused.";
-        cause: "A page of somebody else in a browser has asked, or the node's page was opened under another name than \
-                it has.";
+        cause: "A page of somebody else in a browser has asked, or the node's page was opened under another name \
+                than it has.";
         remedy: "Open the page at the address of admin.listen. Scripts use the commands, or `curl` without `Origin`.";
 
     DRAIN_NOT_CONFIGURED = 1106;

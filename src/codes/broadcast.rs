@@ -6,42 +6,58 @@ room! {
     BROADCAST: "Broadcasts: the far end";
 
     BIT_RATE_NOT_CHANGED = 401;
-        means: "A broadcast goes on as it is: no encoder with another bit rate could be started.";
-        cause: "ffmpeg did not start in time: the machine is overloaded.";
-        remedy: "Look at the load of the machine. It is tried again as the line demands.";
+        means: "A broadcast goes on with its bit rate, as no encoder with another one could be started.";
+        recordings: "The broadcast goes on; pictures may be left out of it.";
+        cause: "A second ffmpeg did not start in time, or its stream could not be used: the host is overloaded. The \
+                line names why.";
+        remedy: "Look at the load (`top`). It is tried again by itself; `rtmp.adaptive: false` switches it off.";
 
     ENCODER_REPLACED_BADLY = 402;
-        means: "An encoder that was replaced did not end well.";
-        cause: "ffmpeg failed or hung while the bit rate was changed.";
-        remedy: "Nothing: the broadcast lacks a moment.";
+        means: "The ffmpeg from which another one took a broadcast over did not end well.";
+        recordings: "The broadcast goes on and lacks a moment.";
+        cause: "It failed or hung while the bit rate was changed. The line names the error.";
+        remedy: "Nothing. Where it repeats, look at the load (`top`), or set `rtmp.adaptive: false`.";
 
     BIT_RATE_LOWERED = 403;
-        means: "The far end takes less than the broadcast sends, so the bit rate is lowered.";
-        cause: "The uplink of this host, or the far end, is slower than -b:v.";
-        remedy: "Look at the uplink, or lower -b:v in ffmpeg_settings.rtmp.";
+        means: "The far end takes less than the broadcast sends, so its bit rate is lowered.";
+        recordings: "The broadcast goes on with a coarser picture. It is raised again by itself.";
+        cause: "The uplink of this host, or the far end, is slower than `-b:v` in ffmpeg_settings.rtmp.post_input. \
+                The line names the far end and the rate.";
+        remedy: "Look at what else uses the uplink, or lower `-b:v` for good.";
 
     STRANGER_AT_RELAY = 404;
-        means: "Somebody else on this host has connected to the relay of a broadcast and was turned away.";
-        cause: "Another program tries ports on 127.0.0.1.";
-        remedy: "Find out which program does that. The broadcast is not concerned.";
+        means: "A program on this host has connected to the port of a broadcast's relay and was turned away.";
+        recordings: "The broadcast is not concerned.";
+        cause: "It tries ports on 127.0.0.1, as a scanner or monitoring does.";
+        remedy: "Nothing. Find the program (`ss -tnp`) if nothing of the kind should run here.";
 
     PICTURES_LEFT_OUT = 405;
         means: "The far end takes less than the broadcast sends, so pictures are left out.";
-        cause: "The uplink of this host, or the far end, is too slow.";
-        remedy: "Lower -b:v in ffmpeg_settings.rtmp, or look at the uplink. The sound is whole.";
+        recordings: "The broadcast goes on and its picture jerks; its sound is whole.";
+        cause: "The uplink of this host, or the far end, is slower than the broadcast.";
+        remedy: "Lower `-b:v` in ffmpeg_settings.rtmp.post_input, or set `rtmp.adaptive: true`, and look at what \
+                 else uses the uplink.";
 
     FAR_END_NOT_REACHED = 406;
-        means: "The broadcast does not get through to its far end.";
-        cause: "The address is wrong or refuses the stream key, or a firewall stops it. The line names the answer.";
-        remedy: "Check the stream's URL and key at the far end, and that this host may connect there.";
+        means: "The broadcast is given up: its far end cannot be reached or does not take it.";
+        recordings: "The broadcast ends, and its users are told with the cause. A recording of the same meeting goes \
+                     on.";
+        cause: "The address is wrong, the far end refuses the stream key, a firewall is between, or a lost far end \
+                did not come back within rtmp.reconnect_for. The line names the far end and its answer.";
+        remedy: "Compare URL and stream key with those of the far end, and try its port from here (`nc -vz HOST \
+                 1935`). Then have the broadcast started again.";
 
     FAR_END_LOST = 407;
-        means: "The far end of the broadcast is lost and is connected again.";
-        cause: "The far end restarted, refused or was too slow, or the line to it broke.";
-        remedy: "It is tried until it succeeds. Look at the far end and the uplink where it repeats.";
+        means: "The far end of a broadcast is lost, and is connected again.";
+        recordings: "Viewers miss the time between. After rtmp.reconnect_for the broadcast ends (PNR-0406). A \
+                     recording of the same meeting is not concerned.";
+        cause: "The far end restarted, refused or was too slow, or the line to it broke. The line names it and why.";
+        remedy: "Nothing where `the far end takes the broadcast again` follows. Else look at the far end and at the \
+                 uplink.";
 
     BROADCAST_ENDS_LOST = 408;
         means: "The broadcast ends while its far end is lost.";
-        cause: "The far end did not come back before the end.";
-        remedy: "Nothing: the far end lacks the last part.";
+        recordings: "The far end lacks the last part of the broadcast.";
+        cause: "The broadcast was ended before its far end came back. The line names it.";
+        remedy: "Nothing for this one. Look at the far end before the next broadcast.";
 }

@@ -7,98 +7,133 @@ room! {
 
     CLEANUP_NOT_DONE = 301;
         means: "What killed recorders have left behind was not looked for.";
-        cause: "recorder.temporary_dir or /tmp cannot be listed.";
-        remedy: "Look at the directory that the line names, and its owner.";
+        recordings: "Recordings are not concerned. Processes of a killed recorder may go on and take memory.";
+        cause: "The directory for temporary files (`/tmp`, or TMPDIR) cannot be listed. The line names the error.";
+        remedy: "See that the recorder's user may read and write there. Look for old processes: `ps -u \
+                 plugnmeet-recorder -f`.";
 
     LEFTOVER_KEPT = 302;
-        means: "Something that a killed recorder has left cannot be removed.";
-        cause: "It belongs to another user, or its disk fails.";
-        remedy: "Remove it by hand, as root if need be.";
+        means: "The temporary directory of a killed recording, or a process of it, cannot be removed.";
+        recordings: "Recordings are safe: no media are in it.";
+        cause: "It belongs to another user, its disk fails, or a process in it does not end. The line names the \
+                directory.";
+        remedy: "Remove the directory that the line names, as root if need be. The next start tries it again.";
 
     RIG_DIR_KEPT = 303;
-        means: "The temporary directory of a recording cannot be removed.";
-        cause: "A program still writes there, or the disk of recorder.temporary_dir fails.";
-        remedy: "Look at that disk. The next start removes the directory.";
+        means: "The temporary directory of a recording that has ended cannot be removed.";
+        recordings: "The recording is safe: no media are in it.";
+        cause: "A process of Chrome still writes there, or the disk of `/tmp` (TMPDIR) fails. The line names \
+                directory and error.";
+        remedy: "Nothing where the line comes once; the next start removes it. Else see whether `/tmp` is full or \
+                 fails (`df -h`, `dmesg -T`).";
 
     NO_CAPTURE_DIR = 304;
         means: "Nothing can be recorded into recorder.temporary_dir.";
-        cause: "The directory is full, away, read-only, or does not answer.";
-        remedy: "Free room, or bring the disk back. The recording is tried again.";
+        recordings: "The meeting is not recorded until the disk takes it. What was captured before is kept.";
+        cause: "It is full, away, read-only, or does not answer within 4 s. The line names directory and error.";
+        remedy: "Free room there or bring the disk back now (`df -h`, `dmesg -T`). The meeting is tried again by \
+                 itself: of a new recording for two minutes, else for recorder.rejoin_for.";
 
     DISPLAY_NOT_NOTED = 305;
-        means: "The number of a display is not noted.";
-        cause: "recorder.temporary_dir cannot be written at this moment.";
-        remedy: "Nothing. Were the recorder killed now, a socket would stay in /tmp/.X11-unix.";
+        means: "The number of a virtual screen is not written down for the clean-up after a crash.";
+        recordings: "The recording is not concerned.";
+        cause: "The directory for temporary files (`/tmp`, or TMPDIR) cannot be written at this moment.";
+        remedy: "See whether it is full (`df -h /tmp`). Were the recorder killed now, a socket would stay in \
+                 /tmp/.X11-unix; remove it by hand.";
 
     NO_SCREENSHOT = 306;
-        means: "No picture of the page could be kept.";
-        cause: "The display is gone or does not answer, or the log's directory is not writable.";
-        remedy: "Nothing for the recording. See that the recorder's user may write beside the log file.";
+        means: "No screenshot of the failed page could be kept.";
+        recordings: "The recording is not concerned.";
+        cause: "Xvfb is gone or does not answer, or the directory of the log file (recorder.temporary_dir where \
+                there is none) cannot be written.";
+        remedy: "Nothing. See that the recorder's user may write in the directory of log_settings.log_file.";
 
     FFMPEG_ENDED = 307;
-        means: "ffmpeg is ended because its input cannot be closed in the proper way.";
-        cause: "ffmpeg or the thread that feeds it does not get on. The line names why.";
-        remedy: "Look at ffmpeg's lines and at the disk of temporary_dir. The file is kept up to there.";
+        means: "ffmpeg takes no more of its input at the end of a part, and is killed.";
+        recordings: "What ffmpeg had written is kept; the last seconds of this part may be missing.";
+        cause: "ffmpeg waits for the disk or, of a broadcast, for its far end; or the host is overloaded. The line \
+                names why.";
+        remedy: "See whether the disk of recorder.temporary_dir hangs (`dmesg -T`) and how busy the host is (`top`). \
+                 ffmpeg's own lines (PNR-1007) are above.";
 
     THREAD_LEFT = 308;
         means: "A thread of a recording does not end and is left behind.";
-        cause: "The X server, PulseAudio or a disk does not answer this thread.";
-        remedy: "Look for processes in state D (`ps`). Where such lines grow in number, restart the recorder after a \
-                 drain.";
+        recordings: "The recording goes on to its next part or its end; the thread only takes memory.";
+        cause: "Xvfb, PulseAudio, ffmpeg or a disk does not answer this thread. The line names it.";
+        remedy: "Look for a disk that hangs (`dmesg -T`) and for processes in state D (`ps axo \
+                 pid,stat,wchan,comm`). Where such lines are many, drain the node and restart the recorder.";
 
     SILENT_MEETING = 309;
         means: "The recording is silent although the page plays sound.";
-        cause: "Everybody is muted or quiet, or their sound does not get here.";
-        remedy: "Check in the meeting that somebody can be heard, and that chrome_settings.flags do not mute Chrome.";
+        recordings: "The picture is recorded. What is said now is not, if somebody does speak.";
+        cause: "Everybody is muted or quiet for recorder.silence_warning, or their sound does not get here.";
+        remedy: "Ask in the meeting whether somebody can be heard. If so, see that chrome_settings.flags have no \
+                 `mute-audio`, and have the recording stopped and started again.";
 
     CALLS_NOT_SYNCHRONISED = 310;
         means: "The sound of calls may come later than their picture.";
-        cause: "The page could not be prepared for it: Chrome did not take the script.";
-        remedy: "See that Chrome is of a supported version. The recording goes on.";
+        recordings: "The recording goes on; lips and voices may be apart by some tenths of a second.";
+        cause: "Chrome did not take the script by which the page is prepared for it. The line has its answer.";
+        remedy: "Update Chrome; `plugnmeet-recorder check --quick` names its version and age.";
 
     DIALOGS_NOT_CLOSED = 311;
-        means: "Dialogs of the page may be recorded and may stop it.";
-        cause: "Chrome did not accept the connection by which dialogs are closed.";
-        remedy: "See that Chrome is of a supported version. The recording goes on.";
+        means: "Dialogs of the page are not closed: they may be recorded, and may hold the page up.";
+        recordings: "The recording goes on. If a dialog holds the page up, its capture breaks and the meeting is \
+                     joined again.";
+        cause: "Chrome did not take the order by which dialogs are closed. The line has its answer.";
+        remedy: "Update Chrome; `plugnmeet-recorder check --quick` names its version and age.";
 
     PAGE_NOT_LOADED_YET = 312;
         means: "The meeting page cannot be loaded yet.";
-        cause: "The server or a proxy does not answer, its name is not found, or its certificate is not trusted. The \
-                line names the error.";
-        remedy: "Open plugNmeet_info.host from this host (`curl -v`). It is tried again.";
+        recordings: "The meeting is not recorded meanwhile. What was captured before is kept.";
+        cause: "The plugNmeet server or a proxy does not answer, its name is not found, or its certificate is not \
+                trusted. The line names the error.";
+        remedy: "`curl -v` the address in plugNmeet_info.host (plugNmeet_info.join_host, where it is set) from this \
+                 host. The page is loaded again each second, for 30 s, and then with a new Chrome.";
 
     CHROME_PORT_FAILS = 313;
-        means: "Chrome cannot be steered: the loopback port fails.";
-        cause: "The loopback interface is missing or filtered, or no port is free.";
-        remedy: "See that 127.0.0.1 works in this host or container (`ip link show lo`).";
+        means: "The recorder cannot reach its Chrome: the port on 127.0.0.1 fails.";
+        recordings: "The meeting is not recorded until it works; it is tried again.";
+        cause: "The loopback interface is down or filtered, or no port is free. The line names the error.";
+        remedy: "See that 127.0.0.1 works in this host or container: `ip addr show lo`, and the firewall.";
 
     PAGE_NOT_CLOSED = 314;
         means: "A page that the meeting page has opened cannot be closed.";
-        cause: "Chrome does not answer to that.";
-        remedy: "Nothing: it is not seen, but may be heard.";
+        recordings: "The recording goes on; that page is not seen in it, but may be heard.";
+        cause: "Chrome did not carry out the order. The line has its answer.";
+        remedy: "Nothing. Where it repeats, see what opens pages in the meeting.";
 
     PAGE_RELOADED = 315;
         means: "The meeting page was loaded anew, and is joined again in the same part.";
-        cause: "The page reloaded itself, as after an update of the server or a lost connection.";
-        remedy: "Nothing. Some seconds of the meeting's dialog may be in the recording.";
+        recordings: "The recording goes on in the same part; some seconds of the meeting's dialog are in it.";
+        cause: "The page reloaded itself, as after an update of the plugNmeet client or a lost connection.";
+        remedy: "Nothing.";
 
     WINDOWS_NOT_HIDDEN = 316;
         means: "Menus and dialogs of Chrome may be recorded.";
-        cause: "The X server lacks the Composite or XFixes extension.";
-        remedy: "Install Xvfb of the distribution.";
+        recordings: "The recording goes on; a menu or dialog of Chrome may be seen in it.";
+        cause: "The Xvfb of this host lacks the extension Composite or XFixes. The line names the error.";
+        remedy: "`apt-get install --reinstall xvfb`: that of the distribution has both.";
 
     FFMPEG_KILLED = 317;
-        means: "ffmpeg was killed, as it did not end.";
-        cause: "It waits for a disk or a far end that does not answer.";
-        remedy: "Look at the disk of temporary_dir. What was written is kept.";
+        means: "ffmpeg was killed and still does not end.";
+        recordings: "What ffmpeg had written is kept and delivered when its disk answers.";
+        cause: "It waits in the kernel for a disk that does not answer, mostly that of recorder.temporary_dir.";
+        remedy: "Bring that disk back, or unmount it (`umount -f`, `umount -l`); `dmesg -T` names it. The process \
+                 then ends by itself.";
 
     FFMPEG_SLOW_END = 318;
-        means: "ffmpeg does not end in its time and is asked to stop.";
-        cause: "The machine is overloaded, or a disk is slow.";
-        remedy: "Look at the load and the disk of temporary_dir.";
+        means: "ffmpeg does not end in its time and is sent SIGTERM.";
+        recordings: "What it has written is kept; the last seconds of this part may be missing.";
+        cause: "The host is overloaded, a disk is slow, or the far end of a broadcast takes nothing.";
+        remedy: "Look at the load (`top`) and at the disk of recorder.temporary_dir (`iostat -x 1`). Where it \
+                 repeats, lower recorder.max_limit.";
 
     FRAMES_LOST = 319;
-        means: "Frames are being lost, so the picture jerks; the sound is whole.";
-        cause: "ffmpeg cannot keep up (`dropped`), or the machine is overloaded (`late`).";
-        remedy: "Fewer recordings at once (max_limit), a faster -preset or a smaller picture.";
+        means: "Frames are being lost, so that the picture jerks.";
+        recordings: "The recording goes on, and its sound is whole.";
+        cause: "ffmpeg cannot keep up (`dropped` in the line), or the host is overloaded (`late`).";
+        remedy: "Lower recorder.max_limit, or set a faster `-preset` in ffmpeg_settings.recording.post_input, or a \
+                 smaller recorder.width and recorder.height. `plugnmeet-recorder size` measures what this host \
+                 holds.";
 }

@@ -88,8 +88,8 @@ room! {
 
     CHECK_MAIN_PATH = 1317;
         means: "main_path cannot be used, or cannot do all that a disk can.";
-        cause: "It is not mounted, read-only, belongs to another user, hangs, or is not the file system that this node \
-                knows.";
+        cause: "It is not mounted, read-only, belongs to another user, hangs, or is not the file system that this \
+                node knows.";
         remedy: "Mount the right share, writable for the recorder's user.";
 
     CHECK_FILE_SYSTEMS = 1318;

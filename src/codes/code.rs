@@ -11,6 +11,8 @@ pub struct Code {
     pub name: &'static str,
     /// What has happened, in one sentence.
     pub means: &'static str,
+    /// Whether recordings are safe, late or lost. `None` where this code concerns none.
+    pub recordings: Option<&'static str>,
     pub cause: &'static str,
     /// What an operator does about it.
     pub remedy: &'static str,
@@ -34,17 +36,32 @@ impl fmt::Display for Code {
     }
 }
 
+/// The one text that is there.
+pub(super) const fn optional(texts: &[&'static str]) -> Option<&'static str> {
+    match texts {
+        [text] => Some(text),
+        _ => None,
+    }
+}
+
 /// A constant for each code of a room, and one for the room.
 macro_rules! room {
     (
         $room:ident: $title:literal;
-        $($name:ident = $number:literal; means: $means:literal; cause: $cause:literal; remedy: $remedy:literal;)+
+        $(
+            $name:ident = $number:literal;
+            means: $means:literal;
+            $(recordings: $recordings:literal;)?
+            cause: $cause:literal;
+            remedy: $remedy:literal;
+        )+
     ) => {
         $(
             pub const $name: $crate::codes::code::Code = $crate::codes::code::Code {
                 number: $number,
                 name: stringify!($name),
                 means: $means,
+                recordings: $crate::codes::code::optional(&[$($recordings)?]),
                 cause: $cause,
                 remedy: $remedy,
             };

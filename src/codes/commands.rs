@@ -8,8 +8,8 @@ room! {
     WRONG_USAGE = 1201;
         means: "The command line cannot be understood.";
         cause: "A flag, command or value is misspelt or missing.";
-        remedy: "Follow the line; `plugnmeet-recorder --help` and `plugnmeet-recorder COMMAND --help` show what there \
-                 is.";
+        remedy: "Follow the line; `plugnmeet-recorder --help` and `plugnmeet-recorder COMMAND --help` show what \
+                 there is.";
 
     CONFIGURATION_UNREADABLE = 1202;
         means: "The configuration file cannot be read.";
@@ -86,8 +86,8 @@ room! {
     UNKNOWN_RECORDING = 1216;
         means: "This node knows no such recording.";
         cause: "The id is misspelt, or another node has recorded it.";
-        remedy: "`plugnmeet-recorder recordings list` and `jobs list` show ids. Without `--recording-id` the hooks get \
-                 made-up data.";
+        remedy: "`plugnmeet-recorder recordings list` and `jobs list` show ids. Without `--recording-id` the hooks \
+                 get made-up data.";
 
     COMMAND_NOT_STARTED = 1217;
         means: "The command cannot begin its work.";
@@ -151,9 +151,10 @@ room! {
 
     RECORD_OUTLET = 1236;
         means: "All was recorded, but what --hls or --rtmp wrote is not complete.";
-        cause: "The directory's disk is full or does not answer, or the far end refuses or does not take the broadcast. The line \
-                says which.";
-        remedy: "Look at that disk, or at the address and key of the far end. The MP4, where one was asked for, is complete.";
+        cause: "The directory's disk is full or does not answer, or the far end refuses or does not take the \
+                broadcast. The line says which.";
+        remedy: "Look at that disk, or at the address and key of the far end. The MP4, where one was asked for, is \
+                 complete.";
 
     SIZE_FAILED = 1240;
         means: "The machine could not be measured, or the number could not be written.";

@@ -16,6 +16,7 @@ mod node;
 mod program;
 mod recording;
 mod scripts;
+pub mod search;
 mod storage;
 pub mod text;
 mod transcode;
@@ -43,16 +44,6 @@ pub const ROOMS: &[Room] = &[
 /// All codes, by number.
 pub fn all() -> impl Iterator<Item = &'static Code> {
     ROOMS.iter().flat_map(|room| room.codes)
-}
-
-/// The code that somebody means by `PNR-0123`, `pnr-123` or `123`.
-#[must_use]
-pub fn named(text: &str) -> Option<&'static Code> {
-    let text = text.trim();
-    let is_prefixed = text.get(..Code::PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(Code::PREFIX));
-    let digits = if is_prefixed { &text[Code::PREFIX.len()..] } else { text };
-    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
-    find(number?)
 }
 
 /// The code with this number.

@@ -131,7 +131,7 @@ fn read(output: &Output, secret: &str) -> Checked {
     for check in value["checks"].as_array().unwrap() {
         let of = |key: &str| check[key].as_str().unwrap().to_owned();
         let is_well = matches!(check["verdict"].as_str(), Some("ok" | "skipped"));
-        let code = check["code"].as_str().and_then(codes::named);
+        let code = check["code"].as_str().and_then(codes::search::named);
         assert_eq!(code.is_none(), is_well, "{check}");
         assert_ne!(code, Some(&codes::CHECK_FOUND), "{check} needs a code of its own in src/check/finding_code.rs");
         let worse = |(before, _): &(String, String)| before != "ok";

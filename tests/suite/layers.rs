@@ -77,6 +77,7 @@ const PURE: &[&str] = &[
     "codes/check",
     "codes/code",
     "codes/commands",
+    "codes/search",
     "codes/text",
     "codes/delivery",
     "codes/fleet",

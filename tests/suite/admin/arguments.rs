@@ -11,7 +11,7 @@ async fn what_is_not_there_or_not_right_ends_with_its_code_and_one_line() {
     let one_line = |said: &Said, code, wanted: &str| {
         assert_eq!((said.code, said.out.as_str()), (Some(code), ""), "{said:?}");
         let pnr = said.err.split(' ').next().unwrap();
-        assert!(codes::named(pnr).is_some_and(|code| code.to_string() == pnr), "{said:?}");
+        assert!(codes::search::named(pnr).is_some_and(|code| code.to_string() == pnr), "{said:?}");
         assert!(said.err.lines().count() == 1 && said.err.contains(wanted), "{said:?}");
     };
     for line in ["recordings list", "jobs list --json", "outbox list", "jobs retry x", "jobs drop x"] {
