@@ -17,7 +17,8 @@ use crate::codes::{self, Code, search};
 pub fn explain(arguments: &ExplainArguments, out: &mut (dyn Write + Send)) -> Result<(), AdminError> {
     let ExplainArguments { codes: asked, list, format } = arguments;
     let all = *list || asked.is_empty();
-    let found: Vec<&Code> = if all { codes::all().collect() } else { asked.iter().filter_map(|text| search::named(text)).collect() };
+    let found: Vec<&Code> =
+        if all { codes::all().collect() } else { asked.iter().filter_map(|text| search::named(text)).collect() };
     print(
         out,
         &match (format.json, all) {
@@ -96,7 +97,10 @@ mod tests {
         assert!(out.starts_with("PNR-0907  "), "{out}");
         assert_eq!(error.code(), codes::UNKNOWN_CODE);
         let error = error.to_string();
-        assert!(error.starts_with("\"PNR-9999\", \"banana\" are no codes") && error.contains("explain --list"), "{error}");
+        assert!(
+            error.starts_with("\"PNR-9999\", \"banana\" are no codes") && error.contains("explain --list"),
+            "{error}"
+        );
         let error = text(&asked(&["PNR-0970"], false, false)).1.unwrap_err().to_string();
         assert!(error.contains("perhaps PNR-0907 (A disk is full"), "{error}");
     }

@@ -61,7 +61,7 @@ fn clean_up_blocking(temp_dir: &Path, owner: &str) -> CleanupReport {
             let dir = temp_dir.display();
             tracing::warn!(
                 code = %codes::CLEANUP_NOT_DONE, %dir, %error,
-                "cannot look for what killed recorders have left"
+                "cannot look for what killed recorders have left: this directory cannot be listed"
             );
             return report;
         }

@@ -340,7 +340,7 @@ impl LiveRig {
         let (display, audio) = (display.map_err(cause)?, audio.map_err(cause)?);
         if let Err(error) = self.directory.add(display).await {
             tracing::warn!(
-                code = %codes::DISPLAY_NOT_NOTED, %error,
+                code = %codes::DISPLAY_NOT_NOTED, dir = %self.dir.path().display(), %error,
                 "the display is not noted: should the recorder be killed, its socket stays in /tmp/.X11-unix"
             );
         }

@@ -26,7 +26,7 @@ room! {
         remedy: "Bring that disk back (`dmesg -T`). The next start delivers.";
 
     OPERATOR_REQUESTS_UNREAD = 704;
-        means: "The orders of `outbox retry` and `outbox drop` cannot be read.";
+        means: "What operators have ordered about messages (retry, drop) cannot be read.";
         recordings: "Recordings are not concerned.";
         cause: "The disk of recorder.state_dir fails, or the directory belongs to another user. The line names it.";
         remedy: "Look at that disk (`dmesg -T`), or give the directory to the recorder's user (`chown`). It is tried \
@@ -55,7 +55,7 @@ room! {
         cause: "The server, its database or a proxy before it does not answer as plugNmeet does. The line names the \
                 answer.";
         remedy: "Look at the plugNmeet server, and `curl -v` the address in plugNmeet_info.host from here. It is \
-                 tried every 30 s until it succeeds.";
+                 tried at least every 30 s until it succeeds.";
 
     JOB_NOT_QUEUED = 708;
         means: "A transcoding job is not in the work queue yet.";

@@ -15,6 +15,7 @@ room! {
 
     CONFIGURATION_WARNING = 102;
         means: "A key of the configuration is ignored, deprecated or dangerous; the node runs all the same.";
+        recordings: "Recordings are not concerned, unless the line says so.";
         cause: "The key is unknown or misspelt, an older name of another one, or its value does not do what it seems \
                 to. The line names the file, the line in it and, where it can, the key that was meant.";
         remedy: "Correct the key that the line names and restart the recorder at the next occasion. What is ignored \
@@ -127,6 +128,7 @@ room! {
 
     FLAG_IGNORED = 121;
         means: "A flag in chrome_settings.flags has no effect.";
+        recordings: "Recordings are not concerned.";
         cause: "The recorder sets this flag itself and needs its value: window size, display, sound. The line names \
                 the flag.";
         remedy: "Remove the flag from chrome_settings.flags. For the size, set recorder.width and recorder.height.";
@@ -176,11 +178,13 @@ room! {
 
     PROGRAM_MISSING = 130;
         means: "A program that this mode needs is missing.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "It is not installed, or not on the PATH of the service. The line names it and its package.";
         remedy: "`apt-get install` the package that the line names, then `systemctl restart plugnmeet-recorder`.";
 
     CHROME_MISSING = 131;
         means: "Chrome is missing.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "None is on the service's PATH, or chrome_settings.custom_chrome_path is no executable file. The line \
                 names what was looked for.";
         remedy: "`apt-get install chromium`, or correct chrome_settings.custom_chrome_path, then start the recorder \
@@ -188,6 +192,7 @@ room! {
 
     INTERPRETER_MISSING = 132;
         means: "A program that the recorder needs is a script whose interpreter is missing.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "The first line of the script (`#!`) names a program that is not there; with the line ends of \
                 Windows, one whose name ends in a carriage return. The line names both.";
         remedy: "Install that interpreter, or correct the first line; `sed -i 's/\\r$//'` on the file removes such \
@@ -195,6 +200,7 @@ room! {
 
     CA_FILE_UNUSABLE = 133;
         means: "plugNmeet_info.ca_file cannot be used.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "The file is missing, unreadable for the recorder's user, has no certificate in PEM, or all of them \
                 have expired.";
         remedy: "Put the server's present CA there as PEM, readable by the recorder's user, then start the recorder \
@@ -202,11 +208,13 @@ room! {
 
     CERTUTIL_MISSING = 134;
         means: "The program `certutil` is missing, and certificates are configured for Chrome.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "Chrome learns of plugNmeet_info.ca_file, SSL_CERT_FILE and SSL_CERT_DIR by this program only.";
         remedy: "`apt-get install libnss3-tools`, then start the recorder again.";
 
     DIRECTORY_NOT_WRITABLE = 135;
         means: "A directory of the configuration cannot be written to.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "It belongs to another user, is read-only, full, or its disk is not mounted; or `ReadWritePaths=` of \
                 the unit does not name it. The line names the key, the directory and the error.";
         remedy: "Mount it, or give it to the recorder's user (`chown`); for the unit, `systemctl edit \
@@ -214,12 +222,14 @@ room! {
 
     SCRIPT_UNUSABLE = 136;
         means: "A post-processing script of the configuration cannot be run.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "The file is missing, not executable, or its interpreter is missing. The line names it.";
         remedy: "Correct the path in recorder.post_processing_scripts, or `chmod +x` the file, then start the \
                  recorder again. The recorder's user must reach it, and under the unit nothing in /home is there.";
 
     HOOK_UNUSABLE = 137;
         means: "A hook of the configuration cannot be run.";
+        recordings: "The recorder does not start; recordings of an earlier run wait.";
         cause: "The file is missing, not executable, its interpreter is missing, or its `http-request` has no valid \
                 URL. The line names the stage and the script.";
         remedy: "Correct it under `hooks` in the configuration, or `chmod +x` the file, then start the recorder \

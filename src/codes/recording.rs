@@ -43,8 +43,8 @@ room! {
         recordings: "What was captured is kept; the meeting is not recorded meanwhile.";
         cause: "The plugNmeet server or its page does not answer or refuses, or this host cannot open the page. The \
                 line names the cause.";
-        remedy: "Look at the plugNmeet server now: it is tried again until recorder.rejoin_for (30 min) has passed \
-                 since the last media.";
+        remedy: "Look at the plugNmeet server now: it is tried again until recorder.rejoin_for, 30 min by default, \
+                 has passed since the last media.";
 
     NOT_JOINED_YET = 206;
         means: "The meeting cannot be joined yet.";
@@ -120,6 +120,7 @@ room! {
 
     NO_REQUEST = 231;
         means: "A message on the recorders' channel is no request and is ignored.";
+        recordings: "Recordings are not concerned, unless it was meant as a START or STOP.";
         cause: "Something other than the plugNmeet server publishes on the NATS subject \
                 nats_info.recorder.recorder_channel, or the server is of a version that this recorder does not know.";
         remedy: "`nats sub` on that subject shows what comes; stop who sends it, or give the recorders a subject of \
@@ -379,11 +380,13 @@ room! {
 
     LEFTOVERS_NOT_WATCHED = 276;
         means: "Old summaries and empty directories beside raw files are not cleaned up.";
+        recordings: "Recordings are not concerned.";
         cause: "A directory under main_path cannot be listed, or does not answer. The line names the error.";
         remedy: "See that main_path is mounted and readable for the recorder's user. It is tried again by itself.";
 
     SUMMARY_NOT_REMOVED = 277;
         means: "The summary beside a raw file that is gone cannot be removed.";
+        recordings: "Recordings are not concerned.";
         cause: "main_path is read-only, or the file belongs to another user. The line names it.";
         remedy: "Remove the file by hand, and see that the recorder's user may write in main_path.";
 
@@ -443,6 +446,7 @@ room! {
 
     SUMMARIES_NOT_REMOVED = 286;
         means: "Summaries older than 30 days cannot be removed.";
+        recordings: "Recordings are not concerned.";
         cause: "The disk of recorder.state_dir fails, or the files belong to another user.";
         remedy: "Look at `summaries` in recorder.state_dir, its disk and its owner.";
 

@@ -269,7 +269,7 @@ impl Dispatcher {
             if tokio::time::timeout(LAST_GRACE, self.queues.tasks.wait()).await.is_err() {
                 warn!(
                     code = %codes::DELIVERY_HANGS,
-                    "the delivery does not end, as a disk does not answer; ending without it"
+                    "the delivery does not end, as the disk of recorder.state_dir does not answer; ending without it: the next start delivers"
                 );
             }
         }

@@ -292,7 +292,7 @@ impl Queues {
     /// Waits until the notice of the recording's end was answered, at most [`END_NOTICE_TIMEOUT`].
     async fn end_delivered(&self, recording: &RecordingId) {
         if tokio::time::timeout(END_NOTICE_TIMEOUT, self.outbox.answered(recording, MessageKey::Ended)).await.is_err() {
-            warn!(code = %codes::JOB_BEFORE_NOTICE, "the job goes out before the server knows of the recording's end");
+            warn!(code = %codes::JOB_BEFORE_NOTICE, "the job goes out before the server knows of the recording's end, whose notice follows");
         }
     }
 }

@@ -306,7 +306,7 @@ fn server_error(text: &str) {
         // The token has expired; the client reconnects with a new one.
         info!(server_says = text, "NATS wants a new token");
     } else {
-        warn!(code = %codes::NATS_ERROR, server_says = text, "NATS reports an error");
+        warn!(code = %codes::NATS_ERROR, server_says = text, "NATS reports an error; look at the log of the NATS server");
     }
 }
 

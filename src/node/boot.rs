@@ -431,7 +431,7 @@ async fn chrome_sandbox(config: &Config) -> bool {
         // The operator may turn it off (chrome_settings.flags).
         Ok(()) => !config.chrome.flags.iter().any(|flag| flag.name == "no-sandbox"),
         Err(reason) => {
-            tracing::warn!(code = %codes::NO_SANDBOX, %reason, "Chrome runs without its sandbox");
+            tracing::warn!(code = %codes::NO_SANDBOX, %reason, "Chrome runs without its sandbox: allow this user user namespaces");
             false
         }
     }

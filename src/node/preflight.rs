@@ -108,7 +108,7 @@ pub(super) fn prepare_temporary_dir(config: &Config, store: &MainPath) {
     {
         tracing::error!(
             code = %codes::TEMPORARY_DIR_NOT_MADE, dir = %recorder.temporary_dir.display(), %error,
-            "recorder.temporary_dir cannot be made"
+            "recorder.temporary_dir cannot be made, so every recording fails: make it, and give it to the user this runs as"
         );
     }
     if let Some(missing) = abilities.missing().filter(|_| recorder.temporary_dir.starts_with(&recorder.main_path)) {
@@ -131,7 +131,7 @@ fn certificates(config: &Config) -> Vec<HostFault> {
                 for on in expired {
                     tracing::warn!(
                         code = %codes::CERTIFICATE_EXPIRED, path = %path.display(), on,
-                        "plugNmeet_info.ca_file: a certificate in it has expired"
+                        "plugNmeet_info.ca_file: a certificate in it has expired; put the present one there, and restart the recorder"
                     );
                 }
             }
@@ -141,7 +141,7 @@ fn certificates(config: &Config) -> Vec<HostFault> {
     for error in environment.map(|_| roots::of_host().errors).unwrap_or_default() {
         tracing::warn!(
             code = %codes::CERTIFICATES_UNREADABLE, error,
-            "SSL_CERT_FILE or SSL_CERT_DIR: not all of it can be read"
+            "SSL_CERT_FILE or SSL_CERT_DIR: not all of it can be read; correct the file or the variable"
         );
     }
     let (program, package) = trusted_roots::PROGRAM;

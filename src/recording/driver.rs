@@ -189,7 +189,7 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
             tracing::info!(page_says = cause, "the meeting has ended");
         }
         SessionEvent::Broke { cause, after: Interruption::Final } => {
-            tracing::error!(code = %codes::ENDS_HERE, cause, "the recording ends here");
+            tracing::error!(code = %codes::ENDS_HERE, cause, "the recording ends here; what was recorded is kept");
         }
         SessionEvent::Broke { cause, after: Interruption::PageLeft } => {
             tracing::warn!(
@@ -202,7 +202,7 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
         }
         SessionEvent::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
         SessionEvent::OpenFailed(OpenFailure::Cancelled) if goes_on => {
-            tracing::warn!(code = %codes::OPENING_SLOW, "opening the meeting takes too long; trying again");
+            tracing::warn!(code = %codes::OPENING_SLOW, "opening the meeting takes too long; trying again: look at the load of this host");
         }
         SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun && goes_on => {
             tracing::warn!(
@@ -231,14 +231,14 @@ fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
             | OpenFailure::Over(cause)
             | OpenFailure::Unrecordable(cause),
         ) => {
-            tracing::error!(code = %codes::CANNOT_RECORD, cause, "the meeting cannot be recorded");
+            tracing::error!(code = %codes::CANNOT_RECORD, cause, "the meeting cannot be recorded; nothing was captured");
         }
         SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
         SessionEvent::Finished(Err(cause)) => {
-            tracing::error!(code = %codes::ENCODER_ENDED_BADLY, cause, "the encoder did not end well");
+            tracing::error!(code = %codes::ENCODER_ENDED_BADLY, cause, "ffmpeg did not end well; what it has written is kept");
         }
         SessionEvent::Checked(Err(cause)) => {
-            tracing::error!(code = %codes::NOTHING_TO_DELIVER, cause, "nothing can be delivered");
+            tracing::error!(code = %codes::NOTHING_TO_DELIVER, cause, "nothing can be delivered; parts that are not empty stay in recorder.temporary_dir");
         }
         // Also after a restart of the recorder.
         SessionEvent::Opened if begun => tracing::info!("goes on with its next part"),
@@ -271,7 +271,7 @@ impl<R: Rig> Driver<R> {
             }
             Effect::NotifyEnded { outcome, file } => self.notify_ended(outcome, file),
             Effect::GiveUp(why) => {
-                tracing::error!(code = %codes::GIVES_UP_STEP, why, "giving up on it and going on");
+                tracing::error!(code = %codes::GIVES_UP_STEP, why, "giving up on this step and going on; what was recorded is kept");
                 self.work = None;
                 self.rig = None;
             }
@@ -397,7 +397,7 @@ impl<R: Rig> Driver<R> {
                     Err(StoreFailure::NotYet(why)) => {
                         tracing::warn!(
                             code = %codes::PARTS_NOT_READABLE_NOW, why,
-                            "what was captured cannot be looked at now"
+                            "what was captured cannot be looked at now; it is kept, and stored when the disk of recorder.temporary_dir answers"
                         );
                         Ok(())
                     }

@@ -50,8 +50,8 @@ impl<R: Rig> RequestService<R> {
             Ok(info) => info,
             Err(why) => {
                 tracing::error!(
-                    code = %codes::RECORD_UNUSABLE, why,
-                    "a record of an earlier run names no recording; it is left as it is"
+                    code = %codes::RECORD_UNUSABLE, path = %entry.path().display(), why,
+                    "a record of an earlier run names no recording; it is left as it is: look at it, and move it away"
                 );
                 return;
             }
@@ -162,8 +162,9 @@ impl<R: Rig> RequestService<R> {
             Ok(start) => start,
             Err(why) => {
                 tracing::error!(
-                    code = %codes::RECORD_UNUSABLE, why,
-                    "the record of an earlier run cannot be used; it is left as it is"
+                    code = %codes::RECORD_UNUSABLE, path = %entry.path().display(), why,
+                    "the record of an earlier run cannot be used, and is left as it is; the parts of its recording stay in \
+                     recorder.temporary_dir"
                 );
                 return;
             }

@@ -81,7 +81,7 @@ impl EndedRecording {
         } else {
             tracing::error!(
                 code = %codes::END_NOT_WRITTEN,
-                "the recording's record is kept: its end is not on disk, and the next start tells it (again)"
+                "the recording's record is kept: its end is not on disk, and the next start tells it (again); look at the disk of recorder.state_dir"
             );
         }
     }
@@ -124,7 +124,7 @@ impl EndedRecording {
             Err(StoreFailure::NotYet(why)) => {
                 tracing::warn!(
                     code = %codes::EARLIER_UNREADABLE, why,
-                    "an earlier recording cannot be looked at; the next start does it again"
+                    "an earlier recording cannot be looked at, and its parts are kept; the next start does it again: look at the disk of recorder.temporary_dir"
                 );
             }
             Err(StoreFailure::Nothing(_)) if files.iter().any(|file| raw.part(file).exists()) => tracing::warn!(
@@ -172,7 +172,7 @@ impl EndedRecording {
         if !on_disk {
             tracing::error!(
                 code = %codes::JOB_NOT_ON_DISK,
-                "the recording's record is kept: its job is not on disk, and the next start publishes it"
+                "the recording's record is kept: its job is not on disk, and the next start publishes it; look at the disk of recorder.state_dir"
             );
         }
         on_disk
@@ -195,7 +195,10 @@ impl EndedRecording {
                     return false;
                 }
                 Try::Failed(StoreFailure::Nothing(why)) => {
-                    tracing::error!(code = %codes::NOTHING_TO_DELIVER, why, "nothing can be delivered");
+                    tracing::error!(
+                        code = %codes::NOTHING_TO_DELIVER, why,
+                        "nothing can be delivered; parts that are not empty stay in recorder.temporary_dir"
+                    );
                     self.remove_parts(false).await;
                     return false;
                 }

@@ -76,7 +76,7 @@ impl UnreadRecords {
         if self.logged.due(Instant::now()) {
             tracing::error!(
                 code = %codes::RECORDS_UNREAD, path = %path.display(), %error,
-                "the record of a recording of an earlier run still cannot be read"
+                "the record of a recording of an earlier run still cannot be read: its recording waits; look at the disk of recorder.state_dir"
             );
         }
         self.push(kind, path.to_owned());

@@ -150,13 +150,13 @@ pub fn put_aside(path: &Path, why: &str) {
         Ok(()) => {
             tracing::error!(
                 code = %codes::RECORD_PUT_ASIDE, kept = %kept.display(), why,
-                "a record cannot be read and is put aside"
+                "a record cannot be read and is put aside: its recording or job does not go on by itself"
             );
         }
         Err(error) => {
             tracing::error!(
                 code = %codes::RECORD_NOT_PUT_ASIDE, path = %path.display(), why, %error,
-                "a record cannot be read, nor put aside"
+                "a record cannot be read, nor put aside: its recording or job does not go on by itself; move the file away"
             );
         }
     }

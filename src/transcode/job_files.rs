@@ -81,15 +81,15 @@ pub(super) async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
         Ok(()) => {
             tracing::error!(
                 code = %codes::JOB_UNUSABLE, cause, kept = %file.display(),
-                "a job is not usable and is dropped"
+                "a job is not usable and is dropped; `jobs list` shows it, `jobs drop ID` forgets it"
             );
         }
         // The log is then the only copy.
         Err(error) => {
             let start = hex::encode(&bytes[..bytes.len().min(2048)]);
             tracing::error!(
-                code = %codes::JOB_UNUSABLE_LOST, cause, %error, start,
-                "a job is not usable, cannot be kept aside, and is dropped"
+                code = %codes::JOB_UNUSABLE_LOST, cause, dir = %dir.display(), %error, start,
+                "a job is not usable, cannot be kept aside, and is dropped; look at the disk of recorder.temporary_dir"
             );
         }
     }

@@ -393,7 +393,7 @@ impl Worker {
                     if let Err(error) = message.in_progress().await {
                         tracing::warn!(
                             code = %codes::JOB_PROGRESS_UNHEARD, %error,
-                            "the queue did not hear that the job is in work"
+                            "the queue did not hear that the job is in work; another node may be given it too, and one result counts"
                         );
                     }
                 }

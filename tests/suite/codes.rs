@@ -3,12 +3,12 @@
 //!
 //! `PNM_BLESS=1 cargo test --test suite -- codes::` writes docs/messages.md anew, and adds new codes to the golden list.
 
+mod texts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use clap::CommandFactory as _;
-use plugnmeet_recorder::cli::Cli;
 use plugnmeet_recorder::codes::text::fill;
 use plugnmeet_recorder::codes::{self, Code};
 
@@ -163,7 +163,7 @@ fn every_code_has_a_number_of_its_own_a_cause_and_a_remedy() {
             if let Some(other) = numbers.insert(code.number, code.name) {
                 panic!("{code} is {other} and {}", code.name);
             }
-            for text in [code.means, code.cause, code.remedy] {
+            for text in texts::of(code) {
                 let is_sentence = text.len() > 5 && text.ends_with('.') && !text.contains(['\n', '\t']);
                 assert!(is_sentence && !text.contains("  "), "{code} {}: {text:?}", code.name);
             }
@@ -172,39 +172,6 @@ fn every_code_has_a_number_of_its_own_a_cause_and_a_remedy() {
         assert!(room.codes.is_sorted_by_key(|code| code.number), "{:?} is not in the order of numbers", room.title);
     }
     assert!(codes::all().is_sorted_by_key(|code| code.number), "the rooms are not in the order of numbers");
-}
-
-/// Whoever follows a remedy finds what it names.
-#[test]
-fn the_keys_and_commands_that_are_named_exist() {
-    let sample = std::fs::read_to_string(Path::new(ROOT).join("config_sample.yaml")).unwrap();
-    let keys: BTreeSet<&str> = sample
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(key, _)| key.trim_start_matches([' ', '#', '-']))
-        .collect();
-    let sections = ["recorder", "nats_info", "plugNmeet_info", "chrome_settings", "ffmpeg_settings", "log_settings"];
-    let sections: BTreeSet<&str> = sections.into_iter().chain(["transcoder", "rtmp", "admin"]).collect();
-    let commands: BTreeSet<String> =
-        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let mut found = 0;
-    for code in codes::all() {
-        for text in [code.means, code.cause, code.remedy] {
-            for word in text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.')) {
-                let parts: Vec<&str> = word.split('.').filter(|part| !part.is_empty()).collect();
-                if parts.len() > 1 && sections.contains(parts[0]) {
-                    found += 1;
-                    assert!(parts[1..].iter().all(|key| keys.contains(key)), "{code}: {word} is no key");
-                }
-            }
-            for called in text.split("plugnmeet-recorder ").skip(1) {
-                let name: String = called.chars().take_while(char::is_ascii_lowercase).collect();
-                found += 1;
-                assert!(commands.contains(&name) || called.starts_with(['-', 'C']), "{code}: {name:?} is no command");
-            }
-        }
-    }
-    assert!(found > 100, "only {found} were found");
 }
 
 /// The golden list has a line for each number that was ever given: `0101 START_FAILED`. Where the program says it no
@@ -258,8 +225,27 @@ Every line of the log at `warn` and above, every refusal and every error of a co
 after the level, and as `code` in JSON. A code keeps its meaning for ever, also where its line is worded anew.
 
     plugnmeet-recorder explain PNR-0123        what follows here, of this code
-    plugnmeet-recorder explain --list          all of them
+    plugnmeet-recorder explain                 all of them
     grep -o 'PNR-[0-9]*' recorder.log | sort | uniq -c | sort -rn      how often each one came
+
+Each entry says what has happened, and whether recordings are safe, late or lost. Commands are asked as the recorder's
+user, with its configuration: of an installed recorder
+
+    sudo -u plugnmeet-recorder plugnmeet-recorder -config /etc/plugnmeet-recorder/config.yaml recordings list
+
+| word | what it is |
+| ---- | ---------- |
+| the plugNmeet server | the program at `plugNmeet_info.host`, which asks for recordings and is told of them |
+| START, STOP | its orders, which come by NATS |
+| part | what was captured without a break; `<recording_id>_raw.part1.mkv` … in `recorder.temporary_dir` |
+| raw file | the joined parts, `<recording_id>_raw.mkv` under `main_path`, from which the MP4 is made |
+| job | the order to make that MP4, in a queue of NATS for all nodes |
+| main_path | `recorder.copy_to_path.main_path`, where recordings are stored |
+| record | a file in `recorder.state_dir` about one recording or job |
+| notice, message | what the server (a notice) or the queue is to be told; they wait in the outbox, `plugnmeet-recorder outbox list` |
+| far end | the RTMP server of a broadcast |
+| claim | a file beside an MP4 by which one node tells the server of it |
+| drain | take nothing new on, and let what runs end |
 
 This page is made of the tables in `src/codes/`.
 ";
@@ -271,12 +257,11 @@ fn document() -> String {
         let _ = writeln!(text, "\n## {}", room.title);
         for code in room.codes {
             let _ = writeln!(text, "\n### {code}\n\n{}", fill("", 0, code.means, WIDTH));
-            let _ = writeln!(
-                text,
-                "\n{}\n{}",
-                fill("- Cause: ", 2, code.cause, WIDTH),
-                fill("- Remedy: ", 2, code.remedy, WIDTH)
-            );
+            let recordings = code.recordings.map(|recordings| ("Recordings", recordings));
+            let _ = writeln!(text);
+            for (name, part) in recordings.into_iter().chain([("Cause", code.cause), ("Remedy", code.remedy)]) {
+                let _ = writeln!(text, "{}", fill(&format!("- {name}: "), 2, part, WIDTH));
+            }
         }
     }
     text

@@ -124,7 +124,7 @@ impl Relay {
                 Err(why) => {
                     tracing::warn!(
                         code = %codes::FAR_END_NOT_REACHED, far_end = url.origin(), why,
-                        "the broadcast does not get through"
+                        "the broadcast does not get through and is given up: compare its URL and stream key with the far end's"
                     );
                 }
             }

@@ -82,7 +82,7 @@ impl WatchedDirectory {
                 if !self.failed {
                     warn!(
                         code = %codes::ROOM_UNKNOWN, what = self.what, path = %self.path.display(), %error,
-                        "cannot see how much room is left"
+                        "cannot see how much room is left: a disk that fills up is not noticed"
                     );
                 }
                 self.failed = true;
