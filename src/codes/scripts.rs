@@ -17,8 +17,8 @@ room! {
         recordings: "The recording is delivered. What the script should have done with it, as an upload, is not.";
         cause: "It ended with an error, or took longer than recorder.post_processing_timeout. The line names it and \
                 the error; its own lines are above.";
-        remedy: "Run the script by hand as the recorder's user, with the JSON argument that README.md in \
-                 post_processing_scripts describes. Under the unit it has fewer rights than in a shell.";
+        remedy: "Run the script by hand as the recorder's user, with the JSON argument that \
+                 post_processing_scripts/README.md describes. Under the unit it has fewer rights than in a shell.";
 
     HOOK_SENT_AGAIN = 603;
         means: "The HTTP request of a hook failed and is sent once more.";

@@ -14,6 +14,7 @@ use plugnmeet_recorder::codes::{self, Code, search};
 use super::ROOT;
 
 const PROGRAM: &str = "plugnmeet-recorder ";
+const AS_USER: &str = "sudo -u plugnmeet-recorder ";
 /// Last parts of keys that are words of their own: the glossary of docs/messages.md, stages of hooks, a key of scripts.
 const WORDS: [&str; 5] = ["main_path", "post_recording", "pre_transcoding", "post_transcoding", "is_one_shot"];
 /// Flags of other programs.
@@ -80,10 +81,8 @@ fn wrong(text: &str, keys: &BTreeSet<String>) -> Vec<String> {
         if is_command && span.contains(' ') {
             wrong.push(format!("`{span}` is to be written with the program before it"));
         }
-        if let Some((_, arguments)) =
-            format!("{span} ").split_once(PROGRAM).filter(|_| !span.contains('/') || span.contains("-config"))
-        {
-            wrong.extend(not_accepted(arguments.trim()));
+        if let Some(arguments) = span.strip_prefix(AS_USER).unwrap_or(span).strip_prefix(PROGRAM) {
+            wrong.extend(not_accepted(arguments));
         }
         if span.starts_with('-') && span.len() > 2 && !FOREIGN_FLAGS.contains(&first) && !is_flag(first) {
             wrong.push(format!("`{span}` is no flag"));
@@ -155,7 +154,7 @@ fn what_does_not_exist_is_found() {
         "Set max_limit.",
         "`plugnmeet-recorder jobs retry`",
         "`plugnmeet-recorder job list`",
-        "`sudo -u x plugnmeet-recorder -config PATH outbox list --every`",
+        "`sudo -u plugnmeet-recorder plugnmeet-recorder -config PATH outbox list --every`",
         "`jobs list`",
         "plugnmeet-recorder jobs list",
         "`--quickly`",
