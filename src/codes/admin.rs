@@ -21,7 +21,7 @@ room! {
 
     LISTEN_FAILED = 1103;
         means: "admin.listen cannot be opened, so health, metrics and the node's page are not there.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "Another program has the port, often a second node on this host, or the address is not this host's. \
                 The line names the error.";
         remedy: "`ss -ltnp` shows who has the port. Give each node a port of its own in admin.listen, or `\"\"` for \
@@ -67,20 +67,20 @@ room! {
 
     TOO_MANY_VIEWERS = 1110;
         means: "More than 16 viewers look at the node's page, or more than 8 videos play.";
-        recordings: "Recordings are not concerned: that is what the limit is for.";
+        recordings: "Not concerned: that is what the limit is for.";
         cause: "Forgotten windows count too, for up to 10 min.";
         remedy: "Close other windows of the page, and try again.";
 
     NO_ORDERS_NOW = 1111;
         means: "The node takes no orders at the moment, and has not carried this one out.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "It is starting, ending or very busy.";
         remedy: "Try again in some seconds. If it stays so, look at the load (`top`) and at the last lines of the \
                  log.";
 
     NOT_READABLE_NOW = 1112;
         means: "What a request asks for cannot be read now.";
-        recordings: "Recordings are not concerned by this answer.";
+        recordings: "Not concerned by this answer.";
         cause: "The disk of recorder.state_dir or of main_path fails or does not answer. The answer names the error.";
         remedy: "Mount it or bring it back (`findmnt`, `dmesg -T`).";
 }

@@ -7,21 +7,21 @@ room! {
 
     CLEANUP_NOT_DONE = 301;
         means: "What killed recorders have left behind was not looked for.";
-        recordings: "Recordings are not concerned. Processes of a killed recorder may go on and take memory.";
+        recordings: "Not concerned. Processes of a killed recorder may go on and take memory.";
         cause: "The directory for temporary files (`/tmp`, or TMPDIR) cannot be listed. The line names the error.";
         remedy: "See that the recorder's user may read and write there. Look for old processes: `ps -u \
                  plugnmeet-recorder -f`.";
 
     LEFTOVER_KEPT = 302;
         means: "The temporary directory of a killed recording, or a process of it, cannot be removed.";
-        recordings: "Recordings are safe: no media are in it.";
+        recordings: "Safe: no media are in it.";
         cause: "It belongs to another user, its disk fails, or a process in it does not end. The line names the \
                 directory.";
         remedy: "Remove the directory that the line names, as root if need be. The next start tries it again.";
 
     RIG_DIR_KEPT = 303;
         means: "The temporary directory of a recording that has ended cannot be removed.";
-        recordings: "The recording is safe: no media are in it.";
+        recordings: "Safe: no media are in it.";
         cause: "A process of Chrome still writes there, or the disk of `/tmp` (TMPDIR) fails. The line names \
                 directory and error.";
         remedy: "Nothing where the line comes once; the next start removes it. Else see whether `/tmp` is full or \
@@ -36,14 +36,14 @@ room! {
 
     DISPLAY_NOT_NOTED = 305;
         means: "The number of a virtual screen is not written down for the clean-up after a crash.";
-        recordings: "The recording is not concerned.";
+        recordings: "Not concerned.";
         cause: "The directory for temporary files (`/tmp`, or TMPDIR) cannot be written at this moment.";
         remedy: "See whether it is full (`df -h /tmp`). Were the recorder killed now, a socket would stay in \
                  /tmp/.X11-unix; remove it by hand.";
 
     NO_SCREENSHOT = 306;
         means: "No screenshot of the failed page could be kept.";
-        recordings: "The recording is not concerned.";
+        recordings: "Not concerned.";
         cause: "Xvfb is gone or does not answer, or the directory of the log file (recorder.temporary_dir where \
                 there is none) cannot be written.";
         remedy: "Nothing. See that the recorder's user may write in the directory of log_settings.log_file.";

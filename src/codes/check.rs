@@ -48,7 +48,7 @@ room! {
 
     CHECK_SANDBOX = 1307;
         means: "Chrome will run without its sandbox.";
-        recordings: "Recordings are not concerned; a page that breaks out of Chrome could reach this user's files.";
+        recordings: "Not concerned; a page that breaks out of Chrome could reach this user's files.";
         cause: "The kernel allows this user no user namespaces, or the recorder runs as root or in a container that \
                 forbids them.";
         remedy: "Run it as a user of its own (`User=` of the unit). Allow user namespaces: `sysctl \
@@ -97,7 +97,7 @@ room! {
 
     CHECK_PROCESS_1 = 1313;
         means: "Process 1 does not wait for orphans, so ended programs stay as zombies.";
-        recordings: "Recordings are not concerned until the zombies fill the container's limit of processes.";
+        recordings: "Not concerned until the zombies fill the container's limit of processes.";
         cause: "The container runs a program as process 1 that is no init.";
         remedy: "Run it with `docker run --init`, or `init: true` in the compose file.";
 
@@ -136,7 +136,7 @@ room! {
 
     CHECK_FILE_SYSTEMS = 1318;
         means: "Recordings are copied, not renamed, from recorder.temporary_dir to main_path.";
-        recordings: "Recordings are safe; storing a long one takes minutes, and room for both copies.";
+        recordings: "Safe; storing a long one takes minutes, and room for both copies.";
         cause: "The two are on different file systems.";
         remedy: "Nothing, where that is meant, as with a share. Else leave recorder.temporary_dir out: then it is in \
                  main_path.";

@@ -42,7 +42,7 @@ room! {
 
     OUTPUT_NOT_WRITTEN = 1206;
         means: "The answer of a command cannot be written to standard output.";
-        recordings: "Recordings are not concerned. An order to a job or a message was carried out all the same.";
+        recordings: "Not concerned. An order to a job or a message was carried out all the same.";
         cause: "It goes into a closed pipe, or into a file on a full disk.";
         remedy: "See where the output goes, and ask again.";
 
@@ -122,15 +122,14 @@ room! {
 
     FLEET_NOT_ASKED = 1218;
         means: "The fleet cannot be asked.";
-        recordings: "Recordings are not concerned by this command.";
+        recordings: "Not concerned by this command.";
         cause: "No server of nats_info.nats_urls answers, the token is refused, or the plugNmeet server has not made \
                 the bucket. The line says which.";
         remedy: "Follow the line; `plugnmeet-recorder check` tries each server by itself.";
 
     HOOKS_FAIL = 1219;
         means: "A stage of hooks would fail.";
-        recordings: "Recordings are not concerned by this test. With these hooks they would wait, or stay where they \
-                     are.";
+        recordings: "Not concerned by this test. With these hooks they would wait, or stay where they are.";
         cause: "A script or URL of the stage ended with an error, took too long or refused the data. The lines above \
                 show what each got and answered.";
         remedy: "Mend that step (docs/hooks.md), and test again. Nothing of the recorder has to be restarted for a \
@@ -144,13 +143,13 @@ room! {
 
     CHECK_INTERRUPTED = 1221;
         means: "Not everything was checked.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "Ctrl-C or SIGTERM came.";
         remedy: "Run it again; `plugnmeet-recorder check --quick` leaves out what takes long.";
 
     CHECK_NOT_DONE = 1222;
         means: "The check could not be carried out or shown.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "Standard output cannot be written to, or this user has too many processes or open files. The line \
                 names the error.";
         remedy: "See where the output goes, and look at `ulimit -a`; then run the check again.";
@@ -205,7 +204,7 @@ room! {
 
     SIZE_FAILED = 1240;
         means: "The machine could not be measured, or the number could not be written.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "A program of a recording broke or hung, or the configuration cannot be written. The line names it; \
                 what was measured before is shown.";
         remedy: "Measure again. If it comes again, `plugnmeet-recorder check` tries each program, and \
@@ -228,7 +227,7 @@ room! {
 
     SIZE_STOPPED = 1243;
         means: "`size` was stopped by a signal.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "Ctrl-C or SIGTERM came before the last scene was measured.";
         remedy: "Measure again. Nothing is left of the measurement.";
 }

@@ -14,35 +14,35 @@ room! {
 
     OPERATOR_REQUEST_KEPT = 702;
         means: "An operator's order about messages cannot be removed, and is carried out again and again.";
-        recordings: "The recordings are safe.";
+        recordings: "Safe.";
         cause: "The disk of recorder.state_dir fails or is read-only, or the file belongs to another user.";
         remedy: "Look at that disk (`dmesg -T`), or remove the file by hand from `outbox-requests` in \
                  recorder.state_dir.";
 
     DELIVERY_HANGS = 703;
         means: "Messages are still being delivered when the program has to end; it ends without.";
-        recordings: "Recordings are safe. The messages are in the outbox, as far as they are on disk.";
+        recordings: "Safe. The messages are in the outbox, as far as they are on disk.";
         cause: "The disk of recorder.state_dir does not answer.";
         remedy: "Bring that disk back (`dmesg -T`). The next start delivers.";
 
     OPERATOR_REQUESTS_UNREAD = 704;
         means: "What operators have ordered about messages (retry, drop) cannot be read.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "The disk of recorder.state_dir fails, or the directory belongs to another user. The line names it.";
         remedy: "Look at that disk (`dmesg -T`), or give the directory to the recorder's user (`chown`). It is tried \
                  again every 5 s.";
 
     MESSAGES_UNREAD = 705;
         means: "The messages of a recording cannot be read and wait.";
-        recordings: "The recording is safe; the server is told of it when the file is read. A recording of an \
-                     earlier run does not go on before.";
+        recordings: "Safe; the server is told of it when the file is read. A recording of an earlier run does not go \
+                     on before.";
         cause: "The disk of recorder.state_dir fails for the moment. The line names file and error.";
         remedy: "Mend that disk (`dmesg -T`); it is tried again every 5 s.";
 
     NOTICE_REFUSED = 706;
         means: "The plugNmeet server refuses a notice; it is kept and tried again.";
-        recordings: "The recording is safe. The server does not know of it, or of its MP4, until the notice is \
-                     taken; later notices of it wait behind this one.";
+        recordings: "Safe. The server does not know of it, or of its MP4, until the notice is taken; later notices \
+                     of it wait behind this one.";
         cause: "401: plugNmeet_info.api_key or plugNmeet_info.api_secret is not the server's. 404: its database does \
                 not have the room. Else it cannot read the notice. The line names which.";
         remedy: "Of 401, correct the two keys, restart the recorder, and everything is sent. Of 404, see whether the \
@@ -51,7 +51,7 @@ room! {
 
     NOTICE_NOT_TAKEN = 707;
         means: "The plugNmeet server has not taken a notice yet.";
-        recordings: "The recording is safe. The server is told as soon as it answers.";
+        recordings: "Safe. The server is told as soon as it answers.";
         cause: "The server, its database or a proxy before it does not answer as plugNmeet does. The line names the \
                 answer.";
         remedy: "Look at the plugNmeet server, and `curl -v` the address in plugNmeet_info.host from here. It is \
@@ -59,27 +59,27 @@ room! {
 
     JOB_NOT_QUEUED = 708;
         means: "A transcoding job is not in the work queue yet.";
-        recordings: "The recording is safe as a raw file. Its MP4 is made when the job is in the queue.";
+        recordings: "Safe as a raw file. Its MP4 is made when the job is in the queue.";
         cause: "NATS is away, or the plugNmeet server has not made the stream. The line names the error.";
         remedy: "Start NATS and the plugNmeet server, and see that nats_info.recorder.transcoding_jobs_subject is \
                  the same there. It is tried until it succeeds.";
 
     JOB_BEFORE_NOTICE = 709;
         means: "A transcoding job goes out although the server does not know of the recording's end yet.";
-        recordings: "The recording is safe, and its MP4 is made now.";
+        recordings: "Safe, and its MP4 is made now.";
         cause: "The plugNmeet server has not taken the notice for 60 s (PNR-0707 or PNR-0706 says why).";
         remedy: "Look at the plugNmeet server. The notice follows by itself.";
 
     NOT_DELIVERED = 710;
         means: "A message is not delivered when the program ends.";
-        recordings: "The recording is safe: the message is in the outbox for the next start.";
+        recordings: "Safe: the message is in the outbox for the next start.";
         cause: "The plugNmeet server or NATS was away. The line names the message and why.";
         remedy: "Start the recorder again. If this host will not come back, its recordings need the records in \
                  recorder.state_dir: copy them to the node that takes over.";
 
     OUTBOX_NOT_CLEANED = 711;
         means: "Messages that were told long ago cannot be removed from the outbox.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "The disk of recorder.state_dir fails, is read-only or does not answer. The line names the error.";
         remedy: "Look at that disk (`dmesg -T`); it is tried again in an hour.";
 }

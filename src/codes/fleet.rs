@@ -7,7 +7,7 @@ room! {
 
     COST_UNKNOWN = 802;
         means: "What the running recordings take of the processors cannot be measured.";
-        recordings: "Recordings are not concerned. recorder.max_load counts a typical cost for each meanwhile.";
+        recordings: "Not concerned. recorder.max_load counts a typical cost for each meanwhile.";
         cause: "/proc does not answer, as where a process hangs on a dead disk.";
         remedy: "Look for processes in state D (`ps axo pid,stat,wchan,comm`) and for their disk (`dmesg -T`).";
 
@@ -21,8 +21,8 @@ room! {
 
     NOT_LEFT = 804;
         means: "This node could not leave the fleet in time.";
-        recordings: "Recordings are not concerned. For up to 8 s the server may choose this node, and a recording \
-                     started then fails.";
+        recordings: "Not concerned. For up to 8 s the server may choose this node, and a recording started then \
+                     fails.";
         cause: "NATS does not answer. The line names the error.";
         remedy: "Nothing: the server drops the node when its pings stop.";
 
@@ -50,7 +50,7 @@ room! {
 
     LOAD_UNKNOWN = 808;
         means: "The load of this machine is not known to the fleet.";
-        recordings: "Recordings are not concerned. The server may choose this node although it is busy.";
+        recordings: "Not concerned. The server may choose this node although it is busy.";
         cause: "/proc/stat cannot be read, as in some containers.";
         remedy: "Mount /proc in the container, readable for the recorder's user.";
 
@@ -100,7 +100,7 @@ room! {
 
     NATS_CLIENT = 826;
         means: "The NATS client of this program reports a fault of its own.";
-        recordings: "Recordings are not concerned by this line alone.";
+        recordings: "Not concerned by this line alone.";
         cause: "The line has its words; mostly a connection that broke off while something was sent.";
         remedy: "Nothing where the line comes once. Where it repeats, see that NATS runs and report the line.";
 
@@ -114,20 +114,20 @@ room! {
 
     NATS_ERROR = 828;
         means: "NATS reports an error.";
-        recordings: "Recordings are not concerned by this line alone.";
+        recordings: "Not concerned by this line alone.";
         cause: "`server_says` has the words of the NATS server.";
         remedy: "Read the log of the NATS server at this time, where the line repeats.";
 
     QUEUE_NOT_FETCHED = 829;
         means: "No transcoding jobs can be fetched.";
-        recordings: "Recordings are safe as raw files; their MP4s come later, or from other nodes.";
+        recordings: "Safe as raw files; their MP4s come later, or from other nodes.";
         cause: "NATS is away, or its stream or consumer was removed. The line names the error.";
         remedy: "See that NATS runs. If stream or consumer is missing, restart the plugNmeet server, which makes \
                  them. It is tried on.";
 
     JOB_NOT_HANDED_BACK = 830;
         means: "A transcoding job that came while the recorder stopped could not be handed back.";
-        recordings: "The recording is safe; its MP4 comes 10 min later.";
+        recordings: "Safe; its MP4 comes 10 min later.";
         cause: "NATS was away at that moment.";
         remedy: "Nothing: NATS hands it out again.";
 }

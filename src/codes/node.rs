@@ -15,7 +15,7 @@ room! {
 
     CONFIGURATION_WARNING = 102;
         means: "A key of the configuration is ignored, deprecated or dangerous; the node runs all the same.";
-        recordings: "Recordings are not concerned, unless the line says so.";
+        recordings: "Not concerned, unless the line says so.";
         cause: "The key is unknown or misspelt, an older name of another one, or its value does not do what it seems \
                 to. The line names the file, the line in it and, where it can, the key that was meant.";
         remedy: "Correct the key that the line names and restart the recorder at the next occasion. What is ignored \
@@ -56,7 +56,7 @@ room! {
 
     NO_SANDBOX = 107;
         means: "Chrome runs without its sandbox.";
-        recordings: "Recordings are not concerned; a page that breaks out of Chrome could reach this user's files.";
+        recordings: "Not concerned; a page that breaks out of Chrome could reach this user's files.";
         cause: "The kernel allows this user no user namespaces, or the recorder runs as root or in a container that \
                 forbids them. The line names the reason.";
         remedy: "Run it as a user of its own (`User=` of the unit). Allow user namespaces: `sysctl \
@@ -91,7 +91,7 @@ room! {
 
     OLD_STATE_DIR = 111;
         means: "Records of an earlier version are at its default place, so recorder.state_dir stays there.";
-        recordings: "Recordings are safe.";
+        recordings: "Safe.";
         cause: "The default of recorder.state_dir has changed since, and unfinished work is at the old place.";
         remedy: "Nothing. To move: wait until `plugnmeet-recorder recordings list`, `plugnmeet-recorder jobs list` \
                  and `plugnmeet-recorder outbox list` are empty, then restart the recorder.";
@@ -113,7 +113,7 @@ room! {
 
     STATE_DIR_KIND_UNKNOWN = 114;
         means: "Whether recorder.state_dir is on a local disk cannot be found out.";
-        recordings: "Recordings are safe if it is.";
+        recordings: "Safe if it is.";
         cause: "The file system does not answer `statfs`, or forbids it. The line names the error.";
         remedy: "`findmnt -T` on the directory in the line shows its file system: it should be a local disk.";
 
@@ -128,7 +128,7 @@ room! {
 
     FLAG_IGNORED = 121;
         means: "A flag in chrome_settings.flags has no effect.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "The recorder sets this flag itself and needs its value: window size, display, sound. The line names \
                 the flag.";
         remedy: "Remove the flag from chrome_settings.flags. For the size, set recorder.width and recorder.height.";

@@ -7,7 +7,7 @@ room! {
 
     LIBRARY = 1001;
         means: "A library in this program warns of something.";
-        recordings: "Recordings are not concerned by this line alone.";
+        recordings: "Not concerned by this line alone.";
         cause: "The line names the library, and has its words.";
         remedy: "Nothing: what matters has a line of its own. Report it where it comes together with a fault.";
 
@@ -20,13 +20,13 @@ room! {
 
     CHILD_NOT_AWAITED = 1003;
         means: "The exit code of a program that has ended cannot be had.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "The kernel refuses it: another part has taken the process over.";
         remedy: "Nothing. Report it where it repeats.";
 
     CHILD_KILLED = 1004;
         means: "A program does not end in its time and is killed.";
-        recordings: "The recording is safe; where it was a hook or script, its own line says what follows.";
+        recordings: "Safe; where it was a hook or script, its own line says what follows.";
         cause: "It hangs, or the host is overloaded. `child` names the program.";
         remedy: "Nothing where the line comes once. Else look at the load (`top`) and, of a script, at what it waits \
                  for.";
@@ -40,7 +40,7 @@ room! {
 
     OUTPUT_LEFT_OUT = 1006;
         means: "A program writes more than the log takes; the rest of the minute is left out.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "A script logs more than 600 lines or 64 KiB a minute, or ffmpeg repeats a complaint. `child` names \
                 it.";
         remedy: "Let a script write into a file of its own (docs/logs.md). Of ffmpeg, read the lines above this one.";
@@ -69,14 +69,14 @@ room! {
 
     LOG_STANDS_STILL = 1010;
         means: "An output of the log has taken nothing for 10 s.";
-        recordings: "Recordings are not concerned. Lines of the log will be lost.";
+        recordings: "Not concerned. Lines of the log will be lost.";
         cause: "The disk of log_settings.log_file hangs, or nobody reads standard output. `output` says which.";
         remedy: "Look at that disk (`dmesg -T`), or at who reads standard output: `systemctl status \
                  systemd-journald`, or the container's log driver.";
 
     LOG_LINES_LOST = 1011;
         means: "Lines of the log are lost.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "An output took nothing for so long that its queue of 8,192 lines was full. The line says how many \
                 are lost.";
         remedy: "Look at the disk of log_settings.log_file, or at who reads standard output: `systemctl status \

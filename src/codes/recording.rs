@@ -120,7 +120,7 @@ room! {
 
     NO_REQUEST = 231;
         means: "A message on the recorders' channel is no request and is ignored.";
-        recordings: "Recordings are not concerned, unless it was meant as a START or STOP.";
+        recordings: "Not concerned, unless it was meant as a START or STOP.";
         cause: "Something other than the plugNmeet server publishes on the NATS subject \
                 nats_info.recorder.recorder_channel, or the server is of a version that this recorder does not know.";
         remedy: "`nats sub` on that subject shows what comes; stop who sends it, or give the recorders a subject of \
@@ -177,20 +177,20 @@ room! {
 
     REFUSED_FULL = 241;
         means: "This node is full and takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on.";
+        recordings: "No new recording is started here. Running ones go on.";
         cause: "As many recordings and broadcasts run as recorder.max_limit allows, and no other node took it.";
         remedy: "Add a node. `plugnmeet-recorder size` measures, on an idle machine, how far recorder.max_limit may \
                  be raised.";
 
     REFUSED_MAX_LOAD = 242;
         means: "This node has too little processor time for one more recording.";
-        recordings: "The recording was not started here. Running ones go on.";
+        recordings: "No new recording is started here. Running ones go on.";
         cause: "The running recordings and a new one would cost more than recorder.max_load allows.";
         remedy: "Add a node, or raise recorder.max_load where the processors have room for more (`top`).";
 
     REFUSED_OVERLOAD = 243;
         means: "This node is overloaded and takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on, and may lose frames.";
+        recordings: "No new recording is started here. Running ones go on, and may lose frames.";
         cause: "The processors were busier than recorder.cpu_overload_limit for a minute: by recordings or by other \
                 programs.";
         remedy: "See what uses the processors (`top`) and end it, or lower recorder.max_limit. The node takes work \
@@ -199,7 +199,7 @@ room! {
 
     REFUSED_MEMORY = 244;
         means: "This node has too little memory for one more recording.";
-        recordings: "The recording was not started here. Running ones go on, and the kernel may kill one if memory \
+        recordings: "No new recording is started here. Running ones go on, and the kernel may kill one if memory \
                      runs out.";
         cause: "Recordings, transcoding or other programs use the memory of the host or of its control group. The \
                 line names the limit.";
@@ -208,14 +208,14 @@ room! {
 
     REFUSED_SELF_TEST = 245;
         means: "This node cannot record and takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on.";
+        recordings: "No new recording is started here. Running ones go on.";
         cause: "Its self-test has failed (PNR-0109 says why), or that of the start has not ended yet.";
         remedy: "Nothing within a minute of a start. Else mend what PNR-0109 names; `plugnmeet-recorder check` shows \
                  it too.";
 
     REFUSED_STATE_DIR = 246;
         means: "This node cannot write down what it would take on, so it takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on, and a crash now would lose what is not \
+        recordings: "No new recording is started here. Running ones go on, and a crash now would lose what is not \
                      written of them.";
         cause: "The disk of recorder.state_dir is full, read-only, slow or does not answer. A START waits 0.8 s for \
                 it.";
@@ -224,7 +224,7 @@ room! {
 
     REFUSED_MAIN_PATH = 247;
         means: "This node does not reach main_path, where recordings are stored, and takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on in recorder.temporary_dir, and what has \
+        recordings: "No new recording is started here. Running ones go on in recorder.temporary_dir, and what has \
                      ended waits there.";
         cause: "recorder.copy_to_path.main_path is not mounted, hangs, cannot be written, or is another file system \
                 than before; the line PNR-0911 says which.";
@@ -232,34 +232,34 @@ room! {
 
     REFUSED_DISK_SPACE = 248;
         means: "A disk of this node is nearly full, so it takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on until the disk is full (PNR-0907).";
+        recordings: "No new recording is started here. Running ones go on until the disk is full (PNR-0907).";
         cause: "The free space is below recorder.min_free_space. The line names the directory.";
         remedy: "Free room there (`df -h`, `du -xsh`): old recordings, or parts that were kept (PNR-0274). The node \
                  takes work again by itself.";
 
     REFUSED_DRAINED = 249;
         means: "This node is drained by its operator and takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on.";
+        recordings: "No new recording is started here. Running ones go on.";
         cause: "Somebody sent `POST /drain` to admin.listen, or pressed the button of the node's page.";
         remedy: "`curl -X POST -H 'Authorization: Bearer TOKEN' http://127.0.0.1:8089/undrain`, with the token of \
                  admin.token; or the button of the node's page; or a restart.";
 
     REFUSED_DRAINING = 250;
         means: "This node is shutting down and takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on to their end, or until \
+        recordings: "No new recording is started here. Running ones go on to their end, or until \
                      recorder.drain_timeout.";
         cause: "It got SIGTERM, as by `systemctl stop`.";
         remedy: "Nothing. It takes work after its next start.";
 
     REFUSED_NOT_UNIQUE = 251;
         means: "Another recorder has this node's recorder.id, so this one takes nothing on.";
-        recordings: "The recording was not started here. Running ones go on.";
+        recordings: "No new recording is started here. Running ones go on.";
         cause: "Two nodes have the same recorder.id. PNR-0803 names the host of the other one.";
         remedy: "Give one of them another recorder.id and restart it, or stop it.";
 
     REFUSED_STARTING = 252;
         means: "This node is starting and takes nothing on yet.";
-        recordings: "The recording was not started here.";
+        recordings: "No new recording is started here.";
         cause: "It has not got its recorder.id yet: NATS does not answer, the plugNmeet server has not made the \
                 bucket, or another recorder held the id up to 10 s ago.";
         remedy: "Nothing, if it was started a minute ago. Else look for PNR-0820, PNR-0821, PNR-0822 or PNR-0807 in \
@@ -332,7 +332,7 @@ room! {
 
     RECORD_NOT_REMOVED = 265;
         means: "The record of a recording that is over is not removed yet.";
-        recordings: "The recording is safe and handed over.";
+        recordings: "Safe and handed over.";
         cause: "The disk of recorder.state_dir fails or is read-only.";
         remedy: "Look at that disk (`dmesg -T`). It is removed as soon as the disk allows it, or by the next start.";
 
@@ -351,8 +351,7 @@ room! {
 
     HOOKS_KEEP_RAW = 272;
         means: "The post_recording hooks failed, so no job is published yet.";
-        recordings: "The recording is safe: its raw file is where the line says. There is no MP4 before the hooks \
-                     succeed.";
+        recordings: "Safe: its raw file is where the line says. There is no MP4 before the hooks succeed.";
         cause: "A hook under `hooks.post_recording` ended with an error, took too long or gave no usable answer. The \
                 line names it.";
         remedy: "Mend that script or URL; `plugnmeet-recorder hooks test post_recording` tries it. The hooks are run \
@@ -360,7 +359,7 @@ room! {
 
     HOOK_NAME_UNUSABLE = 273;
         means: "A post_recording hook answered with an unusable file_name; the old name is kept.";
-        recordings: "The recording is safe. If the hook has renamed the file, the transcoder does not find it.";
+        recordings: "Safe. If the hook has renamed the file, the transcoder does not find it.";
         cause: "The name is empty, has a slash, or is too long. The line quotes why.";
         remedy: "Correct the hook's answer (docs/hooks.md). If it has renamed the raw file, rename it back.";
 
@@ -380,20 +379,20 @@ room! {
 
     LEFTOVERS_NOT_WATCHED = 276;
         means: "Old summaries and empty directories beside raw files are not cleaned up.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "A directory under main_path cannot be listed, or does not answer. The line names the error.";
         remedy: "See that main_path is mounted and readable for the recorder's user. It is tried again by itself.";
 
     SUMMARY_NOT_REMOVED = 277;
         means: "The summary beside a raw file that is gone cannot be removed.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "main_path is read-only, or the file belongs to another user. The line names it.";
         remedy: "Remove the file by hand, and see that the recorder's user may write in main_path.";
 
     END_NOT_WRITTEN = 278;
         means: "The end of a recording is not on disk.";
-        recordings: "The recording is safe: its record and its parts are kept until the end is on disk. The job, and \
-                     so the MP4, waits for that.";
+        recordings: "Safe: its record and its parts are kept until the end is on disk. The job, and so the MP4, \
+                     waits for that.";
         cause: "The disk of recorder.state_dir is full, fails or does not answer.";
         remedy: "Free room there or bring it back (`df -h`, `dmesg -T`). It is tried again, also by the next start.";
 
@@ -426,7 +425,7 @@ room! {
 
     NOT_STORED_YET = 283;
         means: "The raw file cannot be stored yet; its parts are kept.";
-        recordings: "The recording is safe in recorder.temporary_dir. There is no MP4 before it is stored.";
+        recordings: "Safe in recorder.temporary_dir. There is no MP4 before it is stored.";
         cause: "main_path is away, full, read-only or hangs, or another file has the name. The line names file and \
                 error.";
         remedy: "Mount main_path, free room in it, or move the other file away. It is tried after 5 min at the \
@@ -434,19 +433,19 @@ room! {
 
     PARTS_NOT_REMOVED = 284;
         means: "The parts of a recording that are needed no more cannot be removed.";
-        recordings: "The recording is safe; the parts only take room.";
+        recordings: "Safe; the parts only take room.";
         cause: "The disk of recorder.temporary_dir fails, or is read-only.";
         remedy: "Look at that disk (`dmesg -T`); it is tried again, after 5 min at the latest.";
 
     SUMMARY_NOT_WRITTEN = 285;
         means: "The summary of a recording cannot be written.";
-        recordings: "The recording itself is safe; its summary is missing on the node's page and for scripts.";
+        recordings: "Safe; its summary is missing on the node's page and for scripts.";
         cause: "The disk of recorder.state_dir or of main_path is full or fails. The line names the file.";
         remedy: "Free room there or mend it (`df -h`, `dmesg -T`).";
 
     SUMMARIES_NOT_REMOVED = 286;
         means: "Summaries older than 30 days cannot be removed.";
-        recordings: "Recordings are not concerned.";
+        recordings: "Not concerned.";
         cause: "The disk of recorder.state_dir fails, or the files belong to another user.";
         remedy: "Look at `summaries` in recorder.state_dir, its disk and its owner.";
 

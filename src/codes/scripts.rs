@@ -22,14 +22,14 @@ room! {
 
     HOOK_SENT_AGAIN = 603;
         means: "The HTTP request of a hook failed and is sent once more.";
-        recordings: "The recording is safe. The hook's server may get the same request twice.";
+        recordings: "Safe. The hook's server may get the same request twice.";
         cause: "Its server could not be reached, or closed the connection before it answered. The line names stage \
                 and URL.";
         remedy: "Nothing where the line comes once. Else look at that server.";
 
     HOOK_STOPPED = 604;
         means: "A hook was stopped before it answered.";
-        recordings: "The recording is safe: its step is done again after the next start, or by another node.";
+        recordings: "Safe: its step is done again after the next start, or by another node.";
         cause: "The program shuts down.";
         remedy: "Nothing. The hook may see the same recording twice.";
 
@@ -44,35 +44,35 @@ room! {
 
     HOOK_NOT_STARTED = 606;
         means: "The script of a hook cannot be started.";
-        recordings: "The recording is safe; it waits for the hook.";
+        recordings: "Safe; it waits for the hook.";
         cause: "The file is missing or not executable, its disk does not answer, or the host has no process left. \
                 The line names file and error.";
         remedy: "Correct the path, or `chmod +x` the script. It is tried again by itself.";
 
     HOOK_UNASKED = 607;
         means: "A hook printed something that nobody asked for; it is dropped.";
-        recordings: "The recording is safe. The hook's process is replaced, or its own answer waited for.";
+        recordings: "Safe. The hook's process is replaced, or its own answer waited for.";
         cause: "The script writes to standard output before it was asked, more than its answer, or the answer to \
                 another recording.";
         remedy: "Let it print exactly one line of JSON for each request, and log to standard error (docs/hooks.md).";
 
     HOOK_DIED = 608;
         means: "The script of a long-lived hook has ended, and is started again.";
-        recordings: "The recording is safe: a fresh process is asked once more.";
+        recordings: "Safe: a fresh process is asked once more.";
         cause: "It failed, or does not read requests in a loop. Its last words are in the line.";
         remedy: "Mend the script: it is to read requests until its input ends (docs/hooks.md). If it is to be \
                  started for each recording, set `is_one_shot: true`.";
 
     HOOK_GIVEN_UP = 609;
         means: "Nobody waits for a hook's answer any more, so its process is replaced.";
-        recordings: "The recording is safe; what becomes of it is in its own lines.";
+        recordings: "Safe; what becomes of it is in its own lines.";
         cause: "The recording or job that asked was ended, or the program shuts down.";
         remedy: "Nothing.";
 
     HOOK_OUT_OF_STEP = 610;
         means: "After its answer a hook's process can no longer be trusted to answer the right request, and is \
                 replaced.";
-        recordings: "The recording is safe, and has the hook's answer.";
+        recordings: "Safe, and has the hook's answer.";
         cause: "It answered another request before, did not read all of this one, or was late.";
         remedy: "Let it read each request whole and print exactly one line for it (docs/hooks.md).";
 }

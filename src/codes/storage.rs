@@ -62,7 +62,7 @@ room! {
 
     MARKER_REMOVED = 908;
         means: "The file by which main_path is known was removed; it is written again.";
-        recordings: "Recordings are safe.";
+        recordings: "Safe.";
         cause: "Somebody has cleaned up in main_path. The line names the file.";
         remedy: "Nothing. Leave the hidden file `.plugnmeet-recorder` there: without it a share that is not mounted \
                  would not be noticed.";
@@ -77,8 +77,7 @@ room! {
 
     MAIN_PATH_NOT_REMEMBERED = 910;
         means: "This node cannot write down which file system main_path is.";
-        recordings: "Recordings are safe now. After a restart with the share not mounted, they would be stored \
-                     beside it.";
+        recordings: "Safe now. After a restart with the share not mounted, they would be stored beside it.";
         cause: "The disk of recorder.state_dir is full or fails. The line names file and error.";
         remedy: "Free room there or mend it (`df -h`, `dmesg -T`). It is tried again by itself.";
 
@@ -99,14 +98,14 @@ room! {
 
     STATE_VERSION_UNKNOWN = 913;
         means: "version.json in recorder.state_dir does not tell a version, and is written anew.";
-        recordings: "Recordings are safe.";
+        recordings: "Safe.";
         cause: "The file is damaged, was changed by hand, or its disk fails.";
         remedy: "Nothing, where the line comes once. Else look at the disk of recorder.state_dir.";
 
     STATE_VERSION_NOT_WRITTEN = 914;
         means: "This version cannot be noted in recorder.state_dir.";
-        recordings: "Recordings are safe. An older version that is started on this directory would not refuse it, \
-                     and might put records aside.";
+        recordings: "Safe. An older version that is started on this directory would not refuse it, and might put \
+                     records aside.";
         cause: "The disk of recorder.state_dir is full, read-only or fails. The line names the error.";
         remedy: "Free room there or mend it (`df -h`, `dmesg -T`) before an older version is installed. The next \
                  start tries again.";

@@ -7,7 +7,7 @@ room! {
 
     PARTS_ENCODED_ANEW = 501;
         means: "The parts could not be joined as they are and are encoded anew.";
-        recordings: "The recording is safe. Its file is there later, and its quality is a little lower.";
+        recordings: "Safe. Its file is there later, and its quality is a little lower.";
         cause: "Their sizes or codecs differ, as after a change of the configuration between two parts. The line \
                 names the error.";
         remedy: "Nothing.";
@@ -29,7 +29,7 @@ room! {
 
     MEASURED_AGAIN = 504;
         means: "A file was not measured to its end and is measured again.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "The disk is slow, or ffprobe was killed, as when memory runs out. The line names the file.";
         remedy: "Nothing where the line comes once. Else look at the disk of that file (`dmesg -T`) and at memory \
                  (`journalctl -k`).";
@@ -54,7 +54,7 @@ room! {
 
     CLAIM_TAKEN_OVER = 508;
         means: "Another node has left its job unfinished, and this one takes it on.";
-        recordings: "The recording is safe: its MP4 is delivered by this node.";
+        recordings: "Safe: its MP4 is delivered by this node.";
         cause: "That node died, was cut off, or its share of main_path was away. The line names it.";
         remedy: "See whether the node that the line names runs, and its main_path is mounted.";
 
@@ -67,21 +67,21 @@ room! {
 
     OUTSIDE_FAULT = 510;
         means: "A disk, share or hook keeps a recording from being transcoded; the job waits on this node.";
-        recordings: "The recording is safe: its raw file is kept. There is no MP4 before the fault is mended.";
+        recordings: "Safe: its raw file is kept. There is no MP4 before the fault is mended.";
         cause: "A disk or share is away, full or fails, or a pre_transcoding hook fails. The line names the cause.";
         remedy: "Mend what the line names. It is tried again by itself every 5 min; `plugnmeet-recorder jobs list` \
                  shows it.";
 
     ATTEMPT_FAILED = 511;
         means: "An attempt at a transcoding job failed.";
-        recordings: "The recording is safe: its raw file is kept, and the job is tried three times.";
+        recordings: "Safe: its raw file is kept, and the job is tried three times.";
         cause: "ffmpeg, the raw file, a disk or a hook. The line names the cause, and the number of the attempt.";
         remedy: "Mend the cause before the last attempt; `retry_s` in the line says when the next one is.";
 
     JOB_GIVEN_UP = 512;
         means: "Transcoding failed for the last time; the raw file is kept.";
-        recordings: "The recording is safe: its raw file `<recording_id>_raw.mkv` is kept. There is no MP4, and the \
-                     server is told so.";
+        recordings: "Safe: its raw file `<recording_id>_raw.mkv` is kept. There is no MP4, and the server is told \
+                     so.";
         cause: "ffmpeg, the raw file or a hook failed three times, and so did the other ways to an MP4. The line \
                 names the cause; ffmpeg's own lines are above.";
         remedy: "Mend the cause, mostly an option in ffmpeg_settings.post_recording, restart the recorder if the \
@@ -89,39 +89,39 @@ room! {
 
     RESULT_ELSEWHERE = 513;
         means: "Another node has this job's MP4 in hand, and this node looks for it once more.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "Two nodes had the same job. The line names the other one.";
         remedy: "Nothing.";
 
     FETCHED_NOT_REMOVED = 514;
         means: "The copy that a pre_transcoding hook has fetched is not removed.";
-        recordings: "The recording is safe; the copy only takes room.";
+        recordings: "Safe; the copy only takes room.";
         cause: "Its disk fails, the files belong to another user, or it is a directory that the recorder does not \
                 remove. The line says which.";
         remedy: "Remove the directory that the line names, if nothing else is in it.";
 
     CLAIM_LOST = 515;
         means: "Another node has taken this MP4 on; the server is told from here all the same.";
-        recordings: "The recording is safe. At worst the server is told twice.";
+        recordings: "Safe. At worst the server is told twice.";
         cause: "This node was cut off from NATS or main_path for longer than 10 min with the job in hand. The line \
                 names the other one.";
         remedy: "Nothing. Where it repeats, look at this node's network and at main_path.";
 
     CLAIM_NOT_MADE = 516;
         means: "No claim can be put beside an MP4; the server is told all the same.";
-        recordings: "The recording is safe. At worst the server is told twice.";
+        recordings: "Safe. At worst the server is told twice.";
         cause: "main_path is away or not writable for the moment. The line names file and error.";
         remedy: "See that main_path is mounted and writable for the recorder's user.";
 
     CLAIM_NOT_REMOVED = 517;
         means: "The claim beside an MP4 cannot be removed.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "main_path is away or not writable.";
         remedy: "Nothing: it is void after 10 min. See that main_path is mounted and writable.";
 
     POST_HOOKS_FAILED = 518;
         means: "The post_transcoding hooks failed for the last time; the MP4 stays where it was made.";
-        recordings: "The recording is safe, and the server is told of the MP4 at this place.";
+        recordings: "Safe, and the server is told of the MP4 at this place.";
         cause: "A hook under `hooks.post_transcoding` ended with an error, took too long or gave no usable answer. \
                 The line names it and the MP4.";
         remedy: "Mend the hook; `plugnmeet-recorder hooks test post_transcoding` tries it. Do by hand what it should \
@@ -129,7 +129,7 @@ room! {
 
     JOB_FILES_NOT_REMOVED = 519;
         means: "A job is done, but its raw file and claim cannot be removed.";
-        recordings: "The recording is safe: its MP4 is in place. The raw file only takes room.";
+        recordings: "Safe: its MP4 is in place. The raw file only takes room.";
         cause: "main_path is read-only, away or hangs, or forbids to remove files.";
         remedy: "See that the recorder's user may remove files in main_path (of mountpoint-s3: `--allow-delete`). It \
                  is tried again, also by the next start.";
@@ -159,14 +159,14 @@ room! {
 
     JOB_RECORD_NOT_REMOVED = 523;
         means: "The record of a job is not removed yet.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "The disk of recorder.state_dir fails or is read-only. The line names the file.";
         remedy: "Look at that disk (`dmesg -T`). The next start looks at the job once more.";
 
     JOB_RECORD_UNREAD = 524;
         means: "The record of a job of an earlier run cannot be read.";
-        recordings: "The recording is safe. The job waits for its record, or goes on and may repeat hooks and \
-                     scripts; the line says which.";
+        recordings: "Safe. The job waits for its record, or goes on and may repeat hooks and scripts; the line says \
+                     which.";
         cause: "The disk of recorder.state_dir fails, or the file belongs to another user. The line names file and \
                 error.";
         remedy: "Mend that disk (`dmesg -T`), or give the file to the recorder's user (`chown`). It is tried again.";
@@ -189,20 +189,19 @@ room! {
 
     RESULT_REPLACED = 527;
         means: "A file with the name of the MP4 is not this recording's MP4 and is replaced.";
-        recordings: "The recording is safe: the MP4 is made of the raw file. What was in the other file is gone \
-                     then.";
+        recordings: "Safe: the MP4 is made of the raw file. What was in the other file is gone then.";
         cause: "An attempt was cut off by a crash, or somebody put the file there. The line names it and why.";
         remedy: "Nothing, after a crash. Else see who writes in main_path.";
 
     SUMMARY_NOT_MARKED = 528;
         means: "The summary does not say that the MP4 was not encoded as configured.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "main_path is away or not writable for the moment. The line names the file.";
         remedy: "Nothing.";
 
     JOBS_HANG = 529;
         means: "Jobs do not end at the program's end.";
-        recordings: "The recordings are safe: their raw files are kept, and the next start or another node goes on.";
+        recordings: "Safe: their raw files are kept, and the next start or another node goes on.";
         cause: "main_path, another disk, or a script does not answer.";
         remedy: "Find the mount that hangs (`dmesg -T`, `stat` on main_path) and bring it back.";
 
@@ -216,7 +215,7 @@ room! {
 
     JOB_RESUMED = 531;
         means: "An earlier run was killed while it had this job in hand; it goes on.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "The recorder was killed, or the host restarted.";
         remedy: "Nothing. If nobody restarted it, `journalctl -k` may say what killed it.";
 
@@ -229,19 +228,19 @@ room! {
 
     JOB_PROGRESS_UNHEARD = 533;
         means: "NATS did not hear that a job is in work.";
-        recordings: "The recording is safe. Another node may be given the job too, and one result counts.";
+        recordings: "Safe. Another node may be given the job too, and one result counts.";
         cause: "NATS is away or slow. The line names the error.";
         remedy: "Look at NATS where it repeats (`nats server report jetstream`).";
 
     JOB_TWICE = 534;
         means: "NATS has handed out a job that is in hand here.";
-        recordings: "The recording is safe.";
+        recordings: "Safe.";
         cause: "NATS did not hear in time that it is in work (PNR-0533).";
         remedy: "Nothing: it is handed back.";
 
     JOB_NOT_SETTLED = 535;
         means: "NATS could not be told what became of a job.";
-        recordings: "The recording is safe: NATS hands the job out again.";
+        recordings: "Safe: NATS hands the job out again.";
         cause: "NATS does not answer. The line names the error.";
         remedy: "Look at NATS where it repeats (`nats server report jetstream`).";
 }

@@ -164,7 +164,7 @@ fn every_code_has_a_number_of_its_own_a_cause_and_a_remedy() {
                 panic!("{code} is {other} and {}", code.name);
             }
             for text in texts::of(code) {
-                let is_sentence = text.len() > 5 && text.ends_with('.') && !text.contains(['\n', '\t']);
+                let is_sentence = text.len() > 4 && text.ends_with('.') && !text.contains(['\n', '\t']);
                 assert!(is_sentence && !text.contains("  "), "{code} {}: {text:?}", code.name);
             }
             assert_eq!(codes::find(code.number).map(|found| found.name), Some(code.name));
