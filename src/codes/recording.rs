@@ -51,8 +51,8 @@ room! {
         recordings: "Nothing is recorded yet. After two minutes it is given up (PNR-0209).";
         cause: "The meeting page does not load or shows an error, or Chrome does not start. The line names the \
                 cause.";
-        remedy: "Do what the cause says now. `plugnmeet-recorder check` asks for the meeting page and records a page \
-                 of its own.";
+        remedy: "Mend now what the cause names. `plugnmeet-recorder check` asks for the meeting page and records a \
+                 page of its own.";
 
     NOT_REJOINED = 207;
         means: "The meeting was not joined again, and the recording ends.";
@@ -71,8 +71,8 @@ room! {
                  again.";
 
     CANNOT_RECORD = 209;
-        means: "The meeting cannot be recorded: nothing was captured.";
-        recordings: "Nothing of this meeting was captured, and its users are told that the recording failed.";
+        means: "The meeting cannot be recorded.";
+        recordings: "Lost: nothing was captured, and the users are told that the recording failed.";
         cause: "For two minutes Chrome did not start or the page did not load; or the room was over; or the page \
                 asks for a key for end-to-end encryption. The line names the cause. A screenshot `*-recording.png` \
                 is beside the log file, or in recorder.temporary_dir.";
@@ -89,8 +89,7 @@ room! {
 
     NOTHING_TO_DELIVER = 211;
         means: "Nothing can be delivered of this recording.";
-        recordings: "Nothing of this recording can be delivered. Parts that are not empty stay in \
-                     recorder.temporary_dir.";
+        recordings: "Lost, unless a file that stays in recorder.temporary_dir is of use. Empty parts are removed.";
         cause: "No part can be read, or no picture was captured before the end. The line names the cause.";
         remedy: "If the meeting goes on, have the recording started again. Look at the files \
                  `<recording_id>_raw.part*.mkv` in recorder.temporary_dir with `ffprobe`; copy what is of use, then \
