@@ -102,7 +102,7 @@ mod tests {
             "{error}"
         );
         let error = text(&asked(&["PNR-0970"], false, false)).1.unwrap_err().to_string();
-        assert!(error.contains("perhaps PNR-0907 (A disk is full"), "{error}");
+        assert!(error.contains("PNR-0907 (A disk is full"), "{error}");
     }
 
     #[test]

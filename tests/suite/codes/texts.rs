@@ -192,7 +192,7 @@ fn a_remedy_says_how_to_look_and_where() {
             "ook at that disk.",
             "ook at that disk;",
             "ook at that disk,",
-            "ook at the log",
+            "ook at the log.",
             "Look at NATS.",
             "Follow the line.",
             "Remedy ",
