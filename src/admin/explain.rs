@@ -17,8 +17,12 @@ use crate::codes::{self, Code, search};
 pub fn explain(arguments: &ExplainArguments, out: &mut (dyn Write + Send)) -> Result<(), AdminError> {
     let ExplainArguments { codes: asked, list, format } = arguments;
     let all = *list || asked.is_empty();
-    let found: Vec<&Code> =
-        if all { codes::all().collect() } else { asked.iter().filter_map(|text| search::named(text)).collect() };
+    let mut found: Vec<&Code> = if all { codes::all().collect() } else { Vec::new() };
+    for code in asked.iter().filter_map(|text| search::named(text)) {
+        if !found.contains(&code) {
+            found.push(code);
+        }
+    }
     print(
         out,
         &match (format.json, all) {
@@ -86,8 +90,11 @@ mod tests {
             assert!(whole.contains(part), "{whole}");
         }
         assert!(whole.lines().all(|line| line.chars().count() <= 80), "{whole}");
-        let (two, _) = text(&asked(&["907", "pnr-101"], false, false));
-        assert!(two.starts_with(&whole) && two.contains("\n\nPNR-0101  "), "{two}");
+        let (two, _) = text(&asked(&["907", "pnr-101", "0907"], false, false));
+        assert!(
+            two.starts_with(&whole) && two.contains("\n\nPNR-0101  ") && two.matches("PNR-0907 ").count() == 1,
+            "{two}"
+        );
     }
 
     #[test]

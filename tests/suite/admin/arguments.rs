@@ -71,4 +71,8 @@ async fn a_code_of_the_log_is_explained_and_so_are_all_of_them() {
     assert_eq!(ask(&["explain", "907"]).out, said.out);
     let list = ask(&["explain", "--list"]).out;
     assert_eq!(list.lines().filter(|line| line.starts_with("PNR-")).count(), codes::all().count());
+    assert_eq!(ask(&["explain"]).out, list);
+    let mixed = ask(&["explain", "[pnr-907]", "PNR-0970"]);
+    assert_eq!((mixed.code, mixed.out), (Some(1), said.out));
+    assert!(mixed.err.contains("perhaps") && mixed.err.contains("PNR-0907"), "{}", mixed.err);
 }
