@@ -120,12 +120,11 @@ fn is_flag(flag: &str) -> bool {
     let mut program = Cli::command();
     program.build();
     let mut commands = vec![&program];
+    // One dash is as good as two.
+    let name = flag.trim_start_matches('-');
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands());
-        if command.get_arguments().filter_map(|argument| argument.get_long()).any(|long| {
-            // One dash is as good as two.
-            flag.trim_start_matches('-') == long
-        }) {
+        if command.get_arguments().filter_map(|argument| argument.get_long()).any(|long| long == name) {
             return true;
         }
     }
