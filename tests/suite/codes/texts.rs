@@ -1,6 +1,6 @@
 //! Whoever follows a text finds what it names: keys, commands, flags, documents, other codes.
 //!
-//! Keys are written as their whole path in config_sample.yaml, commands and what is typed in backticks.
+//! Keys are written as their whole path in `config_sample.yaml`, commands and what is typed in backticks.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -25,7 +25,7 @@ pub fn of(code: &Code) -> impl Iterator<Item = &'static str> + use<> {
     [Some(code.means), code.recordings, Some(code.cause), Some(code.remedy)].into_iter().flatten()
 }
 
-/// The paths of all keys of config_sample.yaml, also of those in comments.
+/// The paths of all keys of `config_sample.yaml`, also of those in comments.
 fn keys() -> BTreeSet<String> {
     let sample = std::fs::read_to_string(Path::new(ROOT).join("config_sample.yaml")).unwrap();
     let (mut above, mut found): (Vec<(usize, String)>, _) = (Vec::new(), BTreeSet::new());
@@ -42,9 +42,8 @@ fn keys() -> BTreeSet<String> {
             continue;
         }
         above.retain(|(of, _)| *of < indent);
-        let path: String = above.iter().map(|(_, key)| format!("{key}.")).collect::<String>() + &name;
-        found.insert(path);
         above.push((indent, name));
+        found.insert(above.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join("."));
     }
     found
 }
@@ -68,7 +67,7 @@ fn wrong(text: &str, keys: &BTreeSet<String>) -> Vec<String> {
     let short: BTreeSet<String> = keys.iter().filter(|key| key.contains('.')).map(|key| last(key)).collect();
     for name in names(text) {
         let is_path = name.split_once('.').is_some_and(|(first, _)| sections.contains(first));
-        if is_path && !keys.contains(name) && !name.ends_with(".log") {
+        if is_path && !keys.contains(name) {
             wrong.push(format!("{name} is no key"));
         }
         if name.contains('_') && short.contains(name) && !WORDS.contains(&name) {
