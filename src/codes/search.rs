@@ -93,7 +93,7 @@ mod tests {
         assert!(numbers("PNR-0970").contains(&codes::DISK_FULL.number), "exchanged digits");
         assert!(numbers("2101").contains(&codes::WRONG_TOKEN.number), "one wrong digit");
         assert_eq!(numbers("0490"), [codes::BROADCAST_ENDS_LOST.number, 407, 406], "the nearest of the hundred");
-        assert!(numbers("disk full").contains(&codes::DISK_FULL.number), "words");
+        assert!(numbers("certificate expired").contains(&codes::CERTIFICATE_EXPIRED.number), "words");
         assert!(numbers("banana").is_empty() && numbers("").is_empty() && numbers("a").is_empty());
     }
 }
