@@ -155,6 +155,12 @@ room! {
                 says which.";
         remedy: "Look at that disk, or at the address and key of the far end. The MP4, where one was asked for, is complete.";
 
+    RECORD_DISK_HANGS = 1237;
+        means: "A disk that `record` needs does not answer, so it has not begun.";
+        cause: "The network share of the directory or file that the line names is lost, or its disk fails.";
+        remedy: "Look at `mount` and `dmesg`, mount the share anew, or name a place on another disk. Until that disk \
+                 answers the kernel may keep the process, even after `kill -9`.";
+
     SIZE_FAILED = 1240;
         means: "The machine could not be measured, or the number could not be written.";
         cause: "A program of a recording broke or hung, or a disk is full. The line names it.";

@@ -32,7 +32,7 @@ complete but for the last second, and becomes an MP4 by:
 Exit codes:
   0    the MP4 is complete
   1    the recording or its MP4 has failed; what there is of it is kept and named
-  2    wrong usage; or the output exists (--force) or cannot be written
+  2    wrong usage; or the output exists (--force) or cannot be written, or its disk does not answer
   3    this machine cannot record: a program is missing or does not start
   4    the page cannot be recorded: not found, refused, not loaded, or an element does not come
   5    the page crashed, hung or lost its network while it was recorded; the MP4 holds what came before

@@ -12,6 +12,8 @@ pub enum Ending {
     Failed,
     /// The output cannot be written.
     Usage,
+    /// A disk that is needed does not answer.
+    DiskHangs,
     /// This machine cannot record.
     Host,
     /// The page cannot be recorded.
@@ -30,7 +32,7 @@ impl Ending {
         match self {
             Self::Complete => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::DiskHangs => 2,
             Self::Host => 3,
             Self::Page => 4,
             Self::BrokeOff => 5,
@@ -46,6 +48,7 @@ impl Ending {
         match self {
             Self::Complete | Self::Failed => codes::RECORD_FAILED,
             Self::Usage => codes::RECORD_OUTPUT,
+            Self::DiskHangs => codes::RECORD_DISK_HANGS,
             Self::Host => codes::RECORD_HOST,
             Self::Page => codes::RECORD_PAGE,
             Self::BrokeOff => codes::RECORD_BROKE_OFF,
@@ -94,8 +97,8 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_exit_code() {
-        use Ending::{BrokeOff, Complete, Failed, Host, OutletIncomplete, Page, Stopped, Usage};
-        for ending in [Complete, Failed, Usage, Host, Page, BrokeOff, OutletIncomplete, Stopped] {
+        use Ending::{BrokeOff, Complete, DiskHangs, Failed, Host, OutletIncomplete, Page, Stopped, Usage};
+        for ending in [Complete, Failed, Usage, DiskHangs, Host, Page, BrokeOff, OutletIncomplete, Stopped] {
             let line = format!("\n  {:<5}", ending.code());
             assert!(AFTER_HELP.contains(&line), "{ending:?}");
         }

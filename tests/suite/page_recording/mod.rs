@@ -1,6 +1,7 @@
 //! `record` as somebody runs it who has nothing but the program: a page, a signal, an MP4.
 
 mod broken;
+mod disks;
 mod outlets;
 
 use std::path::{Path, PathBuf};
@@ -91,11 +92,15 @@ struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        Self { child, err, said: String::new() }
+    }
+
     /// Returns when it says that it records.
     async fn start(place: &Place, arguments: &[&str]) -> Self {
-        let mut child = place.command(arguments).spawn().unwrap();
-        let err = BufReader::new(child.stderr.take().unwrap());
-        let mut running = Self { child, err, said: String::new() };
+        let mut running = Self::of(place.command(arguments));
         running.says("Recording, until").await;
         running
     }
@@ -112,6 +117,18 @@ impl Running {
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
+    }
+
+    /// Returns when nothing of it is left but threads that the kernel keeps, as a disk has not answered them.
+    async fn wait_until_over(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id().unwrap());
+        let is_over = || std::fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('Z');
+        let wait = async {
+            while !is_over() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("it does not end: {}", self.said));
     }
 
     async fn ended(mut self) -> Ended {
