@@ -65,4 +65,16 @@ room! {
         means: "What a request asks for cannot be read now.";
         cause: "The disk of recorder.state_dir or main_path fails or does not answer.";
         remedy: "Look at that disk; the answer names the error.";
+
+    CAPTURE_THREAD_STILL = 1113;
+        means: "A thread that captures screen or sound stands still, and the watchdog has not ended it.";
+        cause: "The machine hangs, or the program has a fault.";
+        remedy: "Look at the load and the memory of the machine. A restart of the node ends its recordings, which then go \
+                 on.";
+
+    TASKS_DO_NOT_RUN = 1114;
+        means: "The program starts no new tasks.";
+        cause: "All of its threads are busy, or hang on a disk or network share.";
+        remedy: "Look at that disk (the log may say which), and at the load. A restart of the node ends its recordings, \
+                 which then go on.";
 }

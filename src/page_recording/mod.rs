@@ -62,6 +62,7 @@ pub fn execute(arguments: &RecordArguments) -> u8 {
     match ended.unwrap_or_else(|error| Err(RecordFailure::new(Ending::Host, error))) {
         Ok(ending) => ending.code(),
         Err(failure) => {
+            console.json(&failure.summary());
             failure.lines().iter().for_each(|line| console.note(redact::scrub(line)));
             failure.ending.code()
         }

@@ -106,7 +106,9 @@ pub async fn run(
     }
     let tracks = settings::tracks(arguments);
     let mut summary = PageSummary::new(&recorded.report, arguments.size, tracks, recorded.end.text());
-    summary.error.clone_from(&broke);
+    if let Some(cause) = &broke {
+        summary.fail(&RecordFailure::new(Ending::BrokeOff, cause).summary());
+    }
     let made = match &output.mp4 {
         Some(mp4) => Box::pin(make(arguments, &config, &output, mp4, console, stop)).await.map(Some),
         None => Ok(None),
@@ -136,8 +138,7 @@ pub async fn run(
         Err(failure) => failure,
     };
     let failure = RecordFailure { raw: output.keep_raw(), ..failure };
-    summary.raw_file = failure.raw.as_ref().map(|raw| raw.display().to_string());
-    summary.error = Some(failure.cause.clone());
+    summary.fail(&failure.summary());
     console.json(&summary);
     Err(failure)
 }
@@ -235,8 +236,7 @@ async fn record(
         }
     })?;
     console.begin(&format!("Recording, until {}; the raw file grows in {}", until(arguments), output.raw().display()));
-    let releases = output.mp4.is_none() && arguments.hls.is_none();
-    let mut outlets = Outlets::start(outlets, &output.raw(), settings::tracks(arguments), releases);
+    let mut outlets = Outlets::start(outlets, &output.raw(), settings::tracks(arguments), arguments.is_only_sent());
     let mut end = Box::pin(wait_for_end(&mut rig, &mut outlets, arguments, console, stop)).await;
     console.begin(if matches!(end, End::Signal) {
         "Ending the recording; another signal stops at once and keeps the raw file"
