@@ -197,6 +197,7 @@ async fn a_page_behind_a_cookie_a_header_and_two_buttons_becomes_an_mp4_until_an
     assert!((summary["duration_s"].as_f64().unwrap() - media.duration).abs() < 0.1, "{summary}");
     assert!(summary["peak_dbfs"].as_f64().unwrap() > -20.0, "{summary}");
     assert_eq!(summary["warnings"], Value::Array(Vec::new()), "{summary}");
+    assert_eq!((&summary["error"], &summary["code"]), (&Value::Null, &Value::Null), "{summary}");
     assert_eq!(place.files(), ["page.mp4"], "nothing else is left");
     assert!(!ended.err.contains("let-me-in") && !ended.err.contains("INFO"), "{}", ended.err);
     place.assert_no_rig();
@@ -259,9 +260,12 @@ async fn what_a_killed_recording_leaves_is_removed_by_the_next_one_but_for_its_r
     let selector = place.run(&[&visit[..], &["-o", "next.mp4", "--click", "##"]].concat()).await;
     assert_eq!(selector.code, Some(4), "{selector:?}");
     assert!(selector.err.contains("--click \"##\" is no CSS selector"), "{selector:?}");
-    let nobody = place.run(&["http://127.0.0.1:9/", "-o", "next.mp4"]).await;
+    let nobody = place.run(&["http://127.0.0.1:9/", "-o", "next.mp4", "--summary"]).await;
     assert_eq!(nobody.code, Some(4), "{nobody:?}");
     assert!(nobody.err.contains("error: http://127.0.0.1:9/ cannot be loaded"), "{nobody:?}");
+    let told: Value = serde_json::from_str(&nobody.out).unwrap_or_else(|error| panic!("{error}: {nobody:?}"));
+    let error = told["error"].as_str().unwrap();
+    assert!(error.starts_with("http://127.0.0.1:9/ cannot be loaded") && told["code"] == "PNR-1233", "{told}");
     std::fs::write(place.path("next.mp4"), "something else").unwrap();
     let there = place.run(&[&page.url, "-o", "next.mp4"]).await;
     assert_eq!(there.code, Some(2), "{there:?}");

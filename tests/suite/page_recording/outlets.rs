@@ -190,6 +190,7 @@ async fn nothing_is_taken(place: &Place, page: &PlainPage, header: &str) {
     let (summary, mp4) = (summary(&ended), place.path("page.mp4"));
     for outlet in ["hls", "rtmp"] {
         assert_eq!(summary[outlet]["complete"], Value::Bool(false), "{summary}");
+        assert_eq!(summary[outlet]["code"], "PNR-1236", "{summary}");
     }
     assert_eq!((&summary["file"], &summary["error"]), (&"page.mp4".into(), &Value::Null), "{summary}");
     let (media, beeps) = (measure::probe(&mp4).unwrap(), in_step(&mp4));
