@@ -45,7 +45,7 @@ pub async fn ask<T: Send + 'static>(
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_disk_that_does_not_answer_is_named_and_a_signal_waits_for_none() {
         let stop = CancellationToken::new();
         let path = Path::new("/mnt/share/a.mp4");
@@ -54,7 +54,9 @@ mod tests {
             let _ = held.recv();
             Ok(())
         };
+        tokio::time::pause();
         let late = ask("-o", path, &stop, hang).await.unwrap_err();
+        tokio::time::resume();
         assert_eq!((late.ending, late.ending.code()), (Ending::DiskHangs, 2));
         let [line] = &late.lines()[..] else { panic!("{late:?}") };
         assert!(line.starts_with("PNR-1237 error: -o: /mnt/share/a.mp4 does not answer for 8 s: "), "{line}");
