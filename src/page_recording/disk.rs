@@ -49,7 +49,7 @@ mod tests {
     async fn a_disk_that_does_not_answer_is_named_and_a_signal_waits_for_none() {
         let stop = CancellationToken::new();
         let path = Path::new("/mnt/share/a.mp4");
-        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let (end, held) = std::sync::mpsc::channel::<()>();
         let hang = move || {
             let _ = held.recv();
             Ok(())
@@ -60,15 +60,15 @@ mod tests {
         assert_eq!((late.ending, late.ending.code()), (Ending::DiskHangs, 2));
         let [line] = &late.lines()[..] else { panic!("{late:?}") };
         assert!(line.starts_with("PNR-1237 error: -o: /mnt/share/a.mp4 does not answer for 8 s: "), "{line}");
-        drop(hold);
+        drop(end);
         assert_eq!(ask("-o", path, &stop, || Ok(7)).await, Ok(7));
         let refused = ask("-o", path, &stop, || Err::<(), _>("is there already".to_owned())).await.unwrap_err();
         assert_eq!(refused, RecordFailure::new(Ending::Usage, "is there already"));
 
-        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let (end, held) = std::sync::mpsc::channel::<()>();
         stop.cancel();
         let stopped = ask("-o", path, &stop, move || held.recv().map_err(|error| error.to_string())).await;
         assert_eq!(stopped.unwrap_err().ending, Ending::Stopped);
-        drop(hold);
+        drop(end);
     }
 }

@@ -9,6 +9,7 @@ use crate::telemetry::redact;
 
 /// Why the node would take no work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the answer")]
 pub struct Reason {
     /// One word for programs: an obstacle's name, `starting`, `nats` or `not_announced`.
     pub reason: String,

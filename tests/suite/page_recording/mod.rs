@@ -111,7 +111,8 @@ impl Running {
                 assert_ne!(self.err.read_line(&mut self.said).await.unwrap(), 0, "it has ended: {}", self.said);
             }
         };
-        tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{text:?} is not said"));
+        let said = tokio::time::timeout(SOON, wait).await;
+        assert!(said.is_ok(), "{text:?} is not said: {}", self.said);
     }
 
     fn signal(&self, signal: Signal) {
