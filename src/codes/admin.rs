@@ -83,4 +83,19 @@ room! {
         recordings: "Not concerned by this answer.";
         cause: "The disk of recorder.state_dir or of main_path fails or does not answer. The answer names the error.";
         remedy: "Mount it or bring it back (`findmnt`, `dmesg -T`).";
+
+    CAPTURE_THREAD_STILL = 1113;
+        means: "A thread that captures screen or sound stands still, and the watchdog has not ended it.";
+        recordings: "One recording stands still, and what it has captured is kept. A restart has its meeting joined \
+                     again.";
+        cause: "The host hangs, or this program has a fault.";
+        remedy: "Look at load and memory (`top`, `dmesg -T`). If it stays so, restart the recorder: all of its \
+                 recordings go on as new parts.";
+
+    TASKS_DO_NOT_RUN = 1114;
+        means: "The program starts no new tasks.";
+        recordings: "Running recordings are at risk. A restart has their meetings joined again.";
+        cause: "All threads are busy, or hang on a disk or network share.";
+        remedy: "Find the mount that hangs (`dmesg -T`, `ps axo pid,stat,wchan,comm`) and bring it back. If it stays \
+                 so, restart the recorder.";
 }

@@ -202,6 +202,13 @@ room! {
                 broadcast. The line says which.";
         remedy: "See whether that disk is full (`df -h`), or compare address and stream key with the far end's.";
 
+    RECORD_DISK_HANGS = 1237;
+        means: "A disk that `record` needs does not answer, so it has not begun.";
+        recordings: "Nothing was recorded.";
+        cause: "The network share of the directory or file that the line names is lost, or its disk fails.";
+        remedy: "Mount the share anew (`findmnt`, `dmesg -T`), or name a place on another disk with `-o` or \
+                 `--temp`. Until that disk answers the kernel may keep the process, even after `kill -9`.";
+
     SIZE_FAILED = 1240;
         means: "The machine could not be measured, or the number could not be written.";
         recordings: "Not concerned.";

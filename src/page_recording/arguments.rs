@@ -32,7 +32,7 @@ complete but for the last second, and becomes an MP4 by:
 Exit codes:
   0    the MP4 is complete
   1    the recording or its MP4 has failed; what there is of it is kept and named
-  2    wrong usage; or the output exists (--force) or cannot be written
+  2    wrong usage; or the output exists (--force) or cannot be written, or its disk does not answer
   3    this machine cannot record: a program is missing or does not start
   4    the page cannot be recorded: not found, refused, not loaded, or an element does not come
   5    the page crashed, hung or lost its network while it was recorded; the MP4 holds what came before
@@ -111,6 +111,12 @@ impl RecordArguments {
     #[must_use]
     pub fn makes_file(&self) -> bool {
         self.output.is_some() || (self.hls.is_none() && self.rtmp.is_none())
+    }
+
+    /// Whether nothing is made of the raw file at the end, so that what was sent is of no further use.
+    #[must_use]
+    pub fn is_only_sent(&self) -> bool {
+        self.rtmp.is_some() && self.hls.is_none() && !self.makes_file()
     }
 
     /// What becomes of the recording while it runs.
@@ -232,6 +238,27 @@ mod tests {
         for wrong in ["http://h/live/s3cret", "rtmp://h/live/s3 cret", "rtmp://s3cret/live", "@/no/such/file", ""] {
             let error = rtmp_url(wrong).unwrap_err();
             assert!(error.starts_with("--rtmp: ") && !error.contains("s3"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_an_mp4_or_segments_are_made_of_is_given_back_to_no_disk() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: RecordArguments,
+        }
+        for (options, file, only_sent) in [
+            (&[][..], true, false),
+            (&["--hls", "d"], false, false),
+            (&["--rtmp", "@u"], false, true),
+            (&["--rtmp", "@u", "--hls", "d"], false, false),
+            (&["--rtmp", "@u", "-o", "a.mp4"], true, false),
+            (&["--rtmp", "@u", "--hls", "d", "-o", "a.mp4"], true, false),
+        ] {
+            let line = [&["record", "http://h/"], options].concat();
+            let arguments = <Line as clap::Parser>::parse_from(line).arguments;
+            assert_eq!((arguments.makes_file(), arguments.is_only_sent()), (file, only_sent), "{options:?}");
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::telemetry::redact;
+
 /// How often a progress line is redrawn on a terminal.
 pub const REDRAW: Duration = Duration::from_millis(250);
 /// Times between plain lines: in the first minute, and from then on.
@@ -19,6 +21,8 @@ pub struct Console {
     bar: Option<ProgressBar>,
     /// Standard output has only the summary as JSON.
     json: bool,
+    /// It was told.
+    told: bool,
     /// When the next plain line is due.
     next: Duration,
 }
@@ -33,7 +37,7 @@ impl Console {
             }
             bar
         });
-        Self { bar, json, next: PLAIN[0] }
+        Self { bar, json, told: false, next: PLAIN[0] }
     }
 
     /// Tells something beside the progress.
@@ -91,10 +95,14 @@ impl Console {
         }
     }
 
-    /// Tells the summary as JSON, where that was asked for.
-    pub fn json(&self, summary: &impl serde::Serialize) {
+    /// Tells the summary as JSON, where that was asked for; a second one is not told.
+    pub fn json(&mut self, summary: &impl serde::Serialize) {
+        if self.told {
+            return;
+        }
         if let (true, Ok(text)) = (self.json, serde_json::to_string(summary)) {
-            let _ = writeln!(io::stdout(), "{text}");
+            self.told = true;
+            let _ = writeln!(io::stdout(), "{}", redact::scrub(&text));
         }
     }
 }

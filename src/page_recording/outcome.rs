@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::codes::{self, Code};
+use crate::page_recording::summary::FailureSummary;
 
 /// Exit codes; the help of `record` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum Ending {
     Failed,
     /// The output cannot be written.
     Usage,
+    /// A disk that is needed does not answer.
+    DiskHangs,
     /// This machine cannot record.
     Host,
     /// The page cannot be recorded.
@@ -30,7 +33,7 @@ impl Ending {
         match self {
             Self::Complete => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::DiskHangs => 2,
             Self::Host => 3,
             Self::Page => 4,
             Self::BrokeOff => 5,
@@ -46,6 +49,7 @@ impl Ending {
         match self {
             Self::Complete | Self::Failed => codes::RECORD_FAILED,
             Self::Usage => codes::RECORD_OUTPUT,
+            Self::DiskHangs => codes::RECORD_DISK_HANGS,
             Self::Host => codes::RECORD_HOST,
             Self::Page => codes::RECORD_PAGE,
             Self::BrokeOff => codes::RECORD_BROKE_OFF,
@@ -72,6 +76,16 @@ impl RecordFailure {
         Self { ending, cause, raw: None }
     }
 
+    /// The same for programs.
+    #[must_use]
+    pub fn summary(&self) -> FailureSummary {
+        FailureSummary {
+            error: self.cause.clone(),
+            code: self.ending.message().to_string(),
+            raw_file: self.raw.as_ref().map(|raw| raw.display().to_string()),
+        }
+    }
+
     /// The lines for the operator.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
@@ -94,8 +108,8 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_exit_code() {
-        use Ending::{BrokeOff, Complete, Failed, Host, OutletIncomplete, Page, Stopped, Usage};
-        for ending in [Complete, Failed, Usage, Host, Page, BrokeOff, OutletIncomplete, Stopped] {
+        use Ending::{BrokeOff, Complete, DiskHangs, Failed, Host, OutletIncomplete, Page, Stopped, Usage};
+        for ending in [Complete, Failed, Usage, DiskHangs, Host, Page, BrokeOff, OutletIncomplete, Stopped] {
             let line = format!("\n  {:<5}", ending.code());
             assert!(AFTER_HELP.contains(&line), "{ending:?}");
         }
@@ -105,7 +119,10 @@ mod tests {
     fn a_raw_file_that_is_kept_is_named_with_the_way_to_an_mp4() {
         let failure = RecordFailure::new(Ending::Failed, "the meeting page crashed");
         assert_eq!(failure.lines(), ["PNR-1230 error: the page crashed"]);
+        let json = serde_json::json!({"error": "the page crashed", "code": "PNR-1230", "raw_file": null});
+        assert_eq!(serde_json::to_value(failure.summary()).unwrap(), json);
         let kept = RecordFailure { raw: Some("/a/raw.mkv".into()), ..failure };
+        assert_eq!(kept.summary().raw_file.as_deref(), Some("/a/raw.mkv"));
         assert!(kept.lines()[1].ends_with("/a/raw.mkv") && kept.lines()[2].contains("ffmpeg -i '/a/raw.mkv'"));
     }
 }

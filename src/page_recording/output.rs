@@ -24,28 +24,24 @@ pub struct OutputFiles {
 }
 
 impl OutputFiles {
-    /// Makes the directory of the raw file: in `temp`, or beside the output. Both file systems are known to take files
-    /// then.
+    /// Makes the directory of the raw file beside the output, whose file system is known to take files then.
     ///
     /// # Errors
     /// Why nothing can be written there, and what to do.
-    pub fn prepare(mp4: PathBuf, temp: Option<&Path>, force: bool) -> Result<Self, String> {
+    pub fn prepare(mp4: PathBuf, force: bool) -> Result<Self, String> {
         if mp4.is_dir() {
             return Err(format!("{} is a directory; name a file in it", mp4.display()));
         }
         if !force && mp4.symlink_metadata().is_ok() {
             return Err(format!("{} is there already; name another file, or replace it with --force", mp4.display()));
         }
-        let name = mp4.file_name().ok_or_else(|| format!("{} names no file", mp4.display()))?.to_string_lossy();
-        let beside = mp4
-            .parent()
-            .filter(|dir| !dir.as_os_str().is_empty())
-            .map_or_else(|| std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")), Path::to_owned);
-        let mut dir = make_dir(&name, &beside)?;
-        if let Some(temp) = temp {
-            dir = make_dir(&name, temp)?;
-        }
+        let dir = make_dir(&name_of(&mp4)?, &directory(&mp4))?;
         Ok(Self { mp4: Some(mp4), dir })
+    }
+
+    /// Has the raw file in this directory instead; see [`raw_directory`].
+    pub fn move_raw(&mut self, dir: TempDir) {
+        self.dir = dir;
     }
 
     /// The same where no MP4 is made, in this directory.
@@ -96,6 +92,27 @@ impl OutputFiles {
     }
 }
 
+/// Makes the directory of the raw file of this output in `temp`.
+///
+/// # Errors
+/// Why nothing can be written there, and what to do.
+pub fn raw_directory(mp4: &Path, temp: &Path) -> Result<TempDir, String> {
+    make_dir(&name_of(mp4)?, temp)
+}
+
+fn name_of(mp4: &Path) -> Result<String, String> {
+    let name = mp4.file_name().ok_or_else(|| format!("{} names no file", mp4.display()))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// The directory of the output.
+#[must_use]
+pub fn directory(mp4: &Path) -> PathBuf {
+    mp4.parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map_or_else(|| std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")), Path::to_owned)
+}
+
 /// Makes the directory of a raw file.
 fn make_dir(name: &str, dir: &Path) -> Result<TempDir, String> {
     // The page may be private.
@@ -136,12 +153,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mp4 = dir.path().join("a.mp4");
         fs::write(&mp4, "x").unwrap();
-        assert!(OutputFiles::prepare(mp4.clone(), None, false).unwrap_err().contains("--force"));
-        let files = OutputFiles::prepare(mp4, None, true).unwrap();
+        assert!(OutputFiles::prepare(mp4.clone(), false).unwrap_err().contains("--force"));
+        let files = OutputFiles::prepare(mp4, true).unwrap();
         assert!(files.raw().starts_with(dir.path()), "beside the output");
         drop(files);
-        assert!(OutputFiles::prepare(dir.path().to_owned(), None, true).unwrap_err().contains("is a directory"));
-        let missing = OutputFiles::prepare(dir.path().join("missing/a.mp4"), None, false).unwrap_err();
+        assert!(OutputFiles::prepare(dir.path().to_owned(), true).unwrap_err().contains("is a directory"));
+        let missing = OutputFiles::prepare(dir.path().join("missing/a.mp4"), false).unwrap_err();
         assert!(missing.contains("missing") && missing.contains("is it there"), "{missing}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
@@ -151,7 +168,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let other = dir.path().join("disk");
         fs::create_dir(&other).unwrap();
-        let prepare = || OutputFiles::prepare(dir.path().join("a.mp4"), Some(&other), false).unwrap();
+        let prepare = || {
+            let mp4 = dir.path().join("a.mp4");
+            let mut files = OutputFiles::prepare(mp4.clone(), false).unwrap();
+            files.move_raw(raw_directory(&mp4, &other).unwrap());
+            files
+        };
         assert_eq!(prepare().keep_raw(), None);
         assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
         let files = prepare();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::capture::browser::chrome_arguments::{PROGRAMS, find_chrome};
 use crate::capture::browser::sandbox;
@@ -26,10 +27,10 @@ use crate::page_recording::mp4::{self, Mp4Error};
 use crate::page_recording::outcome::{Ending, RecordFailure};
 use crate::page_recording::outlet::hls;
 use crate::page_recording::outlet::outlets::{Outlet, Outlets};
-use crate::page_recording::output::{OutputFiles, default_name};
+use crate::page_recording::output::{OutputFiles, default_name, directory, raw_directory};
 use crate::page_recording::signals::StopRequests;
 use crate::page_recording::summary::{OutletSummary, PageSummary, bytes, clock};
-use crate::page_recording::{leftovers, settings};
+use crate::page_recording::{disk, leftovers, settings};
 use crate::process::programs::find_program;
 use crate::storage::placement::{self, IfExists};
 use crate::telemetry::redact;
@@ -85,8 +86,12 @@ pub async fn run(
     let host = |cause: &dyn std::fmt::Display| RecordFailure::new(Ending::Host, cause);
     missing_programs().map_or(Ok(()), |missing| Err(host(&missing)))?;
     let config = settings::defaults().map_err(|error| host(&error))?;
-    let output = prepare(arguments).map_err(|error| RecordFailure::new(Ending::Usage, error))?;
-    leftovers::remove(&std::env::temp_dir()).await;
+    let output = prepare(arguments, &stop.end).await?;
+    let temp = std::env::temp_dir();
+    let look = temp.clone();
+    // A fault of it is told by what needs it.
+    disk::ask("TMPDIR", &temp, &stop.end, move || Ok(std::fs::read_dir(look).map(Iterator::count).ok())).await?;
+    leftovers::remove(&temp).await;
     let recorded = Box::pin(record(arguments, &config, outlets, &output, console, stop)).await?;
     let broke = match &recorded.end {
         End::Broke(cause) => Some(RecordFailure::new(Ending::BrokeOff, cause).cause),
@@ -101,7 +106,9 @@ pub async fn run(
     }
     let tracks = settings::tracks(arguments);
     let mut summary = PageSummary::new(&recorded.report, arguments.size, tracks, recorded.end.text());
-    summary.error.clone_from(&broke);
+    if let Some(cause) = &broke {
+        summary.fail(&RecordFailure::new(Ending::BrokeOff, cause).summary());
+    }
     let made = match &output.mp4 {
         Some(mp4) => Box::pin(make(arguments, &config, &output, mp4, console, stop)).await.map(Some),
         None => Ok(None),
@@ -131,27 +138,32 @@ pub async fn run(
         Err(failure) => failure,
     };
     let failure = RecordFailure { raw: output.keep_raw(), ..failure };
-    summary.raw_file = failure.raw.as_ref().map(|raw| raw.display().to_string());
-    summary.error = Some(failure.cause.clone());
+    summary.fail(&failure.summary());
     console.json(&summary);
     Err(failure)
 }
 
-/// Makes the directories of the files.
-fn prepare(arguments: &RecordArguments) -> Result<OutputFiles, String> {
+/// Makes the directories of the files, each with a limit for its disk.
+async fn prepare(arguments: &RecordArguments, stop: &CancellationToken) -> Result<OutputFiles, RecordFailure> {
+    let (force, temp) = (arguments.force, arguments.temp.clone());
     let name = || default_name(&arguments.url, SystemTime::now(), arguments.sound_only);
-    let temp = arguments.temp.as_deref();
-    if let Some(dir) = &arguments.hls {
-        hls::prepare(dir, arguments.force)?;
+    if let Some(dir) = arguments.hls.clone() {
+        disk::ask("--hls", &dir.clone(), stop, move || hls::prepare(&dir, force)).await?;
     }
-    if arguments.makes_file() {
-        OutputFiles::prepare(arguments.output.clone().unwrap_or_else(name), temp, arguments.force)
-    } else {
+    if !arguments.makes_file() {
         // Beside the segments, whose disk is large enough: the raw file takes about as much as they do.
         let segments = arguments.hls.as_deref().and_then(|dir| std::path::absolute(dir).ok());
-        let beside = segments.as_deref().and_then(Path::parent);
-        OutputFiles::without_mp4(&name(), &temp.or(beside).map_or_else(std::env::temp_dir, Path::to_owned))
+        let beside = segments.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let (name, dir) = (name(), temp.or(beside).unwrap_or_else(std::env::temp_dir));
+        return disk::ask("--temp", &dir.clone(), stop, move || OutputFiles::without_mp4(&name, &dir)).await;
     }
+    let mp4 = arguments.output.clone().unwrap_or_else(name);
+    let path = mp4.clone();
+    let mut output = disk::ask("-o", &directory(&mp4), stop, move || OutputFiles::prepare(path, force)).await?;
+    if let Some(temp) = temp {
+        output.move_raw(disk::ask("--temp", &temp.clone(), stop, move || raw_directory(&mp4, &temp)).await?);
+    }
+    Ok(output)
 }
 
 /// Tells what became of the outlets; whether all of them are complete.
@@ -210,7 +222,7 @@ async fn record(
         console.note(format!("Chrome runs without its sandbox, so record only pages that you trust: {reason}"));
     }
     console.begin(&format!("Opening {}", shown(arguments)));
-    let trusted = trusted(arguments, output).await?;
+    let trusted = trusted(arguments, output, &stop.end).await?;
     let (owner, screenshot) = (leftovers::owner(), output.screenshot());
     let spec = settings::rig(config, arguments, &output.raw(), owner, sandbox.is_ok(), screenshot, trusted);
     let opened = LiveRig::open_page(spec, settings::visit(arguments), stop.end.clone()).await;
@@ -224,8 +236,7 @@ async fn record(
         }
     })?;
     console.begin(&format!("Recording, until {}; the raw file grows in {}", until(arguments), output.raw().display()));
-    let releases = output.mp4.is_none() && arguments.hls.is_none();
-    let mut outlets = Outlets::start(outlets, &output.raw(), settings::tracks(arguments), releases);
+    let mut outlets = Outlets::start(outlets, &output.raw(), settings::tracks(arguments), arguments.is_only_sent());
     let mut end = Box::pin(wait_for_end(&mut rig, &mut outlets, arguments, console, stop)).await;
     console.begin(if matches!(end, End::Signal) {
         "Ending the recording; another signal stops at once and keeps the raw file"
@@ -252,7 +263,11 @@ async fn record(
 }
 
 /// Chrome's database of the certificates that it is to trust besides its own.
-async fn trusted(arguments: &RecordArguments, output: &OutputFiles) -> Result<Option<PathBuf>, RecordFailure> {
+async fn trusted(
+    arguments: &RecordArguments,
+    output: &OutputFiles,
+    stop: &CancellationToken,
+) -> Result<Option<PathBuf>, RecordFailure> {
     let file = arguments.ca_file.as_deref();
     if file.is_none() && arguments.url.scheme() == "http" {
         return Ok(None);
@@ -261,7 +276,9 @@ async fn trusted(arguments: &RecordArguments, output: &OutputFiles) -> Result<Op
         RecordFailure::new(ending, error.to_string().replace(ca_file::KEY, "--ca-file"))
     };
     if let Some(file) = file {
-        ca_file::check(file, SystemTime::now()).map_err(|error| refused(Ending::Usage, &error))?;
+        let read = file.to_owned();
+        let checked = disk::ask("--ca-file", file, stop, move || Ok(ca_file::check(&read, SystemTime::now()))).await?;
+        checked.map_err(|error| refused(Ending::Usage, &error))?;
     }
     match trusted_roots::of_page(&output.certificates(), file).await {
         Err(TrustedRootsError::Spawn(error)) => {

@@ -41,6 +41,8 @@ pub struct PageSummary {
     pub ended_by: String,
     /// What failed; `null` where nothing did.
     pub error: Option<String>,
+    /// The code of `error`, as `PNR-1234`.
+    pub code: Option<String>,
     pub duration_s: f64,
     /// Bytes of the output.
     pub bytes: u64,
@@ -68,6 +70,18 @@ pub struct OutletSummary {
     pub interruptions: u32,
     /// Why it is not complete.
     pub error: Option<String>,
+    /// The code of `error`.
+    pub code: Option<String>,
+}
+
+/// Why there is no summary, as JSON: nothing was recorded, or a second signal came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailureSummary {
+    pub error: String,
+    /// The code of `error`.
+    pub code: String,
+    /// The raw file where it was kept.
+    pub raw_file: Option<String>,
 }
 
 impl PageSummary {
@@ -79,6 +93,7 @@ impl PageSummary {
             raw_file: None,
             ended_by,
             error: None,
+            code: None,
             duration_s: seconds(report.duration),
             bytes: 0,
             width: if tracks.picture { size.0 } else { 0 },
@@ -89,6 +104,12 @@ impl PageSummary {
             hls: None,
             rtmp: None,
         }
+    }
+
+    /// Notes a failure.
+    pub fn fail(&mut self, failure: &FailureSummary) {
+        let FailureSummary { error, code, raw_file } = failure.clone();
+        (self.error, self.code, self.raw_file) = (Some(error), Some(code), raw_file);
     }
 
     /// The same for a reader: a line of the picture and one of the sound.

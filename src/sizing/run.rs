@@ -253,7 +253,7 @@ async fn measure_scenes(
     (results, failure)
 }
 
-fn show(results: &[SceneResult], config: &Config, arguments: &SizeArguments, console: &Console) {
+fn show(results: &[SceneResult], config: &Config, arguments: &SizeArguments, console: &mut Console) {
     console.end_progress();
     if results.is_empty() {
         return;

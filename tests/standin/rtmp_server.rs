@@ -14,8 +14,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// How many messages of media are kept of each connection.
 const FIRST_MESSAGES: usize = 12;
 
-/// Bytes that the kernel takes for a server that does not read.
+/// Bytes that the kernel takes for a server that does not read; of one that stops reading, less than a second of media.
 const RECEIVE_BUFFER: usize = 64 * 1024;
+const SMALL_BUFFER: usize = 4 * 1024;
 
 /// How it takes a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,9 @@ impl RtmpServer {
         let listener = TcpListener::bind(address).await?;
         let port = listener.local_addr()?.port();
         // A small window: what it does not read soon waits at the sender.
-        rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER)?;
+        let stops = manners.iter().any(|manner| matches!(manner, Manner::StopReadingAt(_)));
+        let buffer = if stops { SMALL_BUFFER } else { RECEIVE_BUFFER };
+        rustix::net::sockopt::set_socket_recv_buffer_size(&listener, buffer)?;
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(Mutex::new(sender));
         let mut manners = manners.to_vec();

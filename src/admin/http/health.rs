@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::readiness::Reason;
+use crate::codes;
 use crate::storage::directory_check::DirectoryCheck;
 
 /// A thread of a capture may stand still for longer than any load explains; the watchdog ends such a capture after 12 s.
@@ -15,7 +16,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// What is not alive; empty where all is.
 pub(super) async fn faults(node: &NodeState) -> Vec<Reason> {
     let (runtime, disk) = tokio::join!(runtime(), disk(node));
-    let thread = node.recordings.still_thread(THREAD_LIMIT).map(|still| Reason::new("capture_thread", &still));
+    let thread = node
+        .recordings
+        .still_thread(THREAD_LIMIT)
+        .map(|still| Reason::new("capture_thread", codes::CAPTURE_THREAD_STILL, &still));
     [runtime, thread, disk].into_iter().flatten().collect()
 }
 
@@ -24,7 +28,8 @@ async fn runtime() -> Option<Reason> {
     let task = tokio::spawn(async { tokio::task::spawn_blocking(|| ()).await });
     let answered = tokio::time::timeout(ANSWER_LIMIT, task).await;
     answered.is_err().then(|| {
-        Reason::new("runtime", "new tasks do not run: all threads are busy or hang; the log may say with which disk")
+        let detail = "new tasks do not run: all threads are busy or hang; the log may say with which disk";
+        Reason::new("runtime", codes::TASKS_DO_NOT_RUN, detail)
     })
 }
 
@@ -35,8 +40,9 @@ async fn disk(node: &NodeState) -> Option<Reason> {
     let check = DirectoryCheck::start(dir);
     match tokio::time::timeout(ANSWER_LIMIT, check.clone().answer()).await {
         Ok(_) => None,
-        Err(_) => {
-            check.failure().map(|why| Reason::new("state_dir", &format!("recorder.state_dir {} {why}", dir.display())))
-        }
+        Err(_) => check.failure().map(|why| {
+            let detail = format!("recorder.state_dir {} {why}", dir.display());
+            Reason::new("state_dir", codes::REFUSED_STATE_DIR, &detail)
+        }),
     }
 }

@@ -1,8 +1,10 @@
 //! A connection to the far end of a broadcast: TCP, TLS, RTMP's handshake and commands as a publisher, then media.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -26,6 +28,8 @@ const PUBLISH_LIMIT: Duration = Duration::from_secs(18);
 const CONNECT_TRIES: u32 = 3;
 /// How long the far end may take no byte.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked at whether all is sent.
+const TAKEN_AGAIN: Duration = Duration::from_millis(50);
 /// After the last byte: how long the far end may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the far end's own words may come after its connection broke.
@@ -46,6 +50,8 @@ pub struct FarEnd {
 
 struct Connection {
     tcp: Box<dyn Stream>,
+    /// The same socket, to ask how much of it is sent.
+    socket: OwnedFd,
     reader: ChunkReader,
     writer: ChunkWriter,
 }
@@ -105,7 +111,11 @@ impl Connection {
         let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_LIMIT);
         let stall_ms = u32::try_from(STALL_LIMIT.as_millis()).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&tcp, stall_ms);
-        let of = |tcp: Box<dyn Stream>| Self { tcp, reader: ChunkReader::default(), writer: ChunkWriter::default() };
+        let socket = tcp.as_fd().try_clone_to_owned().map_err(|error| format!("no connection: {error}"))?;
+        let of = |tcp: Box<dyn Stream>| {
+            let (reader, writer) = (ChunkReader::default(), ChunkWriter::default());
+            Self { tcp, socket, reader, writer }
+        };
         if !url.is_tls() {
             return Ok(of(Box::new(tcp)));
         }
@@ -217,7 +227,7 @@ impl FarEnd {
     /// # Errors
     /// Why the far end does not take them any more.
     pub async fn send_all(self, media: &Media, names: &StreamNames) -> Result<(), String> {
-        let Self { connection: Connection { tcp, mut reader, mut writer }, stream } = self;
+        let Self { connection: Connection { tcp, socket, mut reader, mut writer }, stream } = self;
         let (mut from, mut to) = tokio::io::split(tcp);
         let up = async {
             let mut out = Vec::new();
@@ -237,6 +247,7 @@ impl FarEnd {
                 }
                 send(&mut to, &out).await?;
                 if last {
+                    taken(&socket).await?;
                     // All is sent; how the far end closes the connection does not matter.
                     let _ = timeout(CLOSE_LIMIT, to.shutdown()).await;
                     return Ok::<_, String>(());
@@ -296,6 +307,24 @@ fn tls() -> Result<TlsConnector, String> {
     }
     let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Waits until the far end has room for all that was written: a connection that is closed before hides what is not taken.
+async fn taken(socket: &OwnedFd) -> Result<(), String> {
+    // From now on the kernel says that there is room only where nothing is left to be sent.
+    if socket2::SockRef::from(socket).set_tcp_notsent_lowat(1).is_err() {
+        return Ok(());
+    }
+    let has_room = || {
+        let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+        !poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
+    };
+    let wait = async {
+        while !has_room() {
+            tokio::time::sleep(TAKEN_AGAIN).await;
+        }
+    };
+    timeout(STALL_LIMIT, wait).await.map_err(|_| stalled())
 }
 
 fn stalled() -> String {

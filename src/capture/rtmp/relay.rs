@@ -268,6 +268,9 @@ impl Publication<'_> {
                      used nowhere else?"
                 ));
             }
+            if self.reconnect_for.is_zero() {
+                return Err(why);
+            }
             tracing::warn!(
                 code = %codes::FAR_END_LOST,
                 far_end = self.url.origin(),

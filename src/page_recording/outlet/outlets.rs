@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::capture::rtmp::relay::Relay;
+use crate::codes;
 use crate::page_recording::outlet::raw_feed::{Begin, FeedError, RawFeed, STALL_LIMIT};
 use crate::page_recording::outlet::{hls, rtmp};
 use crate::page_recording::summary::{OutletSummary, Tracks};
@@ -66,6 +67,12 @@ impl Outlet {
         }
     }
 
+    /// What became of it; `error`: why it is not complete.
+    fn summary(&self, interruptions: u32, error: Option<String>) -> OutletSummary {
+        let code = error.as_ref().map(|_| codes::RECORD_OUTLET.to_string());
+        OutletSummary { to: self.name(), complete: error.is_none(), interruptions, error, code }
+    }
+
     fn option(&self) -> &'static str {
         match self {
             Self::Hls(_) => "--hls",
@@ -111,12 +118,7 @@ impl Outlets {
         self.complete.cancel();
         let mut summaries = Vec::new();
         for (outlet, task) in self.tasks {
-            let summary = task.await.unwrap_or_else(|error| OutletSummary {
-                to: outlet.name(),
-                complete: false,
-                interruptions: 0,
-                error: Some(error.to_string()),
-            });
+            let summary = task.await.unwrap_or_else(|error| outlet.summary(0, Some(error.to_string())));
             summaries.push((outlet, summary));
         }
         summaries
@@ -164,8 +166,7 @@ impl OutletRun {
                 break Some(why);
             }
         };
-        let complete = error.is_none();
-        OutletSummary { to: self.outlet.name(), complete, interruptions, error }
+        self.outlet.summary(interruptions, error)
     }
 
     fn tell(&self, line: String) {

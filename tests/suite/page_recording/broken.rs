@@ -50,7 +50,7 @@ async fn what_stands_still_ends_the_recording_which_keeps_what_came_before() {
     let (of_chrome, of_ffmpeg) = (Place::new(), Place::new());
     let (chrome, ffmpeg) = tokio::join!(
         ended_by(&of_chrome, &page, "chrom", &["--hls", "segments"]),
-        ended_by(&of_ffmpeg, &page, "ffmpeg", &["-o", "page.mp4"]),
+        ended_by(&of_ffmpeg, &page, "ffmpeg", &["-o", "page.mp4", "--summary"]),
     );
     assert!(chrome.err.contains("The recording broke off: Chrome hangs (its process"), "{chrome:?}");
     assert_eq!(of_chrome.files(), ["segments"]);
@@ -60,6 +60,9 @@ async fn what_stands_still_ends_the_recording_which_keeps_what_came_before() {
     assert!(std::fs::read_to_string(playlist).unwrap().trim_end().ends_with("#EXT-X-ENDLIST"));
 
     assert!(ffmpeg.err.contains("The recording broke off: ffmpeg hangs"), "{ffmpeg:?}");
+    let summary: serde_json::Value = serde_json::from_str(&ffmpeg.out).unwrap();
+    let error = summary["error"].as_str().unwrap();
+    assert!(error.starts_with("ffmpeg hangs") && summary["code"] == "PNR-1234", "{summary}");
     assert_eq!(of_ffmpeg.files(), ["page.mp4"]);
     let media = measure::probe(&of_ffmpeg.path("page.mp4")).unwrap();
     // But for its last second, which ffmpeg held.

@@ -1,6 +1,7 @@
 //! `record` as somebody runs it who has nothing but the program: a page, a signal, an MP4.
 
 mod broken;
+mod disks;
 mod outlets;
 
 use std::path::{Path, PathBuf};
@@ -91,11 +92,15 @@ struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        Self { child, err, said: String::new() }
+    }
+
     /// Returns when it says that it records.
     async fn start(place: &Place, arguments: &[&str]) -> Self {
-        let mut child = place.command(arguments).spawn().unwrap();
-        let err = BufReader::new(child.stderr.take().unwrap());
-        let mut running = Self { child, err, said: String::new() };
+        let mut running = Self::of(place.command(arguments));
         running.says("Recording, until").await;
         running
     }
@@ -106,12 +111,25 @@ impl Running {
                 assert_ne!(self.err.read_line(&mut self.said).await.unwrap(), 0, "it has ended: {}", self.said);
             }
         };
-        tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{text:?} is not said"));
+        let said = tokio::time::timeout(SOON, wait).await;
+        assert!(said.is_ok(), "{text:?} is not said: {}", self.said);
     }
 
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
+    }
+
+    /// Returns when nothing of it is left but threads that the kernel keeps, as a disk has not answered them.
+    async fn wait_until_over(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id().unwrap());
+        let is_over = || std::fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('Z');
+        let wait = async {
+            while !is_over() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("it does not end: {}", self.said));
     }
 
     async fn ended(mut self) -> Ended {
@@ -180,6 +198,7 @@ async fn a_page_behind_a_cookie_a_header_and_two_buttons_becomes_an_mp4_until_an
     assert!((summary["duration_s"].as_f64().unwrap() - media.duration).abs() < 0.1, "{summary}");
     assert!(summary["peak_dbfs"].as_f64().unwrap() > -20.0, "{summary}");
     assert_eq!(summary["warnings"], Value::Array(Vec::new()), "{summary}");
+    assert_eq!((&summary["error"], &summary["code"]), (&Value::Null, &Value::Null), "{summary}");
     assert_eq!(place.files(), ["page.mp4"], "nothing else is left");
     assert!(!ended.err.contains("let-me-in") && !ended.err.contains("INFO"), "{}", ended.err);
     place.assert_no_rig();
@@ -242,9 +261,12 @@ async fn what_a_killed_recording_leaves_is_removed_by_the_next_one_but_for_its_r
     let selector = place.run(&[&visit[..], &["-o", "next.mp4", "--click", "##"]].concat()).await;
     assert_eq!(selector.code, Some(4), "{selector:?}");
     assert!(selector.err.contains("--click \"##\" is no CSS selector"), "{selector:?}");
-    let nobody = place.run(&["http://127.0.0.1:9/", "-o", "next.mp4"]).await;
+    let nobody = place.run(&["http://127.0.0.1:9/", "-o", "next.mp4", "--summary"]).await;
     assert_eq!(nobody.code, Some(4), "{nobody:?}");
     assert!(nobody.err.contains("error: http://127.0.0.1:9/ cannot be loaded"), "{nobody:?}");
+    let told: Value = serde_json::from_str(&nobody.out).unwrap_or_else(|error| panic!("{error}: {nobody:?}"));
+    let error = told["error"].as_str().unwrap();
+    assert!(error.starts_with("http://127.0.0.1:9/ cannot be loaded") && told["code"] == "PNR-1233", "{told}");
     std::fs::write(place.path("next.mp4"), "something else").unwrap();
     let there = place.run(&[&page.url, "-o", "next.mp4"]).await;
     assert_eq!(there.code, Some(2), "{there:?}");

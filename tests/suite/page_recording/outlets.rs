@@ -5,13 +5,14 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{FLASH, IN_STEP, Place, Running, header};
+use super::{Ended, FLASH, IN_STEP, Place, Running, SIZE, header};
 use crate::measure::{self, picture, sound, sync};
 use crate::mounts::Mount;
-use crate::recorder::{command_lines, turn};
+use crate::recorder::{SOON, command_lines, turn};
 use crate::standin::https::{Authority, Behind, Https};
 use crate::standin::nginx_rtmp::NginxRtmp;
 use crate::standin::plain_page::{COOKIE, PlainPage};
+use crate::standin::rtmp::RtmpReceiver;
 
 const KEY: &str = "s3cret-stream-key";
 
@@ -23,6 +24,22 @@ fn in_step(path: &Path) -> usize {
     // One may be late on a busy machine; `lip_sync` measures what it really is.
     assert!(steps.late().abs() < IN_STEP, "{}: {steps:?}", path.display());
     steps.times.len()
+}
+
+/// Beeps and flashes, however far apart: a far end that is another ffmpeg keeps a small machine busy.
+fn shows_and_sounds(path: &Path, at_least: usize) {
+    let (beeps, flashes) = (sound::beeps(path, 1000.0).unwrap(), picture::flashes(path, FLASH).unwrap());
+    assert!(beeps.len() >= at_least && flashes.len() >= at_least, "{}: {beeps:?} {flashes:?}", path.display());
+}
+
+/// The arguments that lead to beeps and flashes.
+fn live<'a>(url: &'a str, header: &'a str, outlets: &[&'a str]) -> Vec<&'a str> {
+    let visit = [url, "--click", "#start", "--click", "#more", "--cookie", COOKIE, "--header", header];
+    [&visit[..], &["--size", "640x360", "--summary"], outlets].concat()
+}
+
+fn summary(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
 }
 
 #[tokio::test]
@@ -52,32 +69,8 @@ async fn a_full_disk_and_a_far_end_that_is_down_cost_the_file_nothing_and_are_ma
     let disk = Mount::small(&segments, 8 << 20);
     let filler = segments.join("filler");
     assert!(std::fs::write(&filler, vec![0; 9 << 20]).is_err());
-    let mut running = Running::start(
-        &place,
-        &[
-            &url,
-            "-o",
-            "page.mp4",
-            "--ca-file",
-            ca.to_str().unwrap(),
-            "--hls",
-            "segments",
-            "--rtmp",
-            "@live.url",
-            "--click",
-            "#start",
-            "--click",
-            "#more",
-            "--cookie",
-            COOKIE,
-            "--header",
-            &header,
-            "--size",
-            "640x360",
-            "--summary",
-        ],
-    )
-    .await;
+    let outlets = ["-o", "page.mp4", "--ca-file", ca.to_str().unwrap(), "--hls", "segments", "--rtmp", "@live.url"];
+    let mut running = Running::start(&place, &live(&url, &header, &outlets)).await;
     running.says("--hls: segments cannot be written to: No space left on device").await;
     running.says("--rtmp: rtmp://127.0.0.1:").await;
     std::fs::remove_file(filler).unwrap();
@@ -89,7 +82,7 @@ async fn a_full_disk_and_a_far_end_that_is_down_cost_the_file_nothing_and_are_ma
     let ended = running.ended().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
 
-    let summary: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    let summary = summary(&ended);
     assert_eq!(summary["ended_by"], "the page was closed", "{summary}");
     for (outlet, to) in [("hls", "segments/index.m3u8"), ("rtmp", "rtmp://127.0.0.1:")] {
         let outlet = &summary[outlet];
@@ -132,17 +125,45 @@ async fn what_has_no_way_out_is_told_with_a_code_of_its_own() {
 
     let _turn = turn().await;
     let (page, header) = (PlainPage::start().await.unwrap(), header());
-    let visit = [&*page.url, "--cookie", COOKIE, "--header", &*header, "--size", "640x360"];
-    let broadcast = ["--rtmp", "rtmp://127.0.0.1:9/live/an0ther-stream-key", "--summary"];
-    let mut running = Running::start(&place, &[&visit[..], &broadcast].concat()).await;
+    nobody_listens(&place, &page, &header).await;
+    a_broadcast_alone(&Place::new(), &page, &header).await;
+}
+
+/// Nobody listens at the far end of a recording without MP4.
+async fn nobody_listens(place: &Place, page: &PlainPage, header: &str) {
+    let broadcast = ["--rtmp", "rtmp://127.0.0.1:9/live/an0ther-stream-key"];
+    let mut running = Running::start(place, &live(&page.url, header, &broadcast)).await;
     running.says("--rtmp: rtmp://127.0.0.1:9").await;
     running.signal(Signal::INT);
     let ended = running.ended().await;
     assert_eq!(ended.code, Some(6), "{ended:?}");
     assert!(ended.err.contains("error: --rtmp rtmp://127.0.0.1:9 is not complete: "), "{ended:?}");
-    let summary: Value = serde_json::from_str(&ended.out).unwrap();
+    let summary = summary(&ended);
     assert_eq!((&summary["file"], &summary["rtmp"]["complete"]), (&Value::Null, &Value::Bool(false)), "{summary}");
+    assert_eq!(summary["rtmp"]["code"], "PNR-1236", "{summary}");
     assert!(!ended.err.contains("an0ther") && !ended.out.contains("an0ther"), "{ended:?}");
     assert_eq!(place.files(), [] as [String; 0], "no MP4 was asked for");
+    place.assert_no_rig();
+}
+
+/// A far end that takes a recording without MP4 has picture and sound of it.
+async fn a_broadcast_alone(place: &Place, page: &PlainPage, header: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut far_end = RtmpReceiver::start(dir.path(), "alone").await.unwrap();
+    let running = Running::start(place, &live(&page.url, header, &["--rtmp", &far_end.url()])).await;
+    far_end.wait_for_bytes(60_000, SOON).await.unwrap();
+    running.signal(Signal::INT);
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.err.contains("Sent to rtmp://127.0.0.1:"), "{ended:?}");
+    let summary = summary(&ended);
+    assert_eq!((&summary["file"], &summary["rtmp"]["complete"]), (&Value::Null, &Value::Bool(true)), "{summary}");
+    far_end.wait_until_over(SOON).await.unwrap();
+    let media = measure::probe(far_end.file()).unwrap();
+    let video = media.video().unwrap();
+    assert_eq!((video.codec.as_str(), (video.width, video.height)), ("h264", SIZE));
+    assert_eq!(media.audio().unwrap().codec, "aac");
+    shows_and_sounds(far_end.file(), 1);
+    assert_eq!(place.files(), [] as [String; 0]);
     place.assert_no_rig();
 }

@@ -22,6 +22,7 @@ async fn a_node_that_waits_for_nats_is_alive_and_not_ready_and_then_says_what_it
     recorder.wait_for_log("no connection to NATS").await;
     let answer = get(port, "/readyz").await;
     assert!(answer.status == 503 && answer.reasons().contains(&"nats".to_owned()), "{answer:?}");
+    assert!(answer.codes().contains(&"PNR-0822".to_owned()), "{answer:?}");
     assert_eq!(get(port, "/protect").await.status, 404);
     let before = metrics(port).await;
     let expected = [("slots_total{}", 10.0), ("slots_free{}", 0.0), ("nats_connected{}", 0.0), ("ready{}", 0.0)];
@@ -157,6 +158,7 @@ async fn a_disk_that_hangs_under_the_journal_is_told_in_time_to_however_many_ask
     let faults = futures::future::join_all((0..40).map(|_| get(port, "/healthz"))).await;
     for fault in faults {
         assert_eq!((fault.status, fault.reasons()), (503, vec!["state_dir".to_owned()]), "{fault:?}");
+        assert_eq!(fault.codes(), ["PNR-0246"]);
         assert!(fault.body.contains("does not answer"), "{fault:?}");
     }
     let threads = std::fs::read_dir(format!("/proc/{}/task", recorder.pid())).unwrap().flatten();

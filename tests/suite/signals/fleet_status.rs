@@ -76,6 +76,8 @@ async fn the_fleet_is_shown_as_the_server_chooses_from_it_with_no_right_that_a_r
     })
     .await
     .unwrap();
+    let reason = &json(&standin, &one).await["this_node"]["reasons"][0];
+    assert_eq!((&reason["reason"], &reason["code"]), (&"drained".into(), &"PNR-0249".into()), "{reason}");
     let table = status(&standin, &one, &[]).await;
     let text = String::from_utf8(table.stdout).unwrap();
     for line in [

@@ -46,8 +46,17 @@ pub struct Answer {
 
 impl Answer {
     fn reasons(&self) -> Vec<String> {
+        self.of_reasons("reason")
+    }
+
+    /// What `explain` explains, of each reason.
+    fn codes(&self) -> Vec<String> {
+        self.of_reasons("code")
+    }
+
+    fn of_reasons(&self, field: &str) -> Vec<String> {
         let list: Vec<Value> = serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"));
-        list.iter().map(|one| one["reason"].as_str().unwrap().to_owned()).collect()
+        list.iter().map(|one| one[field].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned()).collect()
     }
 }
 
