@@ -212,14 +212,15 @@ async fn chromes_page_of_a_crash_is_marked_to_be_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_dots_per_inch_make_the_letters_larger_and_not_the_picture() {
-    /// A square of 100 CSS pixels in the corner.
+    /// A square of 100 CSS pixels in the corner. The first click is lost, as before a page's script has come.
     const PAGE: &str = "<style>html { background: rgb(220, 40, 40) }
         #main-area { position: fixed; left: 0; top: 0; width: 100px; height: 100px; background: rgb(30, 60, 200) }</style>
         <div id=startupJoinModal><button id=listenOnlyJoin></button></div><script>
-        listenOnlyJoin.onclick = () => {
+        const join = () => {
             startupJoinModal.remove();
             document.body.innerHTML = '<div id=main-area></div>';
-        };</script>";
+        };
+        listenOnlyJoin.onclick = () => { listenOnlyJoin.onclick = join; };</script>";
     let standin = standin().await;
     let site = Site::start(PAGE.to_owned()).await;
     let prepare = |spec: RigSpec| RigSpec { dpi: 144, ..site.is_shown_by(spec) };

@@ -187,7 +187,7 @@ impl Chrome {
         let page = self.page.clone();
         let mut navigation = Box::pin(navigate(page.clone(), url.to_owned(), started));
         let (mut load_error, mut reason) = (None, String::new());
-        let (mut joined, mut in_meeting, mut document) = (false, None, String::new());
+        let (mut clicked, mut in_meeting, mut document) = (None::<Instant>, None::<Instant>, String::new());
         loop {
             let state = tokio::select! {
                 biased;
@@ -206,14 +206,15 @@ impl Chrome {
             }
             if !state.document.is_empty() && state.document != document {
                 // It was loaded anew, by us or by itself.
-                (joined, in_meeting) = (false, None);
+                (clicked, in_meeting) = (None, None);
                 document.clone_from(&state.document);
             }
             if state.main && in_meeting.is_none() {
                 tracing::info!(after_ms = started.elapsed().as_millis(), "in the meeting");
                 in_meeting = Some(Instant::now());
             }
-            match join_step(&state, joined, started.elapsed(), in_meeting.map(|since| since.elapsed())) {
+            let [since_click, since_meeting] = [clicked, in_meeting].map(|at| at.map(|at| at.elapsed()));
+            match join_step(&state, since_click, started.elapsed(), since_meeting) {
                 JoinStep::Ready => {
                     if evaluate::<()>(&page, page::NOTE_DEPARTURE, INSPECT_LIMIT).await.is_none() {
                         tracing::debug!("the page does not note when it leaves: its error page may be recorded");
@@ -229,7 +230,7 @@ impl Chrome {
                 }
                 JoinStep::Join => {
                     tracing::debug!(after_ms = started.elapsed().as_millis(), "joining as a listener");
-                    joined = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.is_some();
+                    clicked = evaluate::<()>(&page, page::JOIN, ANSWER_LIMIT).await.map(|()| Instant::now());
                 }
                 JoinStep::Load(why) if load_error.is_some() => {
                     if why != reason {

@@ -18,6 +18,9 @@ const RELOAD_AFTER: Duration = Duration::from_secs(1);
 const RELOAD_CLIENT_ERROR_AFTER: Duration = Duration::from_secs(5);
 const RELOAD_INCOMPLETE_AFTER: Duration = Duration::from_secs(10);
 
+/// A page whose button is still enabled so long after a click has not taken it: its script was not there yet.
+const CLICK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
 /// The next step towards the meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinStep {
@@ -31,9 +34,15 @@ pub enum JoinStep {
     Fail(RigFailure),
 }
 
-/// Decides the next step. `waited`: since the navigation; `in_meeting`: since `#main-area` was first seen.
+/// Decides the next step. `clicked`: since the join button was last clicked; `waited`: since the navigation; `in_meeting`:
+/// since `#main-area` was first seen.
 #[must_use]
-pub fn join_step(state: &PageState, joined: bool, waited: Duration, in_meeting: Option<Duration>) -> JoinStep {
+pub fn join_step(
+    state: &PageState,
+    clicked: Option<Duration>,
+    waited: Duration,
+    in_meeting: Option<Duration>,
+) -> JoinStep {
     if let Some(page) = &state.error {
         return JoinStep::Fail(RigFailure::by(page));
     }
@@ -44,7 +53,7 @@ pub fn join_step(state: &PageState, joined: bool, waited: Duration, in_meeting: 
         return JoinStep::Fail(RigFailure::of(format_args!(
             "the meeting page was not ready after {} s: {}",
             JOIN_LIMIT.as_secs(),
-            missing(state, joined)
+            missing(state, clicked.is_some())
         )));
     }
     if waited + LAST_LOAD < JOIN_LIMIT
@@ -52,7 +61,8 @@ pub fn join_step(state: &PageState, joined: bool, waited: Duration, in_meeting: 
     {
         return JoinStep::Load(why);
     }
-    if state.enabled && !joined { JoinStep::Join } else { JoinStep::Wait }
+    let is_due = clicked.is_none_or(|since| since >= CLICK_AGAIN_AFTER);
+    if state.enabled && is_due { JoinStep::Join } else { JoinStep::Wait }
 }
 
 /// Why the page is to be loaded again, if it is.
@@ -72,11 +82,13 @@ fn incomplete(state: &PageState) -> Option<String> {
 }
 
 /// What a page lacks that did not get ready.
-fn missing(state: &PageState, joined: bool) -> String {
+fn missing(state: &PageState, clicked: bool) -> String {
     if let Some(why) = state.load_error() {
         return why;
     }
-    let missing = if joined {
+    let missing = if clicked && state.enabled {
+        "its join button (#listenOnlyJoin) does nothing"
+    } else if clicked {
         "it was joined, but no #main-area appeared"
     } else if state.button {
         "its join button (#listenOnlyJoin) stayed disabled"
@@ -107,21 +119,24 @@ mod tests {
     #[test]
     fn the_steps_into_a_meeting() {
         let loading = state();
-        assert_eq!(join_step(&loading, false, SECOND, None), JoinStep::Wait);
+        assert_eq!(join_step(&loading, None, SECOND, None), JoinStep::Wait);
         let disabled = PageState { dialog: true, button: true, ..state() };
-        assert_eq!(join_step(&disabled, false, SECOND, None), JoinStep::Wait);
+        assert_eq!(join_step(&disabled, None, SECOND, None), JoinStep::Wait);
         let enabled = PageState { enabled: true, ..disabled };
-        assert_eq!(join_step(&enabled, false, SECOND, None), JoinStep::Join);
-        assert_eq!(join_step(&enabled, true, SECOND, None), JoinStep::Wait);
+        assert_eq!(join_step(&enabled, None, SECOND, None), JoinStep::Join);
+        assert_eq!(join_step(&enabled, Some(Duration::ZERO), SECOND, None), JoinStep::Wait);
+        assert_eq!(join_step(&enabled, Some(CLICK_AGAIN_AFTER), SECOND, None), JoinStep::Join);
+        let connecting = PageState { enabled: false, button: false, ..enabled };
+        assert_eq!(join_step(&connecting, Some(CLICK_AGAIN_AFTER), SECOND, None), JoinStep::Wait);
         let meeting = PageState { main: true, ..state() };
-        assert_eq!(join_step(&meeting, true, SECOND, Some(Duration::ZERO)), JoinStep::Ready);
+        assert_eq!(join_step(&meeting, Some(SECOND), SECOND, Some(Duration::ZERO)), JoinStep::Ready);
     }
 
     #[test]
     fn videos_without_data_are_waited_for_three_seconds_at_the_most() {
         let meeting = PageState { main: true, videos: false, ..state() };
-        assert_eq!(join_step(&meeting, true, SECOND, Some(SECOND)), JoinStep::Wait);
-        assert_eq!(join_step(&meeting, true, SECOND, Some(VIDEO_LIMIT)), JoinStep::Ready);
+        assert_eq!(join_step(&meeting, Some(SECOND), SECOND, Some(SECOND)), JoinStep::Wait);
+        assert_eq!(join_step(&meeting, Some(SECOND), SECOND, Some(VIDEO_LIMIT)), JoinStep::Ready);
     }
 
     #[test]
@@ -129,29 +144,31 @@ mod tests {
         let refused = PageState { error: Some(error("Session ended\nThe room was closed.")), main: true, ..state() };
         let found =
             RigFailure { cause: "Session ended: The room was closed.".into(), page: Some(ErrorPageMeaning::Unclear) };
-        assert_eq!(join_step(&refused, true, SECOND, Some(SECOND)), JoinStep::Fail(found));
+        assert_eq!(join_step(&refused, Some(SECOND), SECOND, Some(SECOND)), JoinStep::Fail(found));
     }
 
     #[test]
     fn the_cause_of_a_timeout_names_what_the_page_lacks() {
-        let fail = |state: PageState, joined| match join_step(&state, joined, JOIN_LIMIT, None) {
+        let fail = |state: PageState, clicked| match join_step(&state, clicked, JOIN_LIMIT, None) {
             JoinStep::Fail(RigFailure { cause, page: None }) => cause,
             other => panic!("{other:?}"),
         };
-        assert!(fail(state(), false).contains("shows no #startupJoinModal"));
-        assert!(fail(PageState { button: true, dialog: true, ..state() }, false).contains("stayed disabled"));
-        assert!(fail(state(), true).contains("no #main-area appeared"));
-        assert!(fail(PageState { failed: true, ..state() }, false).contains("cannot be loaded"));
+        assert!(fail(state(), None).contains("shows no #startupJoinModal"));
+        assert!(fail(PageState { button: true, dialog: true, ..state() }, None).contains("stayed disabled"));
+        assert!(fail(state(), Some(SECOND)).contains("no #main-area appeared"));
+        let dead = PageState { button: true, enabled: true, dialog: true, ..state() };
+        assert!(fail(dead, Some(SECOND)).contains("does nothing"));
+        assert!(fail(PageState { failed: true, ..state() }, None).contains("cannot be loaded"));
         let proxy = PageState { status: Some(502), ..state() };
-        assert!(fail(proxy, false).ends_with("not ready after 30 s: the server answers HTTP 502"));
+        assert!(fail(proxy, None).ends_with("not ready after 30 s: the server answers HTTP 502"));
         let incomplete = PageState { status: Some(200), script_status: Some(503), ..state() };
-        assert!(fail(incomplete, false).contains("no #startupJoinModal (the server answers HTTP 503 for a script"));
+        assert!(fail(incomplete, None).contains("no #startupJoinModal (the server answers HTTP 503 for a script"));
     }
 
     #[test]
     fn an_error_page_of_network_or_server_is_loaded_again_until_the_time_is_over() {
         let aged = |seconds: f64, state: PageState| PageState { age_ms: seconds * 1e3, ..state };
-        let step = |state: &PageState, waited| join_step(state, false, Duration::from_secs(waited), None);
+        let step = |state: &PageState, waited| join_step(state, None, Duration::from_secs(waited), None);
         let status = |status| PageState { status: Some(status), ..state() };
         for (age, state, why) in [
             (1.0, PageState { failed: true, ..state() }, "the page cannot be loaded"),
