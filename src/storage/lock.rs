@@ -79,14 +79,12 @@ fn lock(file: &File, mut wait: impl FnMut()) -> Result<(), TryLockError> {
 pub fn holder(state_dir: &Path) -> Option<String> {
     let mut file = File::open(state_dir.join(NAME)).ok()?;
     // A shared lock, so that two such calls do not take each other for a daemon.
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(written_by(&mut file)),
-        _ => {
-            // As in `StateLock::drop`.
-            let _ = file.unlock();
-            None
-        }
+    if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+        return Some(written_by(&mut file));
     }
+    // As in `StateLock::drop`.
+    let _ = file.unlock();
+    None
 }
 
 /// The holder's own entry in the lock file.

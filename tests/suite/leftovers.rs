@@ -211,7 +211,6 @@ async fn what_killed_commands_have_left_goes_at_the_next_start_of_the_daemon() {
 
     recorder.kill();
     recorder.restart();
-    recorder.wait_for_started(2).await;
     recorder
         .wait_for_log("a command of this program (check, size or record) was killed: removed what it has left")
         .await;
