@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::ops::AddAssign;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,16 @@ pub struct CleanupReport {
     pub displays: u32,
     /// Rigs that could not be removed completely; the log says why.
     pub kept: u32,
+}
+
+impl AddAssign for CleanupReport {
+    fn add_assign(&mut self, other: Self) {
+        let Self { rigs, processes, displays, kept } = other;
+        self.rigs += rigs;
+        self.processes += processes;
+        self.displays += displays;
+        self.kept += kept;
+    }
 }
 
 /// Removes the rigs in `temp_dir` that `owner` (see [`rig_directory::name`]) opened, and their processes. The caller

@@ -69,7 +69,7 @@ const PREFIX: &str = ".check-";
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// Removes what killed checks have left in `dir`; a file that stays does no harm.
-fn remove_leftovers(dir: &Path) {
+pub(super) fn remove_leftovers(dir: &Path) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();

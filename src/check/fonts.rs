@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::capture::process_tag;
 use crate::check::command::output_of;
 use crate::check::glyphs;
+use crate::check::place::Place;
 use crate::check::programs::find_chrome;
 use crate::check::report::Finding;
 use crate::config::Config;
@@ -22,8 +24,7 @@ const ANSWER: u64 = 2 << 20;
 pub async fn check(config: &Config, sandbox: bool) -> Finding {
     let drawn = async {
         let chrome = find_chrome(config)?;
-        let dir = tempfile::Builder::new().prefix("pnm-check-").tempdir();
-        let dir = dir.map_err(|error| format!("no temporary directory: {error}"))?;
+        let dir = Place::new().await?;
         let page = dir.path().join("fonts.html");
         let characters = serde_json::to_string(&glyphs::characters().collect::<Vec<_>>()).unwrap_or_default();
         std::fs::write(&page, PAGE.replace(SLOT, &characters))
@@ -34,10 +35,11 @@ pub async fn check(config: &Config, sandbox: bool) -> Finding {
         if !sandbox {
             args.push("--no-sandbox".to_owned());
         }
-        args.push(format!("--user-data-dir={}", dir.path().join("profile").display()));
+        args.push(format!("--user-data-dir={}", dir.path().join(process_tag::PROFILE).display()));
         args.push(format!("file://{}", page.display()));
-        let home = [("HOME", dir.path()), ("TMPDIR", dir.path())];
-        let dom = output_of(&chrome, args, &home, ANSWER, LIMIT).await?;
+        // By the last, and by its profile, what is left of a killed check is recognised.
+        let env = [("HOME", dir.path()), ("TMPDIR", dir.path()), (process_tag::VARIABLE, dir.path())];
+        let dom = output_of(&chrome, args, &env, ANSWER, LIMIT).await?;
         Ok::<_, String>(pixels(&String::from_utf8_lossy(&dom)))
     };
     match drawn.await {

@@ -18,6 +18,7 @@ mod glyphs;
 mod host;
 mod limits;
 mod marks;
+mod place;
 mod programs;
 pub mod report;
 mod run;
@@ -29,4 +30,5 @@ pub mod test_recording;
 mod versions;
 
 pub use at_start::log_quick_part;
+pub use place::remove_leftovers;
 pub use run::{Request, run};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::browser::sandbox;
 use crate::check::report::{Finding, Report, Verdict};
-use crate::check::{broker, certificates, clock, directories, disk_speed, fonts, host};
+use crate::check::{broker, certificates, clock, directories, disk_speed, fonts, host, place};
 use crate::check::{programs, scripts, self_recording, server};
 use crate::codes;
 use crate::config::{Config, ConfigError, LoadedConfig, Mode, RecorderConfig};
@@ -28,6 +28,8 @@ const GROUP_LIMIT: Duration = Duration::from_secs(25);
 const CHROME_LIMIT: Duration = Duration::from_secs(120);
 /// Time limit for looking for the state directory, and at what is in it.
 const STATE_LIMIT: Duration = Duration::from_secs(5);
+/// The same for the removal of what killed checks have left.
+const LEFTOVERS_LIMIT: Duration = Duration::from_secs(15);
 /// What may still hang at the end is left.
 const LAST_GRACE: Duration = Duration::from_millis(100);
 
@@ -118,6 +120,9 @@ async fn all(request: Request, cancel: CancellationToken, mut show: impl FnMut(&
         recorder.state_dir = dir;
     }
     let config = Arc::new(loaded.config);
+    let removal = tokio::time::timeout(LEFTOVERS_LIMIT, place::remove_leftovers(&config.recorder));
+    // What stays then is looked for by the next check.
+    let _ = cancel.run_until_cancelled(removal).await;
     let mut found = together(quick(&config).into_iter().chain(remote(&config)), &cancel);
     let mut obstacles = Obstacles::default();
     while let Some(findings) = found.next().await {

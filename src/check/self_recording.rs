@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::command::output_of;
 use crate::check::marks;
+use crate::check::place::{self, Place};
 use crate::check::report::Finding;
 use crate::check::test_recording::{self, TestRecording};
 use crate::config::Config;
@@ -53,8 +54,7 @@ pub async fn check(config: &Config, sandbox: bool, cancel: CancellationToken) ->
 }
 
 async fn recorded(config: &Config, sandbox: bool, cancel: CancellationToken) -> Result<Quality, String> {
-    let dir = tempfile::Builder::new().prefix("pnm-check-").tempdir();
-    let dir = dir.map_err(|error| format!("no temporary directory: {error}"))?;
+    let dir = Place::new().await?;
     let mut own = config.clone();
     // Not those of the recorder, which may run: it would take what it finds there for its own.
     dir.path().clone_into(&mut own.recorder.state_dir);
@@ -62,7 +62,8 @@ async fn recorded(config: &Config, sandbox: bool, cancel: CancellationToken) -> 
     own.log.file = None;
     let store = MainPath::unwatched(&own.recorder.main_path, StoreAbilities::ALL);
     let file = dir.path().join("self-recording.mkv");
-    let spec = LiveRigFactory::new(&own, &store, sandbox).self_test(PAGE, file.clone());
+    let mut spec = LiveRigFactory::new(&own, &store, sandbox).self_test(PAGE, file.clone());
+    spec.owner = place::owner();
     let TestRecording { report, cores } = Box::pin(test_recording::record(spec, LENGTH, cancel)).await?;
     let (frames, samples) = tokio::try_join!(picture(&file), sound(&file))?;
     let frame = marks::WIDTH * marks::HEIGHT * marks::PIXEL;

@@ -46,7 +46,7 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, outbox_cleanup, overload, preflight, state_dir};
+use crate::node::{availability, command_leftovers, outbox_cleanup, overload, preflight, state_dir};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
@@ -138,8 +138,9 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
-    let quick_part = check::log_quick_part(Arc::new(node.config.clone()), node.supervisor.shutdown.drain.clone());
-    node.supervisor.tasks.spawn(quick_part);
+    let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
+    node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
+    node.supervisor.tasks.spawn(command_leftovers::remove(config, draining.clone()));
     // 5 watches
     let watches = node.start_watches();
     // 6 recording

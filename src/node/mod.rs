@@ -5,6 +5,7 @@
 
 mod availability;
 pub mod boot;
+mod command_leftovers;
 mod outbox_cleanup;
 mod overload;
 pub mod preflight;

@@ -1,5 +1,5 @@
-//! What a killed `record` or `size` leaves in the directory for temporary files: the next one removes it. The raw file of a
-//! `record` stays.
+//! What a killed `record`, `size` or `check` leaves in the directory for temporary files: the next one removes it, or the
+//! next start of the daemon. The raw file of a `record` stays.
 //!
 //! Each run has an owner name of its own ([`crate::capture::rig_directory`]), so that two at once leave each other alone.
 
@@ -37,11 +37,7 @@ pub async fn remove(temp_dir: &Path) -> CleanupReport {
 pub async fn remove_of(temp_dir: &Path, command: &str) -> CleanupReport {
     let mut all = CleanupReport::default();
     for owner in dead_owners(temp_dir, command) {
-        let CleanupReport { rigs, processes, displays, kept } = clean_up(temp_dir, &owner).await;
-        all.rigs += rigs;
-        all.processes += processes;
-        all.displays += displays;
-        all.kept += kept;
+        all += clean_up(temp_dir, &owner).await;
     }
     all
 }

@@ -28,6 +28,7 @@ use crate::page_recording::signals::StopRequests;
 use crate::sizing::outcome::{Ending, SizeFailure};
 use crate::telemetry::{self, redact};
 
+pub use place::remove_all_leftovers;
 pub use run::Request;
 
 /// How long blocking tasks may take to end, when everything else has ended.

@@ -4,12 +4,22 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::capture::cleanup::CleanupReport;
 use crate::capture::rig_directory::{self, DirectoryLock};
+use crate::codes;
+use crate::config::RecorderConfig;
+use crate::page_recording::leftovers;
 use crate::process::procfs;
+use crate::storage::detached;
 
+/// As this command's rigs are called in the names of their owners.
+pub const COMMAND: &str = "size";
+/// Time limit for looking for leftovers in `temporary_dir`.
+const DISK_LIMIT: Duration = Duration::from_secs(5);
 /// Hidden, so that nobody takes it for a recording. The process id follows.
 const PREFIX: &str = ".plugnmeet-recorder-size-";
 
@@ -54,6 +64,25 @@ pub fn remove_leftovers(parent: &Path) -> Vec<PathBuf> {
         !in_use && fs::remove_dir_all(dir).is_err()
     })
     .collect()
+}
+
+/// Removes all that killed measurements have left on a node, for its daemon: rigs with their processes, and directories.
+/// What is counted are the rigs.
+pub async fn remove_all_leftovers(recorder: &RecorderConfig) -> CleanupReport {
+    let dirs = [recorder.temporary_dir.clone(), std::env::temp_dir()];
+    let report = leftovers::remove_of(&dirs[1], COMMAND).await;
+    let removal =
+        detached::start("size-leftovers", move || dirs.iter().flat_map(|dir| remove_leftovers(dir)).collect());
+    let kept: Vec<PathBuf> =
+        tokio::time::timeout(DISK_LIMIT, removal).await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+    for dir in kept {
+        let dir = dir.display();
+        tracing::warn!(
+            code = %codes::LEFTOVER_KEPT, %dir,
+            "what a killed `size` has left cannot be removed, remove it by hand"
+        );
+    }
+    report
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::sizing::advice::{self, SceneResult};
 use crate::sizing::meter::Meter;
 use crate::sizing::outcome::{Ending, SizeFailure};
-use crate::sizing::place::{self, Place};
+use crate::sizing::place::{self, COMMAND, Place};
 use crate::sizing::scene_run::{self, Surroundings};
 use crate::sizing::{config_file, others, scene_page};
 use crate::storage::detached;
@@ -27,8 +27,6 @@ use crate::storage::disk_space::ByteSize;
 use crate::storage::main_path::{MainPath, StoreAbilities};
 use crate::telemetry::redact;
 
-/// As this command's rigs are called in the names of their owners.
-const COMMAND: &str = "size";
 /// Where there is no configuration at all, this file is not there.
 const DEFAULT_CONFIG: &str = "config.yaml";
 const DEFAULTS: &str = include_str!("defaults.yaml");

@@ -1,19 +1,19 @@
 //! `plugnmeet-recorder check`: a node that is ready, and nodes that lack one thing each.
 
+mod ended;
+
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use plugnmeet_recorder::codes;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::recorder::{Recorder, SOON, Setup, alone, descendants, processes_of};
+use crate::recorder::{Recorder, SOON, Setup, alone, processes_of};
 use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 use crate::standin::{Deployment, Standin};
 
@@ -207,26 +207,7 @@ async fn a_node_that_is_ready_is_said_to_be_so_and_has_recorded_a_page() {
     assert!(standin.fleet.announcement("node_01").await.unwrap().is_none());
     assert_eq!(standin.violations(), Vec::<String>::new());
 
-    // And it can be interrupted.
-    let mut child = node.start(&[]);
-    // Until then it has said one line for each check up to there.
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("✓ key ")));
-    let end = Instant::now() + SOON;
-    let records = |pid: u32| {
-        let names = descendants(pid).into_iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")));
-        names.flatten().any(|name| name.trim() == "Xvfb")
-    };
-    while !records(child.id()) {
-        assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "it has recorded nothing");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains("interrupted"), "{said}");
-    assert_eq!(node.files(), before);
-    assert_eq!(processes_of(node.dir.path()), Vec::<String>::new());
+    ended::what_a_killed_check_leaves_is_removed_and_what_runs_stays(&node).await;
 }
 
 /// What a case is called; its node; the checks that fail, and what each says; the checks that are left out.

@@ -175,3 +175,58 @@ async fn a_recorder_that_was_killed_starts_again() {
     }
     recorder.stop(&[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_killed_commands_have_left_goes_at_the_next_start_of_the_daemon() {
+    let standin = standin().await;
+    let mut recorder = Recorder::start(&standin, "node_01", &Setup::default()).await;
+    let temp = recorder.runtime_dir();
+    let made = |parent: &Path, name: &str| {
+        let dir = parent.join(name);
+        std::fs::create_dir_all(dir.join("chrome")).unwrap();
+        dir
+    };
+    // Two of each: its process has ended, and it runs (this one).
+    let pid = std::process::id();
+    let started = plugnmeet_recorder::process::procfs::started(pid);
+    let (mut gone, mut stay) = (Vec::new(), Vec::new());
+    for command in ["check", "size", "record"] {
+        for (kind, pid, started) in [("killed", 4_194_305, Some(1)), ("runs", pid, started)] {
+            let dir = made(&temp, &format!("pnm-{command}-{kind}"));
+            let owner = serde_json::json!({
+                "version": 1, "owner": format!("plugnmeet-recorder {command} {pid} {}", started.unwrap()), "dir": dir,
+                "pid": pid, "started": started, "boot_id": plugnmeet_recorder::process::procfs::boot_id(), "display": null
+            });
+            std::fs::write(dir.join(rig_directory::FILE), owner.to_string()).unwrap();
+            if kind == "killed" { gone.push(dir) } else { stay.push(dir) }
+        }
+    }
+    let parts = recorder.temporary_dir.clone();
+    gone.push(made(&parts, ".plugnmeet-recorder-size-4194305-abc"));
+    stay.push(made(&parts, &format!(".plugnmeet-recorder-size-{pid}-abc")));
+    let mut process = Child::spawn("what a killed check has started", "sleep", |command| {
+        command.arg("1000").env(process_tag::VARIABLE, &gone[0]);
+    })
+    .unwrap();
+
+    recorder.kill();
+    recorder.restart();
+    recorder
+        .wait_for_log("a command of this program (check, size or record) was killed: removed what it has left")
+        .await;
+    assert_eq!(gone.iter().filter(|dir| dir.exists()).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    assert!(stay.iter().all(|dir| dir.exists()), "{stay:?}");
+    let end = Instant::now() + SOON;
+    let ended = loop {
+        if let Some(status) = process.ended().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < end, "it still runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(ended.signal(), Some(9));
+    // Nothing else may be there at the end.
+    stay.iter().for_each(|dir| std::fs::remove_dir_all(dir).unwrap());
+    let log = recorder.stop(&[]);
+    assert!(log.contains("rigs=3 processes=1 displays=0 kept=0"), "{log}");
+}

@@ -76,8 +76,13 @@ impl Caller {
 
 impl Connected<IncomingStream<'_, Connections>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
-        Self { address: stream.remote_addr().ip().to_canonical(), lifetime: stream.io().lifetime.clone() }
+        Self { address: address_of(*stream.remote_addr()), lifetime: stream.io().lifetime.clone() }
     }
+}
+
+/// Who asks. A socket of `[::]` has IPv4 as `::ffff:192.0.2.1`, and all of that is one network of IPv6.
+fn address_of(peer: SocketAddr) -> IpAddr {
+    peer.ip().to_canonical()
 }
 
 /// Accepts connections.
@@ -187,5 +192,19 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(context)?;
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_ipv4_is_one_on_a_socket_of_ipv6_too() {
+        for (peer, address) in
+            [("[::ffff:192.0.2.1]:1", "192.0.2.1"), ("192.0.2.1:1", "192.0.2.1"), ("[2001:db8::1]:1", "2001:db8::1")]
+        {
+            assert_eq!(address_of(peer.parse().unwrap()).to_string(), address);
+        }
     }
 }

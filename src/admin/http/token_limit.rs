@@ -74,6 +74,8 @@ mod tests {
         }
         assert_eq!(limit.wait(guesser, now + Duration::from_secs(20)), Some(Duration::from_secs(40)));
         assert_eq!(limit.wait("10.0.0.2".parse().unwrap(), now), None);
+        let answer = limit.refusal(guesser, now + WINDOW - Duration::from_millis(1)).unwrap();
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "1", "never 0");
         assert_eq!(limit.wait(guesser, now + WINDOW), None);
         for number in 0..MOST {
             limit.wrong(format!("2001:db8::{number}").parse().unwrap(), now);
@@ -83,5 +85,27 @@ mod tests {
             limit.wrong(format!("10.1.{}.{}", number / 256, number % 256).parse().unwrap(), now);
         }
         assert!(limit.0.lock().unwrap().len() <= ADDRESSES);
+    }
+
+    #[test]
+    fn a_guesser_who_comes_again_is_counted_again_and_many_others_do_not_make_him_forgotten() {
+        let (limit, now) = (TokenLimit::default(), Instant::now());
+        let guesser: IpAddr = "10.0.0.1".parse().unwrap();
+        for begun in [now, now + WINDOW, now + 3 * WINDOW] {
+            for number in 0..MOST {
+                assert_eq!(limit.wait(guesser, begun), None);
+                assert_eq!(limit.wrong(guesser, begun), number == 0);
+            }
+            assert_eq!(limit.wait(guesser, begun), Some(WINDOW));
+        }
+        let (later, other) = (now + 5 * WINDOW, |number: usize| format!("10.1.{}.{}", number / 256, number % 256));
+        for number in 0..ADDRESSES {
+            limit.wrong(other(number).parse().unwrap(), later);
+        }
+        for _ in 0..MOST {
+            limit.wrong(guesser, later + Duration::from_secs(1));
+        }
+        limit.wrong(other(ADDRESSES).parse().unwrap(), later + Duration::from_secs(2));
+        assert!(limit.wait(guesser, later + Duration::from_secs(2)).is_some(), "the oldest is forgotten");
     }
 }

@@ -120,6 +120,27 @@ fn a_reserve_or_a_limit_that_cannot_be_meant_is_explained() {
 }
 
 #[test]
+fn who_may_drain_the_node_is_said_in_one_safe_way() {
+    let without = |listen: &str| more_of(&format!("admin.listen: \"{listen}\"\nadmin.allow_drain_without_token: true"));
+    for listen in ["0.0.0.0:8089", "10.0.0.1:8089", "[::]:8089", "[fd00::1]:8089"] {
+        let found = problems(&without(listen));
+        assert!(found.contains("everybody who reaches it could drain this node"), "{listen}: {found}");
+    }
+    for listen in ["127.0.0.1:8089", "127.0.0.2:8089", "[::1]:8089", ""] {
+        assert!(config::parse(&without(listen), "config.yaml").is_ok(), "{listen}");
+    }
+    let both = problems(&more_of("admin.token: a-token-of-16-signs\nadmin.token_file: /etc/token"));
+    assert!(both.contains("`admin.token` is given too"), "{both}");
+    let blank = problems(&more_of("admin.token: \"a token with blanks\""));
+    assert!(blank.contains("an Authorization header cannot hold") && !blank.contains("with blanks\""), "{blank}");
+    let warned = |token: &str| {
+        let (_, warnings) = config::parse(&more_of(&format!("admin.token: {token}")), "config.yaml").unwrap();
+        warnings.iter().any(|warning| warning.to_string().contains("shorter than 16 characters"))
+    };
+    assert!(warned("fifteen-signs-x") && !warned("sixteen-signs-xy"));
+}
+
+#[test]
 fn everything_that_is_missing_is_named() {
     insta::assert_snapshot!(problems("recorder:\n  max_limit: 5\nnats_info:\n  nats_urls: []\n"));
     insta::assert_snapshot!(problems("# nothing yet\n"));

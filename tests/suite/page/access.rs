@@ -55,6 +55,28 @@ async fn the_page_is_told_and_obeys_only_who_has_given_the_token() {
             }
         }
     }
+    for (method, path) in [("GET", "/"), ("GET", "/page/events"), ("POST", "/page/drain")] {
+        let answer = ask(port, method, path, &[&origin, &site]).await;
+        for (name, value) in [
+            ("x-frame-options", "deny"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("referrer-policy", "same-origin"),
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}: {answer:?}");
+        }
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+    }
+    // Behind a proxy that speaks TLS the cookie never goes without.
+    let (bearer, tls) = (format!("Authorization: Bearer {TOKEN}"), "X-Forwarded-Proto: https");
+    for (headers, end) in [(vec![], "samesite=strict"), (vec![tls], "samesite=strict; secure")] {
+        let answer = ask(port, "POST", "/page/login", &[&headers[..], &[&origin, &site, &bearer]].concat()).await;
+        let cookie = answer.header("set-cookie").unwrap();
+        assert!(cookie.contains("; httponly; ") && cookie.ends_with(end), "{cookie}");
+    }
     let cookie = session(port).await;
     // What an operator's browser would send for a page of somebody else, with his session.
     for foreign in [
@@ -175,8 +197,8 @@ async fn who_guesses_the_token_has_to_wait_and_the_log_says_so_once() {
         assert_eq!(log_in(&format!("guess-{number}")).await.status, 401);
         assert_eq!(ask(port, "POST", "/drain", &[]).await.status, 401);
     }
-    for path in ["/drain", "/undrain", "/drain", "/undrain"] {
-        let answer = order(path, "guess-5").await;
+    for (path, scheme) in [("/drain", "Bearer"), ("/undrain", "Bearer"), ("/drain", "Basic"), ("/undrain", "Bearer")] {
+        let answer = ask(port, "POST", path, &[&format!("Authorization: {scheme} guess-5")]).await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("bearer")), "{answer:?}");
     }
     for path in ["/drain", "/undrain"] {

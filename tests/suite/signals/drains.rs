@@ -27,7 +27,12 @@ async fn a_node_that_is_drained_takes_no_recording_and_no_job_until_it_is_taken_
         (bearer(&format!("{TOKEN}x")), 401, codes::WRONG_TOKEN),
         (format!("Authorization: Basic {TOKEN}\r\n"), 401, codes::WRONG_TOKEN),
         (format!("{}Origin: http://evil.example\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
+        (format!("{}Origin: null\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
+        (format!("{}Origin: http://127.0.0.1:{port}\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
         (format!("{}Sec-Fetch-Site: cross-site\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
+        (format!("{}Sec-Fetch-Site: same-site\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
+        (format!("{}Sec-Fetch-Site: same-origin\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
+        (format!("{}Sec-Fetch-Site: none\r\n", bearer(TOKEN)), 403, codes::FOREIGN_PAGE),
     ] {
         let answer = ask(port, "POST", "/drain", &headers).await;
         assert_eq!(answer.status, status, "{headers}: {answer:?}");
@@ -73,6 +78,7 @@ async fn a_node_that_is_drained_takes_no_recording_and_no_job_until_it_is_taken_
     standin.fleet.wait_selectable("node_01", super::LIMIT).await.unwrap();
     let log = recorder.stop(&[TOKEN, &room.token]);
     assert_eq!(log.matches("drained by its operator: nothing new").count(), 1, "said once");
+    assert_eq!(log.matches("asked to drain this node with a wrong token").count(), 1, "of four, in a minute");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,6 +90,11 @@ mod tests {
         let stop = |given: &[_]| answer(Access::HostOnly, &Method::POST, "/page/drain", given);
         assert!(stop(&[HOST, ("origin", "http://127.0.0.1:8089"), ("sec-fetch-site", "same-origin")]));
         assert!(stop(&[HOST, ("origin", "http://127.0.0.1:8089")]), "an old browser");
+        assert!(stop(&[HOST, ("origin", "https://127.0.0.1:8089")]), "a proxy that speaks TLS");
+        let order = |given: &[_]| answer(Access::Token, &Method::POST, "/page/drain", given);
+        assert!(order(&[("host", "Node:8089"), ("origin", "http://node:8089")]), "names have no case");
+        assert!(!order(&[("host", ""), ("origin", "http://")]));
+        assert!(answer(Access::Token, &Method::GET, "/page/events", &[HOST, ("sec-fetch-site", "none")]), "typed in");
         for other in [
             vec![HOST],
             vec![HOST, ("origin", "null")],
@@ -108,6 +113,16 @@ mod tests {
         ] {
             assert!(!stop(&other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_token_opens_the_page_for_others_than_this_host() {
+        let of = |token: Option<&str>, file: Option<&str>| {
+            let (token, token_file) = (token.map(str::to_owned), file.map(Into::into));
+            Access::of(&AdminConfig { listen: None, token, token_file, allow_drain_without_token: true })
+        };
+        assert_eq!(of(None, None), Access::HostOnly);
+        assert_eq!((of(Some("a"), None), of(None, Some("/b"))), (Access::Token, Access::Token));
     }
 
     #[test]
