@@ -226,7 +226,9 @@ async fn what_killed_commands_have_left_goes_at_the_next_start_of_the_daemon() {
     };
     assert_eq!(ended.signal(), Some(9));
     // Nothing else may be there at the end.
-    stay.iter().for_each(|dir| std::fs::remove_dir_all(dir).unwrap());
+    for dir in &stay {
+        std::fs::remove_dir_all(dir).unwrap();
+    }
     let log = recorder.stop(&[]);
     assert!(log.contains("rigs=3 processes=1 displays=0 kept=0"), "{log}");
 }

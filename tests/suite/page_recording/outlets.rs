@@ -9,6 +9,7 @@ use super::{Ended, FLASH, IN_STEP, Place, Running, SIZE, header};
 use crate::measure::{self, picture, sound, sync};
 use crate::mounts::Mount;
 use crate::recorder::{SOON, command_lines, turn};
+use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 use crate::standin::https::{Authority, Behind, Https};
 use crate::standin::nginx_rtmp::NginxRtmp;
 use crate::standin::plain_page::{COOKIE, PlainPage};
@@ -165,5 +166,35 @@ async fn a_broadcast_alone(place: &Place, page: &PlainPage, header: &str) {
     assert_eq!(media.audio().unwrap().codec, "aac");
     shows_and_sounds(far_end.file(), 1);
     assert_eq!(place.files(), [] as [String; 0]);
+    place.assert_no_rig();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_under_the_segments_costs_the_file_nothing_and_holds_up_no_end() {
+    let _turn = turn().await;
+    let (page, header, place) = (PlainPage::start().await.unwrap(), header(), Place::new());
+    let disk = FaultyFs::mount(&place.path("backing"), &place.path("segments"), Abilities::ALL);
+    let outlets = ["-o", "page.mp4", "--hls", "segments"];
+    let mut running = Running::start(&place, &live(&page.url, &header, &outlets)).await;
+    disk.break_down(Requests::All, Fault::Hang);
+    running.says("--hls: segments does not answer: its disk or share hangs, check it; it is written anew").await;
+    running.signal(Signal::INT);
+    running.says("is not complete").await;
+    running.wait_until_over().await;
+    // The kernel ends a process only when its disk has answered.
+    disk.heal();
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let hls = "error: --hls segments/index.m3u8 is not complete: segments does not answer: its disk or share hangs, \
+               check it; make it of the MP4 when its disk is well: ffmpeg -i 'page.mp4' -c copy";
+    assert!(ended.err.contains(hls), "{ended:?}");
+    let (summary, mp4) = (summary(&ended), place.path("page.mp4"));
+    let told = (&summary["hls"]["complete"], &summary["hls"]["code"], &summary["file"], &summary["error"]);
+    assert_eq!(told, (&Value::Bool(false), &"PNR-1236".into(), &"page.mp4".into(), &Value::Null), "{summary}");
+    let media = measure::probe(&mp4).unwrap();
+    let [duration, recorded] = [media.duration, summary["duration_s"].as_f64().unwrap()];
+    assert!((duration - recorded).abs() < 0.1 && duration >= 4.0, "{duration} {recorded}");
+    shows_and_sounds(&mp4, 3);
+    drop(disk);
     place.assert_no_rig();
 }
