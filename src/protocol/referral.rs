@@ -69,6 +69,8 @@ pub enum ReferralMessage {
     Result {
         start: StartDigest,
         from: String,
+        /// `sent_ms` of the award that this answers: a copy of what the node has said to an earlier one is told from it.
+        award_ms: u64,
         outcome: AwardOutcome,
     },
 }

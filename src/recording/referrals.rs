@@ -104,8 +104,8 @@ impl Referrals {
     }
 
     /// This node's answer to an award.
-    pub fn result(&self, start: StartDigest, outcome: AwardOutcome) -> Vec<u8> {
-        ReferralMessage::Result { start, from: self.recorder.to_string(), outcome }.sign(&self.api_secret)
+    pub fn result(&self, start: StartDigest, award_ms: u64, outcome: AwardOutcome) -> Vec<u8> {
+        ReferralMessage::Result { start, from: self.recorder.to_string(), award_ms, outcome }.sign(&self.api_secret)
     }
 
     /// Reads what another node says. `None`: no node of this deployment and version says it.
@@ -137,7 +137,7 @@ impl OtherNodes<'_> {
         self.tell(&ReferralMessage::Offer { start: self.start.clone() }).await?;
         bids.renew();
         let mut until = Instant::now() + FIRST_BID;
-        while let Some(Answer::Bid(bidder)) = self.answer(until, |_| false).await {
+        while let Some(Answer::Bid(bidder)) = self.answer(until, |_, _| false).await {
             bids.add(bidder);
             until = until.min(Instant::now() + BETTER_BID);
         }
@@ -146,11 +146,11 @@ impl OtherNodes<'_> {
 
     /// Awards the START to one of them. `None`: it has not said what has become of it. Bids that come late are added.
     async fn award(&mut self, to: &RecorderId, bids: &mut Bids) -> Result<Option<AwardOutcome>, NatsError> {
-        let award = ReferralMessage::Award { start: self.start.clone(), to: to.to_string(), sent_ms: unix_ms() };
-        self.tell(&award).await?;
+        let sent_ms = unix_ms();
+        self.tell(&ReferralMessage::Award { start: self.start.clone(), to: to.to_string(), sent_ms }).await?;
         let until = Instant::now() + RESULT_LIMIT;
         loop {
-            match self.answer(until, |from| from == to.as_str()).await {
+            match self.answer(until, |from, award_ms| from == to.as_str() && award_ms == sent_ms).await {
                 Some(Answer::Bid(late)) => bids.add(late),
                 Some(Answer::Result(outcome)) => return Ok(Some(outcome)),
                 None => return Ok(None),
@@ -163,7 +163,7 @@ impl OtherNodes<'_> {
     }
 
     /// The next bid, or the result of the node that `is_asked`. `None`: there is none until then.
-    async fn answer(&mut self, until: Instant, is_asked: impl Fn(&str) -> bool) -> Option<Answer> {
+    async fn answer(&mut self, until: Instant, is_asked: impl Fn(&str, u64) -> bool) -> Option<Answer> {
         loop {
             let bytes = tokio::time::timeout_at(until, self.talk.next()).await.ok().flatten()?;
             match ReferralMessage::read(&bytes, self.secret) {
@@ -171,7 +171,9 @@ impl OtherNodes<'_> {
                     let Ok(recorder) = RecorderId::parse(&from) else { continue };
                     return Some(Answer::Bid(Bidder { recorder, score }));
                 }
-                Some(ReferralMessage::Result { start, from, outcome }) if start == *self.start && is_asked(&from) => {
+                Some(ReferralMessage::Result { start, from, award_ms, outcome })
+                    if start == *self.start && is_asked(&from, award_ms) =>
+                {
                     return Some(Answer::Result(outcome));
                 }
                 // Of somebody else, or made up.

@@ -176,7 +176,8 @@ impl<R: Rig> RequestService<R> {
         outcome: AwardOutcome,
     ) -> Option<BoxFuture<'static, RequestProgress>> {
         let (award, referrals) = award.zip(self.referrals.as_ref())?;
-        let result = referrals.result(start.clone(), outcome);
+        let Some(ReferralMessage::Award { sent_ms, .. }) = referrals.read(&award) else { return None };
+        let result = referrals.result(start.clone(), sent_ms, outcome);
         Some(reply(award, result).boxed())
     }
 

@@ -72,6 +72,8 @@ struct Peer {
     nats: Nats,
     requests: Requests,
     secret: String,
+    /// How much earlier the awards were sent that it says it answers, in ms.
+    answers_late: u64,
 }
 
 impl Peer {
@@ -82,7 +84,7 @@ impl Peer {
         let requests = nats.requests().await.unwrap();
         // Once this is answered, the subscriptions before it have arrived as well.
         nats.bucket(&cancel).await.unwrap();
-        Self { nats, requests, secret: server.api_secret }
+        Self { nats, requests, secret: server.api_secret, answers_late: 0 }
     }
 
     /// The next message of a node.
@@ -131,10 +133,11 @@ impl Peer {
                         asked.reply(bid.sign(secret).into()).await.unwrap();
                     }
                 }
-                ReferralMessage::Award { start, to, .. } => {
+                ReferralMessage::Award { start, to, sent_ms } => {
                     awards += 1;
                     if let Some(Some(outcome)) = outcomes.get(awards - 1).cloned() {
-                        let result = ReferralMessage::Result { start, from: to, outcome };
+                        let award_ms = sent_ms - self.answers_late;
+                        let result = ReferralMessage::Result { start, from: to, award_ms, outcome };
                         asked.reply(result.sign(secret).into()).await.unwrap();
                     }
                 }
@@ -246,6 +249,10 @@ async fn nodes_that_lie_decline_or_are_silent_are_asked_as_often_as_is_safe() {
     // It may have taken it on and be unable to say so. The server tells its user after 3 s that nothing has begun.
     assert_eq!(peer.plays(&fleet, "silent", &secret, &[declined(), None]).await, (None, 2));
     assert_eq!(peer.plays(&fleet, "silent-at-once", &secret, &[None]).await, (None, 1));
+    // What it says is a copy of its answer to an earlier award.
+    peer.answers_late = 1;
+    assert_eq!(peer.plays(&fleet, "copied", &secret, &[declined(), declined()]).await, (None, 1));
+    peer.answers_late = 0;
     // It says that it has answered the server, which nobody has: this node does not.
     assert_eq!(peer.plays(&fleet, "taken", &secret, &[Some(AwardOutcome::Taken)]).await, (None, 1));
     assert_eq!(fleet.running(), [1]);
