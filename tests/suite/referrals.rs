@@ -260,6 +260,48 @@ async fn nodes_that_lie_decline_or_are_silent_are_asked_as_often_as_is_safe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_declines_late_is_not_asked_again_before_another_one() {
+    /// Longer than bids are believed, so that all are asked anew.
+    const LATE: Duration = Duration::from_millis(150);
+    let fleet = Fleet::of(&[1]).await;
+    let mut peer = Peer::of(&fleet).await;
+    let rooms: [Room; 7] = fleet.rooms();
+    assert!(fleet.start(&rooms[0], "first").await.unwrap().status);
+    for (n, room) in rooms[1..].iter().enumerate() {
+        let id = format!("rec-{n}");
+        let mut start = std::pin::pin!(fleet.start(room, &id));
+        let mut asked = Vec::new();
+        let answer = loop {
+            let (message, question) = tokio::select! {
+                answer = &mut start => break answer,
+                heard = peer.hears() => heard,
+            };
+            match message {
+                ReferralMessage::Offer { start } => {
+                    for from in ["peer_a", "peer_b"] {
+                        let bid = ReferralMessage::Bid { start: start.clone(), from: from.to_owned(), score: 0.1 };
+                        question.reply(bid.sign(&peer.secret).into()).await.unwrap();
+                    }
+                }
+                ReferralMessage::Award { start, to, sent_ms } => {
+                    tokio::time::sleep(LATE).await;
+                    asked.push(to.clone());
+                    let why = "its disk does not answer".to_owned();
+                    let outcome =
+                        if asked.len() < 2 { AwardOutcome::Declined(why) } else { AwardOutcome::Impossible(why) };
+                    let result = ReferralMessage::Result { start, from: to, award_ms: sent_ms, outcome };
+                    question.reply(result.sign(&peer.secret).into()).await.unwrap();
+                }
+                _ => {}
+            }
+        };
+        assert!(!answer.unwrap().status);
+        assert!(asked.len() == 2 && asked[0] != asked[1], "{asked:?}");
+    }
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_referred_start_is_taken_once_in_time_and_only_by_a_node_that_has_received_it() {
     let fleet = Fleet::of(&[1]).await;
     let mut peer = Peer::of(&fleet).await;
