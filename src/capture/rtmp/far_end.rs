@@ -309,22 +309,44 @@ fn tls() -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// Whether the kernel has room for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    Full,
+    /// The connection is broken, or closed at both ends.
+    Gone,
+}
+
+fn room(socket: &OwnedFd) -> Room {
+    let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+    match poll(&mut asked, Some(&Timespec::default())) {
+        Ok(0) => Room::Full,
+        Ok(_) if asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => Room::Gone,
+        // Where it cannot be asked, the end is as without this.
+        Ok(_) | Err(_) => Room::Free,
+    }
+}
+
 /// Waits until the far end has room for all that was written: a connection that is closed before hides what is not taken.
 async fn taken(socket: &OwnedFd) -> Result<(), String> {
     // From now on the kernel says that there is room only where nothing is left to be sent.
     if socket2::SockRef::from(socket).set_tcp_notsent_lowat(1).is_err() {
         return Ok(());
     }
-    let has_room = || {
-        let mut asked = [PollFd::new(socket, PollFlags::OUT)];
-        !poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
-    };
     let wait = async {
-        while !has_room() {
+        let mut waited = false;
+        loop {
+            match room(socket) {
+                Room::Full => waited = true,
+                Room::Gone if waited => return Err("broke off before it had all".to_owned()),
+                // Some far ends break the connection as soon as they have all, which may be before the first look.
+                Room::Free | Room::Gone => return Ok(()),
+            }
             tokio::time::sleep(TAKEN_AGAIN).await;
         }
     };
-    timeout(STALL_LIMIT, wait).await.map_err(|_| stalled())
+    timeout(STALL_LIMIT, wait).await.unwrap_or_else(|_| Err(stalled()))
 }
 
 fn stalled() -> String {
@@ -348,4 +370,71 @@ async fn send<W: AsyncWrite + Unpin>(to: &mut W, mut bytes: &[u8]) -> Result<(),
     }
     let flushed = timeout(STALL_LIMIT, to.flush()).await.map_err(|_| stalled())?;
     flushed.map_err(|error| broke_off(&error))
+}
+
+#[cfg(test)]
+pub(in crate::capture::rtmp) mod tests {
+    use super::*;
+    use rustix::io::Errno;
+    use tokio::net::TcpSocket;
+
+    /// Bytes that a far end takes which reads nothing, and that wait for it besides: fewer than [`UNSENT_LIMIT`].
+    const SMALL_WINDOW: u32 = 4096;
+
+    /// A far end that has accepted the stream and has room for nothing more, and its side of the connection.
+    pub(in crate::capture::rtmp) async fn full() -> (FarEnd, TcpStream) {
+        let listener = TcpSocket::new_v4().unwrap();
+        listener.set_recv_buffer_size(SMALL_WINDOW).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let url = format!("rtmp://{}/live/key", listener.local_addr().unwrap());
+        let connection = Connection::open(&RtmpUrl::parse(&url).unwrap()).await.unwrap();
+        let (other, _) = listener.accept().await.unwrap();
+        let socket = socket2::SockRef::from(&connection.socket);
+        socket.set_tcp_notsent_lowat(SMALL_WINDOW).unwrap();
+        // What is sent is acknowledged in the same call, on loopback.
+        let full = loop {
+            if let Err(error) = rustix::io::write(&connection.socket, &[0; 1024]) {
+                break error;
+            }
+        };
+        assert_eq!(full, Errno::AGAIN);
+        socket.set_tcp_notsent_lowat(UNSENT_LIMIT).unwrap();
+        (FarEnd { connection, stream: 1 }, other)
+    }
+
+    pub(in crate::capture::rtmp) fn names() -> StreamNames {
+        let name = String::new;
+        StreamNames {
+            placeholder_app: name(),
+            placeholder_key: name(),
+            app: name(),
+            key: "s3cret-stream-key".to_owned(),
+            tc_url: name(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_far_end_that_does_not_take_the_end_is_told_and_one_that_takes_it_late_has_it() {
+        let media = Media::default();
+        media.end();
+        let (far_end, stalled) = full().await;
+        tokio::time::pause();
+        let sent = far_end.send_all(&media, &names()).await;
+        tokio::time::resume();
+        assert_eq!(sent, Err("has taken nothing for 10 s".to_owned()));
+        drop(stalled);
+
+        let (far_end, mut late) = full().await;
+        let mut got = Vec::new();
+        let read = async {
+            tokio::time::sleep(3 * TAKEN_AGAIN).await;
+            late.read_to_end(&mut got).await.unwrap();
+        };
+        let names = names();
+        let (sent, ()) = tokio::join!(far_end.send_all(&media, &names), read);
+        assert_eq!(sent, Ok(()));
+        let key = names.key.as_bytes();
+        assert!(got.windows(key.len()).any(|part| part == key), "the last words came: {} bytes", got.len());
+    }
 }

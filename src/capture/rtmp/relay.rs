@@ -354,3 +354,33 @@ impl Outage {
         format!("{}; given up after {window} and {} tries (rtmp.reconnect_for)", self.why, self.tries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::rtmp::chunk_stream::SOUND;
+
+    /// What is said of a far end that goes away, without having taken the end of a broadcast that is over.
+    async fn lost_at_the_end(reconnect_for: Duration) -> Result<(), String> {
+        let (far_end, other) = far_end::tests::full().await;
+        let (media, names) = (Media::default(), far_end::tests::names());
+        media.end();
+        let url = RtmpUrl::parse("rtmp://127.0.0.1:9/live/key").unwrap();
+        let connect =
+            RtmpMessage { kind: SOUND, timestamp: 0, message_stream: 0, chunk_stream: 3, payload: Vec::new() };
+        let publication = Publication { url: &url, names: &names, block: &[], connect: &connect, reconnect_for };
+        let leave = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            // With bytes that were not read: that breaks the connection.
+            drop(other);
+        };
+        tokio::join!(publication.send_all(far_end, &media), leave).0
+    }
+
+    #[tokio::test]
+    async fn a_far_end_that_is_lost_at_the_very_end_is_told_where_it_is_not_connected_to_again() {
+        let why = lost_at_the_end(Duration::ZERO).await.unwrap_err();
+        assert!(why.starts_with("broke off"), "{why}");
+        assert_eq!(lost_at_the_end(Duration::from_secs(60)).await, Ok(()), "the log says so, as the broadcast is over");
+    }
+}
