@@ -200,14 +200,17 @@ room! {
         recordings: "The MP4, if one was asked for, is complete.";
         cause: "The directory's disk was full or did not answer, or the far end refused or did not take the \
                 broadcast. The line says which.";
-        remedy: "See whether that disk is full (`df -h`), or compare address and stream key with the far end's.";
+        remedy: "See whether that disk is full (`df -h`). Compare address and stream key with the far end's, and see \
+                 whether its server is up and the line to it takes 5 Mbit/s.";
 
     RECORD_DISK_HANGS = 1237;
-        means: "A disk that `record` needs does not answer, so it has not begun.";
-        recordings: "Nothing was recorded.";
+        means: "A disk that `record` needs does not answer: it has not begun, or, as a warning, could not tidy up.";
+        recordings: "As an error, nothing was recorded. As a warning, the MP4 or the raw file that the other lines \
+                     name is there.";
         cause: "The network share of the directory or file that the line names is lost, or its disk fails.";
         remedy: "Mount the share anew (`findmnt`, `dmesg -T`), or name a place on another disk with `-o` or \
-                 `--temp`. Until that disk answers the kernel may keep the process, even after `kill -9`.";
+                 `--temp`. When the disk is well, remove the directory that a warning names. Until then the kernel may \
+                 keep the process, even after `kill -9`.";
 
     SIZE_FAILED = 1240;
         means: "The machine could not be measured, or the number could not be written.";

@@ -1,4 +1,4 @@
-//! What `record` asks of a disk before it begins, with a limit: a lost network share answers never.
+//! What `record` asks of a disk before it begins and at its end, with a limit: a lost network share answers never.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::storage::detached;
 
 /// Time limit for a disk: one that sleeps, or is mounted by its first use, takes some seconds.
 const LIMIT: Duration = Duration::from_secs(8);
+/// Name of the threads that ask.
+const THREAD: &str = "record-disk";
 
 /// Does `work` on the disk of `path`, which `option` has named, on a thread of its own. Work that is late goes on, and its
 /// result is dropped.
@@ -22,7 +24,7 @@ pub async fn ask<T: Send + 'static>(
     stop: &CancellationToken,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, RecordFailure> {
-    let answer = tokio::time::timeout(LIMIT, detached::start("record-disk", work));
+    let answer = tokio::time::timeout(LIMIT, detached::start(THREAD, work));
     let Some(answer) = stop.run_until_cancelled(answer).await else {
         return Err(RecordFailure::new(Ending::Stopped, "stopped before anything was recorded"));
     };
@@ -31,14 +33,25 @@ pub async fn ask<T: Send + 'static>(
         Ok(Err(_)) => Err(RecordFailure::new(Ending::Host, "no thread could be started; look at `ulimit -u`")),
         Err(_) => Err(RecordFailure::new(
             Ending::DiskHangs,
-            format_args!(
-                "{option}: {} does not answer for {} s: its disk or network share hangs; check it (`mount`, `dmesg`), or \
-                 name another place",
-                path.display(),
-                LIMIT.as_secs()
-            ),
+            format_args!("{option}: {}; check it (`mount`, `dmesg`), or name another place", hangs(path)),
         )),
     }
+}
+
+/// Does `work` on the disk of `path` when all is recorded, on a thread of its own that goes on where it is late.
+///
+/// # Errors
+/// Where the disk does not answer, in words for the operator.
+pub async fn end<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    match tokio::time::timeout(LIMIT, detached::start(THREAD, work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err("no thread could be started; look at `ulimit -u`".to_owned()),
+        Err(_) => Err(hangs(path)),
+    }
+}
+
+fn hangs(path: &Path) -> String {
+    format!("{} does not answer for {} s: its disk or network share hangs", path.display(), LIMIT.as_secs())
 }
 
 #[cfg(test)]

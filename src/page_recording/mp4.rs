@@ -1,6 +1,7 @@
 //! The MP4 of a recorded page, made and checked as a transcoding job does it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -10,8 +11,17 @@ use crate::media::ffmpeg::{self, FfmpegError, FfmpegTask};
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::progress::FfmpegProgress;
 use crate::media::{decode_check, verification};
+use crate::page_recording::disk;
+use crate::page_recording::output::directory;
 use crate::page_recording::summary::Tracks;
+use crate::storage::directory_check::DirectoryCheck;
+use crate::storage::placement::{self, IfExists};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
+
+/// How often it is looked whether the disk of the output still answers, while the MP4 is moved there.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// So many looks in a row, of 4 s each, that have no answer: the disk hangs. A copy may take as long as it likes.
+const UNANSWERED: u32 = 4;
 
 /// Why there is no MP4.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,4 +74,31 @@ pub async fn make(
     };
     // Dropped, its child processes are killed.
     cancel.run_until_cancelled(work).await.unwrap_or(Err(Mp4Error::Stopped))
+}
+
+/// Moves the MP4 into its place; its size in bytes.
+///
+/// # Errors
+/// See [`Mp4Error`]; `part` is complete then, but a move that a disk holds which hangs may still be done.
+pub async fn store(part: &Path, mp4: &Path, existing: IfExists, cancel: &CancellationToken) -> Result<u64, Mp4Error> {
+    let dir = directory(mp4);
+    let hangs = async {
+        let mut unanswered = 0;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match DirectoryCheck::start(&dir).answer().await {
+                Ok(()) => unanswered = 0,
+                Err(why) if unanswered + 1 == UNANSWERED => return format!("{} {why}", dir.display()),
+                Err(_) => unanswered += 1,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Mp4Error::Stopped),
+        placed = placement::place(part, mp4, existing) => placed.map_err(failed)?,
+        why = hangs => return Err(Mp4Error::Failed(why)),
+    };
+    let stored = mp4.to_owned();
+    Ok(disk::end(&dir, move || stored.metadata().map_or(0, |file| file.len())).await.unwrap_or_default())
 }

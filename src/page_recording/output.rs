@@ -1,11 +1,14 @@
 //! The output of `record`, and the directory of its raw file.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
 use url::Url;
+
+use crate::page_recording::disk;
 
 /// Name of the raw file in its directory.
 const RAW: &str = "raw.mkv";
@@ -19,8 +22,10 @@ const NAME_LENGTH: usize = 60;
 pub struct OutputFiles {
     /// The MP4; `None`: none is made.
     pub mp4: Option<PathBuf>,
-    /// Holds the raw file while it grows; removed with this, unless it is kept.
-    dir: TempDir,
+    /// The directory that holds the raw file while it grows.
+    path: PathBuf,
+    /// The same, until it is removed or kept.
+    dir: Option<TempDir>,
 }
 
 impl OutputFiles {
@@ -36,12 +41,20 @@ impl OutputFiles {
             return Err(format!("{} is there already; name another file, or replace it with --force", mp4.display()));
         }
         let dir = make_dir(&name_of(&mp4)?, &directory(&mp4))?;
-        Ok(Self { mp4: Some(mp4), dir })
+        Ok(Self::new(Some(mp4), dir))
     }
 
-    /// Has the raw file in this directory instead; see [`raw_directory`].
-    pub fn move_raw(&mut self, dir: TempDir) {
-        self.dir = dir;
+    /// The same with the raw file in `temp`, after [`Self::prepare`]: that has found the output's directory in order.
+    ///
+    /// # Errors
+    /// Why nothing can be written there, and what to do.
+    pub fn in_temp(mp4: PathBuf, temp: &Path) -> Result<Self, String> {
+        let dir = make_dir(&name_of(&mp4)?, temp)?;
+        Ok(Self::new(Some(mp4), dir))
+    }
+
+    fn new(mp4: Option<PathBuf>, dir: TempDir) -> Self {
+        Self { mp4, path: dir.path().to_owned(), dir: Some(dir) }
     }
 
     /// The same where no MP4 is made, in this directory.
@@ -50,54 +63,68 @@ impl OutputFiles {
     /// As [`Self::prepare`].
     pub fn without_mp4(name: &Path, dir: &Path) -> Result<Self, String> {
         let made = make_dir(&name.to_string_lossy(), dir);
-        made.map(|dir| Self { mp4: None, dir }).map_err(|error| format!("{error} --temp DIR names another place"))
+        made.map(|dir| Self::new(None, dir)).map_err(|error| format!("{error} --temp DIR names another place"))
     }
 
     #[must_use]
     pub fn raw(&self) -> PathBuf {
-        self.dir.path().join(RAW)
+        self.path.join(RAW)
     }
 
     #[must_use]
     pub fn part(&self) -> PathBuf {
-        self.dir.path().join(PART)
+        self.path.join(PART)
     }
 
     /// A picture of a page that failed; it is removed with the directory.
     #[must_use]
     pub fn screenshot(&self) -> PathBuf {
-        self.dir.path().join("page.png")
+        self.path.join("page.png")
     }
 
     /// Chrome's certificates; removed with the directory.
     #[must_use]
     pub fn certificates(&self) -> PathBuf {
-        self.dir.path().join("certificates")
+        self.path.join("certificates")
     }
 
-    /// Keeps the raw file, if there is one; its path.
-    #[must_use]
-    pub fn keep_raw(self) -> Option<PathBuf> {
-        let raw = self.raw();
-        // What else is in the directory is of no use.
-        for useless in [self.part(), self.screenshot()] {
-            let _ = std::fs::remove_file(useless);
+    /// Keeps the raw file, if there is one: its path, and where its disk does not answer, why it may hold more or less.
+    pub async fn keep_raw(&mut self) -> (Option<PathBuf>, Option<String>) {
+        let Some(dir) = self.dir.take() else { return (None, None) };
+        let (raw, useless) = (self.raw(), [self.part(), self.screenshot()]);
+        let (certificates, looked_at) = (self.certificates(), raw.clone());
+        let kept = disk::end(&self.path, move || {
+            // What else is in the directory is of no use.
+            for file in useless {
+                let _ = std::fs::remove_file(file);
+            }
+            let _ = std::fs::remove_dir_all(certificates);
+            if looked_at.metadata().is_ok_and(|file| file.len() > 0) { Some(dir.keep()) } else { None }
+        });
+        match kept.await {
+            Ok(kept) => (kept.map(|_| raw), None),
+            Err(why) => (Some(raw), Some(why)),
         }
-        let _ = std::fs::remove_dir_all(self.certificates());
-        if !raw.metadata().is_ok_and(|file| file.len() > 0) {
-            return None;
-        }
-        let dir = self.dir.keep();
-        Some(dir.join(RAW))
     }
-}
 
-/// Makes the directory of the raw file of this output in `temp`.
-///
-/// # Errors
-/// Why nothing can be written there, and what to do.
-pub fn raw_directory(mp4: &Path, temp: &Path) -> Result<TempDir, String> {
-    make_dir(&name_of(mp4)?, temp)
+    /// Removes the directory with the raw file, unless that is kept.
+    ///
+    /// # Errors
+    /// Why it is left there, and what to do.
+    pub async fn remove(&mut self) -> Result<(), String> {
+        let Some(dir) = self.dir.take() else { return Ok(()) };
+        let remove = move || match dir.close() {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
+            _ => Ok(()),
+        };
+        let removed = disk::end(&self.path, remove).await;
+        removed.flatten().map_err(|why| {
+            let dir = self.path.display();
+            format!(
+                "the directory of the raw file is left there: {why}; remove it when its disk is well: rm -r '{dir}'"
+            )
+        })
+    }
 }
 
 fn name_of(mp4: &Path) -> Result<String, String> {
@@ -163,23 +190,21 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
 
-    #[test]
-    fn only_a_raw_file_with_content_is_kept() {
+    #[tokio::test]
+    async fn only_a_raw_file_with_content_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let other = dir.path().join("disk");
         fs::create_dir(&other).unwrap();
-        let prepare = || {
-            let mp4 = dir.path().join("a.mp4");
-            let mut files = OutputFiles::prepare(mp4.clone(), false).unwrap();
-            files.move_raw(raw_directory(&mp4, &other).unwrap());
-            files
-        };
-        assert_eq!(prepare().keep_raw(), None);
+        let prepare = || OutputFiles::in_temp(dir.path().join("a.mp4"), &other).unwrap();
+        assert_eq!(prepare().keep_raw().await, (None, None));
+        assert_eq!(prepare().remove().await, Ok(()));
         assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
-        let files = prepare();
+        let mut files = prepare();
         fs::write(files.raw(), "x").unwrap();
         fs::write(files.part(), "y").unwrap();
-        let raw = files.keep_raw().unwrap();
+        let (raw, why) = files.keep_raw().await;
+        let raw = raw.unwrap();
+        assert_eq!((why, files.remove().await), (None, Ok(())), "what is kept is not removed");
         assert!(raw.starts_with(&other) && raw.ends_with(RAW), "{}", raw.display());
         assert_eq!(fs::read_dir(raw.parent().unwrap()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside the output");

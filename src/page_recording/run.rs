@@ -27,12 +27,13 @@ use crate::page_recording::mp4::{self, Mp4Error};
 use crate::page_recording::outcome::{Ending, RecordFailure};
 use crate::page_recording::outlet::hls;
 use crate::page_recording::outlet::outlets::{Outlet, Outlets};
-use crate::page_recording::output::{OutputFiles, default_name, directory, raw_directory};
+use crate::page_recording::output::{OutputFiles, default_name, directory};
 use crate::page_recording::signals::StopRequests;
 use crate::page_recording::summary::{OutletSummary, PageSummary, bytes, clock};
 use crate::page_recording::{disk, leftovers, settings};
 use crate::process::programs::find_program;
-use crate::storage::placement::{self, IfExists};
+use crate::recording::session::states::{CLOSING_LIMIT, FINISHING_LIMIT};
+use crate::storage::placement::IfExists;
 use crate::telemetry::redact;
 use crate::tls::ca_file;
 
@@ -86,13 +87,29 @@ pub async fn run(
     let host = |cause: &dyn std::fmt::Display| RecordFailure::new(Ending::Host, cause);
     missing_programs().map_or(Ok(()), |missing| Err(host(&missing)))?;
     let config = settings::defaults().map_err(|error| host(&error))?;
-    let output = prepare(arguments, &stop.end).await?;
     let temp = std::env::temp_dir();
     let look = temp.clone();
     // A fault of it is told by what needs it.
     disk::ask("TMPDIR", &temp, &stop.end, move || Ok(std::fs::read_dir(look).map(Iterator::count).ok())).await?;
+    let mut output = prepare(arguments, &stop.end).await?;
     leftovers::remove(&temp).await;
-    let recorded = Box::pin(record(arguments, &config, outlets, &output, console, stop)).await?;
+    let ended = Box::pin(record_and_make(arguments, &config, outlets, &mut output, console, stop)).await;
+    if let Err(why) = output.remove().await {
+        console.note(format!("{} warning: {why}", Ending::DiskHangs.message()));
+    }
+    ended
+}
+
+/// The same in the directories that were made.
+async fn record_and_make(
+    arguments: &RecordArguments,
+    config: &Config,
+    outlets: &[Outlet],
+    output: &mut OutputFiles,
+    console: &mut Console,
+    stop: &StopRequests,
+) -> Result<Ending, RecordFailure> {
+    let recorded = Box::pin(record(arguments, config, outlets, output, console, stop)).await?;
     let broke = match &recorded.end {
         End::Broke(cause) => Some(RecordFailure::new(Ending::BrokeOff, cause).cause),
         _ => None,
@@ -102,7 +119,7 @@ pub async fn run(
     }
     if stop.now.is_cancelled() {
         let failure = RecordFailure::new(Ending::Stopped, "stopped at once by a second signal; there is no MP4");
-        return Err(RecordFailure { raw: output.keep_raw(), ..failure });
+        return Err(RecordFailure { raw: keep_raw(output, console).await, ..failure });
     }
     let tracks = settings::tracks(arguments);
     let mut summary = PageSummary::new(&recorded.report, arguments.size, tracks, recorded.end.text());
@@ -110,7 +127,7 @@ pub async fn run(
         summary.fail(&RecordFailure::new(Ending::BrokeOff, cause).summary());
     }
     let made = match &output.mp4 {
-        Some(mp4) => Box::pin(make(arguments, &config, &output, mp4, console, stop)).await.map(Some),
+        Some(mp4) => Box::pin(make(arguments, config, output, mp4, console, stop)).await.map(Some),
         None => Ok(None),
     };
     let complete = match &made {
@@ -137,7 +154,7 @@ pub async fn run(
         }
         Err(failure) => failure,
     };
-    let failure = RecordFailure { raw: output.keep_raw(), ..failure };
+    let failure = RecordFailure { raw: keep_raw(output, console).await, ..failure };
     summary.fail(&failure.summary());
     console.json(&summary);
     Err(failure)
@@ -159,11 +176,22 @@ async fn prepare(arguments: &RecordArguments, stop: &CancellationToken) -> Resul
     }
     let mp4 = arguments.output.clone().unwrap_or_else(name);
     let path = mp4.clone();
-    let mut output = disk::ask("-o", &directory(&mp4), stop, move || OutputFiles::prepare(path, force)).await?;
-    if let Some(temp) = temp {
-        output.move_raw(disk::ask("--temp", &temp.clone(), stop, move || raw_directory(&mp4, &temp)).await?);
+    let Some(temp) = temp else {
+        return disk::ask("-o", &directory(&mp4), stop, move || OutputFiles::prepare(path, force)).await;
+    };
+    // The directory beside the output was a try.
+    disk::ask("-o", &directory(&mp4), stop, move || OutputFiles::prepare(path, force).map(drop)).await?;
+    disk::ask("--temp", &temp.clone(), stop, move || OutputFiles::in_temp(mp4, &temp)).await
+}
+
+/// Keeps the raw file, if there is one; its path.
+async fn keep_raw(output: &mut OutputFiles, console: &Console) -> Option<PathBuf> {
+    let (raw, why) = output.keep_raw().await;
+    if let Some(why) = why {
+        let code = Ending::DiskHangs.message();
+        console.note(format!("{code} warning: {why}; the raw file is whole when it is well, as far as it was written"));
     }
-    Ok(output)
+    raw
 }
 
 /// Tells what became of the outlets; whether all of them are complete.
@@ -246,11 +274,17 @@ async fn record(
     let finished = tokio::select! {
         finished = rig.finish() => Some(finished),
         () = hurry(stop, FLUSH_LIMIT) => None,
+        () = tokio::time::sleep(FINISHING_LIMIT) => {
+            let why = format!("it did not end within {} s", FINISHING_LIMIT.as_secs());
+            Some((CaptureReport::default(), Err(why)))
+        }
     };
+    // What does not close ends with this process; what it leaves is removed by the next run.
     let closing = tokio::spawn(rig.close());
     tokio::select! {
         _ = closing => {}
         () = hurry(stop, CLOSE_LIMIT) => {}
+        () = tokio::time::sleep(CLOSING_LIMIT) => {}
     }
     let Some((report, finished)) = finished else {
         return Ok(Recorded { end, report: CaptureReport::default(), outlets: Vec::new() });
@@ -402,14 +436,15 @@ async fn make(
             }
         }
     };
-    let made = made.map_err(|error| match error {
+    let failed = |error, what| match error {
         Mp4Error::Stopped => RecordFailure::new(Ending::Stopped, "stopped by a second signal before the MP4 was made"),
-        Mp4Error::Failed(cause) => RecordFailure::new(Ending::Failed, format_args!("the MP4 cannot be made: {cause}")),
-    })?;
+        Mp4Error::Failed(cause) => {
+            RecordFailure::new(Ending::Failed, format_args!("the MP4 cannot be {what}: {cause}"))
+        }
+    };
+    let made = made.map_err(|error| failed(error, "made"))?;
     let existing = if arguments.force { IfExists::Replace } else { IfExists::Refuse };
-    let placed = placement::place(&part, mp4, existing).await;
-    placed.map_err(|error| RecordFailure::new(Ending::Failed, format_args!("the MP4 cannot be stored: {error}")))?;
+    let size = mp4::store(&part, mp4, existing, &stop.now).await.map_err(|error| failed(error, "stored"))?;
     console.end_progress();
-    let size = tokio::fs::metadata(mp4).await.map_or(0, |file| file.len());
     Ok((made.duration, size))
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
 use crate::media::ffprobe::{self, MediaInfo};
+use crate::page_recording::outlet::raw_feed::STALL_LIMIT;
 use crate::page_recording::summary::Tracks;
 use crate::process::child::{self, ChildSpec};
 
@@ -89,7 +90,10 @@ pub fn arguments(dir: &Path, tracks: Tracks) -> Vec<OsString> {
 pub async fn check(dir: &Path, raw: &Path, tracks: Tracks) -> Result<(), String> {
     let raw = ffprobe::measure(raw).await.map_err(|error| error.to_string())?;
     let playlist = playlist(dir);
-    let text = tokio::fs::read_to_string(&playlist).await;
+    let text = tokio::time::timeout(STALL_LIMIT, tokio::fs::read_to_string(&playlist)).await;
+    let text = text.map_err(|_| {
+        format!("{} is not read within {} s: its disk hangs", playlist.display(), STALL_LIMIT.as_secs())
+    })?;
     let text = text.map_err(|error| format!("{} cannot be read: {error}", playlist.display()))?;
     if !text.trim_end().ends_with("#EXT-X-ENDLIST") {
         return Err(format!("{} has no end", playlist.display()));

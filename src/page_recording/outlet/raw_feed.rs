@@ -79,16 +79,18 @@ impl RawFeed {
     /// # Errors
     /// See [`FeedError`].
     pub async fn feed(&mut self, mut input: impl AsyncWrite + Unpin, begin: Begin) -> Result<(), FeedError> {
-        let mut file = File::options().read(true).write(self.releases).open(&self.path).await;
-        let file = file.as_mut().map_err(|error| FeedError::Unreadable(io::Error::from(error.kind())))?;
+        let file = &mut answered(File::options().read(true).write(self.releases).open(&self.path)).await?;
         let mut at = 0;
         if begin == Begin::Now {
-            let Some(clusters) = self.wait_for_cluster(file).await.map_err(FeedError::Unreadable)? else {
+            let Some(clusters) = self.wait_for_cluster(file).await? else {
                 return Ok(());
             };
             let mut header = vec![0; usize::try_from(clusters.first).unwrap_or_default()];
-            file.seek(SeekFrom::Start(0)).await.map_err(FeedError::Unreadable)?;
-            file.read_exact(&mut header).await.map_err(FeedError::Unreadable)?;
+            let read = async {
+                file.seek(SeekFrom::Start(0)).await?;
+                file.read_exact(&mut header).await
+            };
+            answered(read).await?;
             write(&mut input, &header).await?;
             at = clusters.last;
         }
@@ -100,11 +102,15 @@ impl RawFeed {
                 file.seek(SeekFrom::Start(at)).await?;
                 file.read(&mut buffer).await
             };
-            let read = read.await.map_err(FeedError::Unreadable)?;
+            let read = answered(read).await?;
             if read > 0 {
                 write(&mut input, &buffer[..read]).await?;
                 at += read as u64;
-                self.release(file, at).await;
+                let release = async {
+                    self.release(file, at).await;
+                    Ok(())
+                };
+                answered(release).await?;
                 continue;
             }
             if complete {
@@ -118,10 +124,10 @@ impl RawFeed {
     }
 
     /// Where the clusters are, as soon as there is one; `None`: there will be none.
-    async fn wait_for_cluster(&mut self, file: &mut File) -> io::Result<Option<Clusters>> {
+    async fn wait_for_cluster(&mut self, file: &mut File) -> Result<Option<Clusters>, FeedError> {
         loop {
             let complete = self.is_complete();
-            self.look(file).await?;
+            answered(self.look(file)).await?;
             if complete || self.index.clusters().is_some() {
                 return Ok(self.index.clusters());
             }
@@ -159,6 +165,13 @@ impl RawFeed {
             tracing::debug!(?released, "the disk keeps what was sent");
         }
     }
+}
+
+/// What the disk of the raw file does, with a limit: one that hangs answers never.
+async fn answered<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, FeedError> {
+    let hangs =
+        |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("its disk hangs for {} s", STALL_LIMIT.as_secs())));
+    tokio::time::timeout(STALL_LIMIT, work).await.unwrap_or_else(hangs).map_err(FeedError::Unreadable)
 }
 
 async fn write(input: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), FeedError> {

@@ -1,9 +1,16 @@
-//! `record` with a disk that hangs when it begins: it says which, and ends. Without Chrome.
+//! `record` with a disk that hangs when it begins, or at its end: it says which, and ends. Without Chrome.
+
+use std::time::Duration;
 
 use futures::future::join_all;
+use plugnmeet_recorder::page_recording::mp4::{self, Mp4Error};
+use plugnmeet_recorder::page_recording::output::OutputFiles;
+use plugnmeet_recorder::storage::placement::IfExists;
 use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
 use super::{Place, Running};
+use crate::recorder::SOON;
 use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,4 +64,49 @@ async fn a_disk_that_hangs_at_the_start_is_named_with_what_to_do_and_a_signal_wa
     let mut files = place.files();
     files.sort();
     assert_eq!(files, ["backing", "share"]);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_at_the_end_is_named_and_the_raw_file_stays() {
+    let place = Place::new();
+    let (backing, share) = (place.path("backing"), place.path("share"));
+    let disk = FaultyFs::mount(&backing, &share, Abilities::ALL);
+    let prepare = |name| OutputFiles::prepare(share.join(name), false).unwrap();
+    let (mut kept, mut removed) = (prepare("kept.mp4"), prepare("removed.mp4"));
+    for file in [kept.raw(), kept.part(), removed.raw(), place.path("stored.mp4")] {
+        std::fs::write(file, "media").unwrap();
+    }
+    let (raw, hangs) = (kept.raw(), "does not answer for 8 s: its disk or network share hangs");
+    disk.break_down(Requests::All, Fault::Hang);
+    tokio::time::pause();
+    let cancel = CancellationToken::new();
+    let (part, mp4) = (place.path("stored.mp4"), share.join("stored.mp4"));
+    let stored = mp4::store(&part, &mp4, IfExists::Refuse, &cancel).await;
+    let (named, why) = kept.keep_raw().await;
+    let left = removed.remove().await;
+    cancel.cancel();
+    assert_eq!(
+        mp4::store(&part, &mp4, IfExists::Refuse, &cancel).await,
+        Err(Mp4Error::Stopped),
+        "a signal waits for none"
+    );
+    tokio::time::resume();
+    let dir = share.display();
+    assert_eq!(stored, Err(Mp4Error::Failed(format!("{dir} does not answer: its disk or share hangs, check it"))));
+    assert_eq!(named, Some(raw.clone()), "it is there as far as anybody knows");
+    assert!(why.as_ref().unwrap().ends_with(hangs), "{why:?}");
+    let left = left.unwrap_err();
+    assert!(left.contains(hangs) && left.contains("; remove it when its disk is well: rm -r '/"), "{left}");
+
+    // What the disk has held is done when it is well.
+    disk.heal();
+    let done = async {
+        let entries = || std::fs::read_dir(&backing).unwrap().count();
+        while !backing.join("stored.mp4").exists() || entries() != 2 || kept.part().exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, done).await.expect("the raw file's directory and the MP4 are left");
+    assert_eq!(std::fs::read(raw).unwrap(), b"media");
+    assert_eq!(std::fs::read(backing.join("stored.mp4")).unwrap(), b"media");
 }

@@ -3,6 +3,7 @@
 mod broken;
 mod disks;
 mod outlets;
+mod segments;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -17,6 +18,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::measure::{self, Crop, picture, sound, sync};
 use crate::recorder::{SOON, turn};
+use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 use crate::standin::plain_page::{COOKIE, HEADER, PlainPage};
 
 const SIZE: (u32, u32) = (640, 360);
@@ -204,23 +206,20 @@ async fn a_page_behind_a_cookie_a_header_and_two_buttons_becomes_an_mp4_until_an
     place.assert_no_rig();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_recording_and_its_mp4_is_made_and_a_second_one_keeps_the_raw_file() {
     let _turn = turn().await;
-    let (page, place) = (PlainPage::start().await.unwrap(), Place::new());
+    let (page, place, other) = (PlainPage::start().await.unwrap(), Place::new(), Place::new());
     let header = header();
     let visit = [&*page.url, "--cookie", COOKIE, "--header", &*header, "--size", "640x360"];
 
-    let running = Running::start(&place, &[&visit[..], &["-o", "one.mp4", "--no-sound"]].concat()).await;
+    // Nothing can be removed from its disk.
+    let disk = FaultyFs::mount(&other.path("backing"), &other.path("share"), Abilities::ALL);
+    let mut one = Running::start(&other, &[&visit[..], &["-o", "share/one.mp4", "--no-sound"]].concat()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    running.signal(Signal::INT);
-    let ended = running.ended().await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.out.starts_with("Saved one.mp4: 00:00:0"), "{ended:?}");
-    let media = measure::probe(&place.path("one.mp4")).unwrap();
-    assert!(media.duration >= 1.0 && media.audio().is_err(), "{media:?}");
-    assert_eq!(place.files(), ["one.mp4"]);
-    place.assert_no_rig();
+    disk.break_down(Requests::Removals, Fault::Hang);
+    one.signal(Signal::INT);
+    one.says("Making the MP4").await;
 
     let mut running = Running::start(&place, &[&visit[..], &["-o", "two.mp4"]].concat()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -234,6 +233,20 @@ async fn a_signal_ends_a_recording_and_its_mp4_is_made_and_a_second_one_keeps_th
     assert!(media.video().is_ok() && media.audio().is_ok(), "{media:?}");
     assert!(!place.path("two.mp4").exists());
     place.assert_no_rig();
+
+    one.says("PNR-1237 warning: ").await;
+    one.wait_until_over().await;
+    // The kernel ends a process only when its disk has answered.
+    disk.heal();
+    let ended = one.ended().await;
+    assert_eq!(ended.code, Some(0), "the MP4 is complete: {ended:?}");
+    assert!(ended.out.starts_with("Saved share/one.mp4: 00:00:0"), "{ended:?}");
+    let warning = "does not answer for 8 s: its disk or network share hangs; remove it when its disk is well: rm -r '/";
+    assert!(ended.err.contains(warning) && ended.err.contains("share/one.mp4.recording-"), "{ended:?}");
+    let media = measure::probe(&other.path("backing/one.mp4")).unwrap();
+    assert!(media.duration >= 1.0 && media.audio().is_err(), "{media:?}");
+    drop(disk);
+    other.assert_no_rig();
 }
 
 #[tokio::test]
