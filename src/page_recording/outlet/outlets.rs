@@ -32,6 +32,8 @@ const WELL: u32 = 2;
 const END_LIMIT: Duration = STALL_LIMIT;
 /// Lines for the operator that wait to be told.
 const NEWS: usize = 32;
+/// What to look at where a far end has not all of a broadcast.
+const FAR_END: &str = "are address and stream key right, is the server up, and does the line take 5 Mbit/s?";
 /// ffmpeg's last lines in a cause.
 const CAUSE_LINES: usize = 2;
 
@@ -55,7 +57,8 @@ impl Outlet {
     /// What to tell of one that is not complete. `mp4`: the file, where there is one.
     #[must_use]
     pub fn remedy(&self, why: &str, mp4: Option<&Path>) -> String {
-        let said = format!("error: {} {} is not complete: {why}", self.option(), self.name());
+        let (code, option) = (codes::RECORD_OUTLET, self.option());
+        let said = format!("{code} error: {option} {} is not complete: {why}", self.name());
         match (self, mp4) {
             (Self::Hls(dir), Some(mp4)) => format!(
                 "{said}; make it of the MP4 when its disk is well: ffmpeg -i '{}' -c copy -f hls -hls_list_size 0 '{}'",
@@ -63,7 +66,8 @@ impl Outlet {
                 hls::playlist(dir).display()
             ),
             (Self::Hls(_), None) => format!("{said}; free space there, or name another directory"),
-            (Self::Rtmp(_), _) => format!("{said}; is the address right, and the server there?"),
+            (Self::Rtmp(_), Some(mp4)) => format!("{said}; {FAR_END} '{}' is whole", mp4.display()),
+            (Self::Rtmp(_), None) => format!("{said}; {FAR_END}"),
         }
     }
 
@@ -278,4 +282,38 @@ async fn run_to_end(
     };
     ffmpeg.end_within(Duration::ZERO).await;
     Err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ffmpeg_that_has_all_and_does_not_end_is_waited_for_with_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw");
+        std::fs::write(&raw, "all of it").unwrap();
+        let complete = CancellationToken::new();
+        complete.cancel();
+        let mut feed = RawFeed::new(&raw, complete, false);
+        let mut spec = ChildSpec::new("ffmpeg", "/bin/sh").args(["-c", "cat > /dev/null; exec sleep 1000"]);
+        spec.pipe_stdin = true;
+        let mut ffmpeg = child::spawn(&spec).await.unwrap();
+        tokio::time::pause();
+        let (begun, never) = (Instant::now(), std::future::pending());
+        let ended =
+            tokio::time::timeout(10 * END_LIMIT, run_to_end(&mut ffmpeg, &mut feed, Begin::AtStart, never)).await;
+        let why = ended.expect("it ends").unwrap_err();
+        assert!(why.starts_with("ffmpeg ended with ") && begun.elapsed() >= END_LIMIT, "{why}");
+    }
+
+    #[test]
+    fn what_is_not_complete_is_told_with_a_code_and_what_to_do() {
+        let rtmp = Outlet::Rtmp(RtmpUrl::parse("rtmp://h/live/s3cret-stream-key").unwrap());
+        let line = rtmp.remedy("rtmp://h: has taken nothing for 10 s", Some(Path::new("a.mp4")));
+        assert!(line.starts_with("PNR-1236 error: --rtmp rtmp://h") && line.ends_with("? 'a.mp4' is whole"), "{line}");
+        assert!(line.contains("is the server up") && !line.contains("s3cret"), "{line}");
+        let line = Outlet::Hls("/a".into()).remedy("/a is full", None);
+        assert!(line.starts_with("PNR-1236 error: --hls /a/index.m3u8 is not complete: /a is full; free"), "{line}");
+    }
 }
