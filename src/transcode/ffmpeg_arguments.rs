@@ -131,14 +131,16 @@ impl FfmpegArguments {
         let mut pre_input = owned(&SEE_THE_ORDER);
         if let Some(sound) = tracks.sound {
             post_input.extend(["-map".to_owned(), format!("0:{sound}"), "-c:a".to_owned(), "copy".to_owned()]);
+            // It is late by the lead-in of its codec.
+            post_input.extend(["-bsf:a".to_owned(), format!("setts=ts=TS-{}/TB", encoding.lead_in())]);
         } else if raw.audio().is_some_and(|stream| stream.packets != Some(0)) {
             pre_input.extend(owned(&ONE_FILTER_THREAD));
             post_input.extend(owned(&["-map", "0:a:0"]));
-            post_input.extend(encoding.sound_options(""));
+            post_input.extend(encoding.sound_options());
         }
         post_input.extend(owned(&["-c:v", "copy", "-bsf:v"]));
         post_input.push(shown_to(raw.duration));
-        // The times of the tracks as they are: the sound begins before 0, with the lead-in of its codec.
+        // The times of the tracks as they are: the sound begins before 0, with its lead-in.
         post_input.push("-copyts".to_owned());
         post_input.extend(encoding.container_options());
         post_input.extend(owned(&EXACT_DURATION));
@@ -419,7 +421,10 @@ mod tests {
         both.streams.extend(sound);
         let line = |raw: &MediaInfo| FfmpegArguments::finish(&theirs, raw).map(|made| made.post_input.join(" "));
         let whole = line(&both).unwrap();
-        assert!(whole.starts_with("-map 0:0 -map 0:2 -c:a copy -c:v copy -bsf:v setts="), "{whole}");
+        assert!(
+            whole.starts_with("-map 0:0 -map 0:2 -c:a copy -bsf:a setts=ts=TS-0.021333/TB -c:v copy -bsf:v setts="),
+            "{whole}"
+        );
         assert!(whole.ends_with("-copyts -movflags faststart -movie_timescale 48000"), "{whole}");
         // The sound of joined parts is encoded once for all of them.
         let joined = line(&joined).unwrap();

@@ -187,7 +187,10 @@ pub fn arguments(
     }
     match target {
         EncoderTarget::File(path) => {
-            args.extend(FILE.map(OsString::from));
+            let cluster = if settings.lookahead() > 0 { CLUSTER_MS_AHEAD } else { CLUSTER_MS };
+            args.extend(
+                ["-f", "matroska", "-cluster_time_limit", cluster, "-flush_packets", "1", "-y"].map(OsString::from),
+            );
             args.push(path.into());
         }
         EncoderTarget::Rtmp { .. } => {
@@ -200,8 +203,10 @@ pub fn arguments(
     args
 }
 
-/// The container of a raw file.
-const FILE: [&str; 7] = ["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"];
+/// The container of a raw file: a crash loses what is in its latest cluster, in milliseconds. An encoder that looks ahead
+/// holds back more itself.
+const CLUSTER_MS: &str = "1000";
+const CLUSTER_MS_AHEAD: &str = "500";
 /// Frames keep their times, to the millisecond.
 const OWN_TIMES: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"];
 
@@ -241,12 +246,10 @@ fn final_options(encoding: &FinalEncoding) -> Vec<String> {
     options.extend(OWN_TIMES.map(str::to_owned));
     options.extend(encoding.video_options());
     options.extend(["-c:a:0", "copy", "-disposition:a:0", "default", "-disposition:a:1", "0"].map(str::to_owned));
-    options.extend(encoding.sound_options(":1"));
+    options.extend(encoding.live_sound_options(":1"));
     for (track, mark) in [("v", encoding.video_mark()), ("a:1", encoding.sound_mark())] {
         options.extend([format!("-metadata:s:{track}"), format!("{TAG}={mark}")]);
     }
-    // Otherwise all would be moved by the lead-in of the sound's codec, which begins before 0.
-    options.extend(["-avoid_negative_ts", "disabled"].map(str::to_owned));
     options
 }
 
@@ -303,7 +306,6 @@ mod tests {
             "-c:a:0 copy -disposition:a:0 default -disposition:a:1 0 -c:a:1 aac -filter:a:1 apad",
             "-metadata:s:v ENCODED_FOR=1 -c:v libx264",
             "-metadata:s:a:1 ENCODED_FOR=1 -c:a aac",
-            "-avoid_negative_ts disabled -f matroska",
         ] {
             assert!(args.contains(wanted), "{wanted}: {args}");
         }
