@@ -203,8 +203,7 @@ impl FinalEncoding {
     }
 
     /// The lead-in of the sound's codec in seconds: what comes out of a decoder before the first sample.
-    #[must_use]
-    pub fn lead_in(&self) -> String {
+    fn lead_in(&self) -> String {
         let rate = value(&self.sound, "-ar").and_then(|rate| rate.parse().ok()).filter(|rate| *rate > 0.0);
         format!("{:.6}", LEAD_IN_SAMPLES / rate.unwrap_or(SAMPLE_RATE))
     }
