@@ -7,6 +7,7 @@ use plugnmeet_recorder::page_recording::mp4::{self, Mp4Error};
 use plugnmeet_recorder::page_recording::output::OutputFiles;
 use plugnmeet_recorder::storage::placement::IfExists;
 use rustix::process::Signal;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Place, Running};
@@ -81,9 +82,16 @@ async fn a_disk_that_hangs_at_the_end_is_named_and_the_raw_file_stays() {
     tokio::time::pause();
     let cancel = CancellationToken::new();
     let (part, mp4) = (place.path("stored.mp4"), share.join("stored.mp4"));
-    let stored = mp4::store(&part, &mp4, IfExists::Refuse, &cancel).await;
-    let (named, why) = kept.keep_raw().await;
-    let left = removed.remove().await;
+    let end = async {
+        let stored = mp4::store(&part, &mp4, IfExists::Refuse, &cancel).await;
+        let begun = Instant::now();
+        let (named, why) = kept.keep_raw().await;
+        let left = removed.remove().await;
+        (stored, named, why, left, begun.elapsed())
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(3600), end).await.expect("it ends");
+    let (stored, named, why, left, waited) = ended;
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
     cancel.cancel();
     assert_eq!(
         mp4::store(&part, &mp4, IfExists::Refuse, &cancel).await,
