@@ -13,11 +13,13 @@ room! {
                  plugnmeet-recorder -f`.";
 
     LEFTOVER_KEPT = 302;
-        means: "The temporary directory of a killed recording, or a process of it, cannot be removed.";
+        means: "What a killed recording or command has left cannot be removed: a temporary directory, a process of it, or \
+                a copy of the configuration, which a killed `size --write` leaves beside it.";
         recordings: "Safe: no media are in it.";
-        cause: "It belongs to another user, its disk fails, or a process in it does not end. The line names the \
-                directory.";
-        remedy: "Remove the directory that the line names, as root if need be. The next start tries it again.";
+        cause: "It belongs to another user, its disk fails or is read-only for the recorder, or a process in it does not \
+                end. The line names the path.";
+        remedy: "Remove what the line names, as root if need be: a copy of the configuration has its secrets in it. The \
+                 next start tries it again.";
 
     RIG_DIR_KEPT = 303;
         means: "The temporary directory of a recording that has ended cannot be removed.";
