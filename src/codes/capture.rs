@@ -14,7 +14,7 @@ room! {
 
     LEFTOVER_KEPT = 302;
         means: "What a killed recording or command has left cannot be removed: a temporary directory, a process of it, or \
-                a copy of the configuration, which a killed `size --write` leaves beside it.";
+                a copy of the configuration, which a killed `plugnmeet-recorder size --write` leaves beside it.";
         recordings: "Safe: no media are in it.";
         cause: "It belongs to another user, its disk fails or is read-only for the recorder, or a process in it does not \
                 end. The line names the path.";

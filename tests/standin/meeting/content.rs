@@ -94,6 +94,8 @@ impl Content {
 /// What the page of a meeting shows, plays and does.
 #[derive(Debug, Clone)]
 pub struct Meeting {
+    /// What its owner calls it, which may be anything; `None`: a name that no other room has.
+    pub room_id: Option<String>,
     /// All that is not the stage's own is left out of the page where it is not [`Stage::Meeting`], but for the beep.
     pub stage: Stage,
     /// In [`area::ROOM_COLOUR`].
@@ -125,6 +127,7 @@ pub struct Meeting {
 impl Default for Meeting {
     fn default() -> Self {
         Self {
+            room_id: None,
             stage: Stage::Meeting,
             colour: [40, 90, 200],
             slides: vec![[180, 40, 40], [40, 150, 60], [50, 70, 190], [200, 160, 30], [130, 50, 160], [30, 150, 160]],
