@@ -136,4 +136,12 @@ room! {
         remedy: "Lower recorder.max_limit, or set a faster `-preset` in ffmpeg_settings.recording.post_input, or a \
                  smaller recorder.width and recorder.height. `plugnmeet-recorder size` measures what this host \
                  holds.";
+
+    REFRESH_RATE_KEPT = 320;
+        means: "The display keeps its refresh rate of 60 Hz, so that Chrome draws more often than is recorded.";
+        recordings: "The recording is whole; it takes more processor time.";
+        cause: "The Xvfb of this host lacks the RandR extension or a part of it, or does not answer in time. The \
+                line names it.";
+        remedy: "`apt-get install --reinstall xvfb`: that of the distribution has it. Until then lower \
+                 recorder.max_limit.";
 }
