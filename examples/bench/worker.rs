@@ -139,6 +139,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
         url: options.url.clone(),
         target: EncoderTarget::File(options.file.clone()),
         encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        fallback: None,
         chrome: chrome(options.pipeline).await,
         size: SIZE,
         dpi: 96,

@@ -1,44 +1,77 @@
-//! Leads a running broadcast from one encoder to the next, where its bit rate is to change. The capture goes on.
+//! Leads a running capture from one encoder to the next: a broadcast whose bit rate is to change, a recording that can no
+//! longer be encoded as its MP4. The capture goes on.
 
+use std::time::Duration;
+
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::ffmpeg::Encoder;
-use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder, retire};
+use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder, RetirementLimits, retire};
 use crate::capture::encoder::stream::StreamWriter;
 use crate::capture::encoder::stream_queue::StreamSwitch;
+use crate::capture::encoder_fallback::EncoderFallback;
 use crate::capture::rtmp::bit_rate::BitRate;
 use crate::capture::rtmp::relay::{Relay, RelayEntrance};
 use crate::codes;
 
 type Started = Result<NextEncoder, ComponentError>;
 
-/// The change of encoders of one broadcast, one at a time.
+/// After a next encoder of a recording could not be started.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What another encoder is for.
+#[derive(Debug)]
+enum Occasion {
+    /// Another bit rate of a broadcast, each time it changes.
+    BitRate { bit_rate: watch::Receiver<BitRate>, entrance: RelayEntrance },
+    /// The recording's fast encoder, once.
+    Fallback(EncoderFallback),
+    /// No more.
+    Over,
+}
+
+/// The change of encoders of one capture, one at a time.
 #[derive(Debug)]
 pub struct EncoderHandover {
     replacement: EncoderReplacement,
-    bit_rate: watch::Receiver<BitRate>,
-    entrance: RelayEntrance,
+    occasion: Occasion,
     switch: StreamSwitch,
     /// Told where the thread of an encoder panics.
     failed: mpsc::UnboundedSender<ComponentError>,
     starting: Option<AbortOnDropHandle<Started>>,
     /// Ends the encoder that was replaced.
-    retiring: Option<AbortOnDropHandle<()>>,
+    retiring: Option<AbortOnDropHandle<u64>>,
+    /// Bytes of all encoders that were replaced.
+    written: u64,
 }
 
 impl EncoderHandover {
+    /// Of a broadcast.
     #[must_use]
-    pub fn new(
+    pub fn of_broadcast(
         replacement: EncoderReplacement,
         relay: &Relay,
         switch: StreamSwitch,
         failed: mpsc::UnboundedSender<ComponentError>,
     ) -> Self {
-        let (bit_rate, entrance) = (relay.bit_rate(), relay.entrance());
-        Self { replacement, bit_rate, entrance, switch, failed, starting: None, retiring: None }
+        let occasion = Occasion::BitRate { bit_rate: relay.bit_rate(), entrance: relay.entrance() };
+        Self { replacement, occasion, switch, failed, starting: None, retiring: None, written: 0 }
+    }
+
+    /// Of a recording that is encoded as its MP4, as long as the node can.
+    #[must_use]
+    pub fn of_recording(
+        replacement: EncoderReplacement,
+        fallback: EncoderFallback,
+        switch: StreamSwitch,
+        failed: mpsc::UnboundedSender<ComponentError>,
+    ) -> Self {
+        let occasion = Occasion::Fallback(fallback);
+        Self { replacement, occasion, switch, failed, starting: None, retiring: None, written: 0 }
     }
 
     /// Resolves with an encoder that is ready to take over. Cancel-safe.
@@ -48,32 +81,61 @@ impl EncoderHandover {
                 let started = starting.await;
                 self.starting = None;
                 let why = match started {
-                    Ok(Ok(next)) => return next,
+                    Ok(Ok(next)) => {
+                        if matches!(self.occasion, Occasion::Fallback(_)) {
+                            self.occasion = Occasion::Over;
+                        }
+                        return next;
+                    }
                     Ok(Err(error)) => error.to_string(),
                     Err(error) => error.to_string(),
                 };
-                tracing::warn!(
-                    code = %codes::BIT_RATE_NOT_CHANGED,
-                    why,
-                    "the broadcast goes on as it is: no encoder with another bit rate could be started"
-                );
+                self.not_started(&why);
             }
             if let Some(retiring) = &mut self.retiring {
                 // How it ended is logged.
-                let _ = retiring.await;
+                self.written += retiring.await.unwrap_or_default();
                 self.retiring = None;
             }
-            if self.bit_rate.changed().await.is_err() {
-                // The relay has ended, and the encoder says so.
-                return std::future::pending().await;
-            }
-            let bit_rate = *self.bit_rate.borrow_and_update();
             let failed = self.failed.clone();
-            let start = self.replacement.clone().start(bit_rate, self.entrance.clone(), move |error| {
+            let failed = move |error| {
                 // The receiver is gone once the rig is closed.
                 let _ = failed.send(error);
-            });
-            self.starting = Some(AbortOnDropHandle::new(tokio::spawn(start.in_current_span())));
+            };
+            let replacement = self.replacement.clone();
+            let start = match &mut self.occasion {
+                Occasion::BitRate { bit_rate, entrance } => {
+                    if bit_rate.changed().await.is_err() {
+                        // The relay has ended, and the encoder says so.
+                        return std::future::pending().await;
+                    }
+                    let bit_rate = *bit_rate.borrow_and_update();
+                    replacement.start(bit_rate, entrance.clone(), failed).in_current_span().boxed()
+                }
+                Occasion::Fallback(fallback) => {
+                    fallback.needed().await;
+                    replacement.start_file(failed).in_current_span().boxed()
+                }
+                Occasion::Over => return std::future::pending().await,
+            };
+            self.starting = Some(AbortOnDropHandle::new(tokio::spawn(start)));
+        }
+    }
+
+    fn not_started(&mut self, why: &str) {
+        match &mut self.occasion {
+            Occasion::Fallback(fallback) => {
+                fallback.wait(RETRY);
+                tracing::warn!(
+                    code = %codes::FALLBACK_NOT_STARTED, why, retry_s = RETRY.as_secs(),
+                    "the recording goes on with the encoder it has, which may be too slow: the fast one could not be started"
+                );
+            }
+            Occasion::BitRate { .. } | Occasion::Over => tracing::warn!(
+                code = %codes::BIT_RATE_NOT_CHANGED,
+                why,
+                "the broadcast goes on as it is: no encoder with another bit rate could be started"
+            ),
         }
     }
 
@@ -84,15 +146,21 @@ impl EncoderHandover {
 
     /// Ends the encoder that was replaced, beside all else.
     pub fn retire(&mut self, encoder: Encoder, writer: StreamWriter) {
-        let retiring = retire(encoder, writer, self.switch.clone());
+        let limits = match self.occasion {
+            Occasion::BitRate { .. } => RetirementLimits::BROADCAST,
+            Occasion::Fallback(_) | Occasion::Over => RetirementLimits::FILE,
+        };
+        let retiring = retire(encoder, writer, self.switch.clone(), limits);
         self.retiring = Some(AbortOnDropHandle::new(tokio::spawn(retiring.in_current_span())));
     }
 
-    /// Waits for the end of the encoder that was replaced, within some seconds; starts no other.
-    pub async fn finish(self) {
+    /// Waits for the end of the encoder that was replaced, within its limits; starts no other. Returns the bytes of all
+    /// encoders that were replaced.
+    pub async fn finish(self) -> u64 {
         drop(self.starting);
-        if let Some(retiring) = self.retiring {
-            let _ = retiring.await;
+        match self.retiring {
+            Some(retiring) => self.written + retiring.await.unwrap_or_default(),
+            None => self.written,
         }
     }
 }

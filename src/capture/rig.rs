@@ -13,21 +13,22 @@ use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
 use crate::capture::audio::recorder::{self, AudioRecorder};
 use crate::capture::browser::call_sync::CallOffset;
 use crate::capture::browser::chrome::Chrome;
-use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::error_page::ErrorPageMeaning;
 use crate::capture::browser::visit::PageVisit;
 use crate::capture::browser::window;
 pub use crate::capture::capture_report::{CaptureGauge, CaptureReport};
 use crate::capture::component_error::ComponentError;
-use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
+use crate::capture::encoder::arguments::EncoderTarget;
 use crate::capture::encoder::ffmpeg::Encoder;
 use crate::capture::encoder::matroska::Tracks;
 use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder};
 use crate::capture::encoder::stream;
+use crate::capture::encoder_fallback::EncoderFallback;
 use crate::capture::encoder_handover::EncoderHandover;
 use crate::capture::live_capture::LiveCapture;
 use crate::capture::rig_directory::{self, RigDirectory};
 use crate::capture::rig_failure::RigFailure;
+pub use crate::capture::rig_spec::RigSpec;
 use crate::capture::rig_watch::{RigGauges, RigWatch};
 use crate::capture::rtmp::relay::Relay;
 use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
@@ -43,25 +44,6 @@ use crate::storage::directory_check;
 const FIRST_FRAME_LIMIT: Duration = Duration::from_secs(20);
 /// Time limit for an answer of the X server.
 const DISPLAY_LIMIT: Duration = Duration::from_secs(10);
-
-/// What a rig needs to open.
-#[derive(Clone)]
-pub struct RigSpec {
-    /// URL of the meeting page with its access token: a secret.
-    pub url: String,
-    pub target: EncoderTarget,
-    pub encoder: EncoderSettings,
-    pub chrome: ChromeSettings,
-    /// Width and height in pixels; a size in the encoder's settings has precedence.
-    pub size: (u32, u32),
-    pub dpi: u32,
-    /// How long a recording may be silent while the page plays sound before a warning is logged. `None`: no warning.
-    pub silence_warning: Option<Duration>,
-    /// Path of the screenshot that is taken when the page fails.
-    pub screenshot: PathBuf,
-    /// Name of the daemon that may remove the rig after a kill: [`crate::capture::rig_directory::name`].
-    pub owner: String,
-}
 
 /// Why a rig could not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,8 +117,10 @@ pub struct LiveRig {
     failure: Option<RigFailure>,
     /// Runs since media flow.
     watch: Option<RigWatch>,
-    /// Of a broadcast whose bit rate follows what its far end takes.
+    /// Of a broadcast whose bit rate follows what its far end takes, and of a recording that is encoded as its MP4.
     handover: Option<EncoderHandover>,
+    /// The directory of the file; `None` for a broadcast.
+    file_dir: Option<PathBuf>,
     directory: RigDirectory,
     /// Last field: a dropped rig removes the directory after the components that write into it.
     dir: TempDir,
@@ -192,9 +176,7 @@ impl Rig for LiveRig {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
-        if let Some(handover) = self.handover.take() {
-            handover.finish().await;
-        }
+        let written = OptionFuture::from(self.handover.take().map(EncoderHandover::finish)).await.unwrap_or_default();
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
@@ -203,7 +185,7 @@ impl Rig for LiveRig {
             report = CaptureReport { call_offset: self.call_offset(), ..stopped };
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
-        report.bytes = encoder.progress().bytes;
+        report.bytes = written + encoder.progress().bytes;
         report.far_end = encoder.relay().map(Relay::far_end_stats).unwrap_or_default();
         (report, outcome.map_err(|error| error.to_string()))
     }
@@ -291,6 +273,7 @@ impl LiveRig {
             failure: None,
             watch: None,
             handover: None,
+            file_dir: spec.target.directory().map(Path::to_owned),
         };
         let opened = tokio::select! {
             biased;
@@ -382,26 +365,29 @@ impl LiveRig {
         let (encoder, stdin) =
             Encoder::start(&spec.encoder, self.spec_size, &spec.target, self.dir.path()).await.map_err(cause)?;
         let first_frame = self.encoder.insert(encoder).first_frame();
-        let tracks = Tracks {
-            width,
-            height,
-            framerate: spec.encoder.capture.framerate,
-            sample_rate: SAMPLE_RATE,
-            channels: recorder::CHANNELS,
-        };
+        let framerate = spec.encoder.capture.framerate;
+        let tracks = Tracks { width, height, framerate, sample_rate: SAMPLE_RATE, channels: recorder::CHANNELS };
         let (sender, counters, writer) = stream::start(stdin, tracks, report_failure(&self.failed.0)).map_err(cause)?;
         let pacing = match spec.target {
-            EncoderTarget::File(_) => FramePacing::Changes { framerate: spec.encoder.capture.framerate },
-            EncoderTarget::Rtmp { .. } => FramePacing::Constant { framerate: spec.encoder.capture.framerate },
+            EncoderTarget::File(_) => FramePacing::Changes { framerate, ahead: spec.encoder.lookahead() },
+            EncoderTarget::Rtmp { .. } => FramePacing::Constant { framerate },
         };
-        if let (EncoderTarget::Rtmp { adaptive: true, .. }, Some(relay)) =
-            (&spec.target, self.encoder.as_ref().and_then(Encoder::relay))
-        {
-            let (settings, target) = (spec.encoder.clone(), spec.target.clone());
-            let replacement = EncoderReplacement { settings, target, tracks, dir: self.dir.path().to_owned() };
-            let switch = sender.stream_switch();
-            self.handover = Some(EncoderHandover::new(replacement, relay, switch, self.failed.0.clone()));
-        }
+        let (dir, switch, failed) = (self.dir.path().to_owned(), sender.stream_switch(), self.failed.0.clone());
+        let relay = self.encoder.as_ref().and_then(Encoder::relay);
+        self.handover = match (&spec.target, &spec.fallback, relay) {
+            (EncoderTarget::Rtmp { adaptive: true, .. }, _, Some(relay)) => {
+                let (settings, target) = (spec.encoder.clone(), spec.target.clone());
+                let replacement = EncoderReplacement { settings, target, tracks, dir };
+                Some(EncoderHandover::of_broadcast(replacement, relay, switch, failed))
+            }
+            (EncoderTarget::File(_), Some(fallback), _) => {
+                let (settings, target) = (fallback.settings.clone(), EncoderTarget::File(fallback.file.clone()));
+                let replacement = EncoderReplacement { settings, target, tracks, dir };
+                let fallback = EncoderFallback::new(fallback.wanted.clone(), std::sync::Arc::clone(&counters));
+                Some(EncoderHandover::of_recording(replacement, fallback, switch, failed))
+            }
+            _ => None,
+        };
         let started = Instant::now();
         if let Some(audio_recorder) = &self.audio_recorder {
             audio_recorder.feed(started, sender.clone());
@@ -412,8 +398,7 @@ impl LiveRig {
         tokio::select! {
             () = first_frame => {
                 tracing::info!(after_ms = ready.elapsed().as_millis(), "media flows");
-                let dir = spec.target.directory().map(Path::to_owned);
-                self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, dir));
+                self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, self.file_dir.clone()));
                 Ok(())
             }
             failure = self.broken() => Err(failure),
@@ -473,7 +458,7 @@ impl LiveRig {
         (RigFailure::of(cause), Some(Part::Xvfb))
     }
 
-    /// The broadcast goes on with this encoder.
+    /// The capture goes on with this encoder.
     fn hand_over(&mut self, next: NextEncoder) {
         let (Some(encoder), Some(capture), Some(handover)) = (&mut self.encoder, &mut self.capture, &mut self.handover)
         else {
@@ -483,7 +468,7 @@ impl LiveRig {
         encoder_now.take_over(encoder);
         let encoder = std::mem::replace(encoder, encoder_now);
         handover.retire(encoder, std::mem::replace(&mut capture.writer, writer));
-        self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, None));
+        self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, self.file_dir.clone()));
     }
 
     /// Writes a screenshot of the display beside the logs.

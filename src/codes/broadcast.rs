@@ -13,10 +13,12 @@ room! {
         remedy: "Look at the load (`top`). It is tried again by itself; `rtmp.adaptive: false` switches it off.";
 
     ENCODER_REPLACED_BADLY = 402;
-        means: "The ffmpeg from which another one took a broadcast over did not end well.";
-        recordings: "The broadcast goes on and lacks a moment.";
-        cause: "It failed or hung while the bit rate was changed. The line names the error.";
-        remedy: "Nothing. Where it repeats, look at the load (`top`), or set `rtmp.adaptive: false`.";
+        means: "The ffmpeg from which another one took a broadcast or recording over did not end well.";
+        recordings: "The broadcast or recording goes on and may lack a moment.";
+        cause: "It failed or hung while the bit rate of a broadcast was changed, or while a recording went on with the \
+                fast encoder. The line names the error.";
+        remedy: "Nothing. Where it repeats, look at the load (`top`), or set `rtmp.adaptive: false` or \
+                 `ffmpeg_settings.one_pass: false`.";
 
     BIT_RATE_LOWERED = 403;
         means: "The far end takes less than the broadcast sends, so its bit rate is lowered.";

@@ -144,4 +144,12 @@ room! {
                 line names it.";
         remedy: "`apt-get install --reinstall xvfb`: that of the distribution has it. Until then lower \
                  recorder.max_limit.";
+
+    FALLBACK_NOT_STARTED = 321;
+        means: "A recording could not change to its fast encoder, and goes on with the one it has.";
+        recordings: "The recording goes on, and may lose frames.";
+        cause: "A second ffmpeg did not start in time: the host is overloaded, or the disk of recorder.temporary_dir \
+                hangs. The line names why.";
+        remedy: "Look at the load (`top`). It is tried again by itself; `ffmpeg_settings.one_pass: false` records \
+                 with the fast encoder from the start.";
 }

@@ -67,6 +67,14 @@ impl Profile {
     }
 }
 
+impl FfmpegConfig {
+    /// Whether recordings are encoded with the default options while they run: an operator has not decided about that.
+    #[must_use]
+    pub fn records_as_by_default(&self) -> bool {
+        self.recording.post_input == split(RECORDING.post_input)
+    }
+}
+
 impl FfmpegOptions {
     /// The default of `ffmpeg_settings.post_recording`: the profile's options, or the reference's without a profile.
     #[must_use]
@@ -87,6 +95,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> FfmpegConfig {
     };
     let profile = section.optional_choice("profile", &PROFILES);
     FfmpegConfig {
+        one_pass: section.flag("one_pass", true),
         profile,
         recording: options("recording", &RECORDING),
         post_recording: match profile {

@@ -41,6 +41,7 @@ pub const KEYS: &[&str] = &[
     "log_settings.log_level",
     "log_settings.log_output",
     "log_settings.log_format",
+    "ffmpeg_settings.one_pass",
     "ffmpeg_settings.profile",
     "ffmpeg_settings.recording.pre_input",
     "ffmpeg_settings.recording.post_input",

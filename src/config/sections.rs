@@ -131,6 +131,8 @@ pub enum LogFormat {
 /// `ffmpeg_settings`, with option strings split into words as by a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FfmpegConfig {
+    /// Recordings may be encoded as their MP4 while they run.
+    pub one_pass: bool,
     /// Its options precede the operator's in [`Self::post_recording`].
     pub profile: Option<Profile>,
     pub recording: FfmpegOptions,

@@ -24,6 +24,8 @@ pub struct Slots {
 struct SlotTable {
     accepted: Mutex<Accepted>,
     running: watch::Sender<usize>,
+    /// As measured last.
+    costs: watch::Sender<Costs>,
     availability: Availability,
 }
 
@@ -59,14 +61,22 @@ impl Slots {
         let max_limit = usize::try_from(max_limit).unwrap_or(usize::MAX);
         let accepted = Accepted { admission: Admission::new(max_limit), limit, costs: Costs::default(), over: false };
         let accepted = Mutex::new(accepted);
-        Self { table: Arc::new(SlotTable { accepted, running: watch::Sender::new(0), availability }) }
+        let (running, costs) = (watch::Sender::new(0), watch::Sender::new(Costs::default()));
+        Self { table: Arc::new(SlotTable { accepted, running, costs, availability }) }
     }
 
     /// Takes what the running tasks cost, as measured now.
     pub fn measured(&self, costs: Costs) {
         let mut accepted = self.table.lock();
-        accepted.costs = costs;
+        accepted.costs = costs.clone();
         self.table.announce(&mut accepted);
+        self.table.costs.send_replace(costs);
+    }
+
+    /// What the running tasks cost, each time it was measured.
+    #[must_use]
+    pub fn costs(&self) -> watch::Receiver<Costs> {
+        self.table.costs.subscribe()
     }
 
     /// Accepts a task.

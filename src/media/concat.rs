@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::codes;
 use crate::media::concat_plan::{self, ConcatInput, ConcatMethod, Container, UnlistablePath};
 use crate::media::ffmpeg::{self, FfmpegError};
-use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, ProbeError, StreamKind};
+use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, MediaStream, ProbeError, StreamKind};
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::verification::same_joined_duration;
 use crate::storage::files::hidden_beside;
@@ -95,13 +95,15 @@ pub struct ConcatTarget<'a> {
     pub container: Container,
     /// Niceness of ffmpeg, 0…19 ([`crate::process::child::ChildSpec::nice`]).
     pub nice: u8,
+    /// The parts that go on where the one before ends.
+    pub going_on: &'a [PathBuf],
 }
 
 impl<'a> ConcatTarget<'a> {
     /// The raw file of a recording, at normal priority because its job waits.
     #[must_use]
     pub fn raw(into: &'a Path) -> Self {
-        Self { into, container: Container::Raw, nice: 0 }
+        Self { into, container: Container::Raw, nice: 0, going_on: &[] }
     }
 }
 
@@ -119,16 +121,17 @@ pub async fn concat(
     let into = target.into;
     let stopped = || ConcatError::Run { into: into.to_owned(), source: FfmpegError::Stopped };
     let inspected = cancel.run_until_cancelled(inspect(parts, into)).await.ok_or_else(stopped)?;
-    let (pieces, left_out) = inspected?;
+    let (mut pieces, left_out) = inspected?;
+    for n in 1..pieces.len() {
+        pieces[n - 1].goes_on = target.going_on.contains(&pieces[n].path);
+    }
     if pieces.is_empty() {
         return Err(ConcatError::Nothing(left_out));
     }
-    let mut how = concat_plan::method(&pieces);
+    let mut how = concat_plan::method(&pieces, target.container);
     let mut made = write_result(how, &pieces, target, cancel).await;
-    if let (
-        ConcatMethod::Copied,
-        Err(ConcatError::Run { source: FfmpegError::Failed { .. }, .. } | ConcatError::Mismatch { .. }),
-    ) = (how, &made)
+    if let (true, Err(ConcatError::Run { source: FfmpegError::Failed { .. }, .. } | ConcatError::Mismatch { .. })) =
+        (how.is_lossless(), &made)
     {
         // A recording with a little less quality is better than none.
         if let Err(error) = &made {
@@ -190,7 +193,7 @@ async fn inspect(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Ve
             Ok(media) if media.video().is_none() && media.audio().is_none() => {
                 leave_out(format!("{} has neither picture nor sound", part.display()));
             }
-            Ok(media) => pieces.push(ConcatInput { path, media }),
+            Ok(media) => pieces.push(ConcatInput { path, media, goes_on: false }),
             Err(error) if !error.is_temporary() => leave_out(error.to_string()),
             Err(error) => return Err(error.into()),
         }
@@ -202,18 +205,19 @@ async fn inspect(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Ve
 async fn write_result(
     how: ConcatMethod,
     pieces: &[ConcatInput],
-    ConcatTarget { into, container, nice }: ConcatTarget<'_>,
+    ConcatTarget { into, container, nice, .. }: ConcatTarget<'_>,
     cancel: &CancellationToken,
 ) -> Result<MediaInfo, ConcatError> {
     // A fixed name, so that a retry after a crash replaces the list.
     let list = UnfinishedFile::new(hidden_beside(into, ".parts"));
     let what = match how {
-        ConcatMethod::Copied => {
+        ConcatMethod::Copied | ConcatMethod::CopiedWithParameters => {
             let bytes = concat_plan::list(pieces)?;
             let written = tokio::fs::write(list.path(), bytes).await;
             written.map_err(|source| ConcatError::Io { action: "write", path: list.path().to_owned(), source })?;
             let [.., formats] = FILES_ONLY;
-            concat_plan::copy_arguments(list.path(), formats)
+            let mark = concat_plan::joined_mark(pieces);
+            concat_plan::copy_arguments(list.path(), formats, how, container, mark)
         }
         ConcatMethod::Encoded => concat_plan::encode_arguments(pieces, container, &FILES_ONLY),
     };
@@ -230,13 +234,19 @@ async fn write_result(
     run.map_err(|source| ConcatError::Run { into: into.to_owned(), source })?;
     let stopped = || ConcatError::Run { into: into.to_owned(), source: FfmpegError::Stopped };
     let made = cancel.run_until_cancelled(ffprobe::measure(into)).await.ok_or_else(stopped)??;
-    compare(&made, pieces, how).map_err(|mismatch| ConcatError::Mismatch { into: into.to_owned(), mismatch })?;
+    compare(&made, pieces, how, container)
+        .map_err(|mismatch| ConcatError::Mismatch { into: into.to_owned(), mismatch })?;
     unfinished.keep();
     Ok(made)
 }
 
 /// Whether the result holds all of the parts.
-fn compare(made: &MediaInfo, pieces: &[ConcatInput], how: ConcatMethod) -> Result<(), ConcatMismatch> {
+fn compare(
+    made: &MediaInfo,
+    pieces: &[ConcatInput],
+    how: ConcatMethod,
+    container: Container,
+) -> Result<(), ConcatMismatch> {
     let (picture, sound) = concat_plan::has_video_and_audio(pieces);
     if picture && made.video().is_none() {
         return Err(ConcatMismatch::Missing("picture"));
@@ -249,22 +259,22 @@ fn compare(made: &MediaInfo, pieces: &[ConcatInput], how: ConcatMethod) -> Resul
         return Err(ConcatMismatch::Duration { made: made.duration, parts });
     }
     for (kind, what) in [(StreamKind::Video, "picture"), (StreamKind::Audio, "sound")] {
-        let (made, parts) = (packets(made, kind), pieces.iter().map(|piece| packets(&piece.media, kind)).sum());
-        if how == ConcatMethod::Copied && made != parts {
+        let expected = |piece: &ConcatInput| packets(concat_plan::joined_streams(piece, container), kind);
+        let (made, parts) = (packets(made.streams.iter(), kind), pieces.iter().map(expected).sum());
+        if how.is_lossless() && made != parts {
             return Err(ConcatMismatch::Packets { what, made, parts });
         }
     }
     Ok(())
 }
 
-fn packets(media: &MediaInfo, kind: StreamKind) -> u64 {
-    media.streams.iter().filter(|stream| stream.kind == kind).filter_map(|stream| stream.packets).sum()
+fn packets<'a>(streams: impl IntoIterator<Item = &'a MediaStream>, kind: StreamKind) -> u64 {
+    streams.into_iter().filter(|stream| stream.kind == kind).filter_map(|stream| stream.packets).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::ffprobe::MediaStream;
 
     fn media(seconds: f64, kinds: &[(StreamKind, u64)]) -> MediaInfo {
         let stream = |(kind, packets): &(StreamKind, u64)| MediaStream {
@@ -281,24 +291,27 @@ mod tests {
     #[test]
     fn a_result_that_lacks_anything_is_refused() {
         let (video, audio) = (StreamKind::Video, StreamKind::Audio);
-        let piece = |media| ConcatInput { path: "/a".into(), media };
+        let piece = |media| ConcatInput { path: "/a".into(), media, goes_on: false };
         let parts = [piece(media(5.0, &[(video, 10), (audio, 20)])), piece(media(3.0, &[(video, 4), (audio, 0)]))];
         let made = media(8.0, &[(video, 14), (audio, 20)]);
-        assert_eq!(compare(&made, &parts, ConcatMethod::Copied), Ok(()));
+        assert_eq!(compare(&made, &parts, ConcatMethod::Copied, Container::Mp4), Ok(()));
         assert_eq!(
-            compare(&media(8.0, &[(video, 14)]), &parts, ConcatMethod::Encoded),
+            compare(&media(8.0, &[(video, 14)]), &parts, ConcatMethod::Encoded, Container::Mp4),
             Err(ConcatMismatch::Missing("sound"))
         );
         assert_eq!(
-            compare(&media(8.0, &[(audio, 20)]), &parts, ConcatMethod::Encoded),
+            compare(&media(8.0, &[(audio, 20)]), &parts, ConcatMethod::Encoded, Container::Mp4),
             Err(ConcatMismatch::Missing("picture"))
         );
         let short = media(5.0, &[(video, 14), (audio, 20)]);
-        assert!(matches!(compare(&short, &parts, ConcatMethod::Encoded), Err(ConcatMismatch::Duration { .. })));
+        assert!(matches!(
+            compare(&short, &parts, ConcatMethod::Encoded, Container::Mp4),
+            Err(ConcatMismatch::Duration { .. })
+        ));
         let lost = media(8.0, &[(video, 13), (audio, 20)]);
-        assert_eq!(compare(&lost, &parts, ConcatMethod::Encoded), Ok(()));
+        assert_eq!(compare(&lost, &parts, ConcatMethod::Encoded, Container::Mp4), Ok(()));
         assert_eq!(
-            compare(&lost, &parts, ConcatMethod::Copied),
+            compare(&lost, &parts, ConcatMethod::Copied, Container::Mp4),
             Err(ConcatMismatch::Packets { what: "picture", made: 13, parts: 14 })
         );
     }

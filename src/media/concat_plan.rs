@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::media::ffprobe::{MediaInfo, MediaStream};
+use crate::media::ffprobe::{MediaInfo, MediaStream, StreamKind};
+use crate::media::final_encoding::TAG;
 
 /// Error of measured times, which are decimals.
 const ROUNDING: Duration = Duration::from_micros(1);
@@ -68,6 +69,8 @@ pub struct ConcatInput {
     /// Absolute path.
     pub path: PathBuf,
     pub media: MediaInfo,
+    /// The next part goes on where this one ends: another encoder took over while the capture went on.
+    pub goes_on: bool,
 }
 
 /// How the parts are joined.
@@ -75,6 +78,8 @@ pub struct ConcatInput {
 pub enum ConcatMethod {
     /// Packet by packet, without loss.
     Copied,
+    /// The same where only the parameters of the picture's encoder differ: each keyframe gets those that it needs.
+    CopiedWithParameters,
     /// Encoded in the size of the first part, because the parts differ.
     Encoded,
 }
@@ -85,6 +90,7 @@ impl ConcatMethod {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Copied => "copied",
+            Self::CopiedWithParameters => "copied, with the parameters of each part",
             Self::Encoded => "encoded anew",
         }
     }
@@ -106,24 +112,63 @@ impl ConcatInput {
         self.media.audio().is_some_and(|stream| stream.packets != Some(0))
     }
 
-    /// Length of the slot: whole milliseconds, at most one more than the measured duration.
+    /// Length of the slot: whole milliseconds, at most one more than the measured duration; the nearest one where the next
+    /// part goes on, since encoders change at a whole millisecond.
     #[must_use]
     pub fn slot(&self) -> Duration {
-        let millis = (self.media.duration + ROUNDING).as_millis() + 1;
+        let millis = match self.goes_on {
+            false => (self.media.duration + ROUNDING).as_millis() + 1,
+            true => (self.media.duration + Duration::from_micros(500)).as_millis().max(1),
+        };
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 
-/// [`ConcatMethod::Copied`] if all parts have equal stream parameters and all their names can be listed.
-#[must_use]
-pub fn method(pieces: &[ConcatInput]) -> ConcatMethod {
-    let equal = |a: &[MediaStream], b: &[MediaStream]| {
-        a.len() == b.len()
-            && a.iter().zip(b).all(|(a, b)| MediaStream { packets: b.packets, times: b.times, ..a.clone() } == *b)
+impl ConcatMethod {
+    /// Whether no packet is changed but for its parameters.
+    #[must_use]
+    pub fn is_lossless(self) -> bool {
+        self != Self::Encoded
+    }
+}
+
+/// The streams of a part that go into the result. A raw file has one picture and one sound: what else was encoded while
+/// a part was recorded ([`crate::media::final_encoding`]) has a seam where it is joined.
+pub(super) fn joined_streams(piece: &ConcatInput, container: Container) -> Vec<&MediaStream> {
+    let first = |stream: &MediaStream| {
+        [piece.media.video(), piece.media.audio()].into_iter().flatten().any(|first| std::ptr::eq(first, stream))
     };
-    let listed = pieces.iter().all(|piece| !has_line_break(&piece.path));
-    let all = listed && pieces.windows(2).all(|pair| equal(&pair[0].media.streams, &pair[1].media.streams));
-    if all { ConcatMethod::Copied } else { ConcatMethod::Encoded }
+    piece.media.streams.iter().filter(|stream| container == Container::Mp4 || first(stream)).collect()
+}
+
+/// A lossless method if all parts have equal stream parameters and all their names can be listed.
+#[must_use]
+pub fn method(pieces: &[ConcatInput], container: Container) -> ConcatMethod {
+    // `own_setups`: an H.264 decoder takes other parameters at any keyframe.
+    let equal = |a: &MediaStream, b: &MediaStream, own_setups: bool| {
+        let setup = if own_setups && a.codec == "h264" { &b.setup } else { &a.setup }.clone();
+        let encoded_for = b.encoded_for.clone();
+        MediaStream { packets: b.packets, times: b.times, setup, encoded_for, ..a.clone() } == *b
+    };
+    let all = |own_setups| {
+        pieces.windows(2).all(|pair| {
+            let [a, b] = [0, 1].map(|n| joined_streams(&pair[n], container));
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b, own_setups))
+        })
+    };
+    match pieces.iter().all(|piece| !has_line_break(&piece.path)) {
+        true if all(false) => ConcatMethod::Copied,
+        true if container == Container::Raw && all(true) => ConcatMethod::CopiedWithParameters,
+        _ => ConcatMethod::Encoded,
+    }
+}
+
+/// What the joined picture is encoded for: the mark that all parts have, else none.
+#[must_use]
+pub fn joined_mark(pieces: &[ConcatInput]) -> Option<&str> {
+    let mut marks = pieces.iter().filter_map(ConcatInput::picture).map(|stream| stream.encoded_for.as_deref());
+    let first = marks.next()??;
+    marks.all(|mark| mark == Some(first)).then_some(first)
 }
 
 /// Whether the result must have a picture, and sound.
@@ -152,7 +197,13 @@ pub fn list(pieces: &[ConcatInput]) -> Result<Vec<u8>, UnlistablePath> {
                 byte => list.push(*byte),
             }
         }
-        list.extend_from_slice(format!("'\nduration {}\n", seconds(piece.slot())).as_bytes());
+        list.extend_from_slice(b"'\n");
+        // A sound that was encoded while recording begins before 0, with the lead-in of its codec. It is left out, and
+        // must not move the rest.
+        if piece.media.streams.iter().any(|stream| stream.kind == StreamKind::Audio && stream.encoded_for.is_some()) {
+            list.extend_from_slice(b"inpoint 0\n");
+        }
+        list.extend_from_slice(format!("duration {}\n", seconds(piece.slot())).as_bytes());
     }
     Ok(list)
 }
@@ -163,14 +214,31 @@ fn has_line_break(path: &Path) -> bool {
 
 /// ffmpeg's options to copy the parts in `list`. `whitelist`: the formats that a part may have.
 #[must_use]
-pub fn copy_arguments(list: &Path, whitelist: &str) -> Vec<OsString> {
-    // Without `-auto_convert 0` ffmpeg rewrites each H.264 packet, parameter sets included, which is needed for parts
-    // that differ only.
+pub fn copy_arguments(
+    list: &Path,
+    whitelist: &str,
+    how: ConcatMethod,
+    container: Container,
+    mark: Option<&str>,
+) -> Vec<OsString> {
     let mut args = words("-protocol_whitelist file -format_whitelist");
     args.push(format!("concat,{whitelist}").into());
-    args.extend(words("-f concat -safe 0 -auto_convert 0 -i"));
+    args.extend(words("-f concat -safe 0"));
+    // Otherwise ffmpeg rewrites each H.264 packet, parameter sets included, which is needed for parts that differ only.
+    if how == ConcatMethod::Copied {
+        args.extend(words("-auto_convert 0"));
+    }
+    args.push("-i".into());
     args.push(crate::media::ffprobe::file_url(list));
-    args.extend(words("-map 0:V? -map 0:a? -c copy"));
+    args.extend(match container {
+        Container::Raw => words("-map 0:V:0? -map 0:a:0? -c copy"),
+        Container::Mp4 => words("-map 0:V? -map 0:a? -c copy"),
+    });
+    if container == Container::Raw {
+        // The tags would be those of the first part. An empty one is left out.
+        args.extend(["-metadata:s:v".into(), format!("{TAG}={}", mark.unwrap_or_default()).into()]);
+        args.extend(["-metadata:s:a".into(), format!("{TAG}=").into()]);
+    }
     args
 }
 
@@ -257,7 +325,6 @@ fn words(words: &str) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::ffprobe::StreamKind;
 
     fn video(width: u32, height: u32) -> MediaStream {
         MediaStream {
@@ -284,7 +351,7 @@ mod tests {
     fn piece(path: &str, millis: u64, streams: &[MediaStream]) -> ConcatInput {
         let media =
             MediaInfo { duration: Duration::from_millis(millis), streams: streams.to_vec(), ..MediaInfo::default() };
-        ConcatInput { path: path.into(), media }
+        ConcatInput { path: path.into(), media, goes_on: false }
     }
 
     #[test]
@@ -294,14 +361,19 @@ mod tests {
             piece.media.duration = Duration::from_micros(micros);
             assert_eq!(piece.slot(), Duration::from_millis(millis), "{micros}");
         }
+        for (micros, millis) in [(1_500_400, 1500), (1_499_600, 1500), (100, 1)] {
+            let mut piece = ConcatInput { goes_on: true, ..piece("/a", 0, &[]) };
+            piece.media.duration = Duration::from_micros(micros);
+            assert_eq!(piece.slot(), Duration::from_millis(millis), "{micros}");
+        }
     }
 
     #[test]
     fn only_equal_parts_are_copied() {
         let first = piece("/a", 10, &[video(640, 360), audio(48_000)]);
         let silent = MediaStream { packets: Some(0), ..audio(48_000) };
-        let with = |streams: &[MediaStream]| method(&[first.clone(), piece("/b", 20, streams)]);
-        assert_eq!(method(std::slice::from_ref(&first)), ConcatMethod::Copied);
+        let with = |streams: &[MediaStream]| method(&[first.clone(), piece("/b", 20, streams)], Container::Mp4);
+        assert_eq!(method(std::slice::from_ref(&first), Container::Mp4), ConcatMethod::Copied);
         assert_eq!(with(&[video(640, 360), audio(48_000)]), ConcatMethod::Copied);
         assert_eq!(with(&[video(640, 360), silent]), ConcatMethod::Copied, "it goes on with what comes next");
         for streams in [
@@ -319,6 +391,40 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_raw_file_may_differ_in_the_parameters_of_their_encoder() {
+        let encoded = |setup: &str, mark: Option<&str>| MediaStream {
+            setup: setup.into(),
+            encoded_for: mark.map(str::to_owned),
+            ..video(640, 360)
+        };
+        let aac = || MediaStream { codec: "aac".into(), ..audio(48_000) };
+        let parts = |setup: &str, mark: Option<&str>| {
+            [
+                piece("/a", 10, &[encoded("x", Some("1 -crf 23")), audio(48_000), aac()]),
+                piece("/b", 10, &[encoded(setup, mark), audio(48_000)]),
+            ]
+        };
+        for (setup, mark, how, joined) in [
+            ("x", Some("1 -crf 23"), ConcatMethod::Copied, Some("1 -crf 23")),
+            ("y", Some("1 -crf 23"), ConcatMethod::CopiedWithParameters, Some("1 -crf 23")),
+            ("y", None, ConcatMethod::CopiedWithParameters, None),
+            ("x", Some("1 -crf 20"), ConcatMethod::Copied, None),
+        ] {
+            let parts = parts(setup, mark);
+            assert_eq!((method(&parts, Container::Raw), joined_mark(&parts)), (how, joined), "{setup} {mark:?}");
+        }
+        // A decoder of MP4s takes the parameters of the header only, and the sound that was left out would be missed.
+        assert_eq!(method(&parts("x", None), Container::Mp4), ConcatMethod::Encoded);
+        let line = |how| {
+            let args = copy_arguments(Path::new("/l"), "matroska", how, Container::Raw, Some("1 -crf 23"));
+            args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        assert!(line(ConcatMethod::Copied).contains("-auto_convert 0"));
+        let line = line(ConcatMethod::CopiedWithParameters);
+        assert!(!line.contains("-auto_convert") && line.contains("-metadata:s:v ENCODED_FOR=1 -crf 23"), "{line}");
+    }
+
+    #[test]
     fn names_are_escaped_in_the_list() {
         let names = ["/a b/it's.mkv", "/x' duration 9", r"/back\slash # %03d"];
         let pieces = names.map(|name| piece(name, 1500, &[]));
@@ -330,7 +436,7 @@ mod tests {
              file 'file:/back\\slash # %03d'\nduration 1.501\n"
         );
         for name in ["/a\nfile 'file:/etc/passwd'", "/a\rb"] {
-            assert_eq!(method(&[piece(name, 1500, &[])]), ConcatMethod::Encoded, "{name:?}");
+            assert_eq!(method(&[piece(name, 1500, &[])], Container::Raw), ConcatMethod::Encoded, "{name:?}");
             let refused = list(&[piece(name, 1500, &[])]).unwrap_err();
             assert!(refused.to_string().contains("rename it") && !refused.to_string().contains('\n'), "{refused}");
         }

@@ -66,6 +66,8 @@ pub struct MediaStream {
     pub channels: u32,
     /// Hash of the decoder's configuration (ffmpeg's "extradata"); empty where there is none.
     pub setup: String,
+    /// What a recording node has encoded it for ([`crate::media::final_encoding`]); `None`: it says nothing.
+    pub encoded_for: Option<String>,
     /// Number of packets; known only if they were read ([`measure`]).
     pub packets: Option<u64>,
     /// When it plays; known only if its packets were read, and `None` too where nothing of it can be decoded.
@@ -329,6 +331,14 @@ struct FfprobeStream {
     start_time: Option<String>,
     duration: Option<String>,
     disposition: FfprobeDisposition,
+    tags: FfprobeTags,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct FfprobeTags {
+    #[serde(rename = "ENCODED_FOR")]
+    encoded_for: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -361,6 +371,7 @@ fn parse(answer: &[u8]) -> Result<Headers, serde_json::Error> {
             sample_rate: stream.sample_rate.and_then(|rate| rate.parse().ok()).unwrap_or_default(),
             channels: stream.channels,
             setup: stream.extradata_hash.unwrap_or_default(),
+            encoded_for: stream.tags.encoded_for,
             packets: None,
             times: None,
         })
@@ -396,7 +407,7 @@ mod tests {
     #[test]
     fn an_answer_without_duration_is_parsed() {
         let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080,
-                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd","start_time":"3.000000","duration":"17.000000"},
+                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd","start_time":"3.000000","duration":"17.000000","tags":{"ENCODED_FOR":"1 -crf 23","x":"y"}},
             {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
             {"codec_type":"video","codec_name":"png","width":1,"height":1,"disposition":{"attached_pic":1}},
             {"codec_type":"data"}],"format":{"duration":"0.000000","format_name":"matroska,webm"}}"#;
@@ -406,6 +417,7 @@ mod tests {
         let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();
         assert_eq!(kinds, [StreamKind::Video, StreamKind::Audio, StreamKind::Other, StreamKind::Other]);
         assert_eq!((streams[0].width, streams[0].height, streams[0].codec.as_str()), (1920, 1080, "h264"));
+        assert_eq!((streams[0].encoded_for.as_deref(), &streams[1].encoded_for), (Some("1 -crf 23"), &None));
         assert_eq!((streams[0].format.as_str(), streams[0].setup.as_str()), ("yuv420p", "SHA256:87dd"));
         assert_eq!((streams[1].format.as_str(), streams[1].sample_rate, streams[1].channels), ("s16", 48_000, 2));
         assert!(parse(b"{}").unwrap().media.streams.is_empty());

@@ -10,6 +10,8 @@ pub mod decode_check;
 pub mod error_text;
 pub mod ffmpeg;
 pub mod ffprobe;
+pub mod filter_delay;
+pub mod final_encoding;
 pub mod packet_times;
 pub mod progress;
 mod stall_watch;

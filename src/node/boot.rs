@@ -47,11 +47,13 @@ use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
 use crate::node::{availability, command_leftovers, outbox_cleanup, overload, preflight, state_dir};
+use crate::process::cgroup::Cgroups;
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
+use crate::recording::one_pass::OnePass;
 use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::operator_stop::OperatorStops;
@@ -242,7 +244,8 @@ impl Node {
         let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
         let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
-        let rigs = self.rig_factory().await?;
+        let one_pass = records.then(|| self.one_pass(&slots)).flatten();
+        let rigs = self.rig_factory(one_pass).await?;
         let (stops, operator) = OperatorStops::channel();
         let parts = NodeParts {
             stops,
@@ -388,13 +391,21 @@ impl Node {
         })
     }
 
-    async fn rig_factory(&self) -> anyhow::Result<Arc<LiveRigFactory>> {
+    /// Which recordings are encoded as their MP4 while they run; `None`: none.
+    fn one_pass(&self, slots: &Slots) -> Option<OnePass> {
+        let cores = load::capacity(&Cgroups::of_this_process());
+        let one_pass = OnePass::new(&self.config, cores, slots.running(), slots.costs())?;
+        self.supervisor.tasks.spawn(one_pass.clone().watch(self.supervisor.shutdown.end.clone()));
+        Some(one_pass)
+    }
+
+    async fn rig_factory(&self, one_pass: Option<OnePass>) -> anyhow::Result<Arc<LiveRigFactory>> {
         let config = &self.config;
         let sandbox = config.recorder.mode.records() && chrome_sandbox(config).await;
         if config.recorder.mode.records() {
             trusted_roots::prepare(&config.recorder.state_dir, &config.server).await?;
         }
-        Ok(Arc::new(LiveRigFactory::new(config, &self.store, sandbox)))
+        Ok(Arc::new(LiveRigFactory::new(config, &self.store, sandbox).with_one_pass(one_pass)))
     }
 
     fn start_outbox_cleanup(&self) {

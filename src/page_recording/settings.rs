@@ -45,6 +45,7 @@ pub fn rig(
         url: arguments.url.to_string(),
         target: EncoderTarget::File(raw.to_owned()),
         encoder,
+        fallback: None,
         chrome: ChromeSettings { path: None, flags: flags.into_iter().collect(), sandbox, trusted },
         size: arguments.size,
         dpi: config.recorder.dpi,

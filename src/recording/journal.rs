@@ -82,6 +82,14 @@ pub struct FoundMedia {
     pub frames: Option<u64>,
 }
 
+impl FoundMedia {
+    /// Of two files of one part.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self { bytes: self.bytes + next.bytes, frames: self.frames.zip(next.frames).map(|(a, b)| a + b) }
+    }
+}
+
 /// A failure of a step that is tried again: storing, or the hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedTry {

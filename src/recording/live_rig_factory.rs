@@ -6,12 +6,14 @@ use std::time::Duration;
 use crate::capture::browser::chrome_arguments::ChromeSettings;
 use crate::capture::browser::trusted_roots;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
+use crate::capture::encoder_fallback::FallbackSpec;
 use crate::capture::rig::{LiveRig, RigSpec};
 use crate::capture::rig_directory;
 use crate::config::{Config, RtmpConfig};
 use crate::protocol::ids::{AccessToken, InvalidName};
 use crate::protocol::request::{Output, RecordingInfo, Start};
-use crate::recording::raw_file::RawFile;
+use crate::recording::one_pass::OnePass;
+use crate::recording::raw_file::{self, RawFile};
 use crate::recording::rig_factory::RigFactory;
 use crate::storage::main_path::MainPath;
 
@@ -21,6 +23,8 @@ pub struct LiveRigFactory {
     /// The address of the meeting page (PROTOCOL 4), to which the access token is appended.
     page: String,
     recording: EncoderSettings,
+    /// `None`: no recording is encoded as its MP4 while it runs.
+    one_pass: Option<OnePass>,
     broadcast: EncoderSettings,
     rtmp: RtmpConfig,
     chrome: ChromeSettings,
@@ -47,6 +51,7 @@ impl LiveRigFactory {
         Self {
             page,
             recording: EncoderSettings::new(&ffmpeg.recording.pre_input, &ffmpeg.recording.post_input),
+            one_pass: None,
             broadcast: EncoderSettings::new(&ffmpeg.rtmp.pre_input, &ffmpeg.rtmp.post_input),
             rtmp: rtmp.clone(),
             chrome: ChromeSettings {
@@ -67,6 +72,12 @@ impl LiveRigFactory {
         }
     }
 
+    /// The same, with recordings that are encoded as their MP4 while they run.
+    #[must_use]
+    pub fn with_one_pass(self, one_pass: Option<OnePass>) -> Self {
+        Self { one_pass, ..self }
+    }
+
     /// A rig that records a built-in page of this program into `file`.
     #[must_use]
     pub fn self_test(&self, page: &str, file: PathBuf) -> RigSpec {
@@ -79,6 +90,7 @@ impl LiveRigFactory {
             url,
             target,
             encoder: encoder.clone(),
+            fallback: None,
             chrome: self.chrome.clone(),
             size: self.size,
             dpi: self.dpi,
@@ -93,6 +105,15 @@ impl LiveRigFactory {
     }
 }
 
+/// The same rig, encoding as the MP4 shall be where the node has room for it.
+fn once(one_pass: &OnePass, part: &Path, fast: RigSpec) -> RigSpec {
+    let Some(wanted) = one_pass.admit() else { return fast };
+    let final_encoding = Some(one_pass.encoding.clone());
+    let encoder = EncoderSettings { final_encoding, ..fast.encoder.clone() };
+    let fallback = FallbackSpec { settings: fast.encoder, file: raw_file::continuation(part), wanted };
+    RigSpec { encoder, fallback: Some(fallback), ..fast }
+}
+
 impl RigFactory<LiveRig> for LiveRigFactory {
     fn rig(&self, start: &Start, token: &AccessToken, part: Option<&Path>) -> RigSpec {
         let (target, encoder) = match &start.output {
@@ -104,7 +125,11 @@ impl RigFactory<LiveRig> for LiveRigFactory {
         };
         // The token is appended unchanged, with any parameters that follow it.
         let url = format!("{}{}", self.page, token.expose());
-        self.specify(url, target, encoder, self.screenshot_path(start))
+        let fast = self.specify(url, target, encoder, self.screenshot_path(start));
+        match (&self.one_pass, part) {
+            (Some(one_pass), Some(part)) => once(one_pass, part, fast),
+            _ => fast,
+        }
     }
 
     fn refusal(&self, start: &Start) -> Option<String> {

@@ -52,10 +52,26 @@ struct MeasuredParts {
     /// Of each part: how long it lasts, and what else was measured; `None` for a part without media.
     lengths: Vec<Option<Duration>>,
     found: Vec<Option<FoundMedia>>,
-    /// The parts with media.
-    readable: Vec<PathBuf>,
+    /// The files with media.
+    readable: Vec<PartFile>,
     /// No part is there.
     gone: bool,
+}
+
+/// A file of a part, with media.
+struct PartFile {
+    path: PathBuf,
+    /// The index of its part.
+    part: usize,
+    /// It goes on where the part's first file ends.
+    goes_on: bool,
+}
+
+/// The file in which a part goes on without a gap, where another encoder took over ([`crate::capture::rig`]); it need
+/// not exist. `<recording_id>_raw.part1.mkv` → `<recording_id>_raw.part1.on.mkv`.
+#[must_use]
+pub fn continuation(part: &Path) -> PathBuf {
+    part.with_extension("on.mkv")
 }
 
 /// A raw file in its final place.
@@ -130,6 +146,13 @@ impl RawFile {
         self.temporary_dir.join(name)
     }
 
+    /// The files that the part with this name may have.
+    fn files_of(&self, name: &str) -> [PathBuf; 2] {
+        let part = self.part(name);
+        let next = continuation(&part);
+        [part, next]
+    }
+
     /// Where parts are concatenated.
     fn concatenated(&self) -> PathBuf {
         self.temporary_dir.join(self.name.as_str())
@@ -157,8 +180,8 @@ impl RawFile {
             return Err(StoreFailure::Nothing(NOTHING.to_owned()));
         }
         let mut why = NOTHING.to_owned();
-        for part in parts {
-            match self.measure(&self.part(&part.file), false).await {
+        for file in parts.iter().flat_map(|part| self.files_of(&part.file)) {
+            match self.measure(&file, false).await {
                 Ok(_) => return Ok(()),
                 Err(failure @ StoreFailure::NotYet(_)) => return Err(failure),
                 Err(StoreFailure::Nothing(cause)) => why = cause,
@@ -225,18 +248,22 @@ impl RawFile {
         }
         let whole = match &readable[..] {
             [] => return Err(StoreFailure::NotYet(format!("{} is not there, nor a part of it", to.display()))),
-            [part] => part.clone(),
+            [file] => file.path.clone(),
             several => {
                 let whole = self.concatenated();
+                let paths: Vec<_> = several.iter().map(|file| file.path.clone()).collect();
+                let on: Vec<_> = several.iter().filter(|file| file.goes_on).map(|file| file.path.clone()).collect();
+                let target = ConcatTarget { going_on: &on, ..ConcatTarget::raw(&whole) };
                 let concatenated =
-                    concat::concat(several, ConcatTarget::raw(&whole), &CancellationToken::new()).await.map_err(
-                        |error| StoreFailure::NotYet(format!("the parts of the recording cannot be joined: {error}")),
-                    )?;
+                    concat::concat(&paths, target, &CancellationToken::new()).await.map_err(|error| {
+                        StoreFailure::NotYet(format!("the parts of the recording cannot be joined: {error}"))
+                    })?;
                 // The lengths as they are in the joined file.
-                for (part, length) in parts.iter().zip(&mut lengths) {
-                    let concatenated =
-                        concatenated.parts.iter().find(|concatenated| concatenated.path == self.part(&part.file));
-                    *length = concatenated.map(|concatenated| concatenated.duration);
+                lengths.fill(None);
+                for joined in &concatenated.parts {
+                    if let Some(file) = several.iter().find(|file| file.path == joined.path) {
+                        *lengths[file.part].get_or_insert_default() += joined.duration;
+                    }
                 }
                 whole
             }
@@ -259,25 +286,37 @@ impl RawFile {
     /// Measures all parts, each cut where its meeting ended.
     async fn measure_all(&self, parts: &[RecordingPart]) -> Result<MeasuredParts, StoreFailure> {
         let mut measured = MeasuredParts { lengths: Vec::new(), found: Vec::new(), readable: Vec::new(), gone: true };
-        for part in parts {
-            let path = self.part(&part.file);
-            measured.gone &= size(&path).await.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-            let media = match self.measure(&path, part.ended.is_none()).await {
-                Ok((length, found)) => Some(match part.meeting_until() {
-                    Some(until) => (trim::cut_end(&path, length, until).await, found),
-                    None => (length, found),
-                }),
-                Err(StoreFailure::Nothing(why)) => {
-                    tracing::debug!(part = %path.display(), why, "this part is not in the recording");
-                    None
+        for (n, part) in parts.iter().enumerate() {
+            let (mut length, mut found) = (None::<Duration>, None::<FoundMedia>);
+            for (path, goes_on) in self.files_of(&part.file).into_iter().zip([false, true]) {
+                let is_there = !size(&path).await.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                measured.gone &= !is_there;
+                if goes_on && !is_there {
+                    continue;
                 }
-                Err(failure) => return Err(failure),
-            };
-            measured.lengths.push(media.map(|(length, _)| length));
-            measured.found.push(media.map(|(_, found)| found));
-            if media.is_some() {
-                measured.readable.push(path);
+                let (mut lasts, held) = match self.measure(&path, part.ended.is_none()).await {
+                    Ok(media) => media,
+                    Err(StoreFailure::Nothing(why)) => {
+                        tracing::debug!(part = %path.display(), why, "this part is not in the recording");
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
+                };
+                // What remains of the meeting behind the part's first file.
+                let until = part.meeting_until().map(|until| until.saturating_sub(length.unwrap_or_default()));
+                if until.is_some_and(|until| until.is_zero() && length.is_some()) {
+                    tracing::info!(part = %path.display(), "it begins after the page had left the meeting: left out");
+                    continue;
+                }
+                if let Some(until) = until {
+                    lasts = trim::cut_end(&path, lasts, until).await;
+                }
+                *length.get_or_insert_default() += lasts;
+                found = Some(found.map_or(held, |first| first.and(held)));
+                measured.readable.push(PartFile { path, part: n, goes_on });
             }
+            measured.lengths.push(length);
+            measured.found.push(found);
         }
         Ok(measured)
     }
@@ -364,9 +403,9 @@ impl RawFile {
     /// Where one cannot be removed or looked at: the others are removed.
     pub async fn remove_parts(&self, parts: &[String], delivered: bool) -> io::Result<bool> {
         let (mut existing, mut failure) = (false, None);
-        let concatenated = self.name.as_str().to_owned();
-        for name in parts.iter().chain([&concatenated]) {
-            let path = self.part(name);
+        let concatenated = self.concatenated();
+        let files = parts.iter().flat_map(|name| self.files_of(name)).chain([concatenated.clone()]);
+        for path in files {
             let size = match tokio::fs::metadata(&path).await {
                 Ok(metadata) => metadata.len(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -376,7 +415,7 @@ impl RawFile {
                 }
             };
             // The joined file can be made again.
-            let removable = *name == concatenated || size == 0 || {
+            let removable = path == concatenated || size == 0 || {
                 match ffprobe::verify_raw(&path).await {
                     Ok(_) => delivered,
                     Err(ProbeError::Empty(_)) => true,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::config::FfmpegOptions;
 use crate::media::ffprobe::MediaInfo;
+use crate::media::filter_delay::without_delay;
+use crate::media::final_encoding::FinalEncoding;
 use crate::media::verification::{ExpectedMedia, expected_track, tolerance};
-use crate::transcode::filter_delay::without_delay;
 
 /// Keeps the frames' own times. A raw file has 1 to 30 frames a second, one for each change on the page. By default
 /// ffmpeg duplicates frames up to the constant rate that it guesses (5.1: 1000 a second where the container states
@@ -120,10 +121,36 @@ impl FfmpegArguments {
         Self { pre_input, post_input, drops_video, drops_audio, frames_in_one }
     }
 
+    /// Copies the tracks of a raw file that were encoded with these options while it was recorded, and encodes its sound
+    /// where that was not. `None`: its picture was not.
+    #[must_use]
+    pub fn finish(options: &FfmpegOptions, raw: &MediaInfo) -> Option<Self> {
+        let encoding = FinalEncoding::read(options).ok()?;
+        let tracks = encoding.tracks_of(raw);
+        let mut post_input = vec!["-map".to_owned(), format!("0:{}", tracks.video?)];
+        let mut pre_input = owned(&SEE_THE_ORDER);
+        if let Some(sound) = tracks.sound {
+            post_input.extend(["-map".to_owned(), format!("0:{sound}"), "-c:a".to_owned(), "copy".to_owned()]);
+        } else if raw.audio().is_some_and(|stream| stream.packets != Some(0)) {
+            pre_input.extend(owned(&ONE_FILTER_THREAD));
+            post_input.extend(owned(&["-map", "0:a:0"]));
+            post_input.extend(encoding.sound_options(""));
+        }
+        post_input.extend(owned(&["-c:v", "copy", "-bsf:v"]));
+        post_input.push(shown_to(raw.duration));
+        // The times of the tracks as they are: the sound begins before 0, with the lead-in of its codec.
+        post_input.push("-copyts".to_owned());
+        post_input.extend(encoding.container_options());
+        post_input.extend(owned(&EXACT_DURATION));
+        Some(Self { pre_input, post_input, drops_video: false, drops_audio: false, frames_in_one: Some(1) })
+    }
+
     /// Copies the streams; encodes only what an MP4 cannot hold.
     #[must_use]
     pub fn remux(raw: &MediaInfo) -> Self {
-        let mut post_input = owned(&["-map", "0:V?", "-map", "0:a?"]);
+        // Of two sounds of one recording the one as it was captured.
+        let encoded_twice = raw.streams.iter().any(|stream| stream.encoded_for.is_some());
+        let mut post_input = owned(&["-map", "0:V?", "-map", if encoded_twice { "0:a:0?" } else { "0:a?" }]);
         match raw.video().map(|stream| stream.codec.as_str()) {
             Some("hevc") => post_input.extend(owned(&["-c:v", "copy", "-tag:v", "hvc1"])),
             Some(codec) if VIDEO_IN_MP4.contains(&codec) => post_input.extend(owned(&["-c:v", "copy"])),
@@ -378,6 +405,30 @@ mod tests {
         assert!(line(Some("h264"), Some("pcm_s16le")).contains("-c:v copy -c:a aac"));
         assert!(line(Some("ffv1"), Some("flac")).contains("-c:v libx264"));
         assert!(line(Some("hevc"), None).contains("-tag:v hvc1") && !line(Some("hevc"), None).contains("-c:a"));
+    }
+
+    #[test]
+    fn what_was_encoded_while_recording_is_copied() {
+        let theirs = options("-c:v libx264 -preset veryfast -c:a aac -b:a 64k -movflags faststart");
+        let encoding = FinalEncoding::read(&theirs).unwrap();
+        let mut both = raw(Some("h264"), Some("pcm_s16le"));
+        both.streams[0].encoded_for = Some(encoding.video_mark());
+        let mut sound = raw(None, Some("aac")).streams;
+        sound[0].encoded_for = Some(encoding.sound_mark());
+        let joined = both.clone();
+        both.streams.extend(sound);
+        let line = |raw: &MediaInfo| FfmpegArguments::finish(&theirs, raw).map(|made| made.post_input.join(" "));
+        let whole = line(&both).unwrap();
+        assert!(whole.starts_with("-map 0:0 -map 0:2 -c:a copy -c:v copy -bsf:v setts="), "{whole}");
+        assert!(whole.ends_with("-copyts -movflags faststart -movie_timescale 48000"), "{whole}");
+        // The sound of joined parts is encoded once for all of them.
+        let joined = line(&joined).unwrap();
+        assert!(joined.starts_with("-map 0:0 -map 0:a:0 -c:a aac -b:a 64k -c:v copy"), "{joined}");
+        for other in ["-c:v libx264 -preset veryfast -crf 20", "-c:v libx264 -preset slow", "-c copy"] {
+            assert_eq!(FfmpegArguments::finish(&options(other), &both), None, "{other}");
+        }
+        assert_eq!(line(&raw(Some("h264"), Some("pcm_s16le"))), None);
+        assert!(FfmpegArguments::remux(&both).post_input.join(" ").contains("-map 0:a:0? "));
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub async fn existing(files: &MergeFiles, nice: u8) -> Option<Result<MediaInfo, 
 /// # Errors
 /// See [`MergeError`]; an unplayable input is named.
 pub async fn run(files: &MergeFiles, nice: u8, cancel: &CancellationToken) -> Result<concat::ConcatReport, MergeError> {
-    let target = ConcatTarget { into: &files.part, container: Container::Mp4, nice };
+    let target = ConcatTarget { into: &files.part, container: Container::Mp4, nice, going_on: &[] };
     let joined = concat::concat(&files.inputs, target, cancel).await?;
     if joined.left_out.is_empty() {
         return Ok(joined);

@@ -12,7 +12,6 @@ mod drain_watch;
 mod failure;
 pub mod fetch_gate;
 pub mod ffmpeg_arguments;
-mod filter_delay;
 pub mod input_files;
 pub mod job;
 pub mod job_files;

@@ -64,6 +64,9 @@ pub enum JobPlan {
     },
     /// There is neither a usable raw file nor a playable result.
     MissingInput { cause: String },
+    /// Copy what was encoded with the operator's options while it was recorded; or else encode the raw file, as by this
+    /// second plan.
+    Finish(ProducePlan, ProducePlan),
     /// Encode the raw file with the operator's options.
     Convert(ProducePlan),
     /// Copy the raw file's streams into an MP4.
@@ -185,7 +188,13 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
         },
     };
     let produce = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
-    if rules.convert { JobPlan::Convert(produce) } else { JobPlan::Remux(produce) }
+    if !rules.convert {
+        return JobPlan::Remux(produce);
+    }
+    match FfmpegArguments::finish(rules.options, raw) {
+        Some(arguments) => JobPlan::Finish(ProducePlan { arguments, ..produce.clone() }, produce),
+        None => JobPlan::Convert(produce),
+    }
 }
 
 fn missing(raw: &Path, why: &str) -> JobPlan {

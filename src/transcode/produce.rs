@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! locate → plan ┬ Convert ─ ffmpeg writes the unfinished file ┬ measure, decode → fsync, rename
+//!               ├ Finish ─────────────────────────────────────┤  (or else Convert)
 //!               ├ Remux ──────────────────────────────────────┤
 //!               ├ Merge ──────────────────────────────────────┘
 //!               ├ AlreadyDone
@@ -150,6 +151,16 @@ impl ResultBuilder<'_> {
                 self.last_resort(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
             }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
+            JobPlan::Finish(finish, convert) => match self.transcode("finish", &finish, true).await {
+                Err(JobFailure::Cause(why)) => {
+                    tracing::warn!(
+                        code = %codes::NOT_FINISHED, cause = why,
+                        "what was encoded while recording makes no good MP4: encoding the raw file anew"
+                    );
+                    self.transcode_or_resort("convert", convert).await
+                }
+                result => result.map(|(result, _)| result),
+            },
             JobPlan::Remux(plan) => self.transcode_or_resort("remux", plan).await,
             JobPlan::Convert(plan) => self.transcode_or_resort("convert", plan).await,
         }

@@ -97,7 +97,8 @@ impl Broadcast {
         let (sender, _, writer) = stream::start(stdin, TRACKS, |error| panic!("{error}")).unwrap();
         let replacement = EncoderReplacement { settings, target, tracks: TRACKS, dir: dir.to_owned() };
         let failed = tokio::sync::mpsc::unbounded_channel().0;
-        let handover = EncoderHandover::new(replacement, encoder.relay().unwrap(), sender.stream_switch(), failed);
+        let handover =
+            EncoderHandover::of_broadcast(replacement, encoder.relay().unwrap(), sender.stream_switch(), failed);
         let (started, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let capturing = std::thread::spawn(move || capture(&sender, started, &stopped));

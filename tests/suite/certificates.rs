@@ -34,6 +34,7 @@ fn rig(dir: &Path, url: &str, state_dir: &Path, flags: Vec<ChromeFlag>, sandbox:
         url: url.to_owned(),
         target: EncoderTarget::File(dir.join("part.mkv")),
         encoder: EncoderSettings::new(&[], &[]),
+        fallback: None,
         chrome: ChromeSettings { path: None, flags, sandbox, trusted: trusted_roots::database(state_dir) },
         size: (640, 360),
         dpi: 96,

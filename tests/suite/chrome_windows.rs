@@ -168,7 +168,7 @@ async fn nothing_of_chromes_own_is_recorded_or_stops_the_page() {
         "full screen: undefined",
         "a further page: undefined",
         "a further window: undefined",
-        "loaded again",
+        "loaded again after its own code",
         "context menu",
     ] {
         assert!(told.iter().any(|told| told == wanted), "{wanted}: {told:#?}");

@@ -138,7 +138,7 @@ async fn a_screen_thread_that_panics_breaks_the_rig_and_one_that_stands_still_ho
     let display = Display::start(dir.path(), SIZE.0, SIZE.1, 96).await.unwrap();
     let (sender, mut stream) = stream_into_nothing(|error| panic!("{error}"));
     let (failed, reported) = reports();
-    let pacing = FramePacing::Changes { framerate: 30 };
+    let pacing = FramePacing::Changes { framerate: 30, ahead: 0 };
     let grab = |failed: Box<dyn FnOnce(ComponentError) + Send>, sender| {
         Grabber::start(display.address(), SIZE, pacing, Instant::now(), sender, failed).unwrap()
     };

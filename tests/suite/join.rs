@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use plugnmeet_recorder::capture::encoder::arguments::{CaptureOptions, EncoderTarget, arguments};
+use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use plugnmeet_recorder::media::concat::{ConcatError, ConcatReport, ConcatTarget as Into, concat};
 use plugnmeet_recorder::media::concat_plan::ConcatMethod;
 use plugnmeet_recorder::media::ffmpeg::FfmpegError;
@@ -68,9 +68,9 @@ impl Parts {
         page.args(["-f", "matroska", "-"]).stdout(Stdio::piped());
         let mut page = page.spawn().unwrap();
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let capture = CaptureOptions::read(&words("-loglevel error -framerate 25"));
+        let settings = EncoderSettings::new(&words("-loglevel error -framerate 25"), &words(film.post_input));
         let encoder = Command::new("ffmpeg")
-            .args(arguments(&capture, film.size, &words(film.post_input), &EncoderTarget::File(path.clone()), None))
+            .args(arguments(&settings, film.size, &EncoderTarget::File(path.clone()), None))
             .stdin(page.stdout.take().unwrap())
             .stdout(Stdio::null())
             .status()

@@ -101,6 +101,7 @@ pub async fn spec(standin: &Standin, room: &Room, into: &Path) -> RigSpec {
         url: format!("{}/?access_token={}", standin.host(), room.token),
         target: EncoderTarget::File(into.join(format!("{}_raw.mkv", room.id))),
         encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        fallback: None,
         chrome: ChromeSettings { path: None, flags: Vec::new(), sandbox, trusted: None },
         size: SIZE,
         dpi: 96,

@@ -6,5 +6,19 @@
   replace("alert", () => {});
   replace("confirm", () => false);
   replace("prompt", () => null);
+  // A page's code before it is left runs, and cannot ask whether the page may be left: Chrome would draw that question
+  // into the page. An event ignores what asks, and what a handler returns would ask too, so it is called from here.
+  Object.defineProperty(BeforeUnloadEvent.prototype, "preventDefault", { value() {} });
+  Object.defineProperty(BeforeUnloadEvent.prototype, "returnValue", { get: () => "", set() {} });
+  addEventListener("beforeunload", (event) => {
+    const handler = globalThis.onbeforeunload;
+    if (!handler) return;
+    globalThis.onbeforeunload = null;
+    try {
+      handler.call(globalThis, event);
+    } finally {
+      globalThis.onbeforeunload = handler;
+    }
+  }, true);
   for (const name of ["moveBy", "moveTo", "resizeBy", "resizeTo"]) replace(name, () => {});
 })();

@@ -1,8 +1,8 @@
 //! Answers what a page asks its user, because nobody sits at this Chrome: a dialog would be recorded, and the page may
 //! stand still until it is answered.
 //!
-//! `alert`, `confirm` and `prompt` are replaced by a script (`page_dialogs.js`), so that no dialog is drawn even for a
-//! moment. A dialog that comes all the same is answered through DevTools. Files and passkeys are refused before Chrome
+//! `alert`, `confirm`, `prompt` and the question whether the page may be left are replaced by a script
+//! (`page_dialogs.js`), so that no dialog is drawn even for a moment. A dialog that comes all the same is answered through DevTools. Files and passkeys are refused before Chrome
 //! asks for them. A further page is closed: it would go on unseen, but heard. What Chrome asks by itself is forbidden
 //! by [`crate::capture::browser::profile`], and windows are hidden by [`crate::capture::browser::window`].
 

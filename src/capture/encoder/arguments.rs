@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::media::final_encoding::{FinalEncoding, TAG};
 use crate::protocol::ids::RtmpUrl;
 
 /// Longest distance of keyframes in seconds: what a seek must decode, and what a kill may lose.
@@ -59,12 +60,20 @@ pub struct EncoderSettings {
     pub capture: CaptureOptions,
     /// ffmpeg's options behind the input.
     pub post_input: Vec<String>,
+    /// Encode a file as its MP4 shall be instead, with the sound as it was captured beside.
+    pub final_encoding: Option<FinalEncoding>,
 }
 
 impl EncoderSettings {
     #[must_use]
     pub fn new(pre_input: &[String], post_input: &[String]) -> Self {
-        Self { capture: CaptureOptions::read(pre_input), post_input: post_input.to_vec() }
+        Self { capture: CaptureOptions::read(pre_input), post_input: post_input.to_vec(), final_encoding: None }
+    }
+
+    /// How many frames the encoder waits for before it gives one.
+    #[must_use]
+    pub fn lookahead(&self) -> u32 {
+        self.final_encoding.as_ref().map_or(0, FinalEncoding::lookahead)
     }
 
     /// The same with a bit rate of the picture in kbit/s that is kept within each second; `None`: the operator's.
@@ -159,43 +168,30 @@ impl RelayAddress {
 /// The complete command line of ffmpeg for frames of `size` pixels. `relay`: for a broadcast.
 #[must_use]
 pub fn arguments(
-    capture: &CaptureOptions,
+    settings: &EncoderSettings,
     size: (u32, u32),
-    post_input: &[String],
     target: &EncoderTarget,
     relay: Option<&RelayAddress>,
 ) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     let mut push = |words: &[&str]| args.extend(words.iter().map(OsString::from));
     push(&["-hide_banner", "-nostdin", "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]);
-    push(&capture.rest.iter().map(String::as_str).collect::<Vec<_>>());
+    push(&settings.capture.rest.iter().map(String::as_str).collect::<Vec<_>>());
     // The header describes both tracks completely, so ffmpeg does not need to probe.
     push(&["-f", "matroska", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-i", "pipe:0"]);
-    let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
-    if !given(&["-force_key_frames"]) {
-        let seconds = match target {
-            EncoderTarget::File(_) => KEYFRAME_SECONDS,
-            EncoderTarget::Rtmp { .. } => BROADCAST_KEYFRAME_SECONDS,
-        };
-        push(&["-force_key_frames", &format!("expr:gte(t,n_forced*{seconds})")]);
+    match (&settings.final_encoding, target) {
+        (Some(encoding), EncoderTarget::File(_)) => {
+            args.extend(final_options(encoding).into_iter().map(OsString::from))
+        }
+        _ => args.extend(live_options(settings, size, target).into_iter().map(OsString::from)),
     }
-    if let Some(threads) = threads(size, capture.framerate, post_input) {
-        push(&["-threads", &threads.to_string()]);
-    }
-    let rate_given = given(&["-r", "-fps_mode", "-vsync"]);
-    match target {
-        EncoderTarget::File(_) if !rate_given => push(&["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"]),
-        EncoderTarget::Rtmp { .. } if !rate_given => push(&["-fps_mode", "cfr", "-r", &capture.framerate.to_string()]),
-        EncoderTarget::File(_) | EncoderTarget::Rtmp { .. } => {}
-    }
-    push(&post_input.iter().map(String::as_str).collect::<Vec<_>>());
     match target {
         EncoderTarget::File(path) => {
-            push(&["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"]);
+            args.extend(FILE.map(OsString::from));
             args.push(path.into());
         }
         EncoderTarget::Rtmp { .. } => {
-            push(&["-f", "flv"]);
+            args.extend(["-f", "flv"].map(OsString::from));
             if let Some(relay) = relay {
                 args.push(relay.url().into());
             }
@@ -204,9 +200,60 @@ pub fn arguments(
     args
 }
 
+/// The container of a raw file.
+const FILE: [&str; 7] = ["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"];
+/// Frames keep their times, to the millisecond.
+const OWN_TIMES: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"];
+
+/// The operator's options for a recording or broadcast, after ours.
+fn live_options(settings: &EncoderSettings, size: (u32, u32), target: &EncoderTarget) -> Vec<String> {
+    let EncoderSettings { capture, post_input, .. } = settings;
+    let mut options = Vec::new();
+    let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
+    if !given(&["-force_key_frames"]) {
+        let seconds = match target {
+            EncoderTarget::File(_) => KEYFRAME_SECONDS,
+            EncoderTarget::Rtmp { .. } => BROADCAST_KEYFRAME_SECONDS,
+        };
+        options.extend(["-force_key_frames".to_owned(), format!("expr:gte(t,n_forced*{seconds})")]);
+    }
+    if let Some(threads) = threads(size, capture.framerate, post_input) {
+        options.extend(["-threads".to_owned(), threads.to_string()]);
+    }
+    let rate_given = given(&["-r", "-fps_mode", "-vsync"]);
+    match target {
+        EncoderTarget::File(_) if !rate_given => options.extend(OWN_TIMES.map(str::to_owned)),
+        EncoderTarget::Rtmp { .. } if !rate_given => {
+            options.extend(["-fps_mode", "cfr", "-r"].map(str::to_owned));
+            options.push(capture.framerate.to_string());
+        }
+        EncoderTarget::File(_) | EncoderTarget::Rtmp { .. } => {}
+    }
+    options.extend(post_input.iter().cloned());
+    options
+}
+
+/// The options for a recording that is encoded as its MP4 shall be: picture, sound as it was captured, sound of the MP4.
+fn final_options(encoding: &FinalEncoding) -> Vec<String> {
+    let mut options = ["-filter_threads", "1", "-map", "0:v", "-map", "0:a", "-map", "0:a"].map(str::to_owned).to_vec();
+    // More threads give their frames later, and cost more.
+    options.extend(["-threads:v", "1"].map(str::to_owned));
+    options.extend(OWN_TIMES.map(str::to_owned));
+    options.extend(encoding.video_options());
+    options.extend(["-c:a:0", "copy", "-disposition:a:0", "default", "-disposition:a:1", "0"].map(str::to_owned));
+    options.extend(encoding.sound_options(":1"));
+    for (track, mark) in [("v", encoding.video_mark()), ("a:1", encoding.sound_mark())] {
+        options.extend([format!("-metadata:s:{track}"), format!("{TAG}={mark}")]);
+    }
+    // Otherwise all would be moved by the lead-in of the sound's codec, which begins before 0.
+    options.extend(["-avoid_negative_ts", "disabled"].map(str::to_owned));
+    options
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FfmpegOptions;
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
@@ -228,9 +275,10 @@ mod tests {
 
     #[test]
     fn a_raw_file_is_matroska_whatever_the_operator_says() {
-        let capture = CaptureOptions::read(&[]);
         let target = EncoderTarget::File("/x/rec_raw.mkv".into());
-        let args = line(&arguments(&capture, (1920, 1080), &words("-c:v libx264 -f mp4"), &target, None));
+        let args_of =
+            |post: &str| line(&arguments(&EncoderSettings::new(&[], &words(post)), (1920, 1080), &target, None));
+        let args = args_of("-c:v libx264 -f mp4");
         assert!(
             args.ends_with(
                 "-c:v libx264 -f mp4 -f matroska -cluster_time_limit 1000 -flush_packets 1 -y /x/rec_raw.mkv"
@@ -238,8 +286,28 @@ mod tests {
             "{args}"
         );
         assert!(args.contains("-fps_mode vfr"));
-        let args = line(&arguments(&capture, (1920, 1080), &words("-r 15"), &target, None));
+        let args = args_of("-r 15");
         assert!(!args.contains("-fps_mode"), "{args}");
+    }
+
+    #[test]
+    fn a_recording_is_encoded_as_its_mp4_with_the_captured_sound_beside() {
+        let options = FfmpegOptions::post_recording(None);
+        let final_encoding = Some(FinalEncoding::read(&options).unwrap());
+        let settings = EncoderSettings { final_encoding, ..EncoderSettings::new(&[], &words("-preset ultrafast")) };
+        let file = EncoderTarget::File("/x/rec_raw.mkv".into());
+        let args = line(&arguments(&settings, (1920, 1080), &file, None));
+        for wanted in [
+            "-map 0:v -map 0:a -map 0:a -threads:v 1 -fps_mode vfr",
+            "-preset veryfast",
+            "-c:a:0 copy -disposition:a:0 default -disposition:a:1 0 -c:a:1 aac -filter:a:1 apad",
+            "-metadata:s:v ENCODED_FOR=1 -c:v libx264",
+            "-metadata:s:a:1 ENCODED_FOR=1 -c:a aac",
+            "-avoid_negative_ts disabled -f matroska",
+        ] {
+            assert!(args.contains(wanted), "{wanted}: {args}");
+        }
+        assert!(!args.contains("ultrafast") && settings.lookahead() == 4);
     }
 
     #[test]
@@ -253,13 +321,8 @@ mod tests {
             assert_eq!(threads((1920, 1080), 30, &words(other)), None, "{other}");
         }
         let args = |post: &str| {
-            line(&arguments(
-                &CaptureOptions::read(&[]),
-                (1920, 1080),
-                &words(post),
-                &EncoderTarget::File("/x".into()),
-                None,
-            ))
+            let settings = EncoderSettings::new(&[], &words(post));
+            line(&arguments(&settings, (1920, 1080), &EncoderTarget::File("/x".into()), None))
         };
         // The operator's options come last, and ffmpeg takes the last one.
         let given = args("-c:v libx264 -preset ultrafast -threads 4");

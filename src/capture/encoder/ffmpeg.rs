@@ -103,7 +103,7 @@ impl Encoder {
         let failed = |why: &dyn std::fmt::Display| ComponentError::new(COMPONENT, why);
         let mut spec = child::ChildSpec::new(COMPONENT, "ffmpeg").env(process_tag::VARIABLE, dir);
         spec.env.extend(ALLOCATOR.iter().map(|(name, value)| (name.into(), value.into())));
-        spec.args = arguments(&settings.capture, size, &settings.post_input, target, relay);
+        spec.args = arguments(settings, size, target, relay);
         spec.pipe_stdin = true;
         spec.pipe_stdout = true;
         spec.log_level = tracing::Level::WARN;

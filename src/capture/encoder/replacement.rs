@@ -1,7 +1,8 @@
-//! Another encoder for a broadcast that runs: with its own bit rate, and ready before the one that runs ends.
+//! Another encoder for a capture that runs: of a broadcast with another bit rate, of a recording with other options into
+//! its next file. It is ready before the one that runs ends.
 //!
 //! ```text
-//! start: ffmpeg and its thread; it publishes to the relay and waits for a frame
+//! start: ffmpeg and its thread; it publishes to the relay, or opens its file, and waits for a frame
 //! switch: frames and sound go to it from one time on; the old one gets what is earlier, and the end
 //! retire: the old one ends, and the relay goes on with the new one
 //! ```
@@ -24,13 +25,25 @@ use crate::capture::rtmp::encoder_turn::Successor;
 use crate::capture::rtmp::relay::RelayEntrance;
 use crate::codes;
 
-/// From ffmpeg's start until it publishes to the relay: half a second, more on a busy machine.
+/// From ffmpeg's start until it publishes to the relay or opens its file: half a second, more on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(15);
+/// How often the file is looked for.
+const FILE_POLL: Duration = Duration::from_millis(20);
 /// How long the old encoder may take for what it still gets, and for its end.
-const LAST_ITEMS_LIMIT: Duration = Duration::from_secs(5);
-const END_LIMIT: Duration = Duration::from_secs(5);
+#[derive(Clone, Copy, Debug)]
+pub struct RetirementLimits {
+    last_items: Duration,
+    end: Duration,
+}
 
-/// What every encoder of a broadcast is started with.
+impl RetirementLimits {
+    /// The far end of a broadcast waits.
+    pub const BROADCAST: Self = Self { last_items: Duration::from_secs(5), end: Duration::from_secs(5) };
+    /// The one of a recording was too slow already.
+    pub const FILE: Self = Self { last_items: Duration::from_secs(30), end: Duration::from_secs(30) };
+}
+
+/// What every further encoder of a capture is started with.
 #[derive(Clone, Debug)]
 pub struct EncoderReplacement {
     pub settings: EncoderSettings,
@@ -46,11 +59,45 @@ pub struct NextEncoder {
     encoder: Encoder,
     writer: StreamWriter,
     queue: StreamQueue,
+    /// For the relay of a broadcast.
     begins_at: Arc<OnceLock<Duration>>,
 }
 
 impl EncoderReplacement {
-    /// Starts one. `failed` is called when its thread panics.
+    /// Starts one that writes a file. `failed` is called when its thread panics.
+    ///
+    /// # Errors
+    /// Where ffmpeg cannot be started, ends, or does not open its file.
+    pub async fn start_file(
+        self,
+        failed: impl FnOnce(ComponentError) + Send + 'static,
+    ) -> Result<NextEncoder, ComponentError> {
+        let unready = |why: String| ComponentError::new("ffmpeg", why);
+        let EncoderTarget::File(file) = self.target.clone() else {
+            return Err(unready("a broadcast has no file".to_owned()));
+        };
+        let size = (self.tracks.width, self.tracks.height);
+        let (mut encoder, stdin) = Encoder::spawn(&self.settings, size, &self.target, None, &self.dir).await?;
+        let (queue, writer) = stream::start_writer(stdin, self.tracks, failed)?;
+        queue.begin().map_err(|_| unready("it takes no input".to_owned()))?;
+        let opened = async {
+            while !tokio::fs::try_exists(&file).await.unwrap_or(false) {
+                tokio::time::sleep(FILE_POLL).await;
+            }
+        };
+        let limit = READY_LIMIT.as_secs();
+        tokio::select! {
+            opened = timeout(READY_LIMIT, opened) => {
+                opened.map_err(|_| unready(format!("it has not opened its file within {limit} s")))?;
+            }
+            ended = encoder.ended() => {
+                return Err(ended.err().unwrap_or_else(|| unready("it ended at once".to_owned())));
+            }
+        }
+        Ok(NextEncoder { encoder, writer, queue, begins_at: Arc::default() })
+    }
+
+    /// Starts one for a broadcast. `failed` is called when its thread panics.
     ///
     /// # Errors
     /// Where ffmpeg cannot be started, ends, or does not reach the relay.
@@ -84,9 +131,11 @@ impl EncoderReplacement {
 }
 
 impl NextEncoder {
-    /// Frames and sound go to this encoder from `at` on, a time of the capture that is not in the future.
+    /// Frames and sound go to this encoder from `at` on, a time of the capture that is not in the future. It is rounded
+    /// down to a millisecond, the unit of a file's times.
     #[must_use]
     pub fn take_over(self, switch: &StreamSwitch, at: Duration) -> (Encoder, StreamWriter) {
+        let at = Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
         // Nobody else sets it.
         let _ = self.begins_at.set(at);
         switch.switch(self.queue, at);
@@ -94,16 +143,22 @@ impl NextEncoder {
     }
 }
 
-/// Ends the encoder that was replaced.
-pub async fn retire(mut encoder: Encoder, mut writer: StreamWriter, switch: StreamSwitch) {
-    if !writer.ended_within(LAST_ITEMS_LIMIT).await {
+/// Ends the encoder that was replaced; how many bytes it has written.
+pub async fn retire(
+    mut encoder: Encoder,
+    mut writer: StreamWriter,
+    switch: StreamSwitch,
+    limits: RetirementLimits,
+) -> u64 {
+    if !writer.ended_within(limits.last_items).await {
         switch.complete();
         writer.abandon().await;
     }
-    if let Err(error) = encoder.finish(END_LIMIT).await {
+    if let Err(error) = encoder.finish(limits.end).await {
         tracing::warn!(
             code = %codes::ENCODER_REPLACED_BADLY, %error,
-            "the encoder that was replaced did not end well: the broadcast lacks a moment"
+            "the encoder that was replaced did not end well: a moment may be missing"
         );
     }
+    encoder.progress().bytes
 }

@@ -92,7 +92,7 @@ pub fn start(
 ) -> Result<(StreamSender, Arc<CaptureCounters>, StreamWriter), ComponentError> {
     let counters = Arc::new(CaptureCounters::new(tracks.sample_rate));
     let (queue, writer) = start_writer(pipe, tracks, failed)?;
-    Ok((StreamSender::new(queue, Arc::clone(&counters)), counters, writer))
+    Ok((StreamSender::new(queue, Arc::clone(&counters), &tracks), counters, writer))
 }
 
 /// Starts a thread that writes what comes into its queue to `pipe`, header first.

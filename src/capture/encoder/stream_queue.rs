@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::capture::encoder::counters::CaptureCounters;
+use crate::capture::encoder::matroska::Tracks;
 use crate::capture::video::frame::Frame;
 
 /// Frames that may wait for ffmpeg, the one being written included: a fifth of a second at 30 fps, the usual delay on a
@@ -134,6 +135,10 @@ impl Route {
 pub struct StreamSender {
     route: Arc<Mutex<Route>>,
     counters: Arc<CaptureCounters>,
+    /// Per second and channel.
+    sample_rate: u32,
+    /// Of one sample of all channels.
+    sample_bytes: usize,
 }
 
 /// Leads the capture to another encoder. It does not keep the stream open.
@@ -167,8 +172,10 @@ fn lock(route: &Mutex<Route>) -> MutexGuard<'_, Route> {
 
 impl StreamSender {
     #[must_use]
-    pub fn new(queue: StreamQueue, counters: Arc<CaptureCounters>) -> Self {
-        Self { route: Arc::new(Mutex::new(Route { current: queue, next: None })), counters }
+    pub fn new(queue: StreamQueue, counters: Arc<CaptureCounters>, tracks: &Tracks) -> Self {
+        let route = Arc::new(Mutex::new(Route { current: queue, next: None }));
+        let sample_bytes = 2 * usize::from(tracks.channels);
+        Self { route, counters, sample_rate: tracks.sample_rate, sample_bytes }
     }
 
     #[must_use]
@@ -208,10 +215,30 @@ impl StreamSender {
     ///
     /// # Errors
     /// [`StreamClosed`] when the reader is gone.
-    pub fn send_audio(&self, at: Duration, samples: Vec<u8>) -> Result<(), StreamClosed> {
+    pub fn send_audio(&self, at: Duration, mut samples: Vec<u8>) -> Result<(), StreamClosed> {
         self.counters.audio().add_samples(&samples);
+        // Where another encoder takes over within these samples, each gets its own: no sound is missing or there twice.
+        let begins_at = lock(&self.route).next.as_ref().map(|next| next.queue.begins_at);
+        let before = begins_at.map_or(0, |begins_at| self.bytes_of(begins_at.saturating_sub(at)));
+        if let Some(begins_at) = begins_at
+            && (1..samples.len()).contains(&before)
+        {
+            let after = samples.split_off(before);
+            self.send_samples(at, samples)?;
+            return self.send_samples(begins_at, after);
+        }
+        self.send_samples(at, samples)
+    }
+
+    fn send_samples(&self, at: Duration, samples: Vec<u8>) -> Result<(), StreamClosed> {
         let queue = lock(&self.route).queue_for(Track::Sound, at);
         queue.send(StreamItem::Audio { at: at.saturating_sub(queue.begins_at), samples })
+    }
+
+    /// The bytes of this much sound.
+    fn bytes_of(&self, length: Duration) -> usize {
+        let samples = length.as_nanos() * u128::from(self.sample_rate) / 1_000_000_000;
+        usize::try_from(samples).unwrap_or(usize::MAX).saturating_mul(self.sample_bytes)
     }
 
     #[must_use]
@@ -224,10 +251,35 @@ impl StreamSender {
 mod tests {
     use super::*;
 
+    const TRACKS: Tracks = Tracks { width: 64, height: 32, framerate: 30, sample_rate: 48_000, channels: 2 };
+
+    #[test]
+    fn sound_is_split_at_the_sample_where_the_next_encoder_begins() {
+        let (first, old) = queue();
+        let sender = StreamSender::new(first, Arc::new(CaptureCounters::new(48_000)), &TRACKS);
+        let (second, new) = queue();
+        let ms = Duration::from_millis;
+        sender.stream_switch().switch(second, ms(70));
+        sender.send_frame(ms(70), Arc::new(Frame::black(64, 32).unwrap())).unwrap();
+        // 50 ms each: the second is played from 50 to 100 ms.
+        let chunk = |at: u64, value: u8| sender.send_audio(ms(at), vec![value; 192 * 50]).unwrap();
+        [(0, 1), (50, 2), (100, 3)].into_iter().for_each(|(at, value)| chunk(at, value));
+        let sound = |items: &StreamItems| -> Vec<(u128, usize, u8)> {
+            let all = items.items.try_iter();
+            all.filter_map(|item| match item {
+                StreamItem::Audio { at, samples } => Some((at.as_millis(), samples.len() / 192, samples[0])),
+                StreamItem::Frame { .. } => None,
+            })
+            .collect()
+        };
+        assert_eq!(sound(&old), [(0, 50, 1), (50, 20, 2)]);
+        assert_eq!(sound(&new), [(0, 30, 2), (30, 50, 3)]);
+    }
+
     #[test]
     fn both_tracks_go_to_the_next_encoder_from_the_same_time_on() {
         let (first, old) = queue();
-        let sender = StreamSender::new(first, Arc::new(CaptureCounters::new(48_000)));
+        let sender = StreamSender::new(first, Arc::new(CaptureCounters::new(48_000)), &TRACKS);
         let (second, new) = queue();
         let ms = Duration::from_millis;
         let frame = |at| sender.send_frame(ms(at), Arc::new(Frame::black(64, 32).unwrap())).unwrap();
@@ -259,7 +311,7 @@ mod tests {
     #[test]
     fn a_switch_keeps_no_stream_open() {
         let (first, items) = queue();
-        let sender = StreamSender::new(first, Arc::new(CaptureCounters::new(48_000)));
+        let sender = StreamSender::new(first, Arc::new(CaptureCounters::new(48_000)), &TRACKS);
         let switch = sender.stream_switch();
         drop(sender);
         assert!(items.items.recv().is_err());

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 /// A still frame is repeated this often, so that the file never lacks its last second.
 const STILL_INTERVAL: Duration = Duration::from_secs(1);
+/// Within this time come the frames that an encoder which looks ahead waits for: a crash loses as much.
+const AHEAD_LIMIT: Duration = Duration::from_secs(2);
 /// Two frames are at least this fraction of an interval apart, so that one repaint is not sent as two frames.
 const CLOSEST: u32 = 4;
 
 /// When frames are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramePacing {
-    /// At changes: at most `framerate` and at least one per second.
-    Changes { framerate: u32 },
+    /// At changes: at most `framerate` and at least one per second. `ahead`: how many frames the encoder waits for
+    /// before it gives one. These come within 2 s, however still the picture is, and at once at the start.
+    Changes { framerate: u32, ahead: u32 },
     /// At a constant rate of `framerate` per second.
     Constant { framerate: u32 },
 }
@@ -28,15 +31,20 @@ pub struct FramePacer {
     last: Duration,
     /// When the next frame would be due in a regular sequence.
     regular: Duration,
+    /// How many frames an encoder that looks ahead still waits for before it gives its first one.
+    first: u32,
 }
 
 impl FramePacer {
     /// The first frame is sent at `now`.
     #[must_use]
     pub fn begin(pacing: FramePacing, now: Duration) -> Self {
-        let (FramePacing::Changes { framerate } | FramePacing::Constant { framerate }) = pacing;
+        let (framerate, first) = match pacing {
+            FramePacing::Changes { framerate, ahead } => (framerate, ahead),
+            FramePacing::Constant { framerate } => (framerate, 0),
+        };
         let interval = Duration::from_secs(1) / framerate.max(1);
-        Self { pacing, interval, last: now, regular: now + interval }
+        Self { pacing, interval, last: now, regular: now + interval, first }
     }
 
     /// When the next frame is due; `changed`: whether anything has changed since the last one.
@@ -44,7 +52,10 @@ impl FramePacer {
     pub fn due(&self, changed: bool) -> Duration {
         match self.pacing {
             FramePacing::Constant { .. } => self.regular,
-            FramePacing::Changes { .. } if !changed => self.last + STILL_INTERVAL,
+            FramePacing::Changes { .. } if !changed && self.first > 0 => self.regular,
+            FramePacing::Changes { ahead, .. } if !changed => {
+                self.last + STILL_INTERVAL.min(AHEAD_LIMIT / ahead.max(1)).max(self.interval)
+            }
             FramePacing::Changes { .. } => {
                 self.regular.saturating_sub(self.interval).max(self.last + self.interval / CLOSEST)
             }
@@ -60,6 +71,7 @@ impl FramePacer {
             FramePacing::Changes { .. } => self.regular.max(now) + self.interval,
         };
         self.last = now;
+        self.first = self.first.saturating_sub(1);
     }
 
     /// How many frames were due between `due` and `now` without being sent.
@@ -73,7 +85,7 @@ impl FramePacer {
 mod tests {
     use super::*;
 
-    const PACE: FramePacing = FramePacing::Changes { framerate: 25 };
+    const PACE: FramePacing = FramePacing::Changes { framerate: 25, ahead: 0 };
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -98,6 +110,15 @@ mod tests {
     fn a_still_picture_is_sent_once_a_second_and_a_change_at_once() {
         assert_eq!(frames(PACE, &[], 2_500), [0, 1_000, 2_000]);
         assert_eq!(frames(PACE, &[1_500], 3_000), [0, 1_000, 1_500, 2_500]);
+    }
+
+    #[test]
+    fn an_encoder_that_looks_ahead_gets_its_frames_within_two_seconds_and_the_first_ones_at_once() {
+        let ahead = |ahead| FramePacing::Changes { framerate: 25, ahead };
+        assert_eq!(frames(ahead(4), &[], 1_200), [0, 40, 80, 120, 160, 660, 1_160]);
+        assert_eq!(frames(ahead(1), &[], 2_500), [0, 40, 1_040, 2_040]);
+        // Never faster than the capture.
+        assert_eq!(frames(ahead(100), &[], 200), [0, 40, 80, 120, 160, 200]);
     }
 
     #[test]
