@@ -156,7 +156,7 @@ fn by_program(cost: &crate::measure::cost::Cost, pipeline: Pipeline, seconds: f6
     let mut parts = BTreeMap::new();
     for (name, seconds) in &cost.parts {
         let name = match name.as_str() {
-            "bench" if pipeline == Pipeline::Ours => "recorder",
+            "bench" if !matches!(pipeline, Pipeline::Reference | Pipeline::Egress) => "recorder",
             "bench" => continue,
             name => name,
         };
@@ -168,7 +168,7 @@ fn by_program(cost: &crate::measure::cost::Cost, pipeline: Pipeline, seconds: f6
 /// Whether the machine has what the pipeline needs.
 pub fn is_there(pipeline: Pipeline) -> bool {
     let program = Path::new(match pipeline {
-        Pipeline::Reference | Pipeline::Ours => "ffmpeg",
+        Pipeline::Reference | Pipeline::Ours | Pipeline::Once | Pipeline::Lossless => "ffmpeg",
         Pipeline::Egress => "gst-launch-1.0",
     });
     plugnmeet_recorder::process::programs::find_program(program).is_some()

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::media::ffprobe::{MediaInfo, MediaStream, StreamKind};
+use crate::media::ffprobe::{MediaInfo, MediaStream};
 use crate::media::final_encoding::TAG;
 
 /// Error of measured times, which are decimals.
@@ -116,9 +116,10 @@ impl ConcatInput {
     /// part goes on, since encoders change at a whole millisecond.
     #[must_use]
     pub fn slot(&self) -> Duration {
-        let millis = match self.goes_on {
-            false => (self.media.duration + ROUNDING).as_millis() + 1,
-            true => (self.media.duration + Duration::from_micros(500)).as_millis().max(1),
+        let millis = if self.goes_on {
+            (self.media.duration + Duration::from_micros(500)).as_millis().max(1)
+        } else {
+            (self.media.duration + ROUNDING).as_millis() + 1
         };
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
@@ -197,13 +198,7 @@ pub fn list(pieces: &[ConcatInput]) -> Result<Vec<u8>, UnlistablePath> {
                 byte => list.push(*byte),
             }
         }
-        list.extend_from_slice(b"'\n");
-        // A sound that was encoded while recording begins before 0, with the lead-in of its codec. It is left out, and
-        // must not move the rest.
-        if piece.media.streams.iter().any(|stream| stream.kind == StreamKind::Audio && stream.encoded_for.is_some()) {
-            list.extend_from_slice(b"inpoint 0\n");
-        }
-        list.extend_from_slice(format!("duration {}\n", seconds(piece.slot())).as_bytes());
+        list.extend_from_slice(format!("'\nduration {}\n", seconds(piece.slot())).as_bytes());
     }
     Ok(list)
 }
@@ -325,6 +320,7 @@ fn words(words: &str) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::ffprobe::StreamKind;
 
     fn video(width: u32, height: u32) -> MediaStream {
         MediaStream {

@@ -5,8 +5,6 @@
 //! it was captured stays in the raw file beside the encoded one: parts can only be joined without a seam where the sound
 //! is encoded once from all of them, and other transcoders (PROTOCOL 6) take it, because it is the default track.
 
-use std::borrow::Cow;
-
 use crate::config::FfmpegOptions;
 use crate::media::ffprobe::{MediaInfo, MediaStream, StreamKind};
 use crate::media::filter_delay::without_delay;
@@ -21,6 +19,9 @@ const PRESETS: [(&str, bool); 3] = [("ultrafast", false), ("superfast", false), 
 /// How many frames the encoder looks ahead instead of the 10 of `veryfast`: as good and as small (measured), and less
 /// is lost in a crash.
 const LOOKAHEAD: &str = "4";
+/// The lead-in of ffmpeg's encoder `aac`, in samples, and the capture's samples per second.
+const LEAD_IN_SAMPLES: f64 = 1024.0;
+const SAMPLE_RATE: f64 = 48_000.0;
 /// The same distance of keyframes as in a transcoded MP4.
 const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
 
@@ -169,21 +170,42 @@ impl FinalEncoding {
         PRESETS.iter().any(|(name, ahead)| value(&self.video, "-preset") == Some(name) && *ahead)
     }
 
-    /// ffmpeg's options for the sound, each with this suffix (`:1`: the output's second track of sound): encoded while
-    /// recording, or from the sound of a raw file.
+    /// ffmpeg's options for the sound of a raw file.
     #[must_use]
-    pub fn sound_options(&self, suffix: &str) -> Vec<String> {
+    pub fn sound_options(&self) -> Vec<String> {
+        self.sound_of("", None)
+    }
+
+    /// ffmpeg's options for the sound of a recording that runs, each with this suffix (`:1`: the output's second track of
+    /// sound). It is put late by the lead-in of its codec: otherwise it would begin before all else, and ffmpeg would
+    /// move all tracks of the file, or leave their beginning out where it reads parts one after the other.
+    #[must_use]
+    pub fn live_sound_options(&self, suffix: &str) -> Vec<String> {
+        self.sound_of(suffix, Some(self.lead_in()))
+    }
+
+    fn sound_of(&self, suffix: &str, late: Option<String>) -> Vec<String> {
         let mut options = vec![format!("-c:a{suffix}"), "aac".to_owned()];
+        let mut filters = Vec::new();
         for (name, value) in &self.sound {
-            let (name, value) = match *name {
-                "-c:a" => continue,
-                "-af" => (format!("-filter:a{suffix}"), without_delay(value)),
-                "-ac" | "-ar" => (format!("{name}:a{suffix}"), Cow::Borrowed(value.as_str())),
-                name => (format!("{name}{suffix}"), Cow::Borrowed(value.as_str())),
-            };
-            options.extend([name, value.into_owned()]);
+            match *name {
+                "-c:a" => {}
+                "-af" => filters.push(without_delay(value).into_owned()),
+                "-ac" | "-ar" => options.extend([format!("{name}:a{suffix}"), value.clone()]),
+                name => options.extend([format!("{name}{suffix}"), value.clone()]),
+            }
+        }
+        filters.extend(late.map(|late| format!("asetpts=PTS+{late}/TB")));
+        if !filters.is_empty() {
+            options.extend([format!("-filter:a{suffix}"), filters.join(",")]);
         }
         options
+    }
+
+    /// The lead-in of the sound's codec in seconds: what comes out of a decoder before the first sample.
+    fn lead_in(&self) -> String {
+        let rate = value(&self.sound, "-ar").and_then(|rate| rate.parse().ok()).filter(|rate| *rate > 0.0);
+        format!("{:.6}", LEAD_IN_SAMPLES / rate.unwrap_or(SAMPLE_RATE))
     }
 
     /// ffmpeg's options for the MP4 itself.
@@ -251,8 +273,9 @@ mod tests {
             "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast \
              -force_key_frames expr:gte(t,n_forced*8) -bf 0 -rc-lookahead 4"
         );
-        let sound = encoding.sound_options(":1").join(" ");
+        let sound = encoding.live_sound_options(":1").join(" ");
         assert!(sound.starts_with("-c:a:1 aac -filter:a:1 apad=pad_dur=0.025,highpass"), "{sound}");
+        assert!(sound.ends_with("asetpts=PTS-0.025/TB,asetpts=PTS+0.021333/TB"), "{sound}");
         assert_eq!(encoding.video_mark(), "1 -c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast");
         assert_eq!(encoding.sound_mark(), "1 -c:a aac -af highpass=f=200,lowpass=f=4000,afftdn");
         for profile in Profile::ALL {
@@ -323,7 +346,10 @@ mod tests {
         }
         assert!(!line("-preset ultrafast").contains("-rc-lookahead"));
         let sound = FinalEncoding::read(&options(&format!("{SHORT} -ac 1 -ar 44100 -b:a 64k"))).unwrap();
-        assert_eq!(sound.sound_options(":1").join(" "), "-c:a:1 aac -b:a:1 64k -ac:a:1 1 -ar:a:1 44100");
-        assert_eq!(sound.sound_options("").join(" "), "-c:a aac -b:a 64k -ac:a 1 -ar:a 44100");
+        assert_eq!(
+            sound.live_sound_options(":1").join(" "),
+            "-c:a:1 aac -b:a:1 64k -ac:a:1 1 -ar:a:1 44100 -filter:a:1 asetpts=PTS+0.023220/TB"
+        );
+        assert_eq!(sound.sound_options().join(" "), "-c:a aac -b:a 64k -ac:a 1 -ar:a 44100");
     }
 }

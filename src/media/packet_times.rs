@@ -5,8 +5,6 @@ use std::time::Duration;
 /// What one packet adds at most to [`TrackTimes::covered`]: no packet of sound is longer. An MP4 has no gaps: the packet
 /// before one is stated to last until its end.
 const LONGEST_SOUND: f64 = 1.0;
-/// Until when a codec's lead-in lasts, in seconds.
-const LEAD_IN_END: f64 = 0.001;
 /// Limit of streams; the packets of further ones are not counted.
 const STREAMS_LIMIT: usize = 64;
 
@@ -117,9 +115,7 @@ impl FilePackets {
         let keyframe = flags.contains('K');
         // The lead-in of a codec, which no player plays.
         let discarded = flags.contains('D');
-        // In Matroska that is what ends before 0, which is rounded to milliseconds.
-        let is_lead_in = |begin: &f64| *begin < 0.0 && begin + length.unwrap_or(0.0) <= LEAD_IN_END;
-        let Some(begin) = pts.or(dts).filter(|begin| !discarded && !is_lead_in(begin)) else { return };
+        let Some(begin) = pts.or(dts).filter(|_| !discarded) else { return };
         let (decoded, length) = (dts.unwrap_or(begin), length.unwrap_or(0.0).max(0.0));
         for (span, begins) in [(&mut track.whole, true), (&mut track.decodable, keyframe)] {
             match span {

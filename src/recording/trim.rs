@@ -54,22 +54,17 @@ async fn cut(part: &Path, until: Duration) -> Result<Duration, String> {
     name.push(part.file_name().unwrap_or_default());
     name.push(".cut");
     let shorter = UnfinishedFile::new(part.with_file_name(name));
-    let read = async |path: PathBuf| ffprobe::measure(&path).await.map_err(|error| error.to_string());
-    let whole = read(part.to_owned()).await?;
-    // A sound that was encoded while recording begins before 0. Without these all tracks would be moved to begin at 0.
-    let keeps_times = whole.streams.iter().any(|stream| stream.encoded_for.is_some());
-    let times: &[&str] = if keeps_times { &["-copyts", "-avoid_negative_ts", "disabled"] } else { &[] };
     let spec = ffmpeg::spec()
         .args(["-fflags", "+bitexact"])
         .args(FILES_ONLY)
         .args([OsString::from("-i"), ffprobe::file_url(part)])
         .args(["-map", "0", "-c", "copy", "-t", &format!("{:.3}", until.as_secs_f64())])
-        .args(times)
         .args(["-flags", "+bitexact", "-fflags", "+bitexact", "-f", "matroska", "-y"])
         .args([ffprobe::file_url(shorter.path())]);
     let run = ffmpeg::run_spec(&spec, shorter.path(), &CancellationToken::new()).await;
     run.map_err(|error| error.to_string())?;
-    let cut = read(shorter.path().to_owned()).await?;
+    let read = async |path: PathBuf| ffprobe::measure(&path).await.map_err(|error| error.to_string());
+    let (whole, cut) = (read(part.to_owned()).await?, read(shorter.path().to_owned()).await?);
     compare(&whole, &cut, until)?;
     placement::place(shorter.path(), part, IfExists::Replace).await.map_err(|error| error.to_string())?;
     Ok(cut.duration)

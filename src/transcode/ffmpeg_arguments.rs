@@ -60,6 +60,9 @@ const KEYFRAME_OPTIONS: [&str; 3] = ["-force_key_frames", "-g", "-keyint_min"];
 /// and assumes 33 ms per frame (5.1: frames shown up to minutes late; with B-frames "Invalid DTS"). ffmpeg stops
 /// probing as soon as it knows. In microseconds and bytes: a minute of a raw file.
 const SEE_THE_ORDER: [&str; 4] = ["-analyzeduration", "60000000", "-probesize", "100000000"];
+/// A sound that was encoded while recording is late by the lead-in of its codec, which is one packet. (The unit of times is
+/// another one here than ffmpeg says, so that it cannot be told in seconds.)
+const WITHOUT_LEAD_IN: [&str; 2] = ["-bsf:a", "setts=ts=TS-DURATION"];
 const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
 /// The codecs that browsers play from an MP4 and that ffmpeg 5.1's muxer accepts.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
@@ -131,14 +134,15 @@ impl FfmpegArguments {
         let mut pre_input = owned(&SEE_THE_ORDER);
         if let Some(sound) = tracks.sound {
             post_input.extend(["-map".to_owned(), format!("0:{sound}"), "-c:a".to_owned(), "copy".to_owned()]);
+            post_input.extend(owned(&WITHOUT_LEAD_IN));
         } else if raw.audio().is_some_and(|stream| stream.packets != Some(0)) {
             pre_input.extend(owned(&ONE_FILTER_THREAD));
             post_input.extend(owned(&["-map", "0:a:0"]));
-            post_input.extend(encoding.sound_options(""));
+            post_input.extend(encoding.sound_options());
         }
         post_input.extend(owned(&["-c:v", "copy", "-bsf:v"]));
         post_input.push(shown_to(raw.duration));
-        // The times of the tracks as they are: the sound begins before 0, with the lead-in of its codec.
+        // The times of the tracks as they are: the sound begins before 0, with its lead-in.
         post_input.push("-copyts".to_owned());
         post_input.extend(encoding.container_options());
         post_input.extend(owned(&EXACT_DURATION));
@@ -419,7 +423,10 @@ mod tests {
         both.streams.extend(sound);
         let line = |raw: &MediaInfo| FfmpegArguments::finish(&theirs, raw).map(|made| made.post_input.join(" "));
         let whole = line(&both).unwrap();
-        assert!(whole.starts_with("-map 0:0 -map 0:2 -c:a copy -c:v copy -bsf:v setts="), "{whole}");
+        assert!(
+            whole.starts_with("-map 0:0 -map 0:2 -c:a copy -bsf:a setts=ts=TS-DURATION -c:v copy -bsf:v setts="),
+            "{whole}"
+        );
         assert!(whole.ends_with("-copyts -movflags faststart -movie_timescale 48000"), "{whole}");
         // The sound of joined parts is encoded once for all of them.
         let joined = line(&joined).unwrap();

@@ -2,8 +2,13 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use plugnmeet_recorder::capture::encoder::arguments::EncoderSettings;
+use plugnmeet_recorder::capture::rig::RigSpec;
+use plugnmeet_recorder::config::FfmpegOptions;
+use plugnmeet_recorder::media::final_encoding::FinalEncoding;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -28,11 +33,14 @@ const DRIFT_LIMIT: f64 = 3.0;
 /// What an end that nobody prepared may cost, in seconds.
 const LOST_LIMIT: f64 = 4.0;
 
+/// Recordings are encoded fast while they run. (Otherwise another encoder takes over: see `one_pass`.)
+const TWICE: &str = "ffmpeg_settings:\n  one_pass: false\n";
+
 /// A recorder that keeps its raw files, and a room that it records as `rec`.
-async fn recording(meeting: Meeting) -> (Standin, Recorder, Room, Started) {
+async fn recording(meeting: Meeting, sections: &str) -> (Standin, Recorder, Room, Started) {
     let standin = standin().await;
-    let recorder =
-        Recorder::start(&standin, "node_01", &Setup { mode: Some("recorderOnly"), ..Setup::default() }).await;
+    let setup = Setup { mode: Some("recorderOnly"), sections: sections.to_owned(), ..Setup::default() };
+    let recorder = Recorder::start(&standin, "node_01", &setup).await;
     let room = standin.meeting(meeting);
     let memory = resident(recorder.pid());
     record(&standin, &recorder, &room, "rec").await;
@@ -57,7 +65,7 @@ async fn ended(standin: &Standin, recorder: &Recorder, room: &Room) -> (PathBuf,
 }
 
 /// Beeps against flashes; every beep of the film must be there, once.
-fn in_step(raw: &Path) -> Sync {
+pub fn in_step(raw: &Path) -> Sync {
     let mut beeps = sound::beeps(raw, 1000.0).unwrap();
     // On a machine that is overloaded Chrome's player stumbles, by tens of milliseconds each time, and where that is within
     // a beep it sets in twice. So they are counted by the seconds between them, of which none may be missing.
@@ -104,7 +112,7 @@ fn longest_gap(raw: &Path) -> Range<f64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_memory() {
     let turn = alone().await;
-    let (standin, recorder, room, _) = recording(Meeting { webcams: 1, ..Meeting::default() }).await;
+    let (standin, recorder, room, _) = recording(Meeting { webcams: 1, ..Meeting::default() }, TWICE).await;
     go_on(10.0).await;
     let ffmpeg = recorder.children("ffmpeg");
     assert_eq!(ffmpeg.len(), 1, "{ffmpeg:?}");
@@ -139,7 +147,7 @@ async fn an_ffmpeg_that_stands_still_costs_frames_but_no_sound_no_step_and_no_me
 #[tokio::test(flavor = "multi_thread")]
 async fn sound_and_picture_are_in_step_for_two_minutes_in_bounded_memory() {
     let turn = alone().await;
-    let (standin, recorder, room, started) = recording(Meeting::default()).await;
+    let (standin, recorder, room, started) = recording(Meeting::default(), "").await;
     go_on(120.0).await;
     let grown = resident(recorder.pid()).saturating_sub(started.memory);
     let (raw, summary) = ended(&standin, &recorder, &room).await;
@@ -183,10 +191,15 @@ fn assert_kept(raw: &Path, end: f64, seed: u64) {
 async fn a_raw_file_whose_ffmpeg_was_killed_is_whole_but_for_its_last_seconds() {
     let standin = standin().await;
     let (mut dice, seed) = Dice::new();
-    for _ in 0..3 {
+    let once = FinalEncoding::read(&FfmpegOptions::post_recording(None)).ok().map(Arc::new);
+    let moving = Meeting { webcams: 2, ..Meeting::default() };
+    // An encoder that looks ahead holds back the most where the picture stands still.
+    let still = Meeting { webcams: 0, slide_every: None, flash: false, ..Meeting::default() };
+    for (meeting, final_encoding) in [(moving.clone(), None), (moving, once.clone()), (still, once)] {
         let wait = Duration::from_millis(4_500 + dice.roll(4_000));
         let mut recorded_for = 0.0;
-        let recorded = rig::record(&standin, Meeting { webcams: 2, ..Meeting::default() }, async |live| {
+        let prepare = |spec: RigSpec| RigSpec { encoder: EncoderSettings { final_encoding, ..spec.encoder }, ..spec };
+        let recorded = rig::record_as(&standin, meeting, prepare, alone().await, async |live| {
             tokio::time::sleep(wait).await;
             recorded_for = live.opened.elapsed().as_secs_f64();
             let cause = live.kill_ffmpeg().await;

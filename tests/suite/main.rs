@@ -46,6 +46,7 @@ mod mounts;
 mod moved_far_end;
 mod nats_server;
 mod node;
+mod one_pass;
 mod page;
 mod page_recording;
 mod playback;

@@ -17,7 +17,7 @@ use crate::standin::{Deployment, Meeting, Room, Standin};
 const STARTED: RecordingTasks = RecordingTasks::StartRecording;
 pub const ENDED: RecordingTasks = RecordingTasks::EndRecording;
 const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
-const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
+pub const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
 
 pub async fn standin() -> Standin {
     Standin::start(Deployment::default()).await.unwrap()

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::media::final_encoding::{FinalEncoding, TAG};
@@ -61,7 +62,7 @@ pub struct EncoderSettings {
     /// ffmpeg's options behind the input.
     pub post_input: Vec<String>,
     /// Encode a file as its MP4 shall be instead, with the sound as it was captured beside.
-    pub final_encoding: Option<FinalEncoding>,
+    pub final_encoding: Option<Arc<FinalEncoding>>,
 }
 
 impl EncoderSettings {
@@ -73,7 +74,7 @@ impl EncoderSettings {
     /// How many frames the encoder waits for before it gives one.
     #[must_use]
     pub fn lookahead(&self) -> u32 {
-        self.final_encoding.as_ref().map_or(0, FinalEncoding::lookahead)
+        self.final_encoding.as_ref().map_or(0, |encoding| encoding.lookahead())
     }
 
     /// The same with a bit rate of the picture in kbit/s that is kept within each second; `None`: the operator's.
@@ -179,15 +180,17 @@ pub fn arguments(
     push(&settings.capture.rest.iter().map(String::as_str).collect::<Vec<_>>());
     // The header describes both tracks completely, so ffmpeg does not need to probe.
     push(&["-f", "matroska", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-i", "pipe:0"]);
-    match (&settings.final_encoding, target) {
-        (Some(encoding), EncoderTarget::File(_)) => {
-            args.extend(final_options(encoding).into_iter().map(OsString::from))
-        }
-        _ => args.extend(live_options(settings, size, target).into_iter().map(OsString::from)),
-    }
+    let options = match (&settings.final_encoding, target) {
+        (Some(encoding), EncoderTarget::File(_)) => final_options(encoding),
+        _ => live_options(settings, size, target),
+    };
+    args.extend(options.into_iter().map(OsString::from));
     match target {
         EncoderTarget::File(path) => {
-            args.extend(FILE.map(OsString::from));
+            let cluster = if settings.lookahead() > 0 { CLUSTER_MS_AHEAD } else { CLUSTER_MS };
+            args.extend(
+                ["-f", "matroska", "-cluster_time_limit", cluster, "-flush_packets", "1", "-y"].map(OsString::from),
+            );
             args.push(path.into());
         }
         EncoderTarget::Rtmp { .. } => {
@@ -200,8 +203,10 @@ pub fn arguments(
     args
 }
 
-/// The container of a raw file.
-const FILE: [&str; 7] = ["-f", "matroska", "-cluster_time_limit", "1000", "-flush_packets", "1", "-y"];
+/// The container of a raw file: a crash loses what is in its latest cluster, in milliseconds. An encoder that looks ahead
+/// holds back more itself.
+const CLUSTER_MS: &str = "1000";
+const CLUSTER_MS_AHEAD: &str = "500";
 /// Frames keep their times, to the millisecond.
 const OWN_TIMES: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"];
 
@@ -241,12 +246,10 @@ fn final_options(encoding: &FinalEncoding) -> Vec<String> {
     options.extend(OWN_TIMES.map(str::to_owned));
     options.extend(encoding.video_options());
     options.extend(["-c:a:0", "copy", "-disposition:a:0", "default", "-disposition:a:1", "0"].map(str::to_owned));
-    options.extend(encoding.sound_options(":1"));
+    options.extend(encoding.live_sound_options(":1"));
     for (track, mark) in [("v", encoding.video_mark()), ("a:1", encoding.sound_mark())] {
         options.extend([format!("-metadata:s:{track}"), format!("{TAG}={mark}")]);
     }
-    // Otherwise all would be moved by the lead-in of the sound's codec, which begins before 0.
-    options.extend(["-avoid_negative_ts", "disabled"].map(str::to_owned));
     options
 }
 
@@ -293,7 +296,7 @@ mod tests {
     #[test]
     fn a_recording_is_encoded_as_its_mp4_with_the_captured_sound_beside() {
         let options = FfmpegOptions::post_recording(None);
-        let final_encoding = Some(FinalEncoding::read(&options).unwrap());
+        let final_encoding = Some(Arc::new(FinalEncoding::read(&options).unwrap()));
         let settings = EncoderSettings { final_encoding, ..EncoderSettings::new(&[], &words("-preset ultrafast")) };
         let file = EncoderTarget::File("/x/rec_raw.mkv".into());
         let args = line(&arguments(&settings, (1920, 1080), &file, None));
@@ -303,7 +306,6 @@ mod tests {
             "-c:a:0 copy -disposition:a:0 default -disposition:a:1 0 -c:a:1 aac -filter:a:1 apad",
             "-metadata:s:v ENCODED_FOR=1 -c:v libx264",
             "-metadata:s:a:1 ENCODED_FOR=1 -c:a aac",
-            "-avoid_negative_ts disabled -f matroska",
         ] {
             assert!(args.contains(wanted), "{wanted}: {args}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A still frame is repeated this often, so that the file never lacks its last second.
 const STILL_INTERVAL: Duration = Duration::from_secs(1);
 /// Within this time come the frames that an encoder which looks ahead waits for: a crash loses as much.
-const AHEAD_LIMIT: Duration = Duration::from_secs(2);
+const AHEAD_LIMIT: Duration = Duration::from_millis(1500);
 /// Two frames are at least this fraction of an interval apart, so that one repaint is not sent as two frames.
 const CLOSEST: u32 = 4;
 
@@ -13,7 +13,7 @@ const CLOSEST: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramePacing {
     /// At changes: at most `framerate` and at least one per second. `ahead`: how many frames the encoder waits for
-    /// before it gives one. These come within 2 s, however still the picture is, and at once at the start.
+    /// before it gives one. These come within 1.5 s, however still the picture is, and at once at the start.
     Changes { framerate: u32, ahead: u32 },
     /// At a constant rate of `framerate` per second.
     Constant { framerate: u32 },
@@ -113,9 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_that_looks_ahead_gets_its_frames_within_two_seconds_and_the_first_ones_at_once() {
+    fn an_encoder_that_looks_ahead_gets_its_frames_in_time_and_the_first_ones_at_once() {
         let ahead = |ahead| FramePacing::Changes { framerate: 25, ahead };
-        assert_eq!(frames(ahead(4), &[], 1_200), [0, 40, 80, 120, 160, 660, 1_160]);
+        assert_eq!(frames(ahead(4), &[], 1_100), [0, 40, 80, 120, 160, 535, 910]);
         assert_eq!(frames(ahead(1), &[], 2_500), [0, 40, 1_040, 2_040]);
         // Never faster than the capture.
         assert_eq!(frames(ahead(100), &[], 200), [0, 40, 80, 120, 160, 200]);

@@ -42,7 +42,7 @@ impl Fault {
     }
 }
 
-fn send(recorder: &Recorder, name: &str, signal: Signal) {
+pub fn send(recorder: &Recorder, name: &str, signal: Signal) {
     let names: &[&str] = if name == "chrome" { &["chromium", "chrome"] } else { &[name] };
     let pid = names.iter().find_map(|name| recorder.children(name).first().copied());
     let pid = pid.unwrap_or_else(|| panic!("no {name} runs:\n{}", recorder.log()));

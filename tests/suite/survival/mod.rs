@@ -2,7 +2,7 @@
 //!
 //! `PNM_SEED` repeats a run's instants; each failure names its seed.
 
-mod faults;
+pub mod faults;
 mod kills;
 mod limits;
 mod outages;
