@@ -2,11 +2,8 @@
 # docker build --target standin .   the stand-in for a plugNmeet server, for development: docker-compose_sample.yaml
 # `make image-test` builds both from a base of its own, and records a meeting with them.
 
-# Where the programs come from. `make image-test` names images with programs that are built already.
-ARG PROGRAMS=build
-ARG STANDIN_PROGRAMS=build-standin
-
-FROM rust:1-bookworm AS build
+# Names of images are complete: podman looks in no registry that it was not told.
+FROM docker.io/library/rust:1-bookworm AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libpulse-dev pkg-config \
     && rm -rf /var/lib/apt/lists/*
@@ -19,11 +16,9 @@ FROM build AS build-standin
 RUN cargo build --release --locked --example standin \
     && install -D --strip target/release/examples/standin /programs/standin
 
-FROM ${PROGRAMS} AS programs
-FROM ${STANDIN_PROGRAMS} AS standin-programs
-FROM nats:2.11-alpine AS nats
+FROM docker.io/library/nats:2.11-alpine AS nats
 
-FROM debian:bookworm-slim AS runtime
+FROM docker.io/library/debian:bookworm-slim AS runtime
 COPY packaging/image/dpkg.cfg /etc/dpkg/dpkg.cfg.d/plugnmeet-recorder
 # The fonts are for what participants write, in Latin, Chinese, Japanese and Korean scripts and in emoji;
 # jq and curl are for the post-processing scripts, and curl asks for the health.
@@ -40,7 +35,7 @@ USER 10001:10001
 
 FROM runtime AS standin
 COPY --from=nats /usr/local/bin/nats-server /usr/local/bin/nats-server
-COPY --from=standin-programs /programs/standin /usr/local/bin/standin
+COPY --from=build-standin /programs/standin /usr/local/bin/standin
 WORKDIR /var/lib/recorder
 VOLUME ["/tmp", "/recordings"]
 EXPOSE 8088 8090
@@ -48,7 +43,7 @@ ENTRYPOINT ["/usr/bin/tini", "--", "/usr/local/bin/standin"]
 CMD ["--page", "0.0.0.0:8090", "--meetings", "0.0.0.0:8088", "--recordings", "/recordings"]
 
 FROM runtime AS recorder
-COPY --from=programs /programs/plugnmeet-recorder /usr/local/bin/plugnmeet-recorder
+COPY --from=build /programs/plugnmeet-recorder /usr/local/bin/plugnmeet-recorder
 COPY post_processing_scripts /opt/plugnmeet-recorder/post_processing_scripts
 # Relative paths of the configuration (./post_processing_scripts, ./logs) begin here.
 WORKDIR /opt/plugnmeet-recorder

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deb deb-test image-test dist soak sim bench bench-density bench-sync bench-transcode ci fmt clippy clean-out rust
+.PHONY: help demo test build deb deb-test image-test dist soak sim bench bench-density bench-sync bench-total bench-transcode ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -62,6 +62,10 @@ bench-sync: rust ## Measure whether sound and picture are in step: many starts, 
 	tools/install-deps
 	cargo run --release --locked --example bench -- sync
 	cargo run --release --locked --example bench -- sync --rounds 1 --seconds 1800 --pipeline ours
+
+bench-total: rust ## Measure what a recording and its MP4 cost in all, encoded twice and once; half an hour
+	tools/install-deps
+	cargo run --release --locked --example bench -- total --out bench
 
 bench-transcode: rust ## Measure what the MP4 of a meeting of ten minutes costs, from our raw file and the reference's, and each profile; an hour and a half
 	tools/install-deps

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     for InterpolatedValue { line, key, value } in &loaded.interpolated {
         tracing::info!(key, value, "line {line} of {}: the environment's variables are put in", cli.config.display());
     }
-    match run(loaded.config) {
+    match run(loaded.config, cli.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if error.is::<NewerState>() {
@@ -134,7 +135,7 @@ fn answer(config: &Config, command: &Command) -> ExitCode {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
     // Two at least: one may hang on a disk while the node starts.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -143,7 +144,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(on_signals(terminate, interrupt, shutdown.clone()));
         // In a task of its own: a disk that hangs while the node starts holds up that task alone.
-        let node = tokio::spawn(boot::run(config, shutdown.clone(), start.clone()));
+        let node = tokio::spawn(boot::run(config, config_file, shutdown.clone(), start.clone()));
         tokio::select! {
             ended = node => ended?,
             step = start.hangs(shutdown.drain.clone()) => {

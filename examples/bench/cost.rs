@@ -143,7 +143,8 @@ fn line(cost: &Cost) -> String {
     let mut parts: Vec<_> = cost.parts.iter().collect();
     parts.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let parts: Vec<String> = parts.iter().map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
-    format!("{:6.2} CPU-s ({}); Chrome {:.2}", cost.total(), parts.join(", "), cost.chrome)
+    let (total, parts, chrome) = (cost.total(), parts.join(", "), cost.chrome);
+    format!("{total:6.2} CPU-s ({parts}); Chrome {chrome:.2}; {} frames, {} lost", cost.frames, cost.lost)
 }
 
 fn medians(costs: &[Cost], value: fn(&Cost) -> f64) -> f64 {

@@ -17,6 +17,7 @@ mod scene;
 #[path = "../../tests/standin/mod.rs"]
 mod standin;
 mod sync;
+mod total;
 mod transcode;
 mod worker;
 
@@ -36,6 +37,8 @@ enum Command {
     Sync(sync::Options),
     /// Processor time of making the MP4.
     Transcode(transcode::Options),
+    /// Processor time in all, live and for the MP4, and the wait for the MP4.
+    Total(total::Options),
     /// One recording, for the other commands.
     #[command(hide = true)]
     Worker(worker::Options),
@@ -64,6 +67,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Cost(options) => Box::pin(cost::run(&options)).await,
         Command::Density(options) => Box::pin(density::run(&options)).await,
         Command::Sync(options) => Box::pin(sync::run(&options)).await,
+        Command::Total(options) => Box::pin(total::run(&options)).await,
         Command::Transcode(options) => Box::pin(transcode::run(&options)).await,
     }
 }

@@ -37,7 +37,7 @@ pub async fn measure(raw: &Path, part: &Path, rounds: usize) -> anyhow::Result<V
 
 /// PSNR and SSIM of what `made` shows at the time of each frame of `raw`: repetitions may be left out, and times differ by the
 /// rounding of the containers.
-fn likeness(made: &Path, raw: &Path) -> anyhow::Result<(f64, f64)> {
+pub fn likeness(made: &Path, raw: &Path) -> anyhow::Result<(f64, f64)> {
     let graph = "[1:v]split[a][b];[0:v]setpts=PTS-0.002/TB,split[c][d];[a][c]psnr[x];[b][d]ssim[y]";
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-hide_banner", "-nostats", "-i"])

@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::measure::cost::{Meter, resident};
 use crate::scene::Scene;
+use crate::standin::call::Guest;
 use crate::standin::{Meeting, Room, Standin};
 use crate::worker::{Done, Pipeline, Said};
 
@@ -29,6 +30,9 @@ pub struct Cost {
     /// Everything but Chrome and the page server, by program; `recorder` is our own capture side.
     pub parts: BTreeMap<String, f64>,
     pub chrome: f64,
+    /// Frames that were recorded, and lost ones; only ours knows.
+    pub frames: u64,
+    pub lost: u64,
 }
 
 impl Cost {
@@ -121,18 +125,30 @@ impl Recording {
 
 /// Measures one run.
 pub async fn measure(standin: &Standin, scene: Scene, pipeline: Pipeline, seconds: u32) -> anyhow::Result<Cost> {
-    let recording = Recording::start(standin, scene.meeting(), pipeline, "measured").await?;
+    let mut recording = Recording::start(standin, scene.meeting(), pipeline, "measured").await?;
+    let guest = match scene.call() {
+        Some(content) => {
+            let guest = Guest::join(standin, &recording.room, content).await?;
+            recording.room.wait_for_sound(1, START_LIMIT).await?;
+            Some(guest)
+        }
+        None => None,
+    };
     tokio::time::sleep(SETTLE).await;
+    let before = recording.so_far().await?;
     let began = Instant::now();
     let mut meter = recording.meter();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
     let cost = meter.read();
     let seconds = began.elapsed().as_secs_f64();
+    let after = recording.so_far().await?;
+    drop(guest);
     let file = recording.stop().await?;
     let media = crate::measure::probe(&file)?;
     ensure!(media.video()?.packets > 0 && media.audio()?.packets > 0, "there is nothing in its file");
     std::fs::remove_file(&file)?;
-    Ok(by_program(&cost, pipeline, seconds))
+    let (frames, lost) = (after.frames_sent - before.frames_sent, after.frames_lost - before.frames_lost);
+    Ok(Cost { frames, lost, ..by_program(&cost, pipeline, seconds) })
 }
 
 /// The worker of a foreign pipeline is this benchmark and not part of it.
@@ -140,19 +156,19 @@ fn by_program(cost: &crate::measure::cost::Cost, pipeline: Pipeline, seconds: f6
     let mut parts = BTreeMap::new();
     for (name, seconds) in &cost.parts {
         let name = match name.as_str() {
-            "bench" if pipeline == Pipeline::Ours => "recorder",
+            "bench" if !matches!(pipeline, Pipeline::Reference | Pipeline::Egress) => "recorder",
             "bench" => continue,
             name => name,
         };
         *parts.entry(name.to_owned()).or_default() += seconds;
     }
-    Cost { seconds, parts, chrome: cost.browser }
+    Cost { seconds, parts, chrome: cost.browser, frames: 0, lost: 0 }
 }
 
 /// Whether the machine has what the pipeline needs.
 pub fn is_there(pipeline: Pipeline) -> bool {
     let program = Path::new(match pipeline {
-        Pipeline::Reference | Pipeline::Ours => "ffmpeg",
+        Pipeline::Reference | Pipeline::Ours | Pipeline::Once | Pipeline::Lossless => "ffmpeg",
         Pipeline::Egress => "gst-launch-1.0",
     });
     plugnmeet_recorder::process::programs::find_program(program).is_some()

@@ -91,7 +91,7 @@ fn target(scene: Scene) -> f64 {
     match scene {
         Scene::Slides => 10.0,
         Scene::OneWebcam => 1.2,
-        Scene::FourWebcams | Scene::Film => 1.0,
+        _ => 1.0,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -13,7 +14,8 @@ use plugnmeet_recorder::capture::browser::{sandbox, window};
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
 use plugnmeet_recorder::capture::rig::{CaptureReport, LiveRig, OpenError, Rig as _, RigSpec};
 use plugnmeet_recorder::capture::video::display::Display;
-use plugnmeet_recorder::config::ChromeFlag;
+use plugnmeet_recorder::config::{ChromeFlag, FfmpegOptions};
+use plugnmeet_recorder::media::final_encoding::FinalEncoding;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -24,6 +26,7 @@ const SIZE: (u32, u32) = (1920, 1080);
 /// What the reference records with unless its operator says otherwise; its sound is copied as it is.
 const PRE_INPUT: &str = "-loglevel error -thread_queue_size 512 -draw_mouse 0 -threads 1";
 const POST_INPUT: &str = "-c:v libx264 -bf 0 -x264-params keyint=120:scenecut=0 -preset ultrafast -crf 23 -c:a copy -flush_packets 1 -tune zerolatency";
+const LOSSLESS: &str = "-c:v libx264 -qp 0 -bf 0 -preset ultrafast -c:a copy -flush_packets 1";
 /// Once it is asked to end.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
@@ -34,6 +37,10 @@ pub enum Pipeline {
     Reference,
     /// This project's.
     Ours,
+    /// This project's, encoded as its MP4 while it runs.
+    Once,
+    /// This project's, without loss: what others are compared with.
+    Lossless,
     /// What `LiveKit` egress runs: `GStreamer` grabs 30 full frames a second.
     Egress,
 }
@@ -45,6 +52,8 @@ impl Pipeline {
         match self {
             Self::Reference => "reference",
             Self::Ours => "ours",
+            Self::Once => "once",
+            Self::Lossless => "lossless",
             Self::Egress => "egress",
         }
     }
@@ -93,7 +102,7 @@ pub struct Options {
 
 pub async fn work(options: &Options) -> anyhow::Result<()> {
     match options.pipeline {
-        Pipeline::Ours => Box::pin(ours(options)).await,
+        Pipeline::Ours | Pipeline::Once | Pipeline::Lossless => Box::pin(ours(options)).await,
         Pipeline::Reference => grabber(options, reference).await,
         Pipeline::Egress => grabber(options, egress).await,
     }
@@ -128,9 +137,22 @@ async fn chrome(pipeline: Pipeline) -> ChromeSettings {
     let plain = ChromeFlag { name: "audio-buffer-size".to_owned(), value: Some("false".to_owned()) };
     ChromeSettings {
         path: None,
-        flags: if pipeline == Pipeline::Ours { Vec::new() } else { vec![plain] },
+        flags: if matches!(pipeline, Pipeline::Reference | Pipeline::Egress) { vec![plain] } else { Vec::new() },
         sandbox: sandbox::check().await.is_ok(),
         trusted: None,
+    }
+}
+
+/// What our pipelines encode with.
+pub fn encoder(pipeline: Pipeline) -> EncoderSettings {
+    let fast = EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT));
+    match pipeline {
+        Pipeline::Once => {
+            let final_encoding = FinalEncoding::read(&FfmpegOptions::post_recording(None)).ok().map(Arc::new);
+            EncoderSettings { final_encoding, ..fast }
+        }
+        Pipeline::Lossless => EncoderSettings::new(&words(PRE_INPUT), &words(LOSSLESS)),
+        Pipeline::Ours | Pipeline::Reference | Pipeline::Egress => fast,
     }
 }
 
@@ -138,7 +160,7 @@ async fn ours(options: &Options) -> anyhow::Result<()> {
     let spec = RigSpec {
         url: options.url.clone(),
         target: EncoderTarget::File(options.file.clone()),
-        encoder: EncoderSettings::new(&words(PRE_INPUT), &words(POST_INPUT)),
+        encoder: encoder(options.pipeline),
         fallback: None,
         chrome: chrome(options.pipeline).await,
         size: SIZE,

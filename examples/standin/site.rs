@@ -1,11 +1,12 @@
 //! The page of the stand-in, and what it asks for.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse as _, Response};
@@ -112,11 +113,12 @@ async fn list(State(site): State<Site>) -> Answer {
     Ok(Json(json!({ "recorders": recorders, "recordings": shown })))
 }
 
-/// A meeting with slides, webcams and a beep each second, and a recording of it.
-async fn start(State(site): State<Site>) -> Answer {
+/// A meeting with slides, webcams and a beep each second, and a recording of it. `room` names it, where it is not empty.
+async fn start(State(site): State<Site>, Query(mut asked): Query<HashMap<String, String>>) -> Answer {
     let chosen = site.standin.fleet.select().await.map_err(failed)?;
     let recorder = chosen.ok_or((StatusCode::CONFLICT, "no recorder takes a recording now".to_owned()))?;
-    let room = site.standin.meeting(Meeting { beep_hz: Some(1000.0), ..Meeting::default() });
+    let room_id = asked.remove("room").filter(|name| !name.is_empty());
+    let room = site.standin.meeting(Meeting { room_id, ..Meeting::default() });
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let id = format!("{}-{at}", room.sid);
     let reply = site.standin.fleet.start_recording(&room, &id, &recorder).await.map_err(failed)?;
@@ -124,7 +126,7 @@ async fn start(State(site): State<Site>) -> Answer {
         return Err((StatusCode::GATEWAY_TIMEOUT, format!("{recorder} does not answer")));
     };
     if !response.status {
-        return Err((StatusCode::CONFLICT, format!("{recorder} refuses: {}", response.msg)));
+        return Err((StatusCode::CONFLICT, format!("{recorder} refuses {}: {}", room.id, response.msg)));
     }
     let mut recordings = site.recordings.lock().unwrap();
     recordings.push(Recording { id: id.clone(), recorder, room, over: false });

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 /// The number of counts that are compared: the frames of some ten seconds.
 const WINDOW: usize = 10;
-/// More lost frames are not an accident, such as a moment in which the host did something else.
-const ACCIDENT: u64 = 5;
-/// The share of lost frames that is not yet seen.
-const UNSEEN: f64 = 0.01;
+/// More lost frames are not an accident, such as a disk that stood still for a moment: an encoder that is too slow loses
+/// far more.
+const ACCIDENT: u64 = 8;
+/// The share of lost frames that is hardly seen.
+const UNSEEN: f64 = 0.04;
 
 /// The frames that an encoder had no room for.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +39,13 @@ mod tests {
     #[test]
     fn an_accident_is_no_reason_and_a_steady_loss_is() {
         let mut loss = FrameLoss::default();
-        assert_eq!((loss.look(0, 0), loss.look(25, 5)), (None, None));
-        // Long after it, the same number is one of the window's again.
+        assert_eq!((loss.look(0, 0), loss.look(25, 8)), (None, None));
+        // What was lost longer ago does not count.
         for second in 2..20 {
-            assert_eq!(loss.look(25 * second, 5), None);
+            assert_eq!(loss.look(25 * second, 8), None);
         }
-        let found: Vec<_> = (0..4).map(|second| loss.look(500 + 23 * second, 5 + 2 * second)).collect();
-        assert_eq!(found, [None, None, None, Some(6)]);
+        let found: Vec<_> = (0..5).map(|second| loss.look(500 + 22 * second, 8 + 3 * second)).collect();
+        assert_eq!(found, [None, None, None, Some(9), Some(12)]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
-use crate::capture::video::screenshot;
+use crate::capture::video::{refresh_rate, screenshot};
 use crate::capture::watchdog::Part;
 use crate::codes;
 use crate::storage::directory_check;
@@ -118,7 +118,7 @@ pub struct LiveRig {
     /// Runs since media flow.
     watch: Option<RigWatch>,
     /// Of a broadcast whose bit rate follows what its far end takes, and of a recording that is encoded as its MP4.
-    handover: Option<EncoderHandover>,
+    handover: Option<Box<EncoderHandover>>,
     /// The directory of the file; `None` for a broadcast.
     file_dir: Option<PathBuf>,
     directory: RigDirectory,
@@ -176,7 +176,8 @@ impl Rig for LiveRig {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
-        let written = OptionFuture::from(self.handover.take().map(EncoderHandover::finish)).await.unwrap_or_default();
+        let written =
+            OptionFuture::from(self.handover.take().map(|handover| handover.finish())).await.unwrap_or_default();
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
@@ -328,6 +329,7 @@ impl LiveRig {
             );
         }
         let address = display.address().clone();
+        refresh_rate::follow_capture(&address, self.spec_size, spec.encoder.capture.framerate).await;
         let pointed = address.clone();
         on_display(move || window::rest_pointer(&pointed)).await.map_err(cause)?;
 
@@ -377,13 +379,13 @@ impl LiveRig {
             (EncoderTarget::Rtmp { adaptive: true, .. }, _, Some(relay)) => {
                 let (settings, target) = (spec.encoder.clone(), spec.target.clone());
                 let replacement = EncoderReplacement { settings, target, tracks, dir };
-                Some(EncoderHandover::of_broadcast(replacement, relay, switch, failed))
+                Some(Box::new(EncoderHandover::of_broadcast(replacement, relay, switch, failed)))
             }
             (EncoderTarget::File(_), Some(fallback), _) => {
                 let (settings, target) = (fallback.settings.clone(), EncoderTarget::File(fallback.file.clone()));
                 let replacement = EncoderReplacement { settings, target, tracks, dir };
                 let fallback = EncoderFallback::new(fallback.wanted.clone(), std::sync::Arc::clone(&counters));
-                Some(EncoderHandover::of_recording(replacement, fallback, switch, failed))
+                Some(Box::new(EncoderHandover::of_recording(replacement, fallback, switch, failed)))
             }
             _ => None,
         };
@@ -444,7 +446,7 @@ impl LiveRig {
                 Some((part, cause)) = OptionFuture::from(self.watch.as_mut().map(RigWatch::hang)) => {
                     return (RigFailure::of(cause), Some(part));
                 }
-                Some(next) = OptionFuture::from(self.handover.as_mut().map(EncoderHandover::ready)) => {
+                Some(next) = OptionFuture::from(self.handover.as_mut().map(|handover| handover.ready())) => {
                     self.hand_over(next);
                     continue;
                 }

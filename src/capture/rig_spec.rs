@@ -15,7 +15,7 @@ pub struct RigSpec {
     pub target: EncoderTarget,
     pub encoder: EncoderSettings,
     /// Of a recording that is encoded as its MP4: how it goes on where that takes too much.
-    pub fallback: Option<FallbackSpec>,
+    pub fallback: Option<Box<FallbackSpec>>,
     pub chrome: ChromeSettings,
     /// Width and height in pixels; a size in the encoder's settings has precedence.
     pub size: (u32, u32),

@@ -13,11 +13,13 @@ room! {
                  plugnmeet-recorder -f`.";
 
     LEFTOVER_KEPT = 302;
-        means: "The temporary directory of a killed recording, or a process of it, cannot be removed.";
+        means: "What a killed recording or command has left cannot be removed: a temporary directory, a process of it, or \
+                a copy of the configuration, which a killed `plugnmeet-recorder size --write` leaves beside it.";
         recordings: "Safe: no media are in it.";
-        cause: "It belongs to another user, its disk fails, or a process in it does not end. The line names the \
-                directory.";
-        remedy: "Remove the directory that the line names, as root if need be. The next start tries it again.";
+        cause: "It belongs to another user, its disk fails or is read-only for the recorder, or a process in it does not \
+                end. The line names the path.";
+        remedy: "Remove what the line names, as root if need be: a copy of the configuration has its secrets in it. The \
+                 next start tries it again.";
 
     RIG_DIR_KEPT = 303;
         means: "The temporary directory of a recording that has ended cannot be removed.";
@@ -136,6 +138,14 @@ room! {
         remedy: "Lower recorder.max_limit, or set a faster `-preset` in ffmpeg_settings.recording.post_input, or a \
                  smaller recorder.width and recorder.height. `plugnmeet-recorder size` measures what this host \
                  holds.";
+
+    REFRESH_RATE_KEPT = 320;
+        means: "The display keeps its refresh rate of 60 Hz, so that Chrome draws more often than is recorded.";
+        recordings: "The recording is whole; it takes more processor time.";
+        cause: "The Xvfb of this host lacks the RandR extension or a part of it, or does not answer in time. The \
+                line names it.";
+        remedy: "`apt-get install --reinstall xvfb`: that of the distribution has it. Until then lower \
+                 recorder.max_limit.";
 
     FALLBACK_NOT_STARTED = 321;
         means: "A recording could not change to its fast encoder, and goes on with the one it has.";

@@ -116,9 +116,10 @@ impl ConcatInput {
     /// part goes on, since encoders change at a whole millisecond.
     #[must_use]
     pub fn slot(&self) -> Duration {
-        let millis = match self.goes_on {
-            false => (self.media.duration + ROUNDING).as_millis() + 1,
-            true => (self.media.duration + Duration::from_micros(500)).as_millis().max(1),
+        let millis = if self.goes_on {
+            (self.media.duration + Duration::from_micros(500)).as_millis().max(1)
+        } else {
+            (self.media.duration + ROUNDING).as_millis() + 1
         };
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }

@@ -15,7 +15,7 @@
 //! At the end, 9 and 8 end what runs (or let it finish, in a drain), then 4 and 3 are ended, since 9 and 8 still use
 //! them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,10 +81,16 @@ const DELIVERY_GRACE: Duration = Duration::from_secs(10);
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs the node until `shutdown`; returns when recordings are closed, jobs handed back and messages delivered or kept.
+/// `config_file`: the path that `config` was read from.
 ///
 /// # Errors
 /// Where the host lacks something the node needs, or the configuration is unusable.
-pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> anyhow::Result<()> {
+pub async fn run(
+    mut config: Config,
+    config_file: PathBuf,
+    shutdown: Shutdown,
+    start: StartWatch,
+) -> anyhow::Result<()> {
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
     let service_manager = ServiceManager::start(shutdown.clone());
     start.enter("looking for the state directory");
@@ -142,7 +148,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown, start: StartWatch) -> a
     let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
-    node.supervisor.tasks.spawn(command_leftovers::remove(config, draining.clone()));
+    node.supervisor.tasks.spawn(command_leftovers::remove(config, config_file, draining.clone()));
     // 5 watches
     let watches = node.start_watches();
     // 6 recording

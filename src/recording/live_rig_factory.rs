@@ -111,7 +111,7 @@ fn once(one_pass: &OnePass, part: &Path, fast: RigSpec) -> RigSpec {
     let final_encoding = Some(one_pass.encoding.clone());
     let encoder = EncoderSettings { final_encoding, ..fast.encoder.clone() };
     let fallback = FallbackSpec { settings: fast.encoder, file: raw_file::continuation(part), wanted };
-    RigSpec { encoder, fallback: Some(fallback), ..fast }
+    RigSpec { encoder, fallback: Some(Box::new(fallback)), ..fast }
 }
 
 impl RigFactory<LiveRig> for LiveRigFactory {

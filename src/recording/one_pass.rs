@@ -14,7 +14,7 @@ use crate::recording::processor_room::ProcessorRoom;
 /// The recordings of this node that are encoded as their MP4.
 #[derive(Clone, Debug)]
 pub struct OnePass {
-    pub encoding: FinalEncoding,
+    pub encoding: Arc<FinalEncoding>,
     room: ProcessorRoom,
     /// Recordings and broadcasts running or about to.
     running: watch::Receiver<usize>,
@@ -45,7 +45,7 @@ impl OnePass {
         }
         let encoding = FinalEncoding::read(&ffmpeg.post_recording);
         let encoding = encoding.inspect_err(|why| not(&format!("ffmpeg_settings.post_recording: {why}"))).ok()?;
-        Some(Self { encoding, room: ProcessorRoom { cores }, running, costs, rigs: Arc::default() })
+        Some(Self { encoding: Arc::new(encoding), room: ProcessorRoom { cores }, running, costs, rigs: Arc::default() })
     }
 
     /// Admits a recording where there is room; becomes true where it must use the fast encoder.
@@ -102,7 +102,7 @@ mod tests {
     use crate::config::FfmpegOptions;
 
     fn one_pass(cores: f64, costs: Costs) -> (OnePass, watch::Sender<Costs>) {
-        let encoding = FinalEncoding::read(&FfmpegOptions::post_recording(None)).unwrap();
+        let encoding = Arc::new(FinalEncoding::read(&FfmpegOptions::post_recording(None)).unwrap());
         let (sender, costs) = watch::channel(costs);
         let running = watch::channel(1).1;
         (OnePass { encoding, room: ProcessorRoom { cores }, running, costs, rigs: Arc::default() }, sender)

@@ -49,7 +49,6 @@ mod tests {
 
     #[test]
     fn what_is_admitted_is_not_ended_at_once() {
-        assert!(EXTRA > 0.0 && ADMITTED < EXCEEDED);
         let costs = Costs { recordings: vec![TWO.cores * ADMITTED - EXTRA], typical: 0.4 };
         assert!(
             TWO.has_room(&costs, 1) && !TWO.is_exceeded(&Costs { recordings: vec![TWO.cores * ADMITTED], ..costs }, 1)

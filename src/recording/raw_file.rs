@@ -180,10 +180,12 @@ impl RawFile {
             return Err(StoreFailure::Nothing(NOTHING.to_owned()));
         }
         let mut why = NOTHING.to_owned();
-        for file in parts.iter().flat_map(|part| self.files_of(&part.file)) {
+        for (file, goes_on) in parts.iter().flat_map(|part| self.files_of(&part.file).into_iter().zip([false, true])) {
             match self.measure(&file, false).await {
                 Ok(_) => return Ok(()),
                 Err(failure @ StoreFailure::NotYet(_)) => return Err(failure),
+                // That there is no second file says nothing.
+                Err(StoreFailure::Nothing(_)) if goes_on => {}
                 Err(StoreFailure::Nothing(cause)) => why = cause,
             }
         }

@@ -1,5 +1,5 @@
 //! Writes `recorder.max_limit` into the configuration's file: the old file or the new one is there at any moment, with the
-//! same mode and owner.
+//! same mode and owner. A copy that a kill leaves beside it is removed by the next run, or by the daemon's start.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::config::{self, Config, Environment};
 use crate::sizing::config_edit::{Edit, set_max_limit};
+use crate::sizing::leftover_files;
 
 /// Values that are no one's `max_limit`: one of them differs from any other.
 const TRIAL: [u32; 2] = [998, 999];
@@ -45,6 +46,13 @@ pub fn write(path: &Path, value: u32) -> Result<Option<String>, String> {
     };
     replace().map_err(|error| unwritable(&path, &error))?;
     Ok(edit.old)
+}
+
+/// Removes the copies of the file that killed runs have left beside it: they hold its secrets. Returns those that cannot be
+/// removed.
+#[must_use]
+pub fn remove_leftovers(path: &Path) -> Vec<PathBuf> {
+    fs::canonicalize(path).map(|file| leftover_files::remove_leftovers(parent(&file))).unwrap_or_default()
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> String {
@@ -84,9 +92,11 @@ fn prepared(path: &Path, text: &str) -> io::Result<NamedTempFile> {
     let old = fs::metadata(path)?;
     // It holds secrets: nobody else may read it before it has its mode.
     let mut file = tempfile::Builder::new()
-        .prefix(".plugnmeet-recorder-size-")
+        .prefix(&leftover_files::prefix())
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(parent(path))?;
+    // So that no other container takes it for a leftover. Some file systems have no locks.
+    let _ = file.as_file().try_lock();
     file.write_all(text.as_bytes())?;
     let new = file.as_file().metadata()?;
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) {

@@ -4,11 +4,12 @@
 //! `recorder.max_limit` ([`config_file`], [`config_edit`]). [`mod@run`] goes from one to the other: [`scene_run`] has real
 //! rigs ([`rigs`]) record built-in pages ([`scene_page`]), one more after the other as [`search`] wants them, and looks at
 //! what each loses ([`window`]) and costs ([`meter`]), also beside [`transcodes`]. Nothing runs while something is recorded
-//! on this machine ([`others`]), and nothing is left ([`place`]).
+//! on this machine ([`others`]), and nothing is left ([`place`], [`leftover_files`]).
 
 mod advice;
 mod config_edit;
 mod config_file;
+mod leftover_files;
 mod meter;
 mod others;
 mod outcome;

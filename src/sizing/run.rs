@@ -19,9 +19,9 @@ use crate::recording::live_rig_factory::LiveRigFactory;
 use crate::sizing::advice::{self, SceneResult};
 use crate::sizing::meter::Meter;
 use crate::sizing::outcome::{Ending, SizeFailure};
-use crate::sizing::place::{self, COMMAND, Place};
+use crate::sizing::place::{COMMAND, Place};
 use crate::sizing::scene_run::{self, Surroundings};
-use crate::sizing::{config_file, others, scene_page};
+use crate::sizing::{config_file, leftover_files, others, scene_page};
 use crate::storage::detached;
 use crate::storage::disk_space::ByteSize;
 use crate::storage::main_path::{MainPath, StoreAbilities};
@@ -85,6 +85,12 @@ async fn measure_all(
     let arguments = request.arguments;
     let (config, is_file) = configuration(request)?;
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    if is_file {
+        let path = request.config.to_owned();
+        let kept = on_disk(move || Ok(config_file::remove_leftovers(&path))).await;
+        // Where the disk hangs, the next access says so.
+        tell_kept(&kept.unwrap_or_default(), console);
+    }
     if arguments.write {
         if !is_file {
             return Err(SizeFailure::new(
@@ -94,7 +100,8 @@ async fn measure_all(
                 ),
             ));
         }
-        config_file::try_out(request.config).map_err(|why| SizeFailure::new(Ending::Usage, why))?;
+        let path = request.config.to_owned();
+        on_disk(move || config_file::try_out(&path)).await.map_err(|why| SizeFailure::new(Ending::Usage, why))?;
     }
     let owner = leftovers::owner_of(COMMAND);
     refuse_while_recording(&config, request, is_file, &owner).await?;
@@ -109,7 +116,20 @@ async fn measure_all(
     if let Some(failure) = failure {
         return Err(failure);
     }
-    if arguments.write { write(request.config, &results, console) } else { Ok(()) }
+    if arguments.write { write(request.config, &results, console).await } else { Ok(()) }
+}
+
+/// Works with the configuration's file, whose disk may hang.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    let done = tokio::time::timeout(DISK_LIMIT, detached::start("size-config", work)).await;
+    done.unwrap_or(Ok(Err("the disk of the configuration does not answer: look at its mount".to_owned())))
+        .unwrap_or_else(|_| Err("no thread could be started".to_owned()))
+}
+
+fn tell_kept(kept: &[PathBuf], console: &Console) {
+    for path in kept {
+        console.note(format!("A killed run has left {}, which cannot be removed: remove it.", path.display()));
+    }
 }
 
 /// The configuration, with its mode, and whether it is one of a file.
@@ -170,13 +190,11 @@ async fn place(config: &Config, is_file: bool, console: &Console) -> Result<Plac
         std::env::temp_dir()
     };
     let dir = parent.clone();
-    let making = detached::start("size-place", move || (place::remove_leftovers(&dir), Place::new(&dir)));
+    let making = detached::start("size-place", move || (leftover_files::remove_leftovers(&dir), Place::new(&dir)));
     let what = format!("nothing can be written to {}", parent.display());
     match tokio::time::timeout(DISK_LIMIT, making).await {
         Ok(Ok((kept, made))) => {
-            for dir in kept {
-                console.note(format!("A killed run has left {}, which cannot be removed: remove it.", dir.display()));
-            }
+            tell_kept(&kept, console);
             made.map_err(|error| {
                 let what = format!("{what}: {error}; run this as the recorder's user");
                 SizeFailure::new(Ending::Failed, what)
@@ -267,14 +285,16 @@ fn show(results: &[SceneResult], config: &Config, arguments: &SizeArguments, con
     }
 }
 
-fn write(path: &Path, results: &[SceneResult], console: &Console) -> Result<(), SizeFailure> {
+async fn write(path: &Path, results: &[SceneResult], console: &Console) -> Result<(), SizeFailure> {
     let Some(limit) = advice::most_cautious(results) else {
         return Err(SizeFailure::new(
             Ending::Failed,
             "nothing is written: a measured scene allows no recording here; --scene leaves it out",
         ));
     };
-    let old = config_file::write(path, limit).map_err(|why| SizeFailure::new(Ending::Failed, why))?;
+    let file = path.to_owned();
+    let written = on_disk(move || config_file::write(&file, limit)).await;
+    let old = written.map_err(|why| SizeFailure::new(Ending::Failed, why))?;
     let old = old.as_deref().unwrap_or("not set");
     console.result(&format!(
         "\n{}: recorder.max_limit is {limit}, it was {old}: the least of the measured scenes. A recorder that runs takes it \

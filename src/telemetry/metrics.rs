@@ -87,6 +87,7 @@ pub enum NodeGauge {
     JobsPending,
     JobsRunning,
     JobsGivenUp,
+    JobsRemaining,
     OutboxMessages,
     OutboxOldestAge,
     NatsConnected,
@@ -95,7 +96,7 @@ pub enum NodeGauge {
 }
 
 /// In the order of [`NodeGauge`]; the help texts get their full stop from the encoder.
-const GAUGES: [(&str, &str); 12] = [
+const GAUGES: [(&str, &str); 13] = [
     ("slots_total", "Recordings and broadcasts that this node runs at once (recorder.max_limit)"),
     ("slots_used", "Recordings and broadcasts running"),
     ("slots_free", "Recordings and broadcasts that this node would take on now: 0 while anything stands in the way"),
@@ -103,6 +104,7 @@ const GAUGES: [(&str, &str); 12] = [
     ("jobs_pending", "Transcoding jobs in the queue of the whole fleet that no node has taken yet"),
     ("jobs_running", "Transcoding jobs that this node has in hand"),
     ("jobs_given_up", "Transcoding jobs that this node has given up, until an operator retries or drops them"),
+    ("jobs_remaining_seconds", "Seconds until the MP4 is made that this node needs longest for, 0 where it makes none"),
     ("outbox_messages", "Notices and jobs that are not delivered yet"),
     ("outbox_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
     ("nats_connected", "1 while this node is connected to NATS"),

@@ -64,9 +64,9 @@ pub enum JobPlan {
     },
     /// There is neither a usable raw file nor a playable result.
     MissingInput { cause: String },
-    /// Copy what was encoded with the operator's options while it was recorded; or else encode the raw file, as by this
-    /// second plan.
-    Finish(ProducePlan, ProducePlan),
+    /// Copy what was encoded with the operator's options while it was recorded, by these arguments; where that makes no
+    /// good MP4, encode the raw file by the plan.
+    Finish(FfmpegArguments, ProducePlan),
     /// Encode the raw file with the operator's options.
     Convert(ProducePlan),
     /// Copy the raw file's streams into an MP4.
@@ -192,7 +192,7 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
         return JobPlan::Remux(produce);
     }
     match FfmpegArguments::finish(rules.options, raw) {
-        Some(arguments) => JobPlan::Finish(ProducePlan { arguments, ..produce.clone() }, produce),
+        Some(copy) => JobPlan::Finish(copy, produce),
         None => JobPlan::Convert(produce),
     }
 }

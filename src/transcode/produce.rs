@@ -151,18 +151,23 @@ impl ResultBuilder<'_> {
                 self.last_resort(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
             }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
-            JobPlan::Finish(finish, convert) => match self.transcode("finish", &finish, true).await {
-                Err(JobFailure::Cause(why)) => {
-                    tracing::warn!(
-                        code = %codes::NOT_FINISHED, cause = why,
-                        "what was encoded while recording makes no good MP4: encoding the raw file anew"
-                    );
-                    self.transcode_or_resort("convert", convert).await
-                }
-                result => result.map(|(result, _)| result),
-            },
+            JobPlan::Finish(copy, plan) => self.finish_or_convert(copy, plan).await,
             JobPlan::Remux(plan) => self.transcode_or_resort("remux", plan).await,
             JobPlan::Convert(plan) => self.transcode_or_resort("convert", plan).await,
+        }
+    }
+
+    async fn finish_or_convert(&self, copy: FfmpegArguments, plan: ProducePlan) -> Result<JobResult, JobFailure> {
+        let finish = ProducePlan { arguments: copy, ..plan.clone() };
+        match self.transcode("finish", &finish, true).await {
+            Err(JobFailure::Cause(why)) => {
+                tracing::warn!(
+                    code = %codes::NOT_FINISHED, cause = why,
+                    "what was encoded while recording makes no good MP4: encoding the raw file anew"
+                );
+                self.transcode_or_resort("convert", plan).await
+            }
+            result => result.map(|(result, _)| result),
         }
     }
 

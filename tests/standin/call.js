@@ -15,7 +15,7 @@ function place(area, tag, n) {
 export function show(content, area, { token, title }) {
   const sounding = () => fetch(`/standin/sounding?access_token=${encodeURIComponent(token)}`, { method: "POST" });
   switch (content) {
-    case "call": case "call-in-one-stream": return call(area, title, sounding);
+    case "call": case "call-in-one-stream": case "large-call": case "four-calls": return call(content, area, title, sounding);
     case "clip": return clip(area, sounding);
     case "oscillator": return oscillator(area, sounding);
     case "loopback": return loopback(area, sounding);
@@ -31,12 +31,14 @@ async function gather(connection) {
   await gathered;
 }
 
-/** Sees and hears the guest: a <video> and an <audio>, as the client has them. */
-async function call(area, title, sounding) {
+/** Sees and hears the guest: <video>s and an <audio>, as the client has them. */
+async function call(content, area, title, sounding) {
   const signal = (name) => `/standin/signal?call=${encodeURIComponent(title)}&name=${name}`;
   const connection = new RTCPeerConnection();
+  let shown = 0;
   connection.ontrack = ({ track }) => {
-    const tile = track.kind === "video" ? place(area, "video", 0) : area.appendChild(document.createElement("audio"));
+    const tile = track.kind === "video" ? place(area, "video", shown++) : area.appendChild(document.createElement("audio"));
+    if (content === "large-call") Object.assign(tile.style, { left: "20px", top: "20px", width: "1480px", height: "832px" });
     tile.autoplay = true;
     tile.onplaying = track.kind === "video" ? sounding : null;
     tile.srcObject = new MediaStream([track]);

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::child::Child;
+use super::meeting::Content;
 use super::{Room, Standin};
 
 /// What Chrome and its first connection may take on a busy machine.
@@ -34,12 +35,12 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts it; it waits for the room's page when this returns. `one_stream`: its sound and its picture in one stream.
-    pub async fn join(standin: &Standin, room: &Room, one_stream: bool) -> anyhow::Result<Self> {
+    /// Starts it; it waits for the room's page when this returns. `content`: the call that the page shows.
+    pub async fn join(standin: &Standin, room: &Room, content: Content) -> anyhow::Result<Self> {
         let profile = tempfile::Builder::new().prefix("pnm-guest-").tempdir()?;
         let program = chrome_arguments::find_chrome(None).context("no Chrome found")?;
         let program = program.to_str().context("the path is no text")?;
-        let call = format!("call={}{}", room.id, if one_stream { "&one_stream" } else { "" });
+        let call = format!("call={}&content={}", room.id, content.name());
         let chrome = Child::spawn("the guest's Chrome", program, |command| {
             command
                 .args(["--headless=new", "--disable-gpu", "--no-first-run", "--no-sandbox"])

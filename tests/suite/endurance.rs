@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plugnmeet_recorder::capture::encoder::arguments::EncoderSettings;
@@ -190,7 +191,7 @@ fn assert_kept(raw: &Path, end: f64, seed: u64) {
 async fn a_raw_file_whose_ffmpeg_was_killed_is_whole_but_for_its_last_seconds() {
     let standin = standin().await;
     let (mut dice, seed) = Dice::new();
-    let once = FinalEncoding::read(&FfmpegOptions::post_recording(None)).ok();
+    let once = FinalEncoding::read(&FfmpegOptions::post_recording(None)).ok().map(Arc::new);
     let moving = Meeting { webcams: 2, ..Meeting::default() };
     // An encoder that looks ahead holds back the most where the picture stands still.
     let still = Meeting { webcams: 0, slide_every: None, flash: false, ..Meeting::default() };

@@ -202,8 +202,12 @@ async fn what_killed_commands_have_left_goes_at_the_next_start_of_the_daemon() {
         }
     }
     let parts = recorder.temporary_dir.clone();
-    gone.push(made(&parts, ".plugnmeet-recorder-size-4194305-abc"));
-    stay.push(made(&parts, &format!(".plugnmeet-recorder-size-{pid}-abc")));
+    gone.push(made(&parts, ".plugnmeet-recorder-size-4194305-1-abc"));
+    stay.push(made(&parts, &format!(".plugnmeet-recorder-size-{pid}-{}-abc", started.unwrap())));
+    // A copy of the configuration, beside it.
+    let copy = temp.parent().unwrap().join(".plugnmeet-recorder-size-4194305-1-abc");
+    std::fs::write(&copy, "api_secret: a-secret").unwrap();
+    gone.push(copy);
     let mut process = Child::spawn("what a killed check has started", "sleep", |command| {
         command.arg("1000").env(process_tag::VARIABLE, &gone[0]);
     })

@@ -41,7 +41,7 @@ fn assert_in_step(recorded: &Recorded, content: Content) {
 async fn a_call(content: Content) {
     let standin = standin().await;
     let recorded = record(&standin, meeting(vec![content]), async |live: &mut Live| {
-        let guest = Guest::join(&standin, &live.room, content == Content::CallInOneStream).await.unwrap();
+        let guest = Guest::join(&standin, &live.room, content).await.unwrap();
         live.room.wait_for_sound(1, SOON).await.unwrap();
         go_on(RECORDED).await;
         drop(guest);

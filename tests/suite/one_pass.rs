@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use plugnmeet_recorder::config::FfmpegOptions;
@@ -82,7 +83,7 @@ async fn the_mp4_holds_what_was_encoded_while_recording_at_the_time_at_which_it_
     let dir = tempfile::tempdir().unwrap();
     let (raw, mp4) = (dir.path().join("rec_raw.mkv"), dir.path().join("rec.mp4"));
     let options = FfmpegOptions::post_recording(None);
-    let final_encoding = FinalEncoding::read(&options).ok();
+    let final_encoding = FinalEncoding::read(&options).ok().map(Arc::new);
     let settings = EncoderSettings { final_encoding, ..EncoderSettings::new(&[], &[]) };
     // A flash with each beep, a picture that stands still between, and 2 s in which nothing changes at the end.
     let picture = "color=black:s=640x360:r=25:d=8,drawbox=c=white:t=fill:enable='between(mod(t,1),0.479,0.679)*lt(t,6)',\

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::recorder::{SOON, alone, descendants, processes_of};
+use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 
 /// A node that was configured but never run.
 struct Node {
@@ -220,6 +221,52 @@ async fn nothing_is_measured_while_something_is_recorded_or_the_file_cannot_be_w
         assert_eq!(node.text(), text);
     }
     node.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_configuration_that_a_killed_run_leaves_goes_with_the_next_run() {
+    let node = Node::new();
+    let text = node.text();
+    let etc = node.path("etc");
+    let disk = FaultyFs::mount(&node.path("disk"), &etc, Abilities::ALL);
+    std::fs::write(etc.join("node.yaml"), &text).unwrap();
+    std::fs::remove_file(node.config()).unwrap();
+    std::os::unix::fs::symlink("etc/node.yaml", node.config()).unwrap();
+    let files = || {
+        let mut names: Vec<_> = std::fs::read_dir(&etc).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+
+    // The copy is complete, and its fsync has no answer.
+    disk.break_down(Requests::Fsync, Fault::Hang);
+    let killed = node.start("", &["--write"]);
+    tokio::time::timeout(SOON, disk.wait_until_hanging(1)).await.unwrap();
+    let [recorder] = killed.processes("plugnmeet-recor")[..] else { panic!("{}", killed.said) };
+    kill_process(recorder, Signal::KILL).unwrap();
+    // The kernel ends it once the disk has answered.
+    disk.heal();
+    assert_eq!(killed.ended().await.code, Some(128 + Signal::KILL.as_raw()));
+    let [left, config] = &files()[..] else { panic!("{:?}", files()) };
+    assert!(left.starts_with('.') && config == "node.yaml", "{left}");
+    assert!(std::fs::read_to_string(etc.join(left)).unwrap().contains("a-secret-of-a-node"));
+
+    // The next one has the same process id in a namespace of its own, as in a container, and is refused before it measures.
+    let state = node.path("state");
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/state/recordings"), &state.join("recordings"));
+    let lock = StateLock::take(&state).unwrap();
+    let next = node.start("", &[]).ended().await;
+    drop(lock);
+    assert_eq!(next.code, Some(3), "{next:?}");
+    assert_eq!(files(), ["node.yaml"], "{next:?}");
+    assert_eq!(node.text(), text);
+
+    // A disk that hangs is told of, where nobody kills.
+    disk.break_down(Requests::Fsync, Fault::Hang);
+    let mut hung = node.start("", &["--write"]);
+    hung.says("the disk of the configuration does not answer").await;
+    disk.heal();
+    assert_eq!(hung.ended().await.code, Some(2));
 }
 
 fn copy(from: &Path, to: &Path) {

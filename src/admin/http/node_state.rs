@@ -60,6 +60,8 @@ pub(super) struct KeptWork {
     /// Jobs that this node goes on with, those in hand included.
     pub jobs: usize,
     pub jobs_given_up: usize,
+    /// How long the job in hand still takes that takes longest, in seconds, as ffmpeg counts; 0: none is being made.
+    pub jobs_remaining_s: u64,
 }
 
 impl NodeState {

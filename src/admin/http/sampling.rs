@@ -44,6 +44,7 @@ pub(super) fn refresh(node: &NodeState) {
     metrics.set(NodeGauge::Ready, ready);
     metrics.set(NodeGauge::NatsConnected, node.nats.get().is_some_and(Nats::is_connected));
     metrics.set(NodeGauge::JobsGivenUp, count(node.kept().jobs_given_up));
+    metrics.set(NodeGauge::JobsRemaining, Duration::from_secs(node.kept().jobs_remaining_s).as_secs_f64());
     let Some(parts) = node.parts.get() else { return };
     let backlog = parts.outbox.backlog();
     let age = backlog.oldest.map_or(0, |oldest| unix_ms().saturating_sub(oldest));
@@ -127,6 +128,8 @@ fn kept_work(state_dir: &Path) -> io::Result<KeptWork> {
         }
     }
     for record in JobJournal::new(state_dir).all() {
+        let remaining = record.progress.and_then(|progress| progress.eta_s).unwrap_or_default();
+        kept.jobs_remaining_s = kept.jobs_remaining_s.max(remaining);
         match record.state {
             JobState::GivenUp { .. } => kept.jobs_given_up += 1,
             JobState::Working | JobState::Waiting { .. } | JobState::Retry => kept.jobs += 1,

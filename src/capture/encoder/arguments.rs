@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::media::final_encoding::{FinalEncoding, TAG};
@@ -61,7 +62,7 @@ pub struct EncoderSettings {
     /// ffmpeg's options behind the input.
     pub post_input: Vec<String>,
     /// Encode a file as its MP4 shall be instead, with the sound as it was captured beside.
-    pub final_encoding: Option<FinalEncoding>,
+    pub final_encoding: Option<Arc<FinalEncoding>>,
 }
 
 impl EncoderSettings {
@@ -73,7 +74,7 @@ impl EncoderSettings {
     /// How many frames the encoder waits for before it gives one.
     #[must_use]
     pub fn lookahead(&self) -> u32 {
-        self.final_encoding.as_ref().map_or(0, FinalEncoding::lookahead)
+        self.final_encoding.as_ref().map_or(0, |encoding| encoding.lookahead())
     }
 
     /// The same with a bit rate of the picture in kbit/s that is kept within each second; `None`: the operator's.
@@ -179,12 +180,11 @@ pub fn arguments(
     push(&settings.capture.rest.iter().map(String::as_str).collect::<Vec<_>>());
     // The header describes both tracks completely, so ffmpeg does not need to probe.
     push(&["-f", "matroska", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-i", "pipe:0"]);
-    match (&settings.final_encoding, target) {
-        (Some(encoding), EncoderTarget::File(_)) => {
-            args.extend(final_options(encoding).into_iter().map(OsString::from))
-        }
-        _ => args.extend(live_options(settings, size, target).into_iter().map(OsString::from)),
-    }
+    let options = match (&settings.final_encoding, target) {
+        (Some(encoding), EncoderTarget::File(_)) => final_options(encoding),
+        _ => live_options(settings, size, target),
+    };
+    args.extend(options.into_iter().map(OsString::from));
     match target {
         EncoderTarget::File(path) => {
             let cluster = if settings.lookahead() > 0 { CLUSTER_MS_AHEAD } else { CLUSTER_MS };
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_recording_is_encoded_as_its_mp4_with_the_captured_sound_beside() {
         let options = FfmpegOptions::post_recording(None);
-        let final_encoding = Some(FinalEncoding::read(&options).unwrap());
+        let final_encoding = Some(Arc::new(FinalEncoding::read(&options).unwrap()));
         let settings = EncoderSettings { final_encoding, ..EncoderSettings::new(&[], &words("-preset ultrafast")) };
         let file = EncoderTarget::File("/x/rec_raw.mkv".into());
         let args = line(&arguments(&settings, (1920, 1080), &file, None));

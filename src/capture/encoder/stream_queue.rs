@@ -262,8 +262,9 @@ mod tests {
         sender.stream_switch().switch(second, ms(70));
         sender.send_frame(ms(70), Arc::new(Frame::black(64, 32).unwrap())).unwrap();
         // 50 ms each: the second is played from 50 to 100 ms.
-        let chunk = |at: u64, value: u8| sender.send_audio(ms(at), vec![value; 192 * 50]).unwrap();
-        [(0, 1), (50, 2), (100, 3)].into_iter().for_each(|(at, value)| chunk(at, value));
+        for (at, value) in [(0, 1), (50, 2), (100, 3)] {
+            sender.send_audio(ms(at), vec![value; 192 * 50]).unwrap();
+        }
         let sound = |items: &StreamItems| -> Vec<(u128, usize, u8)> {
             let all = items.items.try_iter();
             all.filter_map(|item| match item {

@@ -19,6 +19,9 @@ pub mod area {
     /// Black, and white at each beep.
     pub const FLASH: Crop = Crop::new(1640, 820, 240, 240);
 
+    /// A webcam over the slide.
+    pub const LARGE: Crop = Crop::new(20, 20, 1480, 832);
+
     /// The n-th webcam, 0 to 3.
     pub const fn webcam(n: u32) -> Crop {
         Crop::new(1560, 20 + 200 * n, 320, 180)
@@ -49,6 +52,10 @@ pub enum Content {
     Call,
     /// The same with both tracks in one stream.
     CallInOneStream,
+    /// As [`Self::Call`], 640×360 shown over most of the page.
+    LargeCall,
+    /// As [`Self::Call`] with four pictures, 320×180 each, in the places of all webcams.
+    FourCalls,
     /// A `<video>` with sound.
     Clip,
     /// A `<div>` that flashes while an oscillator is started at the `AudioContext`'s `currentTime`.
@@ -60,10 +67,12 @@ pub enum Content {
 }
 
 impl Content {
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::standin) fn name(self) -> &'static str {
         match self {
             Self::Call => "call",
             Self::CallInOneStream => "call-in-one-stream",
+            Self::LargeCall => "large-call",
+            Self::FourCalls => "four-calls",
             Self::Clip => "clip",
             Self::Oscillator => "oscillator",
             Self::Loopback => "loopback",
@@ -74,7 +83,8 @@ impl Content {
     /// Where it is, on the page at 1920×1080.
     pub const fn area(self) -> crate::measure::Crop {
         area::webcam(match self {
-            Self::Call | Self::CallInOneStream => 0,
+            Self::LargeCall => return area::LARGE,
+            Self::Call | Self::CallInOneStream | Self::FourCalls => 0,
             Self::Clip => 1,
             Self::Oscillator => 2,
             Self::Loopback | Self::Animation => 3,
@@ -84,7 +94,7 @@ impl Content {
     /// The pitch of its beep.
     pub const fn beep_hz(self) -> f64 {
         match self {
-            Self::Call | Self::CallInOneStream => 1000.0,
+            Self::Call | Self::CallInOneStream | Self::LargeCall | Self::FourCalls => 1000.0,
             Self::Clip => 1700.0,
             Self::Oscillator | Self::Loopback | Self::Animation => 2400.0,
         }
@@ -94,6 +104,8 @@ impl Content {
 /// What the page of a meeting shows, plays and does.
 #[derive(Debug, Clone)]
 pub struct Meeting {
+    /// What its owner calls it, which may be anything; `None`: a name that no other room has.
+    pub room_id: Option<String>,
     /// All that is not the stage's own is left out of the page where it is not [`Stage::Meeting`], but for the beep.
     pub stage: Stage,
     /// In [`area::ROOM_COLOUR`].
@@ -125,6 +137,7 @@ pub struct Meeting {
 impl Default for Meeting {
     fn default() -> Self {
         Self {
+            room_id: None,
             stage: Stage::Meeting,
             colour: [40, 90, 200],
             slides: vec![[180, 40, 40], [40, 150, 60], [50, 70, 190], [200, 160, 30], [130, 50, 160], [30, 150, 160]],

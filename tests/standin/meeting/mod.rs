@@ -77,6 +77,7 @@ static NEXT_ROOM: AtomicI64 = AtomicI64::new(1);
 impl Room {
     pub(super) fn open(meeting: Meeting, deployment: Deployment) -> Self {
         let n = NEXT_ROOM.fetch_add(1, Ordering::Relaxed);
+        let id = meeting.room_id.clone().unwrap_or_else(|| format!("room-{n:02}"));
         let state = State {
             meeting,
             error: Mutex::default(),
@@ -87,7 +88,6 @@ impl Room {
             presence: watch::channel(Presence::default()).0,
             orders: broadcast::channel(64).0,
         };
-        let id = format!("room-{n:02}");
         let token = access::token(&deployment, &id, Bot::Recorder, Duration::ZERO);
         Self { table_id: 100 + n, id, sid: format!("SID-room{n:02}"), token, deployment, state: Arc::new(state) }
     }

@@ -14,7 +14,7 @@ use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::{Kind, Output, RecordingInfo, Start};
 use plugnmeet_recorder::recording::journal::{RecordingJournal, RecordingRecord, RecordingStage, StopRequest};
-use plugnmeet_recorder::recording::raw_file::RawFile;
+use plugnmeet_recorder::recording::raw_file::{RawFile, continuation};
 use plugnmeet_recorder::recording::requests::RequestService;
 use plugnmeet_recorder::storage::disk_space::DiskStatus;
 use tokio_util::sync::CancellationToken;
@@ -46,12 +46,12 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
     let bytes = std::fs::read(&whole).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() - bytes.len() / 20]).unwrap();
 
-    for parts in [1, 2] {
+    for (parts, goes_on) in [(1, false), (2, false), (1, true)] {
         for (reached, step) in STEPS.into_iter().enumerate() {
-            let id = format!("rec-{parts}-{reached}");
-            let context = format!("{parts} parts, {step}");
+            let id = format!("rec-{parts}-{goes_on}-{reached}");
+            let context = format!("{parts} parts, the last one in two files: {goes_on}; {step}");
             let info = RecordingInfo {
-                room_table_id: i64::try_from(100 * parts + reached).unwrap(),
+                room_table_id: i64::try_from(100 * parts + 50 * usize::from(goes_on) + reached).unwrap(),
                 room_id: RoomId::parse("room01").unwrap(),
                 room_sid: RoomSid::default(),
                 recording_id: RecordingId::parse(&id).unwrap(),
@@ -62,7 +62,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 raw: raw.clone(),
                 leaves: Leaves { refuses: Some("Room ended"), ..Leaves::default() },
             });
-            lay_out(&node, &start, &raw, parts, reached, &whole, &cut).await;
+            lay_out(&node, &start, &raw, (parts, goes_on), reached, &whole, &cut).await;
 
             // The next start.
             let room = tokio::sync::watch::channel(DiskStatus::default()).1;
@@ -89,7 +89,7 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
                 node.standin.fleet.wait_for_job(&id, LIMIT).await.unwrap();
                 let found = measure::probe(&place).unwrap_or_else(|why| panic!("{context}: {why:#}"));
                 #[expect(clippy::cast_precision_loss, reason = "one or two")]
-                let wanted = 1.5 * parts as f64;
+                let wanted = 1.5 * (parts + usize::from(goes_on)) as f64;
                 assert!((found.duration - wanted).abs() < 0.3, "{context}: {} s, not {wanted}", found.duration);
                 assert_eq!(measure::decode(&place).unwrap(), [] as [String; 0], "{context}");
             } else {
@@ -107,8 +107,18 @@ async fn whatever_the_last_step_on_disk_was_the_next_start_delivers_all_of_it_on
     }
 }
 
-/// Makes the disk look as after the step `STEPS[reached]`.
-async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reached: usize, whole: &Path, cut: &Path) {
+/// Makes the disk look as after the step `STEPS[reached]`, of a recording with so many parts, of which the last one went on
+/// in a second file or not.
+async fn lay_out(
+    node: &Node,
+    start: &Start,
+    raw: &RawFile,
+    (parts, goes_on): (usize, bool),
+    reached: usize,
+    whole: &Path,
+    cut: &Path,
+) {
+    let on = continuation(&raw.part(&raw.part_name(parts)));
     let place = raw.dir.join(raw.name.as_str());
     std::fs::create_dir_all(&raw.dir).unwrap();
     let journal = RecordingJournal::new(&node.standin.dir().join("state"));
@@ -126,9 +136,12 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
             entry.part_began().await;
             entry.part_ended(None, CaptureReport::default()).await;
         } else if reached == 2 {
-            std::fs::copy(cut, &path).unwrap();
+            std::fs::copy(if goes_on { whole } else { cut }, &path).unwrap();
             entry.part_began().await;
         }
+    }
+    if goes_on && reached >= 2 {
+        std::fs::copy(if reached == 2 { cut } else { whole }, &on).unwrap();
     }
     // Before its last part was there, all that two parts have is the first: as if it had but one.
     if reached < 2 && parts == 2 {
@@ -150,18 +163,20 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         std::fs::write(raw.part(&format!(".{}.parts", raw.name.as_str())), "ffconcat version 1.0\n").unwrap();
     }
     if reached >= 6 {
-        if parts == 1 {
-            std::fs::rename(raw.part(&raw.part_name(1)), &place).unwrap();
+        let mut all: Vec<_> = (1..=parts).map(|n| raw.part(&raw.part_name(n))).collect();
+        all.extend(goes_on.then(|| on.clone()));
+        if let [one] = &all[..] {
+            std::fs::rename(one, &place).unwrap();
         } else {
-            let all = [1, 2].map(|n| raw.part(&raw.part_name(n)));
-            concat(&all, ConcatTarget::raw(&joined), &CancellationToken::new()).await.unwrap();
+            let target = ConcatTarget { going_on: &all[parts..], ..ConcatTarget::raw(&joined) };
+            concat(&all, target, &CancellationToken::new()).await.unwrap();
             std::fs::rename(&joined, &place).unwrap();
         }
     }
     if reached >= 7 {
         let stored = move |record: &mut RecordingRecord| {
             record.stage = RecordingStage::Stored;
-            record.lengths_ms = vec![Some(1500); parts];
+            record.lengths_ms = vec![Some(if goes_on { 3000 } else { 1500 }); parts];
         };
         entry.update(stored).await;
     }
@@ -169,6 +184,7 @@ async fn lay_out(node: &Node, start: &Start, raw: &RawFile, parts: usize, reache
         for n in 1..=parts {
             let _ = std::fs::remove_file(raw.part(&raw.part_name(n)));
         }
+        let _ = std::fs::remove_file(&on);
     }
     if reached >= 10 {
         // Others have it by now.

@@ -1,6 +1,7 @@
 //! The node's page: who may see it, what it shows, and what it does when an operator says so.
 
 mod access;
+mod standin_page;
 mod viewing;
 
 use std::path::PathBuf;
@@ -144,7 +145,7 @@ impl Tab {
                 return;
             }
             if Instant::now() > end {
-                let shown = self.value("`hidden: ${document.hidden}, connected: ${connected}\\n${document.body.innerText}\\n${faults.join()}`").await;
+                let shown = self.value("`hidden: ${document.hidden}, connected: ${typeof connected === 'undefined' ? '' : connected}\\n${document.body.innerText}\\n${faults.join()}`").await;
                 self.keep("failed").await;
                 panic!("never: {expression}\n{}", shown.as_str().unwrap_or_default());
             }

@@ -14,7 +14,7 @@ use crate::standin::{Deployment, Meeting, Standin};
 const RECORDING: &str = "[id='cards'] .card";
 
 /// What somebody may have called his room.
-fn hostile_names() -> [String; 3] {
+pub(super) fn hostile_names() -> [String; 3] {
     [
         "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>".to_owned(),
         "\u{202e}gnp.exe مرحبا \u{2067}שלום".to_owned(),
@@ -49,7 +49,7 @@ fn put_message(recorder: &Recorder) {
     std::fs::write(recorder.state_dir().join("outbox/rec-waits.json"), file.to_string()).unwrap();
 }
 
-fn axe_core() -> String {
+pub(super) fn axe_core() -> String {
     std::fs::read_to_string("target/tools/axe.min.js").expect("tools/install-deps fetches it")
 }
 

@@ -50,6 +50,7 @@ async fn a_node_that_waits_for_nats_is_alive_and_not_ready_and_then_says_what_it
         ("transcode_speed_ratio_count{}", 0.0),
         ("mp4_ready_delay_seconds_count{}", 0.0),
         ("jobs_running{}", 0.0),
+        ("jobs_remaining_seconds{}", 0.0),
         ("jobs_given_up{}", 0.0),
         ("outbox_messages{}", 0.0),
         ("outbox_oldest_age_seconds{}", 0.0),
@@ -126,6 +127,7 @@ async fn a_node_is_protected_until_its_job_is_done_and_the_server_knows() {
         ("mp4_ready_delay_seconds_count{}", 1.0),
         ("outbox_messages{}", 0.0),
         ("jobs_running{}", 0.0),
+        ("jobs_remaining_seconds{}", 0.0),
         ("busy{}", 0.0),
     ] {
         assert_eq!(now.get(name), Some(&value), "{name}: {now:#?}");

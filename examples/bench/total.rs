@@ -1,0 +1,246 @@
+//! What a recording costs in all, live and for its MP4, and how long its MP4 is waited for: encoded twice, and encoded once
+//! while it runs (`ffmpeg_settings.one_pass`). Both are recorded in turns. Size and likeness are of the same frames: a
+//! lossless capture that goes through both encoders.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use plugnmeet_recorder::capture::encoder::arguments::{EncoderTarget, arguments};
+use plugnmeet_recorder::config::FfmpegOptions;
+use plugnmeet_recorder::media::{decode_check, ffprobe, verification};
+use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::profiles::likeness;
+use crate::run::Recording;
+use crate::scene::Scene;
+use crate::standin::{Deployment, Standin};
+use crate::transcode::{encode, megabytes};
+use crate::worker::{Pipeline, encoder};
+
+/// Frames of the lossless capture.
+const SIZE: (u32, u32) = (1920, 1080);
+const WAYS: [Pipeline; 2] = [Pipeline::Ours, Pipeline::Once];
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How often each is recorded, in turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each recording.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Seconds of the lossless capture; 0: none, and no size and likeness.
+    #[arg(long, default_value_t = 20)]
+    lossless: u32,
+    /// Slides, one and four webcams, where none is named.
+    #[arg(long)]
+    scene: Vec<Scene>,
+    /// Where `total.json` goes; nowhere where it is left out.
+    #[arg(long)]
+    out: Option<std::path::PathBuf>,
+}
+
+/// One recording and its MP4; medians of the rounds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Total {
+    /// Processor seconds while it ran: of Chrome, of all else.
+    chrome: f64,
+    capture: f64,
+    /// Of the job: measuring, making and checking the MP4.
+    job: f64,
+    /// Seconds of the job.
+    wait: f64,
+    /// Frames that were lost.
+    lost: f64,
+}
+
+impl Total {
+    fn cpu(&self) -> f64 {
+        self.chrome + self.capture + self.job
+    }
+}
+
+/// The MP4 of the lossless capture.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Picture {
+    /// Bytes.
+    size: u64,
+    psnr: f64,
+    ssim: f64,
+}
+
+#[derive(Serialize)]
+struct Row {
+    scene: &'static str,
+    seconds: u32,
+    twice: (Total, Option<Picture>),
+    once: (Total, Option<Picture>),
+}
+
+#[derive(Serialize)]
+struct Results {
+    at: String,
+    machine: Machine,
+    rounds: usize,
+    rows: Vec<Row>,
+}
+
+pub async fn run(options: &Options) -> anyhow::Result<()> {
+    let all = [Scene::Slides, Scene::OneWebcam, Scene::FourWebcams];
+    let scenes = if options.scene.is_empty() { all.to_vec() } else { options.scene.clone() };
+    let machine = Machine::look();
+    println!("{}\n{} rounds of {} s", machine.line(), options.rounds, options.seconds);
+    let dir = tempfile::Builder::new().prefix("pnm-bench-").tempdir()?;
+    let standin = Standin::start(Deployment::default()).await?;
+    let mut rows = Vec::new();
+    for scene in scenes {
+        let mut found = [Vec::new(), Vec::new()];
+        for round in 0..options.rounds.max(1) {
+            for (way, found) in WAYS.into_iter().zip(&mut found) {
+                let total = Box::pin(record(&standin, scene, way, options.seconds, dir.path())).await?;
+                println!("  {} {} {}: {total:.2?}", round + 1, scene.name(), way.name());
+                found.push(total);
+            }
+        }
+        let mut pictures = [None, None];
+        if options.lossless > 0 {
+            let lossless = capture(&standin, scene, Pipeline::Lossless, options.lossless, dir.path()).await?.0;
+            for (way, picture) in WAYS.into_iter().zip(&mut pictures) {
+                *picture = Some(Box::pin(again(&lossless, way, dir.path())).await?);
+            }
+        }
+        let [twice, once] = [median(&found[0]), median(&found[1])];
+        let [of_twice, of_once] = pictures;
+        let seconds = options.seconds;
+        rows.push(Row { scene: scene.name(), seconds, twice: (twice, of_twice), once: (once, of_once) });
+    }
+    print(&rows);
+    if let Some(out) = &options.out {
+        std::fs::create_dir_all(out)?;
+        let at = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        crate::cost::write_json(&out.join("total.json"), &Results { at, machine, rounds: options.rounds, rows })?;
+    }
+    Ok(())
+}
+
+/// Records and makes the MP4, as a node does for one recording at a time.
+async fn record(standin: &Standin, scene: Scene, way: Pipeline, seconds: u32, dir: &Path) -> anyhow::Result<Total> {
+    let (raw, live) = capture(standin, scene, way, seconds, dir).await?;
+    let (began, before) = (Instant::now(), children_cpu());
+    job(&raw, way, &dir.join("made.mp4")).await?;
+    Ok(Total { job: children_cpu() - before, wait: began.elapsed().as_secs_f64(), ..live })
+}
+
+/// The raw file, and what it cost while it ran.
+async fn capture(
+    standin: &Standin,
+    scene: Scene,
+    way: Pipeline,
+    seconds: u32,
+    dir: &Path,
+) -> anyhow::Result<(std::path::PathBuf, Total)> {
+    let mut recording = Recording::start(standin, scene.meeting(), way, "total").await?;
+    let mut meter = recording.meter();
+    tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+    #[expect(clippy::cast_precision_loss, reason = "frames of minutes")]
+    let lost = recording.so_far().await?.frames_lost as f64;
+    let cost = meter.read();
+    let file = recording.stop().await?;
+    let raw = dir.join(format!("{}_raw.mkv", way.name()));
+    std::fs::copy(&file, &raw)?;
+    std::fs::remove_file(&file)?;
+    Ok((raw, Total { chrome: cost.browser, capture: cost.capture, lost, ..Total::default() }))
+}
+
+/// What a transcoder does for one job: measures the raw file, makes the MP4, measures it and decodes samples of it.
+async fn job(raw: &Path, way: Pipeline, mp4: &Path) -> anyhow::Result<()> {
+    let media = ffprobe::measure(raw).await?;
+    let defaults = FfmpegOptions::post_recording(None);
+    let arguments = match way {
+        Pipeline::Once => FfmpegArguments::finish(&defaults, &media).context("it was not encoded as its MP4")?,
+        _ => FfmpegArguments::convert(&defaults, &media),
+    };
+    encode(&arguments, raw, mp4, 1).await?;
+    let made = ffprobe::measure(mp4).await?;
+    verification::compare(&made, &arguments.expected(&media))?;
+    decode_check::check_result(mp4, &made, raw, 0).await?;
+    Ok(())
+}
+
+/// What an encoder of recordings and a job make of a lossless capture.
+async fn again(lossless: &Path, way: Pipeline, dir: &Path) -> anyhow::Result<Picture> {
+    let (raw, mp4) = (dir.join("again_raw.mkv"), dir.join("again.mp4"));
+    let mut frames = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(lossless)
+        .args(["-fps_mode", "passthrough", "-enc_time_base:v", "1:1000", "-c:v", "rawvideo", "-pix_fmt", "yuv420p"])
+        .args(["-c:a", "pcm_s16le", "-f", "matroska", "-"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let encoded = Command::new("ffmpeg")
+        .args(arguments(&encoder(way), SIZE, &EncoderTarget::File(raw.clone()), None))
+        .stdin(frames.stdout.take().context("no frames")?)
+        .stdout(Stdio::null())
+        .status()?;
+    ensure!(frames.wait()?.success() && encoded.success(), "the lossless capture cannot be encoded");
+    job(&raw, way, &mp4).await?;
+    let (psnr, ssim) = likeness(&mp4, lossless)?;
+    Ok(Picture { size: std::fs::metadata(&mp4)?.len(), psnr, ssim })
+}
+
+/// Processor seconds of all processes that this one has waited for.
+fn children_cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in brackets: fields 16 and 17, in hundredths of a second (proc(5)).
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(13).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+fn median(all: &[Total]) -> Total {
+    let of = |value: fn(&Total) -> f64| {
+        let mut values: Vec<f64> = all.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Total {
+        chrome: of(|total| total.chrome),
+        capture: of(|total| total.capture),
+        job: of(|total| total.job),
+        wait: of(|total| total.wait),
+        lost: of(|total| total.lost),
+    }
+}
+
+fn print(rows: &[Row]) {
+    println!("\nProcessor seconds of a recording and its MP4, and the wait for the MP4 (medians)\n");
+    println!(
+        "| page, seconds           | encoded | Chrome | live   | MP4    | in all | ÷ twice | wait s | lost |    MB |  PSNR |   SSIM |"
+    );
+    println!(
+        "| ----------------------- | ------- | -----: | -----: | -----: | -----: | ------: | -----: | ---: | ----: | ----: | -----: |"
+    );
+    for row in rows {
+        for (name, (total, picture)) in [("twice", &row.twice), ("once", &row.once)] {
+            let picture = picture.map_or_else(
+                || format!("{:>5} | {:>5} | {:>6}", "", "", ""),
+                |Picture { size, psnr, ssim }| format!("{:5.2} | {psnr:5.2} | {ssim:6.4}", megabytes(size)),
+            );
+            println!(
+                "| {:23} | {name:7} | {:6.2} | {:6.2} | {:6.2} | {:6.2} | {:7.2} | {:6.2} | {:4} | {picture} |",
+                format!("{}, {}", row.scene, row.seconds),
+                total.chrome,
+                total.capture,
+                total.job,
+                total.cpu(),
+                total.cpu() / row.twice.0.cpu(),
+                total.wait,
+                total.lost,
+            );
+        }
+    }
+    println!();
+}
