@@ -35,7 +35,7 @@ use crate::capture::running_capture::{self, FINISH_LIMIT, RunningCapture};
 use crate::capture::video::display::Display;
 use crate::capture::video::grabber::Grabber;
 use crate::capture::video::pacer::FramePacing;
-use crate::capture::video::{refresh_rate, screenshot};
+use crate::capture::video::screenshot;
 use crate::capture::watchdog::Part;
 use crate::codes;
 use crate::storage::directory_check;
@@ -329,7 +329,6 @@ impl LiveRig {
             );
         }
         let address = display.address().clone();
-        refresh_rate::follow_capture(&address, self.spec_size, spec.encoder.capture.framerate).await;
         let pointed = address.clone();
         on_display(move || window::rest_pointer(&pointed)).await.map_err(cause)?;
 

@@ -139,14 +139,6 @@ room! {
                  smaller recorder.width and recorder.height. `plugnmeet-recorder size` measures what this host \
                  holds.";
 
-    REFRESH_RATE_KEPT = 320;
-        means: "The display keeps its refresh rate of 60 Hz, so that Chrome draws more often than is recorded.";
-        recordings: "The recording is whole; it takes more processor time.";
-        cause: "The Xvfb of this host lacks the RandR extension or a part of it, or does not answer in time. The \
-                line names it.";
-        remedy: "`apt-get install --reinstall xvfb`: that of the distribution has it. Until then lower \
-                 recorder.max_limit.";
-
     FALLBACK_NOT_STARTED = 321;
         means: "A recording could not change to its fast encoder, and goes on with the one it has.";
         recordings: "The recording goes on, and may lose frames.";

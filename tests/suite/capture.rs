@@ -2,16 +2,7 @@
 
 use std::time::Duration;
 
-use plugnmeet_recorder::capture::video::display::Display;
-use plugnmeet_recorder::capture::video::refresh_rate;
-use rustix::process::{Pid, Signal, kill_process};
-use x11rb::connection::Connection as _;
-use x11rb::protocol::randr::ConnectionExt as _;
-use x11rb::protocol::xproto::ConnectionExt as _;
-use x11rb::rust_connection::RustConnection;
-
 use crate::measure::{self, Crop, picture};
-use crate::recorder::SOON;
 use crate::recording::standin;
 use crate::rig::{go_on, record};
 use crate::standin::Meeting;
@@ -29,43 +20,6 @@ fn stage(stage: Stage) -> Meeting {
 
 fn off(found: Rgb, wanted: Rgb) -> u8 {
     found.iter().zip(wanted).map(|(a, b)| a.abs_diff(b)).max().unwrap()
-}
-
-/// What the display says of its refresh rate, in Hz; its screen and its mode have this size.
-fn reported_rate(connection: &RustConnection, size: (u16, u16)) -> u32 {
-    let root = connection.setup().roots[0].root;
-    let screen = connection.get_geometry(root).unwrap().reply().unwrap();
-    let resources = connection.randr_get_screen_resources_current(root).unwrap().reply().unwrap();
-    let crtc = connection.randr_get_crtc_info(resources.crtcs[0], resources.config_timestamp).unwrap().reply().unwrap();
-    let mode = resources.modes.iter().find(|mode| mode.id == crtc.mode).unwrap();
-    assert_eq!([(screen.width, screen.height), (crtc.width, crtc.height), (mode.width, mode.height)], [size; 3]);
-    let pixels = u32::from(mode.htotal) * u32::from(mode.vtotal);
-    assert_eq!(mode.dot_clock % pixels, 0, "{mode:?}");
-    mode.dot_clock / pixels
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_display_takes_the_rate_for_any_capture_and_keeps_its_size() {
-    let dir = tempfile::tempdir().unwrap();
-    for (framerate, hertz) in [(1, 20), (25, 34), (30, 40), (60, 60), (120, 120)] {
-        let display = Display::start(dir.path(), 1_282, 722, 96).await.unwrap();
-        let set = refresh_rate::set(display.address(), (1_282, 722), framerate).await;
-        assert_eq!(set.unwrap(), hertz);
-        assert_eq!(reported_rate(&display.address().connect().unwrap(), (1_282, 722)), hertz);
-        display.stop().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_display_that_does_not_answer_is_not_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let display = Display::start(dir.path(), 640, 360, 96).await.unwrap();
-    let server = Pid::from_raw(display.pid().cast_signed()).unwrap();
-    kill_process(server, Signal::STOP).unwrap();
-    let set = tokio::time::timeout(SOON, refresh_rate::set(display.address(), (640, 360), 30)).await;
-    display.kill();
-    let why = set.expect("there is a time limit").unwrap_err().to_string();
-    assert!(why.contains("does not answer within 3 s"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,24 +90,12 @@ async fn a_page_that_changes_with_every_frame_is_recorded_in_whole_frames_but_fo
     let colours = [[220, 40, 40], [30, 60, 200]];
     let standin = standin().await;
     let fast = Stage::Alternation { colours, hold: None };
-    let mut hertz = 0;
-    let recorded = record(&standin, stage(fast), async |live| {
-        hertz = reported_rate(&live.connect_to_display(), (1920, 1080));
-        go_on(10.0).await;
-    })
-    .await;
-    assert_eq!(hertz, 40, "a third more than the capture's 30 fps");
+    let recorded = record(&standin, stage(fast), async |_| go_on(10.0).await).await;
     let found = picture::mixed_frames(&recorded.raw, area::PAGE, colours).unwrap();
     println!("every frame: {:?} whole, mixed {:?}", found.whole, found.mixed);
     let frames = found.whole[0] + found.whole[1] + found.mixed.len();
     assert!(frames >= 100 && found.mixed.len() * 100 <= frames, "{found:?}");
     assert_eq!(frames as u64, recorded.summary.frames_sent, "every frame that was sent is in the file");
-    // Of three frames that are recorded, two follow the one before directly, and the third skips one of the page, so that
-    // its colour is the same. At 60 Hz each would skip one.
-    let shown = picture::luma(&recorded.raw, Crop::new(900, 500, 64, 64)).unwrap();
-    let turns = shown.windows(2).filter(|pair| (pair[0].1 - pair[1].1).abs() > 10.0).count();
-    println!("{turns} changes of colour in {frames} frames");
-    assert!(turns * 2 >= frames, "{turns} changes of colour in {frames} frames");
 }
 
 #[tokio::test(flavor = "multi_thread")]

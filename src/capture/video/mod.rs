@@ -12,6 +12,5 @@ pub mod frame_pool;
 pub mod grabber;
 pub mod pacer;
 pub mod preview;
-pub mod refresh_rate;
 pub mod screenshot;
 pub mod thumbnail;
