@@ -16,9 +16,13 @@ pub const TAG: &str = "ENCODED_FOR";
 const VERSION: &str = "1";
 /// The presets that encode a meeting with ease while it runs (measured: docs/benchmarks.md), and whether they look ahead.
 const PRESETS: [(&str, bool); 3] = [("ultrafast", false), ("superfast", false), ("veryfast", true)];
-/// How many frames the encoder looks ahead instead of the 10 of `veryfast`: as good and as small (measured), and less
-/// is lost in a crash.
-const LOOKAHEAD: &str = "4";
+/// How many frames the encoder looks ahead instead of the 10 of `veryfast`: as good and smaller (measured), and what it
+/// holds back is lost in a crash. Without any, a picture with webcams is twice as large.
+const LOOKAHEAD: &str = "1";
+/// How much finer the quality of [`LOOKAHEAD`] must be set for the likeness of 10 frames, at about the same size.
+const FINER: f64 = 2.5;
+/// What libx264 takes where neither quality nor bit rate is given.
+const DEFAULT_CRF: f64 = 23.0;
 /// The lead-in of ffmpeg's encoder `aac`, in samples, and the capture's samples per second.
 const LEAD_IN_SAMPLES: f64 = 1024.0;
 const SAMPLE_RATE: f64 = 48_000.0;
@@ -153,6 +157,8 @@ impl FinalEncoding {
         }
         if self.looks_ahead() && !parameters.contains("rc-lookahead=") {
             options.extend(["-rc-lookahead", LOOKAHEAD].map(str::to_owned));
+            // Theirs is before it, and ffmpeg takes the last.
+            options.extend(self.finer().map(|crf| ["-crf".to_owned(), crf]).into_iter().flatten());
         }
         options
     }
@@ -164,6 +170,15 @@ impl FinalEncoding {
         let theirs = parameters.split(':').find_map(|parameter| parameter.strip_prefix("rc-lookahead="));
         let ours = if self.looks_ahead() { LOOKAHEAD } else { "0" };
         theirs.unwrap_or(ours).parse().unwrap_or_default()
+    }
+
+    /// `None`: a bit rate is given, or no number.
+    fn finer(&self) -> Option<String> {
+        let parameters = value(&self.video, "-x264-params").unwrap_or_default();
+        let theirs = value(&self.video, "-crf").map_or(Some(DEFAULT_CRF), |crf| crf.parse().ok())?;
+        let by_rate =
+            value(&self.video, "-b:v").is_some() || parameters.contains("crf=") || parameters.contains("bitrate=");
+        (!by_rate).then(|| format!("{}", (theirs - FINER).max(0.0)))
     }
 
     fn looks_ahead(&self) -> bool {
@@ -271,7 +286,7 @@ mod tests {
         assert_eq!(
             encoding.video_options().join(" "),
             "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -preset veryfast \
-             -force_key_frames expr:gte(t,n_forced*8) -bf 0 -rc-lookahead 4"
+             -force_key_frames expr:gte(t,n_forced*8) -bf 0 -rc-lookahead 1 -crf 20.5"
         );
         let sound = encoding.live_sound_options(":1").join(" ");
         assert!(sound.starts_with("-c:a:1 aac -filter:a:1 apad=pad_dur=0.025,highpass"), "{sound}");
@@ -345,6 +360,10 @@ mod tests {
             assert!(!line(theirs).contains("n_forced*8"), "{theirs}");
         }
         assert!(!line("-preset ultrafast").contains("-rc-lookahead"));
+        assert!(line("-crf 26").ends_with("-crf 23.5") && line("-crf 1").ends_with("-crf 0"));
+        for theirs in ["-b:v 2M", "-x264-params crf=20", "-x264-params bitrate=900"] {
+            assert!(!line(theirs).contains("-crf"), "{theirs}");
+        }
         let sound = FinalEncoding::read(&options(&format!("{SHORT} -ac 1 -ar 44100 -b:a 64k"))).unwrap();
         assert_eq!(
             sound.live_sound_options(":1").join(" "),

@@ -309,7 +309,7 @@ mod tests {
         ] {
             assert!(args.contains(wanted), "{wanted}: {args}");
         }
-        assert!(!args.contains("ultrafast") && settings.lookahead() == 4);
+        assert!(!args.contains("ultrafast") && settings.lookahead() == 1);
     }
 
     #[test]
