@@ -241,16 +241,19 @@ impl FinalEncoding {
         mark(&self.sound)
     }
 
-    /// Which tracks of a raw file are encoded with these options.
+    /// Which tracks of a raw file are encoded with these options. A hook's ffmpeg that encodes a track anew keeps its tag, so
+    /// the codec must be ours as well.
     #[must_use]
     pub fn tracks_of(&self, raw: &MediaInfo) -> FinalTracks {
-        let find = |kind, mark: &str| {
-            let is_it = |stream: &MediaStream| stream.kind == kind && stream.encoded_for.as_deref() == Some(mark);
+        let find = |kind, codec: &str, mark: &str| {
+            let is_it = |stream: &MediaStream| {
+                stream.kind == kind && stream.codec == codec && stream.encoded_for.as_deref() == Some(mark)
+            };
             raw.streams.iter().position(is_it)
         };
         FinalTracks {
-            video: find(StreamKind::Video, &self.video_mark()),
-            sound: find(StreamKind::Audio, &self.sound_mark()),
+            video: find(StreamKind::Video, "h264", &self.video_mark()),
+            sound: find(StreamKind::Audio, "aac", &self.sound_mark()),
         }
     }
 }
@@ -339,16 +342,25 @@ mod tests {
     #[test]
     fn a_track_is_copied_only_by_who_would_encode_it_so() {
         let encoding = FinalEncoding::read(&options(SHORT)).unwrap();
-        let stream = |kind, encoded_for: Option<String>| MediaStream { kind, encoded_for, ..MediaStream::default() };
+        let stream = |kind, codec: &str, encoded_for: Option<String>| MediaStream {
+            kind,
+            codec: codec.to_owned(),
+            encoded_for,
+            ..MediaStream::default()
+        };
         let streams = vec![
-            stream(StreamKind::Video, Some(encoding.video_mark())),
-            stream(StreamKind::Audio, None),
-            stream(StreamKind::Audio, Some(encoding.sound_mark())),
+            stream(StreamKind::Video, "h264", Some(encoding.video_mark())),
+            stream(StreamKind::Audio, "pcm_s16le", None),
+            stream(StreamKind::Audio, "aac", Some(encoding.sound_mark())),
         ];
         let raw = MediaInfo { streams, ..MediaInfo::default() };
         assert_eq!(encoding.tracks_of(&raw), FinalTracks { video: Some(0), sound: Some(2) });
         let other = FinalEncoding::read(&options(&format!("{SHORT} -ac 1"))).unwrap();
         assert_eq!(other.tracks_of(&raw), FinalTracks { video: Some(0), sound: None });
+        // A hook has encoded it anew.
+        let mut hooked = raw;
+        (hooked.streams[0].codec, hooked.streams[2].codec) = ("vp9".to_owned(), "opus".to_owned());
+        assert_eq!(encoding.tracks_of(&hooked), FinalTracks::default());
     }
 
     #[test]

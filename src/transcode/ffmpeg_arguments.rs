@@ -153,8 +153,8 @@ impl FfmpegArguments {
     #[must_use]
     pub fn remux(raw: &MediaInfo) -> Self {
         // Of two sounds of one recording the one as it was captured.
-        let encoded_twice = raw.streams.iter().any(|stream| stream.encoded_for.is_some());
-        let mut post_input = owned(&["-map", "0:V?", "-map", if encoded_twice { "0:a:0?" } else { "0:a?" }]);
+        let has_two_sounds = raw.streams.iter().any(|stream| stream.encoded_for.is_some());
+        let mut post_input = owned(&["-map", "0:V?", "-map", if has_two_sounds { "0:a:0?" } else { "0:a?" }]);
         match raw.video().map(|stream| stream.codec.as_str()) {
             Some("hevc") => post_input.extend(owned(&["-c:v", "copy", "-tag:v", "hvc1"])),
             Some(codec) if VIDEO_IN_MP4.contains(&codec) => post_input.extend(owned(&["-c:v", "copy"])),

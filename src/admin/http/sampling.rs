@@ -128,7 +128,9 @@ fn kept_work(state_dir: &Path) -> io::Result<KeptWork> {
         }
     }
     for record in JobJournal::new(state_dir).all() {
-        let remaining = record.progress.and_then(|progress| progress.eta_s).unwrap_or_default();
+        // What was noted before a crash is no progress.
+        let progress = record.progress.filter(|_| matches!(record.state, JobState::Working));
+        let remaining = progress.and_then(|progress| progress.eta_s).unwrap_or_default();
         kept.jobs_remaining_s = kept.jobs_remaining_s.max(remaining);
         match record.state {
             JobState::GivenUp { .. } => kept.jobs_given_up += 1,

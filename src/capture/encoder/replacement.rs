@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -24,6 +24,7 @@ use crate::capture::rtmp::bit_rate::BitRate;
 use crate::capture::rtmp::encoder_turn::Successor;
 use crate::capture::rtmp::relay::RelayEntrance;
 use crate::codes;
+use crate::storage::detached;
 
 /// From ffmpeg's start until it publishes to the relay or opens its file: half a second, more on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(15);
@@ -80,15 +81,19 @@ impl EncoderReplacement {
         let (mut encoder, stdin) = Encoder::spawn(&self.settings, size, &self.target, None, &self.dir).await?;
         let (queue, writer) = stream::start_writer(stdin, self.tracks, failed)?;
         queue.begin().map_err(|_| unready("it takes no input".to_owned()))?;
-        let opened = async {
-            while !tokio::fs::try_exists(&file).await.unwrap_or(false) {
-                tokio::time::sleep(FILE_POLL).await;
+        // On a thread of its own, which a disk that hangs may keep.
+        let begun = Instant::now();
+        let opened = detached::start("next-file", move || {
+            while !file.exists() && begun.elapsed() < READY_LIMIT {
+                std::thread::sleep(FILE_POLL);
             }
-        };
+            file.exists()
+        });
         let limit = READY_LIMIT.as_secs();
         tokio::select! {
             opened = timeout(READY_LIMIT, opened) => {
-                opened.map_err(|_| unready(format!("it has not opened its file within {limit} s")))?;
+                let is_open = matches!(opened, Ok(Ok(true)));
+                is_open.then_some(()).ok_or_else(|| unready(format!("it has not opened its file within {limit} s")))?;
             }
             ended = encoder.ended() => {
                 return Err(ended.err().unwrap_or_else(|| unready("it ended at once".to_owned())));
