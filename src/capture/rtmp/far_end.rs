@@ -105,12 +105,11 @@ impl Connection {
         };
         let tcp = timeout(CONNECT_LIMIT, dial).await;
         let tcp = tcp.map_err(|_| format!("no connection within {} s", CONNECT_LIMIT.as_secs()))??;
-        // None of these is essential. Small messages go out at once, and a far end that acknowledges nothing or whose
-        // window stays closed is given up by the kernel (tcp(7)).
+        // None of these is essential. Small messages go out at once, and the kernel holds little. No TCP_USER_TIMEOUT: it
+        // also ends a connection that takes its bytes steadily, where its window is small for so long (seen with Linux
+        // 6.18).
         let _ = tcp.set_nodelay(true);
         let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_LIMIT);
-        let stall_ms = u32::try_from(STALL_LIMIT.as_millis()).unwrap_or(u32::MAX);
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(&tcp, stall_ms);
         let socket = tcp.as_fd().try_clone_to_owned().map_err(|error| format!("no connection: {error}"))?;
         let of = |tcp: Box<dyn Stream>| {
             let (reader, writer) = (ChunkReader::default(), ChunkWriter::default());
@@ -354,8 +353,7 @@ fn stalled() -> String {
 }
 
 fn broke_off(error: &std::io::Error) -> String {
-    // The kernel's own limit is the same.
-    if error.kind() == std::io::ErrorKind::TimedOut { stalled() } else { format!("broke off: {error}") }
+    format!("broke off: {error}")
 }
 
 /// Sends all bytes; each write must make progress within [`STALL_LIMIT`].

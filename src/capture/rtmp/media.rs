@@ -80,7 +80,7 @@ impl Media {
     pub fn push(&self, mut message: RtmpMessage) {
         let left_out = self.with(|state| {
             state.in_order(&mut message);
-            let left_out = state.queue.push(message);
+            let left_out = state.queue.push(message, Instant::now());
             state.sums.far_end.pictures_left_out += left_out;
             let due = left_out > 0 && state.slow.due(Instant::now());
             due.then(|| state.queue.left_out())
@@ -111,7 +111,7 @@ impl Media {
             // Seen before the queue: what is pushed later is in the next look.
             let ended = self.ended.is_cancelled();
             let batch = self.with(|state| {
-                if state.queue.is_overrun() {
+                if state.queue.is_overrun(Instant::now()) {
                     return Err(Overrun);
                 }
                 let mut batch: Vec<_> = state.answer.take().into_iter().collect();
@@ -147,7 +147,7 @@ impl Media {
     /// The far end is reached again.
     pub fn restart(&self) {
         self.with(|state| {
-            state.queue.restart();
+            state.queue.restart(Instant::now());
             state.slow.end();
         });
     }

@@ -12,6 +12,9 @@
 //! Sound is left out only while the far end is away, and until the keyframe with which a new connection begins.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::capture::rtmp::chunk_stream::{DATA, PICTURE, RtmpMessage, SOUND};
 
@@ -19,8 +22,8 @@ use crate::capture::rtmp::chunk_stream::{DATA, PICTURE, RtmpMessage, SOUND};
 const BACKLOG_LIMIT: u32 = 2500;
 /// Pictures are sent again, from a keyframe on, when no more than this waits, in milliseconds.
 const RESUME_LIMIT: u32 = 500;
-/// Milliseconds of sound that may wait. A far end that takes less than the sound is no better than one that is away.
-const SOUND_LIMIT: u32 = 12_000;
+/// How long sound may wait. A far end that takes less than the sound is no better than one that is away.
+const SOUND_LIMIT: Duration = Duration::from_secs(12);
 /// Bytes that may wait: two of the largest messages.
 const BYTES_LIMIT: usize = 24 * 1024 * 1024;
 
@@ -50,11 +53,20 @@ enum Content {
     Other,
 }
 
+/// A message that waits for the far end.
+#[derive(Debug)]
+struct WaitingMessage {
+    content: Content,
+    message: RtmpMessage,
+    /// Not its timestamp: after an encoder that hung, media of many seconds come at once.
+    since: Instant,
+}
+
 /// The media that wait, and the headers of the stream.
 #[derive(Debug)]
 pub struct MediaQueue {
     gate: Gate,
-    messages: VecDeque<(Content, RtmpMessage)>,
+    messages: VecDeque<WaitingMessage>,
     bytes: usize,
     metadata: Option<RtmpMessage>,
     picture_header: Option<RtmpMessage>,
@@ -83,8 +95,8 @@ impl Default for MediaQueue {
 }
 
 impl MediaQueue {
-    /// Takes a message of ffmpeg. Returns the number of pictures that are left out because of it.
-    pub fn push(&mut self, message: RtmpMessage) -> u64 {
+    /// Takes a message of ffmpeg that has come now. Returns the number of pictures that are left out because of it.
+    pub fn push(&mut self, message: RtmpMessage, now: Instant) -> u64 {
         let content = content(&message);
         let header = match content {
             Content::Metadata => Some(&mut self.metadata),
@@ -102,7 +114,7 @@ impl MediaQueue {
             return left_out;
         }
         self.bytes += message.payload.len();
-        self.messages.push_back((content, message));
+        self.messages.push_back(WaitingMessage { content, message, since: now });
         self.leave_out()
     }
 
@@ -134,8 +146,8 @@ impl MediaQueue {
             return 0;
         }
         let before = self.messages.len();
-        self.messages.retain(|(content, _)| !matches!(content, Content::Keyframe | Content::Picture));
-        self.bytes = self.messages.iter().map(|(_, message)| message.payload.len()).sum();
+        self.messages.retain(|waiting| !matches!(waiting.content, Content::Keyframe | Content::Picture));
+        self.bytes = self.messages.iter().map(|waiting| waiting.message.payload.len()).sum();
         let left_out = u64::try_from(before - self.messages.len()).unwrap_or(u64::MAX);
         if left_out > 0 {
             self.gate = Gate::Keyframe;
@@ -147,18 +159,19 @@ impl MediaQueue {
     /// Milliseconds of media that wait.
     #[must_use]
     pub fn waiting(&self) -> u32 {
-        let timed = |(content, _): &&(Content, RtmpMessage)| {
-            matches!(content, Content::Keyframe | Content::Picture | Content::Sound)
+        let timed = |waiting: &&WaitingMessage| {
+            matches!(waiting.content, Content::Keyframe | Content::Picture | Content::Sound)
         };
         let first = self.messages.iter().find(timed);
         let last = self.messages.iter().rfind(timed);
-        first.zip(last).map_or(0, |((_, first), (_, last))| last.timestamp.saturating_sub(first.timestamp))
+        first.zip(last).map_or(0, |(first, last)| last.message.timestamp.saturating_sub(first.message.timestamp))
     }
 
     /// Whether the far end takes less than the sound alone.
     #[must_use]
-    pub fn is_overrun(&self) -> bool {
-        self.waiting() > SOUND_LIMIT || self.bytes > BYTES_LIMIT
+    pub fn is_overrun(&self, now: Instant) -> bool {
+        let oldest = self.messages.front().map_or(now, |waiting| waiting.since);
+        now.saturating_duration_since(oldest) > SOUND_LIMIT || self.bytes > BYTES_LIMIT
     }
 
     /// Pictures left out since the far end was reached last.
@@ -169,7 +182,7 @@ impl MediaQueue {
 
     /// The next message for the far end.
     pub fn pop(&mut self) -> Option<RtmpMessage> {
-        let (content, mut message) = self.messages.pop_front()?;
+        let WaitingMessage { content, mut message, .. } = self.messages.pop_front()?;
         self.bytes -= message.payload.len();
         message.timestamp = match content {
             Content::Metadata | Content::PictureHeader | Content::SoundHeader
@@ -189,8 +202,8 @@ impl MediaQueue {
         self.bytes = 0;
     }
 
-    /// The far end is reached again: the headers come first, then all from the next keyframe on.
-    pub fn restart(&mut self) {
+    /// The far end is reached again now: the headers come first, then all from the next keyframe on.
+    pub fn restart(&mut self, now: Instant) {
         self.close();
         self.gate = Gate::Restart;
         self.left_out = 0;
@@ -203,7 +216,8 @@ impl MediaQueue {
             if let Some(header) = header {
                 self.bytes += header.payload.len();
                 // Taken for older than the keyframe that follows, so its time is 0.
-                self.messages.push_back((content, RtmpMessage { timestamp: self.base, ..header.clone() }));
+                let message = RtmpMessage { timestamp: self.base, ..header.clone() };
+                self.messages.push_back(WaitingMessage { content, message, since: now });
             }
         }
     }
@@ -279,25 +293,25 @@ mod tests {
     fn a_new_connection_gets_the_headers_and_then_all_from_a_keyframe_on_with_times_from_0() {
         let mut queue = MediaQueue::default();
         for first in headers().into_iter().chain([keyframe(0), sound(10), picture(33)]) {
-            queue.push(first);
+            queue.push(first, Instant::now());
         }
         assert_eq!(all(&mut queue).len(), 6);
         queue.close();
         for lost in [keyframe(2000), sound(2010)] {
-            assert_eq!(queue.push(lost), 0);
+            assert_eq!(queue.push(lost, Instant::now()), 0);
         }
         assert_eq!(all(&mut queue), []);
-        queue.restart();
+        queue.restart(Instant::now());
         for later in [picture(3000), sound(3010), keyframe(4000), sound(3990), sound(4005), picture(4033)] {
-            queue.push(later);
+            queue.push(later, Instant::now());
         }
         let header = [(DATA, 0, 16), (PICTURE, 0, 2), (SOUND, 0, 2)];
         let media = [(PICTURE, 0, 3), (SOUND, 5, 3), (PICTURE, 33, 3)];
         assert_eq!(all(&mut queue), [&header[..], &media[..]].concat());
         // And once more, while the headers of the second connection still waited.
-        queue.restart();
-        queue.restart();
-        queue.push(keyframe(9000));
+        queue.restart(Instant::now());
+        queue.restart(Instant::now());
+        queue.push(keyframe(9000), Instant::now());
         assert_eq!(all(&mut queue), [&header[..], &[(PICTURE, 0, 3)]].concat());
     }
 
@@ -307,8 +321,8 @@ mod tests {
         let (mut sent, mut sounds) = (Vec::new(), 0);
         for n in 0_u32..600 {
             let at = n * 33;
-            queue.push(if n % 60 == 0 { keyframe(at) } else { picture(at) });
-            queue.push(sound(at));
+            queue.push(if n % 60 == 0 { keyframe(at) } else { picture(at) }, Instant::now());
+            queue.push(sound(at), Instant::now());
             sounds += 1;
             // Three messages of four.
             sent.extend((0..=n % 2).filter_map(|_| queue.pop()));
@@ -322,26 +336,42 @@ mod tests {
         for pair in of(PICTURE).windows(2) {
             assert!(pair[1].timestamp - pair[0].timestamp < 40 || pair[1].payload[0] == 0x17, "{pair:?}");
         }
-        assert!(!queue.is_overrun());
+        assert!(!queue.is_overrun(Instant::now()));
     }
 
     #[test]
     fn a_far_end_that_takes_not_even_the_sound_is_noticed() {
         let mut queue = MediaQueue::default();
-        queue.push(keyframe(0));
+        let began = Instant::now();
+        queue.push(keyframe(0), began);
         let overrun = (0..2000_u32).find(|n| {
-            queue.push(sound(n * 20));
-            queue.is_overrun()
+            let now = began + Duration::from_millis((n * 20).into());
+            queue.push(sound(n * 20), now);
+            queue.is_overrun(now)
         });
-        assert!(overrun.is_some_and(|n| n * 20 > SOUND_LIMIT && n * 20 < SOUND_LIMIT + 100), "{overrun:?}");
+        let after = overrun.map(|n| Duration::from_millis((n * 20).into()));
+        assert!(
+            after.is_some_and(|after| after > SOUND_LIMIT && after < SOUND_LIMIT + Duration::from_millis(100)),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn media_of_many_seconds_that_come_at_once_say_nothing_of_the_far_end() {
+        let (mut queue, now) = (MediaQueue::default(), Instant::now());
+        for n in 0..1000 {
+            queue.push(sound(n * 20), now);
+        }
+        assert!(!queue.is_overrun(now + SOUND_LIMIT), "20 s of sound, none of which has waited for too long");
+        assert!(queue.is_overrun(now + SOUND_LIMIT + Duration::from_millis(1)));
     }
 
     #[test]
     fn a_broadcast_without_pictures_goes_on_with_the_next_sound() {
         let mut queue = MediaQueue::default();
-        queue.push(sound(0));
-        queue.restart();
-        queue.push(sound(700));
+        queue.push(sound(0), Instant::now());
+        queue.restart(Instant::now());
+        queue.push(sound(700), Instant::now());
         assert_eq!(all(&mut queue), [(SOUND, 0, 3)]);
     }
 
@@ -372,17 +402,17 @@ mod tests {
             for (what, later) in steps {
                 now += later;
                 match what {
-                    0 => drop(queue.push(keyframe(now))),
-                    1 => drop(queue.push(picture(now))),
-                    2 => drop(queue.push(sound(now))),
+                    0 => drop(queue.push(keyframe(now), Instant::now())),
+                    1 => drop(queue.push(picture(now), Instant::now())),
+                    2 => drop(queue.push(sound(now), Instant::now())),
                     3 => queue.close(),
-                    4 => { queue.restart(); last = [0; 256]; }
+                    4 => { queue.restart(Instant::now()); last = [0; 256]; }
                     _ => if let Some(found) = queue.pop() {
                         prop_assert!(found.timestamp >= last[usize::from(found.kind)]);
                         last[usize::from(found.kind)] = found.timestamp;
                     }
                 }
-                let pictures = queue.messages.iter().filter(|(_, waiting)| waiting.kind == PICTURE).count();
+                let pictures = queue.messages.iter().filter(|waiting| waiting.message.kind == PICTURE).count();
                 prop_assert!(pictures == 0 || queue.waiting() <= BACKLOG_LIMIT);
             }
         }
