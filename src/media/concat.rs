@@ -20,6 +20,7 @@ use crate::codes;
 use crate::media::concat_plan::{self, ConcatInput, ConcatMethod, Container, UnlistablePath};
 use crate::media::ffmpeg::{self, FfmpegError};
 use crate::media::ffprobe::{self, FILES_ONLY, MediaInfo, MediaStream, ProbeError, StreamKind};
+use crate::media::joined_mark::JoinedMark;
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::verification::same_joined_duration;
 use crate::storage::files::hidden_beside;
@@ -216,8 +217,8 @@ async fn write_result(
             let written = tokio::fs::write(list.path(), bytes).await;
             written.map_err(|source| ConcatError::Io { action: "write", path: list.path().to_owned(), source })?;
             let [.., formats] = FILES_ONLY;
-            let mark = concat_plan::joined_mark(pieces);
-            concat_plan::copy_arguments(list.path(), formats, how, container, mark)
+            let tags = JoinedMark::of(pieces).tags();
+            concat_plan::copy_arguments(list.path(), formats, how, container, tags)
         }
         ConcatMethod::Encoded => concat_plan::encode_arguments(pieces, container, &FILES_ONLY),
     };

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::media::ffprobe::{MediaInfo, MediaStream};
-use crate::media::final_encoding::TAG;
 
 /// Error of measured times, which are decimals.
 const ROUNDING: Duration = Duration::from_micros(1);
@@ -103,7 +102,7 @@ pub struct UnlistablePath(pub PathBuf);
 
 impl ConcatInput {
     /// The video stream, if it has packets.
-    fn picture(&self) -> Option<&MediaStream> {
+    pub(super) fn picture(&self) -> Option<&MediaStream> {
         self.media.video().filter(|stream| stream.packets != Some(0) && stream.width > 0 && stream.height > 0)
     }
 
@@ -148,8 +147,8 @@ pub fn method(pieces: &[ConcatInput], container: Container) -> ConcatMethod {
     // `own_setups`: an H.264 decoder takes other parameters at any keyframe.
     let equal = |a: &MediaStream, b: &MediaStream, own_setups: bool| {
         let setup = if own_setups && a.codec == "h264" { &b.setup } else { &a.setup }.clone();
-        let encoded_for = b.encoded_for.clone();
-        MediaStream { packets: b.packets, times: b.times, setup, encoded_for, ..a.clone() } == *b
+        let (encoded_for, encoded_span) = (b.encoded_for.clone(), b.encoded_span.clone());
+        MediaStream { packets: b.packets, times: b.times, setup, encoded_for, encoded_span, ..a.clone() } == *b
     };
     let all = |own_setups| {
         pieces.windows(2).all(|pair| {
@@ -164,14 +163,6 @@ pub fn method(pieces: &[ConcatInput], container: Container) -> ConcatMethod {
     }
 }
 
-/// What the joined picture is encoded for: the mark that all parts have, else none.
-#[must_use]
-pub fn joined_mark(pieces: &[ConcatInput]) -> Option<&str> {
-    let mut marks = pieces.iter().filter_map(ConcatInput::picture).map(|stream| stream.encoded_for.as_deref());
-    let first = marks.next()??;
-    marks.all(|mark| mark == Some(first)).then_some(first)
-}
-
 /// Whether the result must have a picture, and sound.
 #[must_use]
 pub fn has_video_and_audio(pieces: &[ConcatInput]) -> (bool, bool) {
@@ -184,37 +175,50 @@ pub fn has_video_and_audio(pieces: &[ConcatInput]) -> (bool, bool) {
 /// # Errors
 /// For a name with a line break: the list is read line by line, even within quotes.
 pub fn list(pieces: &[ConcatInput]) -> Result<Vec<u8>, UnlistablePath> {
-    let mut list = b"ffconcat version 1.0\n".to_vec();
+    let mut list = LIST_HEAD.to_vec();
     for piece in pieces {
-        let path = piece.path.as_os_str().as_bytes();
-        if has_line_break(&piece.path) {
-            return Err(UnlistablePath(piece.path.clone()));
-        }
-        list.extend_from_slice(b"file 'file:");
-        for byte in path {
-            match byte {
-                // Within quotes only the closing quote has a meaning.
-                b'\'' => list.extend_from_slice(br"'\''"),
-                byte => list.push(*byte),
-            }
-        }
-        list.extend_from_slice(format!("'\nduration {}\n", seconds(piece.slot())).as_bytes());
+        list.extend(listed(&piece.path)?);
+        list.extend_from_slice(format!("duration {}\n", seconds(piece.slot())).as_bytes());
     }
     Ok(list)
+}
+
+/// The first line of a list for ffmpeg's concat demuxer.
+pub const LIST_HEAD: &[u8] = b"ffconcat version 1.0\n";
+
+/// The line of such a list that names this file; those about it follow.
+///
+/// # Errors
+/// As [`list`].
+pub fn listed(path: &Path) -> Result<Vec<u8>, UnlistablePath> {
+    if has_line_break(path) {
+        return Err(UnlistablePath(path.to_owned()));
+    }
+    let mut line = b"file 'file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            // Within quotes only the closing quote has a meaning.
+            b'\'' => line.extend_from_slice(br"'\''"),
+            byte => line.push(*byte),
+        }
+    }
+    line.extend_from_slice(b"'\n");
+    Ok(line)
 }
 
 fn has_line_break(path: &Path) -> bool {
     path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\0'))
 }
 
-/// ffmpeg's options to copy the parts in `list`. `whitelist`: the formats that a part may have.
+/// ffmpeg's options to copy the parts in `list`. `whitelist`: the formats that a part may have. `tags`: the options for
+/// the tags of a raw file.
 #[must_use]
 pub fn copy_arguments(
     list: &Path,
     whitelist: &str,
     how: ConcatMethod,
     container: Container,
-    mark: Option<&str>,
+    tags: Vec<OsString>,
 ) -> Vec<OsString> {
     let mut args = words("-protocol_whitelist file -format_whitelist");
     args.push(format!("concat,{whitelist}").into());
@@ -230,9 +234,7 @@ pub fn copy_arguments(
         Container::Mp4 => words("-map 0:V? -map 0:a? -c copy"),
     });
     if container == Container::Raw {
-        // The tags would be those of the first part. An empty one is left out.
-        args.extend(["-metadata:s:v".into(), format!("{TAG}={}", mark.unwrap_or_default()).into()]);
-        args.extend(["-metadata:s:a".into(), format!("{TAG}=").into()]);
+        args.extend(tags);
     }
     args
 }
@@ -400,24 +402,23 @@ mod tests {
                 piece("/b", 10, &[encoded(setup, mark), audio(48_000)]),
             ]
         };
-        for (setup, mark, how, joined) in [
-            ("x", Some("1 -crf 23"), ConcatMethod::Copied, Some("1 -crf 23")),
-            ("y", Some("1 -crf 23"), ConcatMethod::CopiedWithParameters, Some("1 -crf 23")),
-            ("y", None, ConcatMethod::CopiedWithParameters, None),
-            ("x", Some("1 -crf 20"), ConcatMethod::Copied, None),
+        for (setup, mark, how) in [
+            ("x", Some("1 -crf 23"), ConcatMethod::Copied),
+            ("y", Some("1 -crf 23"), ConcatMethod::CopiedWithParameters),
+            ("y", None, ConcatMethod::CopiedWithParameters),
+            ("x", Some("1 -crf 20"), ConcatMethod::Copied),
         ] {
-            let parts = parts(setup, mark);
-            assert_eq!((method(&parts, Container::Raw), joined_mark(&parts)), (how, joined), "{setup} {mark:?}");
+            assert_eq!(method(&parts(setup, mark), Container::Raw), how, "{setup} {mark:?}");
         }
         // A decoder of MP4s takes the parameters of the header only, and the sound that was left out would be missed.
         assert_eq!(method(&parts("x", None), Container::Mp4), ConcatMethod::Encoded);
         let line = |how| {
-            let args = copy_arguments(Path::new("/l"), "matroska", how, Container::Raw, Some("1 -crf 23"));
+            let args = copy_arguments(Path::new("/l"), "matroska", how, Container::Raw, words("-metadata:s:v x=y"));
             args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
         };
         assert!(line(ConcatMethod::Copied).contains("-auto_convert 0"));
         let line = line(ConcatMethod::CopiedWithParameters);
-        assert!(!line.contains("-auto_convert") && line.contains("-metadata:s:v ENCODED_FOR=1 -crf 23"), "{line}");
+        assert!(!line.contains("-auto_convert") && line.ends_with("-c copy -metadata:s:v x=y"), "{line}");
     }
 
     #[test]

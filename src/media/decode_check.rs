@@ -82,6 +82,18 @@ pub async fn check_result(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) 
     checked
 }
 
+/// Decodes `path` for a second before and after `at`, from the keyframe before that on.
+///
+/// # Errors
+/// Where decoding fails, or gives no picture.
+pub async fn check_at(path: &Path, place: &'static str, at: Duration, nice: u8) -> Result<(), DecodeError> {
+    let from = at.saturating_sub(CHECK_LENGTH / 2);
+    match decode(path, place, from, Some(CHECK_LENGTH), nice).await? {
+        0 => Err(DecodeError::Undecodable { place, cause: "no picture comes out of it".to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// Decodes from the keyframe before `at` on. Returns the number of frames.
 async fn decode(
     path: &Path,

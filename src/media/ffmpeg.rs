@@ -70,7 +70,20 @@ pub async fn run(
     progress: &channel::Sender<FfmpegProgress>,
     cancel: &CancellationToken,
 ) -> Result<FfmpegReport, FfmpegError> {
-    let spec = command(&task).nice(task.nice);
+    run_into("mp4", task, progress, cancel).await
+}
+
+/// The same into another container, by ffmpeg's name of it.
+///
+/// # Errors
+/// See [`FfmpegError`].
+pub async fn run_into(
+    container: &str,
+    task: FfmpegTask<'_>,
+    progress: &channel::Sender<FfmpegProgress>,
+    cancel: &CancellationToken,
+) -> Result<FfmpegReport, FfmpegError> {
+    let spec = command(&task, container).nice(task.nice);
     let mut reader = ProgressReader::new(task.total);
     let on_line = |line: &str| {
         if let Some(now) = reader.line(line) {
@@ -151,13 +164,13 @@ pub(crate) fn spec() -> ChildSpec {
     spec
 }
 
-fn command(task: &FfmpegTask<'_>) -> ChildSpec {
+fn command(task: &FfmpegTask<'_>, container: &str) -> ChildSpec {
     spec()
         .args(task.pre_input)
         .args(FILES_ONLY)
         .args([OsString::from("-i"), file_url(task.input)])
         .args(task.post_input)
-        .args(["-f", "mp4", "-y"])
+        .args(["-f", container, "-y"])
         .args([file_url(task.output)])
 }
 
@@ -181,7 +194,7 @@ mod tests {
         // Opening a FIFO for reading waits for a writer, which never comes.
         rustix::fs::mknodat(rustix::fs::CWD, &raw, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let never = CancellationToken::new();
-        let spec = command(&task(&raw, &part));
+        let spec = command(&task(&raw, &part), "mp4");
         let run = run_watched(&spec, &part, |_| {}, &never, Duration::from_millis(500));
         let error = tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap_err();
         assert!(matches!(error, FfmpegError::Stalled), "{error}");
@@ -189,7 +202,7 @@ mod tests {
 
     #[test]
     fn names_reach_ffmpeg_as_files() {
-        let args = command(&task(Path::new("-i raw"), Path::new("a:b"))).args;
+        let args = command(&task(Path::new("-i raw"), Path::new("a:b")), "mp4").args;
         assert!(args.contains(&"file:-i raw".into()) && args.last() == Some(&"file:a:b".into()));
     }
 }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::codes;
+use crate::media::encoded_span::EncodedSpan;
 use crate::media::error_text::condense;
 pub use crate::media::packet_times::StreamKind;
 use crate::media::packet_times::{FilePackets, TrackPackets, TrackTimes, positive};
@@ -68,6 +69,8 @@ pub struct MediaStream {
     pub setup: String,
     /// What a recording node has encoded it for ([`crate::media::final_encoding`]); `None`: it says nothing.
     pub encoded_for: Option<String>,
+    /// The same of its beginning only, where the rest is encoded in another way.
+    pub encoded_span: Option<EncodedSpan>,
     /// Number of packets; known only if they were read ([`measure`]).
     pub packets: Option<u64>,
     /// When it plays; known only if its packets were read, and `None` too where nothing of it can be decoded.
@@ -339,6 +342,8 @@ struct FfprobeStream {
 struct FfprobeTags {
     #[serde(rename = "ENCODED_FOR")]
     encoded_for: Option<String>,
+    #[serde(rename = "ENCODED_FOR_UNTIL")]
+    encoded_for_until: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -372,6 +377,7 @@ fn parse(answer: &[u8]) -> Result<Headers, serde_json::Error> {
             channels: stream.channels,
             setup: stream.extradata_hash.unwrap_or_default(),
             encoded_for: stream.tags.encoded_for,
+            encoded_span: stream.tags.encoded_for_until.as_deref().and_then(EncodedSpan::parse),
             packets: None,
             times: None,
         })
@@ -407,7 +413,8 @@ mod tests {
     #[test]
     fn an_answer_without_duration_is_parsed() {
         let answer = br#"{"streams":[{"codec_type":"video","codec_name":"h264","width":1920,"height":1080,
-                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd","start_time":"3.000000","duration":"17.000000","tags":{"ENCODED_FOR":"1 -crf 23","x":"y"}},
+                "pix_fmt":"yuv420p","extradata_hash":"SHA256:87dd","start_time":"3.000000","duration":"17.000000","tags":{"ENCODED_FOR":"1 -crf 23",
+                "ENCODED_FOR_UNTIL":"4.5 9 1 -crf 20","x":"y"}},
             {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
             {"codec_type":"video","codec_name":"png","width":1,"height":1,"disposition":{"attached_pic":1}},
             {"codec_type":"data"}],"format":{"duration":"0.000000","format_name":"matroska,webm"}}"#;
@@ -418,6 +425,8 @@ mod tests {
         assert_eq!(kinds, [StreamKind::Video, StreamKind::Audio, StreamKind::Other, StreamKind::Other]);
         assert_eq!((streams[0].width, streams[0].height, streams[0].codec.as_str()), (1920, 1080, "h264"));
         assert_eq!((streams[0].encoded_for.as_deref(), &streams[1].encoded_for), (Some("1 -crf 23"), &None));
+        let span = streams[0].encoded_span.as_ref().map(ToString::to_string);
+        assert_eq!((span.as_deref(), &streams[1].encoded_span), (Some("4.500 9 1 -crf 20"), &None));
         assert_eq!((streams[0].format.as_str(), streams[0].setup.as_str()), ("yuv420p", "SHA256:87dd"));
         assert_eq!((streams[1].format.as_str(), streams[1].sample_rate, streams[1].channels), ("s16", 48_000, 2));
         assert!(parse(b"{}").unwrap().media.streams.is_empty());

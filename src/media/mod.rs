@@ -7,11 +7,13 @@
 pub mod concat;
 pub mod concat_plan;
 pub mod decode_check;
+pub mod encoded_span;
 pub mod error_text;
 pub mod ffmpeg;
 pub mod ffprobe;
 pub mod filter_delay;
 pub mod final_encoding;
+pub mod joined_mark;
 pub mod packet_times;
 pub mod progress;
 mod stall_watch;

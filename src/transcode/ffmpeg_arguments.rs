@@ -42,13 +42,13 @@ const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// by more than `hi`, four levels a pixel, and at most a fiftieth of the blocks by more than `lo`, one level (ffmpeg
 /// counts blocks four pixels apart against a `frac` of those sixteen apart). A test shows that a line one pixel wide
 /// and 40 levels lighter than its ground is kept.
-const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
+pub(super) const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
 /// A B-frame is decoded after the frame that follows it. Among frames that are shown for ten seconds each, those are
 /// decoded tens of seconds before they are shown, and a track of an MP4 lasts only as long as its frames are decoded: the
 /// result would end too early. libx264 makes three in a row by default; without them an MP4 is 2 % larger (measured).
 const NO_B_FRAMES: [&str; 2] = ["-bf", "0"];
 /// The kept one of [`WITHOUT_REPETITIONS`] and the dropped ones before it.
-const FRAMES_IN_ONE: u32 = 10;
+pub(super) const FRAMES_IN_ONE: u32 = 10;
 /// A frame may be shown this much longer than the raw file's longest ones.
 const FRAME_SLACK: Duration = Duration::from_secs(2);
 /// Encoders count frames between keyframes, libx264 up to 250, which would be minutes of slides. With this a player
@@ -76,7 +76,7 @@ pub struct FfmpegArguments {
     drops_video: bool,
     drops_audio: bool,
     /// How many frames of the raw file one frame of the result may stand for; `None`: the operator decides.
-    frames_in_one: Option<u32>,
+    pub(super) frames_in_one: Option<u32>,
 }
 
 impl FfmpegArguments {
@@ -106,8 +106,7 @@ impl FfmpegArguments {
                 post_input.extend(owned(&KEYFRAMES));
             }
             // Without sound the file would end with the last kept frame.
-            let has_sound = raw.audio().is_some_and(|stream| stream.packets != Some(0)) && !drops_audio;
-            if has_sound && !they_filter && !has(&BITSTREAM_FILTERS) && !wants_b_frames(&theirs) {
+            if has_sound(raw) && !drops_audio && !they_filter && !has(&BITSTREAM_FILTERS) && !wants_b_frames(&theirs) {
                 post_input.extend(owned(&WITHOUT_REPETITIONS));
                 post_input.extend(owned(&NO_B_FRAMES));
                 frames_in_one = Some(FRAMES_IN_ONE);
@@ -130,23 +129,36 @@ impl FfmpegArguments {
     pub fn finish(options: &FfmpegOptions, raw: &MediaInfo) -> Option<Self> {
         let encoding = FinalEncoding::read(options).ok()?;
         let tracks = encoding.tracks_of(raw);
-        let mut post_input = vec!["-map".to_owned(), format!("0:{}", tracks.video?)];
+        let picture = format!("0:{}", tracks.video?);
+        Some(Self::copy_picture(&encoding, raw, &picture, shown_to(raw.duration), tracks.sound))
+    }
+
+    /// Copies this picture (ffmpeg's name of the stream), and the sound that was encoded while recording, or encodes the
+    /// sound as it was captured.
+    pub(super) fn copy_picture(
+        encoding: &FinalEncoding,
+        raw: &MediaInfo,
+        picture: &str,
+        filters: String,
+        sound: Option<usize>,
+    ) -> Self {
+        let mut post_input = owned(&["-map", picture]);
         let mut pre_input = owned(&SEE_THE_ORDER);
-        if let Some(sound) = tracks.sound {
+        if let Some(sound) = sound {
             post_input.extend(["-map".to_owned(), format!("0:{sound}"), "-c:a".to_owned(), "copy".to_owned()]);
             post_input.extend(owned(&WITHOUT_LEAD_IN));
-        } else if raw.audio().is_some_and(|stream| stream.packets != Some(0)) {
+        } else if has_sound(raw) {
             pre_input.extend(owned(&ONE_FILTER_THREAD));
             post_input.extend(owned(&["-map", "0:a:0"]));
             post_input.extend(encoding.sound_options());
         }
         post_input.extend(owned(&["-c:v", "copy", "-bsf:v"]));
-        post_input.push(shown_to(raw.duration));
+        post_input.push(filters);
         // The times of the tracks as they are: the sound begins before 0, with its lead-in.
         post_input.push("-copyts".to_owned());
         post_input.extend(encoding.container_options());
         post_input.extend(owned(&EXACT_DURATION));
-        Some(Self { pre_input, post_input, drops_video: false, drops_audio: false, frames_in_one: Some(1) })
+        Self { pre_input, post_input, drops_video: false, drops_audio: false, frames_in_one: Some(1) }
     }
 
     /// Copies the streams; encodes only what an MP4 cannot hold.
@@ -229,9 +241,13 @@ impl FfmpegArguments {
     }
 }
 
+pub(super) fn has_sound(raw: &MediaInfo) -> bool {
+    raw.audio().is_some_and(|stream| stream.packets != Some(0))
+}
+
 /// Extends the last frame to the end of the raw file, as its last repetitions may have been dropped: else the video
 /// track would end before the audio, and some players stop there.
-fn shown_to(end: Duration) -> String {
+pub(super) fn shown_to(end: Duration) -> String {
     format!(
         "setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\\,NOPTS)\\,max(DURATION\\,{:.6}/TB-PTS)\\,DURATION)",
         end.as_secs_f64()
@@ -249,7 +265,7 @@ fn wants_b_frames(options: &[String]) -> bool {
 }
 
 /// `-r:v` → `-r`.
-fn option_name(word: &str) -> &str {
+pub(super) fn option_name(word: &str) -> &str {
     word.split(':').next().unwrap_or(word)
 }
 
@@ -258,7 +274,7 @@ fn without_refusal(options: &[String]) -> Vec<String> {
     options.iter().filter(|word| *word != "-n").cloned().collect()
 }
 
-fn owned(words: &[&str]) -> Vec<String> {
+pub(super) fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 

@@ -23,5 +23,7 @@ mod produce;
 mod running_jobs;
 pub mod settings;
 mod settling;
+mod splice;
+pub mod splice_plan;
 pub mod summary;
 pub mod worker;

@@ -7,6 +7,7 @@ use crate::media::ffprobe::MediaInfo;
 use crate::media::verification;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
+use crate::transcode::splice_plan::{Seam, SplicePlan};
 
 /// The number of bytes of the recorder's id in an unfinished file's name: with the longest recording id the name is
 /// still shorter than `NAME_MAX` (255 bytes).
@@ -67,6 +68,9 @@ pub enum JobPlan {
     /// Copy what was encoded with the operator's options while it was recorded, by these arguments; where that makes no
     /// good MP4, encode the raw file by the plan.
     Finish(FfmpegArguments, ProducePlan),
+    /// Copy the beginning of the picture, which was encoded so, and encode the rest of it; where that makes no good MP4,
+    /// encode the raw file by the plan.
+    Splice(Box<SplicePlan>, ProducePlan),
     /// Encode the raw file with the operator's options.
     Convert(ProducePlan),
     /// Copy the raw file's streams into an MP4.
@@ -82,6 +86,8 @@ pub struct ProducePlan {
     pub arguments: FfmpegArguments,
     /// Why the existing file with the result's name will be replaced; `None` where there is no such file.
     pub replaces: Option<String>,
+    /// Where the picture is spliced, and what it must have; `None`: it is not.
+    pub seam: Option<Seam>,
 }
 
 /// The configuration that a plan depends on.
@@ -187,12 +193,16 @@ pub fn plan(recording_id: &RecordingId, facts: &JobFacts, rules: PlanRules<'_>) 
             Err(mismatch) => Some(mismatch.to_string()),
         },
     };
-    let produce = ProducePlan { paths, raw: raw.clone(), arguments, replaces };
+    let produce = ProducePlan { paths, raw: raw.clone(), arguments, replaces, seam: None };
     if !rules.convert {
         return JobPlan::Remux(produce);
     }
-    match FfmpegArguments::finish(rules.options, raw) {
-        Some(copy) => JobPlan::Finish(copy, produce),
+    if let Some(copy) = FfmpegArguments::finish(rules.options, raw) {
+        return JobPlan::Finish(copy, produce);
+    }
+    let size = facts.raw.as_ref().map_or(0, |raw| raw.size);
+    match SplicePlan::new(rules.options, raw, size, &produce.paths.part) {
+        Some(splice) => JobPlan::Splice(Box::new(splice), produce),
         None => JobPlan::Convert(produce),
     }
 }

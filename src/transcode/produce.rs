@@ -3,6 +3,7 @@
 //! ```text
 //! locate → plan ┬ Convert ─ ffmpeg writes the unfinished file ┬ measure, decode → fsync, rename
 //!               ├ Finish ─────────────────────────────────────┤  (or else Convert)
+//!               ├ Splice ─ the rest is encoded ───────────────┤  (or else Convert)
 //!               ├ Remux ──────────────────────────────────────┤
 //!               ├ Merge ──────────────────────────────────────┘
 //!               ├ AlreadyDone
@@ -38,7 +39,8 @@ use crate::transcode::merge::{self, MergeError};
 use crate::transcode::plan::{self, JobPlan, PlanRules, ProducePlan};
 use crate::transcode::produce::ffmpeg::FfmpegTask;
 use crate::transcode::settings::TranscodeSettings;
-use crate::transcode::summary;
+use crate::transcode::splice_plan::{Seam, SplicePlan};
+use crate::transcode::{splice, summary};
 use crate::unix_time::unix_ms;
 
 /// How often ffmpeg's progress is recorded, and at most logged.
@@ -116,9 +118,10 @@ impl ResultBuilder<'_> {
         // Removes the unfinished file of an attempt during which this node was killed. This is done now because no
         // later step is sure to come: another node may have finished the job and removed the raw file while this node
         // was searching.
-        drop(UnfinishedFile::new(
-            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id, unfinished_dir).part,
-        ));
+        let left =
+            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id, unfinished_dir).part;
+        splice::remove_files(&left);
+        drop(UnfinishedFile::new(left));
         let anew = self.entry.record().steps.anew;
         match plan::plan(
             &info.recording_id,
@@ -147,11 +150,12 @@ impl ResultBuilder<'_> {
                 let raw = self.or_stop(ffprobe::probe(&paths.raw)).await?.unwrap_or_default();
                 let replaces = facts.mp4.is_some().then(|| "it does not play".to_owned());
                 let arguments = FfmpegArguments::remux(&raw);
-                let plan = ProducePlan { paths, raw, arguments, replaces };
+                let plan = ProducePlan { paths, raw, arguments, replaces, seam: None };
                 self.last_resort(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
             }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
             JobPlan::Finish(copy, plan) => self.finish_or_convert(copy, plan).await,
+            JobPlan::Splice(splice, plan) => self.splice_or_convert(&splice, plan).await,
             JobPlan::Remux(plan) => self.transcode_or_resort("remux", plan).await,
             JobPlan::Convert(plan) => self.transcode_or_resort("convert", plan).await,
         }
@@ -159,7 +163,34 @@ impl ResultBuilder<'_> {
 
     async fn finish_or_convert(&self, copy: FfmpegArguments, plan: ProducePlan) -> Result<JobResult, JobFailure> {
         let finish = ProducePlan { arguments: copy, ..plan.clone() };
-        match self.transcode("finish", &finish, true).await {
+        self.or_convert(self.transcode("finish", &finish, true).await.map(|(result, _)| result), plan).await
+    }
+
+    async fn splice_or_convert(&self, splice: &SplicePlan, plan: ProducePlan) -> Result<JobResult, JobFailure> {
+        self.or_convert(self.splice(splice, &plan).await, plan).await
+    }
+
+    async fn splice(&self, splice: &SplicePlan, plan: &ProducePlan) -> Result<JobResult, JobFailure> {
+        self.make_dir(&plan.paths.mp4).await?;
+        let nice = self.settings.nice;
+        let encode = async |progress: &_| splice::encode_tail(splice, plan, nice, progress, self.cancel).await;
+        let tail = self.reported(encode).await?;
+        let whole = ProducePlan { arguments: splice.whole.clone(), seam: Some(tail.seam), ..plan.clone() };
+        let (result, _) = self.transcode("splice", &whole, true).await?;
+        let ran = result.ran.map(|ran| FfmpegReport {
+            cpu: ran.cpu.zip(tail.ran.cpu).map(|(whole, tail)| whole + tail),
+            wall: ran.wall + tail.ran.wall,
+        });
+        Ok(JobResult { ran, ..result })
+    }
+
+    /// This result, or else that of encoding the raw file anew.
+    async fn or_convert(
+        &self,
+        result: Result<JobResult, JobFailure>,
+        plan: ProducePlan,
+    ) -> Result<JobResult, JobFailure> {
+        match result {
             Err(JobFailure::Cause(why)) => {
                 tracing::warn!(
                     code = %codes::NOT_FINISHED, cause = why,
@@ -167,7 +198,7 @@ impl ResultBuilder<'_> {
                 );
                 self.transcode_or_resort("convert", plan).await
             }
-            result => result.map(|(result, _)| result),
+            result => result,
         }
     }
 
@@ -244,12 +275,11 @@ impl ResultBuilder<'_> {
         build: &ProducePlan,
         whole: bool,
     ) -> Result<(JobResult, Option<String>), JobFailure> {
-        let ProducePlan { paths, raw, arguments, replaces } = build;
+        let ProducePlan { paths, raw, arguments, replaces, seam } = build;
         tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
         warn_of_replacing(&paths.mp4, replaces.as_deref());
         self.make_dir(&paths.mp4).await?;
         let part = UnfinishedFile::new(paths.part.clone());
-        let (progress, report) = watch::channel(FfmpegProgress::default());
         let task = FfmpegTask {
             pre_input: &arguments.pre_input,
             post_input: &arguments.post_input,
@@ -258,11 +288,7 @@ impl ResultBuilder<'_> {
             output: part.path(),
             nice: self.settings.nice,
         };
-        let ran = tokio::select! {
-            ran = ffmpeg::run(task, &progress, self.cancel) => ran,
-            never = self.report(report) => match never {},
-        };
-        self.entry.update(|record| record.progress = None).await;
+        let ran = self.reported(async |progress: &_| ffmpeg::run(task, progress, self.cancel).await).await;
         let ran = ran.map_err(|error| match error {
             ffmpeg::FfmpegError::Stopped => JobFailure::Stopped,
             error => JobFailure::of(error),
@@ -270,7 +296,7 @@ impl ResultBuilder<'_> {
         let expected = arguments.expected(raw);
         let nice = self.settings.nice;
         let (media, lacks) = if whole {
-            (self.or_stop(check(part.path(), expected, &paths.raw, nice)).await??, None)
+            (self.or_stop(check(part.path(), expected, *seam, &paths.raw, nice)).await??, None)
         } else {
             self.or_stop(check_partial(part.path(), expected, nice)).await??
         };
@@ -358,6 +384,17 @@ impl ResultBuilder<'_> {
         Ok(tokio::fs::metadata(mp4).await.map_err(JobFailure::of)?.len())
     }
 
+    /// Runs `work` while the progress that it reports is recorded.
+    async fn reported<T>(&self, work: impl AsyncFnOnce(&watch::Sender<FfmpegProgress>) -> T) -> T {
+        let (progress, report) = watch::channel(FfmpegProgress::default());
+        let output = tokio::select! {
+            output = work(&progress) => output,
+            never = self.report(report) => match never {},
+        };
+        self.entry.update(|record| record.progress = None).await;
+        output
+    }
+
     /// Regularly records ffmpeg's progress, in the log and in the job's record.
     async fn report(&self, mut progress: watch::Receiver<FfmpegProgress>) -> std::convert::Infallible {
         let (started, mut throttle) = (Instant::now(), ProgressThrottle::default());
@@ -392,6 +429,7 @@ fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
 async fn check(
     part: &Path,
     expected: verification::ExpectedMedia,
+    seam: Option<Seam>,
     raw: &Path,
     nice: u8,
 ) -> Result<MediaInfo, JobFailure> {
@@ -401,6 +439,14 @@ async fn check(
     }
     verification::compare(&result, &expected).map_err(JobFailure::of)?;
     decode_check::check_result(part, &result, raw, nice).await.map_err(|error| undecodable(&error))?;
+    if let Some(seam) = seam {
+        let packets = result.video().and_then(|picture| picture.packets).unwrap_or_default();
+        if packets != seam.packets {
+            let cause = format!("it has {packets} packets of picture, its beginning and its tail {}", seam.packets);
+            return Err(JobFailure::Cause(format!("the result is no good: {cause}")));
+        }
+        decode_check::check_at(part, "seam", seam.at, nice).await.map_err(|error| undecodable(&error))?;
+    }
     Ok(result)
 }
 

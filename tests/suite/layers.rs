@@ -97,9 +97,11 @@ const PURE: &[&str] = &[
     "fleet/recording_needs",
     "fleet/holder",
     "media/concat_plan",
+    "media/encoded_span",
     "media/error_text",
     "media/filter_delay",
     "media/final_encoding",
+    "media/joined_mark",
     "media/packet_times",
     "media/progress",
     "media/verification",
@@ -144,6 +146,7 @@ const PURE: &[&str] = &[
     "transcode/ffmpeg_arguments",
     "transcode/last_resort",
     "transcode/plan",
+    "transcode/splice_plan",
 ];
 
 /// What a pure file does not say, in code.

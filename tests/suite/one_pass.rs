@@ -64,7 +64,7 @@ async fn an_encoder_that_is_too_slow_hands_over_to_the_fast_one_without_a_gap() 
 }
 
 /// What ffmpeg finds in the packets of a track, one after the other.
-fn packets_of(path: &Path, track: &str) -> Vec<String> {
+pub fn packets_of(path: &Path, track: &str) -> Vec<String> {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-i"])
         .arg(path)

@@ -7,6 +7,7 @@ mod repeats;
 mod results;
 mod scripts;
 mod shapes;
+mod spliced;
 mod storage;
 
 use std::fs;
