@@ -121,7 +121,7 @@ pub async fn concat(
 ) -> Result<ConcatReport, ConcatError> {
     let into = target.into;
     let stopped = || ConcatError::Run { into: into.to_owned(), source: FfmpegError::Stopped };
-    let inspected = cancel.run_until_cancelled(inspect(parts, into)).await.ok_or_else(stopped)?;
+    let inspected = cancel.run_until_cancelled(inspect(parts, into, target.container)).await.ok_or_else(stopped)?;
     let (mut pieces, left_out) = inspected?;
     for n in 1..pieces.len() {
         pieces[n - 1].goes_on = target.going_on.contains(&pieces[n].path);
@@ -164,7 +164,11 @@ pub async fn concat(
 }
 
 /// Measures the parts. Returns the playable ones, and the others with the cause.
-async fn inspect(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Vec<SkippedPart>), ConcatError> {
+async fn inspect(
+    parts: &[PathBuf],
+    into: &Path,
+    container: Container,
+) -> Result<(Vec<ConcatInput>, Vec<SkippedPart>), ConcatError> {
     let target = std::fs::metadata(into).ok().map(|file| (file.dev(), file.ino()));
     let (mut pieces, mut left_out) = (Vec::new(), Vec::new());
     for part in parts {
@@ -194,7 +198,10 @@ async fn inspect(parts: &[PathBuf], into: &Path) -> Result<(Vec<ConcatInput>, Ve
             Ok(media) if media.video().is_none() && media.audio().is_none() => {
                 leave_out(format!("{} has neither picture nor sound", part.display()));
             }
-            Ok(media) => pieces.push(ConcatInput { path, media, goes_on: false }),
+            Ok(media) => {
+                let media = MediaInfo { duration: concat_plan::joined_duration(&media, container), ..media };
+                pieces.push(ConcatInput { path, media, goes_on: false });
+            }
             Err(error) if !error.is_temporary() => leave_out(error.to_string()),
             Err(error) => return Err(error.into()),
         }

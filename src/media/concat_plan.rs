@@ -84,7 +84,6 @@ pub enum ConcatMethod {
 }
 
 impl ConcatMethod {
-    /// Name for the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,6 +91,12 @@ impl ConcatMethod {
             Self::CopiedWithParameters => "copied, with the parameters of each part",
             Self::Encoded => "encoded anew",
         }
+    }
+
+    /// Whether no packet is changed but for its parameters.
+    #[must_use]
+    pub fn is_lossless(self) -> bool {
+        self != Self::Encoded
     }
 }
 
@@ -124,14 +129,6 @@ impl ConcatInput {
     }
 }
 
-impl ConcatMethod {
-    /// Whether no packet is changed but for its parameters.
-    #[must_use]
-    pub fn is_lossless(self) -> bool {
-        self != Self::Encoded
-    }
-}
-
 /// The streams of a part that go into the result. A raw file has one picture and one sound: what else was encoded while
 /// a part was recorded ([`crate::media::final_encoding`]) has a seam where it is joined.
 pub(super) fn joined_streams(piece: &ConcatInput, container: Container) -> Vec<&MediaStream> {
@@ -139,6 +136,17 @@ pub(super) fn joined_streams(piece: &ConcatInput, container: Container) -> Vec<&
         [piece.media.video(), piece.media.audio()].into_iter().flatten().any(|first| std::ptr::eq(first, stream))
     };
     piece.media.streams.iter().filter(|stream| container == Container::Mp4 || first(stream)).collect()
+}
+
+/// How long a measured part lasts. A sound that is left out ([`joined_streams`]) does not count: it ends later than the
+/// others by the lead-in of its codec, by which what goes on would be late.
+#[must_use]
+pub fn joined_duration(media: &MediaInfo, container: Container) -> Duration {
+    let times = |stream: Option<&MediaStream>| stream.and_then(|stream| stream.times);
+    let Some(sound) = times(media.audio()).filter(|_| container == Container::Raw) else { return media.duration };
+    // As a file with sound is measured.
+    let end = times(media.video()).map_or(sound.end, |picture| picture.last.max(sound.end));
+    if end.is_zero() { media.duration } else { end.min(media.duration) }
 }
 
 /// A lossless method if all parts have equal stream parameters and all their names can be listed.
@@ -323,6 +331,7 @@ fn words(words: &str) -> Vec<OsString> {
 mod tests {
     use super::*;
     use crate::media::ffprobe::StreamKind;
+    use crate::media::packet_times::TrackTimes;
 
     fn video(width: u32, height: u32) -> MediaStream {
         MediaStream {
@@ -419,6 +428,24 @@ mod tests {
         assert!(line(ConcatMethod::Copied).contains("-auto_convert 0"));
         let line = line(ConcatMethod::CopiedWithParameters);
         assert!(!line.contains("-auto_convert") && line.ends_with("-c copy -metadata:s:v x=y"), "{line}");
+    }
+
+    #[test]
+    fn a_sound_that_is_left_out_does_not_lengthen_a_part() {
+        let ends = |stream: MediaStream, millis: u64| {
+            let end = Duration::from_millis(millis);
+            MediaStream { times: Some(TrackTimes { last: end, end, ..TrackTimes::default() }), ..stream }
+        };
+        let streams = [ends(video(2, 2), 4360), ends(audio(48_000), 4400), ends(audio(48_000), 4437)];
+        let media = piece("/a", 4437, &streams).media;
+        assert_eq!(joined_duration(&media, Container::Raw), Duration::from_millis(4400));
+        assert_eq!(joined_duration(&media, Container::Mp4), media.duration);
+        let media = piece("/a", 4500, &[ends(video(2, 2), 4410), ends(audio(48_000), 4400)]).media;
+        assert_eq!(joined_duration(&media, Container::Raw), Duration::from_millis(4410), "its last frame begins then");
+        for unmeasured in [vec![video(2, 2), audio(48_000)], vec![ends(video(2, 2), 9)], vec![]] {
+            let media = piece("/a", 4500, &unmeasured).media;
+            assert_eq!(joined_duration(&media, Container::Raw), media.duration);
+        }
     }
 
     #[test]

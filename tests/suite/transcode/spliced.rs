@@ -9,12 +9,13 @@ use std::time::Duration;
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::media::concat::{ConcatTarget, concat};
+use plugnmeet_recorder::media::encoded_span::EncodedSpan;
 use plugnmeet_recorder::media::ffprobe;
 use plugnmeet_recorder::media::final_encoding::FinalEncoding;
 use plugnmeet_recorder::transcode::job::JobOutcome;
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, REFERENCE_OPTIONS, ffmpeg, job_for, remove};
+use super::{Node, REFERENCE_OPTIONS, job_for, remove};
 use crate::logs::Logs;
 use crate::measure::{Crop, picture, sound};
 use crate::one_pass::packets_of;
@@ -164,13 +165,15 @@ async fn a_beginning_that_cannot_be_gone_on_with_is_encoded_again_too() {
     let media = ffprobe::measure(&joined).await.unwrap();
     let span = media.video().unwrap().encoded_span.clone().unwrap();
     assert_eq!((span.until, span.packets), (Duration::from_secs_f64(CHANGE), 110));
+    // What hooks may do that keep the tag: another time, another encoding.
+    let moved = format!("ENCODED_FOR_UNTIL={}", EncodedSpan { until: Duration::from_secs(5), ..span });
     for (change, cause) in [
-        // A hook has cut the beginning off.
-        (format!("-ss 1 -i {} -c copy", joined.display()), "packets of picture"),
-        // A hook has encoded it anew.
-        (format!("-i {} -c:a copy -c:v libx264 -preset superfast -bf 0", joined.display()), "other parameters"),
+        (["-c", "copy", "-metadata:s:v", &moved], "it has 175 packets of picture, its beginning and its tail 160"),
+        (["-c:v", "libx264", "-preset", "superfast"], "gives the picture other parameters"),
     ] {
-        ffmpeg(&format!("{change} -map 0 -f matroska"), &raw);
+        let mut hook = Command::new("ffmpeg");
+        hook.args(["-v", "error", "-nostdin", "-y", "-i"]).arg(&joined).args(["-map", "0", "-c:a", "copy", "-bf", "0"]);
+        assert!(hook.args(change).args(["-f", "matroska"]).arg(&raw).status().unwrap().success());
         let logs = Logs::capture();
         assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
         node.assert_told_success();
@@ -178,6 +181,7 @@ async fn a_beginning_that_cannot_be_gone_on_with_is_encoded_again_too() {
         assert!(warned.len() == 1 && warned[0].contains(cause), "{warned:?}");
         assert_eq!(logs.lines("how=\"convert\"").len(), 1);
         node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
+        assert_shows_the_page(&node.mp4());
         fs::remove_file(node.mp4()).unwrap();
     }
 }
