@@ -2,7 +2,7 @@
 //! while it runs (`ffmpeg_settings.one_pass`). Both are recorded in turns. Size and likeness are of the same frames: a
 //! lossless capture that goes through both encoders.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,12 +36,15 @@ pub struct Options {
     /// Seconds of the lossless capture; 0: none, and no size and likeness.
     #[arg(long, default_value_t = 20)]
     lossless: u32,
+    /// Minutes of a meeting whose MP4 is waited for too: the recording that was encoded once, repeated; 0: none.
+    #[arg(long, default_value_t = 120)]
+    long: u32,
     /// Slides, one and four webcams, where none is named.
     #[arg(long)]
     scene: Vec<Scene>,
     /// Where `total.json` goes; nowhere where it is left out.
     #[arg(long)]
-    out: Option<std::path::PathBuf>,
+    out: Option<PathBuf>,
 }
 
 /// One recording and its MP4; medians of the rounds.
@@ -79,6 +82,16 @@ struct Row {
     seconds: u32,
     twice: (Total, Option<Picture>),
     once: (Total, Option<Picture>),
+    /// The job of a long meeting that was encoded once.
+    long: Option<LongJob>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct LongJob {
+    minutes: u32,
+    /// Bytes of the raw file, and seconds.
+    size: u64,
+    wait: f64,
 }
 
 #[derive(Serialize)]
@@ -106,6 +119,10 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
                 found.push(total);
             }
         }
+        let long = match options.long {
+            0 => None,
+            minutes => Some(long_job(&raw_file(dir.path(), Pipeline::Once), minutes, dir.path()).await?),
+        };
         let mut pictures = [None, None];
         if options.lossless > 0 {
             let lossless = capture(&standin, scene, Pipeline::Lossless, options.lossless, dir.path()).await?.0;
@@ -116,7 +133,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         let [twice, once] = [median(&found[0]), median(&found[1])];
         let [of_twice, of_once] = pictures;
         let seconds = options.seconds;
-        rows.push(Row { scene: scene.name(), seconds, twice: (twice, of_twice), once: (once, of_once) });
+        rows.push(Row { scene: scene.name(), seconds, twice: (twice, of_twice), once: (once, of_once), long });
     }
     print(&rows);
     if let Some(out) = &options.out {
@@ -142,7 +159,7 @@ async fn capture(
     way: Pipeline,
     seconds: u32,
     dir: &Path,
-) -> anyhow::Result<(std::path::PathBuf, Total)> {
+) -> anyhow::Result<(PathBuf, Total)> {
     let mut recording = Recording::start(standin, scene.meeting(), way, "total").await?;
     let mut meter = recording.meter();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
@@ -150,10 +167,33 @@ async fn capture(
     let lost = recording.so_far().await?.frames_lost as f64;
     let cost = meter.read();
     let file = recording.stop().await?;
-    let raw = dir.join(format!("{}_raw.mkv", way.name()));
+    let raw = raw_file(dir, way);
     std::fs::copy(&file, &raw)?;
     std::fs::remove_file(&file)?;
     Ok((raw, Total { chrome: cost.browser, capture: cost.capture, lost, ..Total::default() }))
+}
+
+fn raw_file(dir: &Path, way: Pipeline) -> PathBuf {
+    dir.join(format!("{}_raw.mkv", way.name()))
+}
+
+/// The job of a recording that is repeated until it lasts for so long.
+async fn long_job(raw: &Path, minutes: u32, dir: &Path) -> anyhow::Result<LongJob> {
+    let long = dir.join("long_raw.mkv");
+    let times = f64::from(minutes) * 60.0 / ffprobe::measure(raw).await?.duration.as_secs_f64();
+    let repeated = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y", "-stream_loop", &format!("{times:.0}"), "-i"])
+        .arg(raw)
+        .args(["-map", "0", "-c", "copy", "-f", "matroska"])
+        .arg(&long)
+        .status()?;
+    ensure!(repeated.success(), "the recording cannot be repeated");
+    let began = Instant::now();
+    job(&long, Pipeline::Once, &dir.join("long.mp4")).await?;
+    let wait = began.elapsed().as_secs_f64();
+    let size = std::fs::metadata(&long)?.len();
+    std::fs::remove_file(&long)?;
+    Ok(LongJob { minutes, size, wait })
 }
 
 /// What a transcoder does for one job: measures the raw file, makes the MP4, measures it and decodes samples of it.
@@ -243,4 +283,9 @@ fn print(rows: &[Row]) {
         }
     }
     println!();
+    for row in rows {
+        if let Some(LongJob { minutes, size, wait }) = row.long {
+            println!("{}, {minutes} min, once: {:.0} MB, wait {wait:.1} s", row.scene, megabytes(size));
+        }
+    }
 }
