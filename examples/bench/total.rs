@@ -33,6 +33,9 @@ pub struct Options {
     /// Seconds of each recording.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// How many are recorded at once; the wait is then for the MP4s of all.
+    #[arg(long, default_value_t = 1)]
+    at_once: usize,
     /// Seconds of the lossless capture; 0: none, and no size and likeness.
     #[arg(long, default_value_t = 20)]
     lossless: u32,
@@ -47,15 +50,15 @@ pub struct Options {
     out: Option<PathBuf>,
 }
 
-/// One recording and its MP4; medians of the rounds.
+/// The recordings of one round and their MP4s; medians of the rounds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Total {
     /// Processor seconds while it ran: of Chrome, of all else.
     chrome: f64,
     capture: f64,
-    /// Of the job: measuring, making and checking the MP4.
+    /// Of the jobs: measuring, making and checking the MP4.
     job: f64,
-    /// Seconds of the job.
+    /// Seconds of the jobs.
     wait: f64,
     /// Frames that were lost.
     lost: f64,
@@ -106,7 +109,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let all = [Scene::Slides, Scene::OneWebcam, Scene::FourWebcams];
     let scenes = if options.scene.is_empty() { all.to_vec() } else { options.scene.clone() };
     let machine = Machine::look();
-    println!("{}\n{} rounds of {} s", machine.line(), options.rounds, options.seconds);
+    println!("{}\n{} rounds of {} s, {} at once", machine.line(), options.rounds, options.seconds, options.at_once);
     let dir = tempfile::Builder::new().prefix("pnm-bench-").tempdir()?;
     let standin = Standin::start(Deployment::default()).await?;
     let mut rows = Vec::new();
@@ -114,20 +117,20 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         let mut found = [Vec::new(), Vec::new()];
         for round in 0..options.rounds.max(1) {
             for (way, found) in WAYS.into_iter().zip(&mut found) {
-                let total = Box::pin(record(&standin, scene, way, options.seconds, dir.path())).await?;
+                let total = Box::pin(record(&standin, scene, way, options, dir.path())).await?;
                 println!("  {} {} {}: {total:.2?}", round + 1, scene.name(), way.name());
                 found.push(total);
             }
         }
         let long = match options.long {
             0 => None,
-            minutes => Some(long_job(&raw_file(dir.path(), Pipeline::Once), minutes, dir.path()).await?),
+            minutes => Some(long_job(&raw_file(dir.path(), Pipeline::Once, 0), minutes, dir.path()).await?),
         };
         let mut pictures = [None, None];
         if options.lossless > 0 {
-            let lossless = capture(&standin, scene, Pipeline::Lossless, options.lossless, dir.path()).await?.0;
+            let (lossless, _) = capture(&standin, scene, Pipeline::Lossless, (1, options.lossless), dir.path()).await?;
             for (way, picture) in WAYS.into_iter().zip(&mut pictures) {
-                *picture = Some(Box::pin(again(&lossless, way, dir.path())).await?);
+                *picture = Some(Box::pin(again(&lossless[0], way, dir.path())).await?);
             }
         }
         let [twice, once] = [median(&found[0]), median(&found[1])];
@@ -144,37 +147,57 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Records and makes the MP4, as a node does for one recording at a time.
-async fn record(standin: &Standin, scene: Scene, way: Pipeline, seconds: u32, dir: &Path) -> anyhow::Result<Total> {
-    let (raw, live) = capture(standin, scene, way, seconds, dir).await?;
+/// Records and makes the MP4s, one after the other, as a node does.
+async fn record(
+    standin: &Standin,
+    scene: Scene,
+    way: Pipeline,
+    options: &Options,
+    dir: &Path,
+) -> anyhow::Result<Total> {
+    let (raws, live) = capture(standin, scene, way, (options.at_once, options.seconds), dir).await?;
     let (began, before) = (Instant::now(), children_cpu());
-    job(&raw, way, &dir.join("made.mp4")).await?;
+    for raw in &raws {
+        job(raw, way, &dir.join("made.mp4")).await?;
+    }
     Ok(Total { job: children_cpu() - before, wait: began.elapsed().as_secs_f64(), ..live })
 }
 
-/// The raw file, and what it cost while it ran.
+/// The raw files of so many recordings at once, and what these cost while they ran.
 async fn capture(
     standin: &Standin,
     scene: Scene,
     way: Pipeline,
-    seconds: u32,
+    (count, seconds): (usize, u32),
     dir: &Path,
-) -> anyhow::Result<(PathBuf, Total)> {
-    let mut recording = Recording::start(standin, scene.meeting(), way, "total").await?;
-    let mut meter = recording.meter();
+) -> anyhow::Result<(Vec<PathBuf>, Total)> {
+    let mut recordings = Vec::new();
+    for n in 0..count.max(1) {
+        recordings.push(Recording::start(standin, scene.meeting(), way, &format!("total{n}")).await?);
+    }
+    let mut meters: Vec<_> = recordings.iter().map(Recording::meter).collect();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
-    #[expect(clippy::cast_precision_loss, reason = "frames of minutes")]
-    let lost = recording.so_far().await?.frames_lost as f64;
-    let cost = meter.read();
-    let file = recording.stop().await?;
-    let raw = raw_file(dir, way);
-    std::fs::copy(&file, &raw)?;
-    std::fs::remove_file(&file)?;
-    Ok((raw, Total { chrome: cost.browser, capture: cost.capture, lost, ..Total::default() }))
+    let mut total = Total::default();
+    for (recording, meter) in recordings.iter_mut().zip(&mut meters) {
+        let cost = meter.read();
+        #[expect(clippy::cast_precision_loss, reason = "frames of minutes")]
+        let lost = recording.so_far().await?.frames_lost as f64;
+        total.chrome += cost.browser;
+        total.capture += cost.capture;
+        total.lost += lost;
+    }
+    let mut raws = Vec::new();
+    for (n, recording) in recordings.into_iter().enumerate() {
+        let (file, raw) = (recording.stop().await?, raw_file(dir, way, n));
+        std::fs::copy(&file, &raw)?;
+        std::fs::remove_file(&file)?;
+        raws.push(raw);
+    }
+    Ok((raws, total))
 }
 
-fn raw_file(dir: &Path, way: Pipeline) -> PathBuf {
-    dir.join(format!("{}_raw.mkv", way.name()))
+fn raw_file(dir: &Path, way: Pipeline, n: usize) -> PathBuf {
+    dir.join(format!("{}{n}_raw.mkv", way.name()))
 }
 
 /// The job of a recording that is repeated until it lasts for so long.
