@@ -219,8 +219,14 @@ impl FinalEncoding {
 
     /// The lead-in of the sound's codec in seconds: what comes out of a decoder before the first sample.
     fn lead_in(&self) -> String {
+        format!("{:.6}", LEAD_IN_SAMPLES / self.sample_rate())
+    }
+
+    /// Samples of the encoded sound in a second.
+    #[must_use]
+    pub fn sample_rate(&self) -> f64 {
         let rate = value(&self.sound, "-ar").and_then(|rate| rate.parse().ok()).filter(|rate| *rate > 0.0);
-        format!("{:.6}", LEAD_IN_SAMPLES / rate.unwrap_or(SAMPLE_RATE))
+        rate.unwrap_or(SAMPLE_RATE)
     }
 
     /// ffmpeg's options for the MP4 itself.

@@ -144,6 +144,7 @@ const PURE: &[&str] = &[
     "storage/main_path/identity",
     "tls/validity",
     "transcode/ffmpeg_arguments",
+    "transcode/index_space",
     "transcode/last_resort",
     "transcode/plan",
     "transcode/splice_plan",

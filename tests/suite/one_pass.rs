@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::endurance::in_step;
-use crate::measure::{Crop, picture, sound};
+use crate::measure::{self, Crop, picture, sound};
 use crate::recorder::{Recorder, SOON, Setup, alone};
 use crate::recording::{ENDED, FINISHED, mp4, record, standin, stop, wait_for};
 use crate::rig::go_on;
@@ -60,7 +60,8 @@ async fn an_encoder_that_is_too_slow_hands_over_to_the_fast_one_without_a_gap() 
     );
     let log = recorder.stop(&[]);
     assert!(log.contains("with the parameters of each part"), "{log}");
-    assert!(log.contains("how=\"convert\""), "{log}");
+    // What was encoded before is copied.
+    assert!(log.contains("how=\"splice\"") && !log.contains("how=\"convert\""), "{log}");
 }
 
 /// What ffmpeg finds in the packets of a track, one after the other.
@@ -116,6 +117,7 @@ async fn the_mp4_holds_what_was_encoded_while_recording_at_the_time_at_which_it_
         .status()
         .unwrap();
     assert!(made.success());
+    assert_eq!(measure::boxes(&mp4), measure::ROOM_WAS_LEFT);
     let result = ffprobe::measure(&mp4).await.unwrap();
     verification::compare(&result, &finish.expected(&media)).unwrap();
     decode_check::check(&mp4, &result, 0).await.unwrap();
