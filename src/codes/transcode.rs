@@ -248,7 +248,8 @@ room! {
         means: "What was encoded while the recording ran makes no good MP4, so the raw file is encoded anew.";
         recordings: "Safe. Its MP4 comes later than usual.";
         cause: "The raw file is damaged, as by a kill or a disk, or this ffmpeg writes the MP4 in another way than \
-                expected. The line names the cause.";
+                expected, or encodes in another way than that of the recording node (other versions), or the disk has \
+                too little room. The line names the cause.";
         remedy: "Nothing for this recording. Where it repeats, set `ffmpeg_settings.one_pass: false`, and send the line \
                  to the developers.";
 }

@@ -34,10 +34,10 @@ impl JoinedMark {
         }
         // A track of an MP4 has the parameters of its header only. So what has others is not of the beginning.
         let setup = pictures.iter().flatten().next().map(|stream| &stream.setup);
-        let same = |picture: &Option<&MediaStream>| {
+        let same = |picture: Option<&MediaStream>| {
             picture.is_none_or(|picture| mark(picture) == Some(first) && Some(&picture.setup) == setup)
         };
-        let count = pictures.iter().take_while(|picture| same(picture)).count();
+        let count = pictures.iter().take_while(|picture| same(**picture)).count();
         let until: Duration = pieces[..count].iter().map(ConcatInput::slot).sum();
         let packets: Option<u64> = pictures[..count].iter().flatten().map(|picture| picture.packets).sum();
         match packets {
