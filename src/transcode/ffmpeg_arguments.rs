@@ -64,6 +64,9 @@ const SEE_THE_ORDER: [&str; 4] = ["-analyzeduration", "60000000", "-probesize", 
 /// A sound that was encoded while recording is late by the lead-in of its codec, which is one packet. (The unit of times is
 /// another one here than ffmpeg says, so that it cannot be told in seconds.)
 const WITHOUT_LEAD_IN: [&str; 2] = ["-bsf:a", "setts=ts=TS-DURATION"];
+/// The unit of times in a raw file as that of the MP4: where they differ, `setts` is told the one and has times in the
+/// other (5.1), and the last frame is not shown to the end.
+const TIMES_OF_A_RAW_FILE: [&str; 2] = ["-video_track_timescale", "1000"];
 const BITSTREAM_FILTERS: [&str; 2] = ["-bsf", "-vbsf"];
 /// The codecs that browsers play from an MP4 and that ffmpeg 5.1's muxer accepts.
 const VIDEO_IN_MP4: [&str; 4] = ["h264", "hevc", "av1", "vp9"];
@@ -157,6 +160,7 @@ impl FfmpegArguments {
         }
         post_input.extend(owned(&["-c:v", "copy", "-bsf:v"]));
         post_input.push(filters);
+        post_input.extend(owned(&TIMES_OF_A_RAW_FILE));
         // The times of the tracks as they are: the sound begins before 0, with its lead-in.
         post_input.push("-copyts".to_owned());
         post_input.extend(index_space::reserve(encoding.container_options(), packets));
