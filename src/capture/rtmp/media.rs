@@ -74,7 +74,12 @@ impl MediaState {
 
 impl Default for Media {
     fn default() -> Self {
-        Self { began: Instant::now(), state: Mutex::default(), changed: Notify::default(), ended: Default::default() }
+        Self {
+            began: Instant::now(),
+            state: Mutex::default(),
+            changed: Notify::default(),
+            ended: tokio_util::sync::CancellationToken::default(),
+        }
     }
 }
 
