@@ -137,8 +137,8 @@ impl FfmpegArguments {
         Some(Self::copy_picture(&encoding, raw, &picture, shown_to(raw.duration), tracks.sound))
     }
 
-    /// Copies this picture (ffmpeg's name of the stream), and the sound that was encoded while recording, or encodes the
-    /// sound as it was captured.
+    /// Copies this picture (ffmpeg's name of the stream), and the sound that was encoded while recording, or encodes
+    /// the sound as it was captured.
     pub(super) fn copy_picture(
         encoding: &FinalEncoding,
         raw: &MediaInfo,

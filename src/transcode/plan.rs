@@ -68,8 +68,8 @@ pub enum JobPlan {
     /// Copy what was encoded with the operator's options while it was recorded, by these arguments; where that makes no
     /// good MP4, encode the raw file by the plan.
     Finish(FfmpegArguments, ProducePlan),
-    /// Copy the beginning of the picture, which was encoded so, and encode the rest of it; where that makes no good MP4,
-    /// encode the raw file by the plan.
+    /// Copy the beginning of the picture, which was encoded so, and encode the rest of it; where that makes no good
+    /// MP4, encode the raw file by the plan.
     Splice(Box<SplicePlan>, ProducePlan),
     /// Encode the raw file with the operator's options.
     Convert(ProducePlan),

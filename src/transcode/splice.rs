@@ -34,8 +34,8 @@ pub(super) fn remove_files(part: &Path) {
     drop(unfinished(SpliceFiles::of(part)));
 }
 
-/// Encodes the tail of the raw file of `job`, and writes the list of beginning and tail. Nothing but one frame is encoded
-/// where this ffmpeg gives the tail other parameters than the beginning has.
+/// Encodes the tail of the raw file of `job`, and writes the list of beginning and tail. Nothing but one frame is
+/// encoded where this ffmpeg gives the tail other parameters than the beginning has.
 pub(super) async fn encode_tail(
     splice: &SplicePlan,
     job: &ProducePlan,

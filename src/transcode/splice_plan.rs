@@ -1,6 +1,6 @@
 //! How an MP4 is made of a raw file of which only the beginning was encoded as its MP4 shall be
-//! ([`crate::media::encoded_span`]): pure. The rest of the picture is encoded, its beginning copied, and the sound encoded
-//! once as a whole.
+//! ([`crate::media::encoded_span`]): pure. The rest of the picture is encoded, its beginning copied, and the sound
+//! encoded once as a whole.
 //!
 //! ```text
 //! raw: picture │ as its MP4, in the MP4's options │ fast ──────┐  encoded from here to the end: the tail
@@ -24,8 +24,8 @@ use crate::transcode::ffmpeg_arguments::{
 /// Frames keep their times, to the millisecond, as while recording: the parameters of the picture have that unit.
 const OWN_TIMES: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"];
 
-/// The files that exist only while an MP4 is spliced, beside its unfinished file: the tail, and the list by which ffmpeg
-/// reads beginning and tail one after the other.
+/// The files that exist only while an MP4 is spliced, beside its unfinished file: the tail, and the list by which
+/// ffmpeg reads beginning and tail one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpliceFiles {
     pub tail: PathBuf,
@@ -85,8 +85,8 @@ pub enum SpliceRefusal {
 }
 
 impl SplicePlan {
-    /// `None`: the raw file has no such beginning, or not one with these options, or is damaged. `size`: of the raw file, in
-    /// bytes. `part`: the unfinished MP4.
+    /// `None`: the raw file has no such beginning, or not one with these options, or is damaged. `size`: of the raw
+    /// file, in bytes. `part`: the unfinished MP4.
     #[must_use]
     pub fn new(options: &FfmpegOptions, raw: &MediaInfo, size: u64, part: &Path) -> Option<Self> {
         let picture = raw.video().filter(|picture| picture.codec == "h264")?;
@@ -167,8 +167,8 @@ fn tail(options: &FfmpegOptions, encoding: &FinalEncoding, raw: &MediaInfo, span
     TailArguments { pre_input: owned(&["-ss", &span.until_seconds(), "-seek_timestamp", "1"]), post_input }
 }
 
-/// The raw file is the first input, for its sound, and the list the second one, for the picture. Each keyframe of a joined
-/// raw file has the parameters of its part before it, which a track of an MP4 may not have.
+/// The raw file is the first input, for its sound, and the list the second one, for the picture. Each keyframe of a
+/// joined raw file has the parameters of its part before it, which a track of an MP4 may not have.
 fn whole(encoding: &FinalEncoding, raw: &MediaInfo, list: &str) -> FfmpegArguments {
     let filters = format!("filter_units=remove_types=7-8,{}", shown_to(raw.duration));
     let mut whole = FfmpegArguments::copy_picture(encoding, raw, "1:V:0", filters, None);

@@ -44,9 +44,12 @@ fn brightness(frame: usize) -> f64 {
 fn record(settings: &EncoderSettings, from: f64, to: f64, file: &Path) {
     let (length, first) = (to - from, from * RATE);
     // Brightness in blocks of ten pixels is quick to make.
+    let frame = format!("min(N+{first},{LAST})");
+    let flash = format!("if(between(mod({frame}/{RATE},1),0.47,0.67),235,16)");
     let picture = format!(
-        "nullsrc=s=32x18:r={RATE}:d={length},format=yuv420p,geq=cb=128:cr=128:lum='if(lt(X,16),24+17*mod(min(N+{first},{LAST}),12),\
-         if(between(mod(min(N+{first},{LAST})/{RATE},1),0.47,0.67),235,16))',scale=320:180:flags=neighbor,format=yuv420p"
+        "nullsrc=s=32x18:r={RATE}:d={length},format=yuv420p,\
+         geq=cb=128:cr=128:lum='if(lt(X,16),24+17*mod({frame},12),{flash})',\
+         scale=320:180:flags=neighbor,format=yuv420p"
     );
     let beep = format!(
         "aevalsrc='0.5*sin(2*PI*1000*(t+{from}))*between(mod(t+{from},1),0.48,0.68)':s=48000:d={length}:c=stereo"
