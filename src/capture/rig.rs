@@ -176,17 +176,19 @@ impl Rig for LiveRig {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
-        let written =
-            OptionFuture::from(self.handover.take().map(|handover| handover.finish())).await.unwrap_or_default();
+        // Beside each other: an encoder that was replaced and takes long must not have what follows the stop captured.
+        let retired = OptionFuture::from(self.handover.take().map(|handover| handover.finish()));
+        let mut written = None;
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
             // Boxed like `Chrome::stop` in `close`.
-            let stopped = Box::pin(capture.stop(audio, display, browser, &mut encoder)).await;
-            report = CaptureReport { call_offset: self.call_offset(), ..stopped };
+            let stop = Box::pin(capture.stop(audio, display, browser, &mut encoder));
+            let (stopped, bytes) = tokio::join!(stop, retired);
+            (report, written) = (CaptureReport { call_offset: self.call_offset(), ..stopped }, bytes);
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
-        report.bytes = written + encoder.progress().bytes;
+        report.bytes = written.unwrap_or_default() + encoder.progress().bytes;
         report.far_end = encoder.relay().map(Relay::far_end_stats).unwrap_or_default();
         (report, outcome.map_err(|error| error.to_string()))
     }

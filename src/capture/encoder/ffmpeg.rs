@@ -25,9 +25,10 @@ const FAR_END: &str = "far end";
 /// Number of ffmpeg's last lines in a cause: ffmpeg 7 and later log useless lines after the relevant one.
 const CAUSE_LINES: usize = 6;
 /// Time limit for the end of a killed ffmpeg: one that waits for a disk takes longer.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Follows `was killed`.
-const STILL_THERE: &str = ", but does not end: it waits for a disk that does not answer, and ends when that is back";
+pub(super) const STILL_THERE: &str =
+    ", but does not end: it waits for a disk that does not answer, and ends when that is back";
 
 /// Settings of glibc's allocator in bytes (`mallopt(3)`). Without them the kernel clears and maps each frame of some 3
 /// MB anew, which took a tenth of ffmpeg's time. The first is at its maximum.
@@ -207,6 +208,12 @@ impl Encoder {
     pub fn kill(&mut self, why: impl Into<String>) {
         self.killed.get_or_insert(why.into());
         self.child.signal(Signal::KILL);
+    }
+
+    /// Whether ffmpeg has ended and was waited for.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.child.has_ended()
     }
 
     #[must_use]
