@@ -2,7 +2,7 @@
 //! while it runs (`ffmpeg_settings.one_pass`). Both are recorded in turns. Size and likeness are of the same frames: a
 //! lossless capture that goes through both encoders.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,26 +33,32 @@ pub struct Options {
     /// Seconds of each recording.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// How many are recorded at once; the wait is then for the MP4s of all.
+    #[arg(long, default_value_t = 1)]
+    at_once: usize,
     /// Seconds of the lossless capture; 0: none, and no size and likeness.
     #[arg(long, default_value_t = 20)]
     lossless: u32,
+    /// Minutes of a meeting whose MP4 is waited for too: the recording that was encoded once, repeated; 0: none.
+    #[arg(long, default_value_t = 120)]
+    long: u32,
     /// Slides, one and four webcams, where none is named.
     #[arg(long)]
     scene: Vec<Scene>,
     /// Where `total.json` goes; nowhere where it is left out.
     #[arg(long)]
-    out: Option<std::path::PathBuf>,
+    out: Option<PathBuf>,
 }
 
-/// One recording and its MP4; medians of the rounds.
+/// The recordings of one round and their MP4s; medians of the rounds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Total {
     /// Processor seconds while it ran: of Chrome, of all else.
     chrome: f64,
     capture: f64,
-    /// Of the job: measuring, making and checking the MP4.
+    /// Of the jobs: measuring, making and checking the MP4.
     job: f64,
-    /// Seconds of the job.
+    /// Seconds of the jobs.
     wait: f64,
     /// Frames that were lost.
     lost: f64,
@@ -79,6 +85,16 @@ struct Row {
     seconds: u32,
     twice: (Total, Option<Picture>),
     once: (Total, Option<Picture>),
+    /// The job of a long meeting that was encoded once.
+    long: Option<LongJob>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct LongJob {
+    minutes: u32,
+    /// Bytes of the raw file, and seconds.
+    size: u64,
+    wait: f64,
 }
 
 #[derive(Serialize)]
@@ -93,7 +109,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let all = [Scene::Slides, Scene::OneWebcam, Scene::FourWebcams];
     let scenes = if options.scene.is_empty() { all.to_vec() } else { options.scene.clone() };
     let machine = Machine::look();
-    println!("{}\n{} rounds of {} s", machine.line(), options.rounds, options.seconds);
+    println!("{}\n{} rounds of {} s, {} at once", machine.line(), options.rounds, options.seconds, options.at_once);
     let dir = tempfile::Builder::new().prefix("pnm-bench-").tempdir()?;
     let standin = Standin::start(Deployment::default()).await?;
     let mut rows = Vec::new();
@@ -101,22 +117,26 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         let mut found = [Vec::new(), Vec::new()];
         for round in 0..options.rounds.max(1) {
             for (way, found) in WAYS.into_iter().zip(&mut found) {
-                let total = Box::pin(record(&standin, scene, way, options.seconds, dir.path())).await?;
+                let total = Box::pin(record(&standin, scene, way, options, dir.path())).await?;
                 println!("  {} {} {}: {total:.2?}", round + 1, scene.name(), way.name());
                 found.push(total);
             }
         }
+        let long = match options.long {
+            0 => None,
+            minutes => Some(long_job(&raw_file(dir.path(), Pipeline::Once, 0), minutes, dir.path()).await?),
+        };
         let mut pictures = [None, None];
         if options.lossless > 0 {
-            let lossless = capture(&standin, scene, Pipeline::Lossless, options.lossless, dir.path()).await?.0;
+            let (lossless, _) = capture(&standin, scene, Pipeline::Lossless, (1, options.lossless), dir.path()).await?;
             for (way, picture) in WAYS.into_iter().zip(&mut pictures) {
-                *picture = Some(Box::pin(again(&lossless, way, dir.path())).await?);
+                *picture = Some(Box::pin(again(&lossless[0], way, dir.path())).await?);
             }
         }
         let [twice, once] = [median(&found[0]), median(&found[1])];
         let [of_twice, of_once] = pictures;
         let seconds = options.seconds;
-        rows.push(Row { scene: scene.name(), seconds, twice: (twice, of_twice), once: (once, of_once) });
+        rows.push(Row { scene: scene.name(), seconds, twice: (twice, of_twice), once: (once, of_once), long });
     }
     print(&rows);
     if let Some(out) = &options.out {
@@ -127,33 +147,76 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Records and makes the MP4, as a node does for one recording at a time.
-async fn record(standin: &Standin, scene: Scene, way: Pipeline, seconds: u32, dir: &Path) -> anyhow::Result<Total> {
-    let (raw, live) = capture(standin, scene, way, seconds, dir).await?;
+/// Records and makes the MP4s, one after the other, as a node does.
+async fn record(
+    standin: &Standin,
+    scene: Scene,
+    way: Pipeline,
+    options: &Options,
+    dir: &Path,
+) -> anyhow::Result<Total> {
+    let (raws, live) = capture(standin, scene, way, (options.at_once, options.seconds), dir).await?;
     let (began, before) = (Instant::now(), children_cpu());
-    job(&raw, way, &dir.join("made.mp4")).await?;
+    for raw in &raws {
+        job(raw, way, &dir.join("made.mp4")).await?;
+    }
     Ok(Total { job: children_cpu() - before, wait: began.elapsed().as_secs_f64(), ..live })
 }
 
-/// The raw file, and what it cost while it ran.
+/// The raw files of so many recordings at once, and what these cost while they ran.
 async fn capture(
     standin: &Standin,
     scene: Scene,
     way: Pipeline,
-    seconds: u32,
+    (count, seconds): (usize, u32),
     dir: &Path,
-) -> anyhow::Result<(std::path::PathBuf, Total)> {
-    let mut recording = Recording::start(standin, scene.meeting(), way, "total").await?;
-    let mut meter = recording.meter();
+) -> anyhow::Result<(Vec<PathBuf>, Total)> {
+    let mut recordings = Vec::new();
+    for n in 0..count.max(1) {
+        recordings.push(Recording::start(standin, scene.meeting(), way, &format!("total{n}")).await?);
+    }
+    let mut meters: Vec<_> = recordings.iter().map(Recording::meter).collect();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
-    #[expect(clippy::cast_precision_loss, reason = "frames of minutes")]
-    let lost = recording.so_far().await?.frames_lost as f64;
-    let cost = meter.read();
-    let file = recording.stop().await?;
-    let raw = dir.join(format!("{}_raw.mkv", way.name()));
-    std::fs::copy(&file, &raw)?;
-    std::fs::remove_file(&file)?;
-    Ok((raw, Total { chrome: cost.browser, capture: cost.capture, lost, ..Total::default() }))
+    let mut total = Total::default();
+    for (recording, meter) in recordings.iter_mut().zip(&mut meters) {
+        let cost = meter.read();
+        #[expect(clippy::cast_precision_loss, reason = "frames of minutes")]
+        let lost = recording.so_far().await?.frames_lost as f64;
+        total.chrome += cost.browser;
+        total.capture += cost.capture;
+        total.lost += lost;
+    }
+    let mut raws = Vec::new();
+    for (n, recording) in recordings.into_iter().enumerate() {
+        let (file, raw) = (recording.stop().await?, raw_file(dir, way, n));
+        std::fs::copy(&file, &raw)?;
+        std::fs::remove_file(&file)?;
+        raws.push(raw);
+    }
+    Ok((raws, total))
+}
+
+fn raw_file(dir: &Path, way: Pipeline, n: usize) -> PathBuf {
+    dir.join(format!("{}{n}_raw.mkv", way.name()))
+}
+
+/// The job of a recording that is repeated until it lasts for so long.
+async fn long_job(raw: &Path, minutes: u32, dir: &Path) -> anyhow::Result<LongJob> {
+    let long = dir.join("long_raw.mkv");
+    let times = f64::from(minutes) * 60.0 / ffprobe::measure(raw).await?.duration.as_secs_f64();
+    let repeated = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y", "-stream_loop", &format!("{times:.0}"), "-i"])
+        .arg(raw)
+        .args(["-map", "0", "-c", "copy", "-f", "matroska"])
+        .arg(&long)
+        .status()?;
+    ensure!(repeated.success(), "the recording cannot be repeated");
+    let began = Instant::now();
+    job(&long, Pipeline::Once, &dir.join("long.mp4")).await?;
+    let wait = began.elapsed().as_secs_f64();
+    let size = std::fs::metadata(&long)?.len();
+    std::fs::remove_file(&long)?;
+    Ok(LongJob { minutes, size, wait })
 }
 
 /// What a transcoder does for one job: measures the raw file, makes the MP4, measures it and decodes samples of it.
@@ -243,4 +306,9 @@ fn print(rows: &[Row]) {
         }
     }
     println!();
+    for row in rows {
+        if let Some(LongJob { minutes, size, wait }) = row.long {
+            println!("{}, {minutes} min, once: {:.0} MB, wait {wait:.1} s", row.scene, megabytes(size));
+        }
+    }
 }

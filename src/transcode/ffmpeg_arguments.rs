@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::config::FfmpegOptions;
-use crate::media::ffprobe::MediaInfo;
+use crate::media::ffprobe::{MediaInfo, MediaStream, StreamKind};
 use crate::media::filter_delay::without_delay;
 use crate::media::final_encoding::FinalEncoding;
 use crate::media::verification::{ExpectedMedia, expected_track, tolerance};
+use crate::transcode::index_space::{self, PacketCount};
 
 /// Keeps the frames' own times. A raw file has 1 to 30 frames a second, one for each change on the page. By default
 /// ffmpeg duplicates frames up to the constant rate that it guesses (5.1: 1000 a second where the container states
@@ -132,6 +133,8 @@ impl FfmpegArguments {
         let tracks = encoding.tracks_of(raw);
         let mut post_input = vec!["-map".to_owned(), format!("0:{}", tracks.video?)];
         let mut pre_input = owned(&SEE_THE_ORDER);
+        let picture = tracks.video.and_then(|index| raw.streams.get(index));
+        let mut packets = PacketCount::of(picture, tracks.sound.and_then(|index| raw.streams.get(index)));
         if let Some(sound) = tracks.sound {
             post_input.extend(["-map".to_owned(), format!("0:{sound}"), "-c:a".to_owned(), "copy".to_owned()]);
             post_input.extend(owned(&WITHOUT_LEAD_IN));
@@ -139,12 +142,13 @@ impl FfmpegArguments {
             pre_input.extend(owned(&ONE_FILTER_THREAD));
             post_input.extend(owned(&["-map", "0:a:0"]));
             post_input.extend(encoding.sound_options());
+            packets = packets.map(|known| known.with_aac(raw.duration, encoding.sample_rate()));
         }
         post_input.extend(owned(&["-c:v", "copy", "-bsf:v"]));
         post_input.push(shown_to(raw.duration));
         // The times of the tracks as they are: the sound begins before 0, with its lead-in.
         post_input.push("-copyts".to_owned());
-        post_input.extend(encoding.container_options());
+        post_input.extend(index_space::reserve(encoding.container_options(), packets));
         post_input.extend(owned(&EXACT_DURATION));
         Some(Self { pre_input, post_input, drops_video: false, drops_audio: false, frames_in_one: Some(1) })
     }
@@ -168,7 +172,16 @@ impl FfmpegArguments {
             let codec = if AUDIO_IN_MP4.contains(&stream.codec.as_str()) { "copy" } else { "aac" };
             post_input.extend(owned(&["-c:a", codec]));
         }
-        post_input.extend(owned(&["-movflags", "+faststart"]));
+        let is_one_track = |kind| raw.streams.iter().filter(|stream| stream.kind == kind).count() <= 1;
+        let is_one_of_each = is_one_track(StreamKind::Video) && (has_two_sounds || is_one_track(StreamKind::Audio));
+        let packets = PacketCount::of(raw.video(), raw.audio()).filter(|_| is_one_of_each);
+        let packets = match raw.audio() {
+            Some(MediaStream { codec, sample_rate, .. }) if !AUDIO_IN_MP4.contains(&codec.as_str()) => {
+                packets.filter(|_| *sample_rate > 0).map(|known| known.with_aac(raw.duration, f64::from(*sample_rate)))
+            }
+            _ => packets,
+        };
+        post_input.extend(index_space::reserve(owned(&["-movflags", "+faststart"]), packets));
         post_input.extend(owned(&EXACT_DURATION));
         Self {
             pre_input: owned(&SEE_THE_ORDER),
@@ -265,7 +278,6 @@ fn owned(words: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::ffprobe::{MediaStream, StreamKind};
 
     fn options(post_input: &str) -> FfmpegOptions {
         FfmpegOptions { pre_input: Vec::new(), post_input: post_input.split_whitespace().map(str::to_owned).collect() }
@@ -428,6 +440,11 @@ mod tests {
             "{whole}"
         );
         assert!(whole.ends_with("-copyts -movflags faststart -movie_timescale 48000"), "{whole}");
+        for stream in &mut both.streams {
+            stream.packets = Some(100);
+        }
+        let measured = line(&both).unwrap();
+        assert!(measured.contains("-copyts -moov_size ") && !measured.contains("faststart"), "{measured}");
         // The sound of joined parts is encoded once for all of them.
         let joined = line(&joined).unwrap();
         assert!(joined.starts_with("-map 0:0 -map 0:a:0 -c:a aac -b:a 64k -c:v copy"), "{joined}");

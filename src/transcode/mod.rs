@@ -12,6 +12,7 @@ mod drain_watch;
 mod failure;
 pub mod fetch_gate;
 pub mod ffmpeg_arguments;
+pub mod index_space;
 pub mod input_files;
 pub mod job;
 pub mod job_files;

@@ -220,3 +220,20 @@ fn run(program: &str, path: &Path, set: impl FnOnce(&mut Command)) -> anyhow::Re
     );
     Ok(output)
 }
+
+/// Names of an MP4's top-level boxes, in order (ISO/IEC 14496-12, 4.2).
+pub fn boxes(path: &Path) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap();
+    let (mut at, mut names) = (0, Vec::new());
+    while at + 8 <= bytes.len() {
+        names.push(String::from_utf8_lossy(&bytes[at + 4..at + 8]).into_owned());
+        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        assert!(size >= 8, "{names:?}");
+        at += size;
+    }
+    names
+}
+
+/// The boxes of an MP4 whose index is in front because its place was left free: faststart, which writes all of it again,
+/// has one `free`.
+pub const ROOM_WAS_LEFT: [&str; 5] = ["ftyp", "moov", "free", "free", "mdat"];

@@ -142,6 +142,7 @@ const PURE: &[&str] = &[
     "storage/main_path/identity",
     "tls/validity",
     "transcode/ffmpeg_arguments",
+    "transcode/index_space",
     "transcode/last_resort",
     "transcode/plan",
 ];

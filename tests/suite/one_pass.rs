@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::endurance::in_step;
-use crate::measure::{Crop, picture, sound};
+use crate::measure::{self, Crop, picture, sound};
 use crate::recorder::{Recorder, SOON, Setup, alone};
 use crate::recording::{ENDED, FINISHED, mp4, record, standin, stop, wait_for};
 use crate::rig::go_on;
@@ -116,6 +116,7 @@ async fn the_mp4_holds_what_was_encoded_while_recording_at_the_time_at_which_it_
         .status()
         .unwrap();
     assert!(made.success());
+    assert_eq!(measure::boxes(&mp4), measure::ROOM_WAS_LEFT);
     let result = ffprobe::measure(&mp4).await.unwrap();
     verification::compare(&result, &finish.expected(&media)).unwrap();
     decode_check::check(&mp4, &result, 0).await.unwrap();

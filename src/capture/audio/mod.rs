@@ -4,6 +4,7 @@
 //! [`av_sync`] and [`silence_detector`] are pure. The recorder never drops a sample.
 
 pub mod av_sync;
+pub mod chunks;
 pub mod pulseaudio;
 pub mod recorder;
 pub mod silence_detector;

@@ -17,6 +17,7 @@ use libpulse_binding::stream::{self, FlagSet, Latency, PeekResult, Stream};
 use libpulse_binding::time::MicroSeconds;
 
 use crate::capture::audio::av_sync::{AvSync, SyncCorrection, duration};
+use crate::capture::audio::chunks::SoundChunks;
 use crate::capture::audio::pulseaudio::{MONITOR, SAMPLE_RATE};
 use crate::capture::audio::silence_warning::SilenceWarning;
 use crate::capture::component_error::ComponentError;
@@ -28,8 +29,9 @@ const COMPONENT: &str = "sound";
 pub const CHANNELS: u8 = 2;
 /// Bytes of one sample of all channels (16 bits each).
 const FRAME: usize = 2 * CHANNELS as usize;
-/// How much audio PulseAudio collects before it delivers it: few wake-ups against early notice of a gap.
-const FRAGMENT: Duration = Duration::from_millis(50);
+/// How much audio is collected before it goes on: few packets against early notice of a gap. PulseAudio is asked for as
+/// much at once, and delivers what its sink has rendered, ten milliseconds.
+const CHUNK: Duration = Duration::from_millis(50);
 /// How much audio PulseAudio buffers while nobody reads (ffmpeg stalls); then it drops the oldest.
 const SERVER_BUFFER: Duration = Duration::from_secs(10);
 /// After this long without a chunk, silence is inserted…
@@ -120,6 +122,22 @@ fn capture(
         monitor.read()?;
     };
     let (epoch, sender) = feed;
+    let mut chunks = SoundChunks::new(sender, bytes(CHUNK));
+    let read = read_to_end(&mut monitor, silence_warning, control, pulse, *epoch, &mut chunks);
+    // A stream that is closed takes nothing more.
+    let _ = chunks.flush();
+    read
+}
+
+/// Reads until it is to stop, or nobody takes it any more.
+fn read_to_end(
+    monitor: &mut SinkMonitor,
+    silence_warning: Option<Duration>,
+    control: &RecorderControl,
+    pulse: &Pulse,
+    epoch: Instant,
+    chunks: &mut SoundChunks<'_>,
+) -> Result<(), String> {
     let mut av_sync = AvSync::new(SAMPLE_RATE);
     let mut silence_warning = silence_warning.map(SilenceWarning::new);
     let mut last_chunk = epoch.elapsed();
@@ -129,19 +147,19 @@ fn capture(
         let now = epoch.elapsed();
         if let Some((samples, age_us)) = monitor.read()? {
             last_chunk = now;
-            sender.counters().samples_heard.fetch_add((samples.len() / FRAME) as u64, Ordering::Relaxed);
+            chunks.counters().samples_heard.fetch_add((samples.len() / FRAME) as u64, Ordering::Relaxed);
             let heard_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_sub(age_us);
-            if send(&mut av_sync, heard_us, samples, sender) == Err(StreamClosed) {
+            if send(&mut av_sync, heard_us, samples, chunks) == Err(StreamClosed) {
                 return Ok(());
             }
         } else if now.saturating_sub(last_chunk) > MISSING {
             let at = av_sync.position();
             let silence = av_sync.fill(now.saturating_sub(FILL_BEHIND));
-            if send_silence(at, silence, sender) == Err(StreamClosed) {
+            if send_silence(at, silence, chunks) == Err(StreamClosed) {
                 return Ok(());
             }
         }
-        let counters = sender.counters();
+        let counters = chunks.counters();
         *counters.corrections() = av_sync.corrections();
         if let Some(warning) = &mut silence_warning {
             let silent = counters.audio().silent_for();
@@ -152,7 +170,12 @@ fn capture(
 }
 
 /// Stamps a chunk, applies the correction and sends it.
-fn send(av_sync: &mut AvSync, heard_us: i64, mut samples: Vec<u8>, sender: &StreamSender) -> Result<(), StreamClosed> {
+fn send(
+    av_sync: &mut AvSync,
+    heard_us: i64,
+    mut samples: Vec<u8>,
+    chunks: &mut SoundChunks<'_>,
+) -> Result<(), StreamClosed> {
     let mut at = av_sync.position();
     match av_sync.chunk(heard_us, (samples.len() / FRAME) as u64) {
         SyncCorrection::None => {}
@@ -162,7 +185,7 @@ fn send(av_sync: &mut AvSync, heard_us: i64, mut samples: Vec<u8>, sender: &Stre
                 at_s = crate::telemetry::seconds(at),
                 "sound was missing, silence put in"
             );
-            send_silence(at, count, sender)?;
+            send_silence(at, count, chunks)?;
             at += length(count);
         }
         SyncCorrection::Skip(count) => {
@@ -175,14 +198,14 @@ fn send(av_sync: &mut AvSync, heard_us: i64, mut samples: Vec<u8>, sender: &Stre
             samples.drain(..bytes.min(samples.len()));
         }
     }
-    if samples.is_empty() { Ok(()) } else { sender.send_audio(at, samples) }
+    if samples.is_empty() { Ok(()) } else { chunks.push(at, samples) }
 }
 
 /// Sends `count` samples of silence in pieces of a second: a gap may be long, and memory is bounded.
-fn send_silence(mut at: Duration, mut count: u64, sender: &StreamSender) -> Result<(), StreamClosed> {
+fn send_silence(mut at: Duration, mut count: u64, chunks: &mut SoundChunks<'_>) -> Result<(), StreamClosed> {
     while count > 0 {
         let piece = count.min(u64::from(SAMPLE_RATE));
-        sender.send_audio(at, vec![0; usize::try_from(piece).unwrap_or_default() * FRAME])?;
+        chunks.push(at, vec![0; usize::try_from(piece).unwrap_or_default() * FRAME])?;
         at += length(piece);
         count -= piece;
     }
@@ -192,6 +215,12 @@ fn send_silence(mut at: Duration, mut count: u64, sender: &StreamSender) -> Resu
 /// How long `count` samples last.
 fn length(count: u64) -> Duration {
     duration(count, SAMPLE_RATE)
+}
+
+/// Bytes of the audio of this much time.
+fn bytes(time: Duration) -> usize {
+    let samples = time.as_millis() * u128::from(SAMPLE_RATE) / 1000;
+    usize::try_from(samples).unwrap_or(usize::MAX).saturating_mul(FRAME)
 }
 
 impl SinkMonitor {
@@ -216,16 +245,14 @@ impl SinkMonitor {
         let spec = Spec { format: Format::S16le, channels: CHANNELS, rate: SAMPLE_RATE };
         let mut stream = Stream::new(&mut context, "meeting", &spec, None)
             .ok_or_else(|| format!("no record stream: {}", context.errno()))?;
-        let bytes = |time: Duration| {
-            u32::try_from(time.as_millis() * u128::from(SAMPLE_RATE) / 1000 * FRAME as u128).unwrap_or(u32::MAX)
-        };
+        let attribute = |time| u32::try_from(bytes(time)).unwrap_or(u32::MAX);
         let server_decides = u32::MAX;
         let attributes = BufferAttr {
-            maxlength: bytes(SERVER_BUFFER),
+            maxlength: attribute(SERVER_BUFFER),
             tlength: server_decides,
             prebuf: server_decides,
             minreq: server_decides,
-            fragsize: bytes(FRAGMENT),
+            fragsize: attribute(CHUNK),
         };
         let flags = FlagSet::ADJUST_LATENCY | FlagSet::AUTO_TIMING_UPDATE | FlagSet::INTERPOLATE_TIMING;
         stream

@@ -22,8 +22,9 @@ const BATCH: usize = 32 * 1024;
 pub struct Overrun;
 
 /// The media on their way from ffmpeg to the far end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Media {
+    began: Instant,
     state: Mutex<MediaState>,
     changed: Notify,
     /// ffmpeg has ended.
@@ -71,6 +72,12 @@ impl MediaState {
     }
 }
 
+impl Default for Media {
+    fn default() -> Self {
+        Self { began: Instant::now(), state: Mutex::default(), changed: Notify::default(), ended: Default::default() }
+    }
+}
+
 impl Media {
     fn with<T>(&self, work: impl FnOnce(&mut MediaState) -> T) -> T {
         work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
@@ -78,9 +85,10 @@ impl Media {
 
     /// A message of ffmpeg.
     pub fn push(&self, mut message: RtmpMessage) {
+        let now = self.began.elapsed();
         let left_out = self.with(|state| {
             state.in_order(&mut message);
-            let left_out = state.queue.push(message, Instant::now());
+            let left_out = state.queue.push(message, now);
             state.sums.far_end.pictures_left_out += left_out;
             let due = left_out > 0 && state.slow.due(Instant::now());
             due.then(|| state.queue.left_out())
@@ -111,7 +119,7 @@ impl Media {
             // Seen before the queue: what is pushed later is in the next look.
             let ended = self.ended.is_cancelled();
             let batch = self.with(|state| {
-                if state.queue.is_overrun(Instant::now()) {
+                if state.queue.is_overrun(self.began.elapsed()) {
                     return Err(Overrun);
                 }
                 let mut batch: Vec<_> = state.answer.take().into_iter().collect();
@@ -147,7 +155,7 @@ impl Media {
     /// The far end is reached again.
     pub fn restart(&self) {
         self.with(|state| {
-            state.queue.restart(Instant::now());
+            state.queue.restart(self.began.elapsed());
             state.slow.end();
         });
     }

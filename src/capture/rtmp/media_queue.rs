@@ -14,8 +14,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::capture::rtmp::chunk_stream::{DATA, PICTURE, RtmpMessage, SOUND};
 
 /// Milliseconds of media that may wait; with more, pictures are left out. The far end's viewers are that much late.
@@ -58,11 +56,11 @@ enum Content {
 struct WaitingMessage {
     content: Content,
     message: RtmpMessage,
-    /// Not its timestamp: after an encoder that hung, media of many seconds come at once.
-    since: Instant,
+    /// When it came, which its timestamp does not say: after an encoder that hung, media of many seconds come at once.
+    since: Duration,
 }
 
-/// The media that wait, and the headers of the stream.
+/// The media that wait, and the headers of the stream. Each `now` is a time since the beginning of the broadcast.
 #[derive(Debug)]
 pub struct MediaQueue {
     gate: Gate,
@@ -96,7 +94,7 @@ impl Default for MediaQueue {
 
 impl MediaQueue {
     /// Takes a message of ffmpeg that has come now. Returns the number of pictures that are left out because of it.
-    pub fn push(&mut self, message: RtmpMessage, now: Instant) -> u64 {
+    pub fn push(&mut self, message: RtmpMessage, now: Duration) -> u64 {
         let content = content(&message);
         let header = match content {
             Content::Metadata => Some(&mut self.metadata),
@@ -169,9 +167,9 @@ impl MediaQueue {
 
     /// Whether the far end takes less than the sound alone.
     #[must_use]
-    pub fn is_overrun(&self, now: Instant) -> bool {
+    pub fn is_overrun(&self, now: Duration) -> bool {
         let oldest = self.messages.front().map_or(now, |waiting| waiting.since);
-        now.saturating_duration_since(oldest) > SOUND_LIMIT || self.bytes > BYTES_LIMIT
+        now.saturating_sub(oldest) > SOUND_LIMIT || self.bytes > BYTES_LIMIT
     }
 
     /// Pictures left out since the far end was reached last.
@@ -203,7 +201,7 @@ impl MediaQueue {
     }
 
     /// The far end is reached again now: the headers come first, then all from the next keyframe on.
-    pub fn restart(&mut self, now: Instant) {
+    pub fn restart(&mut self, now: Duration) {
         self.close();
         self.gate = Gate::Restart;
         self.left_out = 0;
@@ -265,6 +263,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Duration = Duration::from_secs(1);
+
     fn message(kind: u8, timestamp: u32, payload: &[u8]) -> RtmpMessage {
         RtmpMessage { chunk_stream: 4, timestamp, kind, message_stream: 1, payload: payload.to_vec() }
     }
@@ -293,25 +293,25 @@ mod tests {
     fn a_new_connection_gets_the_headers_and_then_all_from_a_keyframe_on_with_times_from_0() {
         let mut queue = MediaQueue::default();
         for first in headers().into_iter().chain([keyframe(0), sound(10), picture(33)]) {
-            queue.push(first, Instant::now());
+            queue.push(first, NOW);
         }
         assert_eq!(all(&mut queue).len(), 6);
         queue.close();
         for lost in [keyframe(2000), sound(2010)] {
-            assert_eq!(queue.push(lost, Instant::now()), 0);
+            assert_eq!(queue.push(lost, NOW), 0);
         }
         assert_eq!(all(&mut queue), []);
-        queue.restart(Instant::now());
+        queue.restart(NOW);
         for later in [picture(3000), sound(3010), keyframe(4000), sound(3990), sound(4005), picture(4033)] {
-            queue.push(later, Instant::now());
+            queue.push(later, NOW);
         }
         let header = [(DATA, 0, 16), (PICTURE, 0, 2), (SOUND, 0, 2)];
         let media = [(PICTURE, 0, 3), (SOUND, 5, 3), (PICTURE, 33, 3)];
         assert_eq!(all(&mut queue), [&header[..], &media[..]].concat());
         // And once more, while the headers of the second connection still waited.
-        queue.restart(Instant::now());
-        queue.restart(Instant::now());
-        queue.push(keyframe(9000), Instant::now());
+        queue.restart(NOW);
+        queue.restart(NOW);
+        queue.push(keyframe(9000), NOW);
         assert_eq!(all(&mut queue), [&header[..], &[(PICTURE, 0, 3)]].concat());
     }
 
@@ -321,8 +321,8 @@ mod tests {
         let (mut sent, mut sounds) = (Vec::new(), 0);
         for n in 0_u32..600 {
             let at = n * 33;
-            queue.push(if n % 60 == 0 { keyframe(at) } else { picture(at) }, Instant::now());
-            queue.push(sound(at), Instant::now());
+            queue.push(if n % 60 == 0 { keyframe(at) } else { picture(at) }, NOW);
+            queue.push(sound(at), NOW);
             sounds += 1;
             // Three messages of four.
             sent.extend((0..=n % 2).filter_map(|_| queue.pop()));
@@ -336,16 +336,15 @@ mod tests {
         for pair in of(PICTURE).windows(2) {
             assert!(pair[1].timestamp - pair[0].timestamp < 40 || pair[1].payload[0] == 0x17, "{pair:?}");
         }
-        assert!(!queue.is_overrun(Instant::now()));
+        assert!(!queue.is_overrun(NOW));
     }
 
     #[test]
     fn a_far_end_that_takes_not_even_the_sound_is_noticed() {
         let mut queue = MediaQueue::default();
-        let began = Instant::now();
-        queue.push(keyframe(0), began);
+        queue.push(keyframe(0), NOW);
         let overrun = (0..2000_u32).find(|n| {
-            let now = began + Duration::from_millis((n * 20).into());
+            let now = NOW + Duration::from_millis((n * 20).into());
             queue.push(sound(n * 20), now);
             queue.is_overrun(now)
         });
@@ -358,20 +357,20 @@ mod tests {
 
     #[test]
     fn media_of_many_seconds_that_come_at_once_say_nothing_of_the_far_end() {
-        let (mut queue, now) = (MediaQueue::default(), Instant::now());
+        let mut queue = MediaQueue::default();
         for n in 0..1000 {
-            queue.push(sound(n * 20), now);
+            queue.push(sound(n * 20), NOW);
         }
-        assert!(!queue.is_overrun(now + SOUND_LIMIT), "20 s of sound, none of which has waited for too long");
-        assert!(queue.is_overrun(now + SOUND_LIMIT + Duration::from_millis(1)));
+        assert!(!queue.is_overrun(NOW + SOUND_LIMIT), "20 s of sound, none of which has waited for too long");
+        assert!(queue.is_overrun(NOW + SOUND_LIMIT + Duration::from_millis(1)));
     }
 
     #[test]
     fn a_broadcast_without_pictures_goes_on_with_the_next_sound() {
         let mut queue = MediaQueue::default();
-        queue.push(sound(0), Instant::now());
-        queue.restart(Instant::now());
-        queue.push(sound(700), Instant::now());
+        queue.push(sound(0), NOW);
+        queue.restart(NOW);
+        queue.push(sound(700), NOW);
         assert_eq!(all(&mut queue), [(SOUND, 0, 3)]);
     }
 
@@ -402,11 +401,11 @@ mod tests {
             for (what, later) in steps {
                 now += later;
                 match what {
-                    0 => drop(queue.push(keyframe(now), Instant::now())),
-                    1 => drop(queue.push(picture(now), Instant::now())),
-                    2 => drop(queue.push(sound(now), Instant::now())),
+                    0 => drop(queue.push(keyframe(now), NOW)),
+                    1 => drop(queue.push(picture(now), NOW)),
+                    2 => drop(queue.push(sound(now), NOW)),
                     3 => queue.close(),
-                    4 => { queue.restart(Instant::now()); last = [0; 256]; }
+                    4 => { queue.restart(NOW); last = [0; 256]; }
                     _ => if let Some(found) = queue.pop() {
                         prop_assert!(found.timestamp >= last[usize::from(found.kind)]);
                         last[usize::from(found.kind)] = found.timestamp;

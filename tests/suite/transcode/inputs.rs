@@ -9,7 +9,7 @@ use plugnmeet_recorder::media::ffprobe::{self, StreamKind};
 use plugnmeet_recorder::protocol::notice::NoticeEvent;
 use plugnmeet_recorder::transcode::job::JobOutcome;
 
-use super::{Node, REFERENCE_OPTIONS, assert_mp4, boxes, ffmpeg, job_for, raw_like_ours, remove};
+use super::{Node, REFERENCE_OPTIONS, assert_mp4, ffmpeg, job_for, raw_like_ours, remove};
 use crate::measure;
 
 /// 10 s as a reference recorder leaves them: a constant rate and AAC in fragmented MP4.
@@ -47,7 +47,7 @@ async fn raw_files_of_a_reference_recorder_are_taken_even_when_cut_off() {
         let made = fs::metadata(node.mp4()).unwrap().modified().unwrap();
         assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mp4"), 2).await, remove(&raw));
         assert_eq!(fs::metadata(node.mp4()).unwrap().modified().unwrap(), made);
-        assert!(!boxes(&node.mp4()).contains(&"moof".to_owned()));
+        assert!(!measure::boxes(&node.mp4()).contains(&"moof".to_owned()));
         node.assert_told_success();
     }
 }
@@ -178,6 +178,7 @@ async fn names_with_spaces_quotes_and_colons_are_only_names() {
     let verdict = node.run(&job_for(Path::new("/mnt/a b/room01/"), name), 1).await;
     assert_eq!(verdict, remove(&room.join(name)));
     assert_mp4(&room.join("rec-1.mp4"), 10.0);
+    assert_eq!(measure::boxes(&room.join("rec-1.mp4")), measure::ROOM_WAS_LEFT);
     let told = node.told();
     let NoticeEvent::Proceeded { file_path, .. } = &told[0] else { panic!() };
     assert_eq!(file_path, "a b/room01/rec-1.mp4");

@@ -11,7 +11,6 @@ mod shapes;
 mod storage;
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -195,20 +194,6 @@ pub fn remove(raw: &Path) -> JobOutcome {
 fn done(beside: &Path, raw: Option<PathBuf>) -> JobOutcome {
     let claim = Some(claim::path(&beside.with_file_name("rec-1.mp4")));
     JobOutcome::Done(FilesToRemove { raw, claim, remuxed: false })
-}
-
-/// Names of an MP4's top-level boxes, in order (ISO/IEC 14496-12, 4.2).
-fn boxes(path: &Path) -> Vec<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
-    let (mut at, mut names) = (0, Vec::new());
-    while at + 8 <= bytes.len() {
-        names.push(String::from_utf8_lossy(&bytes[at + 4..at + 8]).into_owned());
-        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-        assert!(size >= 8, "{names:?}");
-        at += size;
-    }
-    names
 }
 
 fn assert_mp4(path: &Path, seconds: f64) -> MediaInfo {

@@ -12,11 +12,12 @@ use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use plugnmeet_recorder::transcode::job::JobOutcome;
 use tokio_util::sync::CancellationToken;
 
-use super::{FRAMES, Node, assert_mp4, boxes, job_for, raw_like_ours, remove};
+use super::{FRAMES, Node, assert_mp4, job_for, raw_like_ours, remove};
 use crate::logs::Logs;
+use crate::measure;
 
 fn assert_plays_at_once(path: &Path) {
-    let boxes = boxes(path);
+    let boxes = measure::boxes(path);
     let at = |name: &str| boxes.iter().position(|found| found == name);
     assert!(at("moov").unwrap() < at("mdat").unwrap(), "{boxes:?}");
 }

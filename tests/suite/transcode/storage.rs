@@ -10,7 +10,7 @@ use plugnmeet_recorder::transcode::job_files::remove_until_gone;
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::{FRAMES, Node, assert_mp4, boxes, job_for, names, raw_like_ours, remove};
+use super::{FRAMES, Node, assert_mp4, job_for, names, raw_like_ours, remove};
 use crate::mounts::Mount;
 use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 
@@ -132,7 +132,7 @@ async fn a_store_that_takes_writes_only_in_order_gets_an_mp4_that_can_be_streame
         }
         assert_eq!(node.run(&job, 1).await, remove(&raw));
         assert_eq!(assert_mp4(&node.mp4(), 10.0).video().unwrap().packets, FRAMES);
-        assert_eq!(boxes(&node.mp4())[..2], ["ftyp", "moov"]);
+        assert_eq!(crate::measure::boxes(&node.mp4())[..2], ["ftyp", "moov"]);
         node.assert_told_success();
         node.assert_holds(&["rec-1.mp4", "rec-1_raw.mkv"]);
         assert_eq!(names(&node.settings.temporary_dir), [] as [String; 0]);
