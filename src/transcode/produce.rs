@@ -44,6 +44,9 @@ use crate::unix_time::unix_ms;
 /// How often ffmpeg's progress is recorded, and at most logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How a result is made that copies what was encoded while recording.
+const FINISH: &str = "finish";
+
 /// A result in its final place.
 pub(super) struct JobResult {
     pub mp4: PathBuf,
@@ -159,7 +162,7 @@ impl ResultBuilder<'_> {
 
     async fn finish_or_convert(&self, copy: FfmpegArguments, plan: ProducePlan) -> Result<JobResult, JobFailure> {
         let finish = ProducePlan { arguments: copy, ..plan.clone() };
-        match self.transcode("finish", &finish, true).await {
+        match self.transcode(FINISH, &finish, true).await {
             Err(JobFailure::Cause(why)) => {
                 tracing::warn!(
                     code = %codes::NOT_FINISHED, cause = why,
@@ -270,7 +273,7 @@ impl ResultBuilder<'_> {
         let expected = arguments.expected(raw);
         let nice = self.settings.nice;
         let (media, lacks) = if whole {
-            (self.or_stop(check(part.path(), expected, &paths.raw, nice)).await??, None)
+            (self.or_stop(check(part.path(), expected, &paths.raw, how == FINISH, nice)).await??, None)
         } else {
             self.or_stop(check_partial(part.path(), expected, nice)).await??
         };
@@ -388,11 +391,13 @@ fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
     }
 }
 
-/// Measures the unfinished result packet by packet, compares it with its raw file, and decodes samples of it.
+/// Measures the unfinished result packet by packet, compares it with its raw file, and decodes samples of it. `finished`:
+/// it was copied, and could be encoded.
 async fn check(
     part: &Path,
     expected: verification::ExpectedMedia,
     raw: &Path,
+    finished: bool,
     nice: u8,
 ) -> Result<MediaInfo, JobFailure> {
     let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
@@ -400,7 +405,12 @@ async fn check(
         return Err(JobFailure::Cause(format!("the result cannot be checked: {why}")));
     }
     verification::compare(&result, &expected).map_err(JobFailure::of)?;
-    decode_check::check_result(part, &result, raw, nice).await.map_err(|error| undecodable(&error))?;
+    let decoded = if finished {
+        decode_check::check_copy(part, &result, raw, nice).await
+    } else {
+        decode_check::check_result(part, &result, raw, nice).await
+    };
+    decoded.map_err(|error| undecodable(&error))?;
     Ok(result)
 }
 
