@@ -21,7 +21,7 @@ use plugnmeet_recorder::capture::video::damage::Box as Area;
 use plugnmeet_recorder::capture::video::frame::Frame;
 use plugnmeet_recorder::protocol::ids::{RecordingId, RoomId};
 use plugnmeet_recorder::recording::journal::RecordingPart;
-use plugnmeet_recorder::recording::raw_file::{RawFile, continuation};
+use plugnmeet_recorder::recording::raw_file::{RawFile, StoreFailure, continuation};
 use plugnmeet_recorder::retry::RetrySchedule;
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -130,9 +130,13 @@ impl Capture {
 }
 
 fn raw_file(dir: &Path) -> RawFile {
+    raw_file_of(dir, "rec-1")
+}
+
+fn raw_file_of(dir: &Path, id: &str) -> RawFile {
     let (temporary, main) = (dir.join("temporary"), dir.join("main"));
     std::fs::create_dir_all(&temporary).unwrap();
-    let ids = (RecordingId::parse("rec-1").unwrap(), RoomId::parse("room01").unwrap());
+    let ids = (RecordingId::parse(id).unwrap(), RoomId::parse("room01").unwrap());
     RawFile::new(&temporary, &main, "node_01".as_ref(), &ids.0, &ids.1).unwrap()
 }
 
@@ -209,5 +213,41 @@ async fn an_ffmpeg_that_hangs_or_ends_makes_no_encoder_ready_whatever_file_an_ea
     let _ = tokio::time::timeout(Duration::from_millis(300), capture.handover.ready()).await;
     let (raw, captured) = capture.end().await;
     assert_delivered(&raw, captured).await;
+    assert_eq!(std::fs::read_dir(dir.path().join("temporary")).unwrap().count(), 0, "something is left");
+}
+
+#[tokio::test]
+async fn a_next_file_whose_encoder_never_took_over_is_not_in_the_recording() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = raw_file(dir.path());
+    let (first, next) = (raw.part(&raw.part_name(1)), dir.path().join("next.mkv"));
+    let mut capture = Capture::start(raw, next.clone(), &[], dir.path()).await;
+    let ready = tokio::time::timeout(SOON, capture.handover.ready()).await.unwrap();
+    let switch = capture.handover.switch().clone();
+    // As a recorder that is killed leaves them: its ffmpeg sees the end of its input, or is killed.
+    let (_, captured) = capture.end().await;
+    let (mut encoder, mut writer) = ready.take_over(&switch, captured);
+    assert!(writer.finish(SOON).await);
+    encoder.finish(SOON).await.unwrap();
+    let left = std::fs::read(&next).unwrap();
+    let header = left.windows(4).position(|four| four == [0x1f, 0x43, 0xb6, 0x75]).expect("a cluster");
+    for (n, left) in [&left[..], &left[..header], &[]].into_iter().enumerate() {
+        let raw = raw_file_of(dir.path(), &format!("rec-{}", n + 2));
+        let part = raw.part(&raw.part_name(1));
+        std::fs::copy(&first, &part).unwrap();
+        std::fs::write(continuation(&part), left).unwrap();
+        assert_delivered(&raw, captured).await;
+        // It was moved, not joined.
+        let whole = std::fs::read(raw.dir.join(raw.name.as_str())).unwrap();
+        assert!(whole == std::fs::read(&first).unwrap(), "{} bytes", left.len());
+        // Nothing but that is no recording.
+        std::fs::write(continuation(&part), left).unwrap();
+        assert!(raw_file_of(dir.path(), &format!("rec-{}", n + 2)).existing().is_some());
+        std::fs::remove_file(raw.dir.join(raw.name.as_str())).unwrap();
+        let none = raw.captured(&[self::part(&raw)], false).await;
+        assert!(matches!(none, Err(StoreFailure::Nothing(_))), "{none:?}");
+        assert!(!raw.remove_parts(&[raw.part_name(1)], false).await.unwrap(), "{} bytes were kept", left.len());
+    }
+    std::fs::remove_file(&first).unwrap();
     assert_eq!(std::fs::read_dir(dir.path().join("temporary")).unwrap().count(), 0, "something is left");
 }
