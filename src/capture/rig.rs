@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::OptionFuture;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
@@ -19,7 +19,7 @@ use crate::capture::browser::window;
 pub use crate::capture::capture_report::{CaptureGauge, CaptureReport};
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::EncoderTarget;
-use crate::capture::encoder::ffmpeg::Encoder;
+use crate::capture::encoder::ffmpeg::{Encoder, EncoderProgress, first_frame};
 use crate::capture::encoder::matroska::Tracks;
 use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder};
 use crate::capture::encoder::stream;
@@ -117,6 +117,8 @@ pub struct LiveRig {
     failure: Option<RigFailure>,
     /// Runs since media flow.
     watch: Option<RigWatch>,
+    /// Of the encoder of the moment; of none before there is one.
+    progress: watch::Sender<watch::Receiver<EncoderProgress>>,
     /// Of a broadcast whose bit rate follows what its far end takes, and of a recording that is encoded as its MP4.
     handover: Option<Box<EncoderHandover>>,
     /// The directory of the file; `None` for a broadcast.
@@ -275,6 +277,7 @@ impl LiveRig {
             failed: mpsc::unbounded_channel(),
             failure: None,
             watch: None,
+            progress: watch::channel(watch::channel(EncoderProgress::default()).1).0,
             handover: None,
             file_dir: spec.target.directory().map(Path::to_owned),
         };
@@ -366,7 +369,8 @@ impl LiveRig {
         let ready = Instant::now();
         let (encoder, stdin) =
             Encoder::start(&spec.encoder, self.spec_size, &spec.target, self.dir.path()).await.map_err(cause)?;
-        let first_frame = self.encoder.insert(encoder).first_frame();
+        self.progress.send_replace(self.encoder.insert(encoder).reports());
+        let first_frame = first_frame(self.progress.subscribe());
         let framerate = spec.encoder.capture.framerate;
         let tracks = Tracks { width, height, framerate, sample_rate: SAMPLE_RATE, channels: recorder::CHANNELS };
         let (sender, counters, writer) = stream::start(stdin, tracks, report_failure(&self.failed.0)).map_err(cause)?;
@@ -468,6 +472,7 @@ impl LiveRig {
         };
         let (mut encoder_now, writer) = next.take_over(handover.switch(), capture.started.elapsed());
         encoder_now.take_over(encoder);
+        self.progress.send_replace(encoder_now.reports());
         let encoder = std::mem::replace(encoder, encoder_now);
         handover.retire(encoder, std::mem::replace(&mut capture.writer, writer));
         self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, self.file_dir.clone()));

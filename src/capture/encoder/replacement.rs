@@ -41,8 +41,8 @@ pub struct RetirementLimits {
 impl RetirementLimits {
     /// The far end of a broadcast waits.
     pub const BROADCAST: Self = Self { last_items: Duration::from_secs(5), end: Duration::from_secs(5) };
-    /// The one of a recording was too slow already.
-    pub const FILE: Self = Self { last_items: Duration::from_secs(10), end: Duration::from_secs(10) };
+    /// The one of a recording was too slow already, and what it still gets holds sound. Nobody waits but the end.
+    pub const FILE: Self = Self { last_items: Duration::from_secs(30), end: Duration::from_secs(10) };
 }
 
 /// What every further encoder of a capture is started with.
