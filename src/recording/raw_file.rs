@@ -296,9 +296,12 @@ impl RawFile {
         for (n, part) in parts.iter().enumerate() {
             let (mut length, mut found) = (None::<Duration>, None::<FoundMedia>);
             for (path, goes_on) in self.files_of(&part.file).into_iter().zip([false, true]) {
-                let is_there = !size(&path).await.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                let bytes = size(&path).await;
+                let is_there = !bytes.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
                 measured.gone &= !is_there;
-                if goes_on && !is_there {
+                // One without content is not opened: an ffmpeg whose disk hangs may be at its first byte, and hold up who
+                // opens it.
+                if goes_on && (!is_there || matches!(bytes, Ok(0))) {
                     continue;
                 }
                 let (mut lasts, held) = match self.measure(&path, part.ended.is_none()).await {

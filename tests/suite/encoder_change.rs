@@ -146,8 +146,12 @@ fn part(raw: &RawFile) -> RecordingPart {
 
 /// All that was captured is in the raw file, once: no moment of its sound is missing, nor one of its flashes.
 async fn assert_delivered(raw: &RawFile, captured: Duration) {
+    raw.store_parts(&[part(raw)], false, std::future::ready(())).await.unwrap();
+    assert_stored(raw, captured).await;
+}
+
+async fn assert_stored(raw: &RawFile, captured: Duration) {
     let parts = [part(raw)];
-    raw.store_parts(&parts, false, std::future::ready(())).await.unwrap();
     assert!(!raw.remove_parts(&[parts[0].file.clone()], true).await.unwrap(), "a part was kept");
     let whole = raw.dir.join(raw.name.as_str());
     let info = measure::probe(&whole).unwrap();
@@ -190,6 +194,25 @@ async fn a_disk_that_is_full_or_hangs_for_the_next_file_only_leaves_a_recording_
     std::fs::copy(&next, continuation(&raw.part(&raw.part_name(1)))).unwrap();
     assert_delivered(&raw, captured).await;
     assert!(logs.text().contains("the fast encoder takes over"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn a_recording_ends_and_is_stored_while_its_next_file_hangs_for_ever() {
+    let (dir, logs) = (tempfile::tempdir().unwrap(), Logs::capture());
+    let raw = raw_file(dir.path());
+    let temporary = dir.path().join("temporary");
+    let disk = FaultyFs::mount(&dir.path().join("behind"), &temporary, Abilities::ALL);
+    disk.break_down(Requests::ContentsOf(".on.mkv"), Fault::Hang);
+    let next = continuation(&raw.part(&raw.part_name(1)));
+    let mut capture = Capture::start(raw, next, &[], dir.path()).await;
+    capture.not_ready_until(&logs, &["PNR-0321", "does not end: it waits for a disk"]).await;
+    let (raw, captured) = tokio::time::timeout(SOON, capture.end()).await.unwrap();
+    let parts = [part(&raw)];
+    let stored = raw.store_parts(&parts, false, std::future::ready(()));
+    tokio::time::timeout(SOON, stored).await.expect("the next file holds it up").unwrap();
+    disk.heal();
+    assert_stored(&raw, captured).await;
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "something is left");
 }
 
 #[tokio::test]
