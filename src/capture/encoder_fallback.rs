@@ -11,7 +11,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::capture::encoder::arguments::EncoderSettings;
 use crate::capture::encoder::counters::CaptureCounters;
+use crate::capture::encoder::replacement::READY_LIMIT;
 use crate::capture::frame_loss::FrameLoss;
+use crate::retry::RetrySchedule;
 
 /// How often lost frames are counted.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,6 +28,20 @@ pub struct FallbackSpec {
     pub wanted: watch::Receiver<bool>,
 }
 
+/// How long a change to the fast encoder may take, and when it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct FallbackLimits {
+    /// From its start until its file has a header.
+    pub ready: Duration,
+    pub retry: RetrySchedule,
+}
+
+impl Default for FallbackLimits {
+    fn default() -> Self {
+        Self { ready: READY_LIMIT, retry: RetrySchedule::MINUTES }
+    }
+}
+
 /// Watches one recording.
 #[derive(Debug)]
 pub struct EncoderFallback {
@@ -33,6 +49,9 @@ pub struct EncoderFallback {
     counters: Arc<CaptureCounters>,
     loss: FrameLoss,
     ticks: Interval,
+    limits: FallbackLimits,
+    /// How often the fast encoder could not be started.
+    failures: u64,
     /// No fallback before this.
     not_before: Instant,
 }
@@ -42,7 +61,18 @@ impl EncoderFallback {
     pub fn new(wanted: watch::Receiver<bool>, counters: Arc<CaptureCounters>) -> Self {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { wanted, counters, loss: FrameLoss::default(), ticks, not_before: Instant::now() }
+        let (loss, limits) = (FrameLoss::default(), FallbackLimits::default());
+        Self { wanted, counters, loss, ticks, limits, failures: 0, not_before: Instant::now() }
+    }
+
+    #[must_use]
+    pub fn with_limits(self, limits: FallbackLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    #[must_use]
+    pub fn ready_limit(&self) -> Duration {
+        self.limits.ready
     }
 
     /// Resolves when the fast encoder is to take over; the reason is logged. Cancel-safe.
@@ -53,8 +83,8 @@ impl EncoderFallback {
                 // Nobody wants it any more where the sender is gone.
                 Ok(_) = self.wanted.wait_for(|wanted| *wanted) => {
                     tracing::info!(
-                        "the node needs its processors: this recording goes on with the fast encoder, and its MP4 is \
-                         encoded after its end"
+                        "the node needs its processors: this recording goes on with the fast encoder, and what \
+                         follows is encoded for its MP4 after its end"
                     );
                     return;
                 }
@@ -65,7 +95,7 @@ impl EncoderFallback {
                         tracing::info!(
                             lost,
                             "ffmpeg cannot encode this recording as its MP4 as fast as it runs: it goes on with the \
-                             fast encoder, and its MP4 is encoded after its end"
+                             fast encoder, and what follows is encoded for its MP4 after its end"
                         );
                         return;
                     }
@@ -74,8 +104,11 @@ impl EncoderFallback {
         }
     }
 
-    /// The fast encoder could not be started: it is tried again after this time.
-    pub fn wait(&mut self, time: Duration) {
-        self.not_before = Instant::now() + time;
+    /// The fast encoder could not be started: it is tried again after the time that is returned.
+    pub fn not_started(&mut self) -> Duration {
+        self.failures += 1;
+        let wait = self.limits.retry.after(self.failures);
+        self.not_before = Instant::now() + wait;
+        wait
     }
 }

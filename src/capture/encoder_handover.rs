@@ -1,8 +1,6 @@
 //! Leads a running capture from one encoder to the next: a broadcast whose bit rate is to change, a recording that can no
 //! longer be encoded as its MP4. The capture goes on.
 
-use std::time::Duration;
-
 use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -10,7 +8,7 @@ use tracing::Instrument as _;
 
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::ffmpeg::Encoder;
-use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder, RetirementLimits, retire};
+use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder, NotReady, RetirementLimits, retire};
 use crate::capture::encoder::stream::StreamWriter;
 use crate::capture::encoder::stream_queue::StreamSwitch;
 use crate::capture::encoder_fallback::EncoderFallback;
@@ -18,10 +16,7 @@ use crate::capture::rtmp::bit_rate::BitRate;
 use crate::capture::rtmp::relay::{Relay, RelayEntrance};
 use crate::codes;
 
-type Started = Result<NextEncoder, ComponentError>;
-
-/// After a next encoder of a recording could not be started.
-const RETRY: Duration = Duration::from_secs(30);
+type Started = Result<NextEncoder, NotReady>;
 
 /// What another encoder is for.
 #[derive(Debug)]
@@ -43,6 +38,8 @@ pub struct EncoderHandover {
     /// Told where the thread of an encoder panics.
     failed: mpsc::UnboundedSender<ComponentError>,
     starting: Option<AbortOnDropHandle<Started>>,
+    /// What is left of one that could not be started: no other writes to its file before this has ended.
+    rest: Option<AbortOnDropHandle<()>>,
     /// Ends the encoder that was replaced.
     retiring: Option<AbortOnDropHandle<u64>>,
     /// Bytes of all encoders that were replaced.
@@ -59,7 +56,7 @@ impl EncoderHandover {
         failed: mpsc::UnboundedSender<ComponentError>,
     ) -> Self {
         let occasion = Occasion::BitRate { bit_rate: relay.bit_rate(), entrance: relay.entrance() };
-        Self { replacement, occasion, switch, failed, starting: None, retiring: None, written: 0 }
+        Self { replacement, occasion, switch, failed, starting: None, rest: None, retiring: None, written: 0 }
     }
 
     /// Of a recording that is encoded as its MP4, as long as the node can.
@@ -71,7 +68,7 @@ impl EncoderHandover {
         failed: mpsc::UnboundedSender<ComponentError>,
     ) -> Self {
         let occasion = Occasion::Fallback(fallback);
-        Self { replacement, occasion, switch, failed, starting: None, retiring: None, written: 0 }
+        Self { replacement, occasion, switch, failed, starting: None, rest: None, retiring: None, written: 0 }
     }
 
     /// Resolves with an encoder that is ready to take over. Cancel-safe.
@@ -83,11 +80,15 @@ impl EncoderHandover {
                 let why = match started {
                     Ok(Ok(next)) => {
                         if matches!(self.occasion, Occasion::Fallback(_)) {
+                            tracing::info!("the fast encoder takes over");
                             self.occasion = Occasion::Over;
                         }
                         return next;
                     }
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(Err(NotReady { why, rest })) => {
+                        self.rest = rest;
+                        why.to_string()
+                    }
                     Err(error) => error.to_string(),
                 };
                 self.not_started(&why);
@@ -96,6 +97,11 @@ impl EncoderHandover {
                 // How it ended is logged.
                 self.written += retiring.await.unwrap_or_default();
                 self.retiring = None;
+            }
+            if let Some(rest) = &mut self.rest {
+                // A panic ends it as well.
+                let _ = rest.await;
+                self.rest = None;
             }
             let failed = self.failed.clone();
             let failed = move |error| {
@@ -110,11 +116,14 @@ impl EncoderHandover {
                         return std::future::pending().await;
                     }
                     let bit_rate = *bit_rate.borrow_and_update();
-                    replacement.start(bit_rate, entrance.clone(), failed).in_current_span().boxed()
+                    let entrance = entrance.clone();
+                    let start = async move { Ok(replacement.start(bit_rate, entrance, failed).await?) };
+                    start.in_current_span().boxed()
                 }
                 Occasion::Fallback(fallback) => {
                     fallback.needed().await;
-                    replacement.start_file(failed).in_current_span().boxed()
+                    let (switch, limit) = (self.switch.clone(), fallback.ready_limit());
+                    replacement.start_file(switch, limit, failed).in_current_span().boxed()
                 }
                 Occasion::Over => return std::future::pending().await,
             };
@@ -125,9 +134,9 @@ impl EncoderHandover {
     fn not_started(&mut self, why: &str) {
         match &mut self.occasion {
             Occasion::Fallback(fallback) => {
-                fallback.wait(RETRY);
+                let retry = fallback.not_started();
                 tracing::warn!(
-                    code = %codes::FALLBACK_NOT_STARTED, why, retry_s = RETRY.as_secs(),
+                    code = %codes::FALLBACK_NOT_STARTED, why, retry_s = retry.as_secs(),
                     "the recording goes on with the encoder it has, which may be too slow: the fast one could not be started"
                 );
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::OptionFuture;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::audio::pulseaudio::{PulseAudio, SAMPLE_RATE};
@@ -19,7 +19,7 @@ use crate::capture::browser::window;
 pub use crate::capture::capture_report::{CaptureGauge, CaptureReport};
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::EncoderTarget;
-use crate::capture::encoder::ffmpeg::Encoder;
+use crate::capture::encoder::ffmpeg::{Encoder, EncoderProgress, first_frame};
 use crate::capture::encoder::matroska::Tracks;
 use crate::capture::encoder::replacement::{EncoderReplacement, NextEncoder};
 use crate::capture::encoder::stream;
@@ -117,6 +117,8 @@ pub struct LiveRig {
     failure: Option<RigFailure>,
     /// Runs since media flow.
     watch: Option<RigWatch>,
+    /// Of the encoder of the moment; of none before there is one.
+    progress: watch::Sender<watch::Receiver<EncoderProgress>>,
     /// Of a broadcast whose bit rate follows what its far end takes, and of a recording that is encoded as its MP4.
     handover: Option<Box<EncoderHandover>>,
     /// The directory of the file; `None` for a broadcast.
@@ -176,17 +178,19 @@ impl Rig for LiveRig {
         let mut report = CaptureReport::default();
         let Some(mut encoder) = self.encoder.take() else { return (report, Err("there is no encoder".to_owned())) };
         self.watch = None;
-        let written =
-            OptionFuture::from(self.handover.take().map(|handover| handover.finish())).await.unwrap_or_default();
+        // Beside each other: an encoder that was replaced and takes long must not have what follows the stop captured.
+        let retired = OptionFuture::from(self.handover.take().map(|handover| handover.finish()));
+        let mut written = None;
         if let Some(capture) = self.capture.take() {
             let audio = running_capture::stop_audio(self.audio_recorder.take(), self.audio.as_ref());
             let (display, browser) = (self.display.as_ref(), self.browser.as_ref());
             // Boxed like `Chrome::stop` in `close`.
-            let stopped = Box::pin(capture.stop(audio, display, browser, &mut encoder)).await;
-            report = CaptureReport { call_offset: self.call_offset(), ..stopped };
+            let stop = Box::pin(capture.stop(audio, display, browser, &mut encoder));
+            let (stopped, bytes) = tokio::join!(stop, retired);
+            (report, written) = (CaptureReport { call_offset: self.call_offset(), ..stopped }, bytes);
         }
         let outcome = encoder.finish(FINISH_LIMIT).await;
-        report.bytes = written + encoder.progress().bytes;
+        report.bytes = written.unwrap_or_default() + encoder.progress().bytes;
         report.far_end = encoder.relay().map(Relay::far_end_stats).unwrap_or_default();
         (report, outcome.map_err(|error| error.to_string()))
     }
@@ -273,6 +277,7 @@ impl LiveRig {
             failed: mpsc::unbounded_channel(),
             failure: None,
             watch: None,
+            progress: watch::channel(watch::channel(EncoderProgress::default()).1).0,
             handover: None,
             file_dir: spec.target.directory().map(Path::to_owned),
         };
@@ -364,7 +369,8 @@ impl LiveRig {
         let ready = Instant::now();
         let (encoder, stdin) =
             Encoder::start(&spec.encoder, self.spec_size, &spec.target, self.dir.path()).await.map_err(cause)?;
-        let first_frame = self.encoder.insert(encoder).first_frame();
+        self.progress.send_replace(self.encoder.insert(encoder).reports());
+        let first_frame = first_frame(self.progress.subscribe());
         let framerate = spec.encoder.capture.framerate;
         let tracks = Tracks { width, height, framerate, sample_rate: SAMPLE_RATE, channels: recorder::CHANNELS };
         let (sender, counters, writer) = stream::start(stdin, tracks, report_failure(&self.failed.0)).map_err(cause)?;
@@ -466,6 +472,7 @@ impl LiveRig {
         };
         let (mut encoder_now, writer) = next.take_over(handover.switch(), capture.started.elapsed());
         encoder_now.take_over(encoder);
+        self.progress.send_replace(encoder_now.reports());
         let encoder = std::mem::replace(encoder, encoder_now);
         handover.retire(encoder, std::mem::replace(&mut capture.writer, writer));
         self.watch = self.gauges().map(|gauges| RigWatch::begin(gauges, self.file_dir.clone()));

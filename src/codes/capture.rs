@@ -142,8 +142,8 @@ room! {
     FALLBACK_NOT_STARTED = 321;
         means: "A recording could not change to its fast encoder, and goes on with the one it has.";
         recordings: "The recording goes on, and may lose frames.";
-        cause: "A second ffmpeg did not start in time: the host is overloaded, or the disk of recorder.temporary_dir \
-                hangs. The line names why.";
-        remedy: "Look at the load (`top`). It is tried again by itself; `ffmpeg_settings.one_pass: false` records \
-                 with the fast encoder from the start.";
+        cause: "A second ffmpeg did not start in time, or could not write its file: the host is overloaded, the \
+                program `ffmpeg` is gone, or the disk of recorder.temporary_dir is full or hangs. The line names why.";
+        remedy: "Look at the load (`top`) and at the disk (`df`). It is tried again by itself, after `retry_s` seconds; \
+                 `ffmpeg_settings.one_pass: false` records with the fast encoder from the start.";
 }

@@ -247,9 +247,9 @@ room! {
     NOT_FINISHED = 536;
         means: "What was encoded while the recording ran makes no good MP4, so the raw file is encoded anew.";
         recordings: "Safe. Its MP4 comes later than usual.";
-        cause: "The raw file is damaged, as by a kill or a disk, or this ffmpeg writes the MP4 in another way than \
-                expected, or encodes in another way than that of the recording node (other versions), or the disk has \
-                too little room. The line names the cause.";
+        cause: "The raw file is damaged, as by a kill or a disk, so that a copy of it lacks sound or cannot be decoded, \
+                or this ffmpeg writes the MP4 in another way than expected, or encodes in another way than that of the \
+                recording node (other versions), or the disk has too little room. The line names the cause.";
         remedy: "Nothing for this recording. Where it repeats, set `ffmpeg_settings.one_pass: false`, and send the line \
                  to the developers.";
 }

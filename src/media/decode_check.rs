@@ -20,6 +20,9 @@ const TAIL: Duration = Duration::from_secs(3);
 /// share.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+/// The place at the end.
+const END: &str = "end";
+
 /// Why a result is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -52,7 +55,7 @@ pub async fn check(path: &Path, media: &MediaInfo, nice: u8) -> Result<(), Decod
         decode(path, "middle", media.duration / 2, Some(CHECK_LENGTH), nice).await?;
     }
     if media.duration > CHECK_LENGTH {
-        decode(path, "end", end, None, nice).await?;
+        decode(path, END, end, None, nice).await?;
     }
     Ok(())
 }
@@ -63,7 +66,28 @@ pub async fn check(path: &Path, media: &MediaInfo, nice: u8) -> Result<(), Decod
 /// # Errors
 /// The first place at which decoding fails, but not in the raw file.
 pub async fn check_result(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) -> Result<(), DecodeError> {
+    accept_errors_of(raw, check(made, media, nice).await, media, nice).await
+}
+
+/// [`check_result`] of a copy that is in the place of an encoding: that would play over what is damaged, so only the end
+/// may have the raw file's error.
+///
+/// # Errors
+/// As [`check_result`].
+pub async fn check_copy(made: &Path, media: &MediaInfo, raw: &Path, nice: u8) -> Result<(), DecodeError> {
     let checked = check(made, media, nice).await;
+    match &checked {
+        Err(DecodeError::Undecodable { place: END, .. }) => accept_errors_of(raw, checked, media, nice).await,
+        _ => checked,
+    }
+}
+
+async fn accept_errors_of(
+    raw: &Path,
+    checked: Result<(), DecodeError>,
+    media: &MediaInfo,
+    nice: u8,
+) -> Result<(), DecodeError> {
     let Err(error) = &checked else { return checked };
     let same = match (error, check(raw, media, nice).await) {
         (DecodeError::Undecodable { place, .. }, Err(DecodeError::Undecodable { place: in_raw, .. })) => {

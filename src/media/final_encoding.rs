@@ -31,6 +31,9 @@ const SAMPLE_RATE: f64 = 48_000.0;
 /// The same distance of keyframes as in a transcoded MP4.
 const KEYFRAMES: [&str; 2] = ["-force_key_frames", "expr:gte(t,n_forced*8)"];
 
+/// The pixels that are captured, and encoded where no others are asked for.
+const PIXELS: &str = "yuv420p";
+
 /// What an option is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Topic {
@@ -255,12 +258,16 @@ impl FinalEncoding {
     }
 
     /// Which tracks of a raw file are encoded with these options. A hook's ffmpeg that encodes a track anew keeps its tag, so
-    /// the codec must be ours as well.
+    /// codec and pixels must be ours as well.
     #[must_use]
     pub fn tracks_of(&self, raw: &MediaInfo) -> FinalTracks {
+        let pixels = value(&self.video, "-pix_fmt").unwrap_or(PIXELS);
         let find = |kind, codec: &str, mark: &str| {
             let is_it = |stream: &MediaStream| {
-                stream.kind == kind && stream.codec == codec && stream.encoded_for.as_deref() == Some(mark)
+                stream.kind == kind
+                    && stream.codec == codec
+                    && stream.encoded_for.as_deref() == Some(mark)
+                    && (kind != StreamKind::Video || stream.format == pixels)
             };
             raw.streams.iter().position(is_it)
         };
@@ -358,6 +365,7 @@ mod tests {
         let stream = |kind, codec: &str, encoded_for: Option<String>| MediaStream {
             kind,
             codec: codec.to_owned(),
+            format: if kind == StreamKind::Video { PIXELS.to_owned() } else { String::new() },
             encoded_for,
             ..MediaStream::default()
         };
@@ -371,6 +379,9 @@ mod tests {
         let other = FinalEncoding::read(&options(&format!("{SHORT} -ac 1"))).unwrap();
         assert_eq!(other.tracks_of(&raw), FinalTracks { video: Some(0), sound: None });
         // A hook has encoded it anew.
+        let mut pixels = raw.clone();
+        pixels.streams[0].format = "yuv444p".to_owned();
+        assert_eq!(encoding.tracks_of(&pixels), FinalTracks { video: None, sound: Some(2) });
         let mut hooked = raw;
         (hooked.streams[0].codec, hooked.streams[2].codec) = ("vp9".to_owned(), "opus".to_owned());
         assert_eq!(encoding.tracks_of(&hooked), FinalTracks::default());

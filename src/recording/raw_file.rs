@@ -21,6 +21,9 @@ use crate::storage::{detached, files};
 /// An unreadable part smaller than this (bytes) was killed before it held any media: only a header, or a part of the
 /// first frame.
 const EMPTY_PART_LIMIT: u64 = 64 << 10;
+/// A part's second file that is shorter than this holds only the moment of silence by which its encoder became ready: it
+/// never took over, or took over as the recording ended. One chunk of sound.
+const UNUSED_CONTINUATION: Duration = Duration::from_millis(50);
 const NOTHING: &str = "there is no raw file: nothing was captured";
 
 /// The paths of a recording's raw file and of its parts.
@@ -161,7 +164,8 @@ impl RawFile {
     /// A file of an earlier recording with this id, if any: it must not be overwritten.
     #[must_use]
     pub fn existing(&self) -> Option<PathBuf> {
-        [self.concatenated(), self.part(&self.part_name(1))].into_iter().find(|path| path.try_exists().unwrap_or(true))
+        let [first, next] = self.files_of(&self.part_name(1));
+        [self.concatenated(), first, next].into_iter().find(|path| path.try_exists().unwrap_or(true))
     }
 
     /// The path of the summary beside the raw file in its final place.
@@ -182,6 +186,7 @@ impl RawFile {
         let mut why = NOTHING.to_owned();
         for (file, goes_on) in parts.iter().flat_map(|part| self.files_of(&part.file).into_iter().zip([false, true])) {
             match self.measure(&file, false).await {
+                Ok((lasts, _)) if goes_on && lasts < UNUSED_CONTINUATION => {}
                 Ok(_) => return Ok(()),
                 Err(failure @ StoreFailure::NotYet(_)) => return Err(failure),
                 // That there is no second file says nothing.
@@ -291,12 +296,19 @@ impl RawFile {
         for (n, part) in parts.iter().enumerate() {
             let (mut length, mut found) = (None::<Duration>, None::<FoundMedia>);
             for (path, goes_on) in self.files_of(&part.file).into_iter().zip([false, true]) {
-                let is_there = !size(&path).await.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                let bytes = size(&path).await;
+                let is_there = !bytes.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
                 measured.gone &= !is_there;
-                if goes_on && !is_there {
+                // One without content is not opened: an ffmpeg whose disk hangs may be at its first byte, and hold up who
+                // opens it.
+                if goes_on && (!is_there || matches!(bytes, Ok(0))) {
                     continue;
                 }
                 let (mut lasts, held) = match self.measure(&path, part.ended.is_none()).await {
+                    Ok((lasts, _)) if goes_on && lasts < UNUSED_CONTINUATION => {
+                        tracing::debug!(part = %path.display(), "its encoder never took over: left out");
+                        continue;
+                    }
                     Ok(media) => media,
                     Err(StoreFailure::Nothing(why)) => {
                         tracing::debug!(part = %path.display(), why, "this part is not in the recording");

@@ -448,6 +448,7 @@ mod tests {
         let encoding = FinalEncoding::read(&theirs).unwrap();
         let mut both = raw(Some("h264"), Some("pcm_s16le"));
         both.streams[0].encoded_for = Some(encoding.video_mark());
+        both.streams[0].format = "yuv420p".to_owned();
         let mut sound = raw(None, Some("aac")).streams;
         sound[0].encoded_for = Some(encoding.sound_mark());
         let joined = both.clone();

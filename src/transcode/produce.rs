@@ -46,6 +46,9 @@ use crate::unix_time::unix_ms;
 /// How often ffmpeg's progress is recorded, and at most logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How a result is made that copies what was encoded while recording.
+const FINISH: &str = "finish";
+
 /// A result in its final place.
 pub(super) struct JobResult {
     pub mp4: PathBuf,
@@ -163,7 +166,7 @@ impl ResultBuilder<'_> {
 
     async fn finish_or_convert(&self, copy: FfmpegArguments, plan: ProducePlan) -> Result<JobResult, JobFailure> {
         let finish = ProducePlan { arguments: copy, ..plan.clone() };
-        self.or_convert(self.transcode("finish", &finish, true).await.map(|(result, _)| result), plan).await
+        self.or_convert(self.transcode(FINISH, &finish, true).await.map(|(result, _)| result), plan).await
     }
 
     async fn splice_or_convert(&self, splice: &SplicePlan, plan: ProducePlan) -> Result<JobResult, JobFailure> {
@@ -296,7 +299,8 @@ impl ResultBuilder<'_> {
         let expected = arguments.expected(raw);
         let nice = self.settings.nice;
         let (media, lacks) = if whole {
-            (self.or_stop(check(part.path(), expected, *seam, &paths.raw, nice)).await??, None)
+            let is_copy = how == FINISH || seam.is_some();
+            (self.or_stop(check(part.path(), expected, *seam, &paths.raw, is_copy, nice)).await??, None)
         } else {
             self.or_stop(check_partial(part.path(), expected, nice)).await??
         };
@@ -425,12 +429,14 @@ fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
     }
 }
 
-/// Measures the unfinished result packet by packet, compares it with its raw file, and decodes samples of it.
+/// Measures the unfinished result packet by packet, compares it with its raw file, and decodes samples of it. `is_copy`:
+/// its picture was copied, and could be encoded.
 async fn check(
     part: &Path,
     expected: verification::ExpectedMedia,
     seam: Option<Seam>,
     raw: &Path,
+    is_copy: bool,
     nice: u8,
 ) -> Result<MediaInfo, JobFailure> {
     let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
@@ -438,7 +444,12 @@ async fn check(
         return Err(JobFailure::Cause(format!("the result cannot be checked: {why}")));
     }
     verification::compare(&result, &expected).map_err(JobFailure::of)?;
-    decode_check::check_result(part, &result, raw, nice).await.map_err(|error| undecodable(&error))?;
+    let decoded = if is_copy {
+        decode_check::check_copy(part, &result, raw, nice).await
+    } else {
+        decode_check::check_result(part, &result, raw, nice).await
+    };
+    decoded.map_err(|error| undecodable(&error))?;
     if let Some(seam) = seam {
         let packets = result.video().and_then(|picture| picture.packets).unwrap_or_default();
         if packets != seam.packets {

@@ -21,6 +21,7 @@ mod config;
 mod delivery;
 mod dice;
 mod driver;
+mod encoder_change;
 mod endurance;
 mod far_end;
 #[path = "faulty_fs.rs"]

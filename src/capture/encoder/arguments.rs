@@ -63,12 +63,15 @@ pub struct EncoderSettings {
     pub post_input: Vec<String>,
     /// Encode a file as its MP4 shall be instead, with the sound as it was captured beside.
     pub final_encoding: Option<Arc<FinalEncoding>>,
+    /// The first frame of a file only starts the encoder, and is not in it.
+    pub first_is_trial: bool,
 }
 
 impl EncoderSettings {
     #[must_use]
     pub fn new(pre_input: &[String], post_input: &[String]) -> Self {
-        Self { capture: CaptureOptions::read(pre_input), post_input: post_input.to_vec(), final_encoding: None }
+        let (capture, post_input) = (CaptureOptions::read(pre_input), post_input.to_vec());
+        Self { capture, post_input, final_encoding: None, first_is_trial: false }
     }
 
     /// How many frames the encoder waits for before it gives one.
@@ -210,17 +213,25 @@ const CLUSTER_MS_AHEAD: &str = "500";
 /// Frames keep their times, to the millisecond.
 const OWN_TIMES: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"];
 
+/// Leaves the first packet of the picture out: `n` counts from 0.
+const WITHOUT_FIRST: [&str; 2] = ["-bsf:v", "noise=drop=not(n)"];
+
 /// The operator's options for a recording or broadcast, after ours.
 fn live_options(settings: &EncoderSettings, size: (u32, u32), target: &EncoderTarget) -> Vec<String> {
     let EncoderSettings { capture, post_input, .. } = settings;
     let mut options = Vec::new();
     let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
     if !given(&["-force_key_frames"]) {
-        let seconds = match target {
-            EncoderTarget::File(_) => KEYFRAME_SECONDS,
-            EncoderTarget::Rtmp { .. } => BROADCAST_KEYFRAME_SECONDS,
+        let (seconds, forced) = match target {
+            EncoderTarget::File(_) if settings.first_is_trial && !given(&["-bsf"]) => {
+                options.extend(WITHOUT_FIRST.map(str::to_owned));
+                // The second frame is a keyframe too, and counts as the first.
+                (KEYFRAME_SECONDS, "(n_forced-1)")
+            }
+            EncoderTarget::File(_) => (KEYFRAME_SECONDS, "n_forced"),
+            EncoderTarget::Rtmp { .. } => (BROADCAST_KEYFRAME_SECONDS, "n_forced"),
         };
-        options.extend(["-force_key_frames".to_owned(), format!("expr:gte(t,n_forced*{seconds})")]);
+        options.extend(["-force_key_frames".to_owned(), format!("expr:gte(t,{forced}*{seconds})")]);
     }
     if let Some(threads) = threads(size, capture.framerate, post_input) {
         options.extend(["-threads".to_owned(), threads.to_string()]);
@@ -291,6 +302,20 @@ mod tests {
         assert!(args.contains("-fps_mode vfr"));
         let args = args_of("-r 15");
         assert!(!args.contains("-fps_mode"), "{args}");
+    }
+
+    #[test]
+    fn a_frame_that_only_starts_the_encoder_is_left_out_where_the_next_one_can_stand_alone() {
+        let args = |first_is_trial, post: &str| {
+            let settings = EncoderSettings { first_is_trial, ..EncoderSettings::new(&[], &words(post)) };
+            line(&arguments(&settings, (1920, 1080), &EncoderTarget::File("/x".into()), None))
+        };
+        let fast = "-c:v libx264 -preset ultrafast";
+        assert!(args(true, fast).contains("-bsf:v noise=drop=not(n) -force_key_frames expr:gte(t,(n_forced-1)*4) "));
+        assert!(args(false, fast).contains("-force_key_frames expr:gte(t,n_forced*4) "));
+        for kept in [args(false, fast), args(true, "-force_key_frames 0"), args(true, "-bsf:v null")] {
+            assert!(!kept.contains("noise"), "{kept}");
+        }
     }
 
     #[test]

@@ -25,9 +25,10 @@ const FAR_END: &str = "far end";
 /// Number of ffmpeg's last lines in a cause: ffmpeg 7 and later log useless lines after the relevant one.
 const CAUSE_LINES: usize = 6;
 /// Time limit for the end of a killed ffmpeg: one that waits for a disk takes longer.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Follows `was killed`.
-const STILL_THERE: &str = ", but does not end: it waits for a disk that does not answer, and ends when that is back";
+pub(super) const STILL_THERE: &str =
+    ", but does not end: it waits for a disk that does not answer, and ends when that is back";
 
 /// Settings of glibc's allocator in bytes (`mallopt(3)`). Without them the kernel clears and maps each frame of some 3
 /// MB anew, which took a tenth of ffmpeg's time. The first is at its maximum.
@@ -128,17 +129,6 @@ impl Encoder {
         self.relay.as_deref()
     }
 
-    /// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream). Never
-    /// resolves if ffmpeg ends before that: see [`Self::ended`].
-    pub fn first_frame(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut progress = self.progress.clone();
-        async move {
-            if progress.wait_for(|progress| progress.frames > 0).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     #[must_use]
     pub fn progress(&self) -> EncoderProgress {
         *self.progress.borrow()
@@ -209,6 +199,12 @@ impl Encoder {
         self.child.signal(Signal::KILL);
     }
 
+    /// Whether ffmpeg has ended and was waited for.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.child.has_ended()
+    }
+
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.killed.is_some()
@@ -233,6 +229,21 @@ impl Encoder {
     }
 }
 
+/// Resolves once a frame has been encoded (for a broadcast: and the far end has accepted the stream) by the encoder of the
+/// moment, whose reports `encoders` has. Never resolves if it ends before that: see [`Encoder::ended`].
+pub async fn first_frame(mut encoders: watch::Receiver<watch::Receiver<EncoderProgress>>) {
+    loop {
+        let mut progress = encoders.borrow_and_update().clone();
+        tokio::select! {
+            // Its sender is gone where it has ended.
+            true = async { progress.wait_for(|progress| progress.frames > 0).await.is_ok() } => return,
+            changed = encoders.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+        }
+    }
+}
+
 async fn report_progress(stdout: ChildStdout, sender: watch::Sender<EncoderProgress>) {
     let mut lines = BufReader::new(stdout).lines();
     let mut current = EncoderProgress::default();
@@ -247,6 +258,20 @@ async fn report_progress(stdout: ChildStdout, sender: watch::Sender<EncoderProgr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_frame_may_be_that_of_an_encoder_that_has_taken_over() {
+        let (slow, reports) = watch::channel(EncoderProgress::default());
+        let (current, encoders) = watch::channel(reports);
+        let mut first = tokio::spawn(first_frame(encoders));
+        let (fast, reports) = watch::channel(EncoderProgress::default());
+        current.send_replace(reports);
+        // It ends without one.
+        drop(slow);
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut first).await.is_err());
+        fast.send_replace(EncoderProgress { frames: 1, bytes: 0 });
+        first.await.unwrap();
+    }
 
     #[test]
     fn progress_is_read_line_by_line() {

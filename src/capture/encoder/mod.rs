@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod counters;
 pub mod ffmpeg;
 pub mod matroska;
+pub mod next_file;
 pub mod replacement;
 pub mod stream;
 pub mod stream_queue;

@@ -2,22 +2,24 @@
 //! its next file. It is ready before the one that runs ends.
 //!
 //! ```text
-//! start: ffmpeg and its thread; it publishes to the relay, or opens its file, and waits for a frame
+//! start: ffmpeg and its thread; it publishes to the relay, or writes its file's header, and waits for the next frame
 //! switch: frames and sound go to it from one time on; the old one gets what is earlier, and the end
 //! retire: the old one ends, and the relay goes on with the new one
 //! ```
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::capture::component_error::ComponentError;
 use crate::capture::encoder::arguments::{EncoderSettings, EncoderTarget};
-use crate::capture::encoder::ffmpeg::Encoder;
+use crate::capture::encoder::ffmpeg::{Encoder, KILL_LIMIT, STILL_THERE};
 use crate::capture::encoder::matroska::Tracks;
+use crate::capture::encoder::next_file;
 use crate::capture::encoder::stream::{self, StreamWriter};
 use crate::capture::encoder::stream_queue::{StreamQueue, StreamSwitch};
 use crate::capture::rtmp::bit_rate::BitRate;
@@ -25,11 +27,10 @@ use crate::capture::rtmp::encoder_turn::Successor;
 use crate::capture::rtmp::relay::RelayEntrance;
 use crate::codes;
 use crate::storage::detached;
+use crate::storage::directory_check::DirectoryCheck;
 
-/// From ffmpeg's start until it publishes to the relay or opens its file: half a second, more on a busy machine.
-const READY_LIMIT: Duration = Duration::from_secs(15);
-/// How often the file is looked for.
-const FILE_POLL: Duration = Duration::from_millis(20);
+/// From ffmpeg's start until it publishes to the relay or has written its file's header: half a second, more on a busy machine.
+pub const READY_LIMIT: Duration = Duration::from_secs(15);
 /// How long the old encoder may take for what it still gets, and for its end.
 #[derive(Clone, Copy, Debug)]
 pub struct RetirementLimits {
@@ -40,8 +41,8 @@ pub struct RetirementLimits {
 impl RetirementLimits {
     /// The far end of a broadcast waits.
     pub const BROADCAST: Self = Self { last_items: Duration::from_secs(5), end: Duration::from_secs(5) };
-    /// The one of a recording was too slow already.
-    pub const FILE: Self = Self { last_items: Duration::from_secs(10), end: Duration::from_secs(10) };
+    /// The one of a recording was too slow already, and what it still gets holds sound. Nobody waits but the end.
+    pub const FILE: Self = Self { last_items: Duration::from_secs(30), end: Duration::from_secs(10) };
 }
 
 /// What every further encoder of a capture is started with.
@@ -64,42 +65,88 @@ pub struct NextEncoder {
     begins_at: Arc<OnceLock<Duration>>,
 }
 
+/// An encoder has not become ready.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NotReady {
+    pub why: ComponentError,
+    /// Ends when nothing of it can touch its file any more; `None`: that is so.
+    pub rest: Option<AbortOnDropHandle<()>>,
+}
+
+impl From<ComponentError> for NotReady {
+    fn from(why: ComponentError) -> Self {
+        Self { why, rest: None }
+    }
+}
+
+impl NotReady {
+    fn until(why: ComponentError, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { why, rest: Some(AbortOnDropHandle::new(tokio::spawn(end))) }
+    }
+}
+
 impl EncoderReplacement {
-    /// Starts one that writes a file. `failed` is called when its thread panics.
+    /// Starts one that writes a file, which is ready when its header is in the file. `limit`: how long that may take.
+    /// `failed` is called when its thread panics.
     ///
     /// # Errors
-    /// Where ffmpeg cannot be started, ends, or does not open its file.
+    /// Where ffmpeg cannot be started, ends, or does not write its file, or the file is one with media already.
     pub async fn start_file(
         self,
+        switch: StreamSwitch,
+        limit: Duration,
         failed: impl FnOnce(ComponentError) + Send + 'static,
-    ) -> Result<NextEncoder, ComponentError> {
+    ) -> Result<NextEncoder, NotReady> {
         let unready = |why: String| ComponentError::new("ffmpeg", why);
         let EncoderTarget::File(file) = self.target.clone() else {
-            return Err(unready("a broadcast has no file".to_owned()));
+            return Err(unready("a broadcast has no file".to_owned()).into());
         };
-        let size = (self.tracks.width, self.tracks.height);
-        let (mut encoder, stdin) = Encoder::spawn(&self.settings, size, &self.target, None, &self.dir).await?;
-        let (queue, writer) = stream::start_writer(stdin, self.tracks, failed)?;
-        queue.begin().map_err(|_| unready("it takes no input".to_owned()))?;
-        // On a thread of its own, which a disk that hangs may keep.
-        let begun = Instant::now();
-        let opened = detached::start("next-file", move || {
-            while !file.exists() && begun.elapsed() < READY_LIMIT {
-                std::thread::sleep(FILE_POLL);
-            }
-            file.exists()
-        });
-        let limit = READY_LIMIT.as_secs();
-        tokio::select! {
-            opened = timeout(READY_LIMIT, opened) => {
-                let is_open = matches!(opened, Ok(Ok(true)));
-                is_open.then_some(()).ok_or_else(|| unready(format!("it has not opened its file within {limit} s")))?;
-            }
-            ended = encoder.ended() => {
-                return Err(ended.err().unwrap_or_else(|| unready("it ended at once".to_owned())));
+        // On threads of their own, which a disk that hangs may keep.
+        let next = file.clone();
+        let mut removed = detached::start("next-file", move || next_file::remove_unused(&next));
+        match timeout(limit, &mut removed).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => return Err(unready(error.to_string()).into()),
+            Ok(Err(_)) => return Err(unready("no thread could be started".to_owned()).into()),
+            Err(_) => {
+                let why = unready(format!("the disk of {} does not answer within {limit:?}", file.display()));
+                return Err(NotReady::until(why, async move { drop(removed.await) }));
             }
         }
-        Ok(NextEncoder { encoder, writer, queue, begins_at: Arc::default() })
+        let size = (self.tracks.width, self.tracks.height);
+        let settings = EncoderSettings { first_is_trial: true, ..self.settings };
+        let (mut encoder, stdin) = Encoder::spawn(&settings, size, &self.target, None, &self.dir).await?;
+        let (queue, writer) = stream::start_writer(stdin, self.tracks, failed)?;
+        queue.begin().map_err(|_| unready("it takes no input".to_owned()))?;
+        switch.try_with_next_frame(&queue);
+        // ffmpeg does not always say that a disk has refused its header.
+        let disk = self.target.directory().map(DirectoryCheck::start);
+        let mut written = detached::start("next-file", move || next_file::has_bytes_within(&file, limit));
+        tokio::select! {
+            written = timeout(limit, &mut written) => if matches!(written, Ok(Ok(true))) {
+                return Ok(NextEncoder { encoder, writer, queue, begins_at: Arc::default() });
+            },
+            ended = encoder.ended() => {
+                return Err(ended.err().unwrap_or_else(|| unready("it ended at once".to_owned())).into());
+            }
+        }
+        // Killed first: it would complete its file once it has no input any more.
+        let disk = disk.as_ref().and_then(DirectoryCheck::failure);
+        let disk = disk.map(|failure| format!("; recorder.temporary_dir {failure}")).unwrap_or_default();
+        let why = format!("it has not begun to write its file within {limit:?}{}{disk}", encoder.state());
+        encoder.kill(why.clone());
+        drop((writer, queue));
+        // That it was killed is its error.
+        let _ = timeout(limit.min(KILL_LIMIT), encoder.ended()).await;
+        if encoder.has_ended() {
+            return Err(unready(why).into());
+        }
+        let why = unready(format!("{why}; it was killed{STILL_THERE}"));
+        Err(NotReady::until(why, async move {
+            let _ = encoder.ended().await;
+            let _ = written.await;
+        }))
     }
 
     /// Starts one for a broadcast. `failed` is called when its thread panics.

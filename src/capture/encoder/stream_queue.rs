@@ -85,6 +85,11 @@ impl StreamQueue {
         self.waiting.load(Ordering::Acquire) < FRAMES_WAITING
     }
 
+    fn send_frame(&self, at: Duration, frame: Arc<Frame>) -> Result<(), StreamClosed> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.send(StreamItem::Frame { at, frame })
+    }
+
     fn send(&self, item: StreamItem) -> Result<(), StreamClosed> {
         self.items.send(item).map_err(|_| StreamClosed)
     }
@@ -95,6 +100,8 @@ impl StreamQueue {
 struct Route {
     current: StreamQueue,
     next: Option<Takeover>,
+    /// Gets a copy of the next frame, by which its encoder becomes ready.
+    trial: Option<StreamQueue>,
 }
 
 #[derive(Debug)]
@@ -146,13 +153,23 @@ pub struct StreamSender {
 pub struct StreamSwitch(Weak<Mutex<Route>>);
 
 impl StreamSwitch {
+    /// The next frame goes to `queue` as well, as its first one: ffmpeg starts its encoder, and writes the header of its
+    /// file, only when it has a frame. That frame is not in the file.
+    pub fn try_with_next_frame(&self, queue: &StreamQueue) {
+        // The capture is over otherwise.
+        let Some(route) = self.0.upgrade() else { return };
+        lock(&route).trial = Some(queue.clone());
+    }
+
     /// From this time of the capture on, frames and sound go to `queue`, where that time is 0. The time must not be in
     /// the future.
     pub fn switch(&self, queue: StreamQueue, begins_at: Duration) {
         // The capture is over otherwise.
         let Some(route) = self.0.upgrade() else { return };
         let queue = StreamQueue { begins_at, ..queue };
-        lock(&route).next = Some(Takeover { queue, frames: false, sound: false });
+        let mut route = lock(&route);
+        route.next = Some(Takeover { queue, frames: false, sound: false });
+        route.trial = None;
     }
 
     /// From now on all goes to the next queue, also where a track has not come to its time.
@@ -173,7 +190,7 @@ fn lock(route: &Mutex<Route>) -> MutexGuard<'_, Route> {
 impl StreamSender {
     #[must_use]
     pub fn new(queue: StreamQueue, counters: Arc<CaptureCounters>, tracks: &Tracks) -> Self {
-        let route = Arc::new(Mutex::new(Route { current: queue, next: None }));
+        let route = Arc::new(Mutex::new(Route { current: queue, next: None, trial: None }));
         let sample_bytes = 2 * usize::from(tracks.channels);
         Self { route, counters, sample_rate: tracks.sample_rate, sample_bytes }
     }
@@ -187,7 +204,8 @@ impl StreamSender {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let route = lock(&self.route);
-        route.next.as_ref().map_or(&route.current, |next| &next.queue).has_room()
+        // The next encoder is needed where the one of the moment has no room.
+        route.trial.is_some() || route.next.as_ref().map_or(&route.current, |next| &next.queue).has_room()
     }
 
     /// Sends a frame captured at `at` (since the start). `Ok(false)`: dropped, because ffmpeg is behind.
@@ -195,13 +213,19 @@ impl StreamSender {
     /// # Errors
     /// [`StreamClosed`] when the reader is gone.
     pub fn send_frame(&self, at: Duration, frame: Arc<Frame>) -> Result<bool, StreamClosed> {
-        let queue = lock(&self.route).queue_for(Track::Frames, at);
+        let (queue, trial) = {
+            let mut route = lock(&self.route);
+            (route.queue_for(Track::Frames, at), route.trial.take())
+        };
+        if let Some(trial) = trial {
+            // An encoder that has ended is told of by who waits for it.
+            let _ = trial.send_frame(Duration::ZERO, Arc::clone(&frame));
+        }
         if !queue.has_room() {
             self.count_dropped();
             return Ok(false);
         }
-        queue.waiting.fetch_add(1, Ordering::AcqRel);
-        queue.send(StreamItem::Frame { at: at.saturating_sub(queue.begins_at), frame })?;
+        queue.send_frame(at.saturating_sub(queue.begins_at), frame)?;
         self.counters.frames_sent.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
@@ -307,6 +331,35 @@ mod tests {
         assert_eq!(times(&new), [('f', 0), ('f', 33), ('s', 0), ('f', 66)]);
         drop(sender);
         assert!(matches!(new.items.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)));
+    }
+
+    #[test]
+    fn the_next_encoder_is_made_ready_by_a_frame_for_which_the_one_of_the_moment_has_no_room() {
+        let (first, old) = queue();
+        let sender = StreamSender::new(first, Arc::new(CaptureCounters::new(48_000)), &TRACKS);
+        let (second, new) = queue();
+        let ms = Duration::from_millis;
+        let frame = |at| sender.send_frame(ms(at), Arc::new(Frame::black(64, 32).unwrap())).unwrap();
+        while sender.has_room() {
+            frame(0);
+        }
+        sender.stream_switch().try_with_next_frame(&second);
+        assert!(sender.has_room());
+        // It is lost only to the one that has no room, and only once is there a frame for the other.
+        assert_eq!((frame(500), sender.has_room(), frame(533)), (false, false, false));
+        assert_eq!(old.items.try_iter().count(), FRAMES_WAITING);
+        let times = |items: &StreamItems| -> Vec<u128> {
+            let time = |item| match item {
+                StreamItem::Frame { at, .. } | StreamItem::Audio { at, .. } => at.as_millis(),
+            };
+            items.items.try_iter().map(time).collect()
+        };
+        assert_eq!(times(&new), [0]);
+        // Where it takes over, all frames are its own.
+        sender.stream_switch().try_with_next_frame(&second);
+        sender.stream_switch().switch(second, ms(600));
+        frame(600);
+        assert_eq!(times(&new), [0]);
     }
 
     #[test]

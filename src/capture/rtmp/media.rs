@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::capture::capture_report::FarEndStats;
 use crate::capture::rtmp::bit_rate::Sample;
@@ -28,7 +29,7 @@ pub struct Media {
     state: Mutex<MediaState>,
     changed: Notify,
     /// ffmpeg has ended.
-    ended: tokio_util::sync::CancellationToken,
+    ended: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ impl Default for Media {
             began: Instant::now(),
             state: Mutex::default(),
             changed: Notify::default(),
-            ended: tokio_util::sync::CancellationToken::default(),
+            ended: CancellationToken::new(),
         }
     }
 }

@@ -4,7 +4,9 @@
 mod server;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,6 +29,8 @@ pub enum Requests {
     Writes,
     /// Writes into files, as on a full disk.
     Contents,
+    /// Writes into files whose names end so.
+    ContentsOf(&'static str),
     Fsync,
     /// Removals of files and directories.
     Removals,
@@ -165,6 +169,15 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).hanging
     }
 
+    /// Waits while a write into this file of the host hangs.
+    fn pass_contents(&self, file: &File) -> io::Result<()> {
+        self.pass(Requests::Contents)?;
+        let fault = self.state.lock().unwrap_or_else(PoisonError::into_inner).fault;
+        let Some((Requests::ContentsOf(end), _)) = fault else { return Ok(()) };
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        if path.to_string_lossy().ends_with(end) { self.pass(Requests::ContentsOf(end)) } else { Ok(()) }
+    }
+
     /// Waits while a request of this kind hangs.
     fn pass(&self, kind: Requests) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,9 +202,9 @@ impl Gate {
 fn meets(requests: Requests, kind: Requests) -> bool {
     match requests {
         Requests::All => true,
-        Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_)),
+        Requests::Changes => !matches!(kind, Requests::All | Requests::ReadsBeyond(_) | Requests::ContentsOf(_)),
         Requests::Writes => matches!(kind, Requests::Contents | Requests::Fsync),
-        Requests::Contents | Requests::Fsync | Requests::Removals => kind == requests,
+        Requests::Contents | Requests::ContentsOf(_) | Requests::Fsync | Requests::Removals => kind == requests,
         Requests::ReadsBeyond(limit) => matches!(kind, Requests::ReadsBeyond(end) if end > limit),
     }
 }

@@ -91,8 +91,8 @@ impl Server {
     }
 
     fn write_at(&self, handle: FileHandle, offset: u64, data: &[u8]) -> io::Result<u32> {
-        self.gate.pass(Requests::Contents)?;
         let file = self.file(handle)?;
+        self.gate.pass_contents(&file)?;
         if !self.abilities.rewrite && offset != file.metadata()?.len() {
             return Err(unsupported());
         }

@@ -3,6 +3,7 @@
 mod failing_disk;
 mod failures;
 mod inputs;
+mod once;
 mod repeats;
 mod results;
 mod scripts;
