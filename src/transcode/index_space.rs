@@ -24,7 +24,7 @@ const AAC_SAMPLES: f64 = 1024.0;
 /// Its lead-in, its last packet, and what filters hold back.
 const AAC_MORE: u64 = 64;
 /// For the headers of the file and of its tracks.
-const HEADERS: u64 = 64 * 1024;
+const HEADERS: u64 = 16 * 1024;
 
 /// How many packets the tracks of a result will have at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
