@@ -64,6 +64,26 @@ async fn an_encoder_that_is_too_slow_hands_over_to_the_fast_one_without_a_gap() 
     assert!(log.contains("how=\"splice\"") && !log.contains("how=\"convert\""), "{log}");
 }
 
+/// Records a page that ffmpeg draws and plays by these inputs, with an encoder as a recording node starts it.
+pub fn record_page(inputs: &[&str], settings: &EncoderSettings, size: (u32, u32), file: &Path) {
+    let mut page = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin"])
+        .args(inputs)
+        .args(["-fps_mode", "passthrough", "-enc_time_base:v", "1:1000", "-c:v", "rawvideo", "-pix_fmt", "yuv420p"])
+        .args(["-c:a", "pcm_s16le", "-ac", "2", "-f", "matroska", "-"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let recorded = Command::new("ffmpeg")
+        .args(["-v", "error"])
+        .args(arguments(settings, size, &EncoderTarget::File(file.to_owned()), None))
+        .stdin(page.stdout.take().unwrap())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(page.wait().unwrap().success() && recorded.success());
+}
+
 /// What ffmpeg finds in the packets of a track, one after the other.
 pub fn packets_of(path: &Path, track: &str) -> Vec<String> {
     let output = Command::new("ffmpeg")
@@ -90,20 +110,7 @@ async fn the_mp4_holds_what_was_encoded_while_recording_at_the_time_at_which_it_
     let picture = "color=black:s=640x360:r=25:d=8,drawbox=c=white:t=fill:enable='between(mod(t,1),0.479,0.679)*lt(t,6)',\
                    mpdecimate=max=25,format=yuv420p";
     let beep = "aevalsrc='0.5*sin(2*PI*1000*t)*between(mod(t,1),0.48,0.68)':s=48000:d=8:c=stereo";
-    let mut page = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", beep])
-        .args(["-fps_mode", "passthrough", "-enc_time_base:v", "1:1000", "-c:v", "rawvideo", "-c:a", "pcm_s16le"])
-        .args(["-f", "matroska", "-"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let recorded = Command::new("ffmpeg")
-        .args(arguments(&settings, (640, 360), &EncoderTarget::File(raw.clone()), None))
-        .stdin(page.stdout.take().unwrap())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(page.wait().unwrap().success() && recorded.success());
+    record_page(&["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", beep], &settings, (640, 360), &raw);
 
     let media = ffprobe::measure(&raw).await.unwrap();
     let finish = FfmpegArguments::finish(&options, &media).unwrap();

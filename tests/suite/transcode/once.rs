@@ -2,35 +2,23 @@
 //! is, with the reason in the log.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
-use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
+use plugnmeet_recorder::capture::encoder::arguments::EncoderSettings;
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::media::final_encoding::FinalEncoding;
 
 use super::*;
 use crate::logs::Logs;
+use crate::one_pass::record_page;
 
 /// 12 s as this program records them once.
 fn raw_encoded_once(path: &Path) {
     let final_encoding = FinalEncoding::read(&FfmpegOptions::post_recording(None)).ok().map(Arc::new);
     let settings = EncoderSettings { final_encoding, ..EncoderSettings::new(&[], &[]) };
-    let mut page = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12", "-f", "lavfi", "-i"])
-        .args(["sine=d=12:r=48000", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-c:a", "pcm_s16le", "-ac", "2"])
-        .args(["-f", "matroska", "-"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let recorded = Command::new("ffmpeg")
-        .args(["-v", "error"])
-        .args(arguments(&settings, (320, 180), &EncoderTarget::File(path.to_owned()), None))
-        .stdin(page.stdout.take().unwrap())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(page.wait().unwrap().success() && recorded.success());
+    let page = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12", "-f", "lavfi", "-i", "sine=d=12:r=48000"];
+    record_page(&page, &settings, (320, 180), path);
 }
 
 /// The best MP4: all of it, decodable everywhere, as a browser plays it.

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
+use plugnmeet_recorder::capture::encoder::arguments::EncoderSettings;
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::media::concat::{ConcatTarget, concat};
 use plugnmeet_recorder::media::encoded_span::EncodedSpan;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Node, REFERENCE_OPTIONS, job_for, remove};
 use crate::logs::Logs;
 use crate::measure::{Crop, picture, sound};
-use crate::one_pass::packets_of;
+use crate::one_pass::{packets_of, record_page};
 
 /// The default of `ffmpeg_settings.recording`.
 const FAST: &str = "-c:v libx264 -bf 0 -x264-params keyint=120:scenecut=0 -preset ultrafast -crf 23 -c:a copy \
@@ -54,21 +54,7 @@ fn record(settings: &EncoderSettings, from: f64, to: f64, file: &Path) {
     let beep = format!(
         "aevalsrc='0.5*sin(2*PI*1000*(t+{from}))*between(mod(t+{from},1),0.48,0.68)':s=48000:d={length}:c=stereo"
     );
-    let mut page = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &beep])
-        .args(["-fps_mode", "passthrough", "-enc_time_base:v", "1:1000", "-c:v", "rawvideo", "-c:a", "pcm_s16le"])
-        .args(["-f", "matroska", "-"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let recorded = Command::new("ffmpeg")
-        .args(["-v", "error"])
-        .args(arguments(settings, (320, 180), &EncoderTarget::File(file.to_owned()), None))
-        .stdin(page.stdout.take().unwrap())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(page.wait().unwrap().success() && recorded.success());
+    record_page(&["-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &beep], settings, (320, 180), file);
 }
 
 fn words(line: &str) -> Vec<String> {
