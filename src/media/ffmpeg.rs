@@ -24,6 +24,10 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Time limit for an ffmpeg to exit after it has closed its progress output: its files may still be written back.
 const END_GRACE: Duration = STALLED;
 
+/// What ffmpeg says of a file that it could not finish, as where the room for an MP4's index is too small: 5.1 ends with
+/// success all the same.
+const UNFINISHED: &str = "Error writing trailer";
+
 /// Cost of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FfmpegReport {
@@ -140,10 +144,11 @@ async fn run_watched(
     // The process is a zombie until `end_within` reaps it, so `/proc` still has its total CPU time.
     let cpu = procfs::cpu_time(child.pid());
     let exit = end(&mut child, cancel).await?;
-    if exit.success() {
+    let said = child.tail().lines();
+    if exit.success() && !said.iter().any(|line| line.contains(UNFINISHED)) {
         return Ok(FfmpegReport { cpu, wall: started.elapsed() });
     }
-    let cause = condense(&child.tail().lines()).unwrap_or_else(|| "it does not say why".to_owned());
+    let cause = condense(&said).unwrap_or_else(|| "it does not say why".to_owned());
     Err(FfmpegError::Failed { exit, cause })
 }
 
