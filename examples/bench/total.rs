@@ -10,10 +10,12 @@ use anyhow::{Context, ensure};
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderTarget, arguments};
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::media::{decode_check, ffprobe, verification};
+use plugnmeet_recorder::transcode::copy_ahead::CopyAhead;
 use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use serde::Serialize;
 
 use crate::machine::Machine;
+use crate::measure;
 use crate::profiles::likeness;
 use crate::run::Recording;
 use crate::scene::Scene;
@@ -130,7 +132,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         if options.lossless > 0 {
             let (lossless, _) = capture(&standin, scene, Pipeline::Lossless, (1, options.lossless), dir.path()).await?;
             for (way, picture) in WAYS.into_iter().zip(&mut pictures) {
-                *picture = Some(Box::pin(again(&lossless[0], way, dir.path())).await?);
+                *picture = Some(Box::pin(again(&lossless[0].0, way, dir.path())).await?);
             }
         }
         let [twice, once] = [median(&found[0]), median(&found[1])];
@@ -157,41 +159,44 @@ async fn record(
 ) -> anyhow::Result<Total> {
     let (raws, live) = capture(standin, scene, way, (options.at_once, options.seconds), dir).await?;
     let (began, before) = (Instant::now(), children_cpu());
-    for raw in &raws {
-        job(raw, way, &dir.join("made.mp4")).await?;
+    for (raw, frames) in &raws {
+        job(raw, way, &dir.join("made.mp4"), *frames).await?;
     }
     Ok(Total { job: children_cpu() - before, wait: began.elapsed().as_secs_f64(), ..live })
 }
 
-/// The raw files of so many recordings at once, and what these cost while they ran.
+/// The raw files of so many recordings at once with their frames, and what these cost while they ran.
 async fn capture(
     standin: &Standin,
     scene: Scene,
     way: Pipeline,
     (count, seconds): (usize, u32),
     dir: &Path,
-) -> anyhow::Result<(Vec<PathBuf>, Total)> {
+) -> anyhow::Result<(Vec<(PathBuf, u64)>, Total)> {
     let mut recordings = Vec::new();
     for n in 0..count.max(1) {
         recordings.push(Recording::start(standin, scene.meeting(), way, &format!("total{n}")).await?);
     }
     let mut meters: Vec<_> = recordings.iter().map(Recording::meter).collect();
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
-    let mut total = Total::default();
+    let (mut total, mut frames) = (Total::default(), Vec::new());
     for (recording, meter) in recordings.iter_mut().zip(&mut meters) {
         let cost = meter.read();
+        let so_far = recording.so_far().await?;
+        // Some come until it ends.
+        frames.push(so_far.frames_sent + 60);
         #[expect(clippy::cast_precision_loss, reason = "frames of minutes")]
-        let lost = recording.so_far().await?.frames_lost as f64;
+        let lost = so_far.frames_lost as f64;
         total.chrome += cost.browser;
         total.capture += cost.capture;
         total.lost += lost;
     }
     let mut raws = Vec::new();
-    for (n, recording) in recordings.into_iter().enumerate() {
+    for (n, (recording, frames)) in recordings.into_iter().zip(frames).enumerate() {
         let (file, raw) = (recording.stop().await?, raw_file(dir, way, n));
         std::fs::copy(&file, &raw)?;
         std::fs::remove_file(&file)?;
-        raws.push(raw);
+        raws.push((raw, frames));
     }
     Ok((raws, total))
 }
@@ -203,7 +208,10 @@ fn raw_file(dir: &Path, way: Pipeline, n: usize) -> PathBuf {
 /// The job of a recording that is repeated until it lasts for so long.
 async fn long_job(raw: &Path, minutes: u32, dir: &Path) -> anyhow::Result<LongJob> {
     let long = dir.join("long_raw.mkv");
-    let times = f64::from(minutes) * 60.0 / ffprobe::measure(raw).await?.duration.as_secs_f64();
+    let once = ffprobe::measure(raw).await?;
+    let times = f64::from(minutes) * 60.0 / once.duration.as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
+    let frames = once.video().and_then(|stream| stream.packets).unwrap_or_default() * (times.round() as u64 + 1);
     let repeated = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-y", "-stream_loop", &format!("{times:.0}"), "-i"])
         .arg(raw)
@@ -211,24 +219,42 @@ async fn long_job(raw: &Path, minutes: u32, dir: &Path) -> anyhow::Result<LongJo
         .arg(&long)
         .status()?;
     ensure!(repeated.success(), "the recording cannot be repeated");
+    // What was written is on disk, as of a recording of hours.
+    std::fs::File::open(&long)?.sync_all()?;
     let began = Instant::now();
-    job(&long, Pipeline::Once, &dir.join("long.mp4")).await?;
+    job(&long, Pipeline::Once, &dir.join("long.mp4"), frames).await?;
     let wait = began.elapsed().as_secs_f64();
     let size = std::fs::metadata(&long)?.len();
     std::fs::remove_file(&long)?;
     Ok(LongJob { minutes, size, wait })
 }
 
-/// What a transcoder does for one job: measures the raw file, makes the MP4, measures it and decodes samples of it.
-async fn job(raw: &Path, way: Pipeline, mp4: &Path) -> anyhow::Result<()> {
-    let media = ffprobe::measure(raw).await?;
+/// What a transcoder does for one job: measures the raw file, makes the MP4, measures it while it is written to its disk, and
+/// decodes samples of it. What was encoded once is copied while the raw file is measured. `frames`: of the recording.
+async fn job(raw: &Path, way: Pipeline, mp4: &Path, frames: u64) -> anyhow::Result<()> {
     let defaults = FfmpegOptions::post_recording(None);
-    let arguments = match way {
-        Pipeline::Once => FfmpegArguments::finish(&defaults, &media).context("it was not encoded as its MP4")?,
-        _ => FfmpegArguments::convert(&defaults, &media),
+    let finish = async |arguments: &FfmpegArguments| {
+        encode(arguments, raw, mp4, 1).await?;
+        let file = std::fs::File::open(mp4)?;
+        let sync = tokio::task::spawn_blocking(move || file.sync_all());
+        let (made, on_disk) = tokio::join!(ffprobe::measure(mp4), sync);
+        on_disk??;
+        anyhow::Ok(made?)
     };
-    encode(&arguments, raw, mp4, 1).await?;
-    let made = ffprobe::measure(mp4).await?;
+    let headers = ffprobe::headers(raw).await?;
+    let (media, arguments, made) = if way == Pipeline::Once {
+        let stated = headers.stated().context("it was not ended")?;
+        let copy = CopyAhead::new(&defaults, stated, frames).context("it was not encoded as its MP4")?;
+        let (media, made) = tokio::join!(ffprobe::measure_with(raw, headers), finish(&copy.arguments));
+        let media = media?;
+        ensure!(copy.is_of(&media), "it is not what its headers state");
+        (media, copy.arguments, made?)
+    } else {
+        let media = ffprobe::measure_with(raw, headers).await?;
+        let arguments = FfmpegArguments::convert(&defaults, &media);
+        let made = finish(&arguments).await?;
+        (media, arguments, made)
+    };
     verification::compare(&made, &arguments.expected(&media))?;
     decode_check::check_result(mp4, &made, raw, 0).await?;
     Ok(())
@@ -250,7 +276,7 @@ async fn again(lossless: &Path, way: Pipeline, dir: &Path) -> anyhow::Result<Pic
         .stdout(Stdio::null())
         .status()?;
     ensure!(frames.wait()?.success() && encoded.success(), "the lossless capture cannot be encoded");
-    job(&raw, way, &mp4).await?;
+    job(&raw, way, &mp4, measure::probe(lossless)?.video()?.packets).await?;
     let (psnr, ssim) = likeness(&mp4, lossless)?;
     Ok(Picture { size: std::fs::metadata(&mp4)?.len(), psnr, ssim })
 }

@@ -144,10 +144,10 @@ impl ProbeError {
 /// # Errors
 /// Where the file is missing, is no media file, or is empty.
 pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let Headers { media, duration, .. } = headers(path).await?;
-    match duration {
-        Some(duration) => Ok(MediaInfo { duration, ..media }),
-        None => measure(path).await,
+    let headers = headers(path).await?;
+    match headers.stated() {
+        Some(media) => Ok(media),
+        None => measure_with(path, headers).await,
     }
 }
 
@@ -157,17 +157,25 @@ pub async fn probe(path: &Path) -> Result<MediaInfo, ProbeError> {
 /// # Errors
 /// As [`probe`], and where a part of the file cannot be read.
 pub async fn measure(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let first = measure_once(path).await?;
+    measure_with(path, headers(path).await?).await
+}
+
+/// [`measure`] of a file whose headers were read.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn measure_with(path: &Path, known: FileHeaders) -> Result<MediaInfo, ProbeError> {
+    let first = measure_once(path, known).await?;
     let Some(why) = &first.incomplete else { return Ok(first) };
     tracing::warn!(
         code = %codes::MEASURED_AGAIN, path = %path.display(), why,
         "a file was not measured to its end; measuring it again"
     );
-    measure_once(path).await
+    measure_once(path, headers(path).await?).await
 }
 
-async fn measure_once(path: &Path) -> Result<MediaInfo, ProbeError> {
-    let Headers { mut media, stated_ends, .. } = headers(path).await?;
+async fn measure_once(path: &Path, known: FileHeaders) -> Result<MediaInfo, ProbeError> {
+    let FileHeaders { mut media, stated_ends, .. } = known;
     let kinds: Vec<_> = media.streams.iter().map(|stream| stream.kind).collect();
     let (packets, ended) = packets(path).await?;
     let duration = match (packets.duration(&kinds), ended) {
@@ -279,7 +287,8 @@ async fn give_up(mut child: Child, path: &Path) -> ProbeError {
 }
 
 /// What the headers of a file say.
-struct Headers {
+#[derive(Clone, Debug)]
+pub struct FileHeaders {
     /// Without the duration.
     media: MediaInfo,
     /// If they have one.
@@ -288,7 +297,19 @@ struct Headers {
     stated_ends: Vec<Option<f64>>,
 }
 
-async fn headers(path: &Path) -> Result<Headers, ProbeError> {
+impl FileHeaders {
+    /// The content as the headers state it; `None` where they state no duration, as the writer was killed.
+    #[must_use]
+    pub fn stated(&self) -> Option<MediaInfo> {
+        self.duration.map(|duration| MediaInfo { duration, ..self.media.clone() })
+    }
+}
+
+/// Reads the headers of a file.
+///
+/// # Errors
+/// Where the file is missing, or is no media file.
+pub async fn headers(path: &Path) -> Result<FileHeaders, ProbeError> {
     let mut child = child::spawn(&ffprobe(path, &HEADERS)).await?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
@@ -352,7 +373,7 @@ struct FfprobeDisposition {
     attached_pic: u8,
 }
 
-fn parse(answer: &[u8]) -> Result<Headers, serde_json::Error> {
+fn parse(answer: &[u8]) -> Result<FileHeaders, serde_json::Error> {
     let answer: FfprobeAnswer = serde_json::from_slice(answer)?;
     let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
     let stated_end = |stream: &FfprobeStream| {
@@ -384,7 +405,7 @@ fn parse(answer: &[u8]) -> Result<Headers, serde_json::Error> {
         .collect();
     let duration = number(&answer.format.duration).and_then(positive);
     let container = answer.format.format_name;
-    Ok(Headers { media: MediaInfo { streams, container, ..MediaInfo::default() }, duration, stated_ends })
+    Ok(FileHeaders { media: MediaInfo { streams, container, ..MediaInfo::default() }, duration, stated_ends })
 }
 
 /// A file's packets, and how ffprobe ended.
@@ -418,7 +439,7 @@ mod tests {
             {"codec_type":"audio","codec_name":"pcm_s16le","sample_fmt":"s16","sample_rate":"48000","channels":2},
             {"codec_type":"video","codec_name":"png","width":1,"height":1,"disposition":{"attached_pic":1}},
             {"codec_type":"data"}],"format":{"duration":"0.000000","format_name":"matroska,webm"}}"#;
-        let Headers { media: MediaInfo { streams, container, .. }, duration, stated_ends } = parse(answer).unwrap();
+        let FileHeaders { media: MediaInfo { streams, container, .. }, duration, stated_ends } = parse(answer).unwrap();
         assert_eq!((duration, container.as_str()), (None, "matroska,webm"));
         assert_eq!(stated_ends, [Some(20.0), None, None, None]);
         let kinds: Vec<_> = streams.iter().map(|stream| stream.kind).collect();

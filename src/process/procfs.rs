@@ -90,19 +90,22 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds(Process::read(pid)?.ticks)).ok()
 }
 
-/// Processor time of a process, or of one thread that was read as one, to the nanosecond where the kernel tells it, else
-/// in whole clock ticks. Ticks lose up to 10 ms of each process: a dozen that hardly work seem to use nothing for a second.
+/// Processor time of a process with its threads, or of one other thread of this process, to the nanosecond where the
+/// kernel tells it, else in whole clock ticks. Ticks lose up to 10 ms of each process: a dozen that hardly work seem to
+/// use nothing for a second.
 #[must_use]
 pub fn exact_cpu_time(process: &Process) -> Duration {
-    // Of a process with all its threads; a thread other than its first one has no such clock (clock_getcpuclockid(3)).
-    let clock = || clock_getcpuclockid(Pid::from_raw(process.pid.cast_signed())).ok()?.now().ok();
-    // Its first field: nanoseconds on a processor.
+    // A thread that asks for its own clock by this number would get that of the process: so what it has itself comes
+    // first. Its first field: nanoseconds on a processor.
     let of_thread = || {
-        let text = fs::read_to_string(format!("/proc/{}/schedstat", process.pid)).ok()?;
+        let text = fs::read_to_string(format!("/proc/self/task/{}/schedstat", process.pid)).ok()?;
         text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
     };
+    let clock = || clock_getcpuclockid(Pid::from_raw(process.pid.cast_signed())).ok()?.now().ok();
+    let of_process = || clock().map(Duration::from);
     let ticks = || Duration::try_from_secs_f64(seconds(process.ticks)).unwrap_or_default();
-    clock().map(Duration::from).or_else(of_thread).unwrap_or_else(ticks)
+    let exact = if process.pid == std::process::id() { of_process() } else { of_thread().or_else(of_process) };
+    exact.unwrap_or_else(ticks)
 }
 
 /// Clock ticks in seconds.
@@ -174,7 +177,7 @@ mod tests {
             let thread = Process::read(nix::unistd::gettid().as_raw().cast_unsigned()).unwrap();
             let before = exact_cpu_time(&thread);
             work();
-            exact_cpu_time(&thread) - before
+            exact_cpu_time(&thread).saturating_sub(before)
         });
         let used = thread.join().unwrap();
         assert!((2..100).contains(&used.as_millis()), "{used:?}");

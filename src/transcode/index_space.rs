@@ -44,9 +44,7 @@ impl PacketCount {
     /// Of a result whose sound is encoded as AAC, lasts for so long, and has so many samples in a second.
     #[must_use]
     pub fn with_aac(self, lasts: Duration, sample_rate: f64) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and it saturates")]
-        let sounds = (lasts.as_secs_f64() * sample_rate / AAC_SAMPLES) as u64;
-        Self { sounds: sounds.saturating_add(AAC_MORE), ..self }
+        Self { sounds: aac_packets(lasts, sample_rate), ..self }
     }
 
     /// Bytes that the index takes at most.
@@ -55,6 +53,14 @@ impl PacketCount {
         let chunks = pictures + sounds.min(pictures + 1 + sounds / SOUNDS_IN_CHUNK);
         HEADERS + (pictures + sounds) * PACKET + pictures * PICTURE + chunks * CHUNK
     }
+}
+
+/// The most packets of AAC that a sound has which lasts for so long, with so many samples in a second.
+#[must_use]
+pub fn aac_packets(lasts: Duration, sample_rate: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and it saturates")]
+    let packets = (lasts.as_secs_f64() * sample_rate / AAC_SAMPLES) as u64;
+    packets.saturating_add(AAC_MORE)
 }
 
 /// The options for the container, with room for the index in front instead of a second pass.

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::media::{decode_check, ffprobe};
+use crate::media::decode_check;
+use crate::media::ffprobe::{self, FileHeaders};
 use crate::protocol::ids::RecordingId;
 use crate::transcode::plan::{self, JobFacts, MeasuredFile};
 
@@ -54,8 +55,6 @@ pub struct InputQuery<'a> {
     pub recording_id: &'a RecordingId,
     /// The raw file's place, where a hook has fetched it.
     pub fetched: Option<FetchedRaw<'a>>,
-    /// The niceness of ffprobe and ffmpeg, 0…19: see [`crate::process::child::ChildSpec::nice`].
-    pub nice: u8,
 }
 
 /// A raw file that a hook has fetched.
@@ -67,11 +66,11 @@ pub struct FetchedRaw<'a> {
     pub home: &'a Path,
 }
 
-/// Finds the files of a job and measures them.
+/// Finds the files of a job.
 ///
 /// # Errors
 /// Where no directory under `main_path` holds the raw file or the result.
-pub async fn locate(main_path: &Path, query: InputQuery<'_>) -> Result<JobFacts, LocateError> {
+pub async fn find(main_path: &Path, query: InputQuery<'_>) -> Result<FoundFiles, LocateError> {
     let (main, dir, name, mp4_name) =
         (main_path.to_owned(), query.dir.to_owned(), query.raw_name.to_owned(), plan::mp4_name(query.recording_id));
     let fetched = query.fetched.map(|fetched| (fetched.dir.to_owned(), fetched.home.to_owned()));
@@ -79,46 +78,58 @@ pub async fn locate(main_path: &Path, query: InputQuery<'_>) -> Result<JobFacts,
         None => search(&main, &dir, &name, &mp4_name),
         Some((at, home)) => search_fetched(&main, &dir, &at.join(name), &home, &mp4_name),
     });
-    let located = search.await.unwrap_or_else(|error| {
-        Err(LocateError::Root { path: main_path.to_owned(), source: io::Error::other(error) })
-    })?;
+    search
+        .await
+        .unwrap_or_else(|error| Err(LocateError::Root { path: main_path.to_owned(), source: io::Error::other(error) }))
+}
+
+/// Measures the files of a job. `headers`: those of the raw file, where they were read. `nice`: of ffmpeg, 0…19.
+pub async fn measure(found: FoundFiles, headers: Option<FileHeaders>, nice: u8) -> JobFacts {
     // Both are read to their end: the header of a truncated file states more than the file holds.
-    let mut mp4 = measured(located.mp4).await;
-    let raw = measured(located.raw).await;
-    let mp4_path = located.root.join(&located.dir).join(plan::mp4_name(query.recording_id));
+    let mut mp4 = measured(found.mp4.as_ref(), None).await;
+    let raw = measured(found.raw.as_ref(), headers).await;
     // The raw file would be removed because of this MP4.
-    if let (Some(MeasuredFile { media: found, .. }), Some(_)) = (&mut mp4, &raw)
-        && let Ok(media) = &found
+    if let (Some(MeasuredFile { media: made, .. }), Some(_), Some(file)) = (&mut mp4, &raw, &found.mp4)
+        && let Ok(media) = &made
     {
-        let checked = decode_check::check_result(&mp4_path, media, &located.raw_path, query.nice).await;
+        let checked = decode_check::check_result(&file.path, media, &found.raw_path, nice).await;
         let why = media.incomplete.clone().or_else(|| checked.err().map(|error| error.to_string()));
-        *found = why.map_or_else(|| found.clone(), Err);
+        *made = why.map_or_else(|| made.clone(), Err);
     }
-    Ok(JobFacts { root: located.root, dir: located.dir, raw_path: located.raw_path, raw, mp4 })
+    JobFacts { root: found.root, dir: found.dir, raw_path: found.raw_path, raw, mp4 }
 }
 
-async fn measured(file: Option<InputFile>) -> Option<MeasuredFile> {
+async fn measured(file: Option<&InputFile>, headers: Option<FileHeaders>) -> Option<MeasuredFile> {
     let file = file?;
-    let media = ffprobe::measure(&file.path).await.map_err(|error| error.to_string());
-    Some(MeasuredFile { size: file.size, media })
+    let media = match headers {
+        Some(headers) => ffprobe::measure_with(&file.path, headers).await,
+        None => ffprobe::measure(&file.path).await,
+    };
+    Some(MeasuredFile { size: file.size, media: media.map_err(|error| error.to_string()) })
 }
 
-struct LocatedFiles {
-    root: PathBuf,
-    /// The result's directory, relative to `root`.
-    dir: PathBuf,
-    raw_path: PathBuf,
-    raw: Option<InputFile>,
-    mp4: Option<InputFile>,
-}
-
+/// The files of a job that exist, absolute.
 #[derive(Debug)]
-pub(super) struct InputFile {
+pub struct FoundFiles {
+    /// `main_path`.
+    pub root: PathBuf,
+    /// The result's directory, relative to `root`.
+    pub dir: PathBuf,
+    /// The raw file's path, whether it exists or not.
+    pub raw_path: PathBuf,
+    pub raw: Option<InputFile>,
+    /// A file with the result's name.
+    pub mp4: Option<InputFile>,
+}
+
+/// A file that exists.
+#[derive(Debug)]
+pub struct InputFile {
     pub path: PathBuf,
     pub size: u64,
 }
 
-fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Result<LocatedFiles, LocateError> {
+fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Result<FoundFiles, LocateError> {
     let root = MediaRoot::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
     let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
     if places.is_empty() {
@@ -132,13 +143,7 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
             .and_then(|()| Ok((file(&root, &at.join(raw_name))?, file(&root, &at.join(mp4_name))?)));
         match seen {
             Ok((Some(raw), mp4)) => {
-                return Ok(LocatedFiles {
-                    root: root.path,
-                    dir: place,
-                    raw_path: raw.path.clone(),
-                    raw: Some(raw),
-                    mp4,
-                });
+                return Ok(FoundFiles { root: root.path, dir: place, raw_path: raw.path.clone(), raw: Some(raw), mp4 });
             }
             Ok((None, Some(mp4))) => {
                 result_only.get_or_insert((place, mp4));
@@ -150,7 +155,7 @@ fn search(main_path: &Path, dir: &Path, raw_name: &str, mp4_name: &str) -> Resul
     match result_only {
         Some((dir, mp4)) => {
             let raw_path = root.path.join(&dir).join(raw_name);
-            Ok(LocatedFiles { root: root.path, dir, raw_path, raw: None, mp4: Some(mp4) })
+            Ok(FoundFiles { root: root.path, dir, raw_path, raw: None, mp4: Some(mp4) })
         }
         None => {
             Err(LocateError::Missing { raw_name: raw_name.to_owned(), dir: dir.to_owned(), looked: looked.join(", ") })
@@ -165,7 +170,7 @@ fn search_fetched(
     raw: &Path,
     home: &Path,
     mp4_name: &str,
-) -> Result<LocatedFiles, LocateError> {
+) -> Result<FoundFiles, LocateError> {
     let root = MediaRoot::open(main_path).map_err(|source| LocateError::Root { path: main_path.to_owned(), source })?;
     let places = plan::places(dir, &[&root.configured, &root.path, &root.real]);
     let existing = places.into_iter().find(|place| check_dir(&root, &root.path.join(place)).is_ok());
@@ -182,7 +187,7 @@ fn search_fetched(
         Err(error) if error.kind() == io::ErrorKind::NotFound && mp4.is_some() => None,
         Err(error) => return Err(refused(error.to_string())),
     };
-    Ok(LocatedFiles { root: root.path, dir, raw_path: raw.to_owned(), raw: found, mp4 })
+    Ok(FoundFiles { root: root.path, dir, raw_path: raw.to_owned(), raw: found, mp4 })
 }
 
 fn check_dir(root: &MediaRoot, dir: &Path) -> Result<(), String> {

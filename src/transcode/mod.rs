@@ -8,6 +8,7 @@
 
 mod acknowledgement;
 pub mod claim;
+pub mod copy_ahead;
 mod drain_watch;
 mod failure;
 pub mod fetch_gate;
@@ -21,6 +22,7 @@ mod last_resort;
 pub mod merge;
 pub mod plan;
 mod produce;
+mod result_check;
 mod running_jobs;
 pub mod settings;
 mod settling;

@@ -1,7 +1,7 @@
 //! Produces a job's result: from the raw file, or from the files to merge, or because it exists already.
 //!
 //! ```text
-//! locate → plan ┬ Convert ─ ffmpeg writes the unfinished file ┬ measure, decode → fsync, rename
+//! find, measure → plan ┬ Convert ─ ffmpeg writes the unfinished file ┬ measure, decode → fsync, rename
 //!               ├ Finish ─────────────────────────────────────┤  (or else Convert)
 //!               ├ Splice ─ the rest is encoded ───────────────┤  (or else Convert)
 //!               ├ Remux ──────────────────────────────────────┤
@@ -20,27 +20,27 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
-use crate::media::ffmpeg::{self, FfmpegReport};
+use crate::media::ffmpeg::{self, FfmpegReport, FfmpegTask};
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::progress::{FfmpegProgress, ProgressThrottle};
 use crate::media::unfinished_file::UnfinishedFile;
-use crate::media::{concat, decode_check, verification};
+use crate::media::{concat, decode_check};
 use crate::protocol::job::{Job, Work};
-use crate::storage::files;
 use crate::storage::main_path::MainPath;
 use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
+use crate::storage::{detached, files};
 use crate::telemetry::seconds;
+use crate::transcode::copy_ahead::{self, CopyAhead};
 use crate::transcode::failure::{self, JobFailure};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
-use crate::transcode::input_files::{self, FetchedRaw, InputQuery};
+use crate::transcode::input_files::{self, FetchedRaw, FoundFiles, InputQuery};
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
 use crate::transcode::last_resort::LastResort;
 use crate::transcode::merge::{self, MergeError};
-use crate::transcode::plan::{self, JobPlan, PlanRules, ProducePlan};
-use crate::transcode::produce::ffmpeg::FfmpegTask;
+use crate::transcode::plan::{self, JobFacts, JobPaths, JobPlan, PlanRules, ProducePlan};
 use crate::transcode::settings::TranscodeSettings;
-use crate::transcode::splice_plan::{Seam, SplicePlan};
-use crate::transcode::{splice, summary};
+use crate::transcode::splice_plan::SplicePlan;
+use crate::transcode::{result_check, splice, summary};
 use crate::unix_time::unix_ms;
 
 /// How often ffmpeg's progress is recorded, and at most logged.
@@ -70,6 +70,20 @@ pub(super) struct JobResult {
 pub(super) struct FetchedInput {
     pub dir: PathBuf,
     pub file_name: String,
+}
+
+/// A result that is not in its place yet.
+struct UnfinishedResult {
+    file: UnfinishedFile,
+    ran: FfmpegReport,
+    /// As measured.
+    media: MediaInfo,
+}
+
+/// What was copied before the raw file was measured.
+struct ResultAhead {
+    copy: CopyAhead,
+    made: UnfinishedResult,
 }
 
 /// What an attempt has found out about a raw file.
@@ -115,17 +129,18 @@ impl ResultBuilder<'_> {
         let fetched =
             self.fetched_input.as_ref().map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: &home });
         let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
-        let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched, nice: self.settings.nice };
-        let facts = self.or_stop(input_files::locate(main_path, query)).await?.map_err(JobFailure::of)?;
+        let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched };
+        let found = self.or_stop(input_files::find(main_path, query)).await?.map_err(JobFailure::of)?;
         let unfinished_dir = self.settings.unfinished_dir();
         // Removes the unfinished file of an attempt during which this node was killed. This is done now because no
         // later step is sure to come: another node may have finished the job and removed the raw file while this node
         // was searching.
-        let left =
-            plan::paths(&facts.root, &facts.dir, &facts.raw_path, &info.recording_id, recorder_id, unfinished_dir).part;
-        splice::remove_files(&left);
-        drop(UnfinishedFile::new(left));
+        let paths =
+            plan::paths(&found.root, &found.dir, &found.raw_path, &info.recording_id, recorder_id, unfinished_dir);
+        splice::remove_files(&paths.part);
+        drop(UnfinishedFile::new(paths.part.clone()));
         let anew = self.entry.record().steps.anew;
+        let (facts, ahead) = Box::pin(self.measure(found, &paths)).await?;
         match plan::plan(
             &info.recording_id,
             &facts,
@@ -138,14 +153,7 @@ impl ResultBuilder<'_> {
                 Ok(JobResult { mp4: paths.mp4, file_path, media, size, raw, remove_raw, ran: None })
             }
             JobPlan::MissingInput { cause } if self.last && facts.raw.is_some() => {
-                let paths = plan::paths(
-                    &facts.root,
-                    &facts.dir,
-                    &facts.raw_path,
-                    &info.recording_id,
-                    recorder_id,
-                    unfinished_dir,
-                );
+                drop(ahead);
                 if paths.raw == paths.mp4 {
                     return Err(JobFailure::Cause(cause));
                 }
@@ -157,16 +165,60 @@ impl ResultBuilder<'_> {
                 self.last_resort(&plan, cause, RawKnowledge { measured: false, remux_failed: false }).await
             }
             JobPlan::MissingInput { cause } => Err(JobFailure::Cause(cause)),
-            JobPlan::Finish(copy, plan) => self.finish_or_convert(copy, plan).await,
+            JobPlan::Finish(copy, plan) => self.finish_or_convert(copy, plan, ahead).await,
             JobPlan::Splice(splice, plan) => self.splice_or_convert(&splice, plan).await,
             JobPlan::Remux(plan) => self.transcode_or_resort("remux", plan).await,
             JobPlan::Convert(plan) => self.transcode_or_resort("convert", plan).await,
         }
     }
 
-    async fn finish_or_convert(&self, copy: FfmpegArguments, plan: ProducePlan) -> Result<JobResult, JobFailure> {
+    /// Measures the files of the job, and meanwhile copies the raw file where that will be asked for.
+    async fn measure(
+        &self,
+        found: FoundFiles,
+        paths: &JobPaths,
+    ) -> Result<(JobFacts, Option<ResultAhead>), JobFailure> {
+        let nice = self.settings.nice;
+        let may = self.settings.convert && found.mp4.is_none() && paths.raw != paths.mp4;
+        let headers = match &found.raw {
+            Some(raw) if may => self.or_stop(ffprobe::headers(&raw.path)).await?.ok(),
+            _ => None,
+        };
+        let copy = match &headers {
+            Some(headers) => self.or_stop(copy_ahead::plan(&self.settings.ffmpeg, headers, &paths.raw)).await?,
+            None => None,
+        };
+        let measure = self.or_stop(input_files::measure(found, headers, nice));
+        let Some(copy) = copy else { return Ok((measure.await?, None)) };
+        tracing::info!(
+            how = FINISH, raw = %paths.raw.display(), raw_s = seconds(copy.raw.duration),
+            "copying what was encoded while recording, while the raw file is measured"
+        );
+        let made = async {
+            self.make_dir(&paths.mp4).await?;
+            self.make(&copy.arguments, copy.raw.duration, paths).await
+        };
+        let (facts, made) = tokio::join!(measure, made);
+        let made = made.inspect_err(|failure| tracing::debug!(?failure, "copied again once it is measured"));
+        Ok((facts?, made.ok().map(|made| ResultAhead { copy, made })))
+    }
+
+    async fn finish_or_convert(
+        &self,
+        copy: FfmpegArguments,
+        plan: ProducePlan,
+        ahead: Option<ResultAhead>,
+    ) -> Result<JobResult, JobFailure> {
         let finish = ProducePlan { arguments: copy, ..plan.clone() };
-        self.or_convert(self.transcode(FINISH, &finish, true).await.map(|(result, _)| result), plan).await
+        let result = match ahead {
+            Some(ResultAhead { copy, made }) if copy.is_of(&plan.raw) => self.accept(FINISH, &finish, true, made).await,
+            other => {
+                // Its file is removed before it is made anew.
+                drop(other);
+                self.transcode(FINISH, &finish, true).await
+            }
+        };
+        self.or_convert(result.map(|(result, _)| result), plan).await
     }
 
     async fn splice_or_convert(&self, splice: &SplicePlan, plan: ProducePlan) -> Result<JobResult, JobFailure> {
@@ -278,17 +330,28 @@ impl ResultBuilder<'_> {
         build: &ProducePlan,
         whole: bool,
     ) -> Result<(JobResult, Option<String>), JobFailure> {
-        let ProducePlan { paths, raw, arguments, replaces, seam } = build;
+        let ProducePlan { paths, raw, arguments, replaces, .. } = build;
         tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
         warn_of_replacing(&paths.mp4, replaces.as_deref());
         self.make_dir(&paths.mp4).await?;
-        let part = UnfinishedFile::new(paths.part.clone());
+        let made = self.make(arguments, raw.duration, paths).await?;
+        self.accept(how, build, whole, made).await
+    }
+
+    /// Runs ffmpeg, then measures what it has made while that is written to its disk. `total`: the raw file's duration.
+    async fn make(
+        &self,
+        arguments: &FfmpegArguments,
+        total: Duration,
+        paths: &JobPaths,
+    ) -> Result<UnfinishedResult, JobFailure> {
+        let file = UnfinishedFile::new(paths.part.clone());
         let task = FfmpegTask {
             pre_input: &arguments.pre_input,
             post_input: &arguments.post_input,
             input: &paths.raw,
-            total: raw.duration,
-            output: part.path(),
+            total,
+            output: file.path(),
             nice: self.settings.nice,
         };
         let ran = self.reported(async |progress: &_| ffmpeg::run(task, progress, self.cancel).await).await;
@@ -296,13 +359,34 @@ impl ResultBuilder<'_> {
             ffmpeg::FfmpegError::Stopped => JobFailure::Stopped,
             error => JobFailure::of(error),
         })?;
+        let part = file.path().to_owned();
+        let sync = detached::run("sync", move || std::fs::File::open(part)?.sync_all());
+        let (media, on_disk) = self.or_stop(async { tokio::join!(ffprobe::measure(file.path()), sync) }).await?;
+        // An error of the disk that was told once is not told again, when the file is put into its place.
+        on_disk.map_err(|error| {
+            JobFailure::Outside(format!("{} cannot be written to its disk: {error}", file.path().display()))
+        })?;
+        Ok(UnfinishedResult { file, ran, media: media.map_err(JobFailure::of)? })
+    }
+
+    /// Checks an unfinished result, and puts it into its place.
+    async fn accept(
+        &self,
+        how: &'static str,
+        build: &ProducePlan,
+        whole: bool,
+        made: UnfinishedResult,
+    ) -> Result<(JobResult, Option<String>), JobFailure> {
+        let ProducePlan { paths, raw, arguments, replaces, seam } = build;
+        let UnfinishedResult { file: part, ran, media } = made;
         let expected = arguments.expected(raw);
         let nice = self.settings.nice;
         let (media, lacks) = if whole {
             let is_copy = how == FINISH || seam.is_some();
-            (self.or_stop(check(part.path(), expected, *seam, &paths.raw, is_copy, nice)).await??, None)
+            let checked = result_check::check(part.path(), media, expected, *seam, &paths.raw, is_copy, nice);
+            (self.or_stop(checked).await??, None)
         } else {
-            self.or_stop(check_partial(part.path(), expected, nice)).await??
+            self.or_stop(result_check::check_partial(part.path(), media, expected, nice)).await??
         };
         let keep = raw.unknown_part();
         if let Some(why) = &keep {
@@ -362,7 +446,7 @@ impl ResultBuilder<'_> {
         })?;
         self.or_stop(decode_check::check(part.path(), &report.media, *nice))
             .await?
-            .map_err(|error| undecodable(&error))?;
+            .map_err(|error| result_check::undecodable(&error))?;
         let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
         Ok(job_result(report.media, size, Some(FfmpegReport { cpu: None, wall: started.elapsed() })))
     }
@@ -429,53 +513,6 @@ fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
     }
 }
 
-/// Measures the unfinished result packet by packet, compares it with its raw file, and decodes samples of it. `is_copy`:
-/// its picture was copied, and could be encoded.
-async fn check(
-    part: &Path,
-    expected: verification::ExpectedMedia,
-    seam: Option<Seam>,
-    raw: &Path,
-    is_copy: bool,
-    nice: u8,
-) -> Result<MediaInfo, JobFailure> {
-    let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
-    if let Some(why) = &result.incomplete {
-        return Err(JobFailure::Cause(format!("the result cannot be checked: {why}")));
-    }
-    verification::compare(&result, &expected).map_err(JobFailure::of)?;
-    let decoded = if is_copy {
-        decode_check::check_copy(part, &result, raw, nice).await
-    } else {
-        decode_check::check_result(part, &result, raw, nice).await
-    };
-    decoded.map_err(|error| undecodable(&error))?;
-    if let Some(seam) = seam {
-        let packets = result.video().and_then(|picture| picture.packets).unwrap_or_default();
-        if packets != seam.packets {
-            let cause = format!("it has {packets} packets of picture, its beginning and its tail {}", seam.packets);
-            return Err(JobFailure::Cause(format!("the result is no good: {cause}")));
-        }
-        decode_check::check_at(part, "seam", seam.at, nice).await.map_err(|error| undecodable(&error))?;
-    }
-    Ok(result)
-}
-
-/// Measures an unfinished result that need not hold all of its raw file; and what it lacks. It must play something.
-async fn check_partial(
-    part: &Path,
-    expected: verification::ExpectedMedia,
-    nice: u8,
-) -> Result<(MediaInfo, Option<String>), JobFailure> {
-    let result = ffprobe::measure(part).await.map_err(JobFailure::of)?;
-    if result.streams.iter().all(|stream| stream.times.is_none()) {
-        return Err(JobFailure::Cause("the result plays nothing".to_owned()));
-    }
-    let checked = decode_check::check(part, &result, nice).await;
-    let lacks = verification::compare(&result, &expected).err().map(|mismatch| mismatch.to_string());
-    Ok((result, lacks.or_else(|| checked.err().map(|error| error.to_string()))))
-}
-
 /// Notes in the summary beside the raw file why the MP4 is not encoded as it should be.
 async fn mark_summary(store: &MainPath, result: &JobResult, why: String) {
     let Some(path) = result.raw.as_deref().and_then(summary::path) else { return };
@@ -486,8 +523,4 @@ async fn mark_summary(store: &MainPath, result: &JobResult, why: String) {
             "the summary does not say that the recording was only remuxed"
         );
     }
-}
-
-fn undecodable(error: &decode_check::DecodeError) -> JobFailure {
-    JobFailure::Cause(format!("the result is no good: {error}"))
 }

@@ -21,11 +21,18 @@ pub fn path(raw: &Path) -> Option<PathBuf> {
 /// When the recording of a raw file ended: as its summary says, else when the file was last written.
 #[must_use]
 pub fn ended_at(raw: &Path) -> Option<SystemTime> {
-    let told = || {
-        let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(path(raw)?).ok()?).ok()?;
-        humantime::parse_rfc3339(summary["ended_at"].as_str()?).ok()
-    };
+    let told = || humantime::parse_rfc3339(read(raw)?["ended_at"].as_str()?).ok();
     told().or_else(|| std::fs::metadata(raw).ok()?.modified().ok())
+}
+
+/// How many frames the recorder has sent to the encoders of a raw file.
+#[must_use]
+pub fn frames(raw: &Path) -> Option<u64> {
+    read(raw)?["frames_sent"].as_u64()
+}
+
+fn read(raw: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&std::fs::read(path(raw)?).ok()?).ok()
 }
 
 /// Notes in the summary that the MP4 was only remuxed, and why. A summary that is no JSON object is left unchanged.
