@@ -181,7 +181,8 @@ mod tests {
         });
         let used = thread.join().unwrap();
         assert!((2..100).contains(&used.as_millis()), "{used:?}");
-        let gone = Process { pid: i32::MAX.cast_unsigned(), ticks: 7, ..Process::default() };
+        // Above the largest pid that there can be (proc(5), `pid_max`).
+        let gone = Process { pid: (1 << 22) + 1, ticks: 7, ..Process::default() };
         assert_eq!(exact_cpu_time(&gone), Duration::from_millis(70));
     }
 
