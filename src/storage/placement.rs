@@ -136,7 +136,7 @@ pub fn place_blocking(store: &MainPath, from: &Path, to: &Path, existing: IfExis
         copy_sequentially(store, from, to)?;
         return remove_source(store, from);
     }
-    File::open(from).and_then(|file| file.sync_all()).map_err(failed("sync", from))?;
+    File::open(from).and_then(|file| sync_source(store, &file)).map_err(failed("sync", from))?;
     match rename(from, to, existing) {
         Ok(()) => {
             fsync_dir(dir).map_err(failed("sync", dir))?;
@@ -240,6 +240,26 @@ fn copy_and_sync(store: &MainPath, from: &Path, copy: &Path) -> Result<(), Place
     let copied = fs::symlink_metadata(copy).map_err(failed("read", copy))?.len();
     let expected = source.metadata().map_err(failed("read", from))?.len();
     if copied == expected { Ok(()) } else { Err(PlaceError::Short { from: from.to_owned(), copied, expected }) }
+}
+
+/// Writes a file in `main_path` to its disk, where that can be done. Blocks.
+///
+/// # Errors
+/// Where it cannot be opened, or the disk fails; an error is told once, whoever asks.
+pub fn sync_blocking(store: &MainPath, path: &Path) -> io::Result<()> {
+    File::open(path).and_then(|file| sync(store, &file))
+}
+
+/// Syncs what is to be moved, which may be in `main_path` already.
+fn sync_source(store: &MainPath, file: &File) -> io::Result<()> {
+    let unable = |error: &io::Error| {
+        let errno = Errno::from_io_error(error);
+        matches!(errno, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
+    };
+    match file.sync_all() {
+        Err(error) if !store.abilities().fsync && unable(&error) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Syncs a file in `main_path`, where that can be done.

@@ -359,8 +359,11 @@ impl ResultBuilder<'_> {
             ffmpeg::FfmpegError::Stopped => JobFailure::Stopped,
             error => JobFailure::of(error),
         })?;
-        let part = file.path().to_owned();
-        let sync = detached::run("sync", move || std::fs::File::open(part)?.sync_all());
+        let (store, part) = (self.settings.store.clone(), file.path().to_owned());
+        // One that is not in its file system yet is copied there.
+        let is_there = self.settings.unfinished_dir().is_none();
+        let sync =
+            detached::run("sync", move || if is_there { placement::sync_blocking(&store, &part) } else { Ok(()) });
         let (media, on_disk) = self.or_stop(async { tokio::join!(ffprobe::measure(file.path()), sync) }).await?;
         // An error of the disk that was told once is not told again, when the file is put into its place.
         on_disk.map_err(|error| {

@@ -111,6 +111,42 @@ async fn a_job_waits_for_a_share_that_is_gone_and_nothing_is_written_into_its_mo
 }
 
 #[tokio::test]
+async fn an_mp4_is_on_its_disk_before_it_is_told_of_and_a_store_that_cannot_sync_gets_one_too() {
+    let node = Node::new(true);
+    let backing = node.dir.path().join("backing");
+    let share = FaultyFs::mount(&backing, &node.settings.main_path, Abilities::ALL);
+    fs::create_dir_all(node.room()).unwrap();
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    let job = job_for(&node.room(), "rec-1_raw.mkv");
+    share.break_down(Requests::Fsync, Fault::Error(Errno::IO.raw_os_error()));
+    assert_eq!(node.run(&job, 3).await, WAITS);
+    node.assert_holds(&["rec-1_raw.mkv"]);
+    share.break_down(Requests::Fsync, Fault::Hang);
+    let heal = async {
+        share.wait_until_hanging(1).await;
+        assert_eq!(node.told(), [], "it is not on its disk");
+        share.heal();
+    };
+    let (outcome, ()) = tokio::join!(node.run(&job, 3), heal);
+    assert_eq!(outcome, remove(&raw));
+    node.assert_told_success();
+    drop(share);
+
+    let mut node = Node::new(true);
+    let backing = node.dir.path().join("backing");
+    let _share = FaultyFs::mount(&backing, &node.settings.main_path, Abilities { fsync: false, ..Abilities::ALL });
+    let abilities = main_path::try_out(&node.settings.main_path).unwrap();
+    assert_eq!(abilities, StoreAbilities { fsync: false, ..StoreAbilities::ALL });
+    node.settings.store = MainPath::unwatched(&node.settings.main_path, abilities);
+    fs::create_dir_all(node.room()).unwrap();
+    let raw = node.room().join("rec-1_raw.mkv");
+    raw_like_ours(&raw);
+    assert_eq!(node.run(&job_for(&node.room(), "rec-1_raw.mkv"), 1).await, remove(&raw));
+    node.assert_told_success();
+}
+
+#[tokio::test]
 async fn a_store_that_takes_writes_only_in_order_gets_an_mp4_that_can_be_streamed() {
     let mut node = Node::new(true);
     let backing = node.dir.path().join("backing");
