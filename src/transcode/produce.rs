@@ -482,7 +482,10 @@ impl ResultBuilder<'_> {
             output = work(&progress) => output,
             never = self.report(report) => match never {},
         };
-        self.entry.update(|record| record.progress = None).await;
+        // A write of the record would wait behind what ffmpeg has just written.
+        if self.entry.record().progress.is_some() {
+            self.entry.update(|record| record.progress = None).await;
+        }
         output
     }
 

@@ -1,6 +1,7 @@
 //! Jobs whose `main_path` fails, is away, or cannot do what a disk can.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use plugnmeet_recorder::storage::main_path::{self, MainPath, StoreAbilities};
@@ -16,14 +17,19 @@ use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 
 const WAITS: JobOutcome = JobOutcome::Waiting(Duration::from_secs(300));
 
-#[tokio::test]
-async fn a_job_whose_disk_fails_at_its_last_delivery_is_kept_until_the_disk_is_well() {
+/// A node whose `main_path` can fail, with a raw file in it.
+fn on_a_failing_disk() -> (Node, FaultyFs, PathBuf) {
     let node = Node::new(true);
-    let backing = node.dir.path().join("backing");
-    let share = FaultyFs::mount(&backing, &node.settings.main_path, Abilities::ALL);
+    let share = FaultyFs::mount(&node.dir.path().join("backing"), &node.settings.main_path, Abilities::ALL);
     fs::create_dir_all(node.room()).unwrap();
     let raw = node.room().join("rec-1_raw.mkv");
     raw_like_ours(&raw);
+    (node, share, raw)
+}
+
+#[tokio::test]
+async fn a_job_whose_disk_fails_at_its_last_delivery_is_kept_until_the_disk_is_well() {
+    let (node, share, raw) = on_a_failing_disk();
     let job = job_for(&node.room(), "rec-1_raw.mkv");
     for (requests, error) in [
         (Requests::Changes, Errno::NOSPC),
@@ -112,12 +118,7 @@ async fn a_job_waits_for_a_share_that_is_gone_and_nothing_is_written_into_its_mo
 
 #[tokio::test]
 async fn an_mp4_is_on_its_disk_before_it_is_told_of_and_a_store_that_cannot_sync_gets_one_too() {
-    let node = Node::new(true);
-    let backing = node.dir.path().join("backing");
-    let share = FaultyFs::mount(&backing, &node.settings.main_path, Abilities::ALL);
-    fs::create_dir_all(node.room()).unwrap();
-    let raw = node.room().join("rec-1_raw.mkv");
-    raw_like_ours(&raw);
+    let (node, share, raw) = on_a_failing_disk();
     let job = job_for(&node.room(), "rec-1_raw.mkv");
     share.break_down(Requests::Fsync, Fault::Error(Errno::IO.raw_os_error()));
     assert_eq!(node.run(&job, 3).await, WAITS);
