@@ -35,7 +35,8 @@ use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
 pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
-use crate::transcode::produce::{FetchedInput, JobResult, ResultBuilder};
+use crate::transcode::produce::{FetchedInput, ResultBuilder};
+use crate::transcode::result_writer::JobResult;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{plan, summary};
 

@@ -23,6 +23,7 @@ pub mod merge;
 pub mod plan;
 mod produce;
 mod result_check;
+mod result_writer;
 mod running_jobs;
 pub mod settings;
 mod settling;

@@ -14,70 +14,37 @@
 //! is kept.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
-use crate::media::ffmpeg::{self, FfmpegReport, FfmpegTask};
-use crate::media::ffprobe::{self, MediaInfo};
-use crate::media::progress::{FfmpegProgress, ProgressThrottle};
+use crate::media::ffmpeg::{self, FfmpegReport};
+use crate::media::ffprobe;
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::{concat, decode_check};
 use crate::protocol::job::{Job, Work};
+use crate::storage::files;
 use crate::storage::main_path::MainPath;
-use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
-use crate::storage::{detached, files};
 use crate::telemetry::seconds;
 use crate::transcode::copy_ahead::{self, CopyAhead};
 use crate::transcode::failure::{self, JobFailure};
 use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::input_files::{self, FetchedRaw, FoundFiles, InputQuery};
-use crate::transcode::journal::{JobEntry, ProgressSnapshot};
+use crate::transcode::journal::JobEntry;
 use crate::transcode::last_resort::LastResort;
 use crate::transcode::merge::{self, MergeError};
 use crate::transcode::plan::{self, JobFacts, JobPaths, JobPlan, PlanRules, ProducePlan};
+use crate::transcode::result_writer::{FINISH, JobResult, ResultWriter, UnfinishedResult, warn_of_replacing};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::splice_plan::SplicePlan;
 use crate::transcode::{result_check, splice, summary};
-use crate::unix_time::unix_ms;
-
-/// How often ffmpeg's progress is recorded, and at most logged.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How a result is made that copies what was encoded while recording.
-const FINISH: &str = "finish";
-
-/// A result in its final place.
-pub(super) struct JobResult {
-    pub mp4: PathBuf,
-    /// Relative to `main_path`.
-    pub file_path: String,
-    pub media: MediaInfo,
-    /// Bytes.
-    pub size: u64,
-    /// The raw file; `None` for a merge.
-    pub raw: Option<PathBuf>,
-    /// The raw file may be removed.
-    pub remove_raw: bool,
-    /// ffmpeg's run; `None` where the result existed already.
-    pub ran: Option<FfmpegReport>,
-}
 
 /// The input that a hook has fetched.
 #[derive(Clone, Debug)]
 pub(super) struct FetchedInput {
     pub dir: PathBuf,
     pub file_name: String,
-}
-
-/// A result that is not in its place yet.
-struct UnfinishedResult {
-    file: UnfinishedFile,
-    ran: FfmpegReport,
-    /// As measured.
-    media: MediaInfo,
 }
 
 /// What was copied before the raw file was measured.
@@ -114,12 +81,9 @@ impl ResultBuilder<'_> {
         }
     }
 
-    /// `work`, unless the program stops first: then `work` is dropped, which kills its child processes.
-    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, JobFailure> {
-        tokio::select! {
-            output = work => Ok(output),
-            () = self.cancel.cancelled() => Err(JobFailure::Stopped),
-        }
+    fn writer(&self) -> ResultWriter<'_> {
+        let Self { settings, entry, cancel, .. } = *self;
+        ResultWriter { settings, entry, cancel, makes_dir: self.fetched_input.is_some() }
     }
 
     async fn post_recording(&self, dir: &Path, raw_name: &str) -> Result<JobResult, JobFailure> {
@@ -130,7 +94,7 @@ impl ResultBuilder<'_> {
             self.fetched_input.as_ref().map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: &home });
         let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
         let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched };
-        let found = self.or_stop(input_files::find(main_path, query)).await?.map_err(JobFailure::of)?;
+        let found = self.writer().or_stop(input_files::find(main_path, query)).await?.map_err(JobFailure::of)?;
         let unfinished_dir = self.settings.unfinished_dir();
         // Removes the unfinished file of an attempt during which this node was killed. This is done now because no
         // later step is sure to come: another node may have finished the job and removed the raw file while this node
@@ -158,7 +122,7 @@ impl ResultBuilder<'_> {
                     return Err(JobFailure::Cause(cause));
                 }
                 // Its headers may still say what is in it.
-                let raw = self.or_stop(ffprobe::probe(&paths.raw)).await?.unwrap_or_default();
+                let raw = self.writer().or_stop(ffprobe::probe(&paths.raw)).await?.unwrap_or_default();
                 let replaces = facts.mp4.is_some().then(|| "it does not play".to_owned());
                 let arguments = FfmpegArguments::remux(&raw);
                 let plan = ProducePlan { paths, raw, arguments, replaces, seam: None };
@@ -181,22 +145,25 @@ impl ResultBuilder<'_> {
         let nice = self.settings.nice;
         let may = self.settings.convert && found.mp4.is_none() && paths.raw != paths.mp4;
         let headers = match &found.raw {
-            Some(raw) if may => self.or_stop(ffprobe::headers(&raw.path)).await?.ok(),
+            Some(raw) if may => self.writer().or_stop(ffprobe::headers(&raw.path)).await?.ok(),
             _ => None,
         };
         let copy = match &headers {
-            Some(headers) => self.or_stop(copy_ahead::plan(&self.settings.ffmpeg, headers, &paths.raw)).await?,
+            Some(headers) => {
+                self.writer().or_stop(copy_ahead::plan(&self.settings.ffmpeg, headers, &paths.raw)).await?
+            }
             None => None,
         };
-        let measure = self.or_stop(input_files::measure(found, headers, nice));
+        let writer = self.writer();
+        let measure = writer.or_stop(input_files::measure(found, headers, nice));
         let Some(copy) = copy else { return Ok((measure.await?, None)) };
         tracing::info!(
             how = FINISH, raw = %paths.raw.display(), raw_s = seconds(copy.raw.duration),
             "copying what was encoded while recording, while the raw file is measured"
         );
         let made = async {
-            self.make_dir(&paths.mp4).await?;
-            self.make(&copy.arguments, copy.raw.duration, paths).await
+            self.writer().make_dir(&paths.mp4).await?;
+            self.writer().make(&copy.arguments, copy.raw.duration, paths).await
         };
         let (facts, made) = tokio::join!(measure, made);
         let made = made.inspect_err(|failure| tracing::debug!(?failure, "copied again once it is measured"));
@@ -211,7 +178,9 @@ impl ResultBuilder<'_> {
     ) -> Result<JobResult, JobFailure> {
         let finish = ProducePlan { arguments: copy, ..plan.clone() };
         let result = match ahead {
-            Some(ResultAhead { copy, made }) if copy.is_of(&plan.raw) => self.accept(FINISH, &finish, true, made).await,
+            Some(ResultAhead { copy, made }) if copy.is_of(&plan.raw) => {
+                self.writer().accept(FINISH, &finish, true, made).await
+            }
             other => {
                 // Its file is removed before it is made anew.
                 drop(other);
@@ -226,10 +195,10 @@ impl ResultBuilder<'_> {
     }
 
     async fn splice(&self, splice: &SplicePlan, plan: &ProducePlan) -> Result<JobResult, JobFailure> {
-        self.make_dir(&plan.paths.mp4).await?;
+        self.writer().make_dir(&plan.paths.mp4).await?;
         let nice = self.settings.nice;
         let encode = async |progress: &_| splice::encode_tail(splice, plan, nice, progress, self.cancel).await;
-        let tail = self.reported(encode).await?;
+        let tail = self.writer().reported(encode).await?;
         let whole = ProducePlan { arguments: splice.whole.clone(), seam: Some(tail.seam), ..plan.clone() };
         let (result, _) = self.transcode("splice", &whole, true).await?;
         let ran = result.ran.map(|ran| FfmpegReport {
@@ -333,76 +302,9 @@ impl ResultBuilder<'_> {
         let ProducePlan { paths, raw, arguments, replaces, .. } = build;
         tracing::info!(how, raw = %paths.raw.display(), raw_s = seconds(raw.duration), "transcoding");
         warn_of_replacing(&paths.mp4, replaces.as_deref());
-        self.make_dir(&paths.mp4).await?;
-        let made = self.make(arguments, raw.duration, paths).await?;
-        self.accept(how, build, whole, made).await
-    }
-
-    /// Runs ffmpeg, then measures what it has made while that is written to its disk. `total`: the raw file's duration.
-    async fn make(
-        &self,
-        arguments: &FfmpegArguments,
-        total: Duration,
-        paths: &JobPaths,
-    ) -> Result<UnfinishedResult, JobFailure> {
-        let file = UnfinishedFile::new(paths.part.clone());
-        let task = FfmpegTask {
-            pre_input: &arguments.pre_input,
-            post_input: &arguments.post_input,
-            input: &paths.raw,
-            total,
-            output: file.path(),
-            nice: self.settings.nice,
-        };
-        let ran = self.reported(async |progress: &_| ffmpeg::run(task, progress, self.cancel).await).await;
-        let ran = ran.map_err(|error| match error {
-            ffmpeg::FfmpegError::Stopped => JobFailure::Stopped,
-            error => JobFailure::of(error),
-        })?;
-        let (store, part) = (self.settings.store.clone(), file.path().to_owned());
-        // One that is not in its file system yet is copied there.
-        let is_there = self.settings.unfinished_dir().is_none();
-        let sync =
-            detached::run("sync", move || if is_there { placement::sync_blocking(&store, &part) } else { Ok(()) });
-        let (media, on_disk) = self.or_stop(async { tokio::join!(ffprobe::measure(file.path()), sync) }).await?;
-        // An error of the disk that was told once is not told again, when the file is put into its place.
-        on_disk.map_err(|error| {
-            JobFailure::Outside(format!("{} cannot be written to its disk: {error}", file.path().display()))
-        })?;
-        Ok(UnfinishedResult { file, ran, media: media.map_err(JobFailure::of)? })
-    }
-
-    /// Checks an unfinished result, and puts it into its place.
-    async fn accept(
-        &self,
-        how: &'static str,
-        build: &ProducePlan,
-        whole: bool,
-        made: UnfinishedResult,
-    ) -> Result<(JobResult, Option<String>), JobFailure> {
-        let ProducePlan { paths, raw, arguments, replaces, seam } = build;
-        let UnfinishedResult { file: part, ran, media } = made;
-        let expected = arguments.expected(raw);
-        let nice = self.settings.nice;
-        let (media, lacks) = if whole {
-            let is_copy = how == FINISH || seam.is_some();
-            let checked = result_check::check(part.path(), media, expected, *seam, &paths.raw, is_copy, nice);
-            (self.or_stop(checked).await??, None)
-        } else {
-            self.or_stop(result_check::check_partial(part.path(), media, expected, nice)).await??
-        };
-        let keep = raw.unknown_part();
-        if let Some(why) = &keep {
-            tracing::error!(
-                code = %codes::RAW_KEPT, raw = %paths.raw.display(), why,
-                "the raw file is kept, as the MP4 may not hold all of it: compare them, then remove it by hand"
-            );
-        }
-        let size = self.place(part.path(), &paths.mp4, replaces.is_some()).await?;
-        let raw = Some(paths.raw.clone());
-        let (mp4, file_path) = (paths.mp4.clone(), paths.file_path.clone());
-        let result = JobResult { mp4, file_path, media, size, raw, remove_raw: keep.is_none(), ran: Some(ran) };
-        Ok((result, lacks))
+        self.writer().make_dir(&paths.mp4).await?;
+        let made = self.writer().make(arguments, raw.duration, paths).await?;
+        self.writer().accept(how, build, whole, made).await
     }
 
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
@@ -418,7 +320,7 @@ impl ResultBuilder<'_> {
         );
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
-        let existing = self.or_stop(merge::existing(&files, *nice)).await?;
+        let existing = self.writer().or_stop(merge::existing(&files, *nice)).await?;
         let job_result = |media, size, ran| JobResult {
             mp4: files.mp4.clone(),
             file_path: files.file_path.clone(),
@@ -447,75 +349,12 @@ impl ResultBuilder<'_> {
             }
             error => JobFailure::of(error),
         })?;
-        self.or_stop(decode_check::check(part.path(), &report.media, *nice))
+        self.writer()
+            .or_stop(decode_check::check(part.path(), &report.media, *nice))
             .await?
             .map_err(|error| result_check::undecodable(&error))?;
-        let size = self.place(part.path(), &files.mp4, replaces.is_some()).await?;
+        let size = self.writer().place(part.path(), &files.mp4, replaces.is_some()).await?;
         Ok(job_result(report.media, size, Some(FfmpegReport { cpu: None, wall: started.elapsed() })))
-    }
-
-    /// Creates the result's directory, which can only be missing where a hook has fetched the input.
-    async fn make_dir(&self, mp4: &Path) -> Result<(), JobFailure> {
-        let Some(dir) = mp4.parent().filter(|_| self.fetched_input.is_some()) else { return Ok(()) };
-        tokio::fs::create_dir_all(dir)
-            .await
-            .map_err(|error| JobFailure::Outside(format!("the directory {} cannot be made: {error}", dir.display())))
-    }
-
-    /// Moves the result to its final place, durably; its size in bytes.
-    async fn place(&self, part: &Path, mp4: &Path, replace: bool) -> Result<u64, JobFailure> {
-        let existing = if replace { IfExists::Replace } else { IfExists::Refuse };
-        let other_node = || JobFailure::Elsewhere(format!("another node has put {} there meanwhile", mp4.display()));
-        match self.or_stop(placement::place_in(&self.settings.store, part, mp4, existing)).await? {
-            // An identical file: made with the same options.
-            Ok(PlaceMethod::WasThere) | Err(PlaceError::Exists { .. }) => return Err(other_node()),
-            Ok(PlaceMethod::Renamed | PlaceMethod::Copied) => {}
-            Err(error) => return Err(JobFailure::Outside(error.to_string())),
-        }
-        Ok(tokio::fs::metadata(mp4).await.map_err(JobFailure::of)?.len())
-    }
-
-    /// Runs `work` while the progress that it reports is recorded.
-    async fn reported<T>(&self, work: impl AsyncFnOnce(&watch::Sender<FfmpegProgress>) -> T) -> T {
-        let (progress, report) = watch::channel(FfmpegProgress::default());
-        let output = tokio::select! {
-            output = work(&progress) => output,
-            never = self.report(report) => match never {},
-        };
-        // A write of the record would wait behind what ffmpeg has just written.
-        if self.entry.record().progress.is_some() {
-            self.entry.update(|record| record.progress = None).await;
-        }
-        output
-    }
-
-    /// Regularly records ffmpeg's progress, in the log and in the job's record.
-    async fn report(&self, mut progress: watch::Receiver<FfmpegProgress>) -> std::convert::Infallible {
-        let (started, mut throttle) = (Instant::now(), ProgressThrottle::default());
-        loop {
-            tokio::time::sleep(REPORT_INTERVAL).await;
-            // Without new progress nothing is logged: a hung ffmpeg is reported when it is killed.
-            if !progress.has_changed().unwrap_or(false) {
-                continue;
-            }
-            let now = *progress.borrow_and_update();
-            let eta_s = now.eta().map(|eta| eta.as_secs());
-            let percent = (now.percent() * 10.0).round() / 10.0;
-            if throttle.due(started.elapsed(), percent) {
-                tracing::info!(percent, speed = now.speed, eta_s, "still transcoding");
-            }
-            let snapshot = ProgressSnapshot { percent, speed: now.speed, eta_s, at: unix_ms() };
-            self.entry.update(move |record| record.progress = Some(snapshot)).await;
-        }
-    }
-}
-
-fn warn_of_replacing(mp4: &Path, why: Option<&str>) {
-    if let Some(why) = why {
-        tracing::warn!(
-            code = %codes::RESULT_REPLACED, mp4 = %mp4.display(), why,
-            "a file of the result's name is no result, replacing it"
-        );
     }
 }
 
