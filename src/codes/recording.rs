@@ -382,8 +382,8 @@ room! {
         cause: "A directory under main_path cannot be listed, or does not answer. The line names the error.";
         remedy: "See that main_path is mounted and readable for the recorder's user. It is tried again by itself.";
 
-    SUMMARY_NOT_REMOVED = 277;
-        means: "The summary beside a raw file that is gone cannot be removed.";
+    LEFTOVER_NOT_REMOVED = 277;
+        means: "The summary or the early MP4 beside a raw file that is gone cannot be removed.";
         recordings: "Not concerned.";
         cause: "main_path is read-only, or the file belongs to another user. The line names it.";
         remedy: "Remove the file by hand, and see that the recorder's user may write in main_path.";

@@ -252,4 +252,12 @@ room! {
                 recording node (other versions), or the disk has too little room. The line names the cause.";
         remedy: "Nothing for this recording. Where it repeats, set `ffmpeg_settings.one_pass: false`, and send the line \
                  to the developers.";
+
+    EARLY_MP4_UNUSABLE = 537;
+        means: "The MP4 that was written while the recording ran is no good, so it is made again from the raw file.";
+        recordings: "Safe. Its MP4 comes later than usual.";
+        cause: "A disk has lost what was written, or the raw file or that MP4 was changed since. The line names the \
+                cause.";
+        remedy: "Nothing for this recording. Where it repeats, look at the disk of main_path, or set \
+                 `ffmpeg_settings.early_mp4_from_mb: 0`, and send the line to the developers.";
 }

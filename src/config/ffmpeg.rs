@@ -96,6 +96,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> FfmpegConfig {
     let profile = section.optional_choice("profile", &PROFILES);
     FfmpegConfig {
         one_pass: section.flag("one_pass", true),
+        early_mp4_from: u64::from(section.whole("early_mp4_from_mb", 0..=1_000_000, 256)) * 1_000_000,
         profile,
         recording: options("recording", &RECORDING),
         post_recording: match profile {

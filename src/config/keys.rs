@@ -42,6 +42,7 @@ pub const KEYS: &[&str] = &[
     "log_settings.log_output",
     "log_settings.log_format",
     "ffmpeg_settings.one_pass",
+    "ffmpeg_settings.early_mp4_from_mb",
     "ffmpeg_settings.profile",
     "ffmpeg_settings.recording.pre_input",
     "ffmpeg_settings.recording.post_input",

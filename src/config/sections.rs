@@ -133,6 +133,8 @@ pub enum LogFormat {
 pub struct FfmpegConfig {
     /// Recordings may be encoded as their MP4 while they run.
     pub one_pass: bool,
+    /// From this size of its raw file on, in bytes, the MP4 of such a recording is written while that runs; 0: never.
+    pub early_mp4_from: u64,
     /// Its options precede the operator's in [`Self::post_recording`].
     pub profile: Option<Profile>,
     pub recording: FfmpegOptions,

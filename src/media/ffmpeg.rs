@@ -144,9 +144,18 @@ async fn run_watched(
     // The process is a zombie until `end_within` reaps it, so `/proc` still has its total CPU time.
     let cpu = procfs::cpu_time(child.pid());
     let exit = end(&mut child, cancel).await?;
+    judge(exit, &child)?;
+    Ok(FfmpegReport { cpu, wall: started.elapsed() })
+}
+
+/// Whether an ffmpeg that has ended so has finished its file.
+///
+/// # Errors
+/// [`FfmpegError::Failed`] where it has not.
+pub(crate) fn judge(exit: Exit, child: &Child) -> Result<(), FfmpegError> {
     let said = child.tail().lines();
     if exit.success() && !said.iter().any(|line| line.contains(UNFINISHED)) {
-        return Ok(FfmpegReport { cpu, wall: started.elapsed() });
+        return Ok(());
     }
     let cause = condense(&said).unwrap_or_else(|| "it does not say why".to_owned());
     Err(FfmpegError::Failed { exit, cause })

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::codes;
@@ -34,13 +34,15 @@ pub(crate) const FILES_ONLY: [&str; 4] = [
 ];
 /// Options to read the headers.
 const HEADERS: [&str; 6] = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
+/// Options to list the packets.
+const PACKET_LIST: [&str; 4] = ["-show_entries", FilePackets::FIELDS, "-of", "csv=p=0"];
 /// How much of what ffprobe has not read is read to tell a failing disk from bytes that are no media.
 const TAIL_LIMIT: u64 = 64 << 20;
 /// Time limit for an ffprobe to end on SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Content of a media file.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MediaInfo {
     /// From the start of the first packet to the end of the last one; never zero in a file that was read.
     pub duration: Duration,
@@ -52,7 +54,7 @@ pub struct MediaInfo {
 }
 
 /// One stream of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaStream {
     pub kind: StreamKind,
     /// ffmpeg's name (`h264`, `pcm_s16le`); empty where it has none.
@@ -70,6 +72,7 @@ pub struct MediaStream {
     /// What a recording node has encoded it for ([`crate::media::final_encoding`]); `None`: it says nothing.
     pub encoded_for: Option<String>,
     /// The same of its beginning only, where the rest is encoded in another way.
+    #[serde(skip)]
     pub encoded_span: Option<EncodedSpan>,
     /// Number of packets; known only if they were read ([`measure`]).
     pub packets: Option<u64>,
@@ -175,27 +178,21 @@ pub async fn measure_with(path: &Path, known: FileHeaders) -> Result<MediaInfo, 
 }
 
 async fn measure_once(path: &Path, known: FileHeaders) -> Result<MediaInfo, ProbeError> {
-    let FileHeaders { mut media, stated_ends, .. } = known;
-    let kinds: Vec<_> = media.streams.iter().map(|stream| stream.kind).collect();
     let (packets, ended) = packets(path).await?;
-    let duration = match (packets.duration(&kinds), ended) {
-        (None, Err(error)) => return Err(error),
-        (None, Ok(())) => return Err(ProbeError::Empty(path.to_owned())),
-        (Some(duration), Err(error)) => {
-            media.incomplete = Some(error.to_string());
-            duration
-        }
-        (Some(duration), Ok(())) => {
-            media.incomplete = unread_end(path, &packets).await?;
-            duration
-        }
-    };
-    let tracks = packets.tracks(&kinds, &stated_ends);
-    for (index, stream) in media.streams.iter_mut().enumerate() {
-        let TrackPackets { count, times } = tracks.get(index).copied().unwrap_or_default();
-        (stream.packets, stream.times) = (Some(count), times);
+    let Err(error) = ended else { return known.describe(path, &packets).await };
+    match known.with_packets(&packets) {
+        None => Err(error),
+        Some(media) => Ok(MediaInfo { incomplete: Some(error.to_string()), ..media }),
     }
-    Ok(MediaInfo { duration, ..media })
+}
+
+/// The content of a file that is still being written, as far as it can be read now: nothing is said of how it ends.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn measure_growing(path: &Path, known: FileHeaders) -> Result<MediaInfo, ProbeError> {
+    let (packets, _) = packets(path).await?;
+    known.with_packets(&packets).ok_or_else(|| ProbeError::Empty(path.to_owned()))
 }
 
 /// What ffprobe made nothing of at the end of the file, if that is more than an index. It does not tell a read error
@@ -298,6 +295,28 @@ pub struct FileHeaders {
 }
 
 impl FileHeaders {
+    /// The content of the file `path`, whose packets were all listed.
+    ///
+    /// # Errors
+    /// Where none of them has a time, or the file's end cannot be read.
+    pub async fn describe(self, path: &Path, packets: &FilePackets) -> Result<MediaInfo, ProbeError> {
+        let Some(media) = self.with_packets(packets) else { return Err(ProbeError::Empty(path.to_owned())) };
+        Ok(MediaInfo { incomplete: unread_end(path, packets).await?, ..media })
+    }
+
+    /// `None`: no packet has a time.
+    fn with_packets(self, packets: &FilePackets) -> Option<MediaInfo> {
+        let Self { mut media, stated_ends, .. } = self;
+        let kinds: Vec<_> = media.streams.iter().map(|stream| stream.kind).collect();
+        let duration = packets.duration(&kinds)?;
+        let tracks = packets.tracks(&kinds, &stated_ends);
+        for (index, stream) in media.streams.iter_mut().enumerate() {
+            let TrackPackets { count, times } = tracks.get(index).copied().unwrap_or_default();
+            (stream.packets, stream.times) = (Some(count), times);
+        }
+        Some(MediaInfo { duration, ..media })
+    }
+
     /// The content as the headers state it; `None` where they state no duration, as the writer was killed.
     #[must_use]
     pub fn stated(&self) -> Option<MediaInfo> {
@@ -408,9 +427,21 @@ fn parse(answer: &[u8]) -> Result<FileHeaders, serde_json::Error> {
     Ok(FileHeaders { media: MediaInfo { streams, container, ..MediaInfo::default() }, duration, stated_ends })
 }
 
+/// An ffprobe that lists the packets of the raw file in its standard input, each in a line for [`FilePackets::add`].
+#[must_use]
+pub(crate) fn list_of_piped_packets() -> ChildSpec {
+    let mut spec = ChildSpec::new("ffprobe", "ffprobe")
+        .args(["-v", "error", "-protocol_whitelist", "pipe", "-f", "matroska"])
+        .args(PACKET_LIST)
+        .args(["-i", "pipe:0"]);
+    (spec.pipe_stdin, spec.pipe_stdout) = (true, true);
+    spec.log_level = tracing::Level::DEBUG;
+    spec
+}
+
 /// A file's packets, and how ffprobe ended.
 async fn packets(path: &Path) -> Result<(FilePackets, Result<(), ProbeError>), ProbeError> {
-    let mut child = child::spawn(&ffprobe(path, &["-show_entries", FilePackets::FIELDS, "-of", "csv=p=0"])).await?;
+    let mut child = child::spawn(&ffprobe(path, &PACKET_LIST)).await?;
     let mut packets = FilePackets::default();
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::with_capacity(64 << 10, stdout).lines();

@@ -7,13 +7,17 @@
 pub mod concat;
 pub mod concat_plan;
 pub mod decode_check;
+pub mod early_mp4;
 pub mod encoded_span;
 pub mod error_text;
 pub mod ffmpeg;
+pub mod ffmpeg_arguments;
 pub mod ffprobe;
 pub mod filter_delay;
 pub mod final_encoding;
+pub mod index_space;
 pub mod joined_mark;
+pub mod live_copy;
 pub mod packet_times;
 pub mod progress;
 mod stall_watch;

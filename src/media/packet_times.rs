@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What one packet adds at most to [`TrackTimes::covered`]: no packet of sound is longer. An MP4 has no gaps: the packet
 /// before one is stated to last until its end.
 const LONGEST_SOUND: f64 = 1.0;
@@ -9,7 +11,7 @@ const LONGEST_SOUND: f64 = 1.0;
 const STREAMS_LIMIT: usize = 64;
 
 /// What a stream holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamKind {
     /// Moving pictures (a cover image is [`Self::Other`]).
     Video,
@@ -19,7 +21,7 @@ pub enum StreamKind {
 }
 
 /// When a track plays. Times are counted from the first packet of the file that can be decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackTimes {
     /// Start of the first packet that can be decoded: of a picture, its first keyframe.
     pub begin: Duration,
@@ -124,6 +126,12 @@ impl FilePackets {
                 None => {}
             }
         }
+    }
+
+    /// How many packets this stream has.
+    #[must_use]
+    pub fn count(&self, stream: usize) -> u64 {
+        self.tracks.get(stream).map_or(0, |track| track.count)
     }
 
     /// Where the last packet in the file ends, in bytes; 0 where no position is known.

@@ -50,6 +50,7 @@ use crate::node::{availability, command_leftovers, outbox_cleanup, overload, pre
 use crate::process::cgroup::Cgroups;
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
+use crate::recording::early_copy::EarlyCopies;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
 use crate::recording::live_rig_factory::LiveRigFactory;
@@ -394,6 +395,7 @@ impl Node {
             turns: OpeningTurns::new(load::total_cores()),
             open_failures,
             signals: self.state.recordings.clone(),
+            early_copies: EarlyCopies::new(&self.config),
         })
     }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::FfmpegOptions;
 use crate::media::ffmpeg::{self, FfmpegError, FfmpegTask};
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::progress::FfmpegProgress;
 use crate::media::{decode_check, verification};
@@ -16,7 +17,6 @@ use crate::page_recording::output::directory;
 use crate::page_recording::summary::Tracks;
 use crate::storage::directory_check::DirectoryCheck;
 use crate::storage::placement::{self, IfExists};
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 
 /// How often it is looked whether the disk of the output still answers, while the MP4 is moved there.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::ids::RecorderId;
+use crate::recording::early_copy::EarlyCopies;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
@@ -24,4 +25,6 @@ pub struct RecordingContext {
     pub turns: OpeningTurns,
     pub open_failures: OpenFailures,
     pub signals: RecordingSignals,
+    /// `None`: no MP4 is written while its recording runs.
+    pub early_copies: Option<EarlyCopies>,
 }

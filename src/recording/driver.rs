@@ -16,6 +16,7 @@ use crate::protocol::ids::AccessToken;
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::Start;
 pub use crate::recording::context::RecordingContext;
+use crate::recording::early_copy::EarlyCopy;
 use crate::recording::interruption::next_interruption;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
 use crate::recording::opening::{Opening, await_turn};
@@ -86,6 +87,8 @@ struct Driver<R: Rig> {
     missed_since: u64,
     rig: Option<R>,
     work: Option<BoxFuture<'static, WorkResult<R>>>,
+    /// The MP4 that is written while the recording runs.
+    early: Option<EarlyCopy>,
     /// Finds out what kind of interruption a break of the rig is.
     diagnosis: Option<BoxFuture<'static, SessionEvent>>,
     /// Until when the server's own token is fresh; `None` where it was used, or is of an earlier run.
@@ -121,6 +124,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         missed_since,
         rig: None,
         work: None,
+        early: None,
         diagnosis: None,
         token_until: interrupted.is_none().then(|| began + TOKEN_IS_FRESH),
         signed_tokens: Vec::new(),
@@ -168,7 +172,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         }
     }
     if let Some(ended) = driver.ended_recording.take() {
-        ended.store().await;
+        ended.store(driver.early.take()).await;
     }
 }
 
@@ -274,6 +278,7 @@ impl<R: Rig> Driver<R> {
                 tracing::error!(code = %codes::GIVES_UP_STEP, why, "giving up on this step and going on; what was recorded is kept");
                 self.work = None;
                 self.rig = None;
+                self.early = None;
             }
             Effect::FreeSlot => self.slot = None,
         }
@@ -293,7 +298,12 @@ impl<R: Rig> Driver<R> {
         self.rig = result.rig;
         self.turn = result.turn;
         match &result.event {
-            SessionEvent::Opened => self.context.open_failures.reset(),
+            SessionEvent::Opened => {
+                self.context.open_failures.reset();
+                self.start_early_copy();
+            }
+            SessionEvent::Finished(Ok(())) => self.early.iter().for_each(EarlyCopy::part_is_complete),
+            SessionEvent::Finished(Err(_)) => self.early = None,
             SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
             SessionEvent::OpenFailed(OpenFailure::Over(why)) => self.ended_by = Some(why.clone()),
             _ => {}
@@ -338,8 +348,17 @@ impl<R: Rig> Driver<R> {
         });
     }
 
+    /// Has the MP4 be written while the recording runs, where this is its first part.
+    fn start_early_copy(&mut self) {
+        let parts = self.entry.record().parts;
+        let (Some(copies), Some(raw), [part]) = (&self.context.early_copies, &self.raw, &parts[..]) else { return };
+        self.early = copies.start(raw, raw.part(&part.file));
+    }
+
     fn open_rig(&mut self) {
         let token = self.token();
+        // That of one part is not that of the recording.
+        self.early = None;
         self.part_cause = None;
         let opening = Opening {
             start: self.start.clone(),

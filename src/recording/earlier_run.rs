@@ -126,7 +126,7 @@ impl<R: Rig> RequestService<R> {
                     "an earlier run of the recorder has left this recording before its job: going on"
                 );
                 let ended = self.ended(kind, info, raw, entry);
-                self.tasks.spawn(async move { ended.store().await }.instrument(Span::current()));
+                self.tasks.spawn(async move { ended.store(None).await }.instrument(Span::current()));
             }
             RecoveryStep::RemoveParts => {
                 let handoff = self.context.handoff.clone();

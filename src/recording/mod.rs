@@ -10,6 +10,7 @@ mod capture_record;
 mod context;
 pub mod driver;
 mod earlier_run;
+pub mod early_copy;
 mod interruption;
 pub mod job_handoff;
 pub mod journal;

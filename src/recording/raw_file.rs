@@ -234,7 +234,8 @@ impl RawFile {
     }
 
     /// The final path.
-    fn place(&self) -> PathBuf {
+    #[must_use]
+    pub fn place(&self) -> PathBuf {
         self.dir.join(self.name.as_str())
     }
 

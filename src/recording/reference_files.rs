@@ -1,5 +1,5 @@
-//! Files that remain in `main_path` where a reference transcoder did the job: it removes the raw file but not the
-//! summary beside it, and it writes into a room directory that it does not create (PROTOCOL 6), so that is created for
+//! Files that remain in `main_path` where a reference transcoder, or an earlier version of this program, did the job: it
+//! removes the raw file but not the summary and the early MP4 beside it, and it writes into a room directory that it does not create (PROTOCOL 6), so that is created for
 //! it. Both are watched for as long as this node keeps the recording's summary.
 
 use std::io;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::codes;
 use crate::config::RecorderConfig;
+use crate::media::early_mp4::EarlyMp4;
 use crate::protocol::ids::{RecordingId, RoomId};
 use crate::recording::raw_file::RawFile;
 use crate::recording::summary::SummaryStore;
@@ -113,11 +114,20 @@ fn remove_leftovers(raw: &RawFile, needed: &[PathBuf], now: SystemTime) {
             Ok(()) => tracing::debug!(summary = %summary.display(), "removed: its raw file is gone"),
             Err(error) => {
                 tracing::warn!(
-                    code = %codes::SUMMARY_NOT_REMOVED, summary = %summary.display(), %error,
+                    code = %codes::LEFTOVER_NOT_REMOVED, summary = %summary.display(), %error,
                     "the raw file is gone, but the summary beside it cannot be removed"
                 );
             }
         }
+    }
+    let early = EarlyMp4::of(&raw.place());
+    if [&early.mp4, &early.note].iter().any(|file| is_old(file, SUMMARY_MIN_AGE, now))
+        && let Err(error) = early.remove()
+    {
+        tracing::warn!(
+            code = %codes::LEFTOVER_NOT_REMOVED, mp4 = %early.mp4.display(), %error,
+            "the raw file is gone, but the MP4 that was written while its recording ran cannot be removed"
+        );
     }
     for dir in raw.reference_dirs().iter().filter(|dir| !needed.contains(*dir) && is_old(dir, EMPTY_DIR_MIN_AGE, now)) {
         // A directory with results in it is not empty, and stays.

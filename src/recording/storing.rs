@@ -20,6 +20,7 @@ use crate::delivery::dispatcher::Delivery;
 use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::context::RecordingContext;
+use crate::recording::early_copy::EarlyCopy;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
 use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
@@ -88,10 +89,13 @@ impl EndedRecording {
 
     /// Stores the raw file, publishes the job, and removes the parts and the record: tried until that is done, or the
     /// program ends.
-    pub async fn store(&self) {
+    pub async fn store(&self, early: Option<EarlyCopy>) {
         let Some(raw) = &self.raw else { return };
         if !self.store_raw(raw).await {
             return;
+        }
+        if let Some(early) = early {
+            early.finish(raw).await;
         }
         let summary = self.summary();
         // Written before the job is published: scripts read it.
@@ -119,7 +123,7 @@ impl EndedRecording {
                     "an earlier recording was not delivered, and now it can be: going on"
                 );
                 self.entry.update(|record| (record.stage, record.end_told) = (RecordingStage::Parts, true)).await;
-                self.store().await;
+                self.store(None).await;
             }
             Err(StoreFailure::NotYet(why)) => {
                 tracing::warn!(

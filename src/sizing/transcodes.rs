@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::media::ffmpeg::{self, FfmpegError, FfmpegTask};
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::progress::FfmpegProgress;
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 
 /// Time limit for the copy of a recording that grows, and for measuring it.
 const PREPARE_LIMIT: Duration = Duration::from_secs(15);

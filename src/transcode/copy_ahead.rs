@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::FfmpegOptions;
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::{FileHeaders, MediaInfo, MediaStream, StreamKind};
 use crate::media::final_encoding::FinalEncoding;
+use crate::media::index_space;
 use crate::storage::files;
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
-use crate::transcode::{index_space, summary};
+use crate::transcode::summary;
 
 /// How long the recorder's count of frames is looked for.
 const COUNT_LIMIT: Duration = Duration::from_secs(2);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
+use crate::media::early_mp4::EarlyMp4;
 use crate::retry::Backoff;
 use crate::storage::files;
 use crate::storage::main_path::MainPath;
@@ -95,12 +96,13 @@ pub(super) async fn set_aside(temporary_dir: &Path, bytes: &[u8], cause: &str) {
     }
 }
 
-/// Removes the raw file and the summary beside it, as far as they are there: another node may have been handed the job too.
+/// Removes the raw file, and the summary and the early MP4 beside it, as far as they are there: another node may have been handed the job too.
 /// The raw file goes last: as long as it is there, all of it is tried again.
 fn remove_raw(raw: &Path) -> io::Result<()> {
     if let Some(summary) = summary::path(raw) {
         files::remove(&summary)?;
     }
+    EarlyMp4::of(raw).remove()?;
     files::remove(raw)
 }
 

@@ -1,8 +1,8 @@
 //! What is tried, one after the other, for a recording that could not be encoded at its last delivery: pure. A recording
 //! that is there is always delivered, if need be as much of it as can be read.
 
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::MediaInfo;
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 
 /// One way to deliver a recording. The raw file is kept in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

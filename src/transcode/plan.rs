@@ -3,10 +3,10 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::FfmpegOptions;
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::MediaInfo;
 use crate::media::verification;
 use crate::protocol::ids::{RecorderId, RecordingId};
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::splice_plan::{Seam, SplicePlan};
 
 /// The number of bytes of the recorder's id in an unfinished file's name: with the longest recording id the name is

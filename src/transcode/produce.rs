@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::codes;
 use crate::media::ffmpeg::{self, FfmpegReport};
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe;
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::media::{concat, decode_check};
@@ -29,7 +30,6 @@ use crate::storage::main_path::MainPath;
 use crate::telemetry::seconds;
 use crate::transcode::copy_ahead::{self, CopyAhead};
 use crate::transcode::failure::{self, JobFailure};
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::input_files::{self, FetchedRaw, FoundFiles, InputQuery};
 use crate::transcode::journal::JobEntry;
 use crate::transcode::last_resort::LastResort;
@@ -38,7 +38,7 @@ use crate::transcode::plan::{self, JobFacts, JobPaths, JobPlan, PlanRules, Produ
 use crate::transcode::result_writer::{FINISH, JobResult, ResultWriter, UnfinishedResult, warn_of_replacing};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::splice_plan::SplicePlan;
-use crate::transcode::{result_check, splice, summary};
+use crate::transcode::{early_result, result_check, splice, summary};
 
 /// The input that a hook has fetched.
 #[derive(Clone, Debug)]
@@ -104,6 +104,10 @@ impl ResultBuilder<'_> {
         splice::remove_files(&paths.part);
         drop(UnfinishedFile::new(paths.part.clone()));
         let anew = self.entry.record().steps.anew;
+        let may_be_early = *convert && !anew && found.mp4.is_none() && found.raw.is_some() && unfinished_dir.is_none();
+        if may_be_early && let Some(result) = early_result::take(&self.writer(), &paths).await? {
+            return Ok(result);
+        }
         let (facts, ahead) = Box::pin(self.measure(found, &paths)).await?;
         match plan::plan(
             &info.recording_id,

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::codes;
 use crate::media::ffmpeg::{self, FfmpegReport, FfmpegTask};
+use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::progress::{FfmpegProgress, ProgressThrottle};
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::storage::detached;
 use crate::storage::placement::{self, IfExists, PlaceError, PlaceMethod};
 use crate::transcode::failure::JobFailure;
-use crate::transcode::ffmpeg_arguments::FfmpegArguments;
 use crate::transcode::journal::{JobEntry, ProgressSnapshot};
 use crate::transcode::plan::{JobPaths, ProducePlan};
 use crate::transcode::result_check;
@@ -92,6 +92,11 @@ impl ResultWriter<'_> {
             ffmpeg::FfmpegError::Stopped => JobFailure::Stopped,
             error => JobFailure::of(error),
         })?;
+        self.measured(file, ran).await
+    }
+
+    /// Measures an unfinished file while it is written to its disk.
+    pub async fn measured(&self, file: UnfinishedFile, ran: FfmpegReport) -> Result<UnfinishedResult, JobFailure> {
         let (store, part) = (self.settings.store.clone(), file.path().to_owned());
         // One that is not in its file system yet is copied there.
         let is_there = self.settings.unfinished_dir().is_none();

@@ -15,11 +15,11 @@ use std::time::Duration;
 use crate::config::FfmpegOptions;
 use crate::media::concat_plan::{LIST_HEAD, UnlistablePath, listed};
 use crate::media::encoded_span::EncodedSpan;
-use crate::media::ffprobe::{FILES_ONLY, MediaInfo, MediaStream};
-use crate::media::final_encoding::FinalEncoding;
-use crate::transcode::ffmpeg_arguments::{
+use crate::media::ffmpeg_arguments::{
     FRAMES_IN_ONE, FfmpegArguments, WITHOUT_REPETITIONS, has_sound, option_name, owned, shown_to,
 };
+use crate::media::ffprobe::{FILES_ONLY, MediaInfo, MediaStream};
+use crate::media::final_encoding::FinalEncoding;
 
 /// Frames keep their times, to the millisecond, as while recording: the parameters of the picture have that unit.
 const OWN_TIMES: [&str; 4] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:1000"];

@@ -174,6 +174,7 @@ impl Node {
             turns: OpeningTurns::new(spec.cores),
             open_failures: OpenFailures::default(),
             signals: RecordingSignals::default(),
+            early_copies: None,
         };
         let availability = Availability::default();
         let slots = Slots::of_node(spec.max_limit, None, availability.clone());

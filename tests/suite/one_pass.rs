@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderSettings, EncoderTarget, arguments};
 use plugnmeet_recorder::config::FfmpegOptions;
+use plugnmeet_recorder::media::ffmpeg_arguments::FfmpegArguments;
 use plugnmeet_recorder::media::final_encoding::FinalEncoding;
 use plugnmeet_recorder::media::{decode_check, ffprobe, verification};
-use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -213,6 +213,7 @@ impl Node {
         };
         let context = RecordingContext {
             signals: RecordingSignals::default(),
+            early_copies: None,
             recorder: me.clone(),
             dispatcher,
             handoff,

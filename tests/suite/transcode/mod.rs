@@ -1,5 +1,6 @@
 //! Transcoding jobs with the real ffmpeg: raw files as this program, a reference recorder and a crash leave them.
 
+mod early;
 mod failing_disk;
 mod failures;
 mod inputs;

@@ -14,7 +14,7 @@ use crate::logs::Logs;
 use crate::one_pass::record_page;
 
 /// So many seconds as this program records them once.
-fn raw_encoded_once(path: &Path, seconds: u32, fps: u32) {
+pub fn raw_encoded_once(path: &Path, seconds: u32, fps: u32) {
     let final_encoding = FinalEncoding::read(&FfmpegOptions::post_recording(None)).ok().map(Arc::new);
     let settings = EncoderSettings { final_encoding, ..EncoderSettings::new(&[], &[]) };
     let (picture, sound) = (format!("testsrc2=s=320x180:r={fps}:d={seconds}"), format!("sine=d={seconds}:r=48000"));
@@ -22,7 +22,7 @@ fn raw_encoded_once(path: &Path, seconds: u32, fps: u32) {
 }
 
 /// The best MP4: all of it, decodable everywhere, as a browser plays it.
-fn assert_plays(mp4: &Path, seconds: f64, case: &str) {
+pub fn assert_plays(mp4: &Path, seconds: f64, case: &str) {
     assert_eq!(measure::decode(mp4).unwrap(), [] as [String; 0], "{case}");
     let info = assert_mp4(mp4, seconds);
     let pixels = Command::new("ffprobe")

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use plugnmeet_recorder::config::FfmpegOptions;
 use plugnmeet_recorder::media::ffmpeg::{self, FfmpegTask};
+use plugnmeet_recorder::media::ffmpeg_arguments::FfmpegArguments;
 use plugnmeet_recorder::media::ffprobe;
 use plugnmeet_recorder::media::progress::FfmpegProgress;
-use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use plugnmeet_recorder::transcode::job::JobOutcome;
 use tokio_util::sync::CancellationToken;
 

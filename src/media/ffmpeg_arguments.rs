@@ -6,8 +6,8 @@ use crate::config::FfmpegOptions;
 use crate::media::ffprobe::{MediaInfo, MediaStream, StreamKind};
 use crate::media::filter_delay::without_delay;
 use crate::media::final_encoding::FinalEncoding;
+use crate::media::index_space::{self, PacketCount};
 use crate::media::verification::{ExpectedMedia, expected_track, tolerance};
-use crate::transcode::index_space::{self, PacketCount};
 
 /// Keeps the frames' own times. A raw file has 1 to 30 frames a second, one for each change on the page. By default
 /// ffmpeg duplicates frames up to the constant rate that it guesses (5.1: 1000 a second where the container states
@@ -43,13 +43,13 @@ const SOUND_FILTERS: [&str; 3] = ["-af", "-filter:a", "-filter:a:0"];
 /// by more than `hi`, four levels a pixel, and at most a fiftieth of the blocks by more than `lo`, one level (ffmpeg
 /// counts blocks four pixels apart against a `frac` of those sixteen apart). A test shows that a line one pixel wide
 /// and 40 levels lighter than its ground is kept.
-pub(super) const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
+pub(crate) const WITHOUT_REPETITIONS: [&str; 2] = ["-vf", "mpdecimate=max=9:hi=256:lo=64:frac=0.33"];
 /// A B-frame is decoded after the frame that follows it. Among frames that are shown for ten seconds each, those are
 /// decoded tens of seconds before they are shown, and a track of an MP4 lasts only as long as its frames are decoded: the
 /// result would end too early. libx264 makes three in a row by default; without them an MP4 is 2 % larger (measured).
 const NO_B_FRAMES: [&str; 2] = ["-bf", "0"];
 /// The kept one of [`WITHOUT_REPETITIONS`] and the dropped ones before it.
-pub(super) const FRAMES_IN_ONE: u32 = 10;
+pub(crate) const FRAMES_IN_ONE: u32 = 10;
 /// A frame may be shown this much longer than the raw file's longest ones.
 const FRAME_SLACK: Duration = Duration::from_secs(2);
 /// Encoders count frames between keyframes, libx264 up to 250, which would be minutes of slides. With this a player
@@ -80,7 +80,7 @@ pub struct FfmpegArguments {
     drops_video: bool,
     drops_audio: bool,
     /// How many frames of the raw file one frame of the result may stand for; `None`: the operator decides.
-    pub(super) frames_in_one: Option<u32>,
+    pub(crate) frames_in_one: Option<u32>,
 }
 
 impl FfmpegArguments {
@@ -139,7 +139,7 @@ impl FfmpegArguments {
 
     /// Copies this picture (ffmpeg's name of the stream), and the sound that was encoded while recording, or encodes
     /// the sound as it was captured.
-    pub(super) fn copy_picture(
+    pub(crate) fn copy_picture(
         encoding: &FinalEncoding,
         raw: &MediaInfo,
         picture: &str,
@@ -257,13 +257,13 @@ impl FfmpegArguments {
     }
 }
 
-pub(super) fn has_sound(raw: &MediaInfo) -> bool {
+pub(crate) fn has_sound(raw: &MediaInfo) -> bool {
     raw.audio().is_some_and(|stream| stream.packets != Some(0))
 }
 
 /// Extends the last frame to the end of the raw file, as its last repetitions may have been dropped: else the video
 /// track would end before the audio, and some players stop there.
-pub(super) fn shown_to(end: Duration) -> String {
+pub(crate) fn shown_to(end: Duration) -> String {
     format!(
         "setts=pts=PTS:dts=DTS:duration=if(eq(NEXT_DTS\\,NOPTS)\\,max(DURATION\\,{:.6}/TB-PTS)\\,DURATION)",
         end.as_secs_f64()
@@ -281,7 +281,7 @@ fn wants_b_frames(options: &[String]) -> bool {
 }
 
 /// `-r:v` → `-r`.
-pub(super) fn option_name(word: &str) -> &str {
+pub(crate) fn option_name(word: &str) -> &str {
     word.split(':').next().unwrap_or(word)
 }
 
@@ -290,7 +290,7 @@ fn without_refusal(options: &[String]) -> Vec<String> {
     options.iter().filter(|word| *word != "-n").cloned().collect()
 }
 
-pub(super) fn owned(words: &[&str]) -> Vec<String> {
+pub(crate) fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
