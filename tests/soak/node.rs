@@ -270,6 +270,9 @@ fn configuration(standin: &Standin, places: &Places, recordings: usize) -> Strin
   copy_to_path:
     main_path: "{main}"
     sub_path: "{ID}"
+ffmpeg_settings:
+  # From some seconds on.
+  early_mp4_from_mb: 1
 log_settings:
   log_file: "{log}"
   log_output: file

@@ -2,6 +2,7 @@
 //!
 //! `PNM_SEED` repeats a run's instants; each failure names its seed.
 
+mod early;
 pub mod faults;
 mod kills;
 mod limits;
