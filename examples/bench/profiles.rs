@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use plugnmeet_recorder::config::{FfmpegOptions, Profile};
+use plugnmeet_recorder::media::ffmpeg_arguments::FfmpegArguments;
 use plugnmeet_recorder::media::ffprobe;
-use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use serde::Serialize;
 
 use crate::transcode::{Encoded, encode, megabytes};

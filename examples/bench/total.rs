@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use plugnmeet_recorder::capture::encoder::arguments::{EncoderTarget, arguments};
 use plugnmeet_recorder::config::FfmpegOptions;
+use plugnmeet_recorder::media::ffmpeg_arguments::FfmpegArguments;
 use plugnmeet_recorder::media::{decode_check, ffprobe, verification};
 use plugnmeet_recorder::transcode::copy_ahead::CopyAhead;
-use plugnmeet_recorder::transcode::ffmpeg_arguments::FfmpegArguments;
 use serde::Serialize;
 
 use crate::machine::Machine;

@@ -17,6 +17,9 @@ const CHECKED: &str = "how=\"early\"";
 const MADE: &str = "how=\"finish\"";
 const UNUSABLE: &str = "PNR-0537";
 
+/// What becomes of a recording's files before its job.
+type Damage = fn(&Growing);
+
 /// A recording that runs: its raw file grows.
 struct Growing {
     node: Node,
@@ -210,7 +213,6 @@ async fn copied(meeting: &Growing, bytes: usize) {
 #[tokio::test]
 async fn an_mp4_that_was_changed_since_or_lost_its_bytes_is_made_again() {
     let (logs, bytes) = (Logs::capture(), meeting(12, 25));
-    type Damage = fn(&Growing);
     let cases: [(&str, Damage, &[&str]); 6] = [
         ("none", |_| {}, &[CHECKED]),
         // A hook has touched it.
@@ -253,7 +255,7 @@ fn first_frame(mp4: &Path) -> u64 {
 fn zero(path: &Path, from: u64) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::options().write(true).open(path).unwrap();
-    file.write_all_at(&[0; 60_000], from).unwrap();
+    file.write_all_at(&vec![0; 60_000], from).unwrap();
 }
 
 #[tokio::test]
