@@ -9,8 +9,7 @@
 //! Who writes the raw file is not touched by anything that stands still here: both programs only get what is in the
 //! file.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,26 +22,12 @@ use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::{self, MediaInfo, file_url};
 use crate::media::packet_times::FilePackets;
 use crate::process::child::{self, ChildSpec, SpawnError};
-use crate::storage::detached;
+use crate::storage::growing_file::{GrowingFile, Growth};
 
-/// How much is read at a time, in bytes.
-const CHUNK: usize = 1 << 20;
-/// The pause after a chunk while the file grows: what was written before is copied with 40 MB/s at the most, so that the
-/// disk stays free for who records.
-const PAUSE: Duration = Duration::from_millis(25);
-/// How often a file is looked at that has not grown.
-const POLL: Duration = Duration::from_secs(1);
-/// How long a disk may give no bytes, or a program may take none.
+/// How long a program may take no bytes.
 const STALLED: Duration = Duration::from_secs(60);
 /// Time limit for an ffmpeg that has closed its input to end.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Whether more will be written into a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Growth {
-    Growing,
-    Complete,
-}
 
 /// A copy of a growing raw file.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +58,8 @@ pub enum LiveCopyError {
     RoomExceeded,
     #[error("the raw file cannot be read: {0}")]
     Read(io::Error),
-    #[error("{who} got nowhere for {seconds} s", who = .0, seconds = STALLED.as_secs())]
-    Stalled(&'static str),
+    #[error("a program that copies the raw file takes no more of it for {} s", STALLED.as_secs())]
+    Stalled,
     #[error("a program that copies the raw file takes no more of it: {0}")]
     Write(io::Error),
     #[error(transparent)]
@@ -89,16 +74,14 @@ impl LiveCopy<'_> {
     ///
     /// # Errors
     /// See [`LiveCopyError`].
-    pub async fn run(&self, growth: &mut watch::Receiver<Growth>) -> Result<CopiedFile, LiveCopyError> {
+    pub async fn run(&self, growth: watch::Receiver<Growth>) -> Result<CopiedFile, LiveCopyError> {
         // Before all else: it will be moved.
-        let path = self.raw.to_owned();
-        let file = within("the disk of the raw file", detached::run("follow", move || File::open(path)));
-        let file = file.await?.map_err(LiveCopyError::Read)?;
+        let file = GrowingFile::open(self.raw, growth).await.map_err(LiveCopyError::Read)?;
         let mut ffmpeg = child::spawn(&self.ffmpeg()).await?;
         let mut ffprobe = child::spawn(&ffprobe::list_of_piped_packets().nice(self.nice)).await?;
         let pipes = [ffmpeg.stdin.take(), ffprobe.stdin.take()].into_iter().flatten().collect();
         let list = ffprobe.stdout.take();
-        let copied = tokio::try_join!(follow(file, growth, pipes), self.list(list));
+        let copied = tokio::try_join!(follow(file, pipes), self.list(list));
         if matches!(copied, Err(LiveCopyError::Write(_))) {
             // It says more than that it takes nothing.
             ffmpeg::judge(ffmpeg.end_within(GRACE).await, &ffmpeg)?;
@@ -140,38 +123,14 @@ impl LiveCopy<'_> {
 }
 
 /// Writes the bytes of the file into both pipes until it is complete; its length.
-async fn follow(
-    mut file: File,
-    growth: &mut watch::Receiver<Growth>,
-    mut pipes: Vec<ChildStdin>,
-) -> Result<u64, LiveCopyError> {
+async fn follow(mut file: GrowingFile, mut pipes: Vec<ChildStdin>) -> Result<u64, LiveCopyError> {
     let mut total = 0;
-    loop {
-        // Asked before the file is read: what was written until it was complete is read then.
-        let state = *growth.borrow_and_update();
-        let read = detached::run("follow", move || read(file));
-        let (same, chunk) = within("the disk of the raw file", read).await?.map_err(LiveCopyError::Read)?;
-        file = same;
+    while let Some(chunk) = file.next().await.map_err(LiveCopyError::Read)? {
         total += chunk.len() as u64;
         for pipe in &mut pipes {
-            within("the copy", pipe.write_all(&chunk)).await?.map_err(LiveCopyError::Write)?;
-        }
-        match (chunk.is_empty(), state) {
-            (true, Growth::Complete) => return Ok(total),
-            // Its end is no reason to wait.
-            (true, Growth::Growing) => drop(tokio::time::timeout(POLL, growth.changed()).await),
-            (false, Growth::Growing) => tokio::time::sleep(PAUSE).await,
-            (false, Growth::Complete) => {}
+            let written = tokio::time::timeout(STALLED, pipe.write_all(&chunk)).await;
+            written.map_err(|_| LiveCopyError::Stalled)?.map_err(LiveCopyError::Write)?;
         }
     }
-}
-
-fn read(mut file: File) -> io::Result<(File, Vec<u8>)> {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    io::Read::by_ref(&mut file).take(CHUNK as u64).read_to_end(&mut chunk)?;
-    Ok((file, chunk))
-}
-
-async fn within<T>(who: &'static str, work: impl Future<Output = T>) -> Result<T, LiveCopyError> {
-    tokio::time::timeout(STALLED, work).await.map_err(|_| LiveCopyError::Stalled(who))
+    Ok(total)
 }

@@ -1,4 +1,5 @@
-//! Writes the early MP4 of a recording ([`crate::media::early_mp4`]) while that runs.
+//! Copies the raw file of a recording while that runs: into its early MP4 ([`crate::media::early_mp4`]), and to
+//! `main_path` where that is another file system. When the recording ends, nothing of gigabytes is left to be written.
 //!
 //! ```text
 //! raw file is small ── large ── count its packets ── copy as it grows ── part complete ── raw file in place ── note
@@ -9,6 +10,7 @@
 //! Only a recording in one part that is encoded as its MP4 to its end has one. Whatever else happens, or fails, the early
 //! MP4 is removed and the job makes another one.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,9 +23,11 @@ use crate::media::early_mp4::EarlyMp4;
 use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::ffprobe::{self, MediaInfo, ProbeError};
 use crate::media::final_encoding::FinalEncoding;
-use crate::media::live_copy::{CopiedFile, Growth, LiveCopy, LiveCopyError};
+use crate::media::live_copy::{CopiedFile, LiveCopy, LiveCopyError};
 use crate::media::unfinished_file::UnfinishedFile;
 use crate::recording::raw_file::RawFile;
+use crate::storage::advance_copy::AdvanceCopy;
+use crate::storage::growing_file::Growth;
 use crate::storage::{detached, disk_space};
 
 /// How often the size of a raw file is looked at.
@@ -52,10 +56,13 @@ pub struct EarlyCopies {
     from: u64,
 }
 
-/// An early MP4 that is being written; dropped, it is removed.
+/// The copies of a recording that runs; dropped, they are removed.
 #[derive(Debug)]
 pub struct EarlyCopy {
     growth: watch::Sender<Growth>,
+    /// The raw file on another file system.
+    raw: Option<AbortOnDropHandle<Option<AdvanceCopy>>>,
+    /// The MP4.
     copied: AbortOnDropHandle<Option<WholeCopy>>,
     container: Vec<String>,
 }
@@ -68,10 +75,13 @@ struct WholeCopy {
 }
 
 /// Copies one raw file.
+#[derive(Clone)]
 struct CopyTask {
     options: FfmpegOptions,
     from: u64,
     part: PathBuf,
+    /// Where the raw file will be.
+    place: PathBuf,
     mp4: PathBuf,
     growth: watch::Receiver<Growth>,
 }
@@ -83,6 +93,8 @@ enum NotEarly {
     Small,
     #[error("it is not encoded as its MP4 while it runs")]
     OtherEncoding,
+    #[error("main_path is on the file system of temporary_dir, where nothing is copied")]
+    SameFileSystem,
     #[error("main_path has only {free} bytes left")]
     LittleSpace { free: u64 },
     #[error(transparent)]
@@ -126,17 +138,28 @@ impl EarlyCopies {
         }
         let (growth, growing) = watch::channel(Growth::Growing);
         let mp4 = EarlyMp4::of(&raw.place()).mp4;
-        let task = CopyTask { options: self.options.clone(), from: self.from, part, mp4, growth: growing };
-        let run = async move {
-            let copied = task.run().await;
-            copied.inspect_err(log).ok()
-        };
-        let copied = AbortOnDropHandle::new(tokio::spawn(run.in_current_span()));
-        Some(EarlyCopy { growth, copied, container: self.container.clone() })
+        let task =
+            CopyTask { options: self.options.clone(), from: self.from, part, place: raw.place(), mp4, growth: growing };
+        let raw = raw.store().abilities().rename.then(|| spawn(task.clone().copy_raw()));
+        Some(EarlyCopy { growth, raw, copied: spawn(task.write_mp4()), container: self.container.clone() })
     }
 }
 
+fn spawn<T: Send + 'static>(
+    copy: impl Future<Output = Result<T, NotEarly>> + Send + 'static,
+) -> AbortOnDropHandle<Option<T>> {
+    let copy = async move { copy.await.inspect_err(log).ok() };
+    AbortOnDropHandle::new(tokio::spawn(copy.in_current_span()))
+}
+
 impl EarlyCopy {
+    /// What was copied of the raw file, all of it or nearly, if it must be copied.
+    pub async fn raw_ahead(&mut self) -> Option<AdvanceCopy> {
+        self.part_is_complete();
+        let copied = tokio::time::timeout(FINISH_LIMIT, self.raw.take()?).await;
+        copied.inspect_err(|_| log(&NotEarly::Late)).ok()?.ok().flatten()
+    }
+
     /// The part is complete: what is not copied yet is copied now.
     pub fn part_is_complete(&self) {
         self.growth.send_replace(Growth::Complete);
@@ -164,10 +187,12 @@ impl EarlyCopy {
 
 fn log(why: &NotEarly) {
     match why {
-        NotEarly::Small | NotEarly::OtherEncoding => tracing::debug!(%why, "no MP4 is written while the meeting runs"),
+        NotEarly::Small | NotEarly::OtherEncoding | NotEarly::SameFileSystem => {
+            tracing::debug!(%why, "nothing is copied while the meeting runs")
+        }
         _ => tracing::info!(
             %why,
-            "the MP4 is not written while the meeting runs: the job makes it afterwards, which takes longer"
+            "not copied while the meeting runs, but afterwards: the MP4 will be there later"
         ),
     }
 }
@@ -185,14 +210,31 @@ async fn describe(raw: &Path, copied: &CopiedFile, container: Vec<String>) -> Re
 }
 
 impl CopyTask {
-    async fn run(mut self) -> Result<WholeCopy, NotEarly> {
+    /// Copies the part to the file system of its place, where that is another one.
+    async fn copy_raw(mut self) -> Result<AdvanceCopy, NotEarly> {
+        self.until_large().await?;
+        self.has_room().await?;
+        let (part, dir) = (self.part.clone(), self.dir());
+        let devices =
+            detached::run("devices", move || Ok((std::fs::metadata(part)?.dev(), std::fs::metadata(dir)?.dev())));
+        let (from, to) = devices.await?;
+        if from == to {
+            return Err(NotEarly::SameFileSystem);
+        }
+        tokio::select! {
+            copied = AdvanceCopy::follow(&self.part, &self.place, self.growth.clone()) => Ok(copied?),
+            why = until_little_space(&self.place) => Err(why),
+        }
+    }
+
+    async fn write_mp4(mut self) -> Result<WholeCopy, NotEarly> {
         self.until_large().await?;
         loop {
             let mp4 = UnfinishedFile::new(self.mp4.clone());
             let (room, arguments) = self.room().await?;
             let copy = LiveCopy { raw: &self.part, arguments: &arguments, room: &room, output: &self.mp4, nice: NICE };
             let copied = tokio::select! {
-                copied = copy.run(&mut self.growth) => copied,
+                copied = copy.run(self.growth.clone()) => copied,
                 why = until_little_space(&self.mp4) => return Err(why),
             };
             match copied {
@@ -235,10 +277,20 @@ impl CopyTask {
         let tracks = encoding.tracks_of(&room);
         let arguments = FfmpegArguments::finish(&self.options, &room).filter(|_| tracks.sound.is_some());
         let arguments = arguments.ok_or(NotEarly::OtherEncoding)?;
-        let dir = self.mp4.parent().unwrap_or(Path::new("/")).to_owned();
-        detached::run("early-mp4", move || std::fs::create_dir_all(dir)).await?;
-        has_space(&self.mp4, LITTLE_SPACE.saturating_add(self.size().await?.saturating_mul(ROOM))).await?;
+        self.has_room().await?;
         Ok((room, arguments))
+    }
+
+    /// The directory of the raw file.
+    fn dir(&self) -> PathBuf {
+        self.place.parent().unwrap_or(Path::new("/")).to_owned()
+    }
+
+    /// Makes the directory of the raw file, in which there must be room for a copy that grows.
+    async fn has_room(&self) -> Result<(), NotEarly> {
+        let dir = self.dir();
+        detached::run("directory", move || std::fs::create_dir_all(dir)).await?;
+        has_space(&self.place, LITTLE_SPACE.saturating_add(self.size().await?.saturating_mul(ROOM))).await
     }
 }
 

@@ -14,6 +14,7 @@ use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::recording::journal::{FoundMedia, RecordingPart};
 use crate::recording::{reference_dirs, trim};
+use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::main_path::{MainPath, StoreAbilities};
 use crate::storage::placement::{self, IfExists};
 use crate::storage::{detached, files};
@@ -212,7 +213,8 @@ impl RawFile {
     /// repeated: a file that is there already and lasts as long as the parts is taken as the result. The parts stay,
     /// but a single part is moved.
     ///
-    /// `placing`: an earlier attempt had begun to put the file into its place. `begin_placing` notes that.
+    /// `placing`: an earlier attempt had begun to put the file into its place. `begin_placing` notes that. `ahead`: what was
+    /// copied of the first part.
     ///
     /// # Errors
     /// Where no part is readable, or the parts cannot be joined or moved. All parts remain.
@@ -221,8 +223,9 @@ impl RawFile {
         parts: &[RecordingPart],
         placing: bool,
         begin_placing: impl Future<Output = ()>,
+        ahead: Option<AdvanceCopy>,
     ) -> Result<StoreReport, StoreFailure> {
-        let stored = self.put_in_place(parts, placing, begin_placing).await?;
+        let stored = self.put_in_place(parts, placing, begin_placing, ahead).await?;
         let this = self.clone();
         // Created before the job can be published. A failure is not worth losing the recording.
         let make = move || {
@@ -244,6 +247,7 @@ impl RawFile {
         parts: &[RecordingPart],
         placing: bool,
         begin_placing: impl Future<Output = ()>,
+        ahead: Option<AdvanceCopy>,
     ) -> Result<StoreReport, StoreFailure> {
         self.captured(parts, placing).await?;
         let to = self.place();
@@ -281,7 +285,8 @@ impl RawFile {
         let not_yet = |error: &dyn std::fmt::Display| {
             StoreFailure::NotYet(format!("the raw file cannot be put into its place: {error}"))
         };
-        let placed = placement::place_in(&self.store, &whole, &to, existing).await.map_err(|error| not_yet(&error))?;
+        let placed =
+            placement::place_ahead(&self.store, &whole, &to, existing, ahead).await.map_err(|error| not_yet(&error))?;
         let bytes = size(&to).await.map_err(|error| not_yet(&error))?;
         tracing::info!(
             raw = %to.display(), bytes, duration_s = crate::telemetry::seconds(expected), parts = readable.len(),

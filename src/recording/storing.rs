@@ -25,6 +25,7 @@ use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
 use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
 use crate::recording::summary::{self, RecordingSummary, Times};
+use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::main_path::{MainPath, StoreStatus};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
@@ -88,10 +89,14 @@ impl EndedRecording {
     }
 
     /// Stores the raw file, publishes the job, and removes the parts and the record: tried until that is done, or the
-    /// program ends.
-    pub async fn store(&self, early: Option<EarlyCopy>) {
+    /// program ends. `early`: what was copied while the recording ran.
+    pub async fn store(&self, mut early: Option<EarlyCopy>) {
         let Some(raw) = &self.raw else { return };
-        if !self.store_raw(raw).await {
+        let ahead = match &mut early {
+            Some(early) => early.raw_ahead().await,
+            None => None,
+        };
+        if !self.store_raw(raw, ahead).await {
             return;
         }
         if let Some(early) = early {
@@ -183,12 +188,12 @@ impl EndedRecording {
     }
 
     /// Whether the raw file is in its place. If not, the next start goes on, or there is nothing to store.
-    async fn store_raw(&self, raw: &RawFile) -> bool {
+    async fn store_raw(&self, raw: &RawFile, mut ahead: Option<AdvanceCopy>) -> bool {
         if self.entry.record().stage == RecordingStage::Stored {
             return true;
         }
         loop {
-            let why = match self.try_once(raw).await {
+            let why = match self.try_once(raw, ahead.take()).await {
                 Try::Stored(stored) => {
                     self.note_stored(stored).await;
                     return true;
@@ -220,11 +225,11 @@ impl EndedRecording {
         }
     }
 
-    async fn try_once(&self, raw: &RawFile) -> Try {
+    async fn try_once(&self, raw: &RawFile, ahead: Option<AdvanceCopy>) -> Try {
         let record = self.entry.record();
         let entry = self.entry.clone();
         let begin_placing = async move { entry.update(|record| record.placing = true).await };
-        let store = raw.store_parts(&record.parts, record.placing, begin_placing);
+        let store = raw.store_parts(&record.parts, record.placing, begin_placing, ahead);
         let (drain, end) = (&self.context.handoff.drain, &self.context.handoff.end);
         tokio::select! {
             stored = store => match stored {

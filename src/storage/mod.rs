@@ -2,11 +2,13 @@
 //!
 //! In: bytes and their paths. Out: data that is on disk when a call returns. Storage does not interpret records.
 
+pub mod advance_copy;
 pub mod detached;
 pub mod directory_check;
 pub mod disk_space;
 pub mod file_system;
 pub mod files;
+pub mod growing_file;
 pub mod journal;
 pub mod lock;
 pub mod main_path;

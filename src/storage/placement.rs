@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
+use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::detached;
 use crate::storage::files::{self, fsync_dir, hidden_beside, parent};
 use crate::storage::main_path::{MainPath, StoreAbilities, StoreFault};
@@ -86,8 +87,23 @@ pub async fn place(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMe
 /// # Errors
 /// As [`place`].
 pub async fn place_in(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+    place_ahead(store, from, to, existing, None).await
+}
+
+/// [`place_in`] of a file of which the beginning was copied before, where it must be copied. `ahead`: it has the hidden
+/// name that belongs to `to`.
+///
+/// # Errors
+/// As [`place`].
+pub async fn place_ahead(
+    store: &MainPath,
+    from: &Path,
+    to: &Path,
+    existing: IfExists,
+    ahead: Option<AdvanceCopy>,
+) -> Result<PlaceMethod, PlaceError> {
     let (store, source, target) = (store.clone(), from.to_owned(), to.to_owned());
-    let placed = detached::start("placement", move || place_blocking(&store, &source, &target, existing));
+    let placed = detached::start("placement", move || move_blocking(&store, &source, &target, existing, ahead));
     placed.await.unwrap_or_else(|_| Err(failed("move", from)(io::Error::other("no thread could be started"))))
 }
 
@@ -122,6 +138,16 @@ pub fn write_blocking(store: &MainPath, to: &Path, bytes: &[u8]) -> io::Result<(
 /// # Errors
 /// As [`place`].
 pub fn place_blocking(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+    move_blocking(store, from, to, existing, None)
+}
+
+fn move_blocking(
+    store: &MainPath,
+    from: &Path,
+    to: &Path,
+    existing: IfExists,
+    ahead: Option<AdvanceCopy>,
+) -> Result<PlaceMethod, PlaceError> {
     let source = fs::symlink_metadata(from).map_err(failed("read", from))?;
     if !source.is_file() {
         return Err(PlaceError::NotAFile(from.to_owned()));
@@ -146,7 +172,9 @@ pub fn place_blocking(store: &MainPath, from: &Path, to: &Path, existing: IfExis
             }
             Ok(PlaceMethod::Renamed)
         }
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_into_place(store, from, to, existing),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy_into_place(store, from, to, existing, ahead)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(PlaceError::Exists { from: from.to_owned(), to: to.to_owned() })
         }
@@ -186,12 +214,21 @@ fn check_existing(
 }
 
 /// The second half of [`place_blocking`], for a target on another file system.
-fn copy_into_place(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
+fn copy_into_place(
+    store: &MainPath,
+    from: &Path,
+    to: &Path,
+    existing: IfExists,
+    ahead: Option<AdvanceCopy>,
+) -> Result<PlaceMethod, PlaceError> {
     let dir = parent(to);
     let copy = hidden_beside(to, ".copy");
+    if ahead.is_none() {
+        AdvanceCopy::remove_left_behind(to);
+    }
     // Of an interrupted attempt; a store that takes new files only refuses to open it.
     let _ = fs::remove_file(&copy);
-    let copied = copy_and_sync(store, from, &copy).and_then(|()| {
+    let copied = copy_and_sync(store, from, &copy, ahead).and_then(|()| {
         // A copy takes long enough for a share to go.
         store.check()?;
         rename(&copy, to, existing).map_err(|error| match error.kind() {
@@ -212,7 +249,7 @@ fn copy_into_place(store: &MainPath, from: &Path, to: &Path, existing: IfExists)
 fn copy_sequentially(store: &MainPath, from: &Path, to: &Path) -> Result<(), PlaceError> {
     // A store that takes new files only refuses to open an existing one.
     let _ = fs::remove_file(to);
-    let copied = copy_and_sync(store, from, to);
+    let copied = copy_and_sync(store, from, to, None);
     if copied.is_err() {
         // The incomplete copy has the final name. Where it cannot be removed, the next attempt replaces it.
         let _ = fs::remove_file(to);
@@ -227,11 +264,17 @@ fn remove_source(store: &MainPath, from: &Path) -> Result<PlaceMethod, PlaceErro
     Ok(PlaceMethod::Copied)
 }
 
-fn copy_and_sync(store: &MainPath, from: &Path, copy: &Path) -> Result<(), PlaceError> {
+fn copy_and_sync(store: &MainPath, from: &Path, copy: &Path, ahead: Option<AdvanceCopy>) -> Result<(), PlaceError> {
     let mut source = File::open(from).map_err(failed("open", from))?;
     let metadata = source.metadata().map_err(failed("read", from))?;
-    let mut target = File::create(copy).map_err(failed("create", copy))?;
-    io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
+    let target = match ahead {
+        Some(ahead) => ahead.complete(&mut source, copy).map_err(failed("complete", copy))?,
+        None => {
+            let mut target = File::create(copy).map_err(failed("create", copy))?;
+            io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
+            target
+        }
+    };
     // A file system without permissions (CIFS, FAT) is no error.
     let _ = target.set_permissions(metadata.permissions());
     sync(store, &target).map_err(failed("sync", copy))?;
@@ -350,11 +393,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "media").unwrap();
-        assert_eq!(copy_into_place(&anywhere(), &from, &to, IfExists::Refuse).unwrap(), PlaceMethod::Copied);
+        // Of a program that was killed.
+        fs::write(dir.path().join(".to.ahead"), "me").unwrap();
+        assert_eq!(copy_into_place(&anywhere(), &from, &to, IfExists::Refuse, None).unwrap(), PlaceMethod::Copied);
         assert_eq!(read(&to), "media");
         assert_eq!(names(dir.path()), ["to"]);
         fs::write(&from, "other").unwrap();
-        let error = copy_into_place(&anywhere(), &from, &to, IfExists::Refuse).unwrap_err();
+        let error = copy_into_place(&anywhere(), &from, &to, IfExists::Refuse, None).unwrap_err();
         assert!(matches!(error, PlaceError::Exists { .. }), "{error}");
         assert_eq!((read(&from), read(&to)), ("other".into(), "media".into()));
         assert_eq!(names(dir.path()), ["from", "to"]);

@@ -146,7 +146,7 @@ fn part(raw: &RawFile) -> RecordingPart {
 
 /// All that was captured is in the raw file, once: no moment of its sound is missing, nor one of its flashes.
 async fn assert_delivered(raw: &RawFile, captured: Duration) {
-    raw.store_parts(&[part(raw)], false, std::future::ready(())).await.unwrap();
+    raw.store_parts(&[part(raw)], false, std::future::ready(()), None).await.unwrap();
     assert_stored(raw, captured).await;
 }
 
@@ -208,7 +208,7 @@ async fn a_recording_ends_and_is_stored_while_its_next_file_hangs_for_ever() {
     capture.not_ready_until(&logs, &["PNR-0321", "does not end: it waits for a disk"]).await;
     let (raw, captured) = tokio::time::timeout(SOON, capture.end()).await.unwrap();
     let parts = [part(&raw)];
-    let stored = raw.store_parts(&parts, false, std::future::ready(()));
+    let stored = raw.store_parts(&parts, false, std::future::ready(()), None);
     tokio::time::timeout(SOON, stored).await.expect("the next file holds it up").unwrap();
     disk.heal();
     assert_stored(&raw, captured).await;

@@ -2,10 +2,12 @@
 //! costs time only.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use plugnmeet_recorder::media::early_mp4::EarlyMp4;
 use plugnmeet_recorder::recording::early_copy::{EarlyCopies, EarlyCopy};
 use plugnmeet_recorder::recording::raw_file::RawFile;
+use plugnmeet_recorder::storage::placement::{self, IfExists, PlaceMethod};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::once::{assert_plays, raw_encoded_once};
@@ -31,13 +33,18 @@ struct Growing {
 impl Growing {
     /// `from`: the size from which on its MP4 is written.
     fn start(from: u64) -> Self {
+        Self::start_in(None, from)
+    }
+
+    /// The same, with another `temporary_dir`.
+    fn start_in(temporary_dir: Option<&Path>, from: u64) -> Self {
         let options = FfmpegOptions::post_recording(None);
         let node = Node::with_options(true, &options.post_input.join(" "));
         let Node { settings, .. } = &node;
-        fs::create_dir_all(&settings.temporary_dir).unwrap();
+        let temporary_dir = temporary_dir.unwrap_or(&settings.temporary_dir);
+        fs::create_dir_all(temporary_dir).unwrap();
         let (recording, room) = (RecordingId::parse("rec-1").unwrap(), RoomId::parse("room01").unwrap());
-        let raw = RawFile::new(&settings.temporary_dir, &settings.main_path, Path::new("node_01"), &recording, &room)
-            .unwrap();
+        let raw = RawFile::new(temporary_dir, &settings.main_path, Path::new("node_01"), &recording, &room).unwrap();
         let path = raw.part(&raw.part_name(1));
         let part = fs::File::create(&path).unwrap();
         let early = EarlyCopies::from_size(&options, from).unwrap().start(&raw, path);
@@ -54,6 +61,13 @@ impl Growing {
         early.part_is_complete();
         fs::rename(self.raw.part(&self.raw.part_name(1)), self.raw.place()).unwrap();
         early.finish(&self.raw).await;
+    }
+
+    /// Waits until there is no early MP4.
+    async fn removed(&self) {
+        while self.early().mp4.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn early(&self) -> EarlyMp4 {
@@ -182,15 +196,13 @@ async fn an_mp4_that_is_not_there_in_time_or_of_another_file_is_made_by_the_job(
                 why = "";
                 let part = meeting.raw.part(&meeting.raw.part_name(1));
                 fs::rename(part, meeting.raw.place()).unwrap();
-                while meeting.early().mp4.exists() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+                meeting.removed().await;
             }
             _ => meeting.end().await,
         }
         let log = logs.text().split_off(before);
         if !why.is_empty() {
-            assert!(log.contains(why) && log.contains("the job makes it afterwards"), "{case}: {log}");
+            assert!(log.contains(why) && log.contains("but afterwards"), "{case}: {log}");
             meeting.node.assert_holds(&["rec-1_raw.mkv"]);
         }
         let log = meeting.job(&logs).await;
@@ -273,4 +285,36 @@ async fn a_node_with_other_options_makes_its_own_mp4() {
         assert!(log.contains("has other options than this node's") && !log.contains(CHECKED), "{options}: {log}");
         meeting.node.assert_holds(&[".rec-1_raw.mkv.early.json", "rec-1.mp4", "rec-1_raw.mkv"]);
     }
+}
+
+#[tokio::test]
+async fn a_raw_file_that_must_be_copied_to_another_file_system_is_copied_there_while_it_grows() {
+    let bytes = meeting(40, 100);
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let half = bytes.len() / 2;
+    let mut meeting = Growing::start_in(Some(memory.path()), 1);
+    meeting.grow(&bytes[..half]);
+    meeting.copying().await;
+    let ahead = meeting.raw.place().with_file_name(".rec-1_raw.mkv.ahead");
+    while fs::metadata(&ahead).map_or(0, |file| file.len()) < half as u64 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let inode = fs::metadata(&ahead).unwrap().ino();
+    meeting.grow(&bytes[half..]);
+    // The header, with the duration, is written last.
+    let mut whole = bytes.clone();
+    whole[300] ^= 1;
+    let part = meeting.raw.part(&meeting.raw.part_name(1));
+    let mut early = meeting.early.take().unwrap();
+    let copied = early.raw_ahead().await;
+    fs::write(&part, &whole).unwrap();
+    let (store, place) = (meeting.raw.store(), meeting.raw.place());
+    let placed = placement::place_ahead(store, &part, &place, IfExists::Refuse, copied).await.unwrap();
+    assert_eq!(placed, PlaceMethod::Copied);
+    assert!(fs::read(&place).unwrap() == whole, "the raw file is another one");
+    assert_eq!(fs::metadata(&place).unwrap().ino(), inode, "it was copied once more");
+    drop(early);
+    meeting.removed().await;
+    meeting.node.assert_holds(&["rec-1_raw.mkv"]);
+    assert_eq!(names(memory.path()), [] as [String; 0]);
 }

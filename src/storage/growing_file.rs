@@ -1,0 +1,113 @@
+//! Reads a file that another process is still writing, from its first byte to its last.
+//!
+//! What was there before is read slowly, so that the disk stays free for who writes; once the file is complete, the rest
+//! is read as fast as it can be.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::storage::detached;
+
+/// How much is read at a time, in bytes.
+const CHUNK: usize = 1 << 20;
+/// The pause after a chunk while the file grows: 40 MB/s at the most.
+const PAUSE: Duration = Duration::from_millis(25);
+/// How often a file is looked at that has not grown.
+const POLL: Duration = Duration::from_secs(1);
+/// How long a disk may give no bytes.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// Whether more will be written into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    Growing,
+    Complete,
+}
+
+/// A file that grows.
+#[derive(Debug)]
+pub struct GrowingFile {
+    /// `None` after an error.
+    file: Option<File>,
+    growth: watch::Receiver<Growth>,
+    /// Something was read just now.
+    busy: bool,
+}
+
+impl GrowingFile {
+    /// From here on the file may be moved.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or its disk does not answer within 60 s.
+    pub async fn open(path: &Path, growth: watch::Receiver<Growth>) -> io::Result<Self> {
+        let path = path.to_owned();
+        let file = within(detached::run("follow", move || File::open(path))).await?;
+        Ok(Self { file: Some(file), growth, busy: false })
+    }
+
+    /// The next bytes, at most a mebibyte, as soon as there are any. `None`: the file is complete, and there are no more.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or its disk does not answer within 60 s: then it is not read on.
+    pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            // Asked before the file is read: what was written until it was complete is read then.
+            let state = *self.growth.borrow_and_update();
+            if state == Growth::Growing && self.busy {
+                // Its end is no reason to wait on.
+                let _ = tokio::time::timeout(PAUSE, self.growth.changed()).await;
+            }
+            let Some(file) = self.file.take() else { return Err(io::Error::other("it could not be read before")) };
+            let (file, chunk) = within(detached::run("follow", move || read(file))).await?;
+            self.file = Some(file);
+            self.busy = !chunk.is_empty();
+            match (self.busy, state) {
+                (true, _) => return Ok(Some(chunk)),
+                (false, Growth::Complete) => return Ok(None),
+                (false, Growth::Growing) => drop(tokio::time::timeout(POLL, self.growth.changed()).await),
+            }
+        }
+    }
+}
+
+fn read(mut file: File) -> io::Result<(File, Vec<u8>)> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    io::Read::by_ref(&mut file).take(CHUNK as u64).read_to_end(&mut chunk)?;
+    Ok((file, chunk))
+}
+
+async fn within<T>(read: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(STALLED, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_read_to_its_end_whenever_that_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("grows");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&vec![1; CHUNK + 10]).unwrap();
+        let (tell, growth) = watch::channel(Growth::Growing);
+        let mut growing = GrowingFile::open(&path, growth).await.unwrap();
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        let mut sizes = Vec::new();
+        for _ in 0..2 {
+            sizes.push(growing.next().await.unwrap().unwrap().len());
+        }
+        file.write_all(b"the end").unwrap();
+        tell.send_replace(Growth::Complete);
+        while let Some(chunk) = growing.next().await.unwrap() {
+            sizes.push(chunk.len());
+        }
+        assert_eq!(sizes, [CHUNK, 10, 7]);
+    }
+}
