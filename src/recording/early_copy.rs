@@ -188,7 +188,7 @@ impl EarlyCopy {
 fn log(why: &NotEarly) {
     match why {
         NotEarly::Small | NotEarly::OtherEncoding | NotEarly::SameFileSystem => {
-            tracing::debug!(%why, "nothing is copied while the meeting runs")
+            tracing::debug!(%why, "nothing is copied while the meeting runs");
         }
         _ => tracing::info!(
             %why,

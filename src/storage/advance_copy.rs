@@ -123,12 +123,13 @@ mod tests {
 
     use super::*;
 
+    type Change = fn(&mut Vec<u8>);
+
     #[tokio::test]
     async fn a_copy_in_advance_becomes_the_file_whatever_was_changed_since() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to, copy) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("copy"));
-        let before: Vec<u8> = (0..3 * BLOCK + 77).map(|byte| (byte / 7 % 251) as u8).collect();
-        type Change = fn(&mut Vec<u8>);
+        let before: Vec<u8> = (0..=250).cycle().take(3 * BLOCK + 77).collect();
         let changes: [(&str, Change); 6] = [
             ("none", |_| {}),
             ("its beginning", |bytes| bytes[40] ^= 1),

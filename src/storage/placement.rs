@@ -267,13 +267,12 @@ fn remove_source(store: &MainPath, from: &Path) -> Result<PlaceMethod, PlaceErro
 fn copy_and_sync(store: &MainPath, from: &Path, copy: &Path, ahead: Option<AdvanceCopy>) -> Result<(), PlaceError> {
     let mut source = File::open(from).map_err(failed("open", from))?;
     let metadata = source.metadata().map_err(failed("read", from))?;
-    let target = match ahead {
-        Some(ahead) => ahead.complete(&mut source, copy).map_err(failed("complete", copy))?,
-        None => {
-            let mut target = File::create(copy).map_err(failed("create", copy))?;
-            io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
-            target
-        }
+    let target = if let Some(ahead) = ahead {
+        ahead.complete(&mut source, copy).map_err(failed("complete", copy))?
+    } else {
+        let mut target = File::create(copy).map_err(failed("create", copy))?;
+        io::copy(&mut source, &mut target).map_err(failed("copy to", copy))?;
+        target
     };
     // A file system without permissions (CIFS, FAT) is no error.
     let _ = target.set_permissions(metadata.permissions());
