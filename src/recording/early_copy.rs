@@ -10,6 +10,7 @@
 //! Only a recording in one part that is encoded as its MP4 to its end has one. Whatever else happens, or fails, the early
 //! MP4 is removed and the job makes another one.
 
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::media::unfinished_file::UnfinishedFile;
 use crate::recording::raw_file::RawFile;
 use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::growing_file::Growth;
+use crate::storage::main_path::MainPath;
 use crate::storage::{detached, disk_space};
 
 /// How often the size of a raw file is looked at.
@@ -80,8 +82,9 @@ struct CopyTask {
     options: FfmpegOptions,
     from: u64,
     part: PathBuf,
-    /// Where the raw file will be.
+    /// Where the raw file will be, in `main_path`.
     place: PathBuf,
+    store: MainPath,
     mp4: PathBuf,
     growth: watch::Receiver<Growth>,
 }
@@ -98,7 +101,7 @@ enum NotEarly {
     #[error("main_path has only {free} bytes left")]
     LittleSpace { free: u64 },
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
@@ -138,8 +141,15 @@ impl EarlyCopies {
         }
         let (growth, growing) = watch::channel(Growth::Growing);
         let mp4 = EarlyMp4::of(&raw.place()).mp4;
-        let task =
-            CopyTask { options: self.options.clone(), from: self.from, part, place: raw.place(), mp4, growth: growing };
+        let task = CopyTask {
+            options: self.options.clone(),
+            from: self.from,
+            part,
+            place: raw.place(),
+            store: raw.store().clone(),
+            mp4,
+            growth: growing,
+        };
         let raw = raw.store().abilities().rename.then(|| spawn(task.clone().copy_raw()));
         Some(EarlyCopy { growth, raw, copied: spawn(task.write_mp4()), container: self.container.clone() })
     }
@@ -223,7 +233,7 @@ impl CopyTask {
         }
         tokio::select! {
             copied = AdvanceCopy::follow(&self.part, &self.place, self.growth.clone()) => Ok(copied?),
-            why = until_little_space(&self.place) => Err(why),
+            why = self.until_little_space() => Err(why),
         }
     }
 
@@ -235,7 +245,7 @@ impl CopyTask {
             let copy = LiveCopy { raw: &self.part, arguments: &arguments, room: &room, output: &self.mp4, nice: NICE };
             let copied = tokio::select! {
                 copied = copy.run(self.growth.clone()) => copied,
-                why = until_little_space(&self.mp4) => return Err(why),
+                why = self.until_little_space() => return Err(why),
             };
             match copied {
                 Ok(copied) => return Ok(WholeCopy { mp4, copied }),
@@ -288,25 +298,31 @@ impl CopyTask {
 
     /// Makes the directory of the raw file, in which there must be room for a copy that grows.
     async fn has_room(&self) -> Result<(), NotEarly> {
+        // Nothing is made in the mount point of a share that is away.
+        self.has_space(0).await?;
         let dir = self.dir();
         detached::run("directory", move || std::fs::create_dir_all(dir)).await?;
-        has_space(&self.place, LITTLE_SPACE.saturating_add(self.size().await?.saturating_mul(ROOM))).await
+        self.has_space(LITTLE_SPACE.saturating_add(self.size().await?.saturating_mul(ROOM))).await
     }
-}
 
-/// Returns when there is little space, or nobody knows.
-async fn until_little_space(mp4: &Path) -> NotEarly {
-    loop {
-        tokio::time::sleep(SPACE_INTERVAL).await;
-        if let Err(why) = has_space(mp4, LITTLE_SPACE).await {
-            return why;
+    /// Returns when there is little space, or `main_path` is away.
+    async fn until_little_space(&self) -> NotEarly {
+        loop {
+            tokio::time::sleep(SPACE_INTERVAL).await;
+            if let Err(why) = self.has_space(LITTLE_SPACE).await {
+                return why;
+            }
         }
     }
-}
 
-/// Whether so many bytes are free.
-async fn has_space(mp4: &Path, bytes: u64) -> Result<(), NotEarly> {
-    let path = mp4.to_owned();
-    let free = detached::run("space", move || disk_space::free(&path)).await?.free;
-    if free < bytes { Err(NotEarly::LittleSpace { free }) } else { Ok(()) }
+    /// Whether `main_path` is there, and so many bytes of it are free.
+    async fn has_space(&self, bytes: u64) -> Result<(), NotEarly> {
+        let (store, place) = (self.store.clone(), self.place.clone());
+        let look = move || {
+            store.check().map_err(io::Error::other)?;
+            disk_space::free(&place)
+        };
+        let free = detached::run("space", look).await?.free;
+        if free < bytes { Err(NotEarly::LittleSpace { free }) } else { Ok(()) }
+    }
 }

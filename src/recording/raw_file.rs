@@ -436,10 +436,14 @@ impl RawFile {
             };
             // The joined file can be made again.
             let removable = path == concatenated || size == 0 || {
-                match ffprobe::verify_raw(&path).await {
-                    Ok(_) => delivered,
-                    Err(ProbeError::Empty(_)) => true,
-                    Err(_) => size < EMPTY_PART_LIMIT,
+                match content(&path, size).await {
+                    Ok(PartContent::Media) => delivered,
+                    Ok(PartContent::Nothing) => true,
+                    Ok(PartContent::Unreadable) => false,
+                    Err(error) => {
+                        failure = Some(error);
+                        continue;
+                    }
                 }
             };
             if !removable {
@@ -458,6 +462,26 @@ impl RawFile {
         }
         failure.map_or(Ok(existing), Err)
     }
+}
+
+/// What a part is known to hold.
+enum PartContent {
+    Media,
+    Nothing,
+    Unreadable,
+}
+
+/// # Errors
+/// Where nobody knows: the disk or this host has failed, which says nothing about the part.
+async fn content(part: &Path, size: u64) -> io::Result<PartContent> {
+    match ffprobe::verify_raw(part).await {
+        Ok(_) => return Ok(PartContent::Media),
+        Err(ProbeError::Empty(_)) => return Ok(PartContent::Nothing),
+        Err(error) if error.is_temporary() => return Err(io::Error::other(error)),
+        Err(_) => {}
+    }
+    readable(part).await?;
+    Ok(if size < EMPTY_PART_LIMIT { PartContent::Nothing } else { PartContent::Unreadable })
 }
 
 /// The size of a file that may be on a lost share.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugnmeet_recorder::fleet::availability::Availability;
-use plugnmeet_recorder::protocol::ids::RecordingId;
+use plugnmeet_recorder::protocol::ids::{RecordingId, RoomId};
 use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use plugnmeet_recorder::protocol::request::Kind;
 use plugnmeet_recorder::recording::journal::{RecordingRecord, RecordingStage};
+use plugnmeet_recorder::recording::raw_file::RawFile;
 use plugnmeet_recorder::recording::requests::RequestService;
 use plugnmeet_recorder::storage::disk_space::DiskStatus;
 use plugnmeet_recorder::storage::journal::Record as _;
@@ -261,4 +262,28 @@ async fn a_store_that_takes_writes_only_in_order_gets_the_raw_file() {
     }
     node.assert_nothing_left();
     assert_eq!(names(&room), ["again_raw.json", "again_raw.mkv", "file_raw.json", "file_raw.mkv"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_cannot_be_read_now_is_not_taken_for_one_that_was_not_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backing, temporary) = (dir.path().join("backing"), dir.path().join("temporary"));
+    for dir in [&backing, &temporary] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let (recording, room) = (RecordingId::parse("one").unwrap(), RoomId::parse("room01").unwrap());
+    let raw = RawFile::new(&temporary, &dir.path().join("main"), Path::new("node_01"), &recording, &room).unwrap();
+    let part = raw.part_name(1);
+    media(&backing.join(&part));
+    let disk = FaultyFs::mount(&backing, &temporary, Abilities::ALL);
+    disk.break_down(Requests::ReadsBeyond(0), Fault::Error(Errno::IO.raw_os_error()));
+    for delivered in [false, true] {
+        let error = raw.remove_parts(&[part.clone()], delivered).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()), "{error}");
+    }
+    disk.heal();
+    assert!(raw.remove_parts(&[part.clone()], false).await.unwrap(), "it was not delivered, and is kept");
+    assert!(!raw.remove_parts(&[part], true).await.unwrap());
+    assert_eq!(names(&backing), [] as [String; 0]);
+    drop(disk);
 }
