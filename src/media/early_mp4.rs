@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::media::ffprobe::MediaInfo;
-use crate::storage::files::hidden_beside;
+use crate::storage::files::{hidden_beside, remove_unsynced};
 
 /// The version of the note; another one is not read.
 const VERSION: u32 = 1;
@@ -107,13 +107,8 @@ impl EarlyMp4 {
     /// Where one that is there cannot be removed.
     pub fn remove(&self) -> io::Result<()> {
         // The note first: alone it says nothing.
-        for path in [&self.note, &self.mp4] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_unsynced(&self.note)?;
+        remove_unsynced(&self.mp4)
     }
 }
 

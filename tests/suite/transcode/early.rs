@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use plugnmeet_recorder::media::early_mp4::EarlyMp4;
 use plugnmeet_recorder::recording::early_copy::{EarlyCopies, EarlyCopy};
 use plugnmeet_recorder::recording::raw_file::RawFile;
+use plugnmeet_recorder::storage::main_path;
 use plugnmeet_recorder::storage::placement::{self, IfExists, PlaceMethod};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -268,6 +269,28 @@ fn zero(path: &Path, from: u64) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::options().write(true).open(path).unwrap();
     file.write_all_at(&vec![0; 60_000], from).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_main_path_is_not_mounted_any_more() {
+    let (logs, bytes) = (Logs::capture(), meeting(4, 25));
+    let mut meeting = Growing::start(u64::MAX);
+    let (main_path, elsewhere) = (meeting.node.settings.main_path.clone(), meeting.node.dir.path().join("elsewhere"));
+    let store = MainPath::new(&main_path, &meeting.node.settings.state_dir);
+    main_path::first_look(&store).await;
+    assert_eq!(store.status().fault, None);
+    // The mount point of a share that is gone.
+    fs::rename(&main_path, &elsewhere).unwrap();
+    fs::create_dir(&main_path).unwrap();
+    let raw = meeting.raw.clone().in_store(&store);
+    meeting.grow(&bytes);
+    let part = raw.part(&raw.part_name(1));
+    let early = EarlyCopies::from_size(&FfmpegOptions::post_recording(None), 1).unwrap().start(&raw, part).unwrap();
+    while !logs.text().contains("is not the file system that it was") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    early.finish(&raw).await;
+    assert_eq!(names(&main_path), [] as [String; 0], "{}", logs.text());
 }
 
 #[tokio::test]
