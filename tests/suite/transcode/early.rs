@@ -100,7 +100,7 @@ impl Growing {
                     return Pid::from_raw(pid).unwrap();
                 }
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -115,7 +115,7 @@ fn meeting(seconds: u32, fps: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_mp4_that_was_written_while_the_meeting_ran_is_the_one_that_its_job_would_make() {
-    let (logs, bytes) = (Logs::capture(), meeting(40, 100));
+    let (logs, bytes) = (Logs::capture(), meeting(20, 100));
     let packets = |node: &Node| {
         let list =
             ["-v", "error", "-show_entries", "packet=stream_index,pts_time,dts_time,size,flags", "-of", "csv=p=0"];
@@ -143,7 +143,7 @@ async fn an_mp4_that_was_written_while_the_meeting_ran_is_the_one_that_its_job_w
         meeting.node.assert_holds(&[".rec-1_raw.mkv.early.json", ".rec-1_raw.mkv.early.mp4", "rec-1_raw.mkv"]);
         let log = meeting.job(&logs).await;
         assert!(log.contains(CHECKED) && !log.contains(MADE) && !log.contains("PNR-"), "{case}: {log}");
-        assert_plays(&meeting.node.mp4(), 40.0, case);
+        assert_plays(&meeting.node.mp4(), 20.0, case);
         let mp4 = fs::read(meeting.node.mp4()).unwrap();
         let at = |name: &[u8]| mp4.windows(4).position(|word| word == name);
         assert!(at(b"moov").unwrap() < at(b"mdat").unwrap(), "{case}: its index is in front of its media");
@@ -312,7 +312,7 @@ async fn a_node_with_other_options_makes_its_own_mp4() {
 
 #[tokio::test]
 async fn a_raw_file_that_must_be_copied_to_another_file_system_is_copied_there_while_it_grows() {
-    let bytes = meeting(40, 100);
+    let bytes = meeting(20, 100);
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let half = bytes.len() / 2;
     let mut meeting = Growing::start_in(Some(memory.path()), 1);
