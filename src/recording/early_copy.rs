@@ -26,6 +26,7 @@ use crate::media::ffprobe::{self, MediaInfo, ProbeError};
 use crate::media::final_encoding::FinalEncoding;
 use crate::media::live_copy::{CopiedFile, LiveCopy, LiveCopyError};
 use crate::media::unfinished_file::UnfinishedFile;
+use crate::recording::raw_ahead;
 use crate::recording::raw_file::RawFile;
 use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::growing_file::Growth;
@@ -232,7 +233,7 @@ impl CopyTask {
             return Err(NotEarly::SameFileSystem);
         }
         tokio::select! {
-            copied = AdvanceCopy::follow(&self.part, &self.place, self.growth.clone()) => Ok(copied?),
+            copied = raw_ahead::copy(&self.part, &self.place, self.growth.clone(), NICE) => Ok(copied?),
             why = self.until_little_space() => Err(why),
         }
     }

@@ -21,6 +21,7 @@ mod opening;
 pub mod opening_turns;
 pub mod operator_stop;
 pub mod processor_room;
+mod raw_ahead;
 pub mod raw_file;
 pub mod recovery;
 mod reference_dirs;

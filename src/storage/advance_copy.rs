@@ -1,25 +1,18 @@
-//! Copies a file to another file system while it is still being written, so that [`crate::storage::placement`] has only
-//! its end to copy when it is complete.
+//! A copy of a file on another file system that was made while the file was still being written, so that
+//! [`crate::storage::placement`] has only its end to copy when it is complete.
 //!
 //! The copy is believed in nothing: each block of the complete file is compared with what was copied, by its checksum, and
 //! copied again where they differ, as they do at the beginning of a Matroska file, which is written last.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::storage::detached;
 use crate::storage::files::hidden_beside;
-use crate::storage::growing_file::{GrowingFile, Growth};
 
 /// Length of a block in bytes.
 const BLOCK: usize = 1 << 20;
-/// How long the disk may take no bytes.
-const STALLED: Duration = Duration::from_secs(60);
 
 /// A copy of the beginning of a file; removed when dropped.
 #[derive(Debug)]
@@ -53,21 +46,21 @@ impl BlockChecksums {
 }
 
 impl AdvanceCopy {
-    /// Copies a file that will have its place at `to` into a hidden file beside that, until it is complete.
-    ///
-    /// # Errors
-    /// Where one of the files cannot be read or written, or a disk stands still for 60 s. Nothing is left then.
-    pub async fn follow(from: &Path, to: &Path, growth: watch::Receiver<Growth>) -> io::Result<Self> {
-        let mut growing = GrowingFile::open(from, growth).await?;
-        let mut copy = Self { path: hidden_path(to), checksums: BlockChecksums::default() };
-        let path = copy.path.clone();
-        let mut file = within(detached::run("ahead", move || File::create(path))).await?;
-        while let Some(chunk) = growing.next().await? {
-            copy.checksums.add(&chunk);
-            let write = move || file.write_all(&chunk).map(|()| file);
-            file = within(detached::run("ahead", write)).await?;
-        }
-        Ok(copy)
+    /// An empty copy of a file that will have its place at `to`.
+    #[must_use]
+    pub fn new(to: &Path) -> Self {
+        Self { path: hidden_path(to), checksums: BlockChecksums::default() }
+    }
+
+    /// The hidden file, beside that place, that somebody writes.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// These bytes are its next ones.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.checksums.add(bytes);
     }
 
     /// Removes what a run of the program that was killed has left of a copy with this place.
@@ -113,10 +106,6 @@ fn hidden_path(to: &Path) -> PathBuf {
     hidden_beside(to, ".ahead")
 }
 
-async fn within<T>(write: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(STALLED, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -125,11 +114,17 @@ mod tests {
 
     type Change = fn(&mut Vec<u8>);
 
-    #[tokio::test]
-    async fn a_copy_in_advance_becomes_the_file_whatever_was_changed_since() {
+    #[test]
+    fn a_copy_in_advance_becomes_the_file_whatever_was_changed_since() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to, copy) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("copy"));
         let before: Vec<u8> = (0..=250).cycle().take(3 * BLOCK + 77).collect();
+        let ahead = || {
+            let mut ahead = AdvanceCopy::new(&to);
+            fs::write(ahead.path(), &before).unwrap();
+            before.chunks(700_001).for_each(|chunk| ahead.add(chunk));
+            ahead
+        };
         let changes: [(&str, Change); 6] = [
             ("none", |_| {}),
             ("its beginning", |bytes| bytes[40] ^= 1),
@@ -139,18 +134,14 @@ mod tests {
             ("nothing", Vec::clear),
         ];
         for (case, change) in changes {
-            fs::write(&from, &before).unwrap();
-            let (_tell, growth) = watch::channel(Growth::Complete);
-            let ahead = AdvanceCopy::follow(&from, &to, growth).await.unwrap();
             let mut after = before.clone();
             change(&mut after);
             fs::write(&from, &after).unwrap();
-            ahead.complete(&mut File::open(&from).unwrap(), &copy).unwrap();
+            ahead().complete(&mut File::open(&from).unwrap(), &copy).unwrap();
             assert!(fs::read(&copy).unwrap() == after, "{case}");
         }
         fs::remove_file(&copy).unwrap();
-        let growth = watch::channel(Growth::Complete).1;
-        drop(AdvanceCopy::follow(&from, &to, growth).await.unwrap());
+        drop(ahead());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the file itself is left");
     }
 }

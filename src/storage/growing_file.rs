@@ -2,12 +2,19 @@
 //!
 //! What was there before is read slowly, so that the disk stays free for who writes; once the file is complete, the rest
 //! is read as fast as it can be.
+//!
+//! The file is open only while it is read. A file that this process has open on a disk in user space would hold up the
+//! start of every child when that disk hangs: the child closes its copy before it executes its program.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, OFlags};
 use tokio::sync::watch;
 
 use crate::storage::detached;
@@ -31,8 +38,10 @@ pub enum Growth {
 /// A file that grows.
 #[derive(Debug)]
 pub struct GrowingFile {
-    /// `None` after an error.
-    file: Option<File>,
+    /// Names the file (`O_PATH`), wherever it is moved; closing it asks no disk.
+    name: Arc<OwnedFd>,
+    /// How much was read.
+    at: u64,
     growth: watch::Receiver<Growth>,
     /// Something was read just now.
     busy: bool,
@@ -45,14 +54,15 @@ impl GrowingFile {
     /// Where it cannot be opened, or its disk does not answer within 60 s.
     pub async fn open(path: &Path, growth: watch::Receiver<Growth>) -> io::Result<Self> {
         let path = path.to_owned();
-        let file = within(detached::run("follow", move || File::open(path))).await?;
-        Ok(Self { file: Some(file), growth, busy: false })
+        let open = move || Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+        let name = Arc::new(within(detached::run("follow", open)).await?);
+        Ok(Self { name, at: 0, growth, busy: false })
     }
 
     /// The next bytes, at most a mebibyte, as soon as there are any. `None`: the file is complete, and there are no more.
     ///
     /// # Errors
-    /// Where the file cannot be read, or its disk does not answer within 60 s: then it is not read on.
+    /// Where the file cannot be read, or its disk does not answer within 60 s.
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             // Asked before the file is read: what was written until it was complete is read then.
@@ -61,9 +71,9 @@ impl GrowingFile {
                 // Its end is no reason to wait on.
                 let _ = tokio::time::timeout(PAUSE, self.growth.changed()).await;
             }
-            let Some(file) = self.file.take() else { return Err(io::Error::other("it could not be read before")) };
-            let (file, chunk) = within(detached::run("follow", move || read(file))).await?;
-            self.file = Some(file);
+            let (name, at) = (Arc::clone(&self.name), self.at);
+            let chunk = within(detached::run("follow", move || read(&name, at))).await?;
+            self.at += chunk.len() as u64;
             self.busy = !chunk.is_empty();
             match (self.busy, state) {
                 (true, _) => return Ok(Some(chunk)),
@@ -74,10 +84,18 @@ impl GrowingFile {
     }
 }
 
-fn read(mut file: File) -> io::Result<(File, Vec<u8>)> {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    io::Read::by_ref(&mut file).take(CHUNK as u64).read_to_end(&mut chunk)?;
-    Ok((file, chunk))
+fn read(name: &OwnedFd, at: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(format!("/proc/self/fd/{}", name.as_raw_fd()))?;
+    let mut chunk = vec![0; CHUNK];
+    let mut length = 0;
+    while length < CHUNK {
+        match file.read_at(&mut chunk[length..], at + length as u64)? {
+            0 => break,
+            bytes => length += bytes,
+        }
+    }
+    chunk.truncate(length);
+    Ok(chunk)
 }
 
 async fn within<T>(read: impl Future<Output = io::Result<T>>) -> io::Result<T> {

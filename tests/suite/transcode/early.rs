@@ -319,7 +319,7 @@ async fn a_raw_file_that_must_be_copied_to_another_file_system_is_copied_there_w
     meeting.grow(&bytes[..half]);
     meeting.copying().await;
     let ahead = meeting.raw.place().with_file_name(".rec-1_raw.mkv.ahead");
-    while fs::metadata(&ahead).map_or(0, |file| file.len()) < half as u64 {
+    while fs::metadata(&ahead).map_or(0, |file| file.len()) + (128 << 10) < half as u64 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let inode = fs::metadata(&ahead).unwrap().ino();
