@@ -278,11 +278,11 @@ async fn a_part_that_cannot_be_read_now_is_not_taken_for_one_that_was_not_delive
     let disk = FaultyFs::mount(&backing, &temporary, Abilities::ALL);
     disk.break_down(Requests::ReadsBeyond(0), Fault::Error(Errno::IO.raw_os_error()));
     for delivered in [false, true] {
-        let error = raw.remove_parts(&[part.clone()], delivered).await.unwrap_err();
+        let error = raw.remove_parts(std::slice::from_ref(&part), delivered).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()), "{error}");
     }
     disk.heal();
-    assert!(raw.remove_parts(&[part.clone()], false).await.unwrap(), "it was not delivered, and is kept");
+    assert!(raw.remove_parts(std::slice::from_ref(&part), false).await.unwrap(), "it was not delivered, and is kept");
     assert!(!raw.remove_parts(&[part], true).await.unwrap());
     assert_eq!(names(&backing), [] as [String; 0]);
     drop(disk);
