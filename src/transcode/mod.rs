@@ -13,6 +13,7 @@ mod drain_watch;
 mod failure;
 pub mod fetch_gate;
 pub mod ffmpeg_arguments;
+mod hand_over;
 pub mod index_space;
 pub mod input_files;
 pub mod job;
