@@ -11,11 +11,14 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as ObjectPath;
 use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use tokio::sync::Semaphore;
 
 use crate::config::store_url::{StoreUrl, check_key};
 use crate::store::connect::{self, Backend, StoreTimes};
 use crate::store::error::StoreError;
 
+/// Copies into a directory at once.
+const COPIES: usize = 2;
 /// The most names of a listing that are looked at.
 const LISTED: usize = 1000;
 
@@ -25,6 +28,8 @@ pub struct Store {
     url: StoreUrl,
     pub(super) backend: Backend,
     times: StoreTimes,
+    /// Copies into a directory at once: one that hangs keeps its thread.
+    pub(super) copies: Arc<Semaphore>,
 }
 
 /// What a store says of an object.
@@ -49,7 +54,12 @@ impl Store {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(url: &StoreUrl, times: StoreTimes) -> Result<Self, StoreError> {
-        Ok(Self { url: url.clone(), backend: connect::connect(url, times)?, times })
+        Ok(Self {
+            url: url.clone(),
+            backend: connect::connect(url, times)?,
+            times,
+            copies: Arc::new(Semaphore::new(COPIES)),
+        })
     }
 
     #[must_use]

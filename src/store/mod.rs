@@ -16,6 +16,7 @@ mod local_file;
 pub mod part_plan;
 pub mod probe;
 pub mod record;
+pub mod settings;
 mod shared_credentials;
 pub mod sidecars;
 mod stray_uploads;

@@ -236,3 +236,11 @@ impl UploadEntry {
         }
     }
 }
+
+/// The object's name for an MP4 of `main_path`: its path there. What no name of an object may hold becomes `_`.
+#[must_use]
+pub fn key_for(file_path: &str) -> String {
+    let parts = file_path.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
+    let plain = |c: char| if c.is_control() || matches!(c, '\\' | '?' | '#' | '%') { '_' } else { c };
+    parts.map(|part| part.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("/")
+}

@@ -9,6 +9,10 @@
 //!
 //! Where the answer to *complete* is lost, the store does not know the upload any more: then the object itself decides.
 
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +38,7 @@ pub(super) async fn deliver(
     let record = entry.record();
     let source = Source::look(&record.mp4).await?;
     if let Some(root) = store.url().directory() {
-        let (from, root, key, cancel) = (source.path.clone(), root.to_owned(), record.key.clone(), cancel.clone());
-        let what = format!("copying {} to {}", from.display(), store.url());
-        let copied = files::on_disk(move || local_copy::copy(&from, &root, &key, &cancel)).await;
-        return copied.map_err(StoreError::local(what));
+        return copy(store, &source, root.to_owned(), record.key, cancel).await;
     }
     let plan = PartPlan::of(source.size);
     let work = async {
@@ -49,6 +50,33 @@ pub(super) async fn deliver(
     };
     cancel.run_until_cancelled(work).await.unwrap_or(Err(StoreError::Stopped))?;
     Ok(source.size)
+}
+
+/// Copies into the directory of a `file://` store.
+async fn copy(
+    store: &Store,
+    source: &Source,
+    root: PathBuf,
+    key: String,
+    cancel: &CancellationToken,
+) -> Result<u64, StoreError> {
+    // Written, and read back.
+    let limit = store.limit(2 * source.size);
+    let given_up = cancel.child_token();
+    let _given_up = given_up.clone().drop_guard();
+    let (from, copies) = (source.path.clone(), Arc::clone(&store.copies));
+    let what = format!("copying {} to {}", from.display(), store.url());
+    let work = async {
+        let permit = copies.acquire_owned().await.map_err(io::Error::other)?;
+        let copy = move || {
+            let size = local_copy::copy(&from, &root, &key, &given_up);
+            drop(permit);
+            size
+        };
+        files::on_disk(copy).await
+    };
+    let ended = cancel.run_until_cancelled(tokio::time::timeout(limit, work)).await.ok_or(StoreError::Stopped)?;
+    ended.map_err(|_| StoreError::Late(limit))?.map_err(StoreError::local(what))
 }
 
 /// Gives up what the store may hold of an upload that is not completed.

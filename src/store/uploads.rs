@@ -9,11 +9,9 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,63 +20,32 @@ use tracing::Instrument as _;
 
 use crate::codes;
 use crate::config::store_url::StoreUrl;
-use crate::protocol::notice::Notice;
 use crate::retry::Backoff;
 use crate::storage::files;
 use crate::storage::journal::Journal;
-use crate::storage::main_path::MainPath;
 use crate::storage::record_writer::RecordWriter;
-use crate::store::connect::StoreTimes;
 use crate::store::drop_request;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::record::{DIR, StoredObject, UploadEntry, UploadRecord};
+pub use crate::store::settings::{Tell, UploadSettings, UploadWaits};
 use crate::store::{local_file, sidecars, upload};
 use crate::telemetry::log_throttle::LogThrottle;
-use crate::telemetry::metrics::{Metrics, NodeGauge};
+use crate::telemetry::metrics::NodeGauge;
 use crate::unix_time::unix_ms;
 
 /// Files on the line at once.
 const FILES_AT_ONCE: usize = 2;
 /// Parts of all of them in memory at once.
 const PARTS_AT_ONCE: usize = 4;
-/// Waits between two attempts at a recording.
-const FIRST_WAIT: Duration = Duration::from_secs(5);
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How often orders of operators are looked for.
 const POLL: Duration = Duration::from_secs(5);
 /// How long the store may take to give up what is dropped.
 const ABORT_LIMIT: Duration = Duration::from_secs(20);
+/// Between two attempts to have messages on disk.
+const TELL_WAIT: Duration = Duration::from_secs(5);
 /// Time limit for reading the records and orders.
 const READ_LIMIT: Duration = Duration::from_secs(10);
-
-/// Puts notices into the outbox; true: they are on disk.
-pub type Tell = Arc<dyn Fn(Vec<Notice>) -> BoxFuture<'static, bool> + Send + Sync>;
-
-/// What uploads need from the rest of the node.
-pub struct UploadSettings {
-    /// `storage.deliver`; `None`: what waits of an earlier configuration is told with its local file.
-    pub url: Option<StoreUrl>,
-    pub state_dir: PathBuf,
-    pub main_path: MainPath,
-    pub metrics: Metrics,
-    pub tell: Tell,
-    pub waits: UploadWaits,
-}
-
-/// Limits of an upload, and the first and the longest wait between two attempts.
-#[derive(Clone, Copy, Debug)]
-pub struct UploadWaits {
-    pub first: Duration,
-    pub longest: Duration,
-    pub times: StoreTimes,
-}
-
-impl Default for UploadWaits {
-    fn default() -> Self {
-        Self { first: FIRST_WAIT, longest: LONGEST_WAIT, times: StoreTimes::default() }
-    }
-}
 
 /// The uploads of a node; clones share them.
 #[derive(Clone)]
@@ -133,6 +100,12 @@ impl Uploads {
     #[must_use]
     pub fn url(&self) -> Option<&StoreUrl> {
         self.shared.settings.url.as_ref()
+    }
+
+    /// Recordings that the store does not have yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting().len()
     }
 
     /// What writes the records.
@@ -300,11 +273,15 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When each was added that the store does not have yet.
+    fn waiting(&self) -> Vec<u64> {
+        let records: Vec<_> = self.running().values().map(|running| running.entry.record()).collect();
+        records.iter().filter(|record| record.stored.is_none()).map(|record| record.added_at).collect()
+    }
+
     /// Sets the numbers of those that the store does not have yet.
     fn count(&self) {
-        let records = self.running().values().map(|running| running.entry.record()).collect::<Vec<_>>();
-        let waiting: Vec<u64> =
-            records.iter().filter(|record| record.stored.is_none()).map(|record| record.added_at).collect();
+        let waiting = self.waiting();
         let oldest = waiting.iter().min().map_or(0, |oldest| unix_ms().saturating_sub(*oldest));
         self.settings.metrics.set(NodeGauge::UploadsWaiting, u32::try_from(waiting.len()).unwrap_or(u32::MAX));
         self.settings.metrics.set(NodeGauge::UploadsOldestAge, Duration::from_millis(oldest).as_secs_f64());
@@ -380,7 +357,7 @@ impl Shared {
             let (took_s, failures) = (began.elapsed().as_secs_f64(), record.failures);
             tracing::info!(object = url.object(&record.key), size, took_s, failures, "the store has the recording");
         }
-        self.tell(entry, &entry.record(), |record| url.object(&record.key)).await;
+        self.tell(entry, &entry.record(), |record| url.object(&record.key)).await?;
         local_file::finish(store, entry, &self.settings.main_path, &self.settings.state_dir, stop).await
     }
 
@@ -397,27 +374,34 @@ impl Shared {
         }
         let local =
             |record: &UploadRecord| record.notice.as_ref().map(|notice| notice.local_path.clone()).unwrap_or_default();
-        self.tell(entry, &record, local).await;
+        while self.tell(entry, &record, local).await.is_err() {
+            // They are in memory, and are on disk when it answers.
+            if self.cancel.run_until_cancelled(tokio::time::sleep(TELL_WAIT)).await.is_none() {
+                return;
+            }
+        }
     }
 
     /// Has the server told where the MP4 is, unless it was.
-    async fn tell(&self, entry: &UploadEntry, record: &UploadRecord, path: impl Fn(&UploadRecord) -> String) {
+    ///
+    /// # Errors
+    /// Where the messages are not on disk: with the record a crash would lose them.
+    async fn tell(
+        &self,
+        entry: &UploadEntry,
+        record: &UploadRecord,
+        path: impl Fn(&UploadRecord) -> String,
+    ) -> Result<(), StoreError> {
         // The ids were checked when the record was read.
         let notices = record.notices(&path(record)).unwrap_or_default();
         if notices.is_empty() {
-            return;
+            return Ok(());
         }
-        // Where they are not on disk, they are in memory; a crash tells them again.
-        if (self.settings.tell)(notices).await {
-            entry.update(|record| record.told = true).await;
+        if !(self.settings.tell)(notices).await {
+            let late = std::io::Error::other("the disk has not taken them yet");
+            return Err(StoreError::local("the messages for the server, in recorder.state_dir")(late));
         }
+        entry.update(|record| record.told = true).await;
+        Ok(())
     }
-}
-
-/// The object's name for an MP4 of `main_path`: its path there. What no name of an object may hold becomes `_`.
-#[must_use]
-pub fn key_for(file_path: &str) -> String {
-    let parts = file_path.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
-    let plain = |c: char| if c.is_control() || matches!(c, '\\' | '?' | '#' | '%') { '_' } else { c };
-    parts.map(|part| part.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("/")
 }

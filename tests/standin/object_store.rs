@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::child::Child;
+use super::https::Identity;
 
 pub const KEY: &str = "STOREKEYID123";
 pub const SECRET: &str = "store-secret-of-this-test";
@@ -47,6 +48,16 @@ fn tools() -> PathBuf {
 
 impl ObjectStore {
     pub async fn start(kind: Kind) -> anyhow::Result<Self> {
+        Self::start_with(kind, &[]).await
+    }
+
+    /// rclone with TLS, whose certificate is for `localhost`.
+    pub async fn start_tls(identity: &Identity) -> anyhow::Result<Self> {
+        let (certificate, key) = (identity.certificate.display().to_string(), identity.key.display().to_string());
+        Self::start_with(Kind::Rclone, &["--cert", &certificate, "--key", &key]).await
+    }
+
+    async fn start_with(kind: Kind, more: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("pnm-store-").tempdir()?;
         let log = dir.path().join("log");
         let output = File::create(&log)?;
@@ -57,7 +68,7 @@ impl ObjectStore {
                 std::fs::create_dir_all(data.join(BUCKET))?;
                 Child::spawn("rclone", &rclone, |command| {
                     let keys = format!("{KEY},{SECRET}");
-                    command.args(["serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", &keys]).arg(&data);
+                    command.args(["serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", &keys]).args(more).arg(&data);
                     quiet(command, &output);
                 })
             }
@@ -149,9 +160,9 @@ fn quiet(command: &mut Command, output: &File) {
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
 }
 
-/// The port in `http://127.0.0.1:PORT` of what a server says at its start.
+/// The port in `http(s)://127.0.0.1:PORT` of what a server says at its start.
 fn port_of(said: &str) -> Option<u16> {
-    let rest = said.split("http://127.0.0.1:").nth(1)?;
+    let rest = said.split("://127.0.0.1:").nth(1)?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     // A digit may be missing until the line has its end.
     rest[digits.len()..].contains('\n').then(|| digits.parse().ok())?

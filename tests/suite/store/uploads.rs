@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use plugnmeet_recorder::config::store_url::StoreUrl;
 use plugnmeet_recorder::protocol::notice::NoticeEvent;
 use plugnmeet_recorder::store::handle::Store;
 use plugnmeet_recorder::store::probe::probe;
 
 use super::{MIB, Sender, assert_stored, tree};
-use crate::standin::object_store::{Kind, ObjectStore};
+use crate::standin::https::Authority;
+use crate::standin::object_store::{BUCKET, KEY, Kind, ObjectStore, SECRET};
 use crate::standin::store_line::{Ask, Fault, StoreLine};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,8 +147,7 @@ async fn a_probe_names_what_a_store_cannot_do_and_leaves_nothing_behind() {
     for kind in [Kind::Rclone, Kind::Moto] {
         let store = ObjectStore::start(kind).await.unwrap();
         let line = StoreLine::to(store.port).await;
-        let url =
-            |port| plugnmeet_recorder::config::store_url::StoreUrl::parse(&ObjectStore::url(port, "a/b")).unwrap();
+        let url = |port| StoreUrl::parse(&ObjectStore::url(port, "a/b")).unwrap();
         let results = probe(&Store::open(&url(store.port)).unwrap()).await;
         let failed: Vec<_> =
             results.iter().filter(|found| found.result.is_err()).map(|found| found.step.name()).collect();
@@ -158,4 +159,21 @@ async fn a_probe_names_what_a_store_cannot_do_and_leaves_nothing_behind() {
         assert!(multipart.text().contains("AccessDenied"), "{}", multipart.text());
         assert_eq!((store.keys(), store.unfinished_uploads()), (Vec::new(), 0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_with_tls_is_trusted_by_the_ca_of_its_url_alone() {
+    let authority = Authority::new(10).unwrap();
+    let store = ObjectStore::start_tls(&authority.issue("localhost", 10).unwrap()).await.unwrap();
+    let endpoint = format!("https://localhost:{}", store.port);
+    let url = |more: &str| {
+        StoreUrl::parse(&format!("s3://{KEY}:{SECRET}@us-east-1/{BUCKET}?endpoint={endpoint}{more}")).unwrap()
+    };
+    let results = probe(&Store::open(&url("")).unwrap()).await;
+    let said = results[0].text();
+    assert!(results.len() == 1 && said.contains("certificate") && said.contains("ca=/file"), "{said}");
+    let trusted = url(&format!("&ca={}", authority.file().display()));
+    let results = probe(&Store::open(&trusted).unwrap()).await;
+    let failed: Vec<_> = results.iter().filter(|found| found.result.is_err() && found.step.is_needed()).collect();
+    assert!(results.len() == 6 && failed.is_empty(), "{failed:?}");
 }
