@@ -1,4 +1,5 @@
-//! The HTTP client of a store: as every client of this program, with a limit for a connection that stands still.
+//! The HTTP client of a store: as every client of this program (HTTP/1.1: no part holds up another), with a limit for a
+//! connection that stands still.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,8 +29,6 @@ impl HttpConnector for StoreConnector {
         let client = Client::builder()
             .connect_timeout(CONNECT_DEADLINE)
             .tcp_user_timeout(self.stall)
-            // HTTP/1.1: each part has a connection of its own, and none holds up another.
-            .http1_only()
             // A redirect means a wrong region or endpoint, and the signature is for the first address only.
             .redirect(Policy::none())
             .user_agent(concat!("plugnmeet-recorder/", env!("CARGO_PKG_VERSION")));
