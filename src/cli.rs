@@ -32,6 +32,8 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
   plugnmeet-recorder -config config.yaml outbox list --all  what the server was and is to be told
   plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
+  plugnmeet-recorder -config config.yaml store check        what the object store of storage.deliver can do
+  plugnmeet-recorder -config config.yaml store list         which MP4s are not in it yet (store drop ID: never)
   plugnmeet-recorder -config config.yaml status             the fleet as the server sees it, asked over NATS
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
   plugnmeet-recorder explain PNR-0123                       what a code of the log means, and what to do
@@ -82,6 +84,9 @@ pub enum Command {
     /// What the server and the work queue are to be told
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Outbox(OutboxCommand),
+    /// The object store into which finished MP4s are delivered
+    #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
+    Store(StoreCommand),
     /// The fleet as the server sees it: every node, where the next recording would go and why, and the work queue
     #[command(display_name = NAME)]
     Status(ListFormat),
@@ -168,6 +173,28 @@ pub enum OutboxCommand {
         id: RecordingId,
         /// Only this one; without it every notice, and never the job
         letter: Option<MessageKey>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StoreCommand {
+    /// Tries what delivery needs with small objects, which are removed: put, get, list, delete, and more
+    #[command(display_name = NAME)]
+    Check {
+        /// Another store than storage.deliver. Other users of this host see what is typed here: leave keys to the environment
+        url: Option<String>,
+        #[command(flatten)]
+        format: ListFormat,
+    },
+    /// Shows each MP4 that is on its way, with its next try and its last error
+    #[command(display_name = NAME)]
+    List(ListFormat),
+    /// Delivers an MP4 no more; it stays in `main_path`, where the server knows it then
+    #[command(display_name = NAME)]
+    Drop {
+        /// The recording's id, as `store list` shows it
+        #[arg(value_parser = RecordingId::parse)]
+        id: RecordingId,
     },
 }
 

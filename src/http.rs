@@ -37,6 +37,8 @@ pub enum HttpClientError {
 /// Where the CA file cannot be read, or TLS cannot be set up on this host.
 pub fn build(client: ClientBuilder, url: &Url, ca_file: Option<&Path>) -> Result<Client, HttpClientError> {
     tls::provide_crypto();
+    // The client of object stores brings HTTP/2 into the build; nothing here is tried with it.
+    let client = client.http1_only();
     let client = if is_loopback(url) { client.no_proxy() } else { client };
     let client = if url.scheme() == "https" {
         client.tls_certs_merge(roots::for_http(ca_file)?)

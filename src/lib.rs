@@ -22,6 +22,7 @@ pub mod retry;
 pub mod scripts;
 pub mod sizing;
 pub mod storage;
+pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod transcode;

@@ -39,6 +39,13 @@ pub enum AdminError {
         main_path = main_path.display()
     )]
     NoRecording { id: RecordingId, main_path: PathBuf },
+    #[error("this node delivers no recording {id} (there is no {path}); `store list` shows those that wait", path = .path.display())]
+    NoUpload { id: RecordingId, path: PathBuf },
+    #[error("store {id}: cannot write {path}: {source}", path = .path.display())]
+    UploadDisk { id: RecordingId, path: PathBuf, source: io::Error },
+    /// What is wrong with the URL, without its secrets.
+    #[error("there is no store to check: {0}")]
+    NoStore(String),
     #[error("the hooks cannot be run: {0}")]
     Start(String),
     /// Why NATS did not tell of the fleet, and what to do.
@@ -66,6 +73,9 @@ impl AdminError {
             Self::OutboxRefused { .. } => codes::OUTBOX_ORDER_REFUSED,
             Self::OutboxDisk { .. } => codes::OUTBOX_ORDER_NOT_WRITTEN,
             Self::NoRecording { .. } => codes::UNKNOWN_RECORDING,
+            Self::NoUpload { .. } => codes::UNKNOWN_UPLOAD,
+            Self::UploadDisk { .. } => codes::UPLOAD_ORDER_NOT_WRITTEN,
+            Self::NoStore(_) => codes::NO_STORE,
             Self::Start(_) => codes::COMMAND_NOT_STARTED,
             Self::Nats(_) => codes::FLEET_NOT_ASKED,
             Self::UnknownCode(_) => codes::UNKNOWN_CODE,

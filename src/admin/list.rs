@@ -1,9 +1,9 @@
-//! The three lists of recordings, jobs and messages.
+//! The lists of recordings, jobs, messages and uploads.
 
 use serde_json::{Value, json};
 
 use crate::admin::error::AdminError;
-use crate::admin::rows::{JobRow, MessageRow, Moment, RecordingRow};
+use crate::admin::rows::{JobRow, MessageRow, Moment, RecordingRow, UploadRow};
 use crate::admin::state_dir::{Readable, RecordingState, StateDir, Undecodable};
 use crate::admin::table::{Row, table};
 use crate::cli::ListFormat;
@@ -72,6 +72,19 @@ fn job_rows(state: &StateDir, now: u64) -> Result<Vec<JobRow>, AdminError> {
         |found: Undecodable| JobRow::undecodable(found.id, &found.why, &found.path, found.at, moment(state, now));
     rows.extend(state.undecodable()?.into_iter().map(undecodable));
     Ok(by_age(rows, |row| row.taken_at))
+}
+
+/// The MP4s on their way into the store.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn uploads(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    let row = |found: Readable<_>| match found.read {
+        Ok(record) => UploadRow::new(&record, moment(state, now)),
+        Err(why) => UploadRow::unreadable(found.id, &why),
+    };
+    let rows: Vec<_> = state.uploads()?.into_iter().map(row).collect();
+    Ok(format.show(state, "uploads", &by_age(rows, |row| row.added_at)))
 }
 
 /// The messages of the outbox; `all`: delivered and dropped ones too.

@@ -2,7 +2,7 @@
 //!
 //! [`http`] answers programs that watch the node. For the commands,
 //! everything is read from the files in `recorder.state_dir`, whether the daemon runs or not. Only `status` asks
-//! a server, NATS.
+//! a server, NATS, and `store check` the store.
 //! Only `hooks test` starts processes: the operator's scripts. Listing changes no file, so the daemon's own functions,
 //! which put unreadable files aside, are not used here.
 //!
@@ -21,11 +21,12 @@ pub mod rows;
 mod sample_payload;
 mod state_dir;
 mod status;
+mod store;
 pub mod table;
 
 use std::io::Write;
 
-use crate::cli::{Command, HooksCommand, JobsCommand, OutboxCommand, RecordingsCommand};
+use crate::cli::{Command, HooksCommand, JobsCommand, OutboxCommand, RecordingsCommand, StoreCommand};
 use crate::config::Config;
 use crate::unix_time::unix_ms;
 
@@ -41,6 +42,9 @@ use output::print;
 pub fn answer(config: &Config, command: &Command, now: u64, out: &mut (dyn Write + Send)) -> Result<bool, AdminError> {
     if let Command::Hooks(HooksCommand::Test { stage, recording_id, json }) = command {
         return hooks::test(config, *stage, recording_id.as_ref(), *json, out);
+    }
+    if let Command::Store(StoreCommand::Check { url, format }) = command {
+        return store::check(config, url.as_deref(), format, out);
     }
     if let Command::Status(format) = command {
         let text = status::show(config, format, unix_ms)?;
@@ -58,12 +62,15 @@ fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminErr
     match command {
         // Handled by `answer`, and by `main`.
         Command::Hooks(_)
+        | Command::Store(StoreCommand::Check { .. })
         | Command::Status(_)
         | Command::Check { .. }
         | Command::Record(_)
         | Command::Size(_)
         | Command::Explain(_) => Ok(String::new()),
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
+        Command::Store(StoreCommand::List(format)) => list::uploads(&state, format, now),
+        Command::Store(StoreCommand::Drop { id }) => store::forget(&state, id),
         Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
         Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),
         Command::Jobs(JobsCommand::Drop { id }) => jobs::forget(&state, id),

@@ -14,6 +14,7 @@ use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
 use crate::storage::journal::{ReadError, Record as _};
 use crate::storage::{files, lock, state_version};
+use crate::store::record::{self, UploadRecord};
 use crate::transcode::job_files::UNDECODABLE;
 use crate::transcode::journal as jobs;
 use crate::unix_time::unix_ms_of;
@@ -139,6 +140,12 @@ impl StateDir {
     /// The file of this payload, if it exists.
     pub fn undecodable_path(&self, id: &str) -> Option<PathBuf> {
         Some(self.temporary_dir.join(UNDECODABLE).join(format!("{id}.bin"))).filter(|path| path.is_file())
+    }
+
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn uploads(&self) -> Result<Vec<Readable<UploadRecord>>, AdminError> {
+        each(&self.dir.join(record::DIR), |path| UploadRecord::read(path).map_err(|error| error.to_string()))
     }
 
     /// # Errors

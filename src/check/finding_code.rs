@@ -37,6 +37,7 @@ pub fn of_check(check: &str) -> Code {
         "temporary_dir speed" => codes::CHECK_TEMPORARY_DIR_SPEED,
         "fonts" => codes::CHECK_FONTS,
         "self-recording" => codes::CHECK_SELF_RECORDING,
+        "store" => codes::CHECK_STORE,
         _ => codes::CHECK_FOUND,
     }
 }

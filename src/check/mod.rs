@@ -26,6 +26,7 @@ mod scripts;
 mod self_recording;
 mod server;
 mod speed;
+mod store;
 pub mod test_recording;
 mod versions;
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::capture::browser::sandbox;
 use crate::check::report::{Finding, Report, Verdict};
 use crate::check::{broker, certificates, clock, directories, disk_speed, fonts, host, place};
-use crate::check::{programs, scripts, self_recording, server};
+use crate::check::{programs, scripts, self_recording, server, store};
 use crate::codes;
 use crate::config::{Config, ConfigError, LoadedConfig, Mode, RecorderConfig};
 use crate::protocol::request::Kind;
@@ -241,7 +241,11 @@ fn remote(config: &Arc<Config>) -> Vec<Group> {
         findings.push(clock::judge(&samples));
         findings
     };
-    vec![(&["server", "key", "NATS", "clock"], ask.boxed())]
+    let mut groups: Vec<Group> = vec![(&["server", "key", "NATS", "clock"], ask.boxed())];
+    if let Some(url) = config.storage.deliver.clone() {
+        groups.push((&["store"], async move { vec![store::check(&url).await] }.boxed()));
+    }
+    groups
 }
 
 /// What takes seconds.

@@ -242,4 +242,10 @@ room! {
                 names what is wrong.";
         remedy: "Run `plugnmeet-recorder check` again while nothing else runs. If it stays, do what the line says, \
                  and see `the self-test failed` in docs/troubleshooting.md.";
+
+    CHECK_STORE = 1333;
+        means: "The store of storage.deliver cannot do all that is asked of it.";
+        recordings: "Safe: MP4s stay in main_path until the store takes them.";
+        cause: "It is away, refuses the credentials, or lacks something. The line names what failed.";
+        remedy: "Do what the line says; `plugnmeet-recorder store check` tries the store alone.";
 }

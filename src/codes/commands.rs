@@ -240,4 +240,23 @@ room! {
         recordings: "Not concerned.";
         cause: "Ctrl-C or SIGTERM came before the last scene was measured.";
         remedy: "Measure again. Nothing is left of the measurement.";
+
+    NO_STORE = 1250;
+        means: "There is no store that could be checked.";
+        cause: "storage.deliver is not set, or the URL that was given is none. The line says what is wrong with it.";
+        remedy: "Set storage.deliver, or give a URL: `plugnmeet-recorder store check s3://bucket/prefix`. docs/stores.md \
+                 shows the forms.";
+
+    UNKNOWN_UPLOAD = 1251;
+        means: "This node delivers no such recording into a store.";
+        recordings: "Not concerned.";
+        cause: "The id is misspelt, the recording is in the store already, or another node delivers it.";
+        remedy: "`plugnmeet-recorder store list` on the node that made the MP4 shows what waits.";
+
+    UPLOAD_ORDER_NOT_WRITTEN = 1252;
+        means: "The order to deliver a recording no more cannot be written.";
+        recordings: "Not concerned: it is delivered as before.";
+        cause: "The disk of recorder.state_dir is full or read-only, or the command runs as another user than the \
+                recorder.";
+        remedy: "Give the command as the recorder's user (`sudo -u plugnmeet-recorder`), and look at that disk (`df -h`).";
 }

@@ -18,6 +18,7 @@ mod recording;
 mod scripts;
 pub mod search;
 mod storage;
+mod store;
 pub mod text;
 mod transcode;
 
@@ -34,11 +35,13 @@ pub use program::*;
 pub use recording::*;
 pub use scripts::*;
 pub use storage::*;
+pub use store::*;
 pub use transcode::*;
 
 /// All of them, by number.
 pub const ROOMS: &[Room] = &[
     NODE, RECORDING, CAPTURE, BROADCAST, TRANSCODE, SCRIPTS, DELIVERY, FLEET, STORAGE, PROGRAM, ADMIN, COMMANDS, CHECK,
+    STORE,
 ];
 
 /// All codes, by number.

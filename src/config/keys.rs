@@ -82,6 +82,9 @@ pub const KEYS: &[&str] = &[
     "admin.token",
     "admin.token_file",
     "admin.allow_drain_without_token",
+    "storage.deliver",
+    "storage.keep_local",
+    "storage.hooks_secret",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

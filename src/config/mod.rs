@@ -19,6 +19,8 @@ mod reserve;
 mod rtmp;
 mod sections;
 mod server;
+mod storage;
+pub mod store_url;
 mod transcoder;
 mod tree;
 mod user_info;
@@ -31,8 +33,8 @@ pub use keys::KEYS;
 pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
 pub use sections::{
-    AdminConfig, ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, LogConfig, LogFormat, Mode, NatsConfig,
-    Profile, RecorderConfig, RtmpConfig, ServerConfig, TranscoderConfig,
+    AdminConfig, ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, KeepLocal, LogConfig, LogFormat, Mode,
+    NatsConfig, Profile, RecorderConfig, RtmpConfig, ServerConfig, StorageConfig, TranscoderConfig,
 };
 
 /// All settings, checked. Each component gets only its own section.
@@ -48,6 +50,7 @@ pub struct Config {
     pub nats: NatsConfig,
     pub hooks: HooksConfig,
     pub admin: AdminConfig,
+    pub storage: StorageConfig,
 }
 
 /// A valid configuration, and warnings about its file.
@@ -76,6 +79,8 @@ impl Config {
         secrets.extend(self.nats.urls.iter().flat_map(|url| user_info::secrets_of(url)));
         secrets.extend(self.hooks.secrets());
         secrets.extend(self.admin.token.as_deref());
+        secrets.extend(self.storage.deliver.iter().flat_map(store_url::StoreUrl::secrets));
+        secrets.extend(self.storage.hooks_secret.as_deref());
         secrets
     }
 }
@@ -119,6 +124,7 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
     let nats = nats::read(root);
     let mut hooks = hooks::read(root);
     let admin = admin::read(root);
+    let storage = storage::read(root);
     hooks.ca_file = server.as_ref().and_then(|server| server.ca_file.clone());
     Some(Config {
         recorder: recorder?,
@@ -131,5 +137,6 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
         nats: nats?,
         hooks,
         admin,
+        storage,
     })
 }

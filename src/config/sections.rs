@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::reserve::Reserve;
+use crate::config::store_url::StoreUrl;
 use crate::config::user_info::masked;
 use crate::protocol::ids::RecorderId;
 
@@ -266,6 +267,36 @@ impl std::fmt::Debug for AdminConfig {
             .field("token", &self.token.as_ref().map(|_| "[redacted]"))
             .field("token_file", &self.token_file)
             .field("allow_drain_without_token", &self.allow_drain_without_token)
+            .finish()
+    }
+}
+
+/// `storage`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// The store into which finished MP4s are delivered; `None`: they stay in `main_path` only.
+    pub deliver: Option<StoreUrl>,
+    pub keep_local: KeepLocal,
+    /// The last part but one of the path under which the server's storage hooks are answered. A secret: never shown.
+    pub hooks_secret: Option<String>,
+}
+
+/// How long the MP4 stays in `main_path` once a store has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepLocal {
+    /// The server is told of the local file.
+    #[default]
+    Always,
+    /// The server is told of the object in the store, once the store has confirmed it. Zero: removed at once then.
+    For(Duration),
+}
+
+impl std::fmt::Debug for StorageConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StorageConfig")
+            .field("deliver", &self.deliver)
+            .field("keep_local", &self.keep_local)
+            .field("hooks_secret", &self.hooks_secret.as_ref().map(|_| "[redacted]"))
             .finish()
     }
 }

@@ -6,7 +6,7 @@
 //! 3 delivery  the outbox: messages are delivered, notices also without NATS
 //! 4 hooks     the operator's long-lived scripts
 //! 5 watches   load, disk space, main_path, time limit of a drain
-//! 6 recording recordings of an earlier run are resumed
+//! 6 recording recordings of an earlier run are resumed, and uploads into the store
 //! 7 NATS      connected, however long that takes
 //! 8 requests  stops are obeyed; the recorder id is taken, and the node announced; then starts are answered
 //! 9 jobs      taken from the work queue
@@ -46,7 +46,7 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, command_leftovers, outbox_cleanup, overload, preflight, state_dir};
+use crate::node::{availability, command_leftovers, outbox_cleanup, overload, preflight, state_dir, uploads};
 use crate::process::cgroup::Cgroups;
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
@@ -71,8 +71,10 @@ use crate::storage::lock::StateLock;
 use crate::storage::main_path::{self, MainPath};
 use crate::storage::record_writer::RecordWriter;
 use crate::storage::state_version;
+use crate::store::probe;
+use crate::store::uploads::Uploads;
 use crate::telemetry::redact;
-use crate::transcode::settings::TranscodeSettings;
+use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
 use crate::transcode::worker;
 
 /// How long delivery is tried when everything else has ended; what then remains is in the outbox.
@@ -146,7 +148,8 @@ pub async fn run(
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
-    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder };
+    let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
+    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
     node.supervisor.tasks.spawn(command_leftovers::remove(config, config_file, draining.clone()));
@@ -157,6 +160,7 @@ pub async fn run(
     let recordings = node.start_recording(&watches).await?;
     start.finish();
     node.start_outbox_cleanup();
+    node.start_uploads();
     // 7 NATS, 8 requests, 9 jobs
     let connected = node.connect(&watches, recordings).await;
     if connected.is_err() {
@@ -201,6 +205,8 @@ struct Node {
     journal: RecordingJournal,
     /// This process, as the holder of the recorder id.
     holder: Holder,
+    /// MP4s on their way into the store.
+    uploads: Uploads,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -353,7 +359,8 @@ impl Node {
     /// What writes to `state_dir` for recordings.
     fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
         let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
-        journals.into_iter().chain([self.dispatcher.outbox().writer()]).flatten()
+        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer())];
+        journals.into_iter().chain(others).flatten()
     }
 
     /// Waits a moment for what is not on disk yet.
@@ -421,10 +428,23 @@ impl Node {
         self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
     }
 
+    /// Goes on with the uploads of an earlier run, and tries the store; neither holds up the start.
+    fn start_uploads(&self) {
+        let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
+        tasks.spawn(uploads.clone().run());
+        if uploads.url().is_some() {
+            // Nobody sets it a second time.
+            let _ = self.state.uploads.set(uploads.clone());
+            tasks.spawn(probe::watch(uploads.clone(), self.supervisor.shutdown.drain.clone()));
+        }
+    }
+
     fn start_jobs(&self, nats: Nats, watches: &Watches) {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
         let metrics = self.state.metrics();
-        let settings = TranscodeSettings { metrics, ..TranscodeSettings::new(&self.config, &self.store) };
+        let keep_local = self.config.storage.keep_local;
+        let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
+        let settings = TranscodeSettings { metrics, delivery, ..TranscodeSettings::new(&self.config, &self.store) };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

@@ -16,3 +16,4 @@ pub mod shutdown;
 pub mod start_watch;
 pub mod state_dir;
 mod supervisor;
+mod uploads;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pre_transcoding hooks → produce → claim → post_transcoding hooks → PROCEEDED → scripts → FINISHED
+//!     (where a store is to have the only copy: → scripts → record of the upload, which tells both notices)
 //! any failure → redelivered later; at the last delivery FINISHED with the cause, the raw file stays
 //! the fault of a disk or of a pre_transcoding hook at the last delivery → this node tries it again, for ever
 //! ```
@@ -33,6 +34,7 @@ use crate::storage::files;
 use crate::telemetry::metrics::JobEnd;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
+use crate::transcode::hand_over::HandOver;
 pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, ResultBuilder};
@@ -217,6 +219,7 @@ impl JobAttempt<'_> {
             let steps = |record: &mut crate::transcode::journal::JobRecord| {
                 record.steps.anew = false;
                 record.steps.told_path = None;
+                record.steps.uploading = false;
                 record.steps.scripts = 0;
             };
             self.entry.update(steps).await;
@@ -240,12 +243,24 @@ impl JobAttempt<'_> {
         };
         let note =
             remuxed.as_ref().map(|why| format!("delivered as it was recorded, since it could not be encoded: {why}"));
-        self.notify(NoticeEvent::Proceeded { file_path, file_size: result.size, variant, note }).await;
+        let hand_over =
+            HandOver { job: self.job, entry: self.entry, result: &result, delivery: settings.delivery.as_ref() };
+        let by_store = hand_over.server_learns_from_store(&file_path);
+        if !by_store {
+            hand_over.copy(&file_path).await;
+            let note = note.clone();
+            self.notify(NoticeEvent::Proceeded { file_path, file_size: result.size, variant, note }).await;
+        }
         let scripts = self.run_scripts(&result).await;
         if !scripts.is_complete() && !self.last {
             return Err(JobFailure::Stopped);
         }
-        self.notify(NoticeEvent::Finished(Ok(()))).await;
+        if by_store {
+            // The server is told of both when the store has the MP4.
+            hand_over.told_by_store(variant, note).await;
+        } else {
+            self.notify(NoticeEvent::Finished(Ok(()))).await;
+        }
         summarise(&result, &scripts, remuxed.as_deref(), started.elapsed());
         // A file that a hook fetched is removed only if the hook asked for it.
         let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw);

@@ -59,6 +59,7 @@ fn default_max_deliver() -> u64 {
 
 /// The finished steps that a job's files do not show: a continued job skips them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a step that was taken or not")]
 pub struct JobSteps {
     /// The directory into which a hook has fetched the input, to be removed after the job.
     #[serde(default)]
@@ -72,6 +73,9 @@ pub struct JobSteps {
     /// The path for the server, once the `post_transcoding` hooks have run.
     #[serde(default)]
     pub told_path: Option<String>,
+    /// The MP4 is on its way into the store: its record in `uploads` was written.
+    #[serde(default)]
+    pub uploading: bool,
     /// The number of post-processing scripts that have run.
     #[serde(default)]
     pub scripts: usize,

@@ -13,6 +13,7 @@ mod drain_watch;
 mod early_result;
 mod failure;
 pub mod fetch_gate;
+mod hand_over;
 pub mod input_files;
 pub mod job;
 pub mod job_files;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, FfmpegOptions, Mode};
+use crate::config::{Config, FfmpegOptions, KeepLocal, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
+use crate::store::uploads::Uploads;
 use crate::telemetry::metrics::Metrics;
 
 /// The settings of all jobs of a node.
@@ -41,6 +42,15 @@ pub struct TranscodeSettings {
     pub protected: ProtectedPaths,
     /// Where jobs are counted.
     pub metrics: Metrics,
+    /// The store into which MP4s are delivered; `None`: none.
+    pub delivery: Option<StoreDelivery>,
+}
+
+/// Delivery into a store.
+#[derive(Clone, Debug)]
+pub struct StoreDelivery {
+    pub uploads: Uploads,
+    pub keep_local: KeepLocal,
 }
 
 impl TranscodeSettings {
@@ -67,6 +77,7 @@ impl TranscodeSettings {
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
+            delivery: None,
         }
     }
 

@@ -34,10 +34,12 @@ pub mod meeting;
 pub mod nats;
 pub mod nginx_rtmp;
 pub mod notices;
+pub mod object_store;
 pub mod plain_page;
 pub mod rtmp;
 pub mod rtmp_server;
 pub mod slow_line;
+pub mod store_line;
 pub mod web;
 
 use callout::{Callout, SeenToken};

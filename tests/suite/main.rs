@@ -71,6 +71,7 @@ mod spawner;
 #[path = "standin.rs"]
 mod standin_itself;
 mod state_dir;
+mod store;
 mod survival;
 mod tls;
 mod transcode;

@@ -129,7 +129,18 @@ impl Listener for Connections {
             }
         };
         let open = Arc::clone(&self.open);
-        (Connection { stream, over: over.boxed(), received: 0, number, open, lifetime }, address)
+        (
+            Connection {
+                stream,
+                over: over.boxed(),
+                received: 0,
+                no_http2: Http2Refusal::default(),
+                number,
+                open,
+                lifetime,
+            },
+            address,
+        )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -143,6 +154,7 @@ pub(super) struct Connection {
     over: BoxFuture<'static, ()>,
     /// Bytes.
     received: u64,
+    no_http2: Http2Refusal,
     number: u64,
     open: Open,
     lifetime: Lifetime,
@@ -162,6 +174,36 @@ impl Connection {
     }
 }
 
+/// Keeps the server from speaking HTTP/2, with which a connection would carry any number of requests. `axum` speaks it to
+/// whoever begins with its preface (RFC 9113, 3.4), since the client of object stores brings it into the build. The version in
+/// the preface is made one that does not exist, which is refused.
+#[derive(Debug, Default)]
+struct Http2Refusal {
+    /// Bytes of [`Self::BEGIN`] that have come.
+    matched: usize,
+}
+
+impl Http2Refusal {
+    const BEGIN: &[u8] = b"PRI * HTTP/2";
+
+    /// What has come behind the first `at` bytes of the connection.
+    fn pass(&mut self, at: u64, bytes: &mut [u8]) {
+        if at != self.matched as u64 {
+            return;
+        }
+        for byte in bytes {
+            if Self::BEGIN.get(self.matched) != Some(byte) {
+                return;
+            }
+            self.matched += 1;
+            if self.matched == Self::BEGIN.len() {
+                *byte = b'0';
+                return;
+            }
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         lock(&self.open).remove(&self.number);
@@ -173,6 +215,8 @@ impl AsyncRead for Connection {
         self.check(context)?;
         let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        let received = self.received;
+        self.no_http2.pass(received, &mut into.filled_mut()[before..]);
         self.received += (into.filled().len() - before) as u64;
         Poll::Ready(Ok(()))
     }
@@ -198,6 +242,26 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_preface_of_http2_is_none_however_it_comes_and_nothing_else_is_changed() {
+        let passed = |text: &str, piece: usize| {
+            let (mut refusal, mut at, mut all) = (Http2Refusal::default(), 0, Vec::new());
+            for bytes in text.as_bytes().chunks(piece) {
+                let mut bytes = bytes.to_vec();
+                refusal.pass(at, &mut bytes);
+                at += bytes.len() as u64;
+                all.extend(bytes);
+            }
+            String::from_utf8(all).unwrap()
+        };
+        for piece in [1, 5, 12, 100] {
+            assert_eq!(passed("PRI * HTTP/2.0\r\n\r\nSM", piece), "PRI * HTTP/0.0\r\n\r\nSM");
+            for other in ["POST /drain HTTP/1.1\r\n", "PRI * HTTP/1.1", "GET PRI * HTTP/2.0", "PRI PRI * HTTP/2"] {
+                assert_eq!(passed(other, piece), other);
+            }
+        }
+    }
 
     #[test]
     fn an_address_of_ipv4_is_one_on_a_socket_of_ipv6_too() {

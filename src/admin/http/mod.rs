@@ -15,6 +15,7 @@ pub(super) mod readiness;
 mod refusal;
 mod routes;
 mod sampling;
+mod server_hooks;
 mod token_limit;
 
 use std::net::SocketAddr;

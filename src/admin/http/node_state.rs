@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::config::{AdminConfig, Config, Mode};
+use crate::config::{AdminConfig, Config, Mode, StorageConfig};
 use crate::delivery::outbox::Outbox;
 use crate::fleet::availability::Availability;
 use crate::nats::Nats;
 use crate::protocol::ids::RecorderId;
 use crate::recording::operator_stop::OperatorStops;
 use crate::recording::signals::RecordingSignals;
+use crate::store::uploads::Uploads;
 use crate::telemetry::metrics::Metrics;
 
 /// What the node shows; clones share it.
@@ -26,7 +27,10 @@ pub struct NodeState {
     pub parts: Arc<OnceLock<NodeParts>>,
     pub id: RecorderId,
     pub mode: Mode,
+    /// MP4s on their way into the store, once the node delivers.
+    pub uploads: Arc<OnceLock<Uploads>>,
     pub(super) admin: AdminConfig,
+    pub(super) storage: StorageConfig,
     pub dirs: NodeDirs,
     pub(super) max_limit: u32,
     pub(super) kept: Arc<Mutex<KeptWork>>,
@@ -76,7 +80,9 @@ impl NodeState {
             parts: Arc::default(),
             id: recorder.id.clone(),
             mode: recorder.mode,
+            uploads: Arc::default(),
             admin: config.admin.clone(),
+            storage: config.storage.clone(),
             dirs: NodeDirs {
                 main_path: recorder.main_path.clone(),
                 temporary_dir: recorder.temporary_dir.clone(),

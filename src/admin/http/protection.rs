@@ -1,6 +1,7 @@
 //! `/protect`: whether a scale-in must not take this node, and why.
 
 use crate::admin::http::node_state::NodeState;
+use crate::store::uploads::Uploads;
 use crate::telemetry::metrics::NodeGauge;
 
 /// Why the node must be left alone; empty where it may be taken.
@@ -25,5 +26,6 @@ pub(super) fn reasons(node: &NodeState) -> Vec<String> {
     add(jobs, "transcoding jobs are in hand");
     add(kept.jobs.saturating_sub(jobs), "transcoding jobs wait here to be tried again (jobs list)");
     add(undelivered, "messages are not delivered (outbox list)");
+    add(node.uploads.get().map_or(0, Uploads::waiting), "MP4s are not in the store yet (store list)");
     reasons
 }

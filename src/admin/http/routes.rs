@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -14,8 +14,9 @@ use crate::admin::http::connections::Caller;
 use crate::admin::http::node_state::NodeState;
 use crate::admin::http::readiness::Reason;
 use crate::admin::http::refusal::Refusal;
+use crate::admin::http::server_hooks::ServerHook;
 use crate::admin::http::token_limit::TokenLimit;
-use crate::admin::http::{drain, health, page, protection, readiness, sampling};
+use crate::admin::http::{drain, health, page, protection, readiness, sampling, server_hooks};
 use crate::codes;
 use crate::telemetry::metrics::Metrics;
 
@@ -27,6 +28,8 @@ pub(super) fn router(node: &NodeState) -> Router {
     let orders = Router::new()
         .route("/drain", post(drain))
         .route("/undrain", post(undrain))
+        .route("/server-hooks/{secret}/download", post(hook_download))
+        .route("/server-hooks/{secret}/delete", post(hook_delete))
         .with_state((node.clone(), Arc::clone(&tokens)));
     Router::new()
         .route("/healthz", get(healthz))
@@ -40,9 +43,10 @@ pub(super) fn router(node: &NodeState) -> Router {
         .layer(middleware::from_fn(one_answer))
 }
 
-/// No request has a body, and a connection is for one answer.
+/// No request has a body but those of the server's hooks, and a connection is for one answer.
 async fn one_answer(request: Request, next: Next) -> Response {
-    let mut response = match body_of(request.headers()) {
+    let has_body = request.uri().path().starts_with(server_hooks::PATH);
+    let mut response = match body_of(request.headers()).filter(|_| !has_body) {
         None => next.run(request).await,
         Some(status) => Refusal::new(status, codes::BAD_REQUEST, "no request here has a body").into_response(),
     };
@@ -102,6 +106,24 @@ async fn drain(State((node, tokens)): Orders, caller: ConnectInfo<Caller>, heade
 
 async fn undrain(State((node, tokens)): Orders, caller: ConnectInfo<Caller>, headers: HeaderMap) -> Response {
     set(&node, &tokens, caller.0.address, &headers, false).await
+}
+
+async fn hook_download(state: Orders, caller: ConnectInfo<Caller>, path: Path<String>, request: Request) -> Response {
+    server_hook(&state.0, ServerHook::Download, &caller.0, &path.0, request).await
+}
+
+async fn hook_delete(state: Orders, caller: ConnectInfo<Caller>, path: Path<String>, request: Request) -> Response {
+    server_hook(&state.0, ServerHook::Delete, &caller.0, &path.0, request).await
+}
+
+async fn server_hook(
+    (node, tokens): &(NodeState, Arc<TokenLimit>),
+    hook: ServerHook,
+    caller: &Caller,
+    secret: &str,
+    request: Request,
+) -> Response {
+    server_hooks::answer(node, hook, secret, tokens, caller, request.into_body()).await
 }
 
 async fn set(node: &NodeState, tokens: &TokenLimit, from: IpAddr, headers: &HeaderMap, drained: bool) -> Response {

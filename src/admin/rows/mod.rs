@@ -8,9 +8,11 @@ mod message;
 mod node;
 mod recording;
 mod status;
+mod upload;
 
 pub use job::JobRow;
 pub use message::MessageRow;
 pub use node::NodeRow;
 pub use recording::RecordingRow;
 pub use status::{Moment, RowStatus};
+pub use upload::UploadRow;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tracing::Level;
 
 use plugnmeet_recorder::config::{
-    self, ChromeFlag, HookStep, HookUrl, HooksConfig, KEYS, Mode, Profile, Reserve, StageConfig,
+    self, ChromeFlag, HookStep, HookUrl, HooksConfig, KEYS, KeepLocal, Mode, Profile, Reserve, StageConfig,
+    StorageConfig,
 };
 
 use super::{REFERENCE, REQUIRED, SAMPLE, more_of, problems, with};
@@ -212,4 +213,33 @@ fn the_log_goes_where_log_output_says() {
     assert_eq!(outputs("log_settings.log_output: file"), (true, false));
     assert_eq!(outputs("log_settings.log_output: stdout"), (false, true));
     assert_eq!(outputs("log_settings.log_output: console"), (false, true));
+}
+
+#[test]
+fn a_store_is_a_url_and_no_section_is_no_store() {
+    assert_eq!(with("").storage, StorageConfig::default());
+    let keep =
+        |value: &str| with(&format!("storage.deliver: gs://bucket/a\nstorage.keep_local: {value}")).storage.keep_local;
+    assert_eq!((keep("true"), keep("false")), (KeepLocal::Always, KeepLocal::For(Duration::ZERO)));
+    assert_eq!(keep("12h"), KeepLocal::For(Duration::from_secs(12 * 3600)));
+    let config = with("storage.deliver: s3://KEYID1:SECRET1@eu/bucket\nstorage.hooks_secret: 0123456789abcdef");
+    assert_eq!(config.storage.deliver.as_ref().unwrap().to_string(), "s3://bucket");
+    for secret in ["KEYID1", "SECRET1", "0123456789abcdef"] {
+        assert!(config.secrets().contains(&secret) && !format!("{config:?}").contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_meant_is_a_problem_that_quotes_no_secret() {
+    let said = |line: &str| problems(&more_of(&format!("storage.deliver: gs://bucket\n{line}")));
+    assert!(said("storage.keep_local: perhaps").contains("storage.keep_local: found \"perhaps\""));
+    assert!(said("storage.keep_local: 400d").contains("storage.keep_local"));
+    for secret in ["tiny-secret", "0123456789abcdef/x"] {
+        let said = said(&format!("storage.hooks_secret: {secret}"));
+        assert!(said.contains("storage.hooks_secret") && !said.contains(secret), "{said}");
+    }
+    let said = problems(&more_of("storage.deliver: s3://KEYID1:SECRET1@eu/bucket?endpiont=SECRET2"));
+    assert!(said.contains("storage.deliver") && said.contains("endpiont") && !said.contains("SECRET"), "{said}");
+    let (_, warnings) = config::parse(&more_of("storage.keep_local: false"), "config.yaml").unwrap();
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("without `storage.deliver`")), "{warnings:?}");
 }

@@ -1,0 +1,100 @@
+//! `store check` and `store drop`: what the object store can do, and an MP4 that is delivered no more.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::admin::error::AdminError;
+use crate::admin::list::scrub;
+use crate::admin::output::print;
+use crate::admin::state_dir::StateDir;
+use crate::cli::ListFormat;
+use crate::codes;
+use crate::config::Config;
+use crate::config::store_url::StoreUrl;
+use crate::protocol::ids::RecordingId;
+use crate::store::drop_request;
+use crate::store::handle::Store;
+use crate::store::probe::{self, ProbeResult, ProbeStep};
+use crate::store::record;
+use crate::telemetry::redact;
+
+/// Column of the text behind the name of a step.
+const TEXT_COLUMN: usize = 18;
+
+/// Tries the store; returns whether it can do what delivery needs.
+///
+/// # Errors
+/// Where there is no store to try, or writing to `out` fails.
+pub fn check(
+    config: &Config,
+    url: Option<&str>,
+    format: &ListFormat,
+    out: &mut (dyn Write + Send),
+) -> Result<bool, AdminError> {
+    let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
+    let url = match url {
+        Some(url) => StoreUrl::parse(url).map_err(AdminError::NoStore)?,
+        None => config.storage.deliver.clone().ok_or_else(|| {
+            AdminError::NoStore("storage.deliver is not set; set it, or give the URL of a store".to_owned())
+        })?,
+    };
+    if url.key.is_some() && config.storage.deliver.as_ref() != Some(&url) {
+        let why = "other users of this host see a key that is given here: leave it out, and set AWS_ACCESS_KEY_ID and \
+                   AWS_SECRET_ACCESS_KEY, or credentials=/file";
+        return Err(AdminError::NoStore(why.to_owned()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| AdminError::Start(error.to_string()))?;
+    let results = match Store::open(&url) {
+        Ok(store) => runtime.block_on(probe::probe(&store)),
+        Err(error) => vec![ProbeResult { step: ProbeStep::Open, result: Err(error) }],
+    };
+    let ready = results.iter().all(|found| found.result.is_ok() || !found.step.is_needed());
+    if format.json {
+        let steps = results.iter().map(|found| {
+            let (works, needed) = (found.result.is_ok(), found.step.is_needed());
+            json!({"step": found.step.name(), "works": works, "needed": needed, "says": found.text()})
+        });
+        let mut told = json!({"store": url.to_string(), "ready": ready, "steps": steps.collect::<Vec<_>>()});
+        scrub(&mut told);
+        print(out, &format!("{told:#}\n"))?;
+        return Ok(ready);
+    }
+    let mut text = format!("{url}\n");
+    for found in &results {
+        let (sign, code) = match (&found.result, found.step.is_needed()) {
+            (Ok(_), _) => ('✓', String::new()),
+            (Err(_), false) => ('!', String::new()),
+            (Err(_), true) => ('✗', format!(" [{}]", codes::STORE_NOT_READY)),
+        };
+        let line = format!("{sign} {:TEXT_COLUMN$}{}{code}\n", found.step.name(), found.text());
+        text.push_str(&redact::scrub(&line));
+    }
+    print(out, &text)?;
+    Ok(ready)
+}
+
+/// Asks the daemon, now or at its next start, to deliver a recording no more.
+///
+/// # Errors
+/// Where it is not on its way, or the disk fails.
+pub fn forget(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> {
+    let path = state.dir.join(record::DIR).join(format!("{id}.json"));
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(AdminError::NoUpload { id: id.clone(), path }),
+        Err(source) => return Err(AdminError::Unreadable { path, source }),
+    }
+    let at = drop_request::path(&state.dir, id);
+    drop_request::write(&state.dir, id).map_err(|source| AdminError::UploadDisk {
+        id: id.clone(),
+        path: at,
+        source,
+    })?;
+    let when = match &state.daemon {
+        Some(holder) => format!("once the recorder ({holder}) has looked, which it does every 5 s"),
+        None => format!("when the recorder {} is started", state.recorder),
+    };
+    Ok(format!("{id} is delivered no more, {when}; its MP4 stays in main_path\n"))
+}

@@ -1,0 +1,54 @@
+//! The section `storage`: the object store into which finished MP4s are delivered.
+//!
+//! No problem quotes the URL of the store, which may hold a secret, nor the secret of the server's hooks.
+
+use std::time::Duration;
+
+use crate::config::reader::ConfigSection;
+use crate::config::sections::{KeepLocal, StorageConfig};
+use crate::config::store_url::StoreUrl;
+
+const KEEP_ALLOWED: &str = "true, false or a duration like 12h or 7d is allowed (default true)";
+/// A year: what is longer is meant to be for ever.
+const KEEP_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// A secret that is shorter can be guessed.
+const SHORTEST_SECRET: usize = 16;
+
+pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
+    let section = root.section("storage");
+    let deliver = section.field("deliver").and_then(|field| {
+        let text = field.text("the URL of a store")?;
+        StoreUrl::parse(&text).map_err(|why| field.problem(format!("is not the URL of a store: {why}"))).ok()
+    });
+    let keep_local = section.field("keep_local").map_or(KeepLocal::Always, |field| {
+        match field.node.text().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => KeepLocal::Always,
+            "false" | "no" | "off" => KeepLocal::For(Duration::ZERO),
+            _ => {
+                if let Some(duration) = field.duration().filter(|duration| *duration <= KEEP_MAX) {
+                    KeepLocal::For(duration)
+                } else {
+                    field.refuse(KEEP_ALLOWED);
+                    KeepLocal::Always
+                }
+            }
+        }
+    });
+    let hooks_secret = section.field("hooks_secret").and_then(|field| {
+        let secret = field.text("a text")?;
+        if secret.len() < SHORTEST_SECRET || !secret.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+            field.problem(format!(
+                "is shorter than {SHORTEST_SECRET} characters, or has others than letters, digits, - and _, which a URL can \
+                 hold; take one of `openssl rand -hex 32`"
+            ));
+            return None;
+        }
+        Some(secret)
+    });
+    if deliver.is_none()
+        && let Some(field) = section.field("hooks_secret").or_else(|| section.field("keep_local"))
+    {
+        field.warning("does nothing without `storage.deliver`");
+    }
+    StorageConfig { deliver, keep_local, hooks_secret }
+}

@@ -1,0 +1,37 @@
+//! The uploads of a node: made of its configuration, and joined to its outbox.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::delivery::dispatcher::Dispatcher;
+use crate::protocol::notice::Notice;
+use crate::storage::main_path::MainPath;
+use crate::store::uploads::{UploadSettings, UploadWaits, Uploads};
+use crate::telemetry::metrics::Metrics;
+
+/// The uploads of a node whose `main_path` is `store`; nothing is done before [`Uploads::run`].
+pub(super) fn of_node(
+    config: &Config,
+    store: &MainPath,
+    metrics: Metrics,
+    dispatcher: &Dispatcher,
+    end: CancellationToken,
+) -> Uploads {
+    let dispatcher = dispatcher.clone();
+    let tell = move |notices: Vec<Notice>| {
+        let dispatcher = dispatcher.clone();
+        async move { dispatcher.send_all(notices.into_iter().map(Into::into).collect()).await }.boxed()
+    };
+    let settings = UploadSettings {
+        url: config.storage.deliver.clone(),
+        state_dir: config.recorder.state_dir.clone(),
+        main_path: store.clone(),
+        metrics,
+        tell: Arc::new(tell),
+        waits: UploadWaits::default(),
+    };
+    Uploads::new(settings, end)
+}

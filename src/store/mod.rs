@@ -1,0 +1,25 @@
+//! Object stores, by URL ([`crate::config::store_url`]): finished MP4s are delivered into one (docs/stores.md).
+//!
+//! [`handle::Store`] is one store, over the crate `object_store`. [`uploads::Uploads`] has a task for each recording that is
+//! on its way ([`upload`]), with its record on disk ([`record`]): an upload goes on behind the part where it was, also after
+//! a restart, until the store has confirmed it or an operator drops it ([`drop_request`]). [`probe`] says what a store can do.
+//!
+//! A file that the store has not confirmed is never removed, and no secret is in a log, a record or an error.
+
+pub mod connect;
+pub mod drop_request;
+pub mod error;
+pub mod handle;
+mod http_client;
+mod local_copy;
+mod local_file;
+pub mod part_plan;
+pub mod probe;
+pub mod record;
+pub mod settings;
+mod shared_credentials;
+pub mod sidecars;
+mod stray_uploads;
+mod transfer;
+pub mod upload;
+pub mod uploads;

@@ -1,0 +1,246 @@
+//! The record of a recording on its way into the store (`docs/on-disk-protocol.md`): where its upload stands, what the server
+//! is told once the store has it, and what becomes of the local file then. It holds no secret.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codes;
+use crate::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
+use crate::protocol::notice::{Notice, NoticeEvent};
+use crate::protocol::request::RecordingInfo;
+use crate::storage::journal::{Journal, Record, RecordFile};
+use crate::telemetry::redact;
+use crate::unix_time::unix_ms;
+
+/// The directory in `state_dir`.
+pub const DIR: &str = "uploads";
+
+/// The content of a record's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadRecord {
+    version: u32,
+    pub recording_id: String,
+    pub room_id: String,
+    /// The file that is delivered.
+    pub mp4: PathBuf,
+    /// Its name below the store's URL.
+    pub key: String,
+    /// The store's URL without secrets.
+    pub store: String,
+    /// How long the local file stays once the store has it, in seconds; `None`: for ever.
+    pub keep_s: Option<u64>,
+    /// The content of the recording's summary, which is delivered beside the MP4.
+    #[serde(default)]
+    pub summary: Option<String>,
+    /// What the server is told once the store has the MP4; `None`: it was told of the local file.
+    #[serde(default)]
+    pub notice: Option<StoredNotice>,
+    /// Unix milliseconds, as the other times.
+    pub added_at: u64,
+    #[serde(default)]
+    pub failures: u32,
+    #[serde(default)]
+    pub next_try: Option<u64>,
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// An upload in parts was begun, so that the store may hold one whose id is not noted.
+    #[serde(default)]
+    pub begun: bool,
+    #[serde(default)]
+    pub transfer: Option<PartTransfer>,
+    #[serde(default)]
+    pub stored: Option<StoredObject>,
+    /// The messages for the server are in the outbox.
+    #[serde(default)]
+    pub told: bool,
+}
+
+/// An upload in parts that the store has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartTransfer {
+    /// The store's id of it.
+    pub id: String,
+    /// Size and time of the file that is cut, in bytes and Unix milliseconds: another file of this name is another upload.
+    pub size: u64,
+    pub modified: u64,
+    pub part_size: u64,
+    /// The parts that the store has taken, counted from 0.
+    #[serde(default)]
+    pub parts: BTreeMap<usize, SentPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentPart {
+    /// What the store calls it.
+    pub id: String,
+    pub md5: String,
+}
+
+/// What the store has confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredObject {
+    pub at: u64,
+    pub size: u64,
+}
+
+/// What the notices to the server need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredNotice {
+    pub room_table_id: i64,
+    pub room_sid: String,
+    pub recorder_id: String,
+    pub variant: i32,
+    pub note: Option<String>,
+    /// The MP4 relative to `main_path`, for a recording that an operator drops.
+    pub local_path: String,
+    pub size: u64,
+}
+
+impl StoredNotice {
+    #[must_use]
+    pub fn new(info: &RecordingInfo, recorder: &RecorderId, local_path: &str, size: u64) -> Self {
+        Self {
+            room_table_id: info.room_table_id,
+            room_sid: info.room_sid.as_str().to_owned(),
+            recorder_id: recorder.to_string(),
+            variant: 0,
+            note: None,
+            local_path: local_path.to_owned(),
+            size,
+        }
+    }
+}
+
+impl UploadRecord {
+    #[must_use]
+    pub fn new(
+        recording: &RecordingId,
+        room: &RoomId,
+        mp4: &Path,
+        key: &str,
+        store: &str,
+        keep: Option<Duration>,
+    ) -> Self {
+        Self {
+            version: Self::VERSION,
+            recording_id: recording.to_string(),
+            room_id: room.to_string(),
+            mp4: mp4.to_owned(),
+            key: key.to_owned(),
+            store: store.to_owned(),
+            keep_s: keep.map(|keep| keep.as_secs()),
+            summary: None,
+            notice: None,
+            added_at: unix_ms(),
+            failures: 0,
+            next_try: None,
+            last_error: None,
+            begun: false,
+            transfer: None,
+            stored: None,
+            told: false,
+        }
+    }
+
+    /// The two notices of a finished recording whose MP4 is at `path`; none where the server was told already.
+    ///
+    /// # Errors
+    /// Where the record holds ids that are none.
+    pub fn notices(&self, path: &str) -> Result<Vec<Notice>, String> {
+        let Some(notice) = self.notice.as_ref().filter(|_| !self.told) else { return Ok(Vec::new()) };
+        let why = |error: &dyn std::fmt::Display| error.to_string();
+        let info = RecordingInfo {
+            room_table_id: notice.room_table_id,
+            room_id: RoomId::parse(&self.room_id).map_err(|error| why(&error))?,
+            room_sid: RoomSid::parse(&notice.room_sid).map_err(|error| why(&error))?,
+            recording_id: RecordingId::parse(&self.recording_id).map_err(|error| why(&error))?,
+        };
+        let recorder_id = RecorderId::parse(&notice.recorder_id).map_err(|error| why(&error))?;
+        let proceeded = NoticeEvent::Proceeded {
+            file_path: path.to_owned(),
+            file_size: self.stored.map_or(notice.size, |stored| stored.size),
+            variant: notice.variant,
+            note: notice.note.clone(),
+        };
+        let events = [proceeded, NoticeEvent::Finished(Ok(()))];
+        Ok(events.map(|event| Notice { info: info.clone(), recorder_id: recorder_id.clone(), event }).into())
+    }
+
+    /// When the local file may go, in Unix milliseconds; `None`: never, or not before the store has confirmed it.
+    #[must_use]
+    pub fn local_until(&self) -> Option<u64> {
+        Some(self.stored?.at.saturating_add(self.keep_s?.saturating_mul(1000)))
+    }
+}
+
+impl Record for UploadRecord {
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn check(&self) -> Result<(), String> {
+        crate::config::store_url::check_key(&self.key).map_err(|why| format!("the name of its object {why}"))?;
+        self.notices("").map(drop)
+    }
+}
+
+/// The record of an upload; clones share it.
+#[derive(Clone, Debug)]
+pub struct UploadEntry(RecordFile<UploadRecord>);
+
+impl UploadEntry {
+    pub(super) fn new(journal: &Journal<UploadRecord>, record: UploadRecord) -> Self {
+        Self(journal.record(&record.recording_id.clone(), record))
+    }
+
+    #[must_use]
+    pub fn record(&self) -> UploadRecord {
+        self.0.get()
+    }
+
+    /// Changes the record in memory, and has it written. Waits for nothing.
+    pub(super) fn change(&self, change: impl FnOnce(&mut UploadRecord)) {
+        drop(self.0.change(change));
+    }
+
+    /// Changes the record; waits up to a second for the disk. Where that fails the work goes on from memory.
+    pub(super) async fn update(&self, change: impl FnOnce(&mut UploadRecord)) {
+        if let Err(error) = self.0.update(change).await {
+            tracing::error!(
+                code = %codes::UPLOAD_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
+                "the record of an upload is not on disk; look at the disk of recorder.state_dir"
+            );
+        }
+    }
+
+    pub(super) async fn note_failure(&self, why: &str, next_try: u64) {
+        let why = redact::scrub(why).into_owned();
+        let note = move |record: &mut UploadRecord| {
+            record.failures = record.failures.saturating_add(1);
+            (record.last_error, record.next_try) = (Some(why), Some(next_try));
+        };
+        self.update(note).await;
+    }
+
+    pub(super) async fn remove(&self) {
+        if let Err(error) = self.0.remove().await {
+            tracing::error!(
+                code = %codes::UPLOAD_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
+                "the record of an upload is not removed yet; a start that finds it delivers the recording again"
+            );
+        }
+    }
+}
+
+/// The object's name for an MP4 of `main_path`: its path there. What no name of an object may hold becomes `_`.
+#[must_use]
+pub fn key_for(file_path: &str) -> String {
+    let parts = file_path.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
+    let plain = |c: char| if c.is_control() || matches!(c, '\\' | '?' | '#' | '%') { '_' } else { c };
+    parts.map(|part| part.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,237 @@
+//! A line to an S3 server that fails as it is told: one request a connection, each of which may be cut, stall, be answered
+//! with an error, or lose its answer.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Begin,
+    Part,
+    Complete,
+    Abort,
+    /// An object as a whole.
+    Put,
+    Head,
+    Other,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// None.
+    Pass,
+    /// This status with this code of S3; the server does not see the request.
+    Answer(u16, &'static str),
+    /// The connection ends in the middle of the body.
+    Cut,
+    /// Nothing is taken any more, nor answered.
+    Stall,
+    /// The server does what it is asked, and the answer does not arrive: the connection ends.
+    LoseAnswer,
+    /// The same, and the connection stays.
+    HoldAnswer,
+}
+
+#[derive(Default)]
+struct State {
+    /// For requests that ask for this: so many more times.
+    faults: Vec<(Ask, Fault, usize)>,
+    seen: Vec<(Ask, Option<usize>)>,
+}
+
+/// The line.
+pub struct StoreLine {
+    pub port: u16,
+    state: Arc<Mutex<State>>,
+    count: watch::Receiver<usize>,
+    /// Answers that were lost or held back.
+    held: watch::Receiver<usize>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl StoreLine {
+    /// A line to this port, without faults.
+    pub async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::<Mutex<State>>::default();
+        let ((counted, count), (holds, held)) = (watch::channel(0), watch::channel(0));
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            let mut running = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (state, counted, holds) = (Arc::clone(&shared), counted.clone(), holds.clone());
+                running.spawn(async move {
+                    // A broken connection is what it is for.
+                    let _ = serve(client, server, &state, &counted, &holds).await;
+                });
+            }
+        });
+        Self { port, state, count, held, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The next `times` requests of this kind fail so.
+    pub fn fails(&self, ask: Ask, fault: Fault, times: usize) {
+        self.state.lock().unwrap().faults.push((ask, fault, times));
+    }
+
+    pub fn is_well(&self) {
+        self.state.lock().unwrap().faults.clear();
+    }
+
+    /// Requests of this kind so far, whatever became of them; of parts their numbers.
+    pub fn seen(&self, ask: Ask) -> Vec<Option<usize>> {
+        let state = self.state.lock().unwrap();
+        state.seen.iter().filter(|(seen, _)| *seen == ask).map(|(_, part)| *part).collect()
+    }
+
+    /// Requests that the server has done and whose answers were lost or held back.
+    pub fn held(&self) -> usize {
+        *self.held.borrow()
+    }
+
+    /// Waits until the server has done so many requests whose answers were lost or held back.
+    pub async fn wait_for_held(&mut self, times: usize) {
+        let held = self.held.wait_for(|held| *held >= times);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(120), held).await.is_ok(),
+            "{:?}",
+            self.state.lock().unwrap().seen
+        );
+    }
+
+    /// Waits until so many requests of this kind have come.
+    pub async fn wait_for(&mut self, ask: Ask, times: usize) {
+        let mut count = self.count.clone();
+        let come = async {
+            while self.seen(ask).len() < times {
+                count.changed().await.unwrap();
+            }
+        };
+        let limit = Duration::from_secs(120);
+        assert!(tokio::time::timeout(limit, come).await.is_ok(), "{times} of {ask:?}: {:?}", self.seen(ask));
+    }
+}
+
+async fn serve(
+    mut client: TcpStream,
+    server: u16,
+    state: &Mutex<State>,
+    counted: &watch::Sender<usize>,
+    lost: &watch::Sender<usize>,
+) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let end = loop {
+        let mut buffer = [0; 4096];
+        let read = client.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        head.extend_from_slice(&buffer[..read]);
+        if let Some(at) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+    };
+    let body = head.split_off(end);
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let length = header(&text, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0usize);
+    let (ask, part) = what(&text);
+    let fault = {
+        let mut state = state.lock().unwrap();
+        state.seen.push((ask, part));
+        let found = state.faults.iter_mut().find(|(of, _, times)| *of == ask && *times > 0);
+        found.map(|(_, fault, times)| {
+            *times -= 1;
+            *fault
+        })
+    };
+    counted.send_modify(|count| *count += 1);
+    match fault {
+        Some(Fault::Stall) => std::future::pending().await,
+        Some(Fault::Cut) => {
+            let mut buffer = vec![0; (length / 2).saturating_sub(body.len()).max(1)];
+            client.read_exact(&mut buffer).await?;
+            return Ok(());
+        }
+        Some(Fault::Answer(status, code)) => {
+            drain(&mut client, length - body.len()).await?;
+            let xml = format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as the test has it</Message></Error>"
+            );
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/xml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{xml}",
+                xml.len()
+            );
+            return client.write_all(answer.as_bytes()).await;
+        }
+        Some(Fault::LoseAnswer | Fault::HoldAnswer | Fault::Pass) | None => {}
+    }
+    let mut upstream = TcpStream::connect(("127.0.0.1", server)).await?;
+    // One request a connection; this header is not signed.
+    let head = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    upstream.write_all(head.as_bytes()).await?;
+    upstream.write_all(&body).await?;
+    let mut left = length - body.len();
+    let mut buffer = vec![0; 64 * 1024];
+    while left > 0 {
+        let read = client.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        upstream.write_all(&buffer[..read]).await?;
+        left -= read;
+    }
+    if let Some(Fault::LoseAnswer | Fault::HoldAnswer) = fault {
+        let mut answer = Vec::new();
+        upstream.read_to_end(&mut answer).await?;
+        lost.send_modify(|count| *count += 1);
+        if fault == Some(Fault::HoldAnswer) {
+            std::future::pending::<()>().await;
+        }
+        return Ok(());
+    }
+    tokio::io::copy(&mut upstream, &mut client).await.map(drop)
+}
+
+async fn drain(client: &mut TcpStream, mut left: usize) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    while left > 0 {
+        let read = client.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        left = left.saturating_sub(read);
+    }
+    Ok(())
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// What the first line asks for, and of a part its number.
+fn what(head: &str) -> (Ask, Option<usize>) {
+    let mut words = head.lines().next().unwrap_or_default().split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let query = target.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    let part =
+        query.split('&').find_map(|pair| pair.strip_prefix("partNumber=")).and_then(|number| number.parse().ok());
+    let ask = match method {
+        "POST" if query.contains("uploadId=") => Ask::Complete,
+        "POST" if query.starts_with("uploads") => Ask::Begin,
+        "PUT" if part.is_some() => Ask::Part,
+        "PUT" => Ask::Put,
+        "DELETE" if query.contains("uploadId=") => Ask::Abort,
+        "HEAD" => Ask::Head,
+        _ => Ask::Other,
+    };
+    (ask, part)
+}
