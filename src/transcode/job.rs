@@ -13,7 +13,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -40,13 +40,10 @@ use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, ResultBuilder};
 use crate::transcode::result_writer::JobResult;
 use crate::transcode::settings::TranscodeSettings;
-use crate::transcode::{plan, summary};
+use crate::transcode::{job_report, plan, summary};
 
 /// After a shutdown the next node may have the job at once: the job is not at fault.
 const HAND_OVER_DELAY: Duration = Duration::from_secs(1);
-
-/// How long the time of a recording's end is looked for, which is only counted.
-const ENDED_LIMIT: Duration = Duration::from_secs(2);
 
 /// Sends notices to the server.
 pub trait JobNotifier: Send + Sync {
@@ -224,7 +221,7 @@ impl JobAttempt<'_> {
             };
             self.entry.update(steps).await;
         }
-        self.count(&result).await;
+        job_report::count(&settings.metrics, self.job, &result).await;
         let claim = match self.claim(&result).await? {
             ClaimedResult::Report(claim) => claim,
             // Only the acknowledgement is left.
@@ -261,24 +258,10 @@ impl JobAttempt<'_> {
         } else {
             self.notify(NoticeEvent::Finished(Ok(()))).await;
         }
-        summarise(&result, &scripts, remuxed.as_deref(), started.elapsed());
+        job_report::log(&result, &scripts, remuxed.as_deref(), started.elapsed());
         // A file that a hook fetched is removed only if the hook asked for it.
         let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw);
         Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some() }))
-    }
-
-    /// Counts an MP4 that this node has made of a recording.
-    async fn count(&self, result: &JobResult) {
-        let (Some(ran), Some(raw), Work::PostRecording { .. }) = (&result.ran, &result.raw, &self.job.work) else {
-            return;
-        };
-        let metrics = &self.context.settings.metrics;
-        metrics.transcoded(result.media.duration, ran.wall);
-        let raw = raw.clone();
-        let ended = files::on_disk_within(ENDED_LIMIT, move || Ok(summary::ended_at(&raw))).await.ok().flatten();
-        if let Some(delay) = ended.and_then(|ended| SystemTime::now().duration_since(ended).ok()) {
-            metrics.mp4_ready_after(delay);
-        }
     }
 
     async fn notify(&self, event: NoticeEvent) {
@@ -484,28 +467,4 @@ impl JobAttempt<'_> {
         }
         all
     }
-}
-
-/// Logs the job's one summary line.
-fn summarise(result: &JobResult, scripts: &ScriptsReport, remuxed: Option<&str>, wall: Duration) {
-    let duration = result.media.duration.as_secs_f64();
-    let ran = result.ran.as_ref();
-    tracing::info!(
-        mp4 = %result.mp4.display(),
-        duration_s = rounded(duration),
-        size_mb = post_processing::megabytes(result.size),
-        already_there = ran.is_none(),
-        remuxed_because = remuxed,
-        cpu_s = ran.and_then(|ran| ran.cpu).map(|cpu| rounded(cpu.as_secs_f64())),
-        ffmpeg_s = ran.map(|ran| rounded(ran.wall.as_secs_f64())),
-        wall_s = rounded(wall.as_secs_f64()),
-        speed = ran.map(|ran| rounded(duration / ran.wall.as_secs_f64().max(0.001))),
-        scripts_ok = scripts.succeeded,
-        scripts_failed = scripts.failed.len(),
-        "transcoding finished"
-    );
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

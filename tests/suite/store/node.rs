@@ -4,10 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnmeet_recorder::protocol::messages::{
-    RecordingTasks, TranscodingTask, TranscodingTaskPostRecording, transcoding_task,
-};
-use prost::Message as _;
+use plugnmeet_recorder::protocol::messages::RecordingTasks;
 use serde_json::{Value, json};
 
 use crate::nats_server::free_port;
@@ -15,6 +12,7 @@ use crate::recorder::{Recorder, SOON, Setup};
 use crate::standin::object_store::{Kind, ObjectStore, SECRET};
 use crate::standin::store_line::{Ask, Fault, StoreLine};
 use crate::standin::{Deployment, Standin};
+use crate::survival::job_bytes;
 use crate::transcode::{ffmpeg, names};
 use crate::workers::ask;
 
@@ -46,20 +44,7 @@ fn raw(recorder: &Recorder, id: &str, large: bool) -> Vec<u8> {
         &dir.join(format!("{id}_raw.mkv")),
     );
     std::fs::write(dir.join(format!("{id}_raw.json")), json!({"recording_id": id}).to_string()).unwrap();
-    let work = TranscodingTaskPostRecording {
-        file_path: format!("{}/", dir.display()),
-        file_name: format!("{id}_raw.mkv"),
-        recording_variant: 0,
-    };
-    let task = TranscodingTask {
-        recording_id: id.into(),
-        room_id: "room01".into(),
-        room_sid: "RM_x".into(),
-        room_table_id: 7,
-        recorder_id: "node_01".into(),
-        work: Some(transcoding_task::Work::PostRecording(work)),
-    };
-    task.encode_to_vec()
+    job_bytes(&dir, id)
 }
 
 fn room(recorder: &Recorder) -> PathBuf {

@@ -124,6 +124,11 @@ pub fn raw_file(dir: &Path, id: &str, size: &str, seconds: u32) -> (PathBuf, Vec
         .arg(&raw)
         .status();
     assert!(made.unwrap().success());
+    (raw, job_bytes(dir, id))
+}
+
+/// The job of the raw file `<id>_raw.mkv` in this directory, as another node publishes it.
+pub fn job_bytes(dir: &Path, id: &str) -> Vec<u8> {
     let work = TranscodingTaskPostRecording {
         file_path: format!("{}/", dir.display()),
         file_name: format!("{id}_raw.mkv"),
@@ -137,5 +142,5 @@ pub fn raw_file(dir: &Path, id: &str, size: &str, seconds: u32) -> (PathBuf, Vec
         recorder_id: "node_01".into(),
         work: Some(transcoding_task::Work::PostRecording(work)),
     };
-    (raw, task.encode_to_vec())
+    task.encode_to_vec()
 }
