@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_summary_is_removed_once_its_raw_file_is_gone() {
+    fn only_the_summary_and_the_early_mp4_are_removed_once_their_raw_file_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let files = node(dir.path());
         let room = dir.path().join("main/node_01/room01");
@@ -179,6 +179,9 @@ mod tests {
             ["rec-1_raw.mkv", "rec-1_raw.json", "rec-2_raw.json", "rec-3_raw.json", "rec-2.mp4", "rec-2.mp4.json"]
         {
             std::fs::write(room.join(name), "x").unwrap();
+        }
+        for early in [".rec-1_raw.mkv.early.mp4", ".rec-2_raw.mkv.early.mp4", ".rec-2_raw.mkv.early.json"] {
+            std::fs::write(room.join(early), "x").unwrap();
         }
         let names = || {
             let mut names: Vec<_> = std::fs::read_dir(&room).unwrap().map(|file| file.unwrap().file_name()).collect();
@@ -190,7 +193,8 @@ mod tests {
         assert_eq!(names(), all, "it may only be on its way");
         files.check(SystemTime::now() + HOUR).unwrap();
         // The summary of rec-3 belongs to another node.
-        assert_eq!(names(), ["rec-1_raw.json", "rec-1_raw.mkv", "rec-2.mp4", "rec-2.mp4.json", "rec-3_raw.json"]);
+        let left = ["rec-1_raw.json", "rec-1_raw.mkv", "rec-2.mp4", "rec-2.mp4.json", "rec-3_raw.json"];
+        assert_eq!(names(), [&[".rec-1_raw.mkv.early.mp4"][..], &left].concat());
     }
 
     #[test]
