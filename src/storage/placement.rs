@@ -103,7 +103,7 @@ pub async fn place_ahead(
     ahead: Option<AdvanceCopy>,
 ) -> Result<PlaceMethod, PlaceError> {
     let (store, source, target) = (store.clone(), from.to_owned(), to.to_owned());
-    let placed = detached::start("placement", move || move_blocking(&store, &source, &target, existing, ahead));
+    let placed = detached::start("placement", move || place_blocking(&store, &source, &target, existing, ahead));
     placed.await.unwrap_or_else(|_| Err(failed("move", from)(io::Error::other("no thread could be started"))))
 }
 
@@ -137,11 +137,7 @@ pub fn write_blocking(store: &MainPath, to: &Path, bytes: &[u8]) -> io::Result<(
 ///
 /// # Errors
 /// As [`place`].
-pub fn place_blocking(store: &MainPath, from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
-    move_blocking(store, from, to, existing, None)
-}
-
-fn move_blocking(
+fn place_blocking(
     store: &MainPath,
     from: &Path,
     to: &Path,
@@ -372,7 +368,7 @@ mod tests {
     }
 
     fn place_here(from: &Path, to: &Path, existing: IfExists) -> Result<PlaceMethod, PlaceError> {
-        place_blocking(&anywhere(), from, to, existing)
+        place_blocking(&anywhere(), from, to, existing, None)
     }
 
     fn read(path: &Path) -> String {

@@ -10,7 +10,7 @@ use crate::media::ffmpeg::FfmpegReport;
 use crate::media::ffmpeg_arguments::FfmpegArguments;
 use crate::media::final_encoding::FinalEncoding;
 use crate::media::unfinished_file::UnfinishedFile;
-use crate::storage::files;
+use crate::storage::{detached, files};
 use crate::telemetry::seconds;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::plan::{JobPaths, ProducePlan};
@@ -21,15 +21,17 @@ const NOTE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The early MP4 of this raw file as the job's result. `None`: there is none, or none that is good.
 pub(super) async fn take(writer: &ResultWriter<'_>, paths: &JobPaths) -> Result<Option<JobResult>, JobFailure> {
-    let (early, raw, part) = (EarlyMp4::of(&paths.raw), paths.raw.clone(), paths.part.clone());
-    let take = move || {
-        let Some(note) = early.read_note(&raw) else { return Ok(None) };
-        // Another node that was handed the job too finds none from here on.
-        std::fs::rename(&early.mp4, &part)?;
-        Ok(Some(note))
-    };
-    let found = writer.or_stop(files::on_disk_within(NOTE_LIMIT, take)).await?;
-    let Some(note) = found.ok().flatten() else { return Ok(None) };
+    let (early, raw) = (EarlyMp4::of(&paths.raw), paths.raw.clone());
+    let from = early.mp4.clone();
+    let read = files::on_disk_within(NOTE_LIMIT, move || Ok(early.read_note(&raw)));
+    let Some(note) = writer.or_stop(read).await?.ok().flatten() else { return Ok(None) };
+    // Waited for, however long it takes: done late, it would take the place of what ffmpeg has written meanwhile. Another
+    // node that was handed the job too finds no early MP4 from here on.
+    let to = paths.part.clone();
+    let renamed = writer.or_stop(detached::run("early-mp4", move || std::fs::rename(from, to))).await?;
+    if renamed.is_err() {
+        return Ok(None);
+    }
     let part = UnfinishedFile::new(paths.part.clone());
     let Some(copy) = same_copy(&writer.settings.ffmpeg, &note) else {
         tracing::info!(

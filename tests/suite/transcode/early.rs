@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::once::{assert_plays, raw_encoded_once};
 use super::*;
 use crate::logs::Logs;
+use crate::standin::faulty_fs::{Abilities, Fault, FaultyFs, Requests};
 
 /// How its MP4 came to be, as the log tells.
 const CHECKED: &str = "how=\"early\"";
@@ -269,6 +270,30 @@ fn zero(path: &Path, from: u64) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::options().write(true).open(path).unwrap();
     file.write_all_at(&vec![0; 60_000], from).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_as_the_mp4_is_taken_costs_only_time() {
+    let (logs, bytes) = (Logs::capture(), meeting(12, 25));
+    let mut meeting = Growing::start(1);
+    meeting.grow(&bytes);
+    meeting.copying().await;
+    meeting.end().await;
+    let (main_path, backing) = (meeting.node.settings.main_path.clone(), meeting.node.dir.path().join("backing"));
+    fs::rename(&main_path, &backing).unwrap();
+    let disk = FaultyFs::mount(&backing, &main_path, Abilities::ALL);
+    disk.break_down(Requests::Changes, Fault::Hang);
+    // Longer than the note is waited for.
+    let heal = async {
+        disk.wait_until_hanging(1).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        disk.heal();
+    };
+    let (log, ()) = tokio::join!(meeting.job(&logs), heal);
+    assert!(log.contains(CHECKED) && !log.contains(MADE), "{log}");
+    assert_plays(&meeting.node.mp4(), 12.0, "after a hang");
+    meeting.node.assert_holds(&[".rec-1_raw.mkv.early.json", "rec-1.mp4", "rec-1_raw.mkv"]);
+    drop(disk);
 }
 
 #[tokio::test]
