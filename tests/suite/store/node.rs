@@ -126,7 +126,7 @@ async fn with_a_store_that_is_away_a_node_starts_tells_of_local_files_and_lists_
     assert!(ask(&recorder, "store drop RM_1").contains("is delivered no more"));
     recorder.wait_until("it is dropped", || uploads(&recorder).is_empty()).await;
     assert_eq!(ask(&recorder, "store list"), "nothing\n");
-    assert_eq!(names(&room(&recorder)), ["RM_1.mp4"]);
+    recorder.wait_until("the MP4 is left here", || names(&room(&recorder)) == ["RM_1.mp4"]).await;
     let log = recorder.stop(&[SECRET]);
     assert!(log.contains("PNR-1405"), "{log}");
 }
@@ -170,7 +170,7 @@ async fn the_hooks_of_the_server_get_links_and_delete_and_nobody_else_does() {
     let (status, answer) = hook(port, HOOKS_SECRET, "delete", &path).await;
     assert_eq!((status, answer), (200, json!({"msg": "deleted"})));
     assert_eq!(store.keys(), [] as [String; 0]);
-    assert_eq!(names(&room(&recorder)), [] as [String; 0], "the copy that was kept for an hour");
+    recorder.wait_until("so is the copy that was kept for an hour", || names(&room(&recorder)).is_empty()).await;
     assert_eq!(uploads(&recorder), [] as [String; 0]);
     let log = recorder.stop(&[SECRET, HOOKS_SECRET]);
     assert!(log.contains("PNR-1409"), "{log}");
