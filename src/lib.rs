@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md describes these modules; [`node::boot`] starts them.
 
 pub mod admin;
+pub mod archive;
 pub mod capture;
 pub mod check;
 pub mod cli;

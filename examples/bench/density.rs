@@ -19,17 +19,17 @@ use crate::standin::{Deployment, Standin};
 use crate::worker::Pipeline;
 
 /// From a recording's start until the machine is as busy as it stays.
-const SETTLE: Duration = Duration::from_secs(3);
+pub const SETTLE: Duration = Duration::from_secs(3);
 /// More frames lost than this are too many.
-const LOST_LIMIT: f64 = 0.01;
+pub const LOST_LIMIT: f64 = 0.01;
 /// What the reference grabs, in frames a second.
 const GRABBED: f64 = 30.0;
 /// Of a window, at each end, that is not looked at in the file: when exactly the file began is not known.
 const MARGIN: f64 = 1.0;
 /// After so many windows in a row in which frames were lost, or the machine had nothing left, no more is tried.
-const PATIENCE: usize = 2;
+pub const PATIENCE: usize = 2;
 /// Share of the processors' time, under which a machine is full.
-const IDLE_LIMIT: f64 = 0.01;
+pub const IDLE_LIMIT: f64 = 0.01;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -198,7 +198,7 @@ fn look_into(file: &Path, file_began: Instant, pipeline: Pipeline, windows: &mut
 }
 
 /// Ticks of all processors: idle, and all there were (`/proc/stat`).
-fn idle_and_all() -> (u64, u64) {
+pub fn idle_and_all() -> (u64, u64) {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().unwrap_or_default();
     let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
@@ -206,7 +206,7 @@ fn idle_and_all() -> (u64, u64) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of some seconds")]
-fn share(part: u64, all: u64) -> f64 {
+pub fn share(part: u64, all: u64) -> f64 {
     part as f64 / all.max(1) as f64
 }
 

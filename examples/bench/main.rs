@@ -7,10 +7,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod chart;
 mod cost;
+#[path = "../demo/daemon.rs"]
+mod daemon;
 mod density;
 mod machine;
 #[path = "../../tests/measure/mod.rs"]
 mod measure;
+mod node_density;
 mod profiles;
 mod run;
 mod scene;
@@ -33,6 +36,8 @@ enum Command {
     Cost(cost::Options),
     /// How many recordings at once this machine holds.
     Density(density::Options),
+    /// How many recordings at once a whole node carries, with and without one_pass.
+    NodeDensity(node_density::Options),
     /// Whether sound and picture are in step.
     Sync(sync::Options),
     /// Processor time of making the MP4.
@@ -66,6 +71,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Worker(options) => Box::pin(worker::work(&options)).await,
         Command::Cost(options) => Box::pin(cost::run(&options)).await,
         Command::Density(options) => Box::pin(density::run(&options)).await,
+        Command::NodeDensity(options) => Box::pin(node_density::run(&options)).await,
         Command::Sync(options) => Box::pin(sync::run(&options)).await,
         Command::Total(options) => Box::pin(total::run(&options)).await,
         Command::Transcode(options) => Box::pin(transcode::run(&options)).await,

@@ -17,6 +17,21 @@ const TAIL: usize = 40;
 const GRACE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// What a node is configured with besides what every one needs.
+pub struct NodeOptions {
+    pub max_limit: u32,
+    /// `ffmpeg_settings.one_pass`.
+    pub one_pass: bool,
+    /// The port of `admin.listen` on 127.0.0.1; 0: it does not listen.
+    pub admin_port: u16,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { max_limit: 2, one_pass: true, admin_port: 0 }
+    }
+}
+
 pub struct Daemon {
     process: Child,
     log: PathBuf,
@@ -26,7 +41,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the binary that was built beside this example.
-    pub fn start(standin: &Standin, id: &str, main_path: &Path) -> anyhow::Result<Self> {
+    pub fn start(standin: &Standin, id: &str, main_path: &Path, options: &NodeOptions) -> anyhow::Result<Self> {
         let here = std::env::current_exe()?;
         let binary =
             here.ancestors().nth(2).context("this example lies in no target directory")?.join("plugnmeet-recorder");
@@ -34,7 +49,7 @@ impl Daemon {
 
         std::fs::create_dir_all(main_path)?;
         let config = standin.dir().join("config.yaml");
-        std::fs::write(&config, configuration(standin, id, main_path))?;
+        std::fs::write(&config, configuration(standin, id, main_path, options))?;
         let log = standin.dir().join("recorder.log");
         let written = std::fs::File::create(&log)?;
         let process = Child::spawn("the recorder", binary.to_str().context("its path is no text")?, |command| {
@@ -76,22 +91,34 @@ impl Daemon {
         Ok(())
     }
 
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How often its log says this.
+    pub fn count(&self, words: &str) -> usize {
+        self.log().matches(words).count()
+    }
+
     /// The end of its log.
     pub fn tail(&self) -> String {
-        let log = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 }
 
-fn configuration(standin: &Standin, id: &str, main_path: &Path) -> String {
+fn configuration(standin: &Standin, id: &str, main_path: &Path, options: &NodeOptions) -> String {
     let deployment = &standin.deployment;
+    let NodeOptions { max_limit, one_pass, admin_port } = options;
+    let listen = if *admin_port == 0 { String::new() } else { format!("127.0.0.1:{admin_port}") };
     format!(
         r#"recorder:
   id: "{id}"
   mode: both
-  max_limit: 2
-  # A machine that is busy otherwise should not make the demo wait.
+  max_limit: {max_limit}
+  # A machine that is busy otherwise should not make the demo wait, nor keep a benchmark from filling it.
+  cpu_overload_limit: 0
   transcoding_cpu_limit_both_mode: 0
   state_dir: "{state}"
   copy_to_path:
@@ -112,7 +139,9 @@ nats_info:
     recorder_info_kv: "{bucket}"
     transcoding_jobs_subject: "{jobs}"
 admin:
-  listen: ""
+  listen: "{listen}"
+ffmpeg_settings:
+  one_pass: {one_pass}
 "#,
         state = standin.dir().join("state").display(),
         main_path = main_path.display(),

@@ -16,7 +16,7 @@ mod measure;
 #[path = "../../tests/standin/mod.rs"]
 mod standin;
 
-use daemon::Daemon;
+use daemon::{Daemon, NodeOptions};
 use measure::cost::Cost;
 use measure::{MediaInfo, picture, probe, sound, sync};
 use standin::meeting::area;
@@ -56,7 +56,7 @@ async fn demo() -> anyhow::Result<()> {
     println!("    meeting page and notices {}, NATS {}", standin.host(), standin.nats_url());
 
     step("starting the recorder");
-    let mut daemon = Daemon::start(&standin, RECORDER, &main_path)?;
+    let mut daemon = Daemon::start(&standin, RECORDER, &main_path, &NodeOptions::default())?;
     println!("    process {}", daemon.id());
 
     let outcome = tokio::select! {

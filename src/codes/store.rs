@@ -65,4 +65,40 @@ room! {
         cause: "The secret in the server's configuration is not storage.hooks_secret, or somebody guesses.";
         remedy: "Write the value of storage.hooks_secret into the URLs of the server's hooks. Where nobody should reach \
                  admin.listen, let a firewall guard it.";
+
+    NOT_ARCHIVED_YET = 1420;
+        means: "A running recording is not in the archive of storage.archive now, or not all of it.";
+        recordings: "Go on, and are safe on this host. If the host is destroyed before the archive has the rest, that is \
+                     lost.";
+        cause: "The store is away, full or too slow for the recordings, or refuses the credentials. The line names what it \
+                says.";
+        remedy: "`plugnmeet-recorder store check` says what works and what to do. The metric archive_pieces_waiting counts \
+                 what waits; it is sent by itself.";
+
+    ARCHIVE_NOT_ENDED = 1421;
+        means: "A recording is over, and the archive does not know it yet.";
+        recordings: "Safe. If this host is gone for a minute before the archive knows, another node makes a second MP4 of \
+                     it.";
+        cause: "The store of storage.archive is away, or refuses the credentials. The line names what it says.";
+        remedy: "`plugnmeet-recorder store check` says what works and what to do. It is tried on by itself.";
+
+    TAKEN_OVER = 1422;
+        means: "The recorder of a recording is gone, and this node takes the recording over from the archive.";
+        recordings: "The recording goes on here where its meeting goes on, else its MP4 is made of what the archive has.";
+        cause: "The other node's host, its network or its recorder has been away for a minute.";
+        remedy: "See what has become of that node. Where it still runs, it finds that its recording was taken over, and \
+                 hands in what the archive lacks.";
+
+    NOT_TAKEN_OVER_YET = 1423;
+        means: "A recording whose recorder is gone cannot be taken over yet.";
+        recordings: "Safe in the archive; tried on.";
+        cause: "The store of storage.archive, or the disk of recorder.temporary_dir, fails. The line names it.";
+        remedy: "`plugnmeet-recorder store check` says what works. `plugnmeet-recorder recordings rebuild` does the same by \
+                 hand.";
+
+    LOST_TO_ANOTHER_NODE = 1424;
+        means: "A recording of this node was taken over by another one, since this one seemed to be gone.";
+        recordings: "The other node goes on and delivers it. What this node has and the archive lacks is sent there.";
+        cause: "This node was cut off from NATS, or stood still, for a minute or longer.";
+        remedy: "See why: the network between this host and NATS, the load of the host, `dmesg -T`.";
 }

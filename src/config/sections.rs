@@ -272,13 +272,32 @@ impl std::fmt::Debug for AdminConfig {
 }
 
 /// `storage`.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StorageConfig {
     /// The store into which finished MP4s are delivered; `None`: they stay in `main_path` only.
     pub deliver: Option<StoreUrl>,
     pub keep_local: KeepLocal,
     /// The last part but one of the path under which the server's storage hooks are answered. A secret: never shown.
     pub hooks_secret: Option<String>,
+    /// The store into which recordings are archived while they run; `None`: they are on this host only.
+    pub archive: Option<StoreUrl>,
+    /// Whether the archive of a recording stays when its MP4 is made.
+    pub archive_keep: bool,
+    /// How long a node is silent until others take over its recordings.
+    pub takeover_after: Duration,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            deliver: None,
+            keep_local: KeepLocal::default(),
+            hooks_secret: None,
+            archive: None,
+            archive_keep: false,
+            takeover_after: Duration::from_secs(60),
+        }
+    }
 }
 
 /// How long the MP4 stays in `main_path` once a store has it.
@@ -297,6 +316,9 @@ impl std::fmt::Debug for StorageConfig {
             .field("deliver", &self.deliver)
             .field("keep_local", &self.keep_local)
             .field("hooks_secret", &self.hooks_secret.as_ref().map(|_| "[redacted]"))
+            .field("archive", &self.archive)
+            .field("archive_keep", &self.archive_keep)
+            .field("takeover_after", &self.takeover_after)
             .finish()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! No problem quotes the URL of the store, which may hold a secret, nor the secret of the server's hooks.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::reader::ConfigSection;
@@ -11,15 +12,24 @@ use crate::config::store_url::StoreUrl;
 const KEEP_ALLOWED: &str = "true, false or a duration like 12h or 7d is allowed (default true)";
 /// A year: what is longer is meant to be for ever.
 const KEEP_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Bounds of `takeover_after`: a node pings every 3 s, and its id is free 10 s after its last ping.
+const TAKEOVER_AFTER: RangeInclusive<Duration> = Duration::from_secs(15)..=Duration::from_secs(3600);
 /// A secret that is shorter can be guessed.
 const SHORTEST_SECRET: usize = 16;
 
 pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
     let section = root.section("storage");
-    let deliver = section.field("deliver").and_then(|field| {
-        let text = field.text("the URL of a store")?;
-        StoreUrl::parse(&text).map_err(|why| field.problem(format!("is not the URL of a store: {why}"))).ok()
-    });
+    let url = |key: &str| {
+        section.field(key).and_then(|field| {
+            let text = field.text("the URL of a store")?;
+            StoreUrl::parse(&text).map_err(|why| field.problem(format!("is not the URL of a store: {why}"))).ok()
+        })
+    };
+    let (deliver, archive) = (url("deliver"), url("archive"));
+    let archive_keep = section.flag("archive_keep", false);
+    if let (None, Some(field)) = (&archive, section.field("archive_keep")) {
+        field.warning("does nothing without `storage.archive`");
+    }
     let keep_local = section.field("keep_local").map_or(KeepLocal::Always, |field| {
         match field.node.text().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => KeepLocal::Always,
@@ -50,5 +60,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
     {
         field.warning("does nothing without `storage.deliver`");
     }
-    StorageConfig { deliver, keep_local, hooks_secret }
+    let default = StorageConfig::default().takeover_after;
+    let takeover_after = section.duration("takeover_after", TAKEOVER_AFTER, default);
+    StorageConfig { deliver, keep_local, hooks_secret, archive, archive_keep, takeover_after }
 }

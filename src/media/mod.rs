@@ -4,6 +4,8 @@
 //! output ([`ffmpeg`], [`mod@concat`]), whether a result is correct ([`verification`], [`decode_check`]). Nothing here
 //! knows of recordings, jobs or the server, and no content of a file makes ffmpeg open another file.
 
+pub mod cluster_times;
+pub mod clusters;
 pub mod concat;
 pub mod concat_plan;
 pub mod decode_check;

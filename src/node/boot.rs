@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin;
 use crate::admin::http::node_state::{NodeParts, NodeState};
+use crate::archive::archive::Archive;
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
@@ -64,6 +65,7 @@ use crate::recording::requests::RequestService;
 use crate::recording::room_client::RoomClient;
 use crate::recording::session::SessionLimits;
 use crate::recording::summary::SummaryStore;
+use crate::recording::takeover::Takeover;
 use crate::retry::RetrySchedule;
 use crate::scripts::hooks::Hooks;
 use crate::storage::disk_space::{self, DiskStatus};
@@ -79,6 +81,9 @@ use crate::transcode::worker;
 
 /// How long delivery is tried when everything else has ended; what then remains is in the outbox.
 const DELIVERY_GRACE: Duration = Duration::from_secs(10);
+
+/// Recordings of other nodes that wait to be gone on with.
+const TAKEOVERS: usize = 16;
 
 /// How long the end waits for a disk that has not taken everything yet.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
@@ -149,7 +154,9 @@ pub async fn run(
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
-    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads };
+    let archive = config.storage.archive.as_ref();
+    let archive = archive.map(|url| Archive::new(url, &config.recorder.id, state.metrics()));
+    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads, archive };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
     node.supervisor.tasks.spawn(command_leftovers::remove(config, config_file, draining.clone()));
@@ -207,6 +214,8 @@ struct Node {
     holder: Holder,
     /// MP4s on their way into the store.
     uploads: Uploads,
+    /// Where recordings are archived while they run.
+    archive: Option<Archive>,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -215,6 +224,8 @@ struct RecordingLink {
     /// Recordings and broadcasts running.
     running: watch::Receiver<usize>,
     availability: Availability,
+    /// Takes the recordings of other nodes over; `None`: there is no archive.
+    takeover: Option<Takeover<LiveRig>>,
 }
 
 /// Measurements of the host.
@@ -270,6 +281,17 @@ impl Node {
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
+        let (takeovers, taken_over) = mpsc::channel(TAKEOVERS);
+        let takeover = self.archive.clone().map(|archive| Takeover {
+            archive,
+            journal: journal.clone(),
+            rigs: rigs.clone(),
+            room: context.room.clone(),
+            availability: availability.clone(),
+            records: takeovers,
+            keep: self.config.storage.archive_keep,
+            after: self.config.storage.takeover_after,
+        });
         let mut service = RequestService::<LiveRig>::new(
             context,
             slots.clone(),
@@ -279,6 +301,7 @@ impl Node {
             watches.disk.clone(),
         )
         .obeying(operator)
+        .taking_over(taken_over)
         .referring(Referrals {
             recorder: recorder.id.clone(),
             api_secret: self.config.server.api_secret.clone(),
@@ -318,7 +341,7 @@ impl Node {
             // The last recording has ended: the rest of the node may end.
             end.cancel();
         });
-        Ok(Some(RecordingLink { requests: sender, running, availability }))
+        Ok(Some(RecordingLink { requests: sender, running, availability, takeover }))
     }
 
     /// Connects to NATS, however long that takes, and starts what needs it.
@@ -333,7 +356,7 @@ impl Node {
         self.dispatcher.connect(nats.clone());
         let _ = self.state.nats.set(nats.clone());
         self.service_manager.connected(nats.clone());
-        if let Some(RecordingLink { requests, running, availability }) = recordings {
+        if let Some(RecordingLink { requests, running, availability, takeover }) = recordings {
             // Subscribed before the node is announced, so that no request is missed, and before it has its id, since stops of
             // resumed recordings are obeyed. Nobody receives where the recordings have ended already.
             let _ = requests.send(nats.requests().await?);
@@ -349,6 +372,9 @@ impl Node {
                 availability,
             };
             self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
+            if let Some(takeover) = takeover {
+                self.supervisor.tasks.spawn(takeover.run(nats.clone(), drain));
+            }
         }
         if recorder.mode.transcodes() {
             self.start_jobs(nats, watches);
@@ -403,6 +429,7 @@ impl Node {
             open_failures,
             signals: self.state.recordings.clone(),
             early_copies: EarlyCopies::new(&self.config),
+            archive: self.archive.clone(),
         })
     }
 
@@ -444,7 +471,8 @@ impl Node {
         let metrics = self.state.metrics();
         let keep_local = self.config.storage.keep_local;
         let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
-        let settings = TranscodeSettings { metrics, delivery, ..TranscodeSettings::new(&self.config, &self.store) };
+        let archive = self.archive.clone().filter(|_| !self.config.storage.archive_keep);
+        let settings = TranscodeSettings { metrics, delivery, archive, ..TranscodeSettings::new(&self.config, &self.store) };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

@@ -1,5 +1,6 @@
 //! What every recording needs from the rest of the program.
 
+use crate::archive::archive::Archive;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::ids::RecorderId;
 use crate::recording::early_copy::EarlyCopies;
@@ -27,4 +28,6 @@ pub struct RecordingContext {
     pub signals: RecordingSignals,
     /// `None`: no MP4 is written while its recording runs.
     pub early_copies: Option<EarlyCopies>,
+    /// `None`: recordings are not archived while they run.
+    pub archive: Option<Archive>,
 }

@@ -16,6 +16,7 @@ use crate::protocol::ids::AccessToken;
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::Start;
 pub use crate::recording::context::RecordingContext;
+use crate::recording::archiving::{self, RecordingArchive};
 use crate::recording::early_copy::EarlyCopy;
 use crate::recording::interruption::next_interruption;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
@@ -29,7 +30,7 @@ use crate::recording::session::{
     Effect, InterruptedRecording, Interruption, OpenFailure, Session, SessionEvent, SessionState,
 };
 use crate::recording::signals::RecordingSignal;
-use crate::recording::storing::EndedRecording;
+use crate::recording::storing::{self, EndedRecording};
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -89,6 +90,10 @@ struct Driver<R: Rig> {
     work: Option<BoxFuture<'static, WorkResult<R>>>,
     /// The MP4 that is written while the recording runs.
     early: Option<EarlyCopy>,
+    /// What goes into the archive of the fleet while the recording runs.
+    archive: Option<RecordingArchive>,
+    /// The node that has taken the recording over, and tells its end.
+    taken_by: Option<String>,
     /// Finds out what kind of interruption a break of the rig is.
     diagnosis: Option<BoxFuture<'static, SessionEvent>>,
     /// Until when the server's own token is fresh; `None` where it was used, or is of an earlier run.
@@ -111,7 +116,10 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let began = Instant::now();
     let missed_since = recovery::missed_since(&entry.record()).unwrap_or_else(unix_ms);
     let signal = context.signals.take(kind, &start.info, interrupted.is_none());
+    let archived = context.archive.clone().filter(|_| raw.is_some());
     let mut driver = Driver::<R> {
+        archive: archived.as_ref().map(|archive| RecordingArchive::new(archive, &start.info)),
+        taken_by: None,
         signal,
         start,
         rigs,
@@ -133,6 +141,12 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         ended: None,
         ended_recording: None,
     };
+    if interrupted.is_some()
+        && let Some(archive) = archived
+        && let Some(node) = archiving::taken_meanwhile(&archive, &driver.entry).await
+    {
+        return driver.hand_in(&node).await;
+    }
     let (mut session, effects) = match interrupted {
         None => Session::begin(kind, limits, Duration::ZERO),
         Some(interrupted) => Session::recover(kind, interrupted, limits, Duration::ZERO),
@@ -152,6 +166,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         driver.signal.show(driver.rig.as_ref().filter(|_| capturing).and_then(R::live));
         let event = tokio::select! {
             Some(reason) = stops.recv() => SessionEvent::Stop(reason),
+            node = taken(driver.archive.as_mut()), if driver.taken_by.is_none() => driver.lose_to(node),
             result = work_result(driver.work.as_mut()) => driver.finish_work(result),
             event = next_interruption(driver.rig.as_mut(), &mut driver.diagnosis, &driver.context.room, &driver.start.access), if capturing => {
                 driver.remember(event)
@@ -171,8 +186,20 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
             tracing::info!(wait_s = crate::telemetry::seconds(wait), "waiting before joining is tried again");
         }
     }
+    if let Some(node) = driver.taken_by.take() {
+        return driver.hand_in(&node).await;
+    }
     if let Some(ended) = driver.ended_recording.take() {
-        ended.store(driver.early.take()).await;
+        // Its archive goes on until the raw file is in its place.
+        ended.store(driver.early.take(), driver.archive.take()).await;
+    }
+}
+
+/// The node that has taken the recording over; never where there is no archive.
+async fn taken(archive: Option<&mut RecordingArchive>) -> String {
+    match archive {
+        Some(archive) => archive.taken().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -269,6 +296,10 @@ impl<R: Rig> Driver<R> {
             Effect::CheckParts { cause } => self.check_parts(cause),
             Effect::NotifyStarted => {
                 self.signal.started();
+                // Of one that was taken over, the node has told that had it before.
+                if self.entry.record().lease > 0 {
+                    return;
+                }
                 let event = notice::NoticeEvent::Started(self.start.kind());
                 // The outcome does not matter here: the outbox keeps trying, and writes it when the disk takes it.
                 drop(self.context.dispatcher.send_now(self.notice(event)));
@@ -301,9 +332,17 @@ impl<R: Rig> Driver<R> {
             SessionEvent::Opened => {
                 self.context.open_failures.reset();
                 self.start_early_copy();
+                if let (Some(archive), Some(raw)) = (&mut self.archive, &self.raw) {
+                    archive.part_opened(&self.start, raw, &self.entry);
+                }
             }
-            SessionEvent::Finished(Ok(())) => self.early.iter().for_each(EarlyCopy::part_is_complete),
-            SessionEvent::Finished(Err(_)) => self.early = None,
+            SessionEvent::Finished(result) => {
+                match result {
+                    Ok(()) => self.early.iter().for_each(EarlyCopy::part_is_complete),
+                    Err(_) => self.early = None,
+                }
+                self.archive.iter().for_each(RecordingArchive::part_is_complete);
+            }
             SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
             SessionEvent::OpenFailed(OpenFailure::Over(why)) => self.ended_by = Some(why.clone()),
             _ => {}
@@ -320,6 +359,28 @@ impl<R: Rig> Driver<R> {
         }
         self.missed_since = unix_ms();
         event
+    }
+
+    /// Another node has the recording.
+    fn lose_to(&mut self, node: String) -> SessionEvent {
+        tracing::error!(
+            code = %codes::LOST_TO_ANOTHER_NODE, node,
+            "another node has taken this recording over, since this one seemed to be gone: it ends here, and what the \
+             archive lacks is sent there; see why this node was cut off or stood still for a minute"
+        );
+        let reason = format!("{node} has taken the recording over");
+        self.taken_by = Some(node);
+        SessionEvent::Stop(Some(reason))
+    }
+
+    /// Hands in what the archive lacks of a recording that another node has now, and forgets the recording.
+    async fn hand_in(mut self, node: &str) {
+        let (Some(archive), Some(raw)) = (self.archive.take(), &self.raw) else { return };
+        let drain = self.context.handoff.drain.clone();
+        let handed_in = archive.hand_in_to(node, &self.start, raw, &self.entry);
+        if drain.run_until_cancelled(handed_in).await.is_some() {
+            storing::remove_parts(Some(raw), &self.entry, true, &self.context).await;
+        }
     }
 
     /// The token for the next opening. The server's own token is used once, while it is fresh.
@@ -430,6 +491,10 @@ impl<R: Rig> Driver<R> {
     /// Adds the notice of the end to the outbox. `file`: the raw file follows, which begins after this.
     fn notify_ended(&mut self, outcome: Outcome, file: bool) {
         self.signal.ended(outcome.is_ok());
+        if self.taken_by.is_some() {
+            // The other node tells the end.
+            return self.start_work(async { SessionEvent::EndNotified.into() });
+        }
         let ended = EndedRecording {
             kind: self.start.kind(),
             info: self.start.info.clone(),

@@ -45,7 +45,7 @@ impl<R: Rig> RequestService<R> {
         Ok(())
     }
 
-    fn recover_entry(&mut self, kind: Kind, entry: RecordingEntry) {
+    pub(super) fn recover_entry(&mut self, kind: Kind, entry: RecordingEntry) {
         let info = match entry.record().info() {
             Ok(info) => info,
             Err(why) => {
@@ -111,11 +111,11 @@ impl<R: Rig> RequestService<R> {
                 );
                 let recorder_id = self.context.recorder.clone();
                 let notice = Notice { info, recorder_id, event: NoticeEvent::Ended(kind, Err(cause)) };
-                let (dispatcher, handoff) = (dispatcher.clone(), self.context.handoff.clone());
+                let context = self.context.clone();
                 // Not awaited: a disk may hang.
                 let tell = async move {
-                    if dispatcher.send_all(vec![notice.into()]).await {
-                        storing::remove_parts(None, &entry, true, &handoff).await;
+                    if context.dispatcher.send_all(vec![notice.into()]).await {
+                        storing::remove_parts(None, &entry, true, &context).await;
                     }
                 };
                 self.tasks.spawn(tell.instrument(Span::current()));
@@ -126,11 +126,11 @@ impl<R: Rig> RequestService<R> {
                     "an earlier run of the recorder has left this recording before its job: going on"
                 );
                 let ended = self.ended(kind, info, raw, entry);
-                self.tasks.spawn(async move { ended.store(None).await }.instrument(Span::current()));
+                self.tasks.spawn(async move { ended.store(None, None).await }.instrument(Span::current()));
             }
             RecoveryStep::RemoveParts => {
-                let handoff = self.context.handoff.clone();
-                let remove = async move { storing::remove_parts(raw.as_ref(), &entry, true, &handoff).await };
+                let context = self.context.clone();
+                let remove = async move { storing::remove_parts(raw.as_ref(), &entry, true, &context).await };
                 self.tasks.spawn(remove.instrument(Span::current()));
             }
             RecoveryStep::Keep => {

@@ -72,6 +72,17 @@ pub struct RecordingRecord {
     /// The raw file was about to be put into its place: a file there may be it, or an incomplete copy of it.
     #[serde(default)]
     pub placing: bool,
+    /// The archive of the fleet says that this node has the recording.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
+    /// The lease in the archive by which this node has taken the recording over; 0: the server has asked it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lease: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(lease: &u32) -> bool {
+    *lease == 0
 }
 
 /// What a part's file holds: all that is known of a part during which the program died.
@@ -108,6 +119,9 @@ pub struct RecordingPart {
     pub began_at: Option<u64>,
     /// `None` where the program died during the part.
     pub ended: Option<PartEnd>,
+    /// The places of its files in the archive of the fleet; none where there is no archive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archived_as: Vec<String>,
 }
 
 impl RecordingPart {
@@ -179,6 +193,8 @@ impl RecordingRecord {
             end_told: false,
             storing: None,
             placing: false,
+            archived: false,
+            lease: 0,
         }
     }
 
@@ -401,7 +417,7 @@ impl RecordingEntry {
     /// Notes that a part is being opened; returns its number, from 1.
     pub async fn add_part(&self, name: impl FnOnce(usize) -> String) -> usize {
         self.update(move |record| {
-            let part = RecordingPart { file: name(record.parts.len() + 1), began_at: None, ended: None };
+            let part = RecordingPart { file: name(record.parts.len() + 1), began_at: None, ended: None, archived_as: Vec::new() };
             record.parts.push(part);
         })
         .await;

@@ -5,6 +5,7 @@
 //! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
 //! `storing` puts it into its place and [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
+mod archiving;
 mod beginning;
 mod capture_record;
 mod context;
@@ -37,5 +38,6 @@ pub mod signals;
 mod starts;
 mod storing;
 pub mod summary;
+pub mod takeover;
 mod trim;
 mod unread_records;

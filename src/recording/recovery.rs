@@ -155,6 +155,7 @@ mod tests {
         let part = |began_at, ended: Option<u64>| RecordingPart {
             file: String::new(),
             began_at,
+            archived_as: Vec::new(),
             ended: ended.map(|at| PartEnd { at, cause: None, report: CaptureReport::default() }),
         };
         let mut record = record(RecordingStage::Parts, None);

@@ -52,6 +52,8 @@ pub struct RequestService<R: Rig> {
     room: watch::Receiver<DiskStatus>,
     /// What operators ask on the node's page.
     operator: mpsc::Receiver<OperatorStop>,
+    /// Recordings of other nodes that this one has taken over.
+    takeovers: mpsc::Receiver<RecordingEntry>,
     pub(super) beginnings: Beginnings,
     pub(super) tasks: TaskTracker,
     /// The running recordings and those whose start is not answered yet, by room and kind.
@@ -149,6 +151,7 @@ impl<R: Rig> RequestService<R> {
             availability,
             room,
             operator: OperatorStops::channel().1,
+            takeovers: mpsc::channel(1).1,
             beginnings,
             tasks: TaskTracker::new(),
             running: HashMap::new(),
@@ -170,6 +173,12 @@ impl<R: Rig> RequestService<R> {
     #[must_use]
     pub fn referring(self, referrals: Referrals) -> Self {
         Self { referrals: Some(referrals), ..self }
+    }
+
+    /// Goes on with the recordings of other nodes whose records come.
+    #[must_use]
+    pub fn taking_over(self, takeovers: mpsc::Receiver<RecordingEntry>) -> Self {
+        Self { takeovers, ..self }
     }
 
     /// Returns when the last recording has ended: after `drain` no recording is accepted, after `end` running ones are
@@ -212,6 +221,10 @@ impl<R: Rig> RequestService<R> {
                 }
                 Some(stop) = self.operator.recv() => {
                     self.stop_one(stop);
+                    continue;
+                }
+                Some(entry) = self.takeovers.recv(), if !draining => {
+                    self.recover_entry(Kind::Recording, entry);
                     continue;
                 }
                 message = requests.next() => message,

@@ -21,8 +21,8 @@ use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::context::RecordingContext;
 use crate::recording::early_copy::EarlyCopy;
-use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
+use crate::recording::archiving::{self, RecordingArchive, archived};
 use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
 use crate::recording::summary::{self, RecordingSummary, Times};
 use crate::storage::advance_copy::AdvanceCopy;
@@ -90,7 +90,8 @@ impl EndedRecording {
 
     /// Stores the raw file, publishes the job, and removes the parts and the record: tried until that is done, or the
     /// program ends. `early`: what was copied while the recording ran.
-    pub async fn store(&self, mut early: Option<EarlyCopy>) {
+    /// `archive`: what goes into the archive until the raw file is in its place.
+    pub async fn store(&self, mut early: Option<EarlyCopy>, archive: Option<RecordingArchive>) {
         let Some(raw) = &self.raw else { return };
         let ahead = match &mut early {
             Some(early) => early.raw_ahead().await,
@@ -99,6 +100,7 @@ impl EndedRecording {
         if !self.store_raw(raw, ahead).await {
             return;
         }
+        drop(archive);
         if let Some(early) = early {
             early.finish(raw).await;
         }
@@ -128,7 +130,7 @@ impl EndedRecording {
                     "an earlier recording was not delivered, and now it can be: going on"
                 );
                 self.entry.update(|record| (record.stage, record.end_told) = (RecordingStage::Parts, true)).await;
-                self.store(None).await;
+                self.store(None, None).await;
             }
             Err(StoreFailure::NotYet(why)) => {
                 tracing::warn!(
@@ -146,7 +148,7 @@ impl EndedRecording {
     }
 
     async fn remove_parts(&self, delivered: bool) {
-        remove_parts(self.raw.as_ref(), &self.entry, delivered, &self.context.handoff).await;
+        remove_parts(self.raw.as_ref(), &self.entry, delivered, &self.context).await;
     }
 
     /// Tells the end, where that was not done, and waits until it is on disk. False: the program ends before.
@@ -321,8 +323,14 @@ impl EndedRecording {
 }
 
 /// The last step of a recording: removes its parts, then its record. What was not delivered stays. Tried until it succeeds
-/// or the program ends: then the next start does it.
-pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, delivered: bool, handoff: &JobHandoff) {
+/// or the program ends: then the next start does it. The archive of the fleet knows before the record goes.
+pub(super) async fn remove_parts(
+    raw: Option<&RawFile>,
+    entry: &RecordingEntry,
+    delivered: bool,
+    context: &RecordingContext,
+) {
+    let handoff = &context.handoff;
     let Some(raw) = raw else { return entry.remove().await };
     let mut tries = 0;
     let kept = loop {
@@ -341,6 +349,12 @@ pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, 
             return;
         }
     };
+    let record = entry.record();
+    if let (Some(archive), true, Ok(info)) = (&context.archive, record.archived, record.info())
+        && !archiving::end(archive, &archived(&info), handoff.waits, &handoff.drain).await
+    {
+        return;
+    }
     if kept {
         entry.update(|record| record.stage = RecordingStage::Failed).await;
     } else {

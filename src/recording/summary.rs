@@ -304,6 +304,7 @@ mod tests {
         let part = |report: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
+            archived_as: Vec::new(),
             ended: report.map(|report| PartEnd { at: 0, cause: None, report }),
         };
         let seconds = Duration::from_secs;

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -47,6 +48,12 @@ pub struct GrowingFile {
     busy: bool,
 }
 
+/// Reads any bytes of a file, wherever it is moved.
+#[derive(Clone, Debug)]
+pub struct FileRanges {
+    name: Arc<OwnedFd>,
+}
+
 impl GrowingFile {
     /// From here on the file may be moved.
     ///
@@ -57,6 +64,12 @@ impl GrowingFile {
         let open = move || Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
         let name = Arc::new(within(detached::run("follow", open)).await?);
         Ok(Self { name, at: 0, growth, busy: false })
+    }
+
+    /// The same file, to read what was read before.
+    #[must_use]
+    pub fn ranges(&self) -> FileRanges {
+        FileRanges { name: Arc::clone(&self.name) }
     }
 
     /// The next bytes, at most a mebibyte, as soon as there are any. `None`: the file is complete, and there are no more.
@@ -72,7 +85,7 @@ impl GrowingFile {
                 let _ = tokio::time::timeout(PAUSE, self.growth.changed()).await;
             }
             let (name, at) = (Arc::clone(&self.name), self.at);
-            let chunk = within(detached::run("follow", move || read(&name, at))).await?;
+            let chunk = within(detached::run("follow", move || read(&name, at, CHUNK))).await?;
             self.at += chunk.len() as u64;
             self.busy = !chunk.is_empty();
             match (self.busy, state) {
@@ -84,11 +97,25 @@ impl GrowingFile {
     }
 }
 
-fn read(name: &OwnedFd, at: u64) -> io::Result<Vec<u8>> {
+impl FileRanges {
+    /// These bytes of the file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is shorter, or its disk does not answer within 60 s.
+    pub async fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let limit = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
+        let name = Arc::clone(&self.name);
+        let bytes = within(detached::run("follow", move || read(&name, range.start, limit))).await?;
+        if bytes.len() == limit { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// Up to `limit` bytes; fewer at the end of the file.
+fn read(name: &OwnedFd, at: u64, limit: usize) -> io::Result<Vec<u8>> {
     let file = File::open(format!("/proc/self/fd/{}", name.as_raw_fd()))?;
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; limit];
     let mut length = 0;
-    while length < CHUNK {
+    while length < limit {
         match file.read_at(&mut chunk[length..], at + length as u64)? {
             0 => break,
             bytes => length += bytes,

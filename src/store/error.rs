@@ -67,7 +67,7 @@ impl StoreError {
         matches!(self, Self::Missing(why) | Self::Other(why) if why.contains("NoSuchUpload"))
     }
 
-    pub(super) fn local(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn local(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Local { what, source }
     }

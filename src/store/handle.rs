@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,6 +21,8 @@ use crate::store::error::StoreError;
 const COPIES: usize = 2;
 /// The most names of a listing that are looked at.
 const LISTED: usize = 1000;
+/// What a long listing is expected to have at most, in bytes.
+const LISTING_BYTES: u64 = 8 << 20;
 
 /// A store; clones share its connections.
 #[derive(Clone, Debug)]
@@ -38,6 +40,16 @@ pub struct ObjectState {
     pub size: u64,
     /// Without quotes.
     pub etag: Option<String>,
+}
+
+/// An object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Below the store's URL.
+    pub name: String,
+    pub size: u64,
+    /// By the clock of the store.
+    pub modified: SystemTime,
 }
 
 impl Store {
@@ -193,13 +205,30 @@ impl Store {
             let found = objects.list(Some(&path)).take(LISTED);
             found.map_ok(|meta| meta.location.to_string()).try_collect::<Vec<_>>().await
         };
-        let begin = if self.url.directory().is_some() || self.url.prefix.is_empty() {
-            String::new()
-        } else {
-            format!("{}/", self.url.prefix)
-        };
+        let begin = self.listed_prefix();
         let names = self.within(0, listed).await?;
         Ok(names.into_iter().filter_map(|name| name.strip_prefix(&begin).map(str::to_owned)).collect())
+    }
+
+    /// All objects below `dir`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn list_objects(&self, dir: &str) -> Result<Vec<ListedObject>, StoreError> {
+        let (objects, path) = (self.objects()?, self.path(dir)?);
+        let listed = self.within(LISTING_BYTES, objects.list(Some(&path)).try_collect::<Vec<_>>()).await?;
+        let begin = self.listed_prefix();
+        let object = |meta: object_store::ObjectMeta| {
+            let name = meta.location.as_ref().strip_prefix(&begin)?.to_owned();
+            Some(ListedObject { name, size: meta.size, modified: meta.last_modified.into() })
+        };
+        Ok(listed.into_iter().filter_map(object).collect())
+    }
+
+    /// What the names of a listing begin with.
+    fn listed_prefix(&self) -> String {
+        let whole = self.url.directory().is_some() || self.url.prefix.is_empty();
+        if whole { String::new() } else { format!("{}/", self.url.prefix) }
     }
 
     /// A URL by which anybody may get the object until it expires. `None`: a directory has none.

@@ -7,6 +7,7 @@
 //! and a raw file is removed only after its MP4 was verified in its final place.
 
 mod acknowledgement;
+mod archive_cleanup;
 pub mod claim;
 pub mod copy_ahead;
 mod drain_watch;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::archive::archive::Archive;
 use crate::config::{Config, FfmpegOptions, KeepLocal, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
@@ -44,6 +45,8 @@ pub struct TranscodeSettings {
     pub metrics: Metrics,
     /// The store into which MP4s are delivered; `None`: none.
     pub delivery: Option<StoreDelivery>,
+    /// The archive of running recordings, from which a recording goes when its MP4 is made; `None`: nothing goes.
+    pub archive: Option<Archive>,
 }
 
 /// Delivery into a store.
@@ -78,6 +81,7 @@ impl TranscodeSettings {
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
             delivery: None,
+            archive: None,
         }
     }
 

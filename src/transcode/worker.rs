@@ -26,6 +26,7 @@ use crate::scripts::hooks::Hooks;
 use crate::storage::files;
 use crate::storage::journal::RECORD_LIMIT;
 use crate::transcode::acknowledgement::Acknowledgement;
+use crate::transcode::archive_cleanup;
 use crate::transcode::drain_watch::DrainWatch;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
@@ -466,6 +467,7 @@ impl Worker {
             );
             return Some(JobState::Working);
         }
+        archive_cleanup::remove(self.settings.archive.as_ref(), &entry.record(), &self.cancel).await;
         files.remuxed.then(|| JobState::Remuxed { at: unix_ms() })
     }
 

@@ -175,6 +175,7 @@ impl Node {
             open_failures: OpenFailures::default(),
             signals: RecordingSignals::default(),
             early_copies: None,
+            archive: None,
         };
         let availability = Availability::default();
         let slots = Slots::of_node(spec.max_limit, None, availability.clone());

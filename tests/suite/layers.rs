@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["page_recording"],
     &["recording", "transcode"],
-    &["scripts", "capture", "delivery", "fleet"],
+    &["scripts", "capture", "delivery", "fleet", "archive"],
     &["media", "nats", "store"],
     &["storage", "process", "http"],
     &["telemetry"],
@@ -24,6 +24,9 @@ const LAYERS: &[&[&str]] = &[
 
 /// Without clock, I/O, async, globals, shared memory and system calls: time is an argument, effects are values.
 const PURE: &[&str] = &[
+    "archive/names",
+    "archive/owner_watch",
+    "archive/piece_cutter",
     "admin/cells",
     "admin/rows/job",
     "admin/rows/message",
@@ -99,6 +102,8 @@ const PURE: &[&str] = &[
     "fleet/overload",
     "fleet/recording_needs",
     "fleet/holder",
+    "media/clusters",
+    "media/cluster_times",
     "media/concat_plan",
     "media/encoded_span",
     "media/error_text",
@@ -110,7 +115,6 @@ const PURE: &[&str] = &[
     "media/verification",
     "page_recording/meter",
     "page_recording/outcome",
-    "page_recording/outlet/clusters",
     "page_recording/summary",
     "process/cgroup_files",
     "node/service_status",

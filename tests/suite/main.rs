@@ -9,6 +9,7 @@ mod state_records;
 mod acknowledgements;
 mod adaptive;
 mod admin;
+mod archive;
 mod breaks;
 mod broadcast;
 mod capture;

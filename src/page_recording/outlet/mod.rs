@@ -5,7 +5,6 @@
 //! to a far end ([`rtmp`]). So a disk that is full or hangs there, and a far end that is down or takes nothing, cost the
 //! recording nothing: the outlet is begun anew until it works ([`outlets`]).
 
-pub mod clusters;
 pub mod hls;
 pub mod outlets;
 pub mod raw_feed;

@@ -9,7 +9,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::page_recording::outlet::clusters::{ClusterIndex, Clusters, HEAD};
+use crate::media::clusters::{ClusterIndex, Clusters, HEAD};
 
 /// How often the file is looked at where there is nothing new; it grows once a second.
 const POLL: Duration = Duration::from_millis(100);

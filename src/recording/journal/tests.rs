@@ -77,6 +77,7 @@ fn gaps_lie_between_the_parts_that_are_in_it() {
     let part = |began_at, cause: Option<&str>| RecordingPart {
         file: "x".into(),
         began_at: Some(began_at),
+        archived_as: Vec::new(),
         ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), report: CaptureReport::default() }),
     };
     let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];

@@ -214,6 +214,7 @@ impl Node {
         let context = RecordingContext {
             signals: RecordingSignals::default(),
             early_copies: None,
+            archive: None,
             recorder: me.clone(),
             dispatcher,
             handoff,

@@ -24,8 +24,8 @@ use crate::recorder::{Recorder, Setup};
 use crate::recording::{ENDED, wait_for};
 use crate::standin::{Deployment, Room, Standin};
 
-const STARTED: RecordingTasks = RecordingTasks::StartRecording;
-const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
+pub const STARTED: RecordingTasks = RecordingTasks::StartRecording;
+pub const PROCEEDED: RecordingTasks = RecordingTasks::RecordingProceeded;
 const FINISHED: RecordingTasks = RecordingTasks::RecordingTranscodingFinished;
 /// What an end that nobody prepared may cost of a part, in seconds.
 const LOST_LIMIT: f64 = 4.0;
@@ -68,7 +68,7 @@ pub async fn delivered(standin: &Standin, recorder: &Recorder, room: &Room, id: 
     let proceeded = standin.notices.of(id).into_iter().find(|notice| notice.task() == PROCEEDED).unwrap();
     let mp4 = recorder.main_path.join(&proceeded.message.file_path);
     // The raw file goes once the queue has confirmed, which is after the last notice.
-    let dir = recorder.main_path.join("node_01").join(&room.id);
+    let dir = recorder.main_path.join(&recorder.id).join(&room.id);
     recorder.wait_until("only the MP4 is left", || files(&dir) == [mp4.clone()]).await;
     recorder.wait_until("no part is left", || files(&recorder.temporary_dir) == [recorder.state_dir()]).await;
     recorder.wait_until("no record is left", || files(&recorder.state_dir().join("recordings")).is_empty()).await;

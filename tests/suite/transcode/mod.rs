@@ -76,6 +76,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
         let settings = TranscodeSettings {
+            archive: None,
             recorder_id: RecorderId::parse("node_02").unwrap(),
             main_path: dir.path().join("main"),
             temporary_dir: dir.path().join("tmp"),

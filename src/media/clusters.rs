@@ -4,21 +4,21 @@
 pub const HEAD: usize = 12;
 
 const SEGMENT: u32 = 0x1853_8067;
-const CLUSTER: u32 = 0x1F43_B675;
+pub(super) const CLUSTER: u32 = 0x1F43_B675;
 
 /// The head of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Element {
-    id: u32,
+pub(super) struct Element {
+    pub id: u32,
     /// Bytes of the head.
-    head: u64,
+    pub head: u64,
     /// Bytes of the content; `None`: up to the end of the file.
-    size: Option<u64>,
+    pub size: Option<u64>,
 }
 
 impl Element {
     /// `None`: the head is not complete, or not written yet.
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         let id_length = length(*bytes.first()?).filter(|length| *length <= 4)?;
         let id = bytes.get(..id_length)?.iter().fold(0, |id, byte| id << 8 | u32::from(*byte));
         let size_length = length(*bytes.get(id_length)?)?;
@@ -41,6 +41,15 @@ fn length(first: u8) -> Option<usize> {
 pub struct ClusterIndex {
     next: u64,
     clusters: Option<Clusters>,
+}
+
+impl Element {
+    /// Bytes from its head to the next element of its level; `None`: up to the end of the file. What is in a segment is
+    /// taken one by one.
+    pub fn length(&self) -> Option<u64> {
+        let content = if self.id == SEGMENT { Some(0) } else { self.size };
+        content.and_then(|size| self.head.checked_add(size))
+    }
 }
 
 /// Positions in bytes from the start of the file.
@@ -73,8 +82,7 @@ impl ClusterIndex {
             let first = self.clusters.map_or(self.next, |clusters| clusters.first);
             self.clusters = Some(Clusters { first, last: self.next });
         }
-        let content = if element.id == SEGMENT { Some(0) } else { element.size };
-        let end = content.and_then(|size| self.next.checked_add(element.head)?.checked_add(size));
+        let end = element.length().and_then(|length| self.next.checked_add(length));
         match end {
             Some(end) if end <= length => {
                 self.next = end;

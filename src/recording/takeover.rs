@@ -1,0 +1,328 @@
+//! Takes over the recordings of nodes that are gone, from the archive of the fleet ([`crate::archive`]).
+//!
+//! ```text
+//! nodes with recordings ── announcement not renewed for a minute ──► lease, which one node gets ──► parts from the archive
+//!                                                                                                        │
+//!      record, as a crash of this node would have left it ◄─────────────────────────────────────────────┘
+//!      │ the meeting goes on, and this node has room: joined, as the next part
+//!      └ else: it ends with its cause, and its MP4 is made
+//! ```
+//!
+//! A recording that the archive says is this node's, and that has no record here, is taken over as well: its disk is a new
+//! one.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::archive::archive::{Archive, KEPT_AFTER_END};
+use crate::archive::description::PartDescription;
+use crate::archive::names::{ArchivedRecording, ListedPart};
+use crate::archive::owner_watch::OwnerWatch;
+use crate::capture::rig::Rig;
+use crate::codes;
+use crate::fleet::availability::Availability;
+use crate::nats::{Bucket, Nats};
+use crate::protocol::access::RoomAccess;
+use crate::protocol::announcement::AnnouncementField;
+use crate::protocol::ids::{AccessToken, RecorderId};
+use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
+use crate::protocol::room_status::RoomStatus;
+use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingPart, StopRequest};
+use crate::recording::raw_file::{RawFile, continuation};
+use crate::recording::rig_factory::RigFactory;
+use crate::recording::room_client::RoomClient;
+use crate::store::error::StoreError;
+use crate::telemetry::log_throttle::LogThrottle;
+
+/// How often the archive and the announcements are looked at: so many times while a node is silent,
+const LOOKS: u32 = 4;
+/// but not more rarely.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
+/// How much longer a node that cannot record now leaves a recording to others, as a part of that time.
+const PATIENCE: u32 = 3;
+/// How often the archives of recordings are looked for that were handed over long ago.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
+/// Stands for a token that has no claims; no room takes it.
+const NO_TOKEN: &str = "none";
+
+/// Takes recordings over.
+pub struct Takeover<R> {
+    pub archive: Archive,
+    pub journal: RecordingJournal,
+    pub rigs: Arc<dyn RigFactory<R>>,
+    pub room: RoomClient,
+    pub availability: Availability,
+    /// To who goes on with them.
+    pub records: mpsc::Sender<RecordingEntry>,
+    /// `storage.archive_keep`.
+    pub keep: bool,
+    /// `storage.takeover_after`: how long another node's announcement is not renewed.
+    pub after: Duration,
+}
+
+/// Why a recording is not taken over now.
+#[derive(Debug, thiserror::Error)]
+enum TakeoverFailure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the archive has nothing that can be read of it")]
+    Nothing,
+    #[error("its parts cannot be fetched: {0}")]
+    Name(#[from] crate::protocol::ids::InvalidName),
+    #[error("its description cannot be read: {0}")]
+    Description(String),
+    #[error("this node ends")]
+    Ending,
+}
+
+/// A part in the archive, with what is said of it.
+struct DescribedPart {
+    part: ListedPart,
+    description: PartDescription,
+}
+
+impl<R: Rig> Takeover<R> {
+    /// Until `drain`.
+    pub async fn run(self, nats: Nats, drain: CancellationToken) {
+        let look = async {
+            let Some(bucket) = nats.bucket(&drain).await else { return };
+            self.look_for_ever(&bucket).await;
+        };
+        drain.run_until_cancelled(look).await;
+    }
+
+    async fn look_for_ever(&self, bucket: &Bucket) {
+        let (began, mut watch, mut throttle) = (Instant::now(), OwnerWatch::new(self.after), LogThrottle::default());
+        let mut gone_since: HashMap<RecorderId, Instant> = HashMap::new();
+        let mut cleaned = None::<Instant>;
+        loop {
+            if !self.keep && cleaned.is_none_or(|at| at.elapsed() >= CLEANUP_INTERVAL) {
+                cleaned = Some(Instant::now());
+                self.clean_up().await;
+            }
+            match self.archive.running().await {
+                Ok(running) => {
+                    let mut owners: Vec<RecorderId> = running.iter().map(|(node, _)| node.clone()).collect();
+                    owners.sort();
+                    owners.dedup();
+                    watch.keep(&owners);
+                    let mut gone = Vec::new();
+                    for node in owners {
+                        if node == *self.archive.node() {
+                            continue;
+                        }
+                        match bucket.read(&AnnouncementField::LastPing.key(&node)).await {
+                            Ok(ping) if watch.look(began.elapsed(), &node, ping.revision) => gone.push(node),
+                            Ok(_) => {}
+                            Err(error) => {
+                                tracing::debug!(%error, "whether other nodes are gone is not known now");
+                                watch.interrupt();
+                                gone.clear();
+                                break;
+                            }
+                        }
+                    }
+                    gone_since.retain(|node, _| gone.contains(node));
+                    for (node, recording) in running {
+                        let since = gone.contains(&node).then(|| *gone_since.entry(node.clone()).or_insert_with(Instant::now));
+                        self.consider(&node, &recording, since).await;
+                    }
+                }
+                Err(error) => {
+                    if throttle.due(Instant::now()) {
+                        tracing::warn!(
+                            code = %codes::NOT_TAKEN_OVER_YET, store = %self.archive.url(), %error,
+                            "the archive cannot be looked at, so that recordings of a node that is gone would not be taken over; \
+                             trying on; {}", error.remedy()
+                        );
+                    }
+                }
+            }
+            tokio::time::sleep((self.after / LOOKS).min(LONGEST_INTERVAL)).await;
+        }
+    }
+
+    /// `gone`: since when its node is known to be gone.
+    async fn consider(&self, node: &RecorderId, recording: &ArchivedRecording, gone: Option<Instant>) {
+        let is_own = node == self.archive.node();
+        if !is_own && gone.is_none() {
+            return;
+        }
+        if self.is_here(recording).await {
+            return;
+        }
+        let span = tracing::info_span!(
+            "recording", recording_id = %recording.recording, room_id = %recording.room, task = "takeover"
+        );
+        let may_join = self.availability.obstacle().is_none();
+        if !may_join && gone.is_some_and(|since| since.elapsed() < self.after / PATIENCE) {
+            return;
+        }
+        let taken = self.take_over(node, recording, may_join).instrument(span.clone()).await;
+        if let Err(why) = taken {
+            let _in = span.enter();
+            tracing::error!(
+                code = %codes::NOT_TAKEN_OVER_YET, node = %node, store = %self.archive.url(), %why,
+                "a recording whose recorder is gone is not taken over yet; trying on: look at the store of \
+                 storage.archive and the disk of recorder.temporary_dir"
+            );
+        }
+    }
+
+    async fn is_here(&self, recording: &ArchivedRecording) -> bool {
+        let (journal, id) = (self.journal.clone(), recording.recording.clone());
+        let looked = crate::storage::detached::run("journal", move || Ok(journal.holds(Kind::Recording, &id)));
+        looked.await.unwrap_or(true)
+    }
+
+    async fn take_over(
+        &self,
+        node: &RecorderId,
+        recording: &ArchivedRecording,
+        may_join: bool,
+    ) -> Result<(), TakeoverFailure> {
+        if self.archive.has_ended(recording).await? {
+            return Ok(self.archive.forget(recording, node).await?);
+        }
+        let listing = self.archive.listing(recording).await?;
+        let is_own = node == self.archive.node();
+        let lease = match self.archive.holder(recording, listing.lease).await {
+            // This node has begun to take it over before.
+            Ok(Some(holder)) if holder == self.archive.node().as_str() => listing.lease,
+            Ok(_) => listing.lease + 1,
+            Err(error) => return Err(error.into()),
+        };
+        let lease = if is_own && listing.lease == 0 { 0 } else { lease };
+        if lease > 0 && !self.archive.take_over(recording, lease).await? {
+            tracing::info!(%node, "another node takes the recording over");
+            return Ok(());
+        }
+        // From here on it is this node's, also after a restart.
+        self.archive.begin(recording).await?;
+        let parts = self.describe(recording, listing.parts).await?;
+        let first = parts.first().ok_or(TakeoverFailure::Nothing)?;
+        let info = first.description.info().map_err(TakeoverFailure::Description)?;
+        if info.recording_id != recording.recording || info.room_id != recording.room {
+            return Err(TakeoverFailure::Description("it is of another recording".to_owned()));
+        }
+        let raw = self.rigs.raw_file(&info)?;
+        let seconds: u64 = parts.iter().map(|part| part.part.length_ms()).sum::<u64>() / 1000;
+        tracing::warn!(
+            code = %codes::TAKEN_OVER, %node, seconds, parts = parts.len(), lease,
+            "the recorder of this recording is gone: it is taken over from the archive"
+        );
+        let cause = format!("its recorder {node} is gone");
+        let stop = self.stop_of(&first.description, &info, may_join, cause).await;
+        let entry = self.record(recording, &raw, &parts, lease, stop).await?;
+        if !is_own {
+            self.archive.forget(recording, node).await?;
+        }
+        // A node that ends takes it up at its next start.
+        self.records.send(entry).await.map_err(|_| TakeoverFailure::Ending)
+    }
+
+    /// The parts with media, in their order.
+    async fn describe(
+        &self,
+        recording: &ArchivedRecording,
+        listed: Vec<ListedPart>,
+    ) -> Result<Vec<DescribedPart>, TakeoverFailure> {
+        let mut parts = Vec::new();
+        for part in listed {
+            // A file without its beginning cannot be read.
+            let has_beginning = part.pieces.first().is_some_and(|(piece, _)| piece.number == 0);
+            if !has_beginning {
+                continue;
+            }
+            if let Some(description) = self.archive.description(recording, &part).await? {
+                for (from, to) in part.gaps() {
+                    tracing::warn!(
+                        code = %codes::TAKEN_OVER, part = part.dir, from_ms = from, to_ms = to,
+                        "the archive lacks a piece of the recording: its MP4 has a gap there"
+                    );
+                }
+                parts.push(DescribedPart { part, description });
+            }
+        }
+        parts.sort_by_key(|part| part.description.order());
+        Ok(parts)
+    }
+
+    /// Why the recording ends here; `None`: it goes on.
+    async fn stop_of(
+        &self,
+        description: &PartDescription,
+        info: &RecordingInfo,
+        may_join: bool,
+        cause: String,
+    ) -> Option<StopRequest> {
+        let stop = Some(StopRequest { reason: Some(cause) });
+        let Some(access) = description.claims.clone().map(RoomAccess::Claims).filter(|_| may_join) else { return stop };
+        match self.room.check(&access).await {
+            RoomStatus::Over => stop,
+            RoomStatus::Refused(why) => {
+                tracing::warn!(
+                    code = %codes::NOT_REJOINED, room_table_id = info.room_table_id, why,
+                    "the room does not take the recorder: the recording ends here"
+                );
+                stop
+            }
+            RoomStatus::Open | RoomStatus::Occupied | RoomStatus::Unknown(_) => None,
+        }
+    }
+
+    /// Fetches the parts, and writes the record of a recording with them.
+    async fn record(
+        &self,
+        recording: &ArchivedRecording,
+        raw: &RawFile,
+        parts: &[DescribedPart],
+        lease: u32,
+        stop: Option<StopRequest>,
+    ) -> Result<RecordingEntry, TakeoverFailure> {
+        let first = parts.first().ok_or(TakeoverFailure::Nothing)?;
+        let info = first.description.info().map_err(TakeoverFailure::Description)?;
+        let access = match first.description.claims.clone() {
+            Some(claims) => RoomAccess::Claims(claims),
+            None => RoomAccess::Token(AccessToken::parse(NO_TOKEN)?),
+        };
+        let mut recorded: Vec<RecordingPart> = Vec::new();
+        for DescribedPart { part, description } in parts {
+            if !description.goes_on || recorded.is_empty() {
+                let file = raw.part_name(recorded.len() + 1);
+                let began_at = description.began_at;
+                recorded.push(RecordingPart { file, began_at, ended: None, archived_as: Vec::new() });
+            }
+            let Some(last) = recorded.last() else { continue };
+            // It has no place of this node in the archive, and so is never sent there again.
+            let file = raw.part(&last.file);
+            let to: PathBuf = if description.goes_on { continuation(&file) } else { file };
+            self.archive.fetch(recording, part, &to).await?;
+        }
+        let began_at = parts.iter().filter_map(|part| part.description.recording_began_at).min();
+        let entry = self.journal.entry(&Start { info, access, output: Output::File });
+        entry
+            .update(move |record| {
+                (record.parts, record.stop, record.lease, record.archived) = (recorded, stop, lease, true);
+                record.began_at = began_at.or_else(|| record.parts.iter().find_map(|part| part.began_at));
+            })
+            .await;
+        Ok(entry)
+    }
+
+    async fn clean_up(&self) {
+        let limit = SystemTime::now().checked_sub(KEPT_AFTER_END).unwrap_or(SystemTime::UNIX_EPOCH);
+        match self.archive.remove_ended_before(limit).await {
+            Ok(0) => {}
+            Ok(recordings) => tracing::info!(recordings, "removed from the archive: they were handed over a week ago"),
+            Err(error) => tracing::debug!(%error, "the archive is not cleaned up now"),
+        }
+    }
+}

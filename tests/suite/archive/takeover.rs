@@ -1,0 +1,113 @@
+//! Whole nodes, of which one is destroyed, cut off, or stands still for too long.
+
+use rustix::process::Signal;
+
+use crate::recorder::{Recorder, SOON, Setup, alone};
+use crate::recording::{ENDED, record, standin, stop, wait_for};
+use crate::standin::Meeting;
+use crate::standin::object_store::{Kind, ObjectStore, SECRET};
+use crate::survival::{PROCEEDED, STARTED, delivered, length, play, quick};
+use crate::transcode::names;
+
+/// Of a recording that is read by the clock of another node, in seconds.
+const LOST_LIMIT: f64 = 10.0;
+
+fn archiving(store: &ObjectStore, mode: &'static str, main_path: &std::path::Path) -> Setup {
+    let url = ObjectStore::url(store.port, "live");
+    let storage = format!("storage:\n  archive: \"{url}\"\n  takeover_after: 15s\n");
+    Setup { mode: Some(mode), main_path: Some(main_path.to_owned()), sections: storage, ..quick() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_whose_host_is_destroyed_goes_on_at_another_node_and_becomes_one_mp4() {
+    let turn = alone().await;
+    let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
+    let main_path = standin.dir().join("share");
+    let mut first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    record(&standin, &first, &room, "rec").await;
+    let second = Recorder::start(&standin, "node_02", &archiving(&store, "both", &main_path)).await;
+    play(12.0).await;
+    first.kill();
+    let killed = tokio::time::Instant::now();
+    second.wait_for_log("taken over from the archive").await;
+    room.wait_for_join(2, SOON).await.unwrap_or_else(|why| panic!("{why:#}\n{}", second.log()));
+    second.wait_for_started(1).await;
+    let away = killed.elapsed();
+    play(5.0).await;
+    stop(&standin, &room, "rec").await;
+    let (ok, msg) = wait_for(&standin, &second, ENDED, "rec").await;
+    drop(turn);
+    assert!(ok, "{msg}");
+    let (mp4, summary) = delivered(&standin, &second, &room, "rec").await;
+    let lasted = length(&mp4);
+    println!("12 s, away for {away:.1?}, 5 s: became {lasted:.1} s; {summary}");
+    assert!(lasted >= 17.0 - LOST_LIMIT && lasted < 40.0, "{lasted}");
+    assert_eq!(summary["parts"], 2, "{summary}");
+    let [gap] = &summary["gaps"].as_array().unwrap()[..] else { panic!("{summary}") };
+    let (at, length) = (gap["at_s"].as_f64().unwrap(), gap["length_s"].as_f64().unwrap());
+    assert!(at >= 12.0 - LOST_LIMIT && length > 10.0, "{summary}");
+    assert_eq!(standin.notices.tasks_of("rec").iter().filter(|task| **task == STARTED).count(), 1);
+    second.wait_until("nothing of it is in the archive", || store.keys().iter().all(|key| key.contains(".ended"))).await;
+    second.stop(&[SECRET]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_whose_meeting_is_over_when_its_node_is_gone_ends_with_the_cause() {
+    let turn = alone().await;
+    let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
+    let main_path = standin.dir().join("share");
+    let mut first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    record(&standin, &first, &room, "rec").await;
+    play(12.0).await;
+    first.kill();
+    room.end("Room ended", "The host has closed the room.");
+    drop(turn);
+    let second = Recorder::start(&standin, "node_02", &archiving(&store, "both", &main_path)).await;
+    let (ok, msg) = wait_for(&standin, &second, ENDED, "rec").await;
+    assert_eq!((ok, msg.as_str()), (false, "its recorder node_01 is gone"), "{}", second.log());
+    let (mp4, summary) = delivered(&standin, &second, &room, "rec").await;
+    assert!(length(&mp4) >= 12.0 - LOST_LIMIT, "{} {summary}", length(&mp4));
+    assert_eq!(room.presence().joins, 1);
+
+    // The first one comes back: the recording is not its any more, and was told.
+    first.restart();
+    first.wait_for_log("another node has taken this recording over while this one was away").await;
+    first.wait_until("it has forgotten it", || names(&first.state_dir().join("recordings")).is_empty()).await;
+    let ended = standin.notices.tasks_of("rec").into_iter().filter(|task| *task == ENDED).count();
+    let made = standin.notices.tasks_of("rec").into_iter().filter(|task| *task == PROCEEDED).count();
+    assert_eq!((ended, made), (1, 1), "{}", first.log());
+    first.stop(&[SECRET]);
+    second.stop(&[SECRET]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stood_still_leaves_its_recording_to_the_one_that_has_it_now() {
+    let turn = alone().await;
+    let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
+    let main_path = standin.dir().join("share");
+    let first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
+    let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
+    record(&standin, &first, &room, "rec").await;
+    let second = Recorder::start(&standin, "node_02", &archiving(&store, "both", &main_path)).await;
+    play(8.0).await;
+    first.signal(Signal::STOP);
+    second.wait_for_log("taken over from the archive").await;
+    // Its page is in the meeting for as long as it does not know.
+    first.signal(Signal::CONT);
+    first.wait_for_log("another node has taken this recording over").await;
+    first.wait_until("it has forgotten it", || names(&first.state_dir().join("recordings")).is_empty()).await;
+    second.wait_for_started(1).await;
+    play(4.0).await;
+    stop(&standin, &room, "rec").await;
+    let (ok, msg) = wait_for(&standin, &second, ENDED, "rec").await;
+    drop(turn);
+    assert!(ok, "{msg}\n{}", second.log());
+    let (mp4, summary) = delivered(&standin, &second, &room, "rec").await;
+    assert!(length(&mp4) >= 8.0 + 4.0 - LOST_LIMIT, "{} {summary}", length(&mp4));
+    let ended = standin.notices.tasks_of("rec").into_iter().filter(|task| *task == ENDED).count();
+    assert_eq!(ended, 1, "{}", first.log());
+    first.stop(&[SECRET]);
+    second.stop(&[SECRET]);
+}
