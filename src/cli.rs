@@ -124,6 +124,15 @@ pub enum RecordingsCommand {
     /// Shows each with its state, its age and its parts, and whether the recorder runs
     #[command(display_name = NAME)]
     List(ListFormat),
+    /// Has the MP4 of a recording made from what the archive of storage.archive has
+    ///
+    /// For one whose recorder is gone, where no node takes it over by itself. The recorder of this host does it, or does so
+    /// at its next start.
+    #[command(display_name = NAME)]
+    Rebuild {
+        /// Its URL in the archive, or ROOM_ID/RECORDING_ID
+        recording: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]

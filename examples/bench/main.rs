@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod chart;
 mod cost;
 #[path = "../demo/daemon.rs"]
+#[expect(dead_code, reason = "the demo needs more of it")]
 mod daemon;
 mod density;
 mod machine;

@@ -64,7 +64,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         let mut daemon = Daemon::start(&standin, NODE, &main_path, &node)?;
         let outcome = fill(options, &standin, &main_path, node.admin_port).await;
         let tail = daemon.tail();
-        let [fast, changed] = ["encoded fast while it runs", "goes on with the fast encoder"].map(|words| daemon.count(words));
+        let [fast, changed] =
+            ["encoded fast while it runs", "goes on with the fast encoder"].map(|words| daemon.count(words));
         daemon.stop()?;
         let windows = outcome.with_context(|| tail)?;
         for Window { recordings, idle, frames_lost } in &windows {

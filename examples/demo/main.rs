@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use plugnmeet_recorder::protocol::messages::{RecorderToPlugNmeet, RecordingTasks};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[expect(dead_code, reason = "benchmarks need more of it")]
 mod daemon;
 #[path = "../../tests/measure/mod.rs"]
 mod measure;

@@ -44,7 +44,7 @@ pub enum AdminError {
     #[error("store {id}: cannot write {path}: {source}", path = .path.display())]
     UploadDisk { id: RecordingId, path: PathBuf, source: io::Error },
     /// What is wrong with the URL, without its secrets.
-    #[error("there is no store to check: {0}")]
+    #[error("there is no store for this: {0}")]
     NoStore(String),
     #[error("the hooks cannot be run: {0}")]
     Start(String),

@@ -17,6 +17,7 @@ mod jobs;
 mod list;
 mod outbox;
 mod output;
+mod rebuild;
 pub mod rows;
 mod sample_payload;
 mod state_dir;
@@ -68,6 +69,7 @@ fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminErr
         | Command::Record(_)
         | Command::Size(_)
         | Command::Explain(_) => Ok(String::new()),
+        Command::Recordings(RecordingsCommand::Rebuild { recording }) => rebuild::ask(config, &state, recording),
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
         Command::Store(StoreCommand::List(format)) => list::uploads(&state, format, now),
         Command::Store(StoreCommand::Drop { id }) => store::forget(&state, id),

@@ -18,6 +18,7 @@ use crate::protocol::ids::RecorderId;
 use crate::storage::files;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
+use crate::store::probe;
 use crate::telemetry::metrics::{Metrics, NodeGauge};
 use crate::unix_time::unix_ms;
 
@@ -81,6 +82,14 @@ impl Archive {
             tokio::task::spawn_blocking(move || Store::open(&url)).await.map_err(|_| StoreError::Stopped)?
         };
         self.shared.store.get_or_try_init(|| open).await
+    }
+
+    /// Whether only one node can take a lease.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where several could; see [`StoreError`].
+    pub async fn leases(&self) -> Result<(), StoreError> {
+        probe::leases(self.store().await?).await
     }
 
     /// Notes that this node has the recording.
@@ -196,12 +205,7 @@ impl Archive {
     ///
     /// # Errors
     /// Where the store or the disk fails, or a piece has another size than it was listed with.
-    pub async fn fetch(
-        &self,
-        recording: &ArchivedRecording,
-        part: &ListedPart,
-        to: &Path,
-    ) -> Result<(), StoreError> {
+    pub async fn fetch(&self, recording: &ArchivedRecording, part: &ListedPart, to: &Path) -> Result<(), StoreError> {
         let store = self.store().await?;
         let unfinished = files::hidden_beside(to, ".fetched");
         let disk = |error| StoreError::local(format!("writing {}", unfinished.display()))(error);
@@ -228,9 +232,7 @@ impl Archive {
         store.put(&recording.ended(), Bytes::from_static(b"{}")).await?;
         let objects = store.list_objects(&recording.dir()).await?;
         let names = objects.iter().map(|object| Ok(object.name.as_str()));
-        futures::stream::iter(names)
-            .try_for_each_concurrent(REMOVED_AT_ONCE, |name| store.delete(name))
-            .await
+        futures::stream::iter(names).try_for_each_concurrent(REMOVED_AT_ONCE, |name| store.delete(name)).await
     }
 
     /// Removes the recordings that were handed over before `limit`, which their transcoders need not have done, and what

@@ -13,3 +13,4 @@ pub mod names;
 pub mod owner_watch;
 pub mod part_upload;
 pub mod piece_cutter;
+pub mod rebuild_request;

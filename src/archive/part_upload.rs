@@ -184,11 +184,7 @@ impl Upload {
 }
 
 /// Cuts the file as it grows.
-async fn cut(
-    mut file: GrowingFile,
-    pieces: mpsc::Sender<Piece>,
-    waiting: &WaitingPieces,
-) -> std::io::Result<()> {
+async fn cut(mut file: GrowingFile, pieces: mpsc::Sender<Piece>, waiting: &WaitingPieces) -> std::io::Result<()> {
     let mut cutter = PieceCutter::default();
     let send = async |piece: Piece| {
         waiting.add();

@@ -66,7 +66,7 @@ room! {
         remedy: "Write the value of storage.hooks_secret into the URLs of the server's hooks. Where nobody should reach \
                  admin.listen, let a firewall guard it.";
 
-    NOT_ARCHIVED_YET = 1420;
+    NOT_ARCHIVED_YET = 1430;
         means: "A running recording is not in the archive of storage.archive now, or not all of it.";
         recordings: "Go on, and are safe on this host. If the host is destroyed before the archive has the rest, that is \
                      lost.";
@@ -75,30 +75,37 @@ room! {
         remedy: "`plugnmeet-recorder store check` says what works and what to do. The metric archive_pieces_waiting counts \
                  what waits; it is sent by itself.";
 
-    ARCHIVE_NOT_ENDED = 1421;
+    ARCHIVE_NOT_ENDED = 1431;
         means: "A recording is over, and the archive does not know it yet.";
         recordings: "Safe. If this host is gone for a minute before the archive knows, another node makes a second MP4 of \
                      it.";
         cause: "The store of storage.archive is away, or refuses the credentials. The line names what it says.";
         remedy: "`plugnmeet-recorder store check` says what works and what to do. It is tried on by itself.";
 
-    TAKEN_OVER = 1422;
+    TAKEN_OVER = 1432;
         means: "The recorder of a recording is gone, and this node takes the recording over from the archive.";
         recordings: "The recording goes on here where its meeting goes on, else its MP4 is made of what the archive has.";
         cause: "The other node's host, its network or its recorder has been away for a minute.";
         remedy: "See what has become of that node. Where it still runs, it finds that its recording was taken over, and \
                  hands in what the archive lacks.";
 
-    NOT_TAKEN_OVER_YET = 1423;
+    NOT_TAKEN_OVER_YET = 1433;
         means: "A recording whose recorder is gone cannot be taken over yet.";
         recordings: "Safe in the archive; tried on.";
         cause: "The store of storage.archive, or the disk of recorder.temporary_dir, fails. The line names it.";
-        remedy: "`plugnmeet-recorder store check` says what works. `plugnmeet-recorder recordings rebuild` does the same by \
-                 hand.";
+        remedy: "`plugnmeet-recorder store check` says what works. `plugnmeet-recorder recordings rebuild ROOM_ID/RECORDING_ID` \
+                 does the same by hand.";
 
-    LOST_TO_ANOTHER_NODE = 1424;
+    LOST_TO_ANOTHER_NODE = 1434;
         means: "A recording of this node was taken over by another one, since this one seemed to be gone.";
         recordings: "The other node goes on and delivers it. What this node has and the archive lacks is sent there.";
         cause: "This node was cut off from NATS, or stood still, for a minute or longer.";
         remedy: "See why: the network between this host and NATS, the load of the host, `dmesg -T`.";
+
+    ARCHIVE_WITHOUT_LEASES = 1435;
+        means: "The store of storage.archive cannot say which of several nodes takes a recording over.";
+        recordings: "Are archived. Those of a node that is gone are not taken over by themselves.";
+        cause: "The store replaces an object where it was asked to put it only if there is none.";
+        remedy: "Take a store with conditional puts (Amazon S3, MinIO, Google, Azure, a file:// share). Until then \
+                 `plugnmeet-recorder recordings rebuild ROOM_ID/RECORDING_ID` takes one over by hand.";
 }

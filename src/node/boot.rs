@@ -156,7 +156,19 @@ pub async fn run(
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
     let archive = config.storage.archive.as_ref();
     let archive = archive.map(|url| Archive::new(url, &config.recorder.id, state.metrics()));
-    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads, archive };
+    let node = Node {
+        config,
+        state,
+        service_manager,
+        store,
+        supervisor,
+        dispatcher,
+        hooks,
+        journal,
+        holder,
+        uploads,
+        archive,
+    };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
     node.supervisor.tasks.spawn(command_leftovers::remove(config, config_file, draining.clone()));
@@ -291,6 +303,7 @@ impl Node {
             records: takeovers,
             keep: self.config.storage.archive_keep,
             after: self.config.storage.takeover_after,
+            state_dir: recorder.state_dir.clone(),
         });
         let mut service = RequestService::<LiveRig>::new(
             context,
@@ -472,7 +485,8 @@ impl Node {
         let keep_local = self.config.storage.keep_local;
         let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
         let archive = self.archive.clone().filter(|_| !self.config.storage.archive_keep);
-        let settings = TranscodeSettings { metrics, delivery, archive, ..TranscodeSettings::new(&self.config, &self.store) };
+        let settings =
+            TranscodeSettings { metrics, delivery, archive, ..TranscodeSettings::new(&self.config, &self.store) };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

@@ -124,7 +124,9 @@ impl RecordingArchive {
             ..PartDescription::new(&start.info, self.archive.node(), index + 1)
         };
         // An encoder that takes over writes the second file, which usually is never there.
-        for (place, (file, goes_on)) in part.archived_as.iter().zip([(file.clone(), false), (continuation(&file), true)]) {
+        for (place, (file, goes_on)) in
+            part.archived_as.iter().zip([(file.clone(), false), (continuation(&file), true)])
+        {
             let archived = ArchivedFile {
                 recording: self.recording.clone(),
                 part: place.clone(),

@@ -15,9 +15,10 @@ use crate::fleet::slots::Slot;
 use crate::protocol::ids::AccessToken;
 use crate::protocol::notice::{self, Notice, Outcome};
 use crate::protocol::request::Start;
-pub use crate::recording::context::RecordingContext;
 use crate::recording::archiving::{self, RecordingArchive};
+pub use crate::recording::context::RecordingContext;
 use crate::recording::early_copy::EarlyCopy;
+use crate::recording::event_log;
 use crate::recording::interruption::next_interruption;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
 use crate::recording::opening::{Opening, await_turn};
@@ -175,7 +176,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
         };
         let had_media = session.has_begun();
         let effects = session.on(began.elapsed(), event.clone());
-        log_event(&event, had_media, session.is_opening());
+        event_log::log(&event, had_media, session.is_opening());
         for effect in effects {
             driver.carry_out(effect);
         }
@@ -208,78 +209,6 @@ async fn work_result<R: Rig>(work: Option<&mut BoxFuture<'static, WorkResult<R>>
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Logs an event for the operator. `begun`: something may have been captured. `goes_on`: a rig will be opened (again).
-fn log_event(event: &SessionEvent, begun: bool, goes_on: bool) {
-    match event {
-        SessionEvent::Stop(None) => tracing::info!("the server asks to stop"),
-        SessionEvent::Stop(Some(reason)) => tracing::info!(reason, "stopping"),
-        SessionEvent::Broke { cause, after: Interruption::MeetingOver } => {
-            tracing::info!(page_says = cause, "the meeting has ended");
-        }
-        SessionEvent::Broke { cause, after: Interruption::Final } => {
-            tracing::error!(code = %codes::ENDS_HERE, cause, "the recording ends here; what was recorded is kept");
-        }
-        SessionEvent::Broke { cause, after: Interruption::PageLeft } => {
-            tracing::warn!(
-                code = %codes::PAGE_LEFT, page_says = cause,
-                "the page left the meeting, which goes on; what was recorded is kept"
-            );
-        }
-        SessionEvent::Broke { cause, after: Interruption::Fault } => {
-            tracing::error!(code = %codes::CAPTURE_BROKE, cause, "the capture broke off; what was recorded is kept");
-        }
-        SessionEvent::OpenFailed(OpenFailure::Over(why)) if begun => tracing::info!(why, "the meeting has ended"),
-        SessionEvent::OpenFailed(OpenFailure::Cancelled) if goes_on => {
-            tracing::warn!(code = %codes::OPENING_SLOW, "opening the meeting takes too long; trying again: look at the load of this host");
-        }
-        SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun && goes_on => {
-            tracing::warn!(
-                code = %codes::NOT_REJOINED_YET, cause,
-                "the meeting cannot be joined again yet; what was recorded is kept"
-            );
-        }
-        SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if goes_on => {
-            tracing::warn!(code = %codes::NOT_JOINED_YET, cause, "the meeting cannot be joined yet; trying again");
-        }
-        SessionEvent::OpenFailed(OpenFailure::Failed(cause) | OpenFailure::Refused(cause)) if begun => {
-            tracing::error!(
-                code = %codes::NOT_REJOINED, cause,
-                "the meeting is not joined again; what was recorded is kept"
-            );
-        }
-        SessionEvent::OpenFailed(OpenFailure::Unrecordable(cause)) if begun => {
-            tracing::error!(
-                code = %codes::UNRECORDABLE, cause,
-                "the meeting cannot be recorded any more; what was recorded is kept"
-            );
-        }
-        SessionEvent::OpenFailed(
-            OpenFailure::Failed(cause)
-            | OpenFailure::Refused(cause)
-            | OpenFailure::Over(cause)
-            | OpenFailure::Unrecordable(cause),
-        ) => {
-            tracing::error!(code = %codes::CANNOT_RECORD, cause, "the meeting cannot be recorded; nothing was captured");
-        }
-        SessionEvent::OpenFailed(OpenFailure::Cancelled) => tracing::info!("stopped before the meeting was reached"),
-        SessionEvent::Finished(Err(cause)) => {
-            tracing::error!(code = %codes::ENCODER_ENDED_BADLY, cause, "ffmpeg did not end well; what it has written is kept");
-        }
-        SessionEvent::Checked(Err(cause)) => {
-            tracing::error!(code = %codes::NOTHING_TO_DELIVER, cause, "nothing can be delivered; parts that are not empty stay in recorder.temporary_dir");
-        }
-        // Also after a restart of the recorder.
-        SessionEvent::Opened if begun => tracing::info!("goes on with its next part"),
-        SessionEvent::Opened => tracing::info!("started"),
-        SessionEvent::TurnCame
-        | SessionEvent::Finished(Ok(()))
-        | SessionEvent::Closed
-        | SessionEvent::Checked(Ok(()))
-        | SessionEvent::EndNotified
-        | SessionEvent::Tick { .. } => {}
     }
 }
 

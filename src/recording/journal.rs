@@ -417,7 +417,12 @@ impl RecordingEntry {
     /// Notes that a part is being opened; returns its number, from 1.
     pub async fn add_part(&self, name: impl FnOnce(usize) -> String) -> usize {
         self.update(move |record| {
-            let part = RecordingPart { file: name(record.parts.len() + 1), began_at: None, ended: None, archived_as: Vec::new() };
+            let part = RecordingPart {
+                file: name(record.parts.len() + 1),
+                began_at: None,
+                ended: None,
+                archived_as: Vec::new(),
+            };
             record.parts.push(part);
         })
         .await;

@@ -12,6 +12,7 @@ mod context;
 pub mod driver;
 mod earlier_run;
 pub mod early_copy;
+mod event_log;
 mod interruption;
 pub mod job_handoff;
 pub mod journal;

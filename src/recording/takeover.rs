@@ -23,8 +23,9 @@ use tracing::Instrument as _;
 
 use crate::archive::archive::{Archive, KEPT_AFTER_END};
 use crate::archive::description::PartDescription;
-use crate::archive::names::{ArchivedRecording, ListedPart};
+use crate::archive::names::{ArchiveListing, ArchivedRecording, ListedPart};
 use crate::archive::owner_watch::OwnerWatch;
+use crate::archive::rebuild_request;
 use crate::capture::rig::Rig;
 use crate::codes;
 use crate::fleet::availability::Availability;
@@ -38,6 +39,7 @@ use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingPart,
 use crate::recording::raw_file::{RawFile, continuation};
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::room_client::RoomClient;
+use crate::storage::files;
 use crate::store::error::StoreError;
 use crate::telemetry::log_throttle::LogThrottle;
 
@@ -47,6 +49,8 @@ const LOOKS: u32 = 4;
 const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
 /// How much longer a node that cannot record now leaves a recording to others, as a part of that time.
 const PATIENCE: u32 = 3;
+/// Time limit for reading what operators ask.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How often the archives of recordings are looked for that were handed over long ago.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Stands for a token that has no claims; no room takes it.
@@ -65,6 +69,8 @@ pub struct Takeover<R> {
     pub keep: bool,
     /// `storage.takeover_after`: how long another node's announcement is not renewed.
     pub after: Duration,
+    /// Where operators ask for it.
+    pub state_dir: PathBuf,
 }
 
 /// Why a recording is not taken over now.
@@ -80,6 +86,12 @@ enum TakeoverFailure {
     Description(String),
     #[error("this node ends")]
     Ending,
+}
+
+fn span(recording: &ArchivedRecording) -> tracing::Span {
+    tracing::info_span!(
+        "recording", recording_id = %recording.recording, room_id = %recording.room, task = "takeover"
+    )
 }
 
 /// A part in the archive, with what is said of it.
@@ -102,7 +114,12 @@ impl<R: Rig> Takeover<R> {
         let (began, mut watch, mut throttle) = (Instant::now(), OwnerWatch::new(self.after), LogThrottle::default());
         let mut gone_since: HashMap<RecorderId, Instant> = HashMap::new();
         let mut cleaned = None::<Instant>;
+        let mut leases = None::<bool>;
         loop {
+            self.obey().await;
+            if leases.is_none() {
+                leases = self.leases().await;
+            }
             if !self.keep && cleaned.is_none_or(|at| at.elapsed() >= CLEANUP_INTERVAL) {
                 cleaned = Some(Instant::now());
                 self.clean_up().await;
@@ -131,8 +148,11 @@ impl<R: Rig> Takeover<R> {
                     }
                     gone_since.retain(|node, _| gone.contains(node));
                     for (node, recording) in running {
-                        let since = gone.contains(&node).then(|| *gone_since.entry(node.clone()).or_insert_with(Instant::now));
-                        self.consider(&node, &recording, since).await;
+                        let since =
+                            gone.contains(&node).then(|| *gone_since.entry(node.clone()).or_insert_with(Instant::now));
+                        if leases == Some(true) {
+                            self.consider(&node, &recording, since).await;
+                        }
                     }
                 }
                 Err(error) => {
@@ -149,6 +169,55 @@ impl<R: Rig> Takeover<R> {
         }
     }
 
+    /// Whether only one node can take a recording over; `None`: not known yet.
+    async fn leases(&self) -> Option<bool> {
+        match self.archive.leases().await {
+            Ok(()) => Some(true),
+            Err(error @ StoreError::Unsupported(_)) => {
+                tracing::warn!(
+                    code = %codes::ARCHIVE_WITHOUT_LEASES, store = %self.archive.url(), %error,
+                    "recordings are archived, but those of a node that is gone are not taken over by themselves: take another \
+                     store, or `plugnmeet-recorder recordings rebuild`"
+                );
+                Some(false)
+            }
+            // That the archive cannot be looked at is logged.
+            Err(_) => None,
+        }
+    }
+
+    /// Takes over what operators ask for, whoever has it.
+    async fn obey(&self) {
+        let dir = self.state_dir.clone();
+        let asked = files::on_disk_within(READ_LIMIT, move || rebuild_request::all(&dir)).await;
+        for recording in asked.unwrap_or_default() {
+            let span = span(&recording);
+            let rebuilt = async {
+                if self.is_here(&recording).await {
+                    tracing::info!("this node has the recording in hand already");
+                    return Ok(());
+                }
+                let listing = self.archive.listing(&recording).await?;
+                let lease = listing.lease;
+                self.adopt(&recording, listing, lease, false, "it was put together from the archive by an operator")
+                    .await
+            };
+            let rebuilt = rebuilt.instrument(span.clone()).await;
+            if let Err(why) = rebuilt {
+                let _in = span.enter();
+                tracing::error!(
+                    code = %codes::NOT_TAKEN_OVER_YET, store = %self.archive.url(), %why,
+                    "a recording is not put together from the archive yet; trying on, until the file in \
+                     rebuild-requests of recorder.state_dir is removed"
+                );
+                continue;
+            }
+            let (dir, recording) = (self.state_dir.clone(), recording.clone());
+            // One that stays finds the recording in hand.
+            let _ = files::on_disk_within(READ_LIMIT, move || rebuild_request::remove(&dir, &recording)).await;
+        }
+    }
+
     /// `gone`: since when its node is known to be gone.
     async fn consider(&self, node: &RecorderId, recording: &ArchivedRecording, gone: Option<Instant>) {
         let is_own = node == self.archive.node();
@@ -158,9 +227,7 @@ impl<R: Rig> Takeover<R> {
         if self.is_here(recording).await {
             return;
         }
-        let span = tracing::info_span!(
-            "recording", recording_id = %recording.recording, room_id = %recording.room, task = "takeover"
-        );
+        let span = span(recording);
         let may_join = self.availability.obstacle().is_none();
         if !may_join && gone.is_some_and(|since| since.elapsed() < self.after / PATIENCE) {
             return;
@@ -206,6 +273,23 @@ impl<R: Rig> Takeover<R> {
         }
         // From here on it is this node's, also after a restart.
         self.archive.begin(recording).await?;
+        tracing::warn!(code = %codes::TAKEN_OVER, %node, lease, "the recorder of this recording is gone: it is taken over from the archive");
+        self.adopt(recording, listing, lease, may_join, &format!("its recorder {node} is gone")).await?;
+        if !is_own {
+            self.archive.forget(recording, node).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes it a recording of this node. `cause`: of its end, where it ends here.
+    async fn adopt(
+        &self,
+        recording: &ArchivedRecording,
+        listing: ArchiveListing,
+        lease: u32,
+        may_join: bool,
+        cause: &str,
+    ) -> Result<(), TakeoverFailure> {
         let parts = self.describe(recording, listing.parts).await?;
         let first = parts.first().ok_or(TakeoverFailure::Nothing)?;
         let info = first.description.info().map_err(TakeoverFailure::Description)?;
@@ -214,16 +298,9 @@ impl<R: Rig> Takeover<R> {
         }
         let raw = self.rigs.raw_file(&info)?;
         let seconds: u64 = parts.iter().map(|part| part.part.length_ms()).sum::<u64>() / 1000;
-        tracing::warn!(
-            code = %codes::TAKEN_OVER, %node, seconds, parts = parts.len(), lease,
-            "the recorder of this recording is gone: it is taken over from the archive"
-        );
-        let cause = format!("its recorder {node} is gone");
-        let stop = self.stop_of(&first.description, &info, may_join, cause).await;
+        tracing::info!(seconds, parts = parts.len(), "what the archive has of the recording is fetched");
+        let stop = self.stop_of(&first.description, &info, may_join, cause.to_owned()).await;
         let entry = self.record(recording, &raw, &parts, lease, stop).await?;
-        if !is_own {
-            self.archive.forget(recording, node).await?;
-        }
         // A node that ends takes it up at its next start.
         self.records.send(entry).await.map_err(|_| TakeoverFailure::Ending)
     }

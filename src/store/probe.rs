@@ -120,6 +120,17 @@ pub async fn probe(store: &Store) -> Vec<ProbeResult> {
     results
 }
 
+/// Whether of several nodes that put one object only one succeeds. Removes what it has put.
+///
+/// # Errors
+/// [`StoreError::Unsupported`] where it replaces an object; see [`StoreError`].
+pub async fn leases(store: &Store) -> Result<(), StoreError> {
+    let object = format!("{DIR}/{}-{}-lease", crate::unix_time::unix_ms(), std::process::id());
+    let works = conditional_put(store, &object, &Bytes::from_static(b"{}")).await;
+    let removed = store.delete(&object).await;
+    works.and(removed)
+}
+
 async fn conditional_put(store: &Store, key: &str, content: &Bytes) -> Result<(), StoreError> {
     store.put_new(key, content.clone()).await?;
     match store.put_new(key, content.clone()).await {

@@ -195,7 +195,12 @@ mod tests {
     }
 
     fn part(n: usize, began: bool, ended: Option<PartEnd>) -> RecordingPart {
-        RecordingPart { file: format!("rec-1_raw.part{n}.mkv"), began_at: began.then_some(NOW - 100_000), ended, archived_as: Vec::new() }
+        RecordingPart {
+            file: format!("rec-1_raw.part{n}.mkv"),
+            began_at: began.then_some(NOW - 100_000),
+            ended,
+            archived_as: Vec::new(),
+        }
     }
 
     fn row(kind: Kind, record: &RecordingRecord, moment: Moment) -> RecordingRow {

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::recorder::{Recorder, SOON, Setup, alone};
+use crate::recorder::{Recorder, SOON, Setup, turn};
 use crate::recording::{ENDED, record, standin, stop, wait_for};
 use crate::standin::Meeting;
 use crate::standin::object_store::{Kind, ObjectStore, SECRET};
@@ -20,7 +20,7 @@ fn archiving(store: &ObjectStore, mode: &'static str, main_path: &std::path::Pat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recording_whose_host_is_destroyed_goes_on_at_another_node_and_becomes_one_mp4() {
-    let turn = alone().await;
+    let turn = turn().await;
     let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
     let main_path = standin.dir().join("share");
     let mut first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
@@ -48,13 +48,15 @@ async fn a_recording_whose_host_is_destroyed_goes_on_at_another_node_and_becomes
     let (at, length) = (gap["at_s"].as_f64().unwrap(), gap["length_s"].as_f64().unwrap());
     assert!(at >= 12.0 - LOST_LIMIT && length > 10.0, "{summary}");
     assert_eq!(standin.notices.tasks_of("rec").iter().filter(|task| **task == STARTED).count(), 1);
-    second.wait_until("nothing of it is in the archive", || store.keys().iter().all(|key| key.contains(".ended"))).await;
+    second
+        .wait_until("nothing of it is in the archive", || store.keys().iter().all(|key| key.contains(".ended")))
+        .await;
     second.stop(&[SECRET]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recording_whose_meeting_is_over_when_its_node_is_gone_ends_with_the_cause() {
-    let turn = alone().await;
+    let turn = turn().await;
     let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
     let main_path = standin.dir().join("share");
     let mut first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
@@ -84,7 +86,7 @@ async fn a_recording_whose_meeting_is_over_when_its_node_is_gone_ends_with_the_c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stood_still_leaves_its_recording_to_the_one_that_has_it_now() {
-    let turn = alone().await;
+    let turn = turn().await;
     let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
     let main_path = standin.dir().join("share");
     let first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
