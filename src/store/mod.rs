@@ -7,6 +7,7 @@
 //! A file that the store has not confirmed is never removed, and no secret is in a log, a record or an error.
 
 pub mod connect;
+pub mod download;
 pub mod drop_request;
 pub mod error;
 pub mod handle;
