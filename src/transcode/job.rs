@@ -34,6 +34,7 @@ use crate::storage::files;
 use crate::telemetry::metrics::JobEnd;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
+use crate::transcode::fetched_objects::FetchedObjects;
 use crate::transcode::hand_over::HandOver;
 pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
@@ -111,7 +112,10 @@ pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOu
     let result = attempt.run().await;
     attempt.remove_fetched().await;
     let (outcome, cause) = match result {
-        Ok(outcome) => return (outcome, None),
+        Ok(outcome) => {
+            attempt.objects().remove().await;
+            return (outcome, None);
+        }
         Err(failure) => {
             let failure = match failure {
                 JobFailure::Cause(cause) => failure::judge(&context.settings.store, cause).await,
@@ -120,6 +124,9 @@ pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOu
             after_failure(job, record.delivered, record.max_deliver, failure, context.notifier).await
         }
     };
+    if !matches!(outcome, JobOutcome::Kept | JobOutcome::Waiting(_)) {
+        attempt.objects().remove().await;
+    }
     if outcome != JobOutcome::Kept {
         // The node that gets the job next may report the result.
         attempt.release_claim().await;
@@ -193,6 +200,11 @@ struct JobAttempt<'a> {
 }
 
 impl JobAttempt<'_> {
+    fn objects(&self) -> FetchedObjects<'_> {
+        let JobContext { settings, cancel, .. } = self.context;
+        FetchedObjects { settings, recording: &self.job.info.recording_id, cancel }
+    }
+
     async fn run(&self) -> Result<JobOutcome, JobFailure> {
         let started = Instant::now();
         let JobContext { settings, cancel, notifier, .. } = self.context;

@@ -30,10 +30,12 @@ use crate::storage::main_path::MainPath;
 use crate::telemetry::seconds;
 use crate::transcode::copy_ahead::{self, CopyAhead};
 use crate::transcode::failure::{self, JobFailure};
+use crate::transcode::fetched_objects::FetchedObjects;
 use crate::transcode::input_files::{self, FetchedRaw, FoundFiles, InputQuery};
 use crate::transcode::journal::JobEntry;
 use crate::transcode::last_resort::LastResort;
 use crate::transcode::merge::{self, MergeError};
+use crate::transcode::merge_inputs::{self, MergeInput};
 use crate::transcode::plan::{self, JobFacts, JobPaths, JobPlan, PlanRules, ProducePlan};
 use crate::transcode::result_writer::{FINISH, JobResult, ResultWriter, UnfinishedResult, warn_of_replacing};
 use crate::transcode::settings::TranscodeSettings;
@@ -313,15 +315,13 @@ impl ResultBuilder<'_> {
 
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, nice, .. } = self.settings;
-        let fetched_input = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
-        let files = merge::locate(
-            main_path,
-            paths,
-            fetched_input,
-            &self.job.info.recording_id,
-            recorder_id,
-            self.settings.unfinished_dir(),
-        );
+        let info = &self.job.info;
+        let by_hook = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
+        let home = self.settings.sub_path.join(info.room_id.as_str());
+        let objects = FetchedObjects { settings: self.settings, recording: &info.recording_id, cancel: self.cancel };
+        let inputs = merge_inputs::find(paths, by_hook, &home, objects).await?;
+        let unfinished_dir = self.settings.unfinished_dir();
+        let files = merge::locate(main_path, &inputs, &info.recording_id, recorder_id, unfinished_dir);
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
         let existing = self.writer().or_stop(merge::existing(&files, *nice)).await?;
@@ -345,6 +345,8 @@ impl ResultBuilder<'_> {
         };
         tracing::info!(files = files.inputs.len(), mp4 = %files.mp4.display(), "merging");
         warn_of_replacing(&files.mp4, replaces.as_deref());
+        let makes_dir = inputs.iter().any(|input| matches!(input, MergeInput::Fetched { .. }));
+        ResultWriter { makes_dir, ..self.writer() }.make_dir(&files.mp4).await?;
         let started = Instant::now();
         let part = UnfinishedFile::new(files.part.clone());
         let report = merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {

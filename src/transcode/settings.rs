@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, FfmpegOptions, KeepLocal, Mode};
+use crate::config::{Config, FfmpegOptions, KeepLocal, Mode, Reserve};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
@@ -19,8 +19,11 @@ pub struct TranscodeSettings {
     pub store: MainPath,
     /// This node's own directory in `main_path`: for a result whose job names no directory on this machine.
     pub sub_path: PathBuf,
-    /// The directory in which undecodable jobs are kept, and results are made that cannot be made in `main_path`.
+    /// The directory in which undecodable jobs are kept, results are made that cannot be made in `main_path`, and into which
+    /// objects of stores are fetched.
     pub temporary_dir: PathBuf,
+    /// What must stay free there.
+    pub reserve: Reserve,
     /// The directory of the jobs' records.
     pub state_dir: PathBuf,
     /// Re-encode (true) or remux.
@@ -66,6 +69,7 @@ impl TranscodeSettings {
             store: store.clone(),
             sub_path: recorder.sub_path.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
+            reserve: recorder.min_free_space,
             state_dir: recorder.state_dir.clone(),
             convert: recorder.post_mp4_convert,
             ffmpeg: config.ffmpeg.post_recording.clone(),

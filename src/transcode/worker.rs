@@ -29,6 +29,7 @@ use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::drain_watch::DrainWatch;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
+use crate::transcode::fetched_objects;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
 use crate::transcode::job_files::{remove_until_gone, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
@@ -197,6 +198,11 @@ impl Worker {
                 return;
             }
         };
+        if unread.is_empty() {
+            let is_kept = |record: &&JobRecord| !matches!(record.state, JobState::HandedBack { .. });
+            let kept = records.iter().filter(is_kept).map(|record| record.recording_id.clone()).collect();
+            fetched_objects::remove_others(&self.settings, kept).await;
+        }
         for (path, error) in unread {
             tracing::error!(
                 code = %codes::JOB_RECORD_UNREAD,

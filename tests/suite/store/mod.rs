@@ -2,6 +2,7 @@
 
 mod download;
 mod faults;
+mod merge_jobs;
 mod node;
 mod uploads;
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use plugnmeet_recorder::config::{FfmpegOptions, HookStage, HooksConfig};
+use plugnmeet_recorder::config::{FfmpegOptions, HookStage, HooksConfig, Reserve};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
@@ -79,6 +79,7 @@ impl Node {
             recorder_id: RecorderId::parse("node_02").unwrap(),
             main_path: dir.path().join("main"),
             temporary_dir: dir.path().join("tmp"),
+            reserve: Reserve::Size(0),
             state_dir: dir.path().join("state"),
             convert,
             ffmpeg: FfmpegOptions { pre_input: words("-loglevel error"), post_input: words(post_input) },
