@@ -85,6 +85,7 @@ pub const KEYS: &[&str] = &[
     "storage.deliver",
     "storage.keep_local",
     "storage.hooks_secret",
+    "storage.raw",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -1,4 +1,4 @@
-//! The section `storage`: the object store into which finished MP4s are delivered.
+//! The section `storage`: the object stores into which finished MP4s are delivered, and by which raw files travel.
 //!
 //! No problem quotes the URL of the store, which may hold a secret, nor the secret of the server's hooks.
 
@@ -16,10 +16,12 @@ const SHORTEST_SECRET: usize = 16;
 
 pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
     let section = root.section("storage");
-    let deliver = section.field("deliver").and_then(|field| {
+    let store = |key| {
+        let field = section.field(key)?;
         let text = field.text("the URL of a store")?;
         StoreUrl::parse(&text).map_err(|why| field.problem(format!("is not the URL of a store: {why}"))).ok()
-    });
+    };
+    let (deliver, raw) = (store("deliver"), store("raw"));
     let keep_local = section.field("keep_local").map_or(KeepLocal::Always, |field| {
         match field.node.text().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => KeepLocal::Always,
@@ -50,5 +52,13 @@ pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
     {
         field.warning("does nothing without `storage.deliver`");
     }
-    StorageConfig { deliver, keep_local, hooks_secret }
+    if let Some(field) = section.field("raw")
+        && !root.section("recorder").section("copy_to_path").list("reference_sub_paths").is_empty()
+    {
+        field.problem(
+            "cannot be used together with `recorder.copy_to_path.reference_sub_paths`: reference transcoders take jobs from \
+             the same queue, cannot fetch from a store, and fail them",
+        );
+    }
+    StorageConfig { raw, deliver, keep_local, hooks_secret }
 }

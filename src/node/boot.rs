@@ -72,6 +72,7 @@ use crate::storage::main_path::{self, MainPath};
 use crate::storage::record_writer::RecordWriter;
 use crate::storage::state_version;
 use crate::store::probe;
+use crate::store::raw_store::RawStore;
 use crate::store::uploads::Uploads;
 use crate::telemetry::redact;
 use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
@@ -149,7 +150,20 @@ pub async fn run(
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
-    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads };
+    let raw_store = uploads::raw_store(&config);
+    let node = Node {
+        config,
+        state,
+        service_manager,
+        store,
+        supervisor,
+        dispatcher,
+        hooks,
+        journal,
+        holder,
+        uploads,
+        raw_store,
+    };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
     node.supervisor.tasks.spawn(command_leftovers::remove(config, config_file, draining.clone()));
@@ -207,6 +221,8 @@ struct Node {
     holder: Holder,
     /// MP4s on their way into the store.
     uploads: Uploads,
+    /// The store by which raw files travel.
+    raw_store: Option<RawStore>,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -359,7 +375,8 @@ impl Node {
     /// What writes to `state_dir` for recordings.
     fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
         let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
-        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer())];
+        let raw = self.raw_store.as_ref().map(RawStore::writer);
+        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer()), raw];
         journals.into_iter().chain(others).flatten()
     }
 
@@ -384,6 +401,7 @@ impl Node {
             recorder: recorder.id.clone(),
             hooks: self.hooks.clone(),
             dispatcher: self.dispatcher.clone(),
+            raw_store: self.raw_store.clone(),
             waits: RetrySchedule::MINUTES,
             drain,
             end,
@@ -402,7 +420,8 @@ impl Node {
             turns: OpeningTurns::new(load::total_cores()),
             open_failures,
             signals: self.state.recordings.clone(),
-            early_copies: EarlyCopies::new(&self.config),
+            // What is beside a raw file in main_path does not go into a store with it.
+            early_copies: EarlyCopies::new(&self.config).filter(|_| self.raw_store.is_none()),
         })
     }
 
@@ -432,10 +451,14 @@ impl Node {
     fn start_uploads(&self) {
         let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
         tasks.spawn(uploads.clone().run());
-        if uploads.url().is_some() {
+        let drain = &self.supervisor.shutdown.drain;
+        if let Some(url) = uploads.url() {
             // Nobody sets it a second time.
             let _ = self.state.uploads.set(uploads.clone());
-            tasks.spawn(probe::watch(uploads.clone(), self.supervisor.shutdown.drain.clone()));
+            tasks.spawn(probe::watch("storage.deliver", url.clone(), drain.clone()));
+        }
+        if let Some(raw_store) = &self.raw_store {
+            tasks.spawn(probe::watch("storage.raw", raw_store.url().clone(), drain.clone()));
         }
     }
 
@@ -444,7 +467,12 @@ impl Node {
         let metrics = self.state.metrics();
         let keep_local = self.config.storage.keep_local;
         let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
-        let settings = TranscodeSettings { metrics, delivery, ..TranscodeSettings::new(&self.config, &self.store) };
+        let settings = TranscodeSettings {
+            metrics,
+            raw_store: self.raw_store.clone(),
+            delivery,
+            ..TranscodeSettings::new(&self.config, &self.store)
+        };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

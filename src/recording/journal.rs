@@ -72,6 +72,13 @@ pub struct RecordingRecord {
     /// The raw file was about to be put into its place: a file there may be it, or an incomplete copy of it.
     #[serde(default)]
     pub placing: bool,
+    /// The `post_recording` hooks have run, and left the raw file where it was.
+    #[serde(default)]
+    pub hooks_done: bool,
+    /// The raw file's object, without secrets, once the store of `storage.raw` has confirmed it: its job names that, and the
+    /// local file goes once the job is in the outbox.
+    #[serde(default)]
+    pub raw_object: Option<String>,
 }
 
 /// What a part's file holds: all that is known of a part during which the program died.
@@ -179,6 +186,8 @@ impl RecordingRecord {
             end_told: false,
             storing: None,
             placing: false,
+            hooks_done: false,
+            raw_object: None,
         }
     }
 

@@ -26,6 +26,8 @@ pub mod merge;
 pub mod merge_inputs;
 pub mod plan;
 mod produce;
+pub mod raw_claim;
+pub mod raw_object;
 mod result_check;
 mod result_writer;
 mod running_jobs;

@@ -42,11 +42,13 @@ use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::splice_plan::SplicePlan;
 use crate::transcode::{early_result, result_check, splice, summary};
 
-/// The input that a hook has fetched.
+/// The input that a hook has fetched, or this node from a store.
 #[derive(Clone, Debug)]
 pub(super) struct FetchedInput {
     pub dir: PathBuf,
     pub file_name: String,
+    /// The result's directory, relative to `main_path`; `None`: that of the job, where it exists, else this node's own.
+    pub home: Option<PathBuf>,
 }
 
 /// What was copied before the raw file was measured.
@@ -91,9 +93,14 @@ impl ResultBuilder<'_> {
     async fn post_recording(&self, dir: &Path, raw_name: &str) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, convert, ffmpeg, .. } = self.settings;
         let info = &self.job.info;
-        let home = self.settings.sub_path.join(info.room_id.as_str());
-        let fetched =
-            self.fetched_input.as_ref().map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: &home });
+        let own_home = self.settings.sub_path.join(info.room_id.as_str());
+        let home = self.fetched_input.as_ref().and_then(|fetched_input| fetched_input.home.as_ref());
+        let at_home = home.map(|home| main_path.join(home));
+        let dir = at_home.as_deref().unwrap_or(dir);
+        let fetched = self
+            .fetched_input
+            .as_ref()
+            .map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: home.unwrap_or(&own_home) });
         let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
         let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched };
         let found = self.writer().or_stop(input_files::find(main_path, query)).await?.map_err(JobFailure::of)?;

@@ -7,6 +7,7 @@ use crate::config::{Config, FfmpegOptions, KeepLocal, Mode, Reserve};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
+use crate::store::raw_store::RawStore;
 use crate::store::uploads::Uploads;
 use crate::telemetry::metrics::Metrics;
 
@@ -45,6 +46,8 @@ pub struct TranscodeSettings {
     pub protected: ProtectedPaths,
     /// Where jobs are counted.
     pub metrics: Metrics,
+    /// The store from which raw files are fetched; `None`: none.
+    pub raw_store: Option<RawStore>,
     /// The store into which MP4s are delivered; `None`: none.
     pub delivery: Option<StoreDelivery>,
 }
@@ -81,6 +84,7 @@ impl TranscodeSettings {
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
+            raw_store: None,
             delivery: None,
         }
     }

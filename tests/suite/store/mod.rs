@@ -4,6 +4,7 @@ mod download;
 mod faults;
 mod merge_jobs;
 mod node;
+mod raw;
 mod uploads;
 
 use std::path::{Path, PathBuf};

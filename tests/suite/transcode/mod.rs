@@ -93,6 +93,7 @@ impl Node {
             nice: 0,
             protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
             metrics: Metrics::default(),
+            raw_store: None,
             delivery: None,
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
@@ -197,7 +198,7 @@ pub fn remove(raw: &Path) -> JobOutcome {
 /// The job is done; `raw` may go.
 fn done(beside: &Path, raw: Option<PathBuf>) -> JobOutcome {
     let claim = Some(claim::path(&beside.with_file_name("rec-1.mp4")));
-    JobOutcome::Done(FilesToRemove { raw, claim, remuxed: false })
+    JobOutcome::Done(FilesToRemove { raw, claim, remuxed: false, object: None })
 }
 
 fn assert_mp4(path: &Path, seconds: f64) -> MediaInfo {
