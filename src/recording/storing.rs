@@ -355,7 +355,8 @@ pub(super) async fn remove_parts(raw: Option<&RawFile>, entry: &RecordingEntry, 
         tracing::warn!(
             code = %codes::PARTS_NOT_REMOVED,
             %error, retry_s = wait.as_secs(),
-            "the parts of the recording, or its raw file that the store has, which it needs no more, cannot be removed; trying on: look at the disk of that path"
+            "the parts of the recording, or its raw file that the store has, cannot be removed, which it needs no more; trying on: \
+             look at the disk of that path"
         );
         if handoff.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
