@@ -66,7 +66,7 @@ room! {
         remedy: "Write the value of storage.hooks_secret into the URLs of the server's hooks. Where nobody should reach \
                  admin.listen, let a firewall guard it.";
 
-    RAW_NOT_IN_THE_STORE = 1420;
+    RAW_NOT_IN_THE_STORE = 1410;
         means: "A raw file is not in the store of storage.raw yet.";
         recordings: "Safe: the raw file stays in main_path of the node that recorded it, and is tried until the store has it. \
                      There is no MP4 before that.";
@@ -74,13 +74,13 @@ room! {
         remedy: "`plugnmeet-recorder check` says what works and what to do; `plugnmeet-recorder recordings list` shows what \
                  waits.";
 
-    RAW_OBJECT_LEFT = 1421;
+    RAW_OBJECT_LEFT = 1411;
         means: "A job is done, and its raw file stays in a store that storage.raw does not name any more.";
         recordings: "Safe: the MP4 is made. The raw file only takes room.";
         cause: "storage.raw was changed or removed between the job and its last step. The line names the object.";
         remedy: "Remove the object by hand, with its summary (_raw.json) and its claim (.claim).";
 
-    RAW_WITHOUT_DELIVERY = 1422;
+    RAW_WITHOUT_DELIVERY = 1412;
         means: "This node fetches raw files from a store, and keeps their MP4s in its own main_path.";
         recordings: "Safe, but users get them only where the plugNmeet server sees that main_path.";
         cause: "storage.raw is set, and storage.deliver is not.";
