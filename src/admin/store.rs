@@ -35,11 +35,12 @@ pub fn check(
     let _secrets: Vec<_> = config.secrets().into_iter().map(redact::register).collect();
     let url = match url {
         Some(url) => StoreUrl::parse(url).map_err(AdminError::NoStore)?,
-        None => config.storage.deliver.clone().ok_or_else(|| {
+        None => config.storage.deliver.clone().or_else(|| config.storage.raw.clone()).ok_or_else(|| {
             AdminError::NoStore("storage.deliver is not set; set it, or give the URL of a store".to_owned())
         })?,
     };
-    if url.key.is_some() && config.storage.deliver.as_ref() != Some(&url) {
+    let configured = [&config.storage.deliver, &config.storage.raw];
+    if url.key.is_some() && !configured.contains(&&Some(url.clone())) {
         let why = "other users of this host see a key that is given here: leave it out, and set AWS_ACCESS_KEY_ID and \
                    AWS_SECRET_ACCESS_KEY, or credentials=/file";
         return Err(AdminError::NoStore(why.to_owned()));

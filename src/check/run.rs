@@ -242,8 +242,12 @@ fn remote(config: &Arc<Config>) -> Vec<Group> {
         findings
     };
     let mut groups: Vec<Group> = vec![(&["server", "key", "NATS", "clock"], ask.boxed())];
-    if let Some(url) = config.storage.deliver.clone() {
-        groups.push((&["store"], async move { vec![store::check(&url).await] }.boxed()));
+    let stores = [(config.storage.deliver.clone(), "MP4s"), (config.storage.raw.clone(), "raw files")];
+    let stores: Vec<_> = stores.into_iter().filter_map(|(url, takes)| Some((url?, takes))).collect();
+    if !stores.is_empty() {
+        let check =
+            async move { futures::future::join_all(stores.iter().map(|(url, takes)| store::check(url, takes))).await };
+        groups.push((&["store"], check.boxed()));
     }
     groups
 }

@@ -1,11 +1,12 @@
-//! The object store of `storage.deliver`, with the objects of `store check`.
+//! The object stores of `storage.deliver` and `storage.raw`, with the objects of `store check`.
 
 use crate::check::report::Finding;
 use crate::config::store_url::StoreUrl;
 use crate::store::handle::Store;
 use crate::store::probe;
 
-pub async fn check(url: &StoreUrl) -> Finding {
+/// `takes`: what it is for.
+pub async fn check(url: &StoreUrl, takes: &str) -> Finding {
     let own = url.clone();
     // Reads certificates.
     let opened = tokio::task::spawn_blocking(move || Store::open(&own)).await;
@@ -19,7 +20,7 @@ pub async fn check(url: &StoreUrl) -> Finding {
     let texts =
         || failed.iter().map(|found| format!("{}: {}", found.step.name(), found.text())).collect::<Vec<_>>().join("; ");
     if failed.is_empty() {
-        return Finding::ok("store", format!("{url} takes MP4s"));
+        return Finding::ok("store", format!("{url} takes {takes}"));
     }
     // Recordings wait for a store that is away, so that the node can work without.
     Finding::warning("store", format!("{url}: {}", texts()))

@@ -1,9 +1,9 @@
-//! Codes of object stores: delivery of finished MP4s. Pure.
+//! Codes of object stores: delivery of finished MP4s, and raw files between nodes. Pure.
 
 use crate::codes::code::room;
 
 room! {
-    STORE: "Object stores: delivery of finished MP4s";
+    STORE: "Object stores: delivery of finished MP4s, and raw files between nodes";
 
     NOT_IN_THE_STORE = 1401;
         means: "A recording is not in the store of storage.deliver yet.";
@@ -65,6 +65,26 @@ room! {
         cause: "The secret in the server's configuration is not storage.hooks_secret, or somebody guesses.";
         remedy: "Write the value of storage.hooks_secret into the URLs of the server's hooks. Where nobody should reach \
                  admin.listen, let a firewall guard it.";
+
+    RAW_NOT_IN_THE_STORE = 1410;
+        means: "A raw file is not in the store of storage.raw yet.";
+        recordings: "Safe: the raw file stays in main_path of the node that recorded it, and is tried until the store has it. \
+                     There is no MP4 before that.";
+        cause: "The store is away, is full, refuses the credentials, or has no such bucket. The line names what it says.";
+        remedy: "`plugnmeet-recorder check` says what works and what to do; `plugnmeet-recorder recordings list` shows what \
+                 waits.";
+
+    RAW_OBJECT_LEFT = 1411;
+        means: "A job is done, and its raw file stays in a store that storage.raw does not name any more.";
+        recordings: "Safe: the MP4 is made. The raw file only takes room.";
+        cause: "storage.raw was changed or removed between the job and its last step. The line names the object.";
+        remedy: "Remove the object by hand, with its summary (_raw.json) and its claim (.claim).";
+
+    RAW_WITHOUT_DELIVERY = 1412;
+        means: "This node fetches raw files from a store, and keeps their MP4s in its own main_path.";
+        recordings: "Safe, but users get them only where the plugNmeet server sees that main_path.";
+        cause: "storage.raw is set, and storage.deliver is not.";
+        remedy: "Set storage.deliver, unless main_path is a directory that the server sees.";
 
     NOT_ARCHIVED_YET = 1430;
         means: "A running recording is not in the archive of storage.archive now, or not all of it.";

@@ -94,7 +94,7 @@ room! {
         remedy: "Nothing.";
 
     FETCHED_NOT_REMOVED = 514;
-        means: "The copy that a pre_transcoding hook has fetched is not removed.";
+        means: "The copy that a pre_transcoding hook, or this node from a store, has fetched is not removed.";
         recordings: "Safe; the copy only takes room.";
         cause: "Its disk fails, the files belong to another user, or it is a directory that the recorder does not \
                 remove. The line says which.";

@@ -85,6 +85,7 @@ pub const KEYS: &[&str] = &[
     "storage.deliver",
     "storage.keep_local",
     "storage.hooks_secret",
+    "storage.raw",
     "storage.archive",
     "storage.archive_keep",
     "storage.takeover_after",

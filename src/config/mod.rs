@@ -79,7 +79,7 @@ impl Config {
         secrets.extend(self.nats.urls.iter().flat_map(|url| user_info::secrets_of(url)));
         secrets.extend(self.hooks.secrets());
         secrets.extend(self.admin.token.as_deref());
-        let stores = [&self.storage.deliver, &self.storage.archive];
+        let stores = [&self.storage.deliver, &self.storage.raw, &self.storage.archive];
         secrets.extend(stores.into_iter().flatten().flat_map(store_url::StoreUrl::secrets));
         secrets.extend(self.storage.hooks_secret.as_deref());
         secrets

@@ -274,6 +274,8 @@ impl std::fmt::Debug for AdminConfig {
 /// `storage`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StorageConfig {
+    /// The store by which raw files go from the node that records to one that transcodes; `None`: by `main_path`.
+    pub raw: Option<StoreUrl>,
     /// The store into which finished MP4s are delivered; `None`: they stay in `main_path` only.
     pub deliver: Option<StoreUrl>,
     pub keep_local: KeepLocal,
@@ -290,6 +292,7 @@ pub struct StorageConfig {
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
+            raw: None,
             deliver: None,
             keep_local: KeepLocal::default(),
             hooks_secret: None,
@@ -313,6 +316,7 @@ pub enum KeepLocal {
 impl std::fmt::Debug for StorageConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StorageConfig")
+            .field("raw", &self.raw)
             .field("deliver", &self.deliver)
             .field("keep_local", &self.keep_local)
             .field("hooks_secret", &self.hooks_secret.as_ref().map(|_| "[redacted]"))

@@ -1,4 +1,4 @@
-//! The section `storage`: the object store into which finished MP4s are delivered.
+//! The section `storage`: the object stores into which finished MP4s are delivered, and by which raw files travel.
 //!
 //! No problem quotes the URL of the store, which may hold a secret, nor the secret of the server's hooks.
 
@@ -19,13 +19,12 @@ const SHORTEST_SECRET: usize = 16;
 
 pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
     let section = root.section("storage");
-    let url = |key: &str| {
-        section.field(key).and_then(|field| {
-            let text = field.text("the URL of a store")?;
-            StoreUrl::parse(&text).map_err(|why| field.problem(format!("is not the URL of a store: {why}"))).ok()
-        })
+    let store = |key| {
+        let field = section.field(key)?;
+        let text = field.text("the URL of a store")?;
+        StoreUrl::parse(&text).map_err(|why| field.problem(format!("is not the URL of a store: {why}"))).ok()
     };
-    let (deliver, archive) = (url("deliver"), url("archive"));
+    let (deliver, raw, archive) = (store("deliver"), store("raw"), store("archive"));
     let archive_keep = section.flag("archive_keep", false);
     if let (None, Some(field)) = (&archive, section.field("archive_keep")) {
         field.warning("does nothing without `storage.archive`");
@@ -60,7 +59,15 @@ pub(super) fn read(root: &ConfigSection<'_>) -> StorageConfig {
     {
         field.warning("does nothing without `storage.deliver`");
     }
+    if let Some(field) = section.field("raw")
+        && !root.section("recorder").section("copy_to_path").list("reference_sub_paths").is_empty()
+    {
+        field.problem(
+            "cannot be used together with `recorder.copy_to_path.reference_sub_paths`: reference transcoders take jobs from \
+             the same queue, cannot fetch from a store, and fail them",
+        );
+    }
     let default = StorageConfig::default().takeover_after;
     let takeover_after = section.duration("takeover_after", TAKEOVER_AFTER, default);
-    StorageConfig { deliver, keep_local, hooks_secret, archive, archive_keep, takeover_after }
+    StorageConfig { raw, deliver, keep_local, hooks_secret, archive, archive_keep, takeover_after }
 }

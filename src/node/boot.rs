@@ -74,6 +74,7 @@ use crate::storage::main_path::{self, MainPath};
 use crate::storage::record_writer::RecordWriter;
 use crate::storage::state_version;
 use crate::store::probe;
+use crate::store::raw_store::RawStore;
 use crate::store::uploads::Uploads;
 use crate::telemetry::redact;
 use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
@@ -156,6 +157,7 @@ pub async fn run(
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
     let archive = config.storage.archive.as_ref();
     let archive = archive.map(|url| Archive::new(url, &config.recorder.id, state.metrics()));
+    let raw_store = uploads::raw_store(&config);
     let node = Node {
         config,
         state,
@@ -168,6 +170,7 @@ pub async fn run(
         holder,
         uploads,
         archive,
+        raw_store,
     };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
@@ -228,6 +231,8 @@ struct Node {
     uploads: Uploads,
     /// Where recordings are archived while they run.
     archive: Option<Archive>,
+    /// The store by which raw files travel.
+    raw_store: Option<RawStore>,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -398,7 +403,8 @@ impl Node {
     /// What writes to `state_dir` for recordings.
     fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
         let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
-        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer())];
+        let raw = self.raw_store.as_ref().map(RawStore::writer);
+        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer()), raw];
         journals.into_iter().chain(others).flatten()
     }
 
@@ -423,6 +429,7 @@ impl Node {
             recorder: recorder.id.clone(),
             hooks: self.hooks.clone(),
             dispatcher: self.dispatcher.clone(),
+            raw_store: self.raw_store.clone(),
             waits: RetrySchedule::MINUTES,
             drain,
             end,
@@ -441,7 +448,8 @@ impl Node {
             turns: OpeningTurns::new(load::total_cores()),
             open_failures,
             signals: self.state.recordings.clone(),
-            early_copies: EarlyCopies::new(&self.config),
+            // What is beside a raw file in main_path does not go into a store with it.
+            early_copies: EarlyCopies::new(&self.config).filter(|_| self.raw_store.is_none()),
             archive: self.archive.clone(),
         })
     }
@@ -472,10 +480,14 @@ impl Node {
     fn start_uploads(&self) {
         let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
         tasks.spawn(uploads.clone().run());
-        if uploads.url().is_some() {
+        let drain = &self.supervisor.shutdown.drain;
+        if let Some(url) = uploads.url() {
             // Nobody sets it a second time.
             let _ = self.state.uploads.set(uploads.clone());
-            tasks.spawn(probe::watch(uploads.clone(), self.supervisor.shutdown.drain.clone()));
+            tasks.spawn(probe::watch("storage.deliver", url.clone(), drain.clone()));
+        }
+        if let Some(raw_store) = &self.raw_store {
+            tasks.spawn(probe::watch("storage.raw", raw_store.url().clone(), drain.clone()));
         }
     }
 
@@ -485,8 +497,13 @@ impl Node {
         let keep_local = self.config.storage.keep_local;
         let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
         let archive = self.archive.clone().filter(|_| !self.config.storage.archive_keep);
-        let settings =
-            TranscodeSettings { metrics, delivery, archive, ..TranscodeSettings::new(&self.config, &self.store) };
+        let settings = TranscodeSettings {
+            metrics,
+            raw_store: self.raw_store.clone(),
+            delivery,
+            archive,
+            ..TranscodeSettings::new(&self.config, &self.store)
+        };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

@@ -89,6 +89,14 @@ pub fn require(config: &Config) -> anyhow::Result<()> {
             "chrome_settings.flags: this flag is the recorder's own and is not heeded"
         );
     }
+    let storage = &config.storage;
+    if config.recorder.mode.transcodes() && storage.raw.is_some() && storage.deliver.is_none() {
+        tracing::warn!(
+            code = %codes::RAW_WITHOUT_DELIVERY, main_path = %config.recorder.main_path.display(),
+            "storage.raw is set and storage.deliver is not: MP4s of raw files that come from the store stay in main_path of this \
+             node, which must be a directory that the plugNmeet server sees; else set storage.deliver"
+        );
+    }
     if chrome_arguments::ignores_certificate_errors(&config.chrome.flags) {
         tracing::warn!(
             code = %codes::CERTIFICATES_NOT_CHECKED,

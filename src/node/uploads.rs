@@ -1,4 +1,4 @@
-//! The uploads of a node: made of its configuration, and joined to its outbox.
+//! The stores of a node: made of its configuration, and joined to its outbox.
 
 use std::sync::Arc;
 
@@ -9,6 +9,8 @@ use crate::config::Config;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::notice::Notice;
 use crate::storage::main_path::MainPath;
+use crate::store::connect::StoreTimes;
+use crate::store::raw_store::RawStore;
 use crate::store::uploads::{UploadSettings, UploadWaits, Uploads};
 use crate::telemetry::metrics::Metrics;
 
@@ -34,4 +36,10 @@ pub(super) fn of_node(
         waits: UploadWaits::default(),
     };
     Uploads::new(settings, end)
+}
+
+/// The store of `storage.raw`, if there is one.
+pub(super) fn raw_store(config: &Config) -> Option<RawStore> {
+    let url = config.storage.raw.clone()?;
+    Some(RawStore::new(url, &config.recorder.state_dir, StoreTimes::default()))
 }

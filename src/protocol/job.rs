@@ -178,6 +178,15 @@ fn work(work: Option<transcoding_task::Work>) -> Result<Work, UnusableField> {
     })
 }
 
+/// The URL of an object or of a directory of objects, where a job's path is one (`s3://bucket/key`); `None`: a path.
+#[must_use]
+pub fn object_url(path: &Path) -> Option<&str> {
+    let text = path.to_str()?;
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_scheme.then_some(text)
+}
+
 /// Length limit of a path in bytes (Linux's `PATH_MAX`).
 const PATH_LIMIT: usize = 4096;
 
@@ -260,6 +269,20 @@ mod tests {
         }
         let nobody = TranscodingTask { room_id: "a/b".into(), ..good };
         assert!(matches!(Job::decode(&nobody.encode_to_vec()), Err(InvalidJob::Name(_))));
+    }
+
+    #[test]
+    fn the_url_of_an_object_is_told_from_a_path() {
+        for url in ["s3://bucket/a/b.mp4", "file:///srv/a", "az://c"] {
+            assert_eq!(object_url(Path::new(url)), Some(url));
+        }
+        for path in ["/srv/s3://x", "a/b.mp4", "s3:/bucket", "://x", ""] {
+            assert_eq!(object_url(Path::new(path)), None, "{path}");
+        }
+        let job = Job::decode(&task("s3://bucket/pre/node_01/room01/", "rec-1_raw.mkv")).unwrap();
+        let Work::PostRecording { dir, .. } = &job.work else { panic!("{job:?}") };
+        assert_eq!(object_url(dir).unwrap().trim_end_matches('/'), "s3://bucket/pre/node_01/room01");
+        assert_eq!(Job::decode(&job.encode()).unwrap().encode(), job.encode());
     }
 
     #[test]

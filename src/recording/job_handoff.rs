@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::codes;
 use crate::config::HookStage;
-use crate::delivery::dispatcher::{Delivery, Dispatcher};
+use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::ids::RecorderId;
 use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::request::RecordingInfo;
@@ -16,6 +16,7 @@ use crate::recording::raw_file::RawFile;
 use crate::retry::RetrySchedule;
 use crate::scripts::hooks::payload::HookPayload;
 use crate::scripts::hooks::{HookError, Hooks};
+use crate::store::raw_store::RawStore;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
@@ -25,7 +26,9 @@ pub struct JobHandoff {
     pub recorder: RecorderId,
     pub hooks: Hooks,
     pub dispatcher: Dispatcher,
-    /// Waits after failures of the hooks.
+    /// The store of `storage.raw`, which gets raw files before their jobs are published; `None`: they stay in `main_path`.
+    pub raw_store: Option<RawStore>,
+    /// Waits after failures of the hooks, and of the store.
     pub waits: RetrySchedule,
     /// The program is to end: a running hook may finish, a failed one is left for the next start.
     pub drain: CancellationToken,
@@ -47,17 +50,17 @@ impl JobHandoff {
         Job { info: info.clone(), recorder_id: self.recorder.clone(), work }
     }
 
-    /// Runs the hooks until they succeed, and adds the job to the outbox. Whether the job is on disk: if not, the next
-    /// start continues.
-    pub async fn publish_job(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> bool {
+    /// Runs the hooks until they succeed; the job as they leave it. `None`: the program ends first, and the next start
+    /// continues.
+    pub async fn after_hooks(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> Option<Job> {
         loop {
             let error = match self.try_once(info, raw, entry).await {
-                Ok(on_disk) => return on_disk,
+                Ok(job) => return Some(job),
                 Err(error) => error,
             };
             let HookError::Failed { .. } = error else {
                 tracing::info!("the post_recording hooks are left for the next start");
-                return false;
+                return None;
             };
             let failures = entry.record().hooked.map_or(0, |hooked| hooked.failures).saturating_add(1);
             let wait = self.waits.after(failures.into());
@@ -72,12 +75,12 @@ impl JobHandoff {
             entry.update(move |record| record.hooked = Some(failed)).await;
             if self.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 tracing::info!("the post_recording hooks are left for the next start");
-                return false;
+                return None;
             }
         }
     }
 
-    async fn try_once(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> Result<bool, HookError> {
+    async fn try_once(&self, info: &RecordingInfo, raw: &RawFile, entry: &RecordingEntry) -> Result<Job, HookError> {
         let path = raw.dir.join(raw.name.as_str());
         let bytes = tokio::fs::metadata(&path).await.ok().map(|file| file.len());
         let payload = HookPayload::single(info, &self.recorder, &raw.dir, raw.name.as_str(), bytes);
@@ -87,7 +90,7 @@ impl JobHandoff {
             replace(dir, file_name, answer);
         }
         entry.update(|record: &mut RecordingRecord| record.hooked = None).await;
-        Ok(self.dispatcher.send_all(vec![Delivery::Job(job)]).await)
+        Ok(job)
     }
 }
 

@@ -72,6 +72,13 @@ pub struct RecordingRecord {
     /// The raw file was about to be put into its place: a file there may be it, or an incomplete copy of it.
     #[serde(default)]
     pub placing: bool,
+    /// The `post_recording` hooks have run, and left the raw file where it was.
+    #[serde(default)]
+    pub hooks_done: bool,
+    /// The raw file's object, without secrets, once the store of `storage.raw` has confirmed it: its job names that, and the
+    /// local file goes once the job is in the outbox.
+    #[serde(default)]
+    pub raw_object: Option<String>,
     /// The archive of the fleet says that this node has the recording.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub archived: bool,
@@ -195,6 +202,8 @@ impl RecordingRecord {
             placing: false,
             archived: false,
             lease: 0,
+            hooks_done: false,
+            raw_object: None,
         }
     }
 

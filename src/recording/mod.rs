@@ -25,6 +25,7 @@ pub mod operator_stop;
 pub mod processor_room;
 mod raw_ahead;
 pub mod raw_file;
+mod raw_upload;
 pub mod recovery;
 mod reference_dirs;
 pub mod reference_files;

@@ -33,6 +33,8 @@ pub struct RawFile {
     temporary_dir: PathBuf,
     /// The final directory, as the job names it.
     pub dir: PathBuf,
+    /// The same, relative to `main_path`.
+    sub_dir: PathBuf,
     pub name: RawFileName,
     /// `main_path`.
     store: MainPath,
@@ -104,8 +106,10 @@ impl RawFile {
         let name = RawFileName::of(recording)?;
         // Made absolute, because a process with another working directory may read the job.
         let dir = files::absolute(&main_path.join(sub_path)).join(room.as_str());
+        let sub_dir = sub_path.join(room.as_str());
         let store = MainPath::unwatched(main_path, StoreAbilities::ALL);
-        Ok(Self { temporary_dir: files::absolute(temporary_dir), dir, name, store, reference_dirs: Vec::new() })
+        let temporary_dir = files::absolute(temporary_dir);
+        Ok(Self { temporary_dir, dir, sub_dir, name, store, reference_dirs: Vec::new() })
     }
 
     /// The same raw file in `main_path` as this node knows it.
@@ -414,6 +418,29 @@ impl RawFile {
         };
         let found = vec![Some(FoundMedia { bytes, frames: None })];
         Ok(Some(StoreReport { bytes, duration: media.duration, lengths, found }))
+    }
+
+    /// Its directory relative to `main_path`.
+    #[must_use]
+    pub fn sub_dir(&self) -> &Path {
+        &self.sub_dir
+    }
+
+    /// Removes the raw file that a store has, and the summary before it; what is not there is no error.
+    ///
+    /// # Errors
+    /// Where `main_path` is away, or its disk fails.
+    pub async fn remove_stored(&self) -> io::Result<()> {
+        let this = self.clone();
+        let remove = move || {
+            // In the mount point of a share that is gone there is nothing to remove, which shows nothing.
+            this.store.check().map_err(io::Error::other)?;
+            if let Some(summary) = this.summary() {
+                files::remove(&summary)?;
+            }
+            files::remove(&this.place())
+        };
+        detached::run("raw", remove).await
     }
 
     /// Removes the parts with these names if they were `delivered` or hold no media. Others are kept and logged;

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! join the parts → put the raw file into main_path → summary → hooks → job → remove the parts and the record
-//!       ▲ │
-//!       └─┘ any failure: after 30 s, 2 min, then every 5 min, and as soon as main_path can be used again
+//!       ▲ │                                                        ▲
+//!       └─┘ any failure: after 30 s, 2 min, then every 5 min,      └─ with storage.raw: into the store, then job, then the
+//!           and as soon as main_path can be used again                local raw file is removed
 //! ```
 //!
 //! Nothing here is given up for a reason outside of the recording: a share that is away, full or read-only costs time
@@ -22,8 +23,10 @@ use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::archiving::{self, RecordingArchive, archived};
 use crate::recording::context::RecordingContext;
 use crate::recording::early_copy::EarlyCopy;
+use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
 use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
+use crate::recording::raw_upload::RawUpload;
 use crate::recording::summary::{self, RecordingSummary, Times};
 use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::main_path::{MainPath, StoreStatus};
@@ -174,17 +177,35 @@ impl EndedRecording {
 
     async fn publish_job(&self, raw: &RawFile) -> bool {
         let handoff = &self.context.handoff;
-        if handoff.has_hooks() {
+        let mut job = handoff.job(&self.info, raw);
+        if handoff.has_hooks() && !self.entry.record().hooks_done {
             tracing::info!("the raw file is stored; the post_recording hooks run before the job is published");
-            return handoff.publish_job(&self.info, raw, &self.entry).await;
+            match handoff.after_hooks(&self.info, raw, &self.entry).await {
+                Some(by_hooks) => job = by_hooks,
+                None => return false,
+            }
         }
-        let job = Delivery::Job(handoff.job(&self.info, raw));
-        let on_disk = self.context.dispatcher.send_all(vec![job]).await;
+        let is_here = job == handoff.job(&self.info, raw);
+        let mut transfer = None;
+        if let Some(raw_store) = handoff.raw_store.as_ref().filter(|_| is_here) {
+            self.entry.update(|record| record.hooks_done = true).await;
+            let upload = RawUpload { raw_store, info: &self.info, raw, entry: &self.entry, handoff };
+            match upload.run(&mut job).await {
+                Some(sent) => transfer = Some(sent),
+                None => return false,
+            }
+        } else if self.entry.record().raw_object.is_some() {
+            // The job names the local file.
+            self.entry.update(|record| record.raw_object = None).await;
+        }
+        let on_disk = self.context.dispatcher.send_all(vec![Delivery::Job(job)]).await;
         if !on_disk {
             tracing::error!(
                 code = %codes::JOB_NOT_ON_DISK,
                 "the recording's record is kept: its job is not on disk, and the next start publishes it; look at the disk of recorder.state_dir"
             );
+        } else if let Some(transfer) = transfer {
+            transfer.finish().await;
         }
         on_disk
     }
@@ -334,7 +355,7 @@ pub(super) async fn remove_parts(
     let Some(raw) = raw else { return entry.remove().await };
     let mut tries = 0;
     let kept = loop {
-        let error = match raw.remove_parts(&entry.record().files(), delivered).await {
+        let error = match remove_once(raw, entry, delivered, handoff).await {
             Ok(kept) => break kept,
             Err(error) => error,
         };
@@ -343,7 +364,8 @@ pub(super) async fn remove_parts(
         tracing::warn!(
             code = %codes::PARTS_NOT_REMOVED,
             %error, retry_s = wait.as_secs(),
-            "the parts of the recording, which it needs no more, cannot be removed; trying on: look at the disk of recorder.temporary_dir"
+            "the parts of the recording, or its raw file that the store has, cannot be removed, which it needs no more; trying on: \
+             look at the disk of that path"
         );
         if handoff.drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
@@ -360,6 +382,24 @@ pub(super) async fn remove_parts(
     } else {
         entry.remove().await;
     }
+}
+
+/// Removes what is on this node of a recording: also the raw file, where a store has it and its job, which names the object,
+/// is in the outbox. Whether parts remain that were not delivered.
+async fn remove_once(
+    raw: &RawFile,
+    entry: &RecordingEntry,
+    delivered: bool,
+    handoff: &JobHandoff,
+) -> std::io::Result<bool> {
+    let record = entry.record();
+    if delivered && record.raw_object.is_some() {
+        raw.remove_stored().await?;
+        if let (Some(raw_store), Ok(info)) = (&handoff.raw_store, record.info()) {
+            raw_store.forget(&info.recording_id).await?;
+        }
+    }
+    raw.remove_parts(&record.files(), delivered).await
 }
 
 /// Resolves when `main_path` can be used after it could not.

@@ -29,6 +29,8 @@ pub enum StoreError {
     Late(Duration),
     #[error("what the store has is not what was sent: {0}")]
     Mismatch(String),
+    #[error("what came is not what the store says that it has: {0}")]
+    Altered(String),
     #[error("{what}: {source}")]
     Local { what: String, source: io::Error },
     #[error("the store cannot be used: {0}")]
@@ -55,8 +57,14 @@ impl StoreError {
             Self::Mismatch(_) => {
                 "it is sent again; where this comes again, the store or what lies before it changes data"
             }
+            Self::Altered(_) => {
+                "it is fetched again; where this comes again, somebody replaces the object, or what lies before the store \
+                 changes data"
+            }
             Self::Local { .. } => "look at the disk of that path on this host",
-            Self::Setup(_) => "correct storage.deliver, the file that it names, or the environment",
+            Self::Setup(_) => {
+                "correct the store's URL in the section storage, the file that it names, or the environment"
+            }
             Self::Exists | Self::Other(_) | Self::Stopped => "look at the log of the store",
         }
     }
@@ -65,6 +73,12 @@ impl StoreError {
     #[must_use]
     pub(super) fn is_unknown_upload(&self) -> bool {
         matches!(self, Self::Missing(why) | Self::Other(why) if why.contains("NoSuchUpload"))
+    }
+
+    /// The store answers with all of an object where a part of it was asked for.
+    #[must_use]
+    pub(super) fn is_without_ranges(&self) -> bool {
+        matches!(self, Self::Other(why) if why.contains("non-partial response"))
     }
 
     pub(crate) fn local(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as ObjectPath;
 use object_store::signer::Signer;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+};
 use tokio::sync::Semaphore;
 
 use crate::config::store_url::{StoreUrl, check_key};
@@ -40,6 +43,12 @@ pub struct ObjectState {
     pub size: u64,
     /// Without quotes.
     pub etag: Option<String>,
+}
+
+impl ObjectState {
+    fn of(meta: &ObjectMeta) -> Self {
+        Self { size: meta.size, etag: meta.e_tag.as_ref().map(|etag| etag.trim_matches('"').to_owned()) }
+    }
 }
 
 /// An object of a listing.
@@ -109,6 +118,11 @@ impl Store {
         ObjectPath::parse(key).map_err(|error| StoreError::Setup(format!("the name of the object: {error}")))
     }
 
+    /// After so long without a piece of an answer, the line is given up.
+    pub(super) fn stall(&self) -> Duration {
+        self.times.stall
+    }
+
     /// The time limit of a request that carries so many bytes.
     pub(super) fn limit(&self, bytes: u64) -> Duration {
         self.times.answer + Duration::from_secs(bytes / self.times.slowest.max(1))
@@ -167,6 +181,19 @@ impl Store {
         self.within(size, read).await
     }
 
+    /// The pieces of an object from this byte on, and what the store says of it now. `size`: what it is known to have.
+    pub(super) async fn pieces(
+        &self,
+        key: &str,
+        at: u64,
+        size: u64,
+    ) -> Result<(ObjectState, BoxStream<'static, object_store::Result<Bytes>>), StoreError> {
+        let (objects, path) = (self.objects()?, self.path(key)?);
+        let range = (at > 0).then_some(GetRange::Bounded(at..size));
+        let got = self.within(0, objects.get_opts(&path, GetOptions { range, ..GetOptions::default() })).await?;
+        Ok((ObjectState::of(&got.meta), got.into_stream()))
+    }
+
     /// What the store says of an object; `None`: there is none.
     ///
     /// # Errors
@@ -174,10 +201,7 @@ impl Store {
     pub async fn head(&self, key: &str) -> Result<Option<ObjectState>, StoreError> {
         let (objects, path) = (self.objects()?, self.path(key)?);
         match self.within(0, objects.head(&path)).await {
-            Ok(meta) => {
-                let etag = meta.e_tag.map(|etag| etag.trim_matches('"').to_owned());
-                Ok(Some(ObjectState { size: meta.size, etag }))
-            }
+            Ok(meta) => Ok(Some(ObjectState::of(&meta))),
             Err(StoreError::Missing(_)) => Ok(None),
             Err(error) => Err(error),
         }

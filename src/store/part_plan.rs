@@ -63,6 +63,32 @@ pub fn etag(md5s: &[String], whole: bool) -> Option<String> {
     Some(format!("{}-{}", hex::encode(all.finalize()), md5s.len()))
 }
 
+/// The checksum that an `ETag` may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EtagChecksum {
+    /// The MD5 of all bytes.
+    Whole(String),
+    /// That of parts which are cut as [`PartPlan::of`] cuts, as [`etag`] makes it.
+    Parts(String),
+}
+
+impl EtagChecksum {
+    /// Of an object with this plan. `None`: it has not the form of one, or is of parts that were cut otherwise. Stores that
+    /// encrypt with keys of their own give others of the same form.
+    #[must_use]
+    pub fn of(etag: &str, plan: PartPlan) -> Option<Self> {
+        let (md5, parts) = etag.split_once('-').map_or((etag, None), |(md5, parts)| (md5, Some(parts)));
+        if md5.len() != 32 || !md5.chars().all(|c| c.is_ascii_hexdigit()) {
+            return None;
+        }
+        let etag = etag.to_ascii_lowercase();
+        match parts {
+            None => Some(Self::Whole(etag)),
+            Some(parts) => (parts.parse() == Ok(plan.count())).then_some(Self::Parts(etag)),
+        }
+    }
+}
+
 /// Takes the bytes of an object in their order, and compares the MD5 of each part.
 #[derive(Debug)]
 pub struct PartComparison<'a> {
@@ -166,6 +192,17 @@ mod tests {
             })
         );
         assert_eq!(etag(&["no hex".to_owned(), String::new()], false), None);
+    }
+
+    #[test]
+    fn only_what_can_be_compared_is_a_checksum() {
+        let (md5, plan) = ("0cc175b9c0f1b6a831c399e269772661", PartPlan::of(3 * PART_SIZE));
+        assert_eq!(EtagChecksum::of(md5, plan), Some(EtagChecksum::Whole(md5.to_owned())));
+        let parts = format!("{md5}-3");
+        assert_eq!(EtagChecksum::of(&parts, plan), Some(EtagChecksum::Parts(parts)));
+        for other in ["", "0x8D1", "CJ-3", &format!("{md5}-4"), &format!("{md5}0"), &format!("{md5}-x"), "1f-2-3"] {
+            assert_eq!(EtagChecksum::of(other, plan), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
+use crate::config::store_url::StoreUrl;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::part_plan::PartPlan;
-use crate::store::uploads::Uploads;
 use crate::telemetry::log_throttle::LogThrottle;
 
 /// Where the objects of the probe are, below the store's URL.
@@ -168,31 +168,33 @@ async fn multipart(store: &Store, key: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Tries the store of `storage.deliver` until it is ready, and warns while it is not.
-pub async fn watch(uploads: Uploads, cancel: CancellationToken) {
+/// Tries the store that `key` of the configuration names until it is ready, and warns while it is not.
+pub async fn watch(key: &'static str, url: StoreUrl, cancel: CancellationToken) {
     let mut throttle = LogThrottle::default();
     let watch = async {
         loop {
-            let results = match uploads.store().await {
-                Ok(store) => probe(store).await,
+            let own = url.clone();
+            // Reads certificates.
+            let opened = tokio::task::spawn_blocking(move || Store::open(&own)).await;
+            let results = match opened.map_err(|_| StoreError::Stopped).flatten() {
+                Ok(store) => probe(&store).await,
                 Err(error) => vec![ProbeResult { step: ProbeStep::Open, result: Err(error) }],
             };
-            let store = uploads.url().map(ToString::to_string).unwrap_or_default();
             let missing =
                 |needed| results.iter().filter(move |found| found.result.is_err() && found.step.is_needed() == needed);
             for found in missing(false) {
-                tracing::info!(store, step = found.step.name(), "of the store: {}", found.text());
+                tracing::info!(store = %url, step = found.step.name(), "of the store: {}", found.text());
             }
             let failed: Vec<String> =
                 missing(true).map(|found| format!("{}: {}", found.step.name(), found.text())).collect();
             if failed.is_empty() {
-                tracing::info!(store, "the store of storage.deliver can do what is needed");
+                tracing::info!(store = %url, "the store of {key} can do what is needed");
                 return;
             }
             if throttle.due(Instant::now()) {
                 tracing::warn!(
-                    code = %codes::STORE_NOT_READY, store,
-                    "the store of storage.deliver is not ready: {}", failed.join("; ")
+                    code = %codes::STORE_NOT_READY, store = %url,
+                    "the store of {key} is not ready: {}", failed.join("; ")
                 );
             }
             tokio::time::sleep(RETRY).await;

@@ -1,10 +1,10 @@
-//! Credentials of S3 in a file, in the form of `~/.aws/credentials`. The file is read again every minute, so that they may be
-//! renewed.
+//! Credentials of S3 in a file, in the form of `~/.aws/credentials`. The file is read again when it was changed, and every
+//! minute, so that they may be renewed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 use object_store::aws::AwsCredential;
@@ -28,6 +28,8 @@ pub(super) struct SharedCredentials {
 
 struct KnownCredential {
     read_at: Instant,
+    /// When the file was changed last.
+    changed_at: Option<SystemTime>,
     credential: Arc<AwsCredential>,
     _secrets: Vec<SecretRegistration>,
 }
@@ -45,7 +47,12 @@ impl SharedCredentials {
 
     async fn credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let mut last = self.last.lock().await;
-        if let Some(known) = last.as_ref().filter(|known| known.read_at.elapsed() < RENEWAL) {
+        let path = self.path.clone();
+        let changed = files::on_disk_within(FILE_LIMIT, move || std::fs::metadata(path)?.modified()).await;
+        // Where the disk does not say, what is known is as good.
+        let changed_at = changed.ok().or(last.as_ref().and_then(|known| known.changed_at));
+        let is_fresh = |known: &&KnownCredential| known.read_at.elapsed() < RENEWAL && known.changed_at == changed_at;
+        if let Some(known) = last.as_ref().filter(is_fresh) {
             return Ok(Arc::clone(&known.credential));
         }
         let path = self.path.clone();
@@ -61,8 +68,13 @@ impl SharedCredentials {
         let secrets = [Some(&credential.key_id), Some(&credential.secret_key), credential.token.as_ref()];
         let secrets = secrets.into_iter().flatten().map(|secret| redact::register(secret)).collect();
         let credential = Arc::new(credential);
-        *last =
-            Some(KnownCredential { read_at: Instant::now(), credential: Arc::clone(&credential), _secrets: secrets });
+        let known = KnownCredential {
+            read_at: Instant::now(),
+            changed_at,
+            credential: Arc::clone(&credential),
+            _secrets: secrets,
+        };
+        *last = Some(known);
         Ok(credential)
     }
 }

@@ -1,4 +1,4 @@
-//! What is delivered beside an MP4: the summary of its recording.
+//! What is delivered beside an MP4 or a raw file: the summary of its recording.
 
 use bytes::Bytes;
 
@@ -12,12 +12,13 @@ pub(super) async fn put(store: &Store, record: &UploadRecord) -> Result<(), Stor
     store.put(&summary_key(&record.key), Bytes::from(summary.clone().into_bytes())).await
 }
 
-/// The names of everything that belongs to the MP4 of this name, itself first.
+/// The names of everything that belongs to the MP4 or raw file of this name, itself first.
 #[must_use]
 pub fn all_of(key: &str) -> [String; 2] {
     [key.to_owned(), summary_key(key)]
 }
 
 fn summary_key(key: &str) -> String {
-    format!("{}.json", key.strip_suffix(".mp4").unwrap_or(key))
+    let stem = [".mp4", ".mkv"].iter().find_map(|end| key.strip_suffix(end));
+    format!("{}.json", stem.unwrap_or(key))
 }

@@ -40,6 +40,8 @@ const FILES_AT_ONCE: usize = 2;
 const PARTS_AT_ONCE: usize = 4;
 /// How often orders of operators are looked for.
 const POLL: Duration = Duration::from_secs(5);
+/// How often it is looked whether the store has a recording.
+const STORED_POLL: Duration = Duration::from_secs(1);
 /// How long the store may take to give up what is dropped.
 const ABORT_LIMIT: Duration = Duration::from_secs(20);
 /// Between two attempts to have messages on disk.
@@ -133,6 +135,26 @@ impl Uploads {
         let entry = UploadEntry::new(&self.shared.journal, record);
         entry.update(|_| {}).await;
         self.start(&id, entry);
+    }
+
+    /// Waits until the store has this recording, or it is not on its way any more.
+    pub async fn wait_until_stored(&self, id: &str) {
+        while self.is_waiting(id).await {
+            tokio::time::sleep(STORED_POLL).await;
+        }
+    }
+
+    async fn is_waiting(&self, id: &str) -> bool {
+        let running = self.shared.running().get(id).cloned();
+        if let Some(running) = running {
+            return running.entry.record().stored.is_none();
+        }
+        // It may not be resumed yet.
+        let (journal, path) = (self.shared.journal.clone(), self.shared.journal.path(id));
+        match files::on_disk_within(READ_LIMIT, move || journal.read(&path)).await {
+            Ok(record) => record.is_some_and(|record| record.stored.is_none()),
+            Err(_) => true,
+        }
     }
 
     /// The recording of this object is deleted: its upload ends, and the local file that waited to be removed goes.

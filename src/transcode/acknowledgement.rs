@@ -19,8 +19,10 @@ use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::retry::Backoff;
 use crate::storage::files;
 use crate::storage::main_path::MainPath;
+use crate::store::raw_store::RawStore;
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::transcode::claim;
+use crate::transcode::raw_object::{self, DoneRawObject};
 
 /// How long the first attempt may take, so that the claim soon says how far the job is.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(3);
@@ -38,6 +40,9 @@ pub(super) struct Acknowledgement {
     /// The claim of the result, if this node holds it, and whether the raw file stays.
     pub claim: Option<PathBuf>,
     pub keep_raw: bool,
+    /// The raw file in a store, whose claim this node holds.
+    pub object: Option<DoneRawObject>,
+    pub raw_store: Option<RawStore>,
     pub node: RecorderId,
     /// `main_path`.
     pub store: MainPath,
@@ -81,11 +86,23 @@ impl Acknowledgement {
     /// Notes in the claim that the server has what it is told of the result, once that is so: another node that is handed
     /// the job meanwhile has nothing left to do. Whether nothing more is to be noted.
     async fn mark_reported(&self) -> bool {
-        let Some(claim) = self.claim.clone() else { return true };
+        if self.claim.is_none() && self.object.is_none() {
+            return true;
+        }
         let told = |key| self.outbox.state(&self.recording, key).is_some_and(|state| state.is_over());
         if !told(MessageKey::Proceeded) || !told(MessageKey::Finished) {
             return false;
         }
+        if let Some(object) = &self.object
+            && let Err(error) = raw_object::mark_reported(self.raw_store.as_ref(), object, &self.node).await
+        {
+            tracing::warn!(
+                code = %codes::CLAIM_NOT_MARKED, raw = object.object, %error,
+                "the claim in the store does not say yet that the server was told of the result"
+            );
+            return false;
+        }
+        let Some(claim) = self.claim.clone() else { return true };
         let (store, path, node, keep_raw) = (self.store.clone(), claim.clone(), self.node.clone(), self.keep_raw);
         match files::on_disk(move || claim::mark_reported(&store, &path, &node, keep_raw)).await {
             Ok(()) => true,

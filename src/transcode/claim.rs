@@ -16,7 +16,7 @@ use crate::storage::main_path::MainPath;
 use crate::storage::{files, placement};
 
 /// A claim older than this is a dead node's: the queue's `AckWait` (PROTOCOL 1).
-const STALE: Duration = Duration::from_secs(10 * 60);
+pub(super) const STALE: Duration = Duration::from_secs(10 * 60);
 
 /// Which node has claimed a result.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,10 +34,12 @@ use crate::storage::files;
 use crate::telemetry::metrics::JobEnd;
 use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
+use crate::transcode::fetched_objects::FetchedObjects;
 use crate::transcode::hand_over::HandOver;
 pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, ResultBuilder};
+use crate::transcode::raw_object::{DoneRawObject, RawFetch, RawObject};
 use crate::transcode::result_writer::JobResult;
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::{job_report, plan, summary};
@@ -107,11 +109,21 @@ impl JobOutcome {
 /// Runs the job and notifies the server. The outcome, and the cause where there is no result.
 pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOutcome, Option<String>) {
     let record = entry.record();
-    let attempt = JobAttempt { job, entry, last: record.is_last(), context, claimed: OnceLock::new() };
+    let attempt = JobAttempt {
+        job,
+        entry,
+        last: record.is_last(),
+        context,
+        claimed: OnceLock::new(),
+        raw_object: OnceLock::new(),
+    };
     let result = attempt.run().await;
     attempt.remove_fetched().await;
     let (outcome, cause) = match result {
-        Ok(outcome) => return (outcome, None),
+        Ok(outcome) => {
+            attempt.objects().remove().await;
+            return (outcome, None);
+        }
         Err(failure) => {
             let failure = match failure {
                 JobFailure::Cause(cause) => failure::judge(&context.settings.store, cause).await,
@@ -120,6 +132,9 @@ pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOu
             after_failure(job, record.delivered, record.max_deliver, failure, context.notifier).await
         }
     };
+    if !matches!(outcome, JobOutcome::Kept | JobOutcome::Waiting(_)) {
+        attempt.objects().remove().await;
+    }
     if outcome != JobOutcome::Kept {
         // The node that gets the job next may report the result.
         attempt.release_claim().await;
@@ -190,15 +205,40 @@ struct JobAttempt<'a> {
     context: JobContext<'a>,
     /// The claim's file, once this node holds the claim.
     claimed: OnceLock<PathBuf>,
+    /// The raw file in the store of `storage.raw`, once it is fetched from there.
+    raw_object: OnceLock<RawObject>,
+}
+
+/// Where the raw file of a job is.
+enum RawInput {
+    /// Where the job says, or it is a merge.
+    Local,
+    Fetched(FetchedInput),
+    /// It is not needed: another node has told the server of its MP4.
+    Reported(Option<DoneRawObject>),
 }
 
 impl JobAttempt<'_> {
+    fn objects(&self) -> FetchedObjects<'_> {
+        let JobContext { settings, cancel, .. } = self.context;
+        FetchedObjects { settings, recording: &self.job.info.recording_id, cancel }
+    }
+
     async fn run(&self) -> Result<JobOutcome, JobFailure> {
         let started = Instant::now();
         let JobContext { settings, cancel, notifier, .. } = self.context;
         // An earlier attempt may have fetched only a part of the files.
         self.remove_fetched().await;
-        let fetched_input = self.run_pre_hooks().await?;
+        let fetched_input = match self.run_pre_hooks().await? {
+            Some(by_hook) => Some(by_hook),
+            None => match self.fetch_raw().await? {
+                RawInput::Local => None,
+                RawInput::Fetched(fetched) => Some(fetched),
+                RawInput::Reported(object) => {
+                    return Ok(JobOutcome::Done(FilesToRemove { object, ..FilesToRemove::default() }));
+                }
+            },
+        };
         let own_raw = fetched_input.is_none();
         let builder =
             ResultBuilder { job: self.job, last: self.last, settings, entry: self.entry, fetched_input, cancel };
@@ -227,9 +267,15 @@ impl JobAttempt<'_> {
             // Only the acknowledgement is left.
             ClaimedResult::Reported { claim, keep_raw } => {
                 let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw && !keep_raw);
-                return Ok(JobOutcome::Done(FilesToRemove { raw, claim: Some(claim), remuxed: false }));
+                let object = self.raw_object.get().map(|object| object.done(keep_raw));
+                return Ok(JobOutcome::Done(FilesToRemove { raw, claim: Some(claim), remuxed: false, object }));
             }
         };
+        if let Some(object) = self.raw_object.get()
+            && let Some(reported) = object.claim(self.last).await?
+        {
+            return Ok(JobOutcome::Done(FilesToRemove { claim, object: Some(reported), ..FilesToRemove::default() }));
+        }
         let file_path = match self.entry.record().steps.told_path {
             Some(path) => path,
             None => self.run_post_hooks(&result).await?,
@@ -260,8 +306,13 @@ impl JobAttempt<'_> {
         }
         job_report::log(&result, &scripts, remuxed.as_deref(), started.elapsed());
         // A file that a hook fetched is removed only if the hook asked for it.
-        let raw = result.raw.filter(|_| result.remove_raw && remuxed.is_none() && own_raw);
-        Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some() }))
+        let removable = result.remove_raw && remuxed.is_none();
+        let object = self.raw_object.get().map(|object| object.done(!removable));
+        if let Some(kept) = object.as_ref().filter(|object| object.keep) {
+            tracing::warn!(code = %codes::RAW_KEPT, raw = kept.object, "the raw file stays in the store of storage.raw");
+        }
+        let raw = result.raw.filter(|_| removable && own_raw);
+        Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some(), object }))
     }
 
     async fn notify(&self, event: NoticeEvent) {
@@ -303,7 +354,21 @@ impl JobAttempt<'_> {
             _ => String::new(),
         };
         tracing::info!(dir = %dir.display(), "the pre_transcoding hooks say where the input is");
-        Ok(Some(FetchedInput { dir, file_name }))
+        Ok(Some(FetchedInput { dir, file_name, home: None }))
+    }
+
+    /// Fetches the raw file where it is in the store of `storage.raw`.
+    async fn fetch_raw(&self) -> Result<RawInput, JobFailure> {
+        let Some(object) = RawObject::of(self.job, self.context.settings)? else { return Ok(RawInput::Local) };
+        match object.fetch(self.objects(), self.last).await? {
+            RawFetch::Reported(done) => Ok(RawInput::Reported(done)),
+            RawFetch::Here(dir) => {
+                let (file_name, home) = (object.file_name().to_owned(), Some(object.home()));
+                // Nobody sets it a second time.
+                let _ = self.raw_object.set(object);
+                Ok(RawInput::Fetched(FetchedInput { dir, file_name, home }))
+            }
+        }
     }
 
     /// Removes what a hook has fetched for this job and asked to have removed.
@@ -385,6 +450,9 @@ impl JobAttempt<'_> {
     }
 
     async fn release_claim(&self) {
+        if let Some(object) = self.raw_object.get() {
+            object.release().await;
+        }
         let Some(claim) = self.claimed.get().cloned() else { return };
         let path = claim.clone();
         if let Err(error) = files::on_disk(move || claim::release(&path)).await {

@@ -12,9 +12,10 @@ use crate::media::early_mp4::EarlyMp4;
 use crate::retry::Backoff;
 use crate::storage::files;
 use crate::storage::main_path::MainPath;
+use crate::store::raw_store::RawStore;
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::transcode::journal::FilesToRemove;
-use crate::transcode::{claim, summary};
+use crate::transcode::{claim, raw_object, summary};
 
 /// The directory in `recorder.temporary_dir` for payloads of the queue that are no jobs.
 pub const UNDECODABLE: &str = "undecodable-jobs";
@@ -23,14 +24,25 @@ pub const UNDECODABLE: &str = "undecodable-jobs";
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// Removes the files of an acknowledged job, for as long as that takes: a share that is full, gone or read-only now is well
+/// Removes the files of an acknowledged job, and its objects in a store, for as long as that takes: a share that is full, gone or read-only now is well
 /// again later. False: the program ended first.
-pub async fn remove_until_gone(files: &FilesToRemove, store: &MainPath, cancel: &CancellationToken) -> bool {
+pub async fn remove_until_gone(
+    files: &FilesToRemove,
+    store: &MainPath,
+    raw_store: Option<&RawStore>,
+    cancel: &CancellationToken,
+) -> bool {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut throttle = LogThrottle::default();
     loop {
-        let (files, store) = (files.clone(), store.clone());
-        let remove = files::on_disk(move || remove(&files, &store));
+        let (local, store) = (files.clone(), store.clone());
+        let remove = async {
+            files::on_disk(move || remove(&local, &store)).await?;
+            match &files.object {
+                Some(object) => raw_object::remove(raw_store, object).await.map_err(io::Error::other),
+                None => Ok(()),
+            }
+        };
         let error = match cancel.run_until_cancelled(remove).await {
             Some(Ok(())) => break,
             Some(Err(error)) => error,
@@ -40,7 +52,8 @@ pub async fn remove_until_gone(files: &FilesToRemove, store: &MainPath, cancel: 
             tracing::warn!(
                 code = %codes::JOB_FILES_NOT_REMOVED,
                 %error,
-                "the job is done, but its raw file and its claim cannot be removed; trying on: look at the disk of main_path"
+                "the job is done, but its raw file and its claim cannot be removed; trying on: look at the disk of main_path, or at \
+                 the store of storage.raw"
             );
         }
         if cancel.run_until_cancelled(tokio::time::sleep(backoff.wait())).await.is_none() {

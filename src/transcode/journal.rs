@@ -14,6 +14,7 @@ use crate::protocol::job::Job;
 use crate::storage::files;
 use crate::storage::journal::{Journal, JournalContent, RECORD_LIMIT, Record, RecordFile};
 use crate::telemetry::redact;
+use crate::transcode::raw_object::DoneRawObject;
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
@@ -99,6 +100,9 @@ pub struct FilesToRemove {
     pub claim: Option<PathBuf>,
     /// The recording could only be remuxed; the operator may ask for another attempt.
     pub remuxed: bool,
+    /// The raw file in the store of `storage.raw`, with its claim there.
+    #[serde(default)]
+    pub object: Option<DoneRawObject>,
 }
 
 /// ffmpeg's progress at one moment.

@@ -12,6 +12,7 @@ use crate::media::ffprobe::{self, MediaInfo};
 use crate::media::verification::same_joined_duration;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::transcode::input_files::{self, MediaRoot};
+use crate::transcode::merge_inputs::MergeInput;
 
 /// The files of a merge, absolute.
 #[derive(Clone, Debug)]
@@ -41,39 +42,33 @@ pub enum MergeError {
     LeftOut(String),
 }
 
-/// Finds the files of `paths`, relative to `main_path`, or the files of the same names in `fetched`, the directory to
-/// which a hook has fetched them. The result goes to the directory of the first path.
+/// Checks that all inputs are there. The result goes to the directory of the first, as it is in `main_path`.
 ///
 /// # Errors
 /// Names every file that does not exist or is outside `main_path`.
 pub fn locate(
     main_path: &Path,
-    paths: &[PathBuf],
-    fetched: Option<&Path>,
+    files: &[MergeInput],
     id: &RecordingId,
     node: &RecorderId,
     unfinished_dir: Option<&Path>,
 ) -> Result<MergeFiles, MergeError> {
     let root = MediaRoot::open(main_path).map_err(|source| MergeError::Root { path: main_path.to_owned(), source })?;
-    let dir = paths.first().ok_or(MergeError::Nothing)?.parent().unwrap_or(Path::new(""));
+    let dir = files.first().ok_or(MergeError::Nothing)?.place().parent().unwrap_or(Path::new(""));
     let (mut inputs, mut missing) = (Vec::new(), Vec::new());
-    for path in paths {
-        let (at, found) = match fetched {
-            None => {
+    for file in files {
+        let (at, found) = match file {
+            MergeInput::Local(path) => {
                 let at = root.path.join(path);
                 let found = input_files::file(&root, &at).map(|file| file.is_some());
                 (at, found)
             }
-            Some(fetched) => {
-                let at = fetched.join(path.file_name().unwrap_or_default());
-                let found = at.is_file();
-                (at, Ok(found))
-            }
+            MergeInput::Fetched { at, .. } => (at.clone(), Ok(at.is_file())),
         };
         match found {
             Ok(true) => inputs.push(at),
             Ok(false) => missing.push(format!("there is no {}", at.display())),
-            Err(why) => missing.push(format!("{}: {why}", path.display())),
+            Err(why) => missing.push(format!("{}: {why}", file.place().display())),
         }
     }
     if !missing.is_empty() {

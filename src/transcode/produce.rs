@@ -30,21 +30,25 @@ use crate::storage::main_path::MainPath;
 use crate::telemetry::seconds;
 use crate::transcode::copy_ahead::{self, CopyAhead};
 use crate::transcode::failure::{self, JobFailure};
+use crate::transcode::fetched_objects::FetchedObjects;
 use crate::transcode::input_files::{self, FetchedRaw, FoundFiles, InputQuery};
 use crate::transcode::journal::JobEntry;
 use crate::transcode::last_resort::LastResort;
 use crate::transcode::merge::{self, MergeError};
+use crate::transcode::merge_inputs::{self, MergeInput};
 use crate::transcode::plan::{self, JobFacts, JobPaths, JobPlan, PlanRules, ProducePlan};
 use crate::transcode::result_writer::{FINISH, JobResult, ResultWriter, UnfinishedResult, warn_of_replacing};
 use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::splice_plan::SplicePlan;
 use crate::transcode::{early_result, result_check, splice, summary};
 
-/// The input that a hook has fetched.
+/// The input that a hook has fetched, or this node from a store.
 #[derive(Clone, Debug)]
 pub(super) struct FetchedInput {
     pub dir: PathBuf,
     pub file_name: String,
+    /// The result's directory, relative to `main_path`; `None`: that of the job, where it exists, else this node's own.
+    pub home: Option<PathBuf>,
 }
 
 /// What was copied before the raw file was measured.
@@ -89,9 +93,14 @@ impl ResultBuilder<'_> {
     async fn post_recording(&self, dir: &Path, raw_name: &str) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, convert, ffmpeg, .. } = self.settings;
         let info = &self.job.info;
-        let home = self.settings.sub_path.join(info.room_id.as_str());
-        let fetched =
-            self.fetched_input.as_ref().map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: &home });
+        let own_home = self.settings.sub_path.join(info.room_id.as_str());
+        let home = self.fetched_input.as_ref().and_then(|fetched_input| fetched_input.home.as_ref());
+        let at_home = home.map(|home| main_path.join(home));
+        let dir = at_home.as_deref().unwrap_or(dir);
+        let fetched = self
+            .fetched_input
+            .as_ref()
+            .map(|fetched_input| FetchedRaw { dir: &fetched_input.dir, home: home.unwrap_or(&own_home) });
         let raw_name = self.fetched_input.as_ref().map_or(raw_name, |fetched_input| &fetched_input.file_name);
         let query = InputQuery { dir, raw_name, recording_id: &info.recording_id, fetched };
         let found = self.writer().or_stop(input_files::find(main_path, query)).await?.map_err(JobFailure::of)?;
@@ -313,15 +322,13 @@ impl ResultBuilder<'_> {
 
     async fn merge(&self, paths: &[PathBuf]) -> Result<JobResult, JobFailure> {
         let TranscodeSettings { main_path, recorder_id, nice, .. } = self.settings;
-        let fetched_input = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
-        let files = merge::locate(
-            main_path,
-            paths,
-            fetched_input,
-            &self.job.info.recording_id,
-            recorder_id,
-            self.settings.unfinished_dir(),
-        );
+        let info = &self.job.info;
+        let by_hook = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
+        let home = self.settings.sub_path.join(info.room_id.as_str());
+        let objects = FetchedObjects { settings: self.settings, recording: &info.recording_id, cancel: self.cancel };
+        let inputs = merge_inputs::find(paths, by_hook, &home, objects).await?;
+        let unfinished_dir = self.settings.unfinished_dir();
+        let files = merge::locate(main_path, &inputs, &info.recording_id, recorder_id, unfinished_dir);
         let files = files.map_err(JobFailure::of)?;
         drop(UnfinishedFile::new(files.part.clone()));
         let existing = self.writer().or_stop(merge::existing(&files, *nice)).await?;
@@ -345,6 +352,8 @@ impl ResultBuilder<'_> {
         };
         tracing::info!(files = files.inputs.len(), mp4 = %files.mp4.display(), "merging");
         warn_of_replacing(&files.mp4, replaces.as_deref());
+        let makes_dir = inputs.iter().any(|input| matches!(input, MergeInput::Fetched { .. }));
+        ResultWriter { makes_dir, ..self.writer() }.make_dir(&files.mp4).await?;
         let started = Instant::now();
         let part = UnfinishedFile::new(files.part.clone());
         let report = merge::run(&files, *nice, self.cancel).await.map_err(|error| match error {

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::archive::archive::Archive;
-use crate::config::{Config, FfmpegOptions, KeepLocal, Mode};
+use crate::config::{Config, FfmpegOptions, KeepLocal, Mode, Reserve};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
+use crate::store::raw_store::RawStore;
 use crate::store::uploads::Uploads;
 use crate::telemetry::metrics::Metrics;
 
@@ -20,8 +21,11 @@ pub struct TranscodeSettings {
     pub store: MainPath,
     /// This node's own directory in `main_path`: for a result whose job names no directory on this machine.
     pub sub_path: PathBuf,
-    /// The directory in which undecodable jobs are kept, and results are made that cannot be made in `main_path`.
+    /// The directory in which undecodable jobs are kept, results are made that cannot be made in `main_path`, and into which
+    /// objects of stores are fetched.
     pub temporary_dir: PathBuf,
+    /// What must stay free there.
+    pub reserve: Reserve,
     /// The directory of the jobs' records.
     pub state_dir: PathBuf,
     /// Re-encode (true) or remux.
@@ -43,6 +47,8 @@ pub struct TranscodeSettings {
     pub protected: ProtectedPaths,
     /// Where jobs are counted.
     pub metrics: Metrics,
+    /// The store from which raw files are fetched; `None`: none.
+    pub raw_store: Option<RawStore>,
     /// The store into which MP4s are delivered; `None`: none.
     pub delivery: Option<StoreDelivery>,
     /// The archive of running recordings, from which a recording goes when its MP4 is made; `None`: nothing goes.
@@ -69,6 +75,7 @@ impl TranscodeSettings {
             store: store.clone(),
             sub_path: recorder.sub_path.clone(),
             temporary_dir: recorder.temporary_dir.clone(),
+            reserve: recorder.min_free_space,
             state_dir: recorder.state_dir.clone(),
             convert: recorder.post_mp4_convert,
             ffmpeg: config.ffmpeg.post_recording.clone(),
@@ -80,6 +87,7 @@ impl TranscodeSettings {
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
+            raw_store: None,
             delivery: None,
             archive: None,
         }

@@ -30,11 +30,12 @@ use crate::transcode::archive_cleanup;
 use crate::transcode::drain_watch::DrainWatch;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
+use crate::transcode::fetched_objects;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
 use crate::transcode::job_files::{remove_until_gone, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
-use crate::transcode::settings::TranscodeSettings;
+use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
 use crate::transcode::settling::settle;
 use crate::unix_time::unix_ms;
 
@@ -198,6 +199,11 @@ impl Worker {
                 return;
             }
         };
+        if unread.is_empty() {
+            let is_kept = |record: &&JobRecord| !matches!(record.state, JobState::HandedBack { .. });
+            let kept = records.iter().filter(is_kept).map(|record| record.recording_id.clone()).collect();
+            fetched_objects::remove_others(&self.settings, kept).await;
+        }
         for (path, error) in unread {
             tracing::error!(
                 code = %codes::JOB_RECORD_UNREAD,
@@ -447,7 +453,9 @@ impl Worker {
             deliveries,
             recording: running.recording.clone(),
             claim: files.claim.clone(),
-            keep_raw: files.raw.is_none(),
+            keep_raw: files.raw.is_none() && files.object.as_ref().is_none_or(|object| object.keep),
+            object: files.object.clone(),
+            raw_store: self.settings.raw_store.clone(),
             node: self.settings.recorder_id.clone(),
             store: self.settings.store.clone(),
             outbox: self.dispatcher.outbox().clone(),
@@ -460,7 +468,15 @@ impl Worker {
             return Some(JobState::Working);
         }
         entry.update(|record| record.steps.acknowledged = true).await;
-        if !remove_until_gone(&files, &self.settings.store, &self.cancel).await {
+        let TranscodeSettings { store, raw_store, delivery, .. } = &self.settings;
+        // The MP4 is on the disk of this node alone until then.
+        if let (Some(StoreDelivery { uploads, .. }), Some(_)) = (delivery, &files.object) {
+            let stored = uploads.wait_until_stored(running.recording.as_str());
+            if self.cancel.run_until_cancelled(stored).await.is_none() {
+                return Some(JobState::Working);
+            }
+        }
+        if !remove_until_gone(&files, store, raw_store.as_ref(), &self.cancel).await {
             tracing::warn!(
                 code = %codes::JOB_FILES_NOT_REMOVED,
                 "the job is done, but its files are not removed: the next start removes them"

@@ -157,6 +157,7 @@ impl Node {
         let dispatcher = Dispatcher::new(&server, Outbox::open(&state)?)?;
         dispatcher.connect(nats.clone());
         let handoff = JobHandoff {
+            raw_store: None,
             recorder: id.clone(),
             hooks: Hooks::start(&HooksConfig::default(), &[]),
             dispatcher: dispatcher.clone(),

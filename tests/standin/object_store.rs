@@ -146,6 +146,15 @@ impl ObjectStore {
         self.rclone(&["cat", &format!("s3:{BUCKET}/{key}")]).unwrap()
     }
 
+    /// Puts or replaces an object.
+    pub fn write(&self, key: &str, content: &[u8]) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("object");
+        std::fs::write(&file, content).unwrap();
+        let (from, to) = (file.display().to_string(), format!("s3:{BUCKET}/{key}"));
+        self.rclone(&["copyto", "--ignore-times", &from, &to]).unwrap();
+    }
+
     /// How many uploads in parts were begun and neither completed nor given up.
     pub fn unfinished_uploads(&self) -> usize {
         let said = self.rclone(&["backend", "list-multipart-uploads", &format!("s3:{BUCKET}")]).unwrap();

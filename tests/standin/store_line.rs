@@ -19,6 +19,10 @@ pub enum Ask {
     /// An object as a whole.
     Put,
     Head,
+    /// An object's bytes, all or from one on.
+    Get,
+    /// An object is removed.
+    Delete,
     Other,
 }
 
@@ -37,6 +41,16 @@ pub enum Fault {
     LoseAnswer,
     /// The same, and the connection stays.
     HoldAnswer,
+    /// The answer ends in the middle of its body, with the connection.
+    CutAnswer,
+    /// The same, and the connection stays.
+    StallAnswer,
+    /// The body comes byte by byte, 20 a second.
+    Trickle,
+    /// A byte in the middle of the body is another one.
+    AlterAnswer,
+    /// The answer says that the object is a byte longer.
+    MisstateSize,
 }
 
 #[derive(Default)]
@@ -86,7 +100,7 @@ impl StoreLine {
         self.state.lock().unwrap().faults.clear();
     }
 
-    /// Requests of this kind so far, whatever became of them; of parts their numbers.
+    /// Requests of this kind so far, whatever became of them; of parts their numbers, of [`Ask::Get`] where it begins.
     pub fn seen(&self, ask: Ask) -> Vec<Option<usize>> {
         let state = self.state.lock().unwrap();
         state.seen.iter().filter(|(seen, _)| *seen == ask).map(|(_, part)| *part).collect()
@@ -143,6 +157,8 @@ async fn serve(
     let text = String::from_utf8_lossy(&head).into_owned();
     let length = header(&text, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0usize);
     let (ask, part) = what(&text);
+    let begin = header(&text, "range").and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
+    let part = if ask == Ask::Get { begin } else { part };
     let fault = {
         let mut state = state.lock().unwrap();
         state.seen.push((ask, part));
@@ -171,7 +187,7 @@ async fn serve(
             );
             return client.write_all(answer.as_bytes()).await;
         }
-        Some(Fault::LoseAnswer | Fault::HoldAnswer | Fault::Pass) | None => {}
+        _ => {}
     }
     let mut upstream = TcpStream::connect(("127.0.0.1", server)).await?;
     // One request a connection; this header is not signed.
@@ -197,7 +213,47 @@ async fn serve(
         }
         return Ok(());
     }
+    if let Some(fault) = fault.filter(|fault| *fault != Fault::Pass) {
+        let mut answer = Vec::new();
+        upstream.read_to_end(&mut answer).await?;
+        return spoil(&mut client, answer, fault).await;
+    }
     tokio::io::copy(&mut upstream, &mut client).await.map(drop)
+}
+
+/// Answers with this, spoilt so.
+async fn spoil(client: &mut TcpStream, mut answer: Vec<u8>, fault: Fault) -> std::io::Result<()> {
+    let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    let middle = body + (answer.len() - body) / 2;
+    match fault {
+        Fault::CutAnswer => client.write_all(&answer[..middle]).await,
+        Fault::StallAnswer => {
+            client.write_all(&answer[..middle]).await?;
+            std::future::pending().await
+        }
+        Fault::Trickle => {
+            client.write_all(&answer[..body]).await?;
+            for byte in &answer[body..] {
+                client.write_all(std::slice::from_ref(byte)).await?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        }
+        Fault::MisstateSize => {
+            let head = String::from_utf8_lossy(&answer[..body]).into_owned();
+            let length: usize = header(&head, "content-length").unwrap().parse().unwrap();
+            let lines = head.split("\r\n").map(|line| match line.split_once(':') {
+                Some((name, _)) if name.eq_ignore_ascii_case("content-length") => format!("{name}: {}", length + 1),
+                _ => line.to_owned(),
+            });
+            client.write_all(lines.collect::<Vec<_>>().join("\r\n").as_bytes()).await?;
+            client.write_all(&answer[body..]).await
+        }
+        _ => {
+            answer[middle] ^= 1;
+            client.write_all(&answer).await
+        }
+    }
 }
 
 async fn drain(client: &mut TcpStream, mut left: usize) -> std::io::Result<()> {
@@ -230,7 +286,10 @@ fn what(head: &str) -> (Ask, Option<usize>) {
         "PUT" if part.is_some() => Ask::Part,
         "PUT" => Ask::Put,
         "DELETE" if query.contains("uploadId=") => Ask::Abort,
+        "DELETE" => Ask::Delete,
+        "POST" if query.starts_with("delete") => Ask::Delete,
         "HEAD" => Ask::Head,
+        "GET" if query.is_empty() => Ask::Get,
         _ => Ask::Other,
     };
     (ask, part)

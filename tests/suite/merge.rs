@@ -28,7 +28,7 @@ fn merge_of(node: &Node, paths: &[&str]) -> Job {
 }
 
 fn is_done(verdict: &JobOutcome) -> bool {
-    matches!(verdict, JobOutcome::Done(FilesToRemove { raw: None, claim: Some(_), remuxed: false }))
+    matches!(verdict, JobOutcome::Done(FilesToRemove { raw: None, claim: Some(_), remuxed: false, object: None }))
 }
 
 /// Why the job was given up.

@@ -135,7 +135,7 @@ impl Node {
                 JobOutcome::Done(files) => {
                     queue.lock().unwrap().over = true;
                     tokio::task::yield_now().await;
-                    assert!(remove_until_gone(&files, &settings.store, &never).await);
+                    assert!(remove_until_gone(&files, &settings.store, None, &never).await);
                     entry.remove().await;
                 }
                 JobOutcome::Again(_) => {

@@ -95,9 +95,16 @@ fn end_of(part: &RecordingPart, last: bool, record: &RecordingRecord, moment: Mo
 
 fn status(kind: Kind, record: &RecordingRecord, temporary_dir: &Path, moment: Moment) -> RowStatus {
     match (record.stage, &record.stop) {
-        (RecordingStage::Stored, _) => match &record.hooked {
-            None => RowStatus::new("stored", "stored"),
-            Some(hooked) => {
+        (RecordingStage::Stored, _) => match (&record.hooked, &record.storing) {
+            (None, None) => RowStatus::new("stored", "stored"),
+            (None, Some(failed)) => {
+                let (due, why) = (moment.due(failed.next_try), &failed.last_error);
+                RowStatus::new(
+                    "storing_failed",
+                    format!("stored here; the raw file is not in the store of storage.raw yet, next try {due}: {why}"),
+                )
+            }
+            (Some(hooked), _) => {
                 let (due, why) = (moment.due(hooked.next_try), &hooked.last_error);
                 RowStatus::new("hooks_failed", format!("stored; post_recording hooks failed, next try {due}: {why}"))
             }

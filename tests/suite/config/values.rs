@@ -224,6 +224,12 @@ fn a_store_is_a_url_and_no_section_is_no_store() {
     assert_eq!(keep("12h"), KeepLocal::For(Duration::from_secs(12 * 3600)));
     let config = with("storage.deliver: s3://KEYID1:SECRET1@eu/bucket\nstorage.hooks_secret: 0123456789abcdef");
     assert_eq!(config.storage.deliver.as_ref().unwrap().to_string(), "s3://bucket");
+    let raw = with("storage.raw: s3://KEYID2:SECRET2@eu/bucket/raw");
+    assert_eq!(
+        (raw.storage.raw.as_ref().unwrap().to_string(), &raw.storage.deliver),
+        ("s3://bucket/raw".into(), &None)
+    );
+    assert!(raw.secrets().contains(&"SECRET2") && !format!("{raw:?}").contains("SECRET2"));
     for secret in ["KEYID1", "SECRET1", "0123456789abcdef"] {
         assert!(config.secrets().contains(&secret) && !format!("{config:?}").contains(secret), "{secret}");
     }
@@ -238,6 +244,11 @@ fn a_store_that_cannot_be_meant_is_a_problem_that_quotes_no_secret() {
         let said = said(&format!("storage.hooks_secret: {secret}"));
         assert!(said.contains("storage.hooks_secret") && !said.contains(secret), "{said}");
     }
+    // Reference transcoders would take jobs that they cannot do.
+    let own = "{main_path: ../recording_files}";
+    let mixed = "{main_path: ../recording_files, reference_sub_paths: [node_09]}";
+    let said = problems(&more_of("storage.raw: gs://bucket").replace(own, mixed));
+    assert!(said.contains("storage.raw") && said.contains("reference transcoders"), "{said}");
     let said = problems(&more_of("storage.deliver: s3://KEYID1:SECRET1@eu/bucket?endpiont=SECRET2"));
     assert!(said.contains("storage.deliver") && said.contains("endpiont") && !said.contains("SECRET"), "{said}");
     let (_, warnings) = config::parse(&more_of("storage.keep_local: false"), "config.yaml").unwrap();

@@ -6,6 +6,7 @@ mod ends;
 mod openings;
 mod post_recording;
 mod power_cut;
+mod raw_store;
 mod storing;
 
 use std::collections::VecDeque;
@@ -204,6 +205,7 @@ impl Node {
         let dispatcher = Dispatcher::new(&server, Outbox::open(&state).unwrap()).unwrap();
         dispatcher.connect(nats);
         let handoff = JobHandoff {
+            raw_store: None,
             recorder: me.clone(),
             hooks: Hooks::start(hooks, &[config::HookStage::PostRecording]),
             dispatcher: dispatcher.clone(),

@@ -1,7 +1,10 @@
 //! Delivery into object stores: two different S3 servers and a directory, read by an independent client (`rclone`).
 
+mod download;
 mod faults;
+mod merge_jobs;
 mod node;
+mod raw;
 mod uploads;
 
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use plugnmeet_recorder::config::{FfmpegOptions, HookStage, HooksConfig};
+use plugnmeet_recorder::config::{FfmpegOptions, HookStage, HooksConfig, Reserve};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
@@ -80,6 +80,7 @@ impl Node {
             recorder_id: RecorderId::parse("node_02").unwrap(),
             main_path: dir.path().join("main"),
             temporary_dir: dir.path().join("tmp"),
+            reserve: Reserve::Size(0),
             state_dir: dir.path().join("state"),
             convert,
             ffmpeg: FfmpegOptions { pre_input: words("-loglevel error"), post_input: words(post_input) },
@@ -93,6 +94,7 @@ impl Node {
             nice: 0,
             protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
             metrics: Metrics::default(),
+            raw_store: None,
             delivery: None,
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
@@ -197,7 +199,7 @@ pub fn remove(raw: &Path) -> JobOutcome {
 /// The job is done; `raw` may go.
 fn done(beside: &Path, raw: Option<PathBuf>) -> JobOutcome {
     let claim = Some(claim::path(&beside.with_file_name("rec-1.mp4")));
-    JobOutcome::Done(FilesToRemove { raw, claim, remuxed: false })
+    JobOutcome::Done(FilesToRemove { raw, claim, remuxed: false, object: None })
 }
 
 fn assert_mp4(path: &Path, seconds: f64) -> MediaInfo {

@@ -66,12 +66,12 @@ async fn the_files_of_a_job_that_is_done_are_removed_when_the_disk_is_well_again
         fs::write(node.room().join(name), "x").unwrap();
     }
     let (raw, claim) = (Some(node.room().join("rec-1_raw.mkv")), Some(node.room().join("rec-1.claim")));
-    let files = FilesToRemove { raw, claim, remuxed: false };
+    let files = FilesToRemove { raw, claim, remuxed: false, object: None };
     let attempt = |store: &MainPath| {
         let (files, store, end) = (files.clone(), store.clone(), CancellationToken::new());
         // The clock is stopped: this is many attempts, the last of which the end of the program meets.
         async move {
-            let removal = remove_until_gone(&files, &store, &end);
+            let removal = remove_until_gone(&files, &store, None, &end);
             tokio::select! {
                 gone = removal => gone,
                 () = tokio::time::sleep(Duration::from_secs(3600)) => false,
