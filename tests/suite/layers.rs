@@ -107,6 +107,7 @@ const PURE: &[&str] = &[
     "media/joined_mark",
     "media/packet_times",
     "media/progress",
+    "media/thumbnail_plan",
     "media/verification",
     "page_recording/meter",
     "page_recording/outcome",
