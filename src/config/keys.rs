@@ -85,6 +85,11 @@ pub const KEYS: &[&str] = &[
     "storage.deliver",
     "storage.keep_local",
     "storage.hooks_secret",
+    "storage.fail",
+    "storage.rules[].room",
+    "storage.rules[].deliver",
+    "storage.rules[].keep_local",
+    "storage.rules[].archive",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -91,6 +91,7 @@ const PURE: &[&str] = &[
     "codes/store",
     "codes/transcode",
     "config/interpolation",
+    "config/room_pattern",
     "config/store_url",
     "config/user_info",
     "delivery/answer",
