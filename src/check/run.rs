@@ -242,7 +242,8 @@ fn remote(config: &Arc<Config>) -> Vec<Group> {
         findings
     };
     let mut groups: Vec<Group> = vec![(&["server", "key", "NATS", "clock"], ask.boxed())];
-    if let Some(url) = config.storage.deliver.clone() {
+    for url in config.storage.upload_stores() {
+        let url = url.clone();
         groups.push((&["store"], async move { vec![store::check(&url).await] }.boxed()));
     }
     groups

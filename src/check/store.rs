@@ -1,4 +1,4 @@
-//! The object store of `storage.deliver`, with the objects of `store check`.
+//! An object store of the configuration, with the objects of `store check`.
 
 use crate::check::report::Finding;
 use crate::config::store_url::StoreUrl;
@@ -19,7 +19,7 @@ pub async fn check(url: &StoreUrl) -> Finding {
     let texts =
         || failed.iter().map(|found| format!("{}: {}", found.step.name(), found.text())).collect::<Vec<_>>().join("; ");
     if failed.is_empty() {
-        return Finding::ok("store", format!("{url} takes MP4s"));
+        return Finding::ok("store", format!("{url} takes recordings"));
     }
     // Recordings wait for a store that is away, so that the node can work without.
     Finding::warning("store", format!("{url}: {}", texts()))

@@ -74,7 +74,7 @@ use crate::storage::state_version;
 use crate::store::probe;
 use crate::store::uploads::Uploads;
 use crate::telemetry::redact;
-use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
+use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
 
 /// How long delivery is tried when everything else has ended; what then remains is in the outbox.
@@ -428,23 +428,25 @@ impl Node {
         self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
     }
 
-    /// Goes on with the uploads of an earlier run, and tries the store; neither holds up the start.
+    /// Goes on with the uploads of an earlier run, and tries the stores; neither holds up the start.
     fn start_uploads(&self) {
         let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
         tasks.spawn(uploads.clone().run());
-        if uploads.url().is_some() {
+        let stores: Vec<_> = self.config.storage.upload_stores().into_iter().cloned().collect();
+        if !stores.is_empty() {
             // Nobody sets it a second time.
             let _ = self.state.uploads.set(uploads.clone());
-            tasks.spawn(probe::watch(uploads.clone(), self.supervisor.shutdown.drain.clone()));
+        }
+        for url in stores {
+            tasks.spawn(probe::watch(uploads.clone(), url, self.supervisor.shutdown.drain.clone()));
         }
     }
 
     fn start_jobs(&self, nats: Nats, watches: &Watches) {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
         let metrics = self.state.metrics();
-        let keep_local = self.config.storage.keep_local;
-        let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
-        let settings = TranscodeSettings { metrics, delivery, ..TranscodeSettings::new(&self.config, &self.store) };
+        let uploads = Some(self.uploads.clone()).filter(|uploads| !uploads.storage().upload_stores().is_empty());
+        let settings = TranscodeSettings { metrics, uploads, ..TranscodeSettings::new(&self.config, &self.store) };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

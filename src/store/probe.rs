@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
+use crate::config::store_url::StoreUrl;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::part_plan::PartPlan;
@@ -157,31 +158,30 @@ async fn multipart(store: &Store, key: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Tries the store of `storage.deliver` until it is ready, and warns while it is not.
-pub async fn watch(uploads: Uploads, cancel: CancellationToken) {
+/// Tries a store of the configuration until it is ready, and warns while it is not.
+pub async fn watch(uploads: Uploads, url: StoreUrl, cancel: CancellationToken) {
     let mut throttle = LogThrottle::default();
     let watch = async {
         loop {
-            let results = match uploads.store().await {
+            let results = match uploads.store(&url).await {
                 Ok(store) => probe(store).await,
                 Err(error) => vec![ProbeResult { step: ProbeStep::Open, result: Err(error) }],
             };
-            let store = uploads.url().map(ToString::to_string).unwrap_or_default();
             let missing =
                 |needed| results.iter().filter(move |found| found.result.is_err() && found.step.is_needed() == needed);
             for found in missing(false) {
-                tracing::info!(store, step = found.step.name(), "of the store: {}", found.text());
+                tracing::info!(store = %url, step = found.step.name(), "of the store: {}", found.text());
             }
             let failed: Vec<String> =
                 missing(true).map(|found| format!("{}: {}", found.step.name(), found.text())).collect();
             if failed.is_empty() {
-                tracing::info!(store, "the store of storage.deliver can do what is needed");
+                tracing::info!(store = %url, "a store of the configuration can do what is needed");
                 return;
             }
             if throttle.due(Instant::now()) {
                 tracing::warn!(
-                    code = %codes::STORE_NOT_READY, store,
-                    "the store of storage.deliver is not ready: {}", failed.join("; ")
+                    code = %codes::STORE_NOT_READY, store = %url,
+                    "a store of the configuration is not ready: {}", failed.join("; ")
                 );
             }
             tokio::time::sleep(RETRY).await;

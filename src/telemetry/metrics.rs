@@ -109,7 +109,7 @@ const GAUGES: [(&str, &str); 15] = [
     ("jobs_remaining_seconds", "Seconds until the MP4 is made that this node needs longest for, 0 where it makes none"),
     ("outbox_messages", "Notices and jobs that are not delivered yet"),
     ("outbox_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
-    ("uploads_waiting", "Recordings that are not in the store of storage.deliver yet"),
+    ("uploads_waiting", "Recordings and raw files that are not in their store yet"),
     ("uploads_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
     ("nats_connected", "1 while this node is connected to NATS"),
     ("server_reachable", "1 where the plugNmeet server answered the last HTTP request of a probe each 30 s"),

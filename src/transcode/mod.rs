@@ -11,6 +11,7 @@ pub mod claim;
 pub mod copy_ahead;
 mod drain_watch;
 mod early_result;
+mod fail_store;
 mod failure;
 pub mod fetch_gate;
 mod hand_over;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, FfmpegOptions, KeepLocal, Mode};
+use crate::config::{Config, FfmpegOptions, Mode};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
@@ -42,15 +42,8 @@ pub struct TranscodeSettings {
     pub protected: ProtectedPaths,
     /// Where jobs are counted.
     pub metrics: Metrics,
-    /// The store into which MP4s are delivered; `None`: none.
-    pub delivery: Option<StoreDelivery>,
-}
-
-/// Delivery into a store.
-#[derive(Clone, Debug)]
-pub struct StoreDelivery {
-    pub uploads: Uploads,
-    pub keep_local: KeepLocal,
+    /// What brings files into the stores of the configuration; `None`: there are none.
+    pub uploads: Option<Uploads>,
 }
 
 impl TranscodeSettings {
@@ -77,7 +70,7 @@ impl TranscodeSettings {
             nice: if records { config.transcoder.nice } else { 0 },
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
-            delivery: None,
+            uploads: None,
         }
     }
 

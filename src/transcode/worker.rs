@@ -27,6 +27,7 @@ use crate::storage::files;
 use crate::storage::journal::RECORD_LIMIT;
 use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::drain_watch::DrainWatch;
+use crate::transcode::fail_store;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
@@ -282,6 +283,9 @@ impl Worker {
             record.steps.anew |= record.steps.remuxed.take().is_some();
             record.steps.done = None;
             record.steps.acknowledged = false;
+            // What becomes of this attempt is another failure.
+            record.steps.fail_store = None;
+            record.steps.last_words = None;
         };
         self.journal.begin(record).await.update(reset_steps).await;
         self.spawn(JobMessage::of_earlier_run(nats, payload, ack_to.as_deref(), delivered), slot, tasks);
@@ -344,8 +348,10 @@ impl Worker {
                     );
                     (JobOutcome::Done(files), None)
                 }
-                None => self.attempt(job, &entry, &message).await,
+                None => self.attempt(job.clone(), &entry, &message).await,
             };
+            // Before the queue forgets the job: after a crash it is done again.
+            fail_store::copy_raw(&job, &entry, &self.settings, &outcome, cause.as_deref()).await;
             self.settings.metrics.job_ended(outcome.end());
             let state = match outcome {
                 JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,

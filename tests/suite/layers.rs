@@ -138,6 +138,7 @@ const PURE: &[&str] = &[
     "recording/session/states",
     "scripts/hooks/answer",
     "scripts/hooks/payload",
+    "scripts/hooks/store_answer",
     "sizing/advice",
     "sizing/config_edit",
     "sizing/outcome",

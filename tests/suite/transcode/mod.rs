@@ -92,7 +92,7 @@ impl Node {
             nice: 0,
             protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
             metrics: Metrics::default(),
-            delivery: None,
+            uploads: None,
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
         Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }
