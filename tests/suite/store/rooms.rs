@@ -5,6 +5,7 @@ use std::path::Path;
 use plugnmeet_recorder::config;
 use plugnmeet_recorder::protocol::ids::RoomId;
 use plugnmeet_recorder::protocol::job::Job;
+use serde_json::json;
 
 use super::node::{delivering, raw, standin, told};
 use super::tree;
@@ -41,10 +42,16 @@ async fn rooms_and_hooks_choose_among_the_stores_of_the_configuration() {
         ("RM_hook", "room01", Some(&two), true),
         ("RM_none", "acme-2", None, false),
         ("RM_bad", "acme-3", Some(&two), false),
+        // As a post_recording hook of another node has answered.
+        ("RM_summary", "room01", Some(&two), true),
     ];
     for (id, room, ..) in cases {
         let mut job = Job::decode(&raw(&recorder, id, false)).unwrap();
         job.info.room_id = RoomId::parse(room).unwrap();
+        if id == "RM_summary" {
+            let summary = super::node::room(&recorder).join(format!("{id}_raw.json"));
+            std::fs::write(summary, json!({"recording_id": id, "store": two}).to_string()).unwrap();
+        }
         standin.fleet.publish_job(job.encode()).await.unwrap();
     }
     let path = |id: &str| format!("node_01/room01/{id}.mp4");
