@@ -100,6 +100,19 @@ pub struct JobSteps {
     pub acknowledged: bool,
 }
 
+impl JobSteps {
+    /// The job is tried again although it has come to its end.
+    pub fn begin_again(&mut self) {
+        // The remuxed result exists, and would be taken as the result.
+        self.anew |= self.remuxed.take().is_some();
+        self.done = None;
+        self.acknowledged = false;
+        // What becomes of this attempt is another failure.
+        self.fail_store = None;
+        self.last_words = None;
+    }
+}
+
 /// The files to remove once the job is acknowledged, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesToRemove {

@@ -278,16 +278,7 @@ impl Worker {
         }
         let ack_to = record.ack_to.clone();
         record.state = JobState::Working;
-        let reset_steps = |record: &mut JobRecord| {
-            // The remuxed result exists, and would be taken as the result.
-            record.steps.anew |= record.steps.remuxed.take().is_some();
-            record.steps.done = None;
-            record.steps.acknowledged = false;
-            // What becomes of this attempt is another failure.
-            record.steps.fail_store = None;
-            record.steps.last_words = None;
-        };
-        self.journal.begin(record).await.update(reset_steps).await;
+        self.journal.begin(record).await.update(|record| record.steps.begin_again()).await;
         self.spawn(JobMessage::of_earlier_run(nats, payload, ack_to.as_deref(), delivered), slot, tasks);
     }
 
