@@ -74,7 +74,7 @@ async fn rooms_and_hooks_choose_among_the_stores_of_the_configuration() {
         assert_eq!(recorder.main_path.join(path(id)).exists(), !by_store, "{id}");
     }
     let log = recorder.stop(&["very-secret"]);
-    assert_eq!(log.matches("PNR-1423").count(), 1, "{log}");
+    assert_eq!(log.matches("PNR-1416").count(), 1, "{log}");
 }
 
 #[test]
