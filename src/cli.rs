@@ -32,8 +32,8 @@ Without a command the recorder runs. The commands answer from recorder.state_dir
   plugnmeet-recorder -config config.yaml jobs retry ID      try a job again that was given up
   plugnmeet-recorder -config config.yaml outbox list --all  what the server was and is to be told
   plugnmeet-recorder -config config.yaml outbox retry ID    tell what was refused, now (outbox drop ID: never)
-  plugnmeet-recorder -config config.yaml store check        what the object store of storage.deliver can do
-  plugnmeet-recorder -config config.yaml store list         which MP4s are not in it yet (store drop ID: never)
+  plugnmeet-recorder -config config.yaml store check        what the object stores can do
+  plugnmeet-recorder -config config.yaml store list         which files are not there yet (store drop ID: never)
   plugnmeet-recorder -config config.yaml status             the fleet as the server sees it, asked over NATS
   plugnmeet-recorder -config config.yaml hooks test STAGE   run the scripts of a stage, with processes of its own
   plugnmeet-recorder explain PNR-0123                       what a code of the log means, and what to do

@@ -8,6 +8,7 @@
 //! Nothing here holds up a recording: the local file is the queue of a store that is slow or away.
 
 pub mod archive;
+pub mod archives;
 pub mod description;
 pub mod names;
 pub mod owner_watch;

@@ -242,8 +242,10 @@ fn remote(config: &Arc<Config>) -> Vec<Group> {
         findings
     };
     let mut groups: Vec<Group> = vec![(&["server", "key", "NATS", "clock"], ask.boxed())];
-    let stores = [(config.storage.deliver.clone(), "MP4s"), (config.storage.raw.clone(), "raw files")];
-    let stores: Vec<_> = stores.into_iter().filter_map(|(url, takes)| Some((url?, takes))).collect();
+    let recordings = config.storage.upload_stores().into_iter().map(|url| (url.clone(), "recordings"));
+    let raw_files = config.storage.raw.iter().map(|url| (url.clone(), "raw files"));
+    let archives = config.storage.archive.iter().map(|url| (url.clone(), "running recordings"));
+    let stores: Vec<_> = recordings.chain(raw_files).chain(archives).collect();
     if !stores.is_empty() {
         let check =
             async move { futures::future::join_all(stores.iter().map(|(url, takes)| store::check(url, takes))).await };

@@ -1,4 +1,4 @@
-//! The object stores of `storage.deliver` and `storage.raw`, with the objects of `store check`.
+//! An object store of the configuration, with the objects of `store check`.
 
 use crate::check::report::Finding;
 use crate::config::store_url::StoreUrl;

@@ -1,4 +1,5 @@
-//! Codes of object stores: delivery of finished MP4s, and raw files between nodes. Pure.
+//! Codes of object stores: delivery of finished MP4s, raw files between nodes, copies of what cannot be transcoded, and
+//! archives of running recordings. Pure.
 
 use crate::codes::code::room;
 
@@ -85,6 +86,42 @@ room! {
         recordings: "Safe, but users get them only where the plugNmeet server sees that main_path.";
         cause: "storage.raw is set, and storage.deliver is not.";
         remedy: "Set storage.deliver, unless main_path is a directory that the server sees.";
+
+    RAW_COPY_WAITS = 1413;
+        means: "A raw file that could not be transcoded is not in the store of storage.fail yet.";
+        recordings: "Safe: the raw file stays in main_path, and is tried until the store has a copy.";
+        cause: "The store is away, is full, refuses the credentials, or has no such bucket. The line names what it says.";
+        remedy: "`plugnmeet-recorder store check` says what works and what to do. `plugnmeet-recorder store list` shows \
+                 what waits, `plugnmeet-recorder store drop ID` gives it up.";
+
+    RAW_NOT_COPIED = 1414;
+        means: "A raw file that could not be transcoded is not copied into the store of storage.fail.";
+        recordings: "As the line of the job says. What main_path has of it stays there.";
+        cause: "The raw file is not in main_path: a hook has fetched it from elsewhere, an operator's retry has transcoded \
+                it meanwhile, or somebody has removed it. The line names it.";
+        remedy: "Nothing, where one of these was meant. Else look for the file under the name in the line.";
+
+    NO_PICTURES = 1415;
+        means: "A delivered recording gets no poster and thumbnails.";
+        recordings: "Whole: the MP4 and its summary are in the store. Only the pictures beside it are missing.";
+        cause: "ffmpeg makes no picture of the MP4, or takes too long on a busy machine, or the disk of main_path does not \
+                answer. The line names what it says.";
+        remedy: "Play the MP4. Where it plays, nothing needs to be done.";
+
+    HOOK_STORE_REFUSED = 1416;
+        means: "The store that a hook has answered for a recording is not used.";
+        recordings: "Delivered into the store of the configuration for their room, if there is one.";
+        cause: "The `store` of the hook's answer is no URL, or not that of storage.deliver or of a rule in storage.rules, or \
+                the summary beside the raw file does not take it. The line says which.";
+        remedy: "Let the hook answer a URL as the configuration has it, without key and options, or `none`; or add a rule \
+                 with that store.";
+
+    DELIVERY_UNFINISHED = 1417;
+        means: "The store has a recording, but what follows its delivery fails.";
+        recordings: "Safe: in the store, and in main_path until it is done.";
+        cause: "The notices for the server are not on disk, the store does not take the poster and the thumbnails, or the \
+                local MP4 cannot be removed. The line names the error.";
+        remedy: "Do what the line says. It is tried again until it is done.";
 
     NOT_ARCHIVED_YET = 1430;
         means: "A running recording is not in the archive of storage.archive now, or not all of it.";

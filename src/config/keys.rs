@@ -89,6 +89,11 @@ pub const KEYS: &[&str] = &[
     "storage.archive",
     "storage.archive_keep",
     "storage.takeover_after",
+    "storage.fail",
+    "storage.rules[].room",
+    "storage.rules[].deliver",
+    "storage.rules[].keep_local",
+    "storage.rules[].archive",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod recorder;
 mod reserve;
+pub mod room_pattern;
 mod rtmp;
 mod sections;
 mod server;
@@ -34,7 +35,8 @@ pub use problem::{ConfigError, Problem, Problems, Warning};
 pub use reserve::{InvalidReserve, Reserve};
 pub use sections::{
     AdminConfig, ChromeConfig, ChromeFlag, FfmpegConfig, FfmpegOptions, KeepLocal, LogConfig, LogFormat, Mode,
-    NatsConfig, Profile, RecorderConfig, RtmpConfig, ServerConfig, StorageConfig, TranscoderConfig,
+    NatsConfig, Profile, RecorderConfig, RtmpConfig, RuleStore, ServerConfig, StorageConfig, StorageRule,
+    TranscoderConfig,
 };
 
 /// All settings, checked. Each component gets only its own section.
@@ -79,8 +81,7 @@ impl Config {
         secrets.extend(self.nats.urls.iter().flat_map(|url| user_info::secrets_of(url)));
         secrets.extend(self.hooks.secrets());
         secrets.extend(self.admin.token.as_deref());
-        let stores = [&self.storage.deliver, &self.storage.raw, &self.storage.archive];
-        secrets.extend(stores.into_iter().flatten().flat_map(store_url::StoreUrl::secrets));
+        secrets.extend(self.storage.all_stores().flat_map(store_url::StoreUrl::secrets));
         secrets.extend(self.storage.hooks_secret.as_deref());
         secrets
     }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::reserve::Reserve;
+use crate::config::room_pattern::RoomPattern;
 use crate::config::store_url::StoreUrl;
 use crate::config::user_info::masked;
-use crate::protocol::ids::RecorderId;
+use crate::protocol::ids::{RecorderId, RoomId};
 
 /// The tasks of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +282,10 @@ pub struct StorageConfig {
     pub keep_local: KeepLocal,
     /// The last part but one of the path under which the server's storage hooks are answered. A secret: never shown.
     pub hooks_secret: Option<String>,
+    /// The store into which goes what cannot be transcoded; `None`: it stays in `main_path` only.
+    pub fail: Option<StoreUrl>,
+    /// Of a room the first counts whose pattern fits.
+    pub rules: Vec<StorageRule>,
     /// The store into which recordings are archived while they run; `None`: they are on this host only.
     pub archive: Option<StoreUrl>,
     /// Whether the archive of a recording stays when its MP4 is made.
@@ -296,6 +301,8 @@ impl Default for StorageConfig {
             deliver: None,
             keep_local: KeepLocal::default(),
             hooks_secret: None,
+            fail: None,
+            rules: Vec::new(),
             archive: None,
             archive_keep: false,
             takeover_after: Duration::from_secs(60),
@@ -313,6 +320,105 @@ pub enum KeepLocal {
     For(Duration),
 }
 
+/// `storage.rules[]`: what is different for some rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageRule {
+    pub room: RoomPattern,
+    pub deliver: RuleStore,
+    /// `None`: as the section says.
+    pub keep_local: Option<KeepLocal>,
+    pub archive: RuleStore,
+}
+
+/// The store that a rule names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RuleStore {
+    /// The rule names none: that of the section counts.
+    #[default]
+    AsSection,
+    /// `none`: no store.
+    Off,
+    Url(StoreUrl),
+}
+
+impl RuleStore {
+    /// The store that counts, where the section names this one.
+    #[must_use]
+    pub fn or<'a>(&'a self, section: Option<&'a StoreUrl>) -> Option<&'a StoreUrl> {
+        match self {
+            Self::AsSection => section,
+            Self::Off => None,
+            Self::Url(url) => Some(url),
+        }
+    }
+
+    fn url(&self) -> Option<&StoreUrl> {
+        self.or(None)
+    }
+}
+
+impl StorageConfig {
+    /// The first rule that fits the room.
+    #[must_use]
+    pub fn rule_for(&self, room: &RoomId) -> Option<&StorageRule> {
+        self.rules.iter().find(|rule| rule.room.matches(room.as_str()))
+    }
+
+    /// The store into which the MP4s of a room are delivered.
+    #[must_use]
+    pub fn deliver_for(&self, room: &RoomId) -> Option<&StoreUrl> {
+        let section = self.deliver.as_ref();
+        self.rule_for(room).map_or(section, |rule| rule.deliver.or(section))
+    }
+
+    /// How long the delivered MP4s of a room stay in `main_path`.
+    #[must_use]
+    pub fn keep_local_for(&self, room: &RoomId) -> KeepLocal {
+        self.rule_for(room).and_then(|rule| rule.keep_local).unwrap_or(self.keep_local)
+    }
+
+    /// The stores into which MP4s are delivered, each once.
+    #[must_use]
+    pub fn delivery_stores(&self) -> Vec<&StoreUrl> {
+        once(self.deliver.iter().chain(self.rules.iter().filter_map(|rule| rule.deliver.url())))
+    }
+
+    /// The store into which the recordings of a room are archived.
+    #[must_use]
+    pub fn archive_for(&self, room: &RoomId) -> Option<&StoreUrl> {
+        let section = self.archive.as_ref();
+        self.rule_for(room).map_or(section, |rule| rule.archive.or(section))
+    }
+
+    /// The stores into which recordings are archived, each once.
+    #[must_use]
+    pub fn archive_stores(&self) -> Vec<&StoreUrl> {
+        once(self.archive.iter().chain(self.rules.iter().filter_map(|rule| rule.archive.url())))
+    }
+
+    /// All stores that uploads go into, each once.
+    #[must_use]
+    pub fn upload_stores(&self) -> Vec<&StoreUrl> {
+        once(self.delivery_stores().into_iter().chain(&self.fail))
+    }
+
+    /// All stores that are configured, with repetitions.
+    pub(super) fn all_stores(&self) -> impl Iterator<Item = &StoreUrl> {
+        let rules = self.rules.iter().flat_map(|rule| [rule.deliver.url(), rule.archive.url()]).flatten();
+        self.deliver.iter().chain(&self.raw).chain(&self.archive).chain(&self.fail).chain(rules)
+    }
+}
+
+fn once<'a>(urls: impl Iterator<Item = &'a StoreUrl>) -> Vec<&'a StoreUrl> {
+    let mut found: Vec<&StoreUrl> = Vec::new();
+    for url in urls {
+        if !found.contains(&url) {
+            found.push(url);
+        }
+    }
+    found
+}
+
 impl std::fmt::Debug for StorageConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StorageConfig")
@@ -323,6 +429,8 @@ impl std::fmt::Debug for StorageConfig {
             .field("archive", &self.archive)
             .field("archive_keep", &self.archive_keep)
             .field("takeover_after", &self.takeover_after)
+            .field("fail", &self.fail)
+            .field("rules", &self.rules)
             .finish()
     }
 }

@@ -41,8 +41,9 @@ pub struct FfmpegReport {
 pub enum FfmpegError {
     #[error(transparent)]
     Start(#[from] SpawnError),
+    /// `last_words`: the end of what it said, without secrets.
     #[error("ffmpeg failed ({exit}): {cause}")]
-    Failed { exit: Exit, cause: String },
+    Failed { exit: Exit, cause: String, last_words: String },
     #[error("ffmpeg got nowhere for {} s and was ended", STALLED.as_secs())]
     Stalled,
     #[error("stopped before it was done")]
@@ -158,7 +159,7 @@ pub(crate) fn judge(exit: Exit, child: &Child) -> Result<(), FfmpegError> {
         return Ok(());
     }
     let cause = condense(&said).unwrap_or_else(|| "it does not say why".to_owned());
-    Err(FfmpegError::Failed { exit, cause })
+    Err(FfmpegError::Failed { exit, cause, last_words: said.join("\n") })
 }
 
 async fn end(child: &mut Child, cancel: &CancellationToken) -> Result<Exit, FfmpegError> {

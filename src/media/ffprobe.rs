@@ -34,6 +34,8 @@ pub(crate) const FILES_ONLY: [&str; 4] = [
 ];
 /// Options to read the headers.
 const HEADERS: [&str; 6] = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
+/// Options to say all that the headers say, or why they cannot be read.
+const REPORT: [&str; 5] = ["-show_format", "-show_streams", "-show_error", "-of", "json"];
 /// Options to list the packets.
 const PACKET_LIST: [&str; 4] = ["-show_entries", FilePackets::FIELDS, "-of", "csv=p=0"];
 /// How much of what ffprobe has not read is read to tell a failing disk from bytes that are no media.
@@ -342,6 +344,27 @@ pub async fn headers(path: &Path) -> Result<FileHeaders, ProbeError> {
         path: path.to_owned(),
         cause: format!("ffprobe's answer cannot be understood: {error}"),
     })
+}
+
+/// All that ffprobe says of a file, as JSON; also of one that it cannot read, where `error` says why.
+///
+/// # Errors
+/// Where ffprobe cannot be started, does not answer, or says nothing.
+pub async fn report(path: &Path) -> Result<String, ProbeError> {
+    let mut child = child::spawn(&ffprobe(path, &REPORT)).await?;
+    let mut answer = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let read = tokio::time::timeout(PROBE_DEADLINE, stdout.take(ANSWER_LIMIT).read_to_end(&mut answer)).await;
+        if read.is_err() {
+            return Err(give_up(child, path).await);
+        }
+    }
+    // Of a file that it cannot read it says so, and fails.
+    let finished = finish(child, path).await;
+    match String::from_utf8_lossy(&answer).trim() {
+        "" | "{}" => finished.and_then(|()| Err(ProbeError::Empty(path.to_owned()))),
+        text => Ok(format!("{text}\n")),
+    }
 }
 
 #[derive(Deserialize, Default)]

@@ -23,5 +23,7 @@ pub mod live_copy;
 pub mod packet_times;
 pub mod progress;
 mod stall_watch;
+pub mod thumbnail_plan;
+pub mod thumbnails;
 pub mod unfinished_file;
 pub mod verification;

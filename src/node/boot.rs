@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::admin;
 use crate::admin::http::node_state::{NodeParts, NodeState};
 use crate::archive::archive::Archive;
+use crate::archive::archives::Archives;
 use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
@@ -77,7 +78,7 @@ use crate::store::probe;
 use crate::store::raw_store::RawStore;
 use crate::store::uploads::Uploads;
 use crate::telemetry::redact;
-use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
+use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::worker;
 
 /// How long delivery is tried when everything else has ended; what then remains is in the outbox.
@@ -155,8 +156,7 @@ pub async fn run(
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
-    let archive = config.storage.archive.as_ref();
-    let archive = archive.map(|url| Archive::new(url, &config.recorder.id, state.metrics()));
+    let archives = Archives::new(&config.storage, &config.recorder.id, &state.metrics());
     let raw_store = uploads::raw_store(&config);
     let node = Node {
         config,
@@ -169,7 +169,7 @@ pub async fn run(
         journal,
         holder,
         uploads,
-        archive,
+        archives,
         raw_store,
     };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
@@ -230,7 +230,7 @@ struct Node {
     /// MP4s on their way into the store.
     uploads: Uploads,
     /// Where recordings are archived while they run.
-    archive: Option<Archive>,
+    archives: Archives,
     /// The store by which raw files travel.
     raw_store: Option<RawStore>,
 }
@@ -241,8 +241,8 @@ struct RecordingLink {
     /// Recordings and broadcasts running.
     running: watch::Receiver<usize>,
     availability: Availability,
-    /// Takes the recordings of other nodes over; `None`: there is no archive.
-    takeover: Option<Takeover<LiveRig>>,
+    /// Take the recordings of other nodes over, each from an archive.
+    takeovers: Vec<Takeover<LiveRig>>,
 }
 
 /// Measurements of the host.
@@ -298,18 +298,19 @@ impl Node {
         let journal = self.journal.clone();
         let context = self.recording_context(open_failures.clone())?;
         let faults: Vec<_> = self.writers().map(RecordWriter::fault).collect();
-        let (takeovers, taken_over) = mpsc::channel(TAKEOVERS);
-        let takeover = self.archive.clone().map(|archive| Takeover {
-            archive,
+        let (taken, taken_over) = mpsc::channel(TAKEOVERS);
+        let takeover = |archive: &Archive| Takeover {
+            archive: archive.clone(),
             journal: journal.clone(),
             rigs: rigs.clone(),
             room: context.room.clone(),
             availability: availability.clone(),
-            records: takeovers,
+            records: taken.clone(),
             keep: self.config.storage.archive_keep,
             after: self.config.storage.takeover_after,
             state_dir: recorder.state_dir.clone(),
-        });
+        };
+        let takeovers = self.archives.all().iter().map(takeover).collect();
         let mut service = RequestService::<LiveRig>::new(
             context,
             slots.clone(),
@@ -359,7 +360,7 @@ impl Node {
             // The last recording has ended: the rest of the node may end.
             end.cancel();
         });
-        Ok(Some(RecordingLink { requests: sender, running, availability, takeover }))
+        Ok(Some(RecordingLink { requests: sender, running, availability, takeovers }))
     }
 
     /// Connects to NATS, however long that takes, and starts what needs it.
@@ -374,7 +375,7 @@ impl Node {
         self.dispatcher.connect(nats.clone());
         let _ = self.state.nats.set(nats.clone());
         self.service_manager.connected(nats.clone());
-        if let Some(RecordingLink { requests, running, availability, takeover }) = recordings {
+        if let Some(RecordingLink { requests, running, availability, takeovers }) = recordings {
             // Subscribed before the node is announced, so that no request is missed, and before it has its id, since stops of
             // resumed recordings are obeyed. Nobody receives where the recordings have ended already.
             let _ = requests.send(nats.requests().await?);
@@ -390,8 +391,8 @@ impl Node {
                 availability,
             };
             self.supervisor.spawn_vital("heartbeat", heartbeat.run(end));
-            if let Some(takeover) = takeover {
-                self.supervisor.tasks.spawn(takeover.run(nats.clone(), drain));
+            for takeover in takeovers {
+                self.supervisor.tasks.spawn(takeover.run(nats.clone(), drain.clone()));
             }
         }
         if recorder.mode.transcodes() {
@@ -450,7 +451,7 @@ impl Node {
             signals: self.state.recordings.clone(),
             // What is beside a raw file in main_path does not go into a store with it.
             early_copies: EarlyCopies::new(&self.config).filter(|_| self.raw_store.is_none()),
-            archive: self.archive.clone(),
+            archives: self.archives.clone(),
         })
     }
 
@@ -476,32 +477,31 @@ impl Node {
         self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
     }
 
-    /// Goes on with the uploads of an earlier run, and tries the store; neither holds up the start.
+    /// Goes on with the uploads of an earlier run, and tries the stores; neither holds up the start.
     fn start_uploads(&self) {
         let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
         tasks.spawn(uploads.clone().run());
         let drain = &self.supervisor.shutdown.drain;
-        if let Some(url) = uploads.url() {
+        let stores: Vec<_> = self.config.storage.upload_stores().into_iter().cloned().collect();
+        if !stores.is_empty() {
             // Nobody sets it a second time.
             let _ = self.state.uploads.set(uploads.clone());
-            tasks.spawn(probe::watch("storage.deliver", url.clone(), drain.clone()));
         }
-        if let Some(raw_store) = &self.raw_store {
-            tasks.spawn(probe::watch("storage.raw", raw_store.url().clone(), drain.clone()));
+        let raw = self.raw_store.as_ref().map(|raw_store| raw_store.url().clone());
+        for url in stores.into_iter().chain(raw) {
+            tasks.spawn(probe::watch(url, drain.clone()));
         }
     }
 
     fn start_jobs(&self, nats: Nats, watches: &Watches) {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
         let metrics = self.state.metrics();
-        let keep_local = self.config.storage.keep_local;
-        let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
-        let archive = self.archive.clone().filter(|_| !self.config.storage.archive_keep);
+        let uploads = Some(self.uploads.clone()).filter(|uploads| !uploads.storage().upload_stores().is_empty());
         let settings = TranscodeSettings {
             metrics,
             raw_store: self.raw_store.clone(),
-            delivery,
-            archive,
+            uploads,
+            archives: self.archives.clone(),
             ..TranscodeSettings::new(&self.config, &self.store)
         };
         let obstacles = self.state.availability.watch();

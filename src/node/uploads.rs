@@ -1,5 +1,6 @@
-//! The stores of a node: made of its configuration, and joined to its outbox.
+//! The stores of a node: made of its configuration, and joined to its outbox and to what makes pictures.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -7,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::delivery::dispatcher::Dispatcher;
+use crate::media::thumbnails::{self, Thumbnails};
 use crate::protocol::notice::Notice;
 use crate::storage::main_path::MainPath;
 use crate::store::connect::StoreTimes;
 use crate::store::raw_store::RawStore;
+use crate::store::sidecars::Pictures;
 use crate::store::uploads::{UploadSettings, UploadWaits, Uploads};
 use crate::telemetry::metrics::Metrics;
 
@@ -27,8 +30,16 @@ pub(super) fn of_node(
         let dispatcher = dispatcher.clone();
         async move { dispatcher.send_all(notices.into_iter().map(Into::into).collect()).await }.boxed()
     };
+    let pictures = |mp4: PathBuf, sprite: String| {
+        async move {
+            let made = thumbnails::make(&mp4, &sprite).await.map_err(|error| error.to_string())?;
+            Ok(made.map(|Thumbnails { poster, sprite, index }| Pictures { poster, sprite, index }))
+        }
+        .boxed()
+    };
     let settings = UploadSettings {
-        url: config.storage.deliver.clone(),
+        storage: config.storage.clone(),
+        pictures: Arc::new(pictures),
         state_dir: config.recorder.state_dir.clone(),
         main_path: store.clone(),
         metrics,

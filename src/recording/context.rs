@@ -1,6 +1,6 @@
 //! What every recording needs from the rest of the program.
 
-use crate::archive::archive::Archive;
+use crate::archive::archives::Archives;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::protocol::ids::RecorderId;
 use crate::recording::early_copy::EarlyCopies;
@@ -28,6 +28,6 @@ pub struct RecordingContext {
     pub signals: RecordingSignals,
     /// `None`: no MP4 is written while its recording runs.
     pub early_copies: Option<EarlyCopies>,
-    /// `None`: recordings are not archived while they run.
-    pub archive: Option<Archive>,
+    /// Where recordings are archived while they run.
+    pub archives: Archives,
 }

@@ -117,7 +117,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let began = Instant::now();
     let missed_since = recovery::missed_since(&entry.record()).unwrap_or_else(unix_ms);
     let signal = context.signals.take(kind, &start.info, interrupted.is_none());
-    let archived = context.archive.clone().filter(|_| raw.is_some());
+    let archived = raw.as_ref().and_then(|_| context.archives.of_room(&start.info.room_id).cloned());
     let mut driver = Driver::<R> {
         archive: archived.as_ref().map(|archive| RecordingArchive::new(archive, &start.info)),
         taken_by: None,

@@ -1,7 +1,9 @@
 //! Hands a stored recording over to the work queue: runs the operator's `post_recording` hooks, if any, then publishes
 //! the job. Where a hook fails, the raw file and the recording's record are kept, and the hooks are run again.
 
+use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,10 +17,14 @@ use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord};
 use crate::recording::raw_file::RawFile;
 use crate::retry::RetrySchedule;
 use crate::scripts::hooks::payload::HookPayload;
-use crate::scripts::hooks::{HookError, Hooks};
+use crate::scripts::hooks::{HookError, Hooks, store_answer};
+use crate::storage::{files, placement};
 use crate::store::raw_store::RawStore;
 use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
+
+/// Time limit for reading and for writing the summary in `main_path`.
+const SUMMARY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Hands recordings over; clones share the hooks.
 #[derive(Clone, Debug)]
@@ -85,6 +91,9 @@ impl JobHandoff {
         let bytes = tokio::fs::metadata(&path).await.ok().map(|file| file.len());
         let payload = HookPayload::single(info, &self.recorder, &raw.dir, raw.name.as_str(), bytes);
         let answer = self.hooks.run(HookStage::PostRecording, payload, &self.end).await?;
+        if let Some(store) = &answer.store {
+            note_store(raw, store).await;
+        }
         let mut job = self.job(info, raw);
         if let Work::PostRecording { dir, file_name, .. } = &mut job.work {
             replace(dir, file_name, answer);
@@ -92,6 +101,29 @@ impl JobHandoff {
         entry.update(|record: &mut RecordingRecord| record.hooked = None).await;
         Ok(job)
     }
+}
+
+/// Leaves the store that the hooks have answered where the node that transcodes finds it: the job has no field for it, but the
+/// summary is read beside the raw file. Where the hooks take the raw file elsewhere, it stays behind.
+async fn note_store(raw: &RawFile, answer: &str) {
+    let noted = match store_answer::name(answer) {
+        Ok(name) => note_in_summary(raw, name).await.map_err(|error| format!("the summary does not take it: {error}")),
+        Err(why) => Err(why),
+    };
+    if let Err(why) = noted {
+        tracing::warn!(code = %codes::HOOK_STORE_REFUSED, why, "the store that a post_recording hook has answered is not used");
+    }
+}
+
+async fn note_in_summary(raw: &RawFile, name: String) -> io::Result<()> {
+    let path = raw.summary().ok_or_else(|| io::Error::other("the raw file has no name for one"))?;
+    let at = path.clone();
+    let text = files::on_disk_within(SUMMARY_LIMIT, move || std::fs::read(at)).await?;
+    let mut summary: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&text)?;
+    summary.insert(store_answer::SUMMARY_FIELD.to_owned(), name.into());
+    let written = placement::write_in(raw.store(), &path, serde_json::to_vec_pretty(&summary)?);
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    tokio::time::timeout(SUMMARY_LIMIT, written).await.map_err(late)?
 }
 
 /// Replaces directory and name by those of the hooks' answer.

@@ -372,7 +372,8 @@ pub(super) async fn remove_parts(
         }
     };
     let record = entry.record();
-    if let (Some(archive), true, Ok(info)) = (&context.archive, record.archived, record.info())
+    if let (true, Ok(info)) = (record.archived, record.info())
+        && let Some(archive) = context.archives.of_room(&info.room_id)
         && !archiving::end(archive, &archived(&info), handoff.waits, &handoff.drain).await
     {
         return;

@@ -33,13 +33,6 @@ pub(super) async fn finish(
 ) -> Result<(), StoreError> {
     let record = entry.record();
     let (Some(until), Some(stored)) = (record.local_until(), record.stored) else { return Ok(()) };
-    if record.store != store.url().to_string() {
-        tracing::warn!(
-            code = %codes::LOCAL_COPY_KEPT, store = record.store, mp4 = %record.mp4.display(),
-            "the store that has this recording is configured no more, and cannot be asked for it: the local MP4 stays"
-        );
-        return Ok(());
-    }
     let left = Duration::from_millis(until.saturating_sub(unix_ms()));
     let wait = async {
         tokio::time::sleep(left).await;
@@ -58,14 +51,14 @@ pub(super) async fn finish(
             // The server may have deleted it, by a hook of another node.
             _ => {
                 tracing::warn!(
-                    code = %codes::LOCAL_COPY_KEPT, store = record.store, mp4 = %record.mp4.display(),
+                    code = %codes::LOCAL_COPY_KEPT, store = record.store, mp4 = %record.file.display(),
                     "the store has this recording no more, or another file of its name: the local MP4 stays"
                 );
                 return Ok(());
             }
         },
     }
-    let (mp4, main_path) = (record.mp4.clone(), main_path.clone());
+    let (mp4, main_path) = (record.file.clone(), main_path.clone());
     let remove = move || {
         // In the mount point of a share that is gone there is nothing to remove, which shows nothing.
         main_path.check().map_err(std::io::Error::other)?;
@@ -74,9 +67,9 @@ pub(super) async fn finish(
         }
         files::remove(&mp4)
     };
-    let what = format!("removing {}, which the store has", record.mp4.display());
+    let what = format!("removing {}, which the store has", record.file.display());
     files::on_disk_within(DISK_LIMIT, remove).await.map_err(StoreError::local(what))?;
-    tracing::info!(mp4 = %record.mp4.display(), "the local MP4 is removed: the store has it");
+    tracing::info!(mp4 = %record.file.display(), "the local MP4 is removed: the store has it");
     Ok(())
 }
 

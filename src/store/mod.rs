@@ -1,6 +1,7 @@
-//! Object stores, by URL ([`crate::config::store_url`]): finished MP4s are delivered into one (docs/stores.md).
+//! Object stores, by URL ([`crate::config::store_url`]): finished MP4s are delivered into them, and raw files that cannot be
+//! transcoded are copied there (docs/stores.md).
 //!
-//! [`handle::Store`] is one store, over the crate `object_store`. [`uploads::Uploads`] has a task for each recording that is
+//! [`handle::Store`] is one store, over the crate `object_store`. [`uploads::Uploads`] has a task for each file that is
 //! on its way ([`upload`]), with its record on disk ([`record`]): an upload goes on behind the part where it was, also after
 //! a restart, until the store has confirmed it or an operator drops it ([`drop_request`]). [`probe`] says what a store can do.
 //! [`download`] is the way back. [`raw_store::RawStore`] takes raw files from one node to another.
@@ -22,7 +23,9 @@ pub mod record;
 pub mod settings;
 mod shared_credentials;
 pub mod sidecars;
+mod stores;
 mod stray_uploads;
 mod transfer;
 pub mod upload;
+mod upload_task;
 pub mod uploads;

@@ -168,8 +168,8 @@ async fn multipart(store: &Store, key: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Tries the store that `key` of the configuration names until it is ready, and warns while it is not.
-pub async fn watch(key: &'static str, url: StoreUrl, cancel: CancellationToken) {
+/// Tries a store of the configuration until it is ready, and warns while it is not.
+pub async fn watch(url: StoreUrl, cancel: CancellationToken) {
     let mut throttle = LogThrottle::default();
     let watch = async {
         loop {
@@ -188,13 +188,13 @@ pub async fn watch(key: &'static str, url: StoreUrl, cancel: CancellationToken) 
             let failed: Vec<String> =
                 missing(true).map(|found| format!("{}: {}", found.step.name(), found.text())).collect();
             if failed.is_empty() {
-                tracing::info!(store = %url, "the store of {key} can do what is needed");
+                tracing::info!(store = %url, "a store of the configuration can do what is needed");
                 return;
             }
             if throttle.due(Instant::now()) {
                 tracing::warn!(
                     code = %codes::STORE_NOT_READY, store = %url,
-                    "the store of {key} is not ready: {}", failed.join("; ")
+                    "a store of the configuration is not ready: {}", failed.join("; ")
                 );
             }
             tokio::time::sleep(RETRY).await;

@@ -123,7 +123,7 @@ impl RawStore {
         let (records, at) = (journal.clone(), path.clone());
         let earlier = files::on_disk_within(RECORD_LIMIT, move || records.read(&at)).await;
         let is_it =
-            |record: &UploadRecord| record.mp4 == raw.file && record.key == raw.key && record.store == url.to_string();
+            |record: &UploadRecord| record.file == raw.file && record.key == raw.key && record.store == url.to_string();
         let unknown = earlier.is_err();
         let mut record = match earlier.ok().flatten().filter(is_it) {
             Some(record) => record,
@@ -183,7 +183,7 @@ impl RawTransfer {
         let began = Instant::now();
         let size = upload::deliver(store, &self.entry, parts, stop).await?;
         let record = self.entry.record();
-        stop.run_until_cancelled(sidecars::put(store, &record)).await.unwrap_or(Err(StoreError::Stopped))?;
+        stop.run_until_cancelled(sidecars::put_texts(store, &record)).await.unwrap_or(Err(StoreError::Stopped))?;
         let stored = StoredObject { at: unix_ms(), size };
         let note = |record: &mut UploadRecord| {
             record.stored = Some(stored);
@@ -200,7 +200,7 @@ impl RawTransfer {
         let record = self.entry.record();
         let Some(stored) = record.stored else { return Ok(false) };
         let is_it = store.head(&record.key).await?.is_some_and(|found| found.size == stored.size)
-            && Source::look(&record.mp4).await?.size == stored.size;
+            && Source::look(&record.file).await?.size == stored.size;
         if !is_it {
             self.entry.update(|record| record.stored = None).await;
         }

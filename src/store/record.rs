@@ -1,5 +1,5 @@
-//! The record of a recording on its way into the store (`docs/on-disk-protocol.md`): where its upload stands, what the server
-//! is told once the store has it, and what becomes of the local file then. It holds no secret.
+//! The record of a file on its way into a store (`docs/on-disk-protocol.md`): where its upload stands, what the server is
+//! told once the store has it, and what becomes of the local file then. It holds no secret.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,20 @@ use crate::unix_time::unix_ms;
 /// The directory in `state_dir`.
 pub const DIR: &str = "uploads";
 
+/// What the name of a raw file's record has behind the recording's id: a sign that no id has.
+pub const RAW_SUFFIX: &str = "+raw";
+
 /// The content of a record's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
     version: u32,
     pub recording_id: String,
     pub room_id: String,
+    #[serde(default)]
+    pub kind: UploadKind,
     /// The file that is delivered.
-    pub mp4: PathBuf,
+    #[serde(alias = "mp4")]
+    pub file: PathBuf,
     /// Its name below the store's URL.
     pub key: String,
     /// The store's URL without secrets.
@@ -35,6 +41,12 @@ pub struct UploadRecord {
     /// The content of the recording's summary, which is delivered beside the MP4.
     #[serde(default)]
     pub summary: Option<String>,
+    /// The reports that go into the store before a raw file.
+    #[serde(default)]
+    pub reports: Vec<Report>,
+    /// Poster and thumbnails are still to be put beside the MP4.
+    #[serde(default)]
+    pub pictures_due: bool,
     /// What the server is told once the store has the MP4; `None`: it was told of the local file.
     #[serde(default)]
     pub notice: Option<StoredNotice>,
@@ -56,6 +68,25 @@ pub struct UploadRecord {
     /// The messages for the server are in the outbox.
     #[serde(default)]
     pub told: bool,
+}
+
+/// What is delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadKind {
+    /// A finished MP4, into the store of `storage.deliver`.
+    #[default]
+    Mp4,
+    /// A raw file that could not be transcoded, into that of `storage.fail`. The server is not told.
+    Raw,
+}
+
+/// A text that is put beside a raw file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its name below the store's URL.
+    pub key: String,
+    pub text: String,
 }
 
 /// An upload in parts that the store has begun.
@@ -128,11 +159,14 @@ impl UploadRecord {
             version: Self::VERSION,
             recording_id: recording.to_string(),
             room_id: room.to_string(),
-            mp4: mp4.to_owned(),
+            kind: UploadKind::Mp4,
+            file: mp4.to_owned(),
             key: key.to_owned(),
             store: store.to_owned(),
             keep_s: keep.map(|keep| keep.as_secs()),
             summary: None,
+            reports: Vec::new(),
+            pictures_due: false,
             notice: None,
             added_at: unix_ms(),
             failures: 0,
@@ -142,6 +176,28 @@ impl UploadRecord {
             transfer: None,
             stored: None,
             told: false,
+        }
+    }
+
+    /// Of a raw file that could not be transcoded, with what is known of it. It stays where it is.
+    #[must_use]
+    pub fn raw(
+        recording: &RecordingId,
+        room: &RoomId,
+        file: &Path,
+        key: &str,
+        store: &str,
+        reports: Vec<Report>,
+    ) -> Self {
+        Self { kind: UploadKind::Raw, reports, ..Self::new(recording, room, file, key, store, None) }
+    }
+
+    /// By which the record is known among those of all uploads, also on disk.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self.kind {
+            UploadKind::Mp4 => self.recording_id.clone(),
+            UploadKind::Raw => format!("{}{RAW_SUFFIX}", self.recording_id),
         }
     }
 
@@ -184,7 +240,10 @@ impl Record for UploadRecord {
     }
 
     fn check(&self) -> Result<(), String> {
-        crate::config::store_url::check_key(&self.key).map_err(|why| format!("the name of its object {why}"))?;
+        for key in self.reports.iter().map(|report| &report.key).chain([&self.key]) {
+            crate::config::store_url::check_key(key).map_err(|why| format!("the name of its object {why}"))?;
+        }
+        RoomId::parse(&self.room_id).map_err(|why| why.to_string())?;
         self.notices("").map(drop)
     }
 }
@@ -195,7 +254,7 @@ pub struct UploadEntry(RecordFile<UploadRecord>);
 
 impl UploadEntry {
     pub(super) fn new(journal: &Journal<UploadRecord>, record: UploadRecord) -> Self {
-        Self(journal.record(&record.recording_id.clone(), record))
+        Self(journal.record(&record.id(), record))
     }
 
     #[must_use]

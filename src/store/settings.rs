@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::config::store_url::StoreUrl;
+use crate::config::StorageConfig;
 use crate::protocol::notice::Notice;
 use crate::storage::main_path::MainPath;
 use crate::store::connect::StoreTimes;
+use crate::store::sidecars::Pictures;
 use crate::telemetry::metrics::Metrics;
 
 /// Waits between two attempts at a recording.
@@ -19,10 +20,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 /// Puts notices into the outbox; true: they are on disk.
 pub type Tell = Arc<dyn Fn(Vec<Notice>) -> BoxFuture<'static, bool> + Send + Sync>;
 
+/// Makes the pictures of an MP4, whose sprite has this address relative to its index; `None`: the MP4 has no picture. It
+/// has a time limit, and ends when it is dropped.
+pub type MakePictures =
+    Arc<dyn Fn(PathBuf, String) -> BoxFuture<'static, Result<Option<Pictures>, String>> + Send + Sync>;
+
 /// What uploads need from the rest of the node.
 pub struct UploadSettings {
-    /// `storage.deliver`; `None`: what waits of an earlier configuration is told with its local file.
-    pub url: Option<StoreUrl>,
+    /// What waits of an earlier configuration, for a store that is in it no more, is told with its local file.
+    pub storage: StorageConfig,
+    pub pictures: MakePictures,
     pub state_dir: PathBuf,
     pub main_path: MainPath,
     pub metrics: Metrics,

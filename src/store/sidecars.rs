@@ -1,4 +1,4 @@
-//! What is delivered beside an MP4 or a raw file: the summary of its recording.
+//! What is delivered beside a file: the summary of a recording, its poster and thumbnails, the reports on a raw file.
 
 use bytes::Bytes;
 
@@ -6,19 +6,71 @@ use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::record::UploadRecord;
 
-/// Puts them; each replaces what is there.
-pub(super) async fn put(store: &Store, record: &UploadRecord) -> Result<(), StoreError> {
-    let Some(summary) = &record.summary else { return Ok(()) };
-    store.put(&summary_key(&record.key), Bytes::from(summary.clone().into_bytes())).await
+/// The pictures of an MP4.
+#[derive(Clone, Debug)]
+pub struct Pictures {
+    /// JPEG.
+    pub poster: Vec<u8>,
+    /// The thumbnails as tiles of one picture, JPEG.
+    pub sprite: Vec<u8>,
+    /// The index of the sprite, `WebVTT`, which names it by [`sprite_name`].
+    pub index: String,
+}
+
+/// Puts the texts that belong to a file; each replaces what is there.
+pub(super) async fn put_texts(store: &Store, record: &UploadRecord) -> Result<(), StoreError> {
+    if let Some(summary) = &record.summary {
+        put(store, &summary_key(&record.key), summary.clone().into_bytes()).await?;
+    }
+    for report in &record.reports {
+        put(store, &report.key, report.text.clone().into_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// Puts the pictures of the MP4 of this name. The index comes last: what it names is there then.
+pub(super) async fn put_pictures(store: &Store, key: &str, pictures: Pictures) -> Result<(), StoreError> {
+    let Pictures { poster, sprite, index } = pictures;
+    put(store, &poster_key(key), poster).await?;
+    put(store, &sprite_key(key), sprite).await?;
+    put(store, &index_key(key), index.into_bytes()).await
+}
+
+async fn put(store: &Store, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+    store.put(key, Bytes::from(bytes)).await
 }
 
 /// The names of everything that belongs to the MP4 or raw file of this name, itself first.
 #[must_use]
-pub fn all_of(key: &str) -> [String; 2] {
-    [key.to_owned(), summary_key(key)]
+pub fn all_of(key: &str) -> [String; 5] {
+    [key.to_owned(), summary_key(key), index_key(key), poster_key(key), sprite_key(key)]
 }
 
-fn summary_key(key: &str) -> String {
-    let stem = [".mp4", ".mkv"].iter().find_map(|end| key.strip_suffix(end));
-    format!("{}.json", stem.unwrap_or(key))
+/// The address of the sprite relative to its index: the last part of its name.
+#[must_use]
+pub fn sprite_name(key: &str) -> String {
+    let sprite = sprite_key(key);
+    sprite.rsplit('/').next().unwrap_or(&sprite).to_owned()
+}
+
+/// The name of the summary of a file.
+#[must_use]
+pub fn summary_key(key: &str) -> String {
+    format!("{}.json", stem(key))
+}
+
+fn poster_key(key: &str) -> String {
+    format!("{}.jpg", stem(key))
+}
+
+fn sprite_key(key: &str) -> String {
+    format!("{}.thumbnails.jpg", stem(key))
+}
+
+fn index_key(key: &str) -> String {
+    format!("{}.vtt", stem(key))
+}
+
+fn stem(key: &str) -> &str {
+    [".mp4", ".mkv"].iter().find_map(|end| key.strip_suffix(end)).unwrap_or(key)
 }

@@ -36,7 +36,7 @@ pub(super) async fn deliver(
     cancel: &CancellationToken,
 ) -> Result<u64, StoreError> {
     let record = entry.record();
-    let source = Source::look(&record.mp4).await?;
+    let source = Source::look(&record.file).await?;
     if let Some(root) = store.url().directory() {
         return copy(store, &source, root.to_owned(), record.key, cancel).await;
     }

@@ -110,7 +110,7 @@ const GAUGES: [(&str, &str); 16] = [
     ("jobs_remaining_seconds", "Seconds until the MP4 is made that this node needs longest for, 0 where it makes none"),
     ("outbox_messages", "Notices and jobs that are not delivered yet"),
     ("outbox_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
-    ("uploads_waiting", "Recordings that are not in the store of storage.deliver yet"),
+    ("uploads_waiting", "Recordings and raw files that are not in their store yet"),
     ("uploads_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
     ("archive_pieces_waiting", "Pieces of running recordings that are not in the archive of storage.archive yet"),
     ("nats_connected", "1 while this node is connected to NATS"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::archive::Archive;
+use crate::archive::archives::Archives;
 use crate::archive::names::ArchivedRecording;
 use crate::retry::Backoff;
 use crate::transcode::journal::JobRecord;
@@ -15,9 +15,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const TRIES: u32 = 4;
 
 /// Removes that of this job's recording, if there is one.
-pub(super) async fn remove(archive: Option<&Archive>, job: &JobRecord, cancel: &CancellationToken) {
+pub(super) async fn remove(archives: &Archives, job: &JobRecord, cancel: &CancellationToken) {
     let recording = ArchivedRecording::of_dir(&format!("{}/{}", job.room_id, job.recording_id));
-    let (Some(archive), Some(recording)) = (archive, recording) else { return };
+    let Some(recording) = recording.filter(|_| !archives.keep()) else { return };
+    let Some(archive) = archives.of_room(&recording.room) else { return };
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     for _ in 0..TRIES {
         match cancel.run_until_cancelled(archive.remove(&recording)).await {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
-use crate::protocol::ids::RecordingId;
+use crate::protocol::ids::{RecordingId, RoomId};
 use crate::storage::files;
 use crate::store::download::Download;
 use crate::store::error::StoreError;
@@ -27,6 +27,7 @@ const DISK_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct FetchedObjects<'a> {
     pub settings: &'a TranscodeSettings,
     pub recording: &'a RecordingId,
+    pub room: &'a RoomId,
     pub cancel: &'a CancellationToken,
 }
 

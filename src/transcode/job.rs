@@ -28,7 +28,7 @@ use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::retry::RetrySchedule;
 use crate::scripts::hooks::payload::HookPayload;
-use crate::scripts::hooks::{HookError, Hooks, cleanup};
+use crate::scripts::hooks::{HookError, Hooks, cleanup, store_answer};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::telemetry::metrics::JobEnd;
@@ -190,6 +190,14 @@ fn notice(job: &Job, event: NoticeEvent) -> Notice {
     Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }
 }
 
+/// The store that the hooks have answered, without secrets.
+fn hook_store(answer: &str) -> Option<String> {
+    let refused = |why: &String| {
+        tracing::warn!(code = %codes::HOOK_STORE_REFUSED, why, "the store that a hook has answered is not used");
+    };
+    store_answer::name(answer).inspect_err(refused).ok()
+}
+
 /// What is left to be done for a result.
 enum ClaimedResult {
     /// Report it; the claim's file where the claim is this node's.
@@ -221,7 +229,7 @@ enum RawInput {
 impl JobAttempt<'_> {
     fn objects(&self) -> FetchedObjects<'_> {
         let JobContext { settings, cancel, .. } = self.context;
-        FetchedObjects { settings, recording: &self.job.info.recording_id, cancel }
+        FetchedObjects { settings, recording: &self.job.info.recording_id, room: &self.job.info.room_id, cancel }
     }
 
     async fn run(&self) -> Result<JobOutcome, JobFailure> {
@@ -256,6 +264,7 @@ impl JobAttempt<'_> {
             let steps = |record: &mut crate::transcode::journal::JobRecord| {
                 record.steps.anew = false;
                 record.steps.told_path = None;
+                record.steps.hook_store = None;
                 record.steps.uploading = false;
                 record.steps.scripts = 0;
             };
@@ -286,8 +295,7 @@ impl JobAttempt<'_> {
         };
         let note =
             remuxed.as_ref().map(|why| format!("delivered as it was recorded, since it could not be encoded: {why}"));
-        let hand_over =
-            HandOver { job: self.job, entry: self.entry, result: &result, delivery: settings.delivery.as_ref() };
+        let hand_over = HandOver::new(self.job, self.entry, &result, settings.uploads.as_ref()).await;
         let by_store = hand_over.server_learns_from_store(&file_path);
         if !by_store {
             hand_over.copy(&file_path).await;
@@ -466,7 +474,7 @@ impl JobAttempt<'_> {
     /// Runs the `post_transcoding` hooks; the path for the server.
     async fn run_post_hooks(&self, result: &JobResult) -> Result<String, JobFailure> {
         let JobContext { hooks, cancel, .. } = self.context;
-        let mut path = result.file_path.clone();
+        let (mut path, mut store) = (result.file_path.clone(), None);
         if !hooks.is_empty(HookStage::PostTranscoding) {
             let (info, node) = (&self.job.info, &self.job.recorder_id);
             let dir = result.mp4.parent().unwrap_or(Path::new("/"));
@@ -486,6 +494,7 @@ impl JobAttempt<'_> {
                     if let Some(output) = answer.output_path {
                         path = output.display().to_string();
                     }
+                    store = answer.store.as_deref().and_then(hook_store);
                 }
                 // A failed hook must not keep the finished recording from the server.
                 Err(error @ HookError::Failed { .. }) if self.last => {
@@ -498,7 +507,7 @@ impl JobAttempt<'_> {
             }
         }
         let told = path.clone();
-        self.entry.update(move |record| record.steps.told_path = Some(told)).await;
+        self.entry.update(move |record| (record.steps.told_path, record.steps.hook_store) = (Some(told), store)).await;
         Ok(path)
     }
 

@@ -74,6 +74,16 @@ pub struct JobSteps {
     /// The path for the server, once the `post_transcoding` hooks have run.
     #[serde(default)]
     pub told_path: Option<String>,
+    /// The store that the `post_transcoding` hooks have answered for this recording.
+    #[serde(default)]
+    pub hook_store: Option<String>,
+    /// Where the raw file that could not be transcoded goes, with what is known of it: a directory in the store of
+    /// `storage.fail`, by its URL without secrets. The record of its upload was written.
+    #[serde(default)]
+    pub fail_store: Option<String>,
+    /// The last lines of the last ffmpeg that failed.
+    #[serde(default)]
+    pub last_words: Option<String>,
     /// The MP4 is on its way into the store: its record in `uploads` was written.
     #[serde(default)]
     pub uploading: bool,
@@ -89,6 +99,19 @@ pub struct JobSteps {
     /// The queue has confirmed it; the files are still to be removed.
     #[serde(default)]
     pub acknowledged: bool,
+}
+
+impl JobSteps {
+    /// The job is tried again although it has come to its end.
+    pub fn begin_again(&mut self) {
+        // The remuxed result exists, and would be taken as the result.
+        self.anew |= self.remuxed.take().is_some();
+        self.done = None;
+        self.acknowledged = false;
+        // What becomes of this attempt is another failure.
+        self.fail_store = None;
+        self.last_words = None;
+    }
 }
 
 /// The files to remove once the job is acknowledged, in this order.
@@ -163,7 +186,8 @@ impl JobRecord {
 
     /// A cause may quote a child process's output, which may hold an address with its secret.
     fn scrub(&mut self) {
-        for cause in [&mut self.last_error, &mut self.steps.remuxed].into_iter().flatten() {
+        let JobSteps { remuxed, last_words, .. } = &mut self.steps;
+        for cause in [&mut self.last_error, remuxed, last_words].into_iter().flatten() {
             if let Cow::Owned(clean) = redact::scrub(cause) {
                 *cause = clean;
             }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::store_url::StoreUrl;
 use crate::protocol::job::object_url;
 use crate::store::record::key_for;
 use crate::transcode::failure::JobFailure;
@@ -40,24 +41,25 @@ pub(super) async fn find(
     home: &Path,
     objects: FetchedObjects<'_>,
 ) -> Result<Vec<MergeInput>, JobFailure> {
-    let url = objects.settings.delivery.as_ref().and_then(|delivery| delivery.uploads.url());
-    let key_of = |path: &Path| url.zip(object_url(path)).and_then(|(url, object)| url.key_of(object));
+    let uploads = objects.settings.uploads.as_ref();
+    let url = uploads.and_then(|uploads| uploads.storage().deliver_for(objects.room));
+    let of_object = |path: &Path| uploads.zip(object_url(path)).and_then(|(uploads, object)| uploads.of_object(object));
     let mut inputs = Vec::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
         let name = path.file_name().unwrap_or_default();
         if let Some(dir) = by_hook {
             let place = match object_url(path) {
                 None => path.clone(),
-                Some(_) => key_of(path).map_or_else(|| home.join(name), PathBuf::from),
+                Some(_) => of_object(path).map_or_else(|| home.join(name), |(_, key)| PathBuf::from(key)),
             };
             inputs.push(MergeInput::Fetched { place, at: dir.join(name) });
             continue;
         }
-        let (place, key) = match object_url(path) {
+        let (place, store, key) = match object_url(path) {
             // A node that keeps its MP4s for itself may have delivered it.
-            None => (path.clone(), key_for(&path.to_string_lossy())),
-            Some(object) => match key_of(path) {
-                Some(key) => (PathBuf::from(&key), key),
+            None => (path.clone(), url, key_for(&path.to_string_lossy())),
+            Some(object) => match of_object(path) {
+                Some((store, key)) => (PathBuf::from(&key), Some(store), key),
                 None => return Err(JobFailure::Cause(foreign(object, url.map(ToString::to_string).as_deref()))),
             },
         };
@@ -65,7 +67,7 @@ pub(super) async fn find(
             inputs.push(MergeInput::Local(place));
             continue;
         }
-        match fetch(objects, &key, &format!("{index}.mp4")).await {
+        match fetch(objects, store, &key, &format!("{index}.mp4")).await {
             Ok(at) => inputs.push(MergeInput::Fetched { place, at }),
             // It is named with all others that are missing.
             Err(JobFailure::Cause(_)) if object_url(path).is_none() => inputs.push(MergeInput::Local(place)),
@@ -94,14 +96,18 @@ async fn is_in_main_path(objects: &FetchedObjects<'_>, place: &Path) -> Result<b
     looked.ok_or(JobFailure::Stopped)?.map_err(JobFailure::of)
 }
 
-async fn fetch(objects: FetchedObjects<'_>, key: &str, name: &str) -> Result<PathBuf, JobFailure> {
-    let Some(delivery) = &objects.settings.delivery else {
+async fn fetch(
+    objects: FetchedObjects<'_>,
+    url: Option<&StoreUrl>,
+    key: &str,
+    name: &str,
+) -> Result<PathBuf, JobFailure> {
+    let (Some(uploads), Some(url)) = (&objects.settings.uploads, url) else {
         return Err(JobFailure::Cause(format!("{key} is in no store")));
     };
     let work = async {
-        let store = delivery.uploads.store().await?;
+        let store = uploads.store(url).await?;
         objects.fetch(store, key, name).await
     };
-    let object = delivery.uploads.url().map_or_else(|| key.to_owned(), |url| url.object(key));
-    work.await.map_err(|error| fetched_objects::failure(&object, &error))
+    work.await.map_err(|error| fetched_objects::failure(&url.object(key), &error))
 }

@@ -13,6 +13,7 @@ pub mod claim;
 pub mod copy_ahead;
 mod drain_watch;
 mod early_result;
+mod fail_store;
 mod failure;
 pub mod fetch_gate;
 mod fetched_objects;

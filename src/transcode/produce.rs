@@ -325,7 +325,12 @@ impl ResultBuilder<'_> {
         let info = &self.job.info;
         let by_hook = self.fetched_input.as_ref().map(|fetched_input| fetched_input.dir.as_path());
         let home = self.settings.sub_path.join(info.room_id.as_str());
-        let objects = FetchedObjects { settings: self.settings, recording: &info.recording_id, cancel: self.cancel };
+        let objects = FetchedObjects {
+            settings: self.settings,
+            recording: &info.recording_id,
+            room: &info.room_id,
+            cancel: self.cancel,
+        };
         let inputs = merge_inputs::find(paths, by_hook, &home, objects).await?;
         let unfinished_dir = self.settings.unfinished_dir();
         let files = merge::locate(main_path, &inputs, &info.recording_id, recorder_id, unfinished_dir);

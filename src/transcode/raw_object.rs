@@ -108,7 +108,7 @@ impl RawObject {
             Err(error @ StoreError::Missing(_)) => return self.without_raw(objects, error).await,
             Err(error) => return Err(failed(error)),
         }
-        let [_, summary] = sidecars::all_of(&self.key);
+        let summary = sidecars::summary_key(&self.key);
         let name = summary.rsplit('/').next().unwrap_or_default();
         match objects.fetch(store, &summary, name).await {
             Ok(_) | Err(StoreError::Missing(_)) => Ok(RawFetch::Here(objects.dir())),
@@ -123,11 +123,13 @@ impl RawObject {
         if tokio::fs::try_exists(settings.main_path.join(&mp4)).await.unwrap_or(false) {
             return Ok(RawFetch::Here(objects.dir()));
         }
-        let Some(delivery) = &settings.delivery else {
+        let uploads = settings.uploads.as_ref();
+        let delivered = uploads.and_then(|uploads| Some((uploads, uploads.storage().deliver_for(objects.room)?)));
+        let Some((uploads, url)) = delivered else {
             return Err(fetched_objects::failure(&self.url(), &error));
         };
         let key = key_for(&mp4.to_string_lossy());
-        let found = async { delivery.uploads.store().await?.head(&key).await };
+        let found = async { uploads.store(url).await?.head(&key).await };
         match found.await {
             Ok(Some(_)) => {
                 tracing::info!(

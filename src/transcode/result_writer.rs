@@ -88,10 +88,17 @@ impl ResultWriter<'_> {
             nice: self.settings.nice,
         };
         let ran = self.reported(async |progress: &_| ffmpeg::run(task, progress, self.cancel).await).await;
-        let ran = ran.map_err(|error| match error {
-            ffmpeg::FfmpegError::Stopped => JobFailure::Stopped,
-            error => JobFailure::of(error),
-        })?;
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(ffmpeg::FfmpegError::Stopped) => return Err(JobFailure::Stopped),
+            Err(error) => {
+                if let ffmpeg::FfmpegError::Failed { last_words, .. } = &error {
+                    let said = last_words.clone();
+                    self.entry.update(|record| record.steps.last_words = Some(said)).await;
+                }
+                return Err(JobFailure::of(error));
+            }
+        };
         self.measured(file, ran).await
     }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::archive::archive::Archive;
-use crate::config::{Config, FfmpegOptions, KeepLocal, Mode, Reserve};
+use crate::archive::archives::Archives;
+use crate::config::{Config, FfmpegOptions, Mode, Reserve};
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
@@ -49,17 +49,10 @@ pub struct TranscodeSettings {
     pub metrics: Metrics,
     /// The store from which raw files are fetched; `None`: none.
     pub raw_store: Option<RawStore>,
-    /// The store into which MP4s are delivered; `None`: none.
-    pub delivery: Option<StoreDelivery>,
-    /// The archive of running recordings, from which a recording goes when its MP4 is made; `None`: nothing goes.
-    pub archive: Option<Archive>,
-}
-
-/// Delivery into a store.
-#[derive(Clone, Debug)]
-pub struct StoreDelivery {
-    pub uploads: Uploads,
-    pub keep_local: KeepLocal,
+    /// What brings files into the stores of the configuration; `None`: there are none.
+    pub uploads: Option<Uploads>,
+    /// The archives of running recordings, from which a recording goes when its MP4 is made.
+    pub archives: Archives,
 }
 
 impl TranscodeSettings {
@@ -88,8 +81,8 @@ impl TranscodeSettings {
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
             raw_store: None,
-            delivery: None,
-            archive: None,
+            uploads: None,
+            archives: Archives::default(),
         }
     }
 

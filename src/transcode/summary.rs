@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::protocol::job::RawFileName;
+use crate::scripts::hooks::store_answer;
 use crate::storage::main_path::MainPath;
 use crate::storage::placement;
 use crate::telemetry::redact;
@@ -16,6 +17,28 @@ pub fn path(raw: &Path) -> Option<PathBuf> {
     let path = raw.with_file_name(name);
     // A symbolic link could lead anywhere.
     std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
+}
+
+/// The longest summary that is passed on, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// The summary of a raw file, to be passed on as it is; `None`: there is none, or one that is too long.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn text(raw: &Path) -> io::Result<Option<String>> {
+    let Some(path) = path(raw) else { return Ok(None) };
+    if std::fs::metadata(&path)?.len() > LONGEST {
+        return Ok(None);
+    }
+    std::fs::read_to_string(path).map(Some)
+}
+
+/// The store that the `post_recording` hooks have answered, in the text of a summary.
+#[must_use]
+pub fn hook_store(summary: &str) -> Option<String> {
+    let summary: serde_json::Value = serde_json::from_str(summary).ok()?;
+    summary[store_answer::SUMMARY_FIELD].as_str().map(str::to_owned)
 }
 
 /// When the recording of a raw file ended: as its summary says, else when the file was last written.

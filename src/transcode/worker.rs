@@ -28,6 +28,7 @@ use crate::storage::journal::RECORD_LIMIT;
 use crate::transcode::acknowledgement::Acknowledgement;
 use crate::transcode::archive_cleanup;
 use crate::transcode::drain_watch::DrainWatch;
+use crate::transcode::fail_store;
 use crate::transcode::failure::JobFailure;
 use crate::transcode::fetch_gate::FetchGate;
 use crate::transcode::fetched_objects;
@@ -35,7 +36,7 @@ use crate::transcode::job::{self, FilesToRemove, JobContext, JobOutcome};
 use crate::transcode::job_files::{remove_until_gone, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
-use crate::transcode::settings::{StoreDelivery, TranscodeSettings};
+use crate::transcode::settings::TranscodeSettings;
 use crate::transcode::settling::settle;
 use crate::unix_time::unix_ms;
 
@@ -284,13 +285,7 @@ impl Worker {
         }
         let ack_to = record.ack_to.clone();
         record.state = JobState::Working;
-        let reset_steps = |record: &mut JobRecord| {
-            // The remuxed result exists, and would be taken as the result.
-            record.steps.anew |= record.steps.remuxed.take().is_some();
-            record.steps.done = None;
-            record.steps.acknowledged = false;
-        };
-        self.journal.begin(record).await.update(reset_steps).await;
+        self.journal.begin(record).await.update(|record| record.steps.begin_again()).await;
         self.spawn(JobMessage::of_earlier_run(nats, payload, ack_to.as_deref(), delivered), slot, tasks);
     }
 
@@ -351,8 +346,10 @@ impl Worker {
                     );
                     (JobOutcome::Done(files), None)
                 }
-                None => self.attempt(job, &entry, &message).await,
+                None => self.attempt(job.clone(), &entry, &message).await,
             };
+            // Before the queue forgets the job: after a crash it is done again.
+            fail_store::copy_raw(&job, &entry, &self.settings, &outcome, cause.as_deref()).await;
             self.settings.metrics.job_ended(outcome.end());
             let state = match outcome {
                 JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
@@ -468,9 +465,9 @@ impl Worker {
             return Some(JobState::Working);
         }
         entry.update(|record| record.steps.acknowledged = true).await;
-        let TranscodeSettings { store, raw_store, delivery, .. } = &self.settings;
+        let TranscodeSettings { store, raw_store, uploads, .. } = &self.settings;
         // The MP4 is on the disk of this node alone until then.
-        if let (Some(StoreDelivery { uploads, .. }), Some(_)) = (delivery, &files.object) {
+        if let (Some(uploads), Some(_)) = (uploads, &files.object) {
             let stored = uploads.wait_until_stored(running.recording.as_str());
             if self.cancel.run_until_cancelled(stored).await.is_none() {
                 return Some(JobState::Working);
@@ -483,7 +480,7 @@ impl Worker {
             );
             return Some(JobState::Working);
         }
-        archive_cleanup::remove(self.settings.archive.as_ref(), &entry.record(), &self.cancel).await;
+        archive_cleanup::remove(&self.settings.archives, &entry.record(), &self.cancel).await;
         files.remuxed.then(|| JobState::Remuxed { at: unix_ms() })
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use plugnmeet_recorder::archive::archives::Archives;
 use plugnmeet_recorder::capture::rig::{CaptureReport, OpenError, Rig};
 use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::{HooksConfig, NatsConfig, ServerConfig};
@@ -176,7 +177,7 @@ impl Node {
             open_failures: OpenFailures::default(),
             signals: RecordingSignals::default(),
             early_copies: None,
-            archive: None,
+            archives: Archives::default(),
         };
         let availability = Availability::default();
         let slots = Slots::of_node(spec.max_limit, None, availability.clone());

@@ -26,6 +26,6 @@ pub(super) fn reasons(node: &NodeState) -> Vec<String> {
     add(jobs, "transcoding jobs are in hand");
     add(kept.jobs.saturating_sub(jobs), "transcoding jobs wait here to be tried again (jobs list)");
     add(undelivered, "messages are not delivered (outbox list)");
-    add(node.uploads.get().map_or(0, Uploads::waiting), "MP4s are not in the store yet (store list)");
+    add(node.uploads.get().map_or(0, Uploads::waiting), "files are not in their store yet (store list)");
     reasons
 }

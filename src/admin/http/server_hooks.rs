@@ -1,5 +1,5 @@
-//! `POST /server-hooks/SECRET/download` and `/delete`: what the plugNmeet server asks for recordings that are in the store of
-//! `storage.deliver` (PROTOCOL 9). Only objects below that URL are answered for.
+//! `POST /server-hooks/SECRET/download` and `/delete`: what the plugNmeet server asks for recordings that are in a store of
+//! `storage.deliver` (PROTOCOL 9). Only objects below the URLs of such stores are answered for.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::admin::http::node_state::NodeState;
 use crate::admin::http::refusal::Refusal;
 use crate::admin::http::token_limit::TokenLimit;
 use crate::codes;
+use crate::config::store_url::StoreUrl;
 use crate::store::error::StoreError;
 use crate::store::sidecars;
 use crate::store::uploads::Uploads;
@@ -72,13 +73,13 @@ pub(super) async fn answer(
     let Some(HookInput { input_path }) = input else {
         return told(StatusCode::BAD_REQUEST, json!({"error": "a JSON object with input_path is expected"}));
     };
-    let Some(key) = uploads.url().and_then(|url| url.key_of(&input_path)) else {
-        return told(StatusCode::NOT_FOUND, json!({"error": "this is no recording in the store of this node"}));
+    let Some((store, key)) = uploads.of_object(&input_path) else {
+        return told(StatusCode::NOT_FOUND, json!({"error": "this is no recording in a store of this node"}));
     };
     let work = async {
         match hook {
-            ServerHook::Download => download(uploads, &key).await,
-            ServerHook::Delete => delete(uploads, &key).await,
+            ServerHook::Download => download(uploads, store, &key).await,
+            ServerHook::Delete => delete(uploads, store, &key).await,
         }
     };
     let done = tokio::time::timeout(STORE_LIMIT, work).await.unwrap_or(Err(StoreError::Late(STORE_LIMIT)));
@@ -87,7 +88,7 @@ pub(super) async fn answer(
         Ok(None) => told(StatusCode::NOT_FOUND, json!({"error": "the store has no such recording"})),
         Err(error) => {
             tracing::error!(
-                code = %codes::STORE_HOOK_FAILED, ?hook, key, %error,
+                code = %codes::STORE_HOOK_FAILED, ?hook, %store, key, %error,
                 "what the server has asked of a recording in the store cannot be done; {}", error.remedy()
             );
             // The server takes the answer of a deletion whatever its status.
@@ -102,8 +103,8 @@ fn told(status: StatusCode, answer: Value) -> Response {
 }
 
 /// `None`: there is no such object.
-async fn download(uploads: &Uploads, key: &str) -> Result<Option<Value>, StoreError> {
-    let store = uploads.store().await?;
+async fn download(uploads: &Uploads, url: &StoreUrl, key: &str) -> Result<Option<Value>, StoreError> {
+    let store = uploads.store(url).await?;
     if store.head(key).await?.is_none() {
         return Ok(None);
     }
@@ -117,12 +118,12 @@ async fn download(uploads: &Uploads, key: &str) -> Result<Option<Value>, StoreEr
 }
 
 /// What is not there any more is deleted.
-async fn delete(uploads: &Uploads, key: &str) -> Result<Option<Value>, StoreError> {
-    uploads.forget(key).await?;
-    let store = uploads.store().await?;
+async fn delete(uploads: &Uploads, url: &StoreUrl, key: &str) -> Result<Option<Value>, StoreError> {
+    uploads.forget(url, key).await?;
+    let store = uploads.store(url).await?;
     for key in sidecars::all_of(key) {
         store.delete(&key).await?;
     }
-    tracing::info!(key, "a recording is deleted from the store: the server has asked for it");
+    tracing::info!(store = %url, key, "a recording is deleted from the store: the server has asked for it");
     Ok(Some(json!({"msg": "deleted"})))
 }

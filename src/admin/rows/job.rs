@@ -23,6 +23,8 @@ pub struct JobRow {
     pub taken_at: Option<u64>,
     pub age_s: Option<u64>,
     pub last_error: Option<String>,
+    /// The directory in the store of `storage.fail` into which the raw file and the reports on it go.
+    pub fail_store: Option<String>,
     /// ffmpeg's progress: percent 0…100, seconds of media per second, and seconds until the end.
     pub percent: Option<f64>,
     pub speed: Option<f64>,
@@ -54,10 +56,16 @@ impl JobRow {
             }
             JobState::Retry => RowStatus::new("retry", "to be tried again"),
         };
+        let fail_store = record.steps.fail_store.clone();
+        let status = match &fail_store {
+            Some(at) => RowStatus { text: format!("{}; its raw file goes to {at}", status.text), ..status },
+            None => status,
+        };
         Self {
             id: record.recording_id.clone(),
             room: Some(record.room_id.clone()),
             status,
+            fail_store,
             deliveries: Some(record.delivered),
             taken_at: Some(record.taken_at),
             age_s: Some(moment.since(record.taken_at).as_secs()),

@@ -8,9 +8,9 @@ use crate::admin::cells::{age_cell, words};
 use crate::admin::rows::status::{Moment, RowStatus};
 use crate::admin::table::Row;
 use crate::store::part_plan::PartPlan;
-use crate::store::record::UploadRecord;
+use crate::store::record::{UploadKind, UploadRecord};
 
-/// An MP4 on its way into the store, or in it with its local copy still there.
+/// A file on its way into a store, or in it with something still to be done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct UploadRow {
     pub id: String,
@@ -19,7 +19,9 @@ pub struct UploadRow {
     pub status: RowStatus,
     /// Where it goes, without credentials.
     pub object: Option<String>,
-    pub mp4: Option<String>,
+    /// `mp4` or `raw`.
+    pub kind: Option<UploadKind>,
+    pub file: Option<String>,
     pub added_at: Option<u64>,
     pub age_s: Option<u64>,
     pub failures: Option<u32>,
@@ -35,7 +37,8 @@ impl UploadRow {
             room: Some(record.room_id.clone()),
             status: status(record, moment),
             object: Some(format!("{}/{}", record.store, record.key)),
-            mp4: Some(record.mp4.display().to_string()),
+            kind: Some(record.kind),
+            file: Some(record.file.display().to_string()),
             added_at: Some(record.added_at),
             age_s: Some(moment.since(record.added_at).as_secs()),
             failures: Some(record.failures),
@@ -53,6 +56,7 @@ impl UploadRow {
 fn status(record: &UploadRecord, moment: Moment) -> RowStatus {
     if record.stored.is_some() {
         let text = match record.local_until() {
+            _ if record.pictures_due => "stored; poster and thumbnails follow".to_owned(),
             Some(until) if until > moment.now => {
                 format!("stored; the local copy goes in {}", words(moment.until(until)))
             }
@@ -79,11 +83,16 @@ fn status(record: &UploadRecord, moment: Moment) -> RowStatus {
 }
 
 impl Row for UploadRow {
-    const HEADER: &'static [&'static str] = &["ID", "ROOM", "STATE", "AGE", "FAILURES", "LAST ERROR"];
+    const HEADER: &'static [&'static str] = &["ID", "FILE", "ROOM", "STATE", "AGE", "FAILURES", "LAST ERROR"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.clone(),
+            match self.kind {
+                Some(UploadKind::Mp4) => "MP4".to_owned(),
+                Some(UploadKind::Raw) => "raw".to_owned(),
+                None => String::new(),
+            },
             self.room.clone().unwrap_or_default(),
             self.status.text.clone(),
             age_cell(self.age_s),

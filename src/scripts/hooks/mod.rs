@@ -15,6 +15,7 @@ mod one_shot;
 pub mod payload;
 mod pool;
 mod step_result;
+pub mod store_answer;
 mod worker;
 
 use std::path::PathBuf;

@@ -64,6 +64,10 @@ pub struct HookPayload {
     /// The file that the job named, which a hook that put it there may remove.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "path_text")]
     pub source_for_cleanup: Option<PathBuf>,
+    /// The store into which this recording is delivered: its URL as the configuration has it, or `none`. Only its text is
+    /// checked here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// A field of an answer with an invalid value.
@@ -142,6 +146,7 @@ impl HookPayload {
             output_path: None,
             should_cleanup: false,
             source_for_cleanup: None,
+            store: None,
         }
     }
 
@@ -169,6 +174,7 @@ impl HookPayload {
             output_path: path("output_path"),
             should_cleanup: object.get("should_cleanup").and_then(Value::as_bool).unwrap_or(false),
             source_for_cleanup: path("source_for_cleanup"),
+            store: text("store"),
             ..self
         }
     }
@@ -219,7 +225,7 @@ pub fn names_other_recording(input: &Object, answer: &Object) -> bool {
 /// Whether the value is set (`false`: the field is unset), or why it is invalid.
 type Check = fn(&Value) -> Result<bool, String>;
 
-const KNOWN: [(&str, Check); 7] = [
+const KNOWN: [(&str, Check); 8] = [
     ("file_name", file_name),
     ("file_size", number),
     ("input_path", path),
@@ -227,6 +233,7 @@ const KNOWN: [(&str, Check); 7] = [
     ("output_path", path),
     ("should_cleanup", flag),
     ("source_for_cleanup", path),
+    ("store", path),
 ];
 
 fn reported_error(value: Option<&Value>) -> Result<Option<String>, InvalidField> {

@@ -135,7 +135,7 @@ fn job(id: &str, dir: &Path, file_name: &str) -> Job {
 }
 
 /// Has this node remember the job of `id`, whose raw file lies in `dir`.
-async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: JobState) {
+pub async fn put_job(state_dir: &Path, id: &str, dir: &Path, state: JobState) {
     let job = job(id, dir, &format!("{id}_raw.mkv"));
     let record = JobRecord::new(&job, &job.encode(), Some("$JS.ACK.x".into()), 3);
     let cause = (state != JobState::Working).then(|| format!("no {id}_raw.mkv under main_path"));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use plugnmeet_recorder::archive::archives::Archives;
 use plugnmeet_recorder::capture::rig::{CaptureReport, OpenError, Rig};
 use plugnmeet_recorder::capture::rig_failure::RigFailure;
 use plugnmeet_recorder::config::{self, HooksConfig, NatsConfig, ServerConfig};
@@ -216,7 +217,7 @@ impl Node {
         let context = RecordingContext {
             signals: RecordingSignals::default(),
             early_copies: None,
-            archive: None,
+            archives: Archives::default(),
             recorder: me.clone(),
             dispatcher,
             handoff,

@@ -23,7 +23,8 @@ async fn post_recording_hooks_that_fail_keep_the_raw_file_and_are_tried_until_th
     // Fails until it is let through.
     let text = format!(
         "read -r line; echo \"$line\" >>'{}'; [ -e '{}' ] || {{ echo 'the store is closed' >&2; exit 4; }}\n\
-         echo '{{\"output_path\": \"s3://bucket/room01\", \"file_name\": \"kept.mkv\"}}'",
+         echo '{{\"output_path\": \"s3://bucket/room01\", \"file_name\": \"kept.mkv\", \
+         \"store\": \"s3://KEY:very-secret@eu/bucket\"}}'",
         asked.display(),
         open.display()
     );
@@ -53,6 +54,9 @@ async fn post_recording_hooks_that_fail_keep_the_raw_file_and_are_tried_until_th
     let Some(messages::transcoding_task::Work::PostRecording(work)) = task.work else { panic!() };
     assert_eq!((work.file_path.as_str(), work.file_name.as_str()), ("s3://bucket/room01/", "kept.mkv"));
     assert!(raw.dir.join("file_raw.mkv").exists(), "what becomes of it is the hook's to say");
+    // The node that transcodes finds there which store the hook has chosen; never a key.
+    let summary: Value = serde_json::from_slice(&std::fs::read(raw.dir.join("file_raw.json")).unwrap()).unwrap();
+    assert_eq!((&summary["store"], &summary["recording_id"]), (&json!("s3://bucket"), &json!("file")));
     assert!(!record.exists());
     let asked: Value = serde_json::from_str(std::fs::read_to_string(asked).unwrap().lines().last().unwrap()).unwrap();
     assert_eq!((&asked["input_path"], &asked["file_name"]), (&json!(raw.dir), &"file_raw.mkv".into()));

@@ -1,24 +1,30 @@
 //! Delivery into object stores: two different S3 servers and a directory, read by an independent client (`rclone`).
 
 mod download;
+mod failed;
 mod faults;
 mod merge_jobs;
 mod node;
+mod pictures;
 mod raw;
+mod rooms;
 mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use plugnmeet_recorder::config::StorageConfig;
 use plugnmeet_recorder::config::store_url::StoreUrl;
+use plugnmeet_recorder::media::thumbnails;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::notice::{Notice, NoticeEvent};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
 use plugnmeet_recorder::storage::main_path::{MainPath, StoreAbilities};
 use plugnmeet_recorder::store::connect::StoreTimes;
 use plugnmeet_recorder::store::record::{StoredNotice, UploadRecord};
-use plugnmeet_recorder::store::uploads::{Tell, UploadSettings, UploadWaits, Uploads};
+use plugnmeet_recorder::store::sidecars::Pictures;
+use plugnmeet_recorder::store::uploads::{MakePictures, Tell, UploadSettings, UploadWaits, Uploads};
 use plugnmeet_recorder::telemetry::metrics::{Metrics, NodeGauge};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,12 +34,16 @@ use crate::standin::object_store::ObjectStore;
 use crate::transcode::names;
 
 pub const MIB: usize = 1 << 20;
+/// What belongs to an MP4 with a picture.
+pub const ALL: [&str; 5] = ["jpg", "json", "mp4", "thumbnails.jpg", "vtt"];
 
 /// The uploads of a node, which may be ended and begun again on the same directories.
 pub struct Sender {
     pub dir: Arc<tempfile::TempDir>,
     pub uploads: Uploads,
     pub metrics: Metrics,
+    /// MP4s that are added get poster and thumbnails.
+    pub with_pictures: bool,
     told: Arc<Mutex<Vec<NoticeEvent>>>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
@@ -45,7 +55,11 @@ impl Sender {
     }
 
     pub fn start_in(dir: Arc<tempfile::TempDir>, url: &str) -> Self {
-        let url = StoreUrl::parse(url).unwrap();
+        let deliver = Some(StoreUrl::parse(url).unwrap());
+        Self::start_with(dir, StorageConfig { deliver, ..StorageConfig::default() }, pictures())
+    }
+
+    pub fn start_with(dir: Arc<tempfile::TempDir>, storage: StorageConfig, pictures: MakePictures) -> Self {
         let main_path = dir.path().join("main");
         std::fs::create_dir_all(main_path.join("node_01/room01")).unwrap();
         let told = Arc::<Mutex<Vec<NoticeEvent>>>::default();
@@ -57,7 +71,8 @@ impl Sender {
         let metrics = Metrics::default();
         let times = StoreTimes { stall: Duration::from_secs(2), answer: Duration::from_secs(10), slowest: MIB as u64 };
         let settings = UploadSettings {
-            url: Some(url),
+            storage,
+            pictures,
             state_dir: dir.path().join("state"),
             main_path: MainPath::unwatched(&main_path, StoreAbilities::ALL),
             metrics: metrics.clone(),
@@ -67,7 +82,7 @@ impl Sender {
         let cancel = CancellationToken::new();
         let uploads = Uploads::new(settings, cancel.clone());
         let task = tokio::spawn(uploads.clone().run());
-        Self { dir, uploads, metrics, told, cancel, task }
+        Self { dir, uploads, metrics, with_pictures: false, told, cancel, task }
     }
 
     pub fn mp4(&self, id: &str) -> PathBuf {
@@ -84,9 +99,10 @@ impl Sender {
     /// Takes it on. `keep`: of the local file; `None` for ever, and the server knows of that.
     pub async fn add(&self, id: &str, keep: Option<Duration>) {
         let (recording, room) = (RecordingId::parse(id).unwrap(), RoomId::parse("room01").unwrap());
-        let store = self.uploads.url().unwrap().to_string();
+        let store = self.uploads.storage().deliver.as_ref().unwrap().to_string();
         let key = format!("node_01/room01/{id}.mp4");
         let mut record = UploadRecord::new(&recording, &room, &self.mp4(id), &key, &store, keep);
+        record.pictures_due = self.with_pictures;
         record.summary = Some(format!("{{\"recording_id\": \"{id}\"}}"));
         record.notice = keep.map(|_| {
             let info = RecordingInfo {
@@ -156,13 +172,30 @@ pub fn noise(name: &str, size: usize) -> Vec<u8> {
     bytes
 }
 
+/// What makes pictures in a node.
+pub fn pictures() -> MakePictures {
+    Arc::new(|mp4: PathBuf, sprite: String| {
+        Box::pin(async move {
+            let made = thumbnails::make(&mp4, &sprite).await.map_err(|error| error.to_string())?;
+            Ok(made.map(|made| Pictures { poster: made.poster, sprite: made.sprite, index: made.index }))
+        })
+    })
+}
+
 /// The store has this MP4 with its summary, and nothing else of it; no upload is left open.
 pub fn assert_stored(store: &ObjectStore, id: &str, content: &[u8]) {
+    assert_stored_with(store, id, content, &["json", "mp4"]);
+}
+
+/// The same with files of these extensions, in the order of their names.
+pub fn assert_stored_with(store: &ObjectStore, id: &str, content: &[u8], extensions: &[&str]) {
     let key = format!("pre/node_01/room01/{id}.mp4");
     assert!(store.read(&key) == content, "{key} is another one: {:?}", store.list());
     let keys = store.keys();
     let of_it: Vec<&String> = keys.iter().filter(|key| key.contains(&format!("/{id}."))).collect();
-    assert_eq!(of_it, [&format!("pre/node_01/room01/{id}.json"), &key]);
+    let expected: Vec<String> =
+        extensions.iter().map(|extension| format!("pre/node_01/room01/{id}.{extension}")).collect();
+    assert_eq!(of_it, expected.iter().collect::<Vec<_>>());
     assert_eq!(store.unfinished_uploads(), 0, "{id}");
 }
 

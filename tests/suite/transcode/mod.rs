@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use plugnmeet_recorder::archive::archives::Archives;
 use plugnmeet_recorder::config::{FfmpegOptions, HookStage, HooksConfig, Reserve};
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::job::{Job, RawFileName, Work};
@@ -76,7 +77,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
         let settings = TranscodeSettings {
-            archive: None,
+            archives: Archives::default(),
             recorder_id: RecorderId::parse("node_02").unwrap(),
             main_path: dir.path().join("main"),
             temporary_dir: dir.path().join("tmp"),
@@ -95,7 +96,7 @@ impl Node {
             protected: ProtectedPaths { main_path: dir.path().join("main"), dirs: vec![dir.path().join("state")] },
             metrics: Metrics::default(),
             raw_store: None,
-            delivery: None,
+            uploads: None,
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
         Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }
