@@ -86,8 +86,8 @@ pub fn forget(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> 
         Ok(false) => return Err(AdminError::NoUpload { id: id.clone(), path }),
         Err(source) => return Err(AdminError::Unreadable { path, source }),
     }
-    let at = drop_request::path(&state.dir, id);
-    drop_request::write(&state.dir, id).map_err(|source| AdminError::UploadDisk {
+    let at = drop_request::path(&state.dir, drop_request::UPLOADS, id);
+    drop_request::write(&state.dir, drop_request::UPLOADS, id).map_err(|source| AdminError::UploadDisk {
         id: id.clone(),
         path: at,
         source,

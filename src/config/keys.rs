@@ -85,6 +85,10 @@ pub const KEYS: &[&str] = &[
     "storage.deliver",
     "storage.keep_local",
     "storage.hooks_secret",
+    "hls.renditions[].height",
+    "hls.renditions[].crf",
+    "hls.renditions[].bitrate",
+    "hls.segment",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -6,7 +6,7 @@
 //! 3 delivery  the outbox: messages are delivered, notices also without NATS
 //! 4 hooks     the operator's long-lived scripts
 //! 5 watches   load, disk space, main_path, time limit of a drain
-//! 6 recording recordings of an earlier run are resumed, and uploads into the store
+//! 6 recording recordings of an earlier run are resumed, and uploads into the store, and HLS
 //! 7 NATS      connected, however long that takes
 //! 8 requests  stops are obeyed; the recorder id is taken, and the node announced; then starts are answered
 //! 9 jobs      taken from the work queue
@@ -39,6 +39,7 @@ use crate::fleet::holder::Holder;
 use crate::fleet::id_claim::{self, IdClaim};
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
+use crate::hls::recordings::HlsRecordings;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
 use crate::node::service_manager::ServiceManager;
@@ -46,7 +47,7 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, command_leftovers, outbox_cleanup, overload, preflight, state_dir, uploads};
+use crate::node::{availability, command_leftovers, hls, outbox_cleanup, overload, preflight, state_dir, uploads};
 use crate::process::cgroup::Cgroups;
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
@@ -149,7 +150,9 @@ pub async fn run(
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
-    let node = Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads };
+    let hls = hls::of_node(&config, &store, state.metrics(), &uploads, supervisor.shutdown.end.clone());
+    let node =
+        Node { config, state, service_manager, store, supervisor, dispatcher, hooks, journal, holder, uploads, hls };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
     node.supervisor.tasks.spawn(command_leftovers::remove(config, config_file, draining.clone()));
@@ -207,6 +210,8 @@ struct Node {
     holder: Holder,
     /// MP4s on their way into the store.
     uploads: Uploads,
+    /// MP4s that become HLS.
+    hls: HlsRecordings,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -359,7 +364,7 @@ impl Node {
     /// What writes to `state_dir` for recordings.
     fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
         let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
-        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer())];
+        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer()), Some(self.hls.writer())];
         journals.into_iter().chain(others).flatten()
     }
 
@@ -432,9 +437,11 @@ impl Node {
     fn start_uploads(&self) {
         let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
         tasks.spawn(uploads.clone().run());
+        tasks.spawn(self.hls.clone().run());
         if uploads.url().is_some() {
             // Nobody sets it a second time.
             let _ = self.state.uploads.set(uploads.clone());
+            let _ = self.state.hls.set(self.hls.clone());
             tasks.spawn(probe::watch(uploads.clone(), self.supervisor.shutdown.drain.clone()));
         }
     }
@@ -444,7 +451,9 @@ impl Node {
         let metrics = self.state.metrics();
         let keep_local = self.config.storage.keep_local;
         let delivery = self.uploads.url().map(|_| StoreDelivery { uploads: self.uploads.clone(), keep_local });
-        let settings = TranscodeSettings { metrics, delivery, ..TranscodeSettings::new(&self.config, &self.store) };
+        let hls = Some(self.hls.clone()).filter(HlsRecordings::is_wanted);
+        let settings =
+            TranscodeSettings { metrics, delivery, hls, ..TranscodeSettings::new(&self.config, &self.store) };
         let obstacles = self.state.availability.watch();
         let load = watches.load.clone();
         let Shutdown { drain, end } = self.supervisor.shutdown.clone();

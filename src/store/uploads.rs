@@ -250,7 +250,10 @@ impl Uploads {
     async fn obey(&self) {
         let state_dir = self.shared.settings.state_dir.clone();
         let dir = state_dir.clone();
-        let Ok(ids) = files::on_disk_within(READ_LIMIT, move || drop_request::all(&dir)).await else { return };
+        let Ok(ids) = files::on_disk_within(READ_LIMIT, move || drop_request::all(&dir, drop_request::UPLOADS)).await
+        else {
+            return;
+        };
         for id in ids {
             if let Some(entry) = self.stop(&id).await {
                 self.shared.let_go(&entry).await;
@@ -263,7 +266,8 @@ impl Uploads {
             }
             let (dir, id) = (state_dir.clone(), id.clone());
             // One that stays is carried out again, which changes nothing.
-            let _ = files::on_disk_within(READ_LIMIT, move || drop_request::remove(&dir, &id)).await;
+            let _ =
+                files::on_disk_within(READ_LIMIT, move || drop_request::remove(&dir, drop_request::UPLOADS, &id)).await;
         }
     }
 }

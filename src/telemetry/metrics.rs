@@ -92,13 +92,14 @@ pub enum NodeGauge {
     OutboxOldestAge,
     UploadsWaiting,
     UploadsOldestAge,
+    HlsWaiting,
     NatsConnected,
     ServerReachable,
     Ready,
 }
 
 /// In the order of [`NodeGauge`]; the help texts get their full stop from the encoder.
-const GAUGES: [(&str, &str); 15] = [
+const GAUGES: [(&str, &str); 16] = [
     ("slots_total", "Recordings and broadcasts that this node runs at once (recorder.max_limit)"),
     ("slots_used", "Recordings and broadcasts running"),
     ("slots_free", "Recordings and broadcasts that this node would take on now: 0 while anything stands in the way"),
@@ -111,6 +112,7 @@ const GAUGES: [(&str, &str); 15] = [
     ("outbox_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
     ("uploads_waiting", "Recordings that are not in the store of storage.deliver yet"),
     ("uploads_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
+    ("hls_waiting", "Recordings that are not there as HLS yet (hls.renditions)"),
     ("nats_connected", "1 while this node is connected to NATS"),
     ("server_reachable", "1 where the plugNmeet server answered the last HTTP request of a probe each 30 s"),
     ("ready", "1 while this node would take work, as /readyz says"),

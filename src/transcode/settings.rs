@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, FfmpegOptions, KeepLocal, Mode};
+use crate::hls::recordings::HlsRecordings;
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
@@ -44,6 +45,8 @@ pub struct TranscodeSettings {
     pub metrics: Metrics,
     /// The store into which MP4s are delivered; `None`: none.
     pub delivery: Option<StoreDelivery>,
+    /// What makes MP4s into HLS; `None`: nothing does.
+    pub hls: Option<HlsRecordings>,
 }
 
 /// Delivery into a store.
@@ -78,6 +81,7 @@ impl TranscodeSettings {
             protected: ProtectedPaths::of(recorder),
             metrics: Metrics::default(),
             delivery: None,
+            hls: None,
         }
     }
 

@@ -31,6 +31,7 @@ mod fleet;
 mod fleet_ids;
 mod golden_state;
 mod hangs;
+mod hls;
 mod hook_samples;
 mod hooks;
 mod job_hooks;

@@ -16,6 +16,7 @@ use crate::admin::http::node_state::NodeState;
 use crate::admin::http::refusal::Refusal;
 use crate::admin::http::token_limit::TokenLimit;
 use crate::codes;
+use crate::hls::packager::MASTER;
 use crate::store::error::StoreError;
 use crate::store::sidecars;
 use crate::store::uploads::Uploads;
@@ -78,7 +79,7 @@ pub(super) async fn answer(
     let work = async {
         match hook {
             ServerHook::Download => download(uploads, &key).await,
-            ServerHook::Delete => delete(uploads, &key).await,
+            ServerHook::Delete => delete(node, uploads, &key).await,
         }
     };
     let done = tokio::time::timeout(STORE_LIMIT, work).await.unwrap_or(Err(StoreError::Late(STORE_LIMIT)));
@@ -117,12 +118,17 @@ async fn download(uploads: &Uploads, key: &str) -> Result<Option<Value>, StoreEr
 }
 
 /// What is not there any more is deleted.
-async fn delete(uploads: &Uploads, key: &str) -> Result<Option<Value>, StoreError> {
+async fn delete(node: &NodeState, uploads: &Uploads, key: &str) -> Result<Option<Value>, StoreError> {
     uploads.forget(key).await?;
     let store = uploads.store().await?;
+    // The MP4 first: a node that still delivers its HLS sees then that it is not wanted any more.
     for key in sidecars::all_of(key) {
         store.delete(&key).await?;
     }
+    if let Some(hls) = node.hls.get() {
+        hls.forget(key).await;
+    }
+    store.delete_below(&sidecars::hls_dir(key), MASTER, &[]).await?;
     tracing::info!(key, "a recording is deleted from the store: the server has asked for it");
     Ok(Some(json!({"msg": "deleted"})))
 }
