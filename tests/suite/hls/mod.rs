@@ -1,6 +1,7 @@
 //! Recordings as HLS: what is in the files, read by an independent parser of playlists and by ffprobe, and what becomes of
 //! them on a node with a store.
 
+mod browser;
 mod node;
 mod packages;
 
