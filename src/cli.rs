@@ -87,6 +87,9 @@ pub enum Command {
     /// The object store into which finished MP4s are delivered
     #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
     Store(StoreCommand),
+    /// The recordings that become HLS
+    #[command(subcommand, display_name = NAME, disable_help_subcommand = true)]
+    Hls(HlsCommand),
     /// The fleet as the server sees it: every node, where the next recording would go and why, and the work queue
     #[command(display_name = NAME)]
     Status(ListFormat),
@@ -202,6 +205,20 @@ pub enum StoreCommand {
     #[command(display_name = NAME)]
     Drop {
         /// The recording's id, as `store list` shows it
+        #[arg(value_parser = RecordingId::parse)]
+        id: RecordingId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum HlsCommand {
+    /// Shows each that is not made yet, or not in the store, with its next try and its last error
+    #[command(display_name = NAME)]
+    List(ListFormat),
+    /// Gives one up; its MP4 stays
+    #[command(display_name = NAME)]
+    Drop {
+        /// The recording's id, as `hls list` shows it
         #[arg(value_parser = RecordingId::parse)]
         id: RecordingId,
     },

@@ -11,6 +11,7 @@ pub mod codes;
 pub mod config;
 pub mod delivery;
 pub mod fleet;
+pub mod hls;
 pub mod http;
 pub mod media;
 pub mod nats;

@@ -43,6 +43,10 @@ pub enum AdminError {
     NoUpload { id: RecordingId, path: PathBuf },
     #[error("store {id}: cannot write {path}: {source}", path = .path.display())]
     UploadDisk { id: RecordingId, path: PathBuf, source: io::Error },
+    #[error("this node has no HLS of {id} to make (there is no {path}); `hls list` shows what waits", path = .path.display())]
+    NoHls { id: RecordingId, path: PathBuf },
+    #[error("hls {id}: cannot write {path}: {source}", path = .path.display())]
+    HlsDisk { id: RecordingId, path: PathBuf, source: io::Error },
     /// What is wrong with the URL, without its secrets.
     #[error("there is no store for this: {0}")]
     NoStore(String),
@@ -75,6 +79,8 @@ impl AdminError {
             Self::NoRecording { .. } => codes::UNKNOWN_RECORDING,
             Self::NoUpload { .. } => codes::UNKNOWN_UPLOAD,
             Self::UploadDisk { .. } => codes::UPLOAD_ORDER_NOT_WRITTEN,
+            Self::NoHls { .. } => codes::UNKNOWN_HLS,
+            Self::HlsDisk { .. } => codes::HLS_ORDER_NOT_WRITTEN,
             Self::NoStore(_) => codes::NO_STORE,
             Self::Start(_) => codes::COMMAND_NOT_STARTED,
             Self::Nats(_) => codes::FLEET_NOT_ASKED,

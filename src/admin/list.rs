@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::admin::error::AdminError;
-use crate::admin::rows::{JobRow, MessageRow, Moment, RecordingRow, UploadRow};
+use crate::admin::rows::{HlsRow, JobRow, MessageRow, Moment, RecordingRow, UploadRow};
 use crate::admin::state_dir::{Readable, RecordingState, StateDir, Undecodable};
 use crate::admin::table::{Row, table};
 use crate::cli::ListFormat;
@@ -85,6 +85,19 @@ pub fn uploads(state: &StateDir, format: &ListFormat, now: u64) -> Result<String
     };
     let rows: Vec<_> = state.uploads()?.into_iter().map(row).collect();
     Ok(format.show(state, "uploads", &by_age(rows, |row| row.added_at)))
+}
+
+/// The recordings that become HLS.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub fn hls(state: &StateDir, format: &ListFormat, now: u64) -> Result<String, AdminError> {
+    let row = |found: Readable<_>| match found.read {
+        Ok(record) => HlsRow::new(&record, moment(state, now)),
+        Err(why) => HlsRow::unreadable(found.id, &why),
+    };
+    let rows: Vec<_> = state.hls()?.into_iter().map(row).collect();
+    Ok(format.show(state, "hls", &by_age(rows, |row| row.added_at)))
 }
 
 /// The messages of the outbox; `all`: delivered and dropped ones too.

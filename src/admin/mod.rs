@@ -11,6 +11,7 @@
 mod cells;
 mod error;
 mod explain;
+mod hls;
 mod hooks;
 pub mod http;
 mod jobs;
@@ -27,7 +28,7 @@ pub mod table;
 
 use std::io::Write;
 
-use crate::cli::{Command, HooksCommand, JobsCommand, OutboxCommand, RecordingsCommand, StoreCommand};
+use crate::cli::{Command, HlsCommand, HooksCommand, JobsCommand, OutboxCommand, RecordingsCommand, StoreCommand};
 use crate::config::Config;
 use crate::unix_time::unix_ms;
 
@@ -73,6 +74,8 @@ fn text(config: &Config, command: &Command, now: u64) -> Result<String, AdminErr
         Command::Recordings(RecordingsCommand::List(format)) => list::recordings(&state, format, now),
         Command::Store(StoreCommand::List(format)) => list::uploads(&state, format, now),
         Command::Store(StoreCommand::Drop { id }) => store::forget(&state, id),
+        Command::Hls(HlsCommand::List(format)) => list::hls(&state, format, now),
+        Command::Hls(HlsCommand::Drop { id }) => hls::forget(&state, id),
         Command::Jobs(JobsCommand::List(format)) => list::jobs(&state, format, now),
         Command::Jobs(JobsCommand::Retry { id }) => jobs::retry(&state, id, now),
         Command::Jobs(JobsCommand::Drop { id }) => jobs::forget(&state, id),

@@ -9,6 +9,7 @@ use crate::admin::http::node_state::NodeState;
 use crate::config::{Config, Mode};
 use crate::delivery::message::RecordingMessages;
 use crate::delivery::outbox;
+use crate::hls::{self, record::HlsRecord};
 use crate::protocol::job::Job;
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{self, RecordingRecord};
@@ -146,6 +147,12 @@ impl StateDir {
     /// Where the directory cannot be read.
     pub fn uploads(&self) -> Result<Vec<Readable<UploadRecord>>, AdminError> {
         each(&self.dir.join(record::DIR), |path| UploadRecord::read(path).map_err(|error| error.to_string()))
+    }
+
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn hls(&self) -> Result<Vec<Readable<HlsRecord>>, AdminError> {
+        each(&self.dir.join(hls::record::DIR), |path| HlsRecord::read(path).map_err(|error| error.to_string()))
     }
 
     /// # Errors

@@ -109,8 +109,8 @@ pub fn forget(state: &StateDir, id: &RecordingId) -> Result<String, AdminError> 
     if !uploads.iter().any(|upload| is_of(&upload.id)) {
         return Err(AdminError::NoUpload { id: id.clone(), path });
     }
-    let at = drop_request::path(&state.dir, id);
-    drop_request::write(&state.dir, id).map_err(|source| AdminError::UploadDisk {
+    let at = drop_request::path(&state.dir, drop_request::UPLOADS, id);
+    drop_request::write(&state.dir, drop_request::UPLOADS, id).map_err(|source| AdminError::UploadDisk {
         id: id.clone(),
         path: at,
         source,

@@ -12,6 +12,7 @@ mod code;
 mod commands;
 mod delivery;
 mod fleet;
+mod hls;
 mod node;
 mod program;
 mod recording;
@@ -30,6 +31,7 @@ pub use code::{Code, Room};
 pub use commands::*;
 pub use delivery::*;
 pub use fleet::*;
+pub use hls::*;
 pub use node::*;
 pub use program::*;
 pub use recording::*;
@@ -41,7 +43,7 @@ pub use transcode::*;
 /// All of them, by number.
 pub const ROOMS: &[Room] = &[
     NODE, RECORDING, CAPTURE, BROADCAST, TRANSCODE, SCRIPTS, DELIVERY, FLEET, STORAGE, PROGRAM, ADMIN, COMMANDS, CHECK,
-    STORE,
+    STORE, HLS,
 ];
 
 /// All codes, by number.

@@ -1,6 +1,8 @@
 //! The section `ffmpeg_settings`. The defaults are literally those of the reference, because operators copy and change
 //! them. Profiles are an addition: ready-made options for the MP4, before the operator's own.
 
+use std::time::Duration;
+
 use crate::config::reader::{ConfigSection, split};
 use crate::config::sections::{FfmpegConfig, FfmpegOptions, Profile};
 
@@ -29,6 +31,11 @@ const RTMP: OptionStrings = OptionStrings {
                  -movflags frag_keyframe+empty_moov+default_base_moof -bufsize 5000k -flush_packets 1 \
                  -tune zerolatency -f flv",
 };
+
+/// With one of these the options say where keyframes are.
+const KEYFRAME_OPTIONS: [&str; 3] = ["-force_key_frames", "-g", "-keyint_min"];
+
+const VIDEO_CODEC_OPTIONS: [&str; 5] = ["-c", "-c:v", "-codec", "-codec:v", "-vcodec"];
 
 /// Profiles by their names in the file.
 const PROFILES: [(&str, Profile); 3] =
@@ -81,6 +88,21 @@ impl FfmpegOptions {
     pub fn post_recording(profile: Option<Profile>) -> Self {
         let post_input = profile.map_or(POST_RECORDING.post_input, Profile::post_input);
         Self { pre_input: split(POST_RECORDING.pre_input), post_input: split(post_input) }
+    }
+}
+
+impl FfmpegOptions {
+    /// Adds keyframes this far apart, unless the options say where they are or copy the picture.
+    pub(super) fn keyframes_every(&mut self, distance: Duration) {
+        let says_where = |word: &String| {
+            let name = word.split(':').next().unwrap_or(word);
+            KEYFRAME_OPTIONS.contains(&name) || word.contains("keyint=")
+        };
+        let copies = |pair: &[String]| VIDEO_CODEC_OPTIONS.contains(&pair[0].as_str()) && pair[1] == "copy";
+        if !self.post_input.iter().any(says_where) && !self.post_input.windows(2).any(copies) {
+            let seconds = distance.as_secs_f64();
+            self.post_input.extend(["-force_key_frames".to_owned(), format!("expr:gte(t,n_forced*{seconds})")]);
+        }
     }
 }
 

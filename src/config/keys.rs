@@ -94,6 +94,10 @@ pub const KEYS: &[&str] = &[
     "storage.rules[].deliver",
     "storage.rules[].keep_local",
     "storage.rules[].archive",
+    "hls.renditions[].height",
+    "hls.renditions[].crf",
+    "hls.renditions[].bitrate",
+    "hls.segment",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -7,6 +7,7 @@ mod admin;
 mod chrome;
 mod environment;
 mod ffmpeg;
+mod hls;
 mod hooks;
 mod interpolation;
 mod keys;
@@ -28,6 +29,7 @@ mod user_info;
 
 use std::path::Path;
 
+pub use hls::{HlsConfig, HlsRendition, VideoRate};
 pub use hooks::{HookStage, HookStep, HookUrl, HooksConfig, StageConfig};
 pub use interpolation::{Environment, INTERPOLATED, InterpolatedValue};
 pub use keys::KEYS;
@@ -53,6 +55,8 @@ pub struct Config {
     pub hooks: HooksConfig,
     pub admin: AdminConfig,
     pub storage: StorageConfig,
+    /// `None`: recordings are not made into HLS.
+    pub hls: Option<HlsConfig>,
 }
 
 /// A valid configuration, and warnings about its file.
@@ -119,7 +123,7 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
     let debug = recorder.as_ref().is_some_and(|recorder| recorder.debug);
     let transcoder = transcoder::read(root);
     let log = log::read(root, debug);
-    let ffmpeg = ffmpeg::read(root);
+    let mut ffmpeg = ffmpeg::read(root);
     let rtmp = rtmp::read(root);
     let chrome = chrome::read(root);
     let server = server::read(root);
@@ -127,6 +131,11 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
     let mut hooks = hooks::read(root);
     let admin = admin::read(root);
     let storage = storage::read(root);
+    let hls = hls::read(root);
+    if let Some(hls) = &hls {
+        // The picture of the MP4 is cut at its keyframes.
+        ffmpeg.post_recording.keyframes_every(hls.segment);
+    }
     hooks.ca_file = server.as_ref().and_then(|server| server.ca_file.clone());
     Some(Config {
         recorder: recorder?,
@@ -140,5 +149,6 @@ fn read(root: &reader::ConfigSection<'_>) -> Option<Config> {
         hooks,
         admin,
         storage,
+        hls,
     })
 }

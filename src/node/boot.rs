@@ -6,7 +6,7 @@
 //! 3 delivery  the outbox: messages are delivered, notices also without NATS
 //! 4 hooks     the operator's long-lived scripts
 //! 5 watches   load, disk space, main_path, time limit of a drain
-//! 6 recording recordings of an earlier run are resumed, and uploads into the store
+//! 6 recording recordings of an earlier run are resumed, and uploads into the store, and HLS
 //! 7 NATS      connected, however long that takes
 //! 8 requests  stops are obeyed; the recorder id is taken, and the node announced; then starts are answered
 //! 9 jobs      taken from the work queue
@@ -41,6 +41,7 @@ use crate::fleet::holder::Holder;
 use crate::fleet::id_claim::{self, IdClaim};
 use crate::fleet::load;
 use crate::fleet::slots::Slots;
+use crate::hls::recordings::HlsRecordings;
 use crate::nats::{ConnectError, Nats, Requests};
 use crate::node::self_test::SelfTest;
 use crate::node::service_manager::ServiceManager;
@@ -48,7 +49,7 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, command_leftovers, outbox_cleanup, overload, preflight, state_dir, uploads};
+use crate::node::{availability, command_leftovers, hls, outbox_cleanup, overload, preflight, state_dir, uploads};
 use crate::process::cgroup::Cgroups;
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
@@ -158,6 +159,7 @@ pub async fn run(
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
     let archives = Archives::new(&config.storage, &config.recorder.id, &state.metrics());
     let raw_store = uploads::raw_store(&config);
+    let hls = hls::of_node(&config, &store, state.metrics(), &uploads, supervisor.shutdown.end.clone());
     let node = Node {
         config,
         state,
@@ -171,6 +173,7 @@ pub async fn run(
         uploads,
         archives,
         raw_store,
+        hls,
     };
     let (config, draining) = (Arc::new(node.config.clone()), &node.supervisor.shutdown.drain);
     node.supervisor.tasks.spawn(check::log_quick_part(config.clone(), draining.clone()));
@@ -233,6 +236,8 @@ struct Node {
     archives: Archives,
     /// The store by which raw files travel.
     raw_store: Option<RawStore>,
+    /// MP4s that become HLS.
+    hls: HlsRecordings,
 }
 
 /// What connects the recordings with NATS, once there is a connection.
@@ -405,7 +410,8 @@ impl Node {
     fn writers(&self) -> impl Iterator<Item = &RecordWriter> {
         let journals = [Kind::Recording, Kind::Broadcast].map(|kind| Some(self.journal.writer(kind)));
         let raw = self.raw_store.as_ref().map(RawStore::writer);
-        let others = [self.dispatcher.outbox().writer(), Some(self.uploads.writer()), raw];
+        let uploads = [Some(self.uploads.writer()), raw, Some(self.hls.writer())];
+        let others = [self.dispatcher.outbox().writer()].into_iter().chain(uploads);
         journals.into_iter().chain(others).flatten()
     }
 
@@ -482,10 +488,12 @@ impl Node {
         let (tasks, uploads) = (&self.supervisor.tasks, &self.uploads);
         tasks.spawn(uploads.clone().run());
         let drain = &self.supervisor.shutdown.drain;
+        tasks.spawn(self.hls.clone().run());
         let stores: Vec<_> = self.config.storage.upload_stores().into_iter().cloned().collect();
         if !stores.is_empty() {
-            // Nobody sets it a second time.
+            // Nobody sets them a second time.
             let _ = self.state.uploads.set(uploads.clone());
+            let _ = self.state.hls.set(self.hls.clone());
         }
         let raw = self.raw_store.as_ref().map(|raw_store| raw_store.url().clone());
         for url in stores.into_iter().chain(raw) {
@@ -497,11 +505,13 @@ impl Node {
         let (dispatcher, hooks) = (self.dispatcher.clone(), self.hooks.clone());
         let metrics = self.state.metrics();
         let uploads = Some(self.uploads.clone()).filter(|uploads| !uploads.storage().upload_stores().is_empty());
+        let hls = Some(self.hls.clone()).filter(HlsRecordings::is_wanted);
         let settings = TranscodeSettings {
             metrics,
             raw_store: self.raw_store.clone(),
             uploads,
             archives: self.archives.clone(),
+            hls,
             ..TranscodeSettings::new(&self.config, &self.store)
         };
         let obstacles = self.state.availability.watch();

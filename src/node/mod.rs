@@ -6,6 +6,7 @@
 mod availability;
 pub mod boot;
 mod command_leftovers;
+mod hls;
 mod outbox_cleanup;
 mod overload;
 pub mod preflight;

@@ -88,7 +88,7 @@ impl Store {
         &self.url
     }
 
-    fn objects(&self) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    pub(super) fn objects(&self) -> Result<Arc<dyn ObjectStore>, StoreError> {
         Ok(match &self.backend {
             Backend::S3(s3) => Arc::clone(s3) as _,
             Backend::Gcs(gcs) => Arc::clone(gcs) as _,

@@ -13,12 +13,12 @@ use crate::store::handle::Store;
 use crate::store::record::UploadEntry;
 use crate::unix_time::unix_ms;
 
-/// How often it is looked whether the job is acknowledged.
+/// How often it is looked whether the job is acknowledged, and the HLS made.
 const JOB_POLL: Duration = Duration::from_secs(5);
 /// Time limit for the disk.
 const DISK_LIMIT: Duration = Duration::from_secs(30);
-/// The records of jobs in `state_dir`: `transcode/journal.rs`.
-const JOBS: &str = "jobs";
+/// The records in `state_dir` of what still needs the MP4: jobs (`transcode/journal.rs`) and HLS (`hls/record.rs`).
+const NEEDED_BY: [&str; 2] = ["jobs", "hls"];
 
 /// Waits until the local file may go, and removes it.
 ///
@@ -36,8 +36,8 @@ pub(super) async fn finish(
     let left = Duration::from_millis(until.saturating_sub(unix_ms()));
     let wait = async {
         tokio::time::sleep(left).await;
-        // Until then the queue may hand the job to another node, which looks for the MP4.
-        while is_job_open(state_dir, &record.recording_id).await {
+        // Until then the queue may hand the job to another node, which looks for the MP4; and its HLS is made of it.
+        while is_needed(state_dir, &record.recording_id).await {
             tokio::time::sleep(JOB_POLL).await;
         }
     };
@@ -73,8 +73,16 @@ pub(super) async fn finish(
     Ok(())
 }
 
-async fn is_job_open(state_dir: &Path, recording: &str) -> bool {
-    let record = state_dir.join(JOBS).join(format!("{recording}.json"));
+async fn is_needed(state_dir: &Path, recording: &str) -> bool {
+    let records = NEEDED_BY.map(|dir| state_dir.join(dir).join(format!("{recording}.json")));
+    let look = move || {
+        for record in records {
+            if record.try_exists()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
     // A disk that does not answer says nothing.
-    files::on_disk_within(DISK_LIMIT, move || record.try_exists()).await.unwrap_or(true)
+    files::on_disk_within(DISK_LIMIT, look).await.unwrap_or(true)
 }

@@ -16,6 +16,7 @@ pub mod handle;
 mod http_client;
 mod local_copy;
 mod local_file;
+pub mod object_file;
 pub mod part_plan;
 pub mod probe;
 pub mod raw_store;

@@ -1,10 +1,14 @@
-//! What is delivered beside a file: the summary of a recording, its poster and thumbnails, the reports on a raw file.
+//! What belongs to a file in a store: the summary of a recording, its poster and thumbnails, the reports on a raw file, which
+//! are delivered beside it; and where the HLS of an MP4 is.
 
 use bytes::Bytes;
 
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::record::UploadRecord;
+
+/// The directory beside the rooms.
+pub const HLS: &str = "hls";
 
 /// The pictures of an MP4.
 #[derive(Clone, Debug)]
@@ -59,6 +63,16 @@ pub fn summary_key(key: &str) -> String {
     format!("{}.json", stem(key))
 }
 
+/// The directory of the HLS of the MP4 of this name, in the store as in `main_path`: `SUB_PATH/hls/ROOM_ID/RECORDING_ID`.
+/// It is not in the room's directory, which the server removes when that is empty (PROTOCOL 9).
+#[must_use]
+pub fn hls_dir(key: &str) -> String {
+    let stem = key.strip_suffix(".mp4").unwrap_or(key);
+    let mut names: Vec<&str> = stem.split('/').filter(|name| !name.is_empty()).collect();
+    names.insert(names.len().saturating_sub(2), HLS);
+    names.join("/")
+}
+
 fn poster_key(key: &str) -> String {
     format!("{}.jpg", stem(key))
 }
@@ -73,4 +87,19 @@ fn index_key(key: &str) -> String {
 
 fn stem(key: &str) -> &str {
     [".mp4", ".mkv"].iter().find_map(|end| key.strip_suffix(end)).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hls_of_a_recording_lies_beside_its_room() {
+        assert_eq!(hls_dir("node_01/room01/RM_1.mp4"), "node_01/hls/room01/RM_1");
+        assert_eq!(hls_dir("a/b/room01/RM.1.mp4"), "a/b/hls/room01/RM.1");
+        assert_eq!(
+            (hls_dir("room01/RM_1.mp4").as_str(), hls_dir("RM_1.mp4").as_str()),
+            ("hls/room01/RM_1", "hls/RM_1")
+        );
+    }
 }

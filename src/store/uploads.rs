@@ -257,7 +257,10 @@ impl Uploads {
     async fn obey(&self) {
         let state_dir = self.shared.context.settings.state_dir.clone();
         let dir = state_dir.clone();
-        let Ok(ids) = files::on_disk_within(READ_LIMIT, move || drop_request::all(&dir)).await else { return };
+        let Ok(ids) = files::on_disk_within(READ_LIMIT, move || drop_request::all(&dir, drop_request::UPLOADS)).await
+        else {
+            return;
+        };
         for id in ids {
             let of_recording = |running: &RunningUpload| running.entry.record().recording_id == id;
             let found: Vec<String> = {
@@ -277,7 +280,8 @@ impl Uploads {
             }
             let (dir, id) = (state_dir.clone(), id.clone());
             // One that stays is carried out again, which changes nothing.
-            let _ = files::on_disk_within(READ_LIMIT, move || drop_request::remove(&dir, &id)).await;
+            let _ =
+                files::on_disk_within(READ_LIMIT, move || drop_request::remove(&dir, drop_request::UPLOADS, &id)).await;
         }
     }
 }

@@ -93,13 +93,14 @@ pub enum NodeGauge {
     UploadsWaiting,
     UploadsOldestAge,
     ArchivePiecesWaiting,
+    HlsWaiting,
     NatsConnected,
     ServerReachable,
     Ready,
 }
 
 /// In the order of [`NodeGauge`]; the help texts get their full stop from the encoder.
-const GAUGES: [(&str, &str); 16] = [
+const GAUGES: [(&str, &str); 17] = [
     ("slots_total", "Recordings and broadcasts that this node runs at once (recorder.max_limit)"),
     ("slots_used", "Recordings and broadcasts running"),
     ("slots_free", "Recordings and broadcasts that this node would take on now: 0 while anything stands in the way"),
@@ -113,6 +114,7 @@ const GAUGES: [(&str, &str); 16] = [
     ("uploads_waiting", "Recordings and raw files that are not in their store yet"),
     ("uploads_oldest_age_seconds", "Age of the oldest of them, 0 where there is none"),
     ("archive_pieces_waiting", "Pieces of running recordings that are not in the archive of storage.archive yet"),
+    ("hls_waiting", "Recordings that are not there as HLS yet (hls.renditions)"),
     ("nats_connected", "1 while this node is connected to NATS"),
     ("server_reachable", "1 where the plugNmeet server answered the last HTTP request of a probe each 30 s"),
     ("ready", "1 while this node would take work, as /readyz says"),

@@ -23,6 +23,7 @@ use crate::codes;
 use crate::config::HookStage;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::message::MessageKey;
+use crate::hls::record::HlsRecord;
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, RawFileName, Work};
 use crate::protocol::notice::{Notice, NoticeEvent};
@@ -266,6 +267,7 @@ impl JobAttempt<'_> {
                 record.steps.told_path = None;
                 record.steps.hook_store = None;
                 record.steps.uploading = false;
+                record.steps.hls = false;
                 record.steps.scripts = 0;
             };
             self.entry.update(steps).await;
@@ -306,6 +308,8 @@ impl JobAttempt<'_> {
         if !scripts.is_complete() && !self.last {
             return Err(JobFailure::Stopped);
         }
+        // Before the upload, which may have the MP4 removed.
+        self.begin_hls(&result).await;
         if by_store {
             // The server is told of both when the store has the MP4.
             hand_over.told_by_store(variant, note).await;
@@ -321,6 +325,17 @@ impl JobAttempt<'_> {
         }
         let raw = result.raw.filter(|_| removable && own_raw);
         Ok(JobOutcome::Done(FilesToRemove { raw, claim, remuxed: remuxed.is_some(), object }))
+    }
+
+    /// Has the MP4 become HLS, where that is wanted and it is still here.
+    async fn begin_hls(&self, result: &JobResult) {
+        let Some(hls) = &self.context.settings.hls else { return };
+        if self.entry.record().steps.hls || !tokio::fs::try_exists(&result.mp4).await.unwrap_or(true) {
+            return;
+        }
+        let info = &self.job.info;
+        hls.add(HlsRecord::new(&info.recording_id, &info.room_id, &result.mp4, &result.file_path)).await;
+        self.entry.update(|record| record.steps.hls = true).await;
     }
 
     async fn notify(&self, event: NoticeEvent) {

@@ -87,6 +87,9 @@ pub struct JobSteps {
     /// The MP4 is on its way into the store: its record in `uploads` was written.
     #[serde(default)]
     pub uploading: bool,
+    /// The MP4 becomes HLS: its record in `hls` was written.
+    #[serde(default)]
+    pub hls: bool,
     /// The number of post-processing scripts that have run.
     #[serde(default)]
     pub scripts: usize,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::archive::archives::Archives;
 use crate::config::{Config, FfmpegOptions, Mode, Reserve};
+use crate::hls::recordings::HlsRecordings;
 use crate::protocol::ids::RecorderId;
 use crate::scripts::hooks::cleanup::ProtectedPaths;
 use crate::storage::main_path::MainPath;
@@ -53,6 +54,8 @@ pub struct TranscodeSettings {
     pub uploads: Option<Uploads>,
     /// The archives of running recordings, from which a recording goes when its MP4 is made.
     pub archives: Archives,
+    /// What makes MP4s into HLS; `None`: nothing does.
+    pub hls: Option<HlsRecordings>,
 }
 
 impl TranscodeSettings {
@@ -83,6 +86,7 @@ impl TranscodeSettings {
             raw_store: None,
             uploads: None,
             archives: Archives::default(),
+            hls: None,
         }
     }
 

@@ -32,6 +32,7 @@ mod fleet;
 mod fleet_ids;
 mod golden_state;
 mod hangs;
+mod hls;
 mod hook_samples;
 mod hooks;
 mod job_hooks;

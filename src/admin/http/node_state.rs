@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::config::{AdminConfig, Config, Mode, StorageConfig};
 use crate::delivery::outbox::Outbox;
 use crate::fleet::availability::Availability;
+use crate::hls::recordings::HlsRecordings;
 use crate::nats::Nats;
 use crate::protocol::ids::RecorderId;
 use crate::recording::operator_stop::OperatorStops;
@@ -29,6 +30,8 @@ pub struct NodeState {
     pub mode: Mode,
     /// MP4s on their way into the store, once the node delivers.
     pub uploads: Arc<OnceLock<Uploads>>,
+    /// What becomes HLS, where there are [`Self::uploads`].
+    pub hls: Arc<OnceLock<HlsRecordings>>,
     pub(super) admin: AdminConfig,
     pub(super) storage: StorageConfig,
     pub dirs: NodeDirs,
@@ -81,6 +84,7 @@ impl NodeState {
             id: recorder.id.clone(),
             mode: recorder.mode,
             uploads: Arc::default(),
+            hls: Arc::default(),
             admin: config.admin.clone(),
             storage: config.storage.clone(),
             dirs: NodeDirs {

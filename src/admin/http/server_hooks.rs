@@ -17,6 +17,7 @@ use crate::admin::http::refusal::Refusal;
 use crate::admin::http::token_limit::TokenLimit;
 use crate::codes;
 use crate::config::store_url::StoreUrl;
+use crate::hls::packager::MASTER;
 use crate::store::error::StoreError;
 use crate::store::sidecars;
 use crate::store::uploads::Uploads;
@@ -79,7 +80,7 @@ pub(super) async fn answer(
     let work = async {
         match hook {
             ServerHook::Download => download(uploads, store, &key).await,
-            ServerHook::Delete => delete(uploads, store, &key).await,
+            ServerHook::Delete => delete(node, uploads, store, &key).await,
         }
     };
     let done = tokio::time::timeout(STORE_LIMIT, work).await.unwrap_or(Err(StoreError::Late(STORE_LIMIT)));
@@ -118,12 +119,17 @@ async fn download(uploads: &Uploads, url: &StoreUrl, key: &str) -> Result<Option
 }
 
 /// What is not there any more is deleted.
-async fn delete(uploads: &Uploads, url: &StoreUrl, key: &str) -> Result<Option<Value>, StoreError> {
+async fn delete(node: &NodeState, uploads: &Uploads, url: &StoreUrl, key: &str) -> Result<Option<Value>, StoreError> {
     uploads.forget(url, key).await?;
     let store = uploads.store(url).await?;
+    // The MP4 first: a node that still delivers its HLS sees then that it is not wanted any more.
     for key in sidecars::all_of(key) {
         store.delete(&key).await?;
     }
+    if let Some(hls) = node.hls.get() {
+        hls.forget(key).await;
+    }
+    store.delete_below(&sidecars::hls_dir(key), MASTER, &[]).await?;
     tracing::info!(store = %url, key, "a recording is deleted from the store: the server has asked for it");
     Ok(Some(json!({"msg": "deleted"})))
 }

@@ -3,6 +3,7 @@
 //! A row has fields for programs (`--json`; times in Unix milliseconds) and cells for people. No field holds a secret,
 //! such as the access token.
 
+mod hls;
 mod job;
 mod message;
 mod node;
@@ -10,6 +11,7 @@ mod recording;
 mod status;
 mod upload;
 
+pub use hls::HlsRow;
 pub use job::JobRow;
 pub use message::MessageRow;
 pub use node::NodeRow;

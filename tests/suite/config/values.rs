@@ -254,3 +254,26 @@ fn a_store_that_cannot_be_meant_is_a_problem_that_quotes_no_secret() {
     let (_, warnings) = config::parse(&more_of("storage.keep_local: false"), "config.yaml").unwrap();
     assert!(warnings.iter().any(|warning| warning.to_string().contains("without `storage.deliver`")), "{warnings:?}");
 }
+
+#[test]
+fn renditions_are_sorted_and_mp4s_have_a_keyframe_for_each_segment() {
+    assert_eq!(with("").hls, None);
+    let line = |more: &str| with(&format!("{more}\nhls.renditions: [{{height: 360, bitrate: 600k}}, {{height: 720}}]"));
+    let config = line("");
+    let hls = config.hls.unwrap();
+    assert_eq!(hls.renditions.iter().map(|one| one.height).collect::<Vec<_>>(), [720, 360]);
+    assert_eq!(hls.renditions[1].rate, Some(config::VideoRate::BitRate(600_000)));
+    assert_eq!(hls.segment, Duration::from_secs(4));
+    let forced = |config: &config::Config| config.ffmpeg.post_recording.post_input.join(" ");
+    assert!(forced(&line("")).ends_with("-force_key_frames expr:gte(t,n_forced*4)"), "{}", forced(&line("")));
+    for (wrong, why) in [
+        ("[{height: 361}]", "an even whole number"),
+        ("[{crf: 20}]", "hls.renditions[0].height"),
+        ("[{height: 360, crf: 20, bitrate: 1M}]", "both a crf and a bitrate"),
+        ("[{height: 360}, {height: 360}]", "the height 360"),
+        ("[{height: 360, bitrate: fast}]", "a bit rate like 800k"),
+    ] {
+        let said = problems(&more_of(&format!("hls.renditions: {wrong}")));
+        assert!(said.contains(why), "{wrong}: {said}");
+    }
+}

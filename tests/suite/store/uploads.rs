@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use plugnmeet_recorder::config::store_url::StoreUrl;
 use plugnmeet_recorder::protocol::notice::NoticeEvent;
+use plugnmeet_recorder::store::drop_request;
 use plugnmeet_recorder::store::handle::Store;
 use plugnmeet_recorder::store::probe::probe;
 
@@ -127,7 +128,7 @@ async fn what_an_operator_drops_stays_here_is_told_from_here_and_leaves_nothing_
     sender.wait_until("it has failed", || sender.record("rec").is_some_and(|record| record.failures > 0)).await;
     assert_eq!(store.unfinished_uploads(), 1);
     let id = plugnmeet_recorder::protocol::ids::RecordingId::parse("rec").unwrap();
-    plugnmeet_recorder::store::drop_request::write(&sender.dir.path().join("state"), &id).unwrap();
+    drop_request::write(&sender.dir.path().join("state"), drop_request::UPLOADS, &id).unwrap();
     sender.wait_until_done().await;
     assert!(sender.mp4("rec").exists());
     let told = sender.told();

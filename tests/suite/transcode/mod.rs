@@ -97,6 +97,7 @@ impl Node {
             metrics: Metrics::default(),
             raw_store: None,
             uploads: None,
+            hls: None,
         };
         fs::create_dir_all(settings.main_path.join("node_01/room01")).unwrap();
         Self { dir, settings, hooks: HooksConfig::default(), told: Arc::default(), cancel: CancellationToken::new() }

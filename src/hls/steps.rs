@@ -1,0 +1,131 @@
+//! The steps of one recording: from its MP4 to its HLS in `main_path` and in the store. Each may be done again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{HlsConfig, KeepLocal};
+use crate::hls::error::HlsError;
+use crate::hls::packager::{MASTER, Packager};
+use crate::hls::record::HlsEntry;
+use crate::hls::settings::HlsSettings;
+use crate::hls::{delivery, local_files};
+use crate::protocol::ids::RoomId;
+use crate::storage::files;
+
+/// Time limit for the disk.
+const DISK_LIMIT: Duration = Duration::from_secs(60);
+/// The number of bytes of the recorder's id in the name of an unfinished directory (`transcode/plan.rs`).
+const ID_IN_NAME: usize = 100;
+
+/// One recording that becomes HLS.
+pub(super) struct HlsSteps<'a> {
+    pub settings: &'a HlsSettings,
+    pub config: &'a HlsConfig,
+    pub entry: &'a HlsEntry,
+    /// One is made at a time.
+    pub making: &'a Semaphore,
+    pub stop: &'a CancellationToken,
+}
+
+impl HlsSteps<'_> {
+    /// Does what is left.
+    ///
+    /// # Errors
+    /// See [`HlsError`]; it may be called again then.
+    pub async fn run(&self) -> Result<(), HlsError> {
+        if self.entry.record().files.is_none() {
+            self.make().await?;
+        }
+        let uploads = &self.settings.uploads;
+        // Checked when the record was read.
+        let Ok(room) = RoomId::parse(&self.entry.record().room_id) else { return Ok(()) };
+        let Some(url) = uploads.storage().deliver_for(&room) else { return Ok(()) };
+        let store = uploads.store(url).await?;
+        let (record, waits) = (self.entry.record(), self.settings.waits);
+        delivery::wait_for_mp4(store, &record, &self.settings.state_dir, waits.mp4, self.stop).await?;
+        let (dir, began) = (self.dir(), Instant::now());
+        delivery::deliver(store, &record, &dir, self.stop).await?;
+        let took_s = began.elapsed().as_secs_f64();
+        tracing::info!(
+            master = store.url().object(&format!("{}/{MASTER}", record.dir())),
+            took_s,
+            "the store has the HLS"
+        );
+        if uploads.storage().keep_local_for(&room) != KeepLocal::Always {
+            self.remove_local().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes it from `main_path`, also what is not finished.
+    pub async fn remove_local(&self) -> Result<(), HlsError> {
+        let (store, dir, unfinished) = (self.settings.main_path.clone(), self.dir(), self.unfinished_dir());
+        let what = format!("removing {}", dir.display());
+        let remove = move || {
+            remove_unfinished(&unfinished)?;
+            local_files::remove(&store, &dir)
+        };
+        files::on_disk_within(DISK_LIMIT, remove).await.map_err(HlsError::disk(what))
+    }
+
+    async fn make(&self) -> Result<(), HlsError> {
+        let permit = self.stop.run_until_cancelled(self.making.acquire()).await;
+        let Some(Ok(_permit)) = permit else { return Err(HlsError::Stopped) };
+        let (record, began) = (self.entry.record(), Instant::now());
+        let (store, mp4, unfinished) = (self.settings.main_path.clone(), record.mp4.clone(), self.unfinished_dir());
+        let dir = unfinished.clone();
+        let prepare = move || {
+            store.check().map_err(std::io::Error::other)?;
+            let is_there = mp4.try_exists()?;
+            if is_there {
+                // What a killed attempt has left.
+                remove_unfinished(&dir)?;
+                std::fs::create_dir_all(&dir)?;
+            }
+            Ok(is_there)
+        };
+        let what = format!("preparing {}", unfinished.display());
+        if !files::on_disk_within(DISK_LIMIT, prepare).await.map_err(HlsError::disk(what))? {
+            return Err(HlsError::WithoutMp4(format!("there is no {}", record.mp4.display())));
+        }
+        let made = self.package(&record.mp4, &unfinished).await;
+        let gone = unfinished.clone();
+        let removed = files::on_disk_within(DISK_LIMIT, move || remove_unfinished(&gone)).await;
+        let names = made?;
+        removed.map_err(HlsError::disk(format!("removing {}", unfinished.display())))?;
+        let (renditions, took_s) = (names.len() / 2, began.elapsed().as_secs_f64());
+        self.entry.update(|record| (record.files, record.next_try) = (Some(names), None)).await;
+        tracing::info!(master = %self.dir().join(MASTER).display(), tracks = renditions, took_s, "the recording is there as HLS");
+        Ok(())
+    }
+
+    async fn package(&self, mp4: &Path, unfinished: &Path) -> Result<Vec<String>, HlsError> {
+        let packager = Packager { mp4, dir: unfinished, config: self.config, cancel: self.stop };
+        let package = packager.run().await?;
+        let dir = self.dir();
+        let placed = local_files::place(&self.settings.main_path, &package, &dir);
+        Ok(self.stop.run_until_cancelled(placed).await.ok_or(HlsError::Stopped)??)
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.settings.main_path.path().join(self.entry.record().dir())
+    }
+
+    fn unfinished_dir(&self) -> PathBuf {
+        let node = self.settings.recorder_id.as_str();
+        let node = node.get(..ID_IN_NAME).unwrap_or(node);
+        let elsewhere = (!self.settings.main_path.abilities().rewrite).then_some(self.settings.temporary_dir.as_path());
+        local_files::unfinished_dir(&self.dir(), node, elsewhere)
+    }
+}
+
+fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,100 @@
+//! A node that makes HLS and delivers it: killed while ffmpeg runs, asked to delete it.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{parse, raw};
+use crate::nats_server::free_port;
+use crate::recorder::{Recorder, SOON, Setup};
+use crate::standin::object_store::{BUCKET, KEY, Kind, ObjectStore, SECRET};
+use crate::standin::{Deployment, Standin};
+use crate::store::tree;
+use crate::survival::job_bytes;
+use crate::transcode::names;
+use plugnmeet_recorder::protocol::messages::RecordingTasks;
+
+const HOOKS_SECRET: &str = "hooks-secret-of-this-test";
+
+fn setup(sections: String) -> Setup {
+    let recorder = "  post_mp4_convert: false\n".to_owned();
+    let hls = "hls:\n  renditions: [{height: 360}, {height: 180}]\n";
+    Setup { mode: Some("transcoderOnly"), recorder, sections: sections + hls, ..Setup::default() }
+}
+
+async fn standin() -> Standin {
+    // For the client of this test.
+    plugnmeet_recorder::tls::provide_crypto();
+    Standin::start(Deployment::default()).await.unwrap()
+}
+
+async fn publish(standin: &Standin, recorder: &Recorder, id: &str) -> PathBuf {
+    let dir = recorder.main_path.join("node_01/room01");
+    std::fs::create_dir_all(&dir).unwrap();
+    raw(&dir.join(format!("{id}_raw.mkv")));
+    standin.fleet.publish_job(job_bytes(&dir, id)).await.unwrap();
+    let finished = RecordingTasks::RecordingTranscodingFinished;
+    standin.notices.wait_for(finished, id, 2 * SOON).await.unwrap_or_else(|why| panic!("{why:#}\n{}", recorder.log()));
+    dir
+}
+
+fn records(recorder: &Recorder) -> Vec<String> {
+    names(&recorder.state_dir().join("hls"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_becomes_hls_beside_its_room_and_it_goes_with_its_mp4() {
+    let standin = standin().await;
+    let mut recorder = Recorder::spawn(&standin, "node_01", &setup(String::new()));
+    let room = publish(&standin, &recorder, "RM_1").await;
+    recorder.wait_until("it is made", || records(&recorder).is_empty()).await;
+    assert_eq!(names(&room), ["RM_1.mp4"], "nothing of ours is in the room's directory");
+    let hls = recorder.main_path.join("node_01/hls/room01/RM_1");
+    let parsed = parse(&hls);
+    assert_eq!((parsed.master.variants.len(), parsed.media.len()), (2, 3));
+    assert_eq!(names(hls.parent().unwrap()), ["RM_1"]);
+    // The server deletes the MP4, and the node starts anew.
+    std::fs::remove_file(room.join("RM_1.mp4")).unwrap();
+    recorder.kill();
+    recorder.restart();
+    recorder.wait_until("the HLS is gone", || !hls.parent().unwrap().exists()).await;
+    recorder.stop(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_gets_it_with_headers_for_caches_and_the_mp4_stays_until_then() {
+    let standin = standin().await;
+    let store = ObjectStore::start(Kind::Moto).await.unwrap();
+    let port = free_port();
+    let sections = format!(
+        "storage:\n  deliver: \"{}\"\n  keep_local: false\n  hooks_secret: {HOOKS_SECRET}\nadmin:\n  listen: 127.0.0.1:{port}\n",
+        ObjectStore::url(store.port, "pre")
+    );
+    let recorder = Recorder::spawn(&standin, "node_01", &setup(sections));
+    let room = publish(&standin, &recorder, "RM_1").await;
+    recorder.wait_until("the local MP4 is gone", || names(&room).is_empty()).await;
+    assert_eq!(records(&recorder), [] as [String; 0], "{}", recorder.log());
+    let keys = store.keys();
+    let (hls, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.starts_with("pre/node_01/hls/room01/RM_1/"));
+    assert_eq!((hls.len(), others.len()), (7, 1), "{keys:?}");
+    assert_eq!(tree(&recorder.main_path.join("node_01/hls")), [] as [String; 0]);
+    for key in hls {
+        let url = plugnmeet_recorder::config::store_url::StoreUrl::parse(&ObjectStore::url(store.port, "")).unwrap();
+        let objects = plugnmeet_recorder::store::handle::Store::open(&url).unwrap();
+        let link = objects.presigned(key, SOON).await.unwrap().unwrap();
+        let answer = reqwest::get(link).await.unwrap();
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        let expected = if key.contains(".m3u8") {
+            ("application/vnd.apple.mpegurl", "no-cache")
+        } else {
+            ("video/mp4", "public, max-age=31536000, immutable")
+        };
+        assert_eq!((header("content-type").as_str(), header("cache-control").as_str()), expected, "{key}");
+    }
+    let body = json!({"input_path": format!("s3://{BUCKET}/pre/node_01/room01/RM_1.mp4")}).to_string();
+    let url = format!("http://127.0.0.1:{port}/server-hooks/{HOOKS_SECRET}/delete");
+    let answer = reqwest::Client::new().post(url).body(body).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), r#"{"msg":"deleted"}"#);
+    assert_eq!(store.keys(), [] as [String; 0]);
+    recorder.stop(&[SECRET, KEY, HOOKS_SECRET]);
+}
