@@ -15,7 +15,7 @@
 //! At the end, 9 and 8 end what runs (or let it finish, in a drain), then 4 and 3 are ended, since 9 and 8 still use
 //! them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +26,12 @@ use crate::admin;
 use crate::admin::http::node_state::{NodeParts, NodeState};
 use crate::archive::archive::Archive;
 use crate::archive::archives::Archives;
-use crate::capture::browser::{sandbox, trusted_roots};
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
 use crate::capture::rig_directory;
 use crate::check;
 use crate::codes;
-use crate::config::{Config, HookStage};
+use crate::config::Config;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::outbox::Outbox;
 use crate::fleet::availability::{Availability, Obstacle};
@@ -49,15 +48,14 @@ use crate::node::shutdown::Shutdown;
 use crate::node::start_watch::StartWatch;
 use crate::node::state_dir::StateDirectories;
 use crate::node::supervisor::Supervisor;
-use crate::node::{availability, command_leftovers, hls, outbox_cleanup, overload, preflight, state_dir, uploads};
-use crate::process::cgroup::Cgroups;
+use crate::node::{
+    availability, command_leftovers, hls, outbox_cleanup, overload, preflight, rigs, state_dir, uploads,
+};
 use crate::protocol::request::Kind;
 use crate::recording::driver::RecordingContext;
 use crate::recording::early_copy::EarlyCopies;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::RecordingJournal;
-use crate::recording::live_rig_factory::LiveRigFactory;
-use crate::recording::one_pass::OnePass;
 use crate::recording::open_failures::OpenFailures;
 use crate::recording::opening_turns::OpeningTurns;
 use crate::recording::operator_stop::OperatorStops;
@@ -127,7 +125,7 @@ pub async fn run(
     start.enter("locking recorder.state_dir, and removing what a killed run has left");
     state_dir::warn_unsuitable(&recorder.state_dir);
     let lock = StateLock::take(&recorder.state_dir)?;
-    own_state(&recorder.state_dir)?;
+    state_dir::own(&recorder.state_dir)?;
     let holder = id_claim::this_process(&lock);
     let store = MainPath::new(&recorder.main_path, &recorder.state_dir);
     main_path::first_look(&store).await;
@@ -152,7 +150,7 @@ pub async fn run(
     dispatcher.resume_outbox().await;
 
     // 4 hooks
-    let hooks = Hooks::start(&config.hooks, &hook_stages(&config));
+    let hooks = Hooks::start(&config.hooks, &state_dir::hook_stages(&config));
 
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
@@ -199,20 +197,6 @@ pub async fn run(
     node.flush().await;
     connected.and(ended)?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// Notes that `state_dir`, whose lock this process holds, is this version's now.
-fn own_state(state_dir: &Path) -> anyhow::Result<()> {
-    // A newer version may have run since the first look.
-    state_version::check(state_dir)?;
-    if let Err(error) = state_version::write(state_dir) {
-        tracing::warn!(
-            code = %codes::STATE_VERSION_NOT_WRITTEN, dir = %state_dir.display(), %error,
-            "the version of recorder.state_dir cannot be written, so that an older version would not refuse it; free the disk or \
-             mend it, the next start tries again"
-        );
-    }
     Ok(())
 }
 
@@ -290,8 +274,8 @@ impl Node {
         let (availability, open_failures) = (self.state.availability.clone(), OpenFailures::default());
         let slots = Slots::of_node(recorder.max_limit, overload::cost_limit(recorder), availability.clone());
         let running = slots.running();
-        let one_pass = records.then(|| self.one_pass(&slots)).flatten();
-        let rigs = self.rig_factory(one_pass).await?;
+        let one_pass = records.then(|| rigs::one_pass(&self.config, &slots, &self.supervisor)).flatten();
+        let rigs = rigs::factory(&self.config, &self.store, one_pass).await?;
         let (stops, operator) = OperatorStops::channel();
         let parts = NodeParts {
             stops,
@@ -461,23 +445,6 @@ impl Node {
         })
     }
 
-    /// Which recordings are encoded as their MP4 while they run; `None`: none.
-    fn one_pass(&self, slots: &Slots) -> Option<OnePass> {
-        let cores = load::capacity(&Cgroups::of_this_process());
-        let one_pass = OnePass::new(&self.config, cores, slots.running(), slots.costs())?;
-        self.supervisor.tasks.spawn(one_pass.clone().watch(self.supervisor.shutdown.end.clone()));
-        Some(one_pass)
-    }
-
-    async fn rig_factory(&self, one_pass: Option<OnePass>) -> anyhow::Result<Arc<LiveRigFactory>> {
-        let config = &self.config;
-        let sandbox = config.recorder.mode.records() && chrome_sandbox(config).await;
-        if config.recorder.mode.records() {
-            trusted_roots::prepare(&config.recorder.state_dir, &config.server).await?;
-        }
-        Ok(Arc::new(LiveRigFactory::new(config, &self.store, sandbox).with_one_pass(one_pass)))
-    }
-
     fn start_outbox_cleanup(&self) {
         let (outbox, end) = (self.dispatcher.outbox().clone(), self.supervisor.shutdown.end.clone());
         self.supervisor.tasks.spawn(outbox_cleanup::run(outbox, self.config.recorder.state_dir.clone(), end));
@@ -522,26 +489,5 @@ impl Node {
                 worker::run(nats, jobs, dispatcher, hooks, settings, load, obstacles, drain, end).await;
             }
         });
-    }
-}
-
-/// The hook stages that this node runs: a node that does not record any more may still have to hand over a recording.
-fn hook_stages(config: &Config) -> Vec<HookStage> {
-    let recorder = &config.recorder;
-    let mut stages = HookStage::of(recorder.mode);
-    if !recorder.mode.records() && RecordingJournal::new(&recorder.state_dir).has_any(Kind::Recording) {
-        stages.push(HookStage::PostRecording);
-    }
-    stages
-}
-
-async fn chrome_sandbox(config: &Config) -> bool {
-    match sandbox::check().await {
-        // The operator may turn it off (chrome_settings.flags).
-        Ok(()) => !config.chrome.flags.iter().any(|flag| flag.name == "no-sandbox"),
-        Err(reason) => {
-            tracing::warn!(code = %codes::NO_SANDBOX, %reason, "Chrome runs without its sandbox: allow this user user namespaces");
-            false
-        }
     }
 }

@@ -10,6 +10,7 @@ mod hls;
 mod outbox_cleanup;
 mod overload;
 pub mod preflight;
+mod rigs;
 mod self_test;
 mod service_manager;
 mod service_status;

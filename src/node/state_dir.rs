@@ -14,14 +14,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::codes;
-use crate::config::RecorderConfig;
+use crate::config::{Config, HookStage, RecorderConfig};
 use crate::delivery::message::{Message, RecordingMessages};
 use crate::delivery::outbox;
 use crate::protocol::request::Kind;
-use crate::recording::journal;
+use crate::recording::journal::{self, RecordingJournal};
 use crate::storage::file_system::{self, FileSystemKind};
 use crate::storage::journal::Record as _;
 use crate::storage::lock;
+use crate::storage::state_version;
 use crate::transcode::journal as jobs;
 
 /// The directory that systemd makes for the unit in `packaging/`.
@@ -134,3 +135,28 @@ pub fn warn_unsuitable(dir: &Path) {
         }
     }
 }
+
+/// Notes that `state_dir`, whose lock this process holds, is this version's now.
+pub(super) fn own(state_dir: &Path) -> anyhow::Result<()> {
+    // A newer version may have run since the first look.
+    state_version::check(state_dir)?;
+    if let Err(error) = state_version::write(state_dir) {
+        tracing::warn!(
+            code = %codes::STATE_VERSION_NOT_WRITTEN, dir = %state_dir.display(), %error,
+            "the version of recorder.state_dir cannot be written, so that an older version would not refuse it; free the disk or \
+             mend it, the next start tries again"
+        );
+    }
+    Ok(())
+}
+
+/// The hook stages that this node runs: a node that does not record any more may still have to hand over a recording.
+pub(super) fn hook_stages(config: &Config) -> Vec<HookStage> {
+    let recorder = &config.recorder;
+    let mut stages = HookStage::of(recorder.mode);
+    if !recorder.mode.records() && RecordingJournal::new(&recorder.state_dir).has_any(Kind::Recording) {
+        stages.push(HookStage::PostRecording);
+    }
+    stages
+}
+

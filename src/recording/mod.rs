@@ -22,6 +22,7 @@ pub mod open_failures;
 mod opening;
 pub mod opening_turns;
 pub mod operator_stop;
+mod part_content;
 pub mod processor_room;
 mod raw_ahead;
 pub mod raw_file;

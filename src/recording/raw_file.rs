@@ -13,15 +13,13 @@ use crate::media::verification::same_duration;
 use crate::protocol::ids::{InvalidName, RecordingId, RoomId};
 use crate::protocol::job::RawFileName;
 use crate::recording::journal::{FoundMedia, RecordingPart};
+use crate::recording::part_content::{PartContent, content, readable, size};
 use crate::recording::{reference_dirs, trim};
 use crate::storage::advance_copy::AdvanceCopy;
 use crate::storage::main_path::{MainPath, StoreAbilities};
 use crate::storage::placement::{self, IfExists};
 use crate::storage::{detached, files};
 
-/// An unreadable part smaller than this (bytes) was killed before it held any media: only a header, or a part of the
-/// first frame.
-const EMPTY_PART_LIMIT: u64 = 64 << 10;
 /// A part's second file that is shorter than this holds only the moment of silence by which its encoder became ready: it
 /// never took over, or took over as the recording ended. One chunk of sound.
 const UNUSED_CONTINUATION: Duration = Duration::from_millis(50);
@@ -489,36 +487,4 @@ impl RawFile {
         }
         failure.map_or(Ok(existing), Err)
     }
-}
-
-/// What a part is known to hold.
-enum PartContent {
-    Media,
-    Nothing,
-    Unreadable,
-}
-
-/// # Errors
-/// Where nobody knows: the disk or this host has failed, which says nothing about the part.
-async fn content(part: &Path, size: u64) -> io::Result<PartContent> {
-    match ffprobe::verify_raw(part).await {
-        Ok(_) => return Ok(PartContent::Media),
-        Err(ProbeError::Empty(_)) => return Ok(PartContent::Nothing),
-        Err(error) if error.is_temporary() => return Err(io::Error::other(error)),
-        Err(_) => {}
-    }
-    readable(part).await?;
-    Ok(if size < EMPTY_PART_LIMIT { PartContent::Nothing } else { PartContent::Unreadable })
-}
-
-/// The size of a file that may be on a lost share.
-async fn size(path: &Path) -> io::Result<u64> {
-    let path = path.to_owned();
-    detached::run("size", move || Ok(std::fs::metadata(path)?.len())).await
-}
-
-/// Reads a file to its end: ffprobe takes a disk's error for the end of the file.
-async fn readable(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    detached::run("readable", move || io::copy(&mut std::fs::File::open(path)?, &mut io::sink()).map(drop)).await
 }

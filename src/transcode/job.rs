@@ -11,7 +11,7 @@
 //! which knows which of them were delivered. On another node the hooks and scripts run again.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -20,16 +20,14 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
-use crate::config::HookStage;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::message::MessageKey;
 use crate::hls::record::HlsRecord;
 use crate::protocol::ids::RecordingId;
-use crate::protocol::job::{Job, RawFileName, Work};
+use crate::protocol::job::{Job, Work};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::retry::RetrySchedule;
-use crate::scripts::hooks::payload::HookPayload;
-use crate::scripts::hooks::{HookError, Hooks, cleanup, store_answer};
+use crate::scripts::hooks::{Hooks, cleanup};
 use crate::scripts::post_processing::{self, ScriptPayload, ScriptsReport};
 use crate::storage::files;
 use crate::telemetry::metrics::JobEnd;
@@ -37,6 +35,7 @@ use crate::transcode::claim::{self, ResultClaim};
 use crate::transcode::failure::{self, JobFailure};
 use crate::transcode::fetched_objects::FetchedObjects;
 use crate::transcode::hand_over::HandOver;
+use crate::transcode::job_hooks::JobHooks;
 pub use crate::transcode::journal::FilesToRemove;
 use crate::transcode::journal::JobEntry;
 use crate::transcode::produce::{FetchedInput, ResultBuilder};
@@ -191,14 +190,6 @@ fn notice(job: &Job, event: NoticeEvent) -> Notice {
     Notice { info: job.info.clone(), recorder_id: job.recorder_id.clone(), event }
 }
 
-/// The store that the hooks have answered, without secrets.
-fn hook_store(answer: &str) -> Option<String> {
-    let refused = |why: &String| {
-        tracing::warn!(code = %codes::HOOK_STORE_REFUSED, why, "the store that a hook has answered is not used");
-    };
-    store_answer::name(answer).inspect_err(refused).ok()
-}
-
 /// What is left to be done for a result.
 enum ClaimedResult {
     /// Report it; the claim's file where the claim is this node's.
@@ -228,6 +219,11 @@ enum RawInput {
 }
 
 impl JobAttempt<'_> {
+    fn hooks(&self) -> JobHooks<'_> {
+        let JobContext { hooks, cancel, .. } = self.context;
+        JobHooks { job: self.job, entry: self.entry, hooks, cancel, last: self.last }
+    }
+
     fn objects(&self) -> FetchedObjects<'_> {
         let JobContext { settings, cancel, .. } = self.context;
         FetchedObjects { settings, recording: &self.job.info.recording_id, room: &self.job.info.room_id, cancel }
@@ -238,7 +234,7 @@ impl JobAttempt<'_> {
         let JobContext { settings, cancel, notifier, .. } = self.context;
         // An earlier attempt may have fetched only a part of the files.
         self.remove_fetched().await;
-        let fetched_input = match self.run_pre_hooks().await? {
+        let fetched_input = match self.hooks().run_before().await? {
             Some(by_hook) => Some(by_hook),
             None => match self.fetch_raw().await? {
                 RawInput::Local => None,
@@ -289,7 +285,7 @@ impl JobAttempt<'_> {
         }
         let file_path = match self.entry.record().steps.told_path {
             Some(path) => path,
-            None => self.run_post_hooks(&result).await?,
+            None => self.hooks().run_after(&result).await?,
         };
         let variant = match self.job.work {
             Work::PostRecording { variant, .. } => variant,
@@ -340,44 +336,6 @@ impl JobAttempt<'_> {
 
     async fn notify(&self, event: NoticeEvent) {
         self.context.notifier.notify(notice(self.job, event)).await;
-    }
-
-    /// Runs the `pre_transcoding` hooks; where they have fetched the input to, if anywhere.
-    async fn run_pre_hooks(&self) -> Result<Option<FetchedInput>, JobFailure> {
-        let JobContext { hooks, cancel, .. } = self.context;
-        if hooks.is_empty(HookStage::PreTranscoding) {
-            return Ok(None);
-        }
-        let answer = hooks.run(HookStage::PreTranscoding, HookPayload::of_job(self.job), cancel).await;
-        // A store that is closed now may open, and a script may be mended.
-        let answer = answer.map_err(|error| match JobFailure::from(error) {
-            JobFailure::Cause(cause) => JobFailure::Outside(cause),
-            failure => failure,
-        })?;
-        let job_dir = match &self.job.work {
-            Work::PostRecording { dir, .. } => Some(dir),
-            Work::Merge { .. } => None,
-        };
-        // The directory that the job names: as without a hook.
-        let Some(dir) = answer.output_path.filter(|dir| Some(dir) != job_dir) else { return Ok(None) };
-        if answer.should_cleanup {
-            let fetched = dir.clone();
-            self.entry.update(move |record| record.steps.fetched = Some(fetched)).await;
-        }
-        if !dir.is_absolute() {
-            return Err(JobFailure::Cause(format!(
-                "the pre_transcoding hooks answered with the output_path {}, which is not absolute",
-                dir.display()
-            )));
-        }
-        let file_name = match (answer.file_name, &self.job.work) {
-            (Some(name), Work::PostRecording { .. }) => {
-                RawFileName::parse(&name).map_err(JobFailure::of)?.as_str().to_owned()
-            }
-            _ => String::new(),
-        };
-        tracing::info!(dir = %dir.display(), "the pre_transcoding hooks say where the input is");
-        Ok(Some(FetchedInput { dir, file_name, home: None }))
     }
 
     /// Fetches the raw file where it is in the store of `storage.raw`.
@@ -484,46 +442,6 @@ impl JobAttempt<'_> {
                 "the claim of the result cannot be removed; it is void after 10 min"
             );
         }
-    }
-
-    /// Runs the `post_transcoding` hooks; the path for the server.
-    async fn run_post_hooks(&self, result: &JobResult) -> Result<String, JobFailure> {
-        let JobContext { hooks, cancel, .. } = self.context;
-        let (mut path, mut store) = (result.file_path.clone(), None);
-        if !hooks.is_empty(HookStage::PostTranscoding) {
-            let (info, node) = (&self.job.info, &self.job.recorder_id);
-            let dir = result.mp4.parent().unwrap_or(Path::new("/"));
-            let name = plan::mp4_name(&info.recording_id);
-            let mut payload = HookPayload::single(info, node, dir, &name, Some(result.size));
-            match &self.job.work {
-                Work::PostRecording { dir, file_name, .. } => {
-                    payload = payload.with_source(&dir.join(file_name.as_str()));
-                }
-                Work::Merge { paths } => {
-                    payload.task = crate::scripts::hooks::payload::HookTask::Merge;
-                    payload.input_paths.clone_from(paths);
-                }
-            }
-            match hooks.run(HookStage::PostTranscoding, payload, cancel).await {
-                Ok(answer) => {
-                    if let Some(output) = answer.output_path {
-                        path = output.display().to_string();
-                    }
-                    store = answer.store.as_deref().and_then(hook_store);
-                }
-                // A failed hook must not keep the finished recording from the server.
-                Err(error @ HookError::Failed { .. }) if self.last => {
-                    tracing::error!(
-                        code = %codes::POST_HOOKS_FAILED, %error, mp4 = %result.mp4.display(),
-                        "the post_transcoding hooks failed for the last time: the MP4 is told of where it is"
-                    );
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let told = path.clone();
-        self.entry.update(move |record| (record.steps.told_path, record.steps.hook_store) = (Some(told), store)).await;
-        Ok(path)
     }
 
     async fn run_scripts(&self, result: &JobResult) -> ScriptsReport {

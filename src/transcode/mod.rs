@@ -21,6 +21,7 @@ mod hand_over;
 pub mod input_files;
 pub mod job;
 pub mod job_files;
+mod job_hooks;
 mod job_report;
 pub mod journal;
 mod last_resort;

@@ -37,7 +37,7 @@ use crate::transcode::job_files::{remove_until_gone, set_aside};
 use crate::transcode::journal::{JobEntry, JobJournal, JobRecord, JobRecords, JobState, MAX_DELIVER};
 use crate::transcode::running_jobs::{RunningJob, RunningJobs};
 use crate::transcode::settings::TranscodeSettings;
-use crate::transcode::settling::settle;
+use crate::transcode::settling::{conclude, settle};
 use crate::unix_time::unix_ms;
 
 /// How often the queue is informed that a job is in progress: well within `AckWait` (10 min, PROTOCOL 1), even if some
@@ -353,7 +353,7 @@ impl Worker {
             self.settings.metrics.job_ended(outcome.end());
             let state = match outcome {
                 JobOutcome::Done(files) => self.acknowledge(message, &running, slot, &entry, files).await,
-                outcome => self.conclude(outcome, &message).await,
+                outcome => conclude(outcome, &message, &self.cancel).await,
             };
             // The last step: after a crash before it the job runs again, and finds its result.
             match state {
@@ -482,28 +482,6 @@ impl Worker {
         }
         archive_cleanup::remove(&self.settings.archives, &entry.record(), &self.cancel).await;
         files.remuxed.then(|| JobState::Remuxed { at: unix_ms() })
-    }
-
-    /// Settles a job that is not done in the queue; the state to keep in its record, if any.
-    async fn conclude(&self, outcome: JobOutcome, message: &JobMessage) -> Option<JobState> {
-        match outcome {
-            JobOutcome::Done(_) => None,
-            JobOutcome::Again(delay) => {
-                settle("handed back", &self.cancel, || message.nak(delay)).await;
-                let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                Some(JobState::HandedBack { until: unix_ms().saturating_add(delay) })
-            }
-            JobOutcome::Kept => Some(JobState::Working),
-            JobOutcome::Waiting(delay) => {
-                let since = unix_ms();
-                let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                Some(JobState::Waiting { since, until: since.saturating_add(delay) })
-            }
-            JobOutcome::GivenUp => {
-                settle("terminated", &self.cancel, || message.term()).await;
-                Some(JobState::GivenUp { at: unix_ms() })
-            }
-        }
     }
 }
 

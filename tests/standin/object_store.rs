@@ -142,6 +142,12 @@ impl ObjectStore {
         self.list().into_iter().map(|object| object.key).collect()
     }
 
+    /// Without poster and thumbnails, which come after the MP4.
+    pub fn keys_but_pictures(&self) -> Vec<String> {
+        let is_picture = |key: &String| key.ends_with(".jpg") || key.ends_with(".vtt");
+        self.keys().into_iter().filter(|key| !is_picture(key)).collect()
+    }
+
     pub fn read(&self, key: &str) -> Vec<u8> {
         self.rclone(&["cat", &format!("s3:{BUCKET}/{key}")]).unwrap()
     }

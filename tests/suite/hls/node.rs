@@ -76,7 +76,7 @@ async fn the_store_gets_it_with_headers_for_caches_and_the_mp4_stays_until_then(
     assert_eq!(records(&recorder), [] as [String; 0], "{}", recorder.log());
     let keys = store.keys();
     let (hls, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.starts_with("pre/node_01/hls/room01/RM_1/"));
-    assert_eq!((hls.len(), others.len()), (7, 1), "{keys:?}");
+    assert_eq!((hls.len(), others.len()), (7, 4), "the MP4 and its pictures: {keys:?}");
     assert_eq!(tree(&recorder.main_path.join("node_01/hls")), [] as [String; 0]);
     for key in hls {
         let url = plugnmeet_recorder::config::store_url::StoreUrl::parse(&ObjectStore::url(store.port, "")).unwrap();
