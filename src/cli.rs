@@ -133,7 +133,7 @@ pub enum RecordingsCommand {
     /// at its next start.
     #[command(display_name = NAME)]
     Rebuild {
-        /// Its URL in the archive, or ROOM_ID/RECORDING_ID
+        /// Its URL in the archive, or `ROOM_ID/RECORDING_ID`
         recording: String,
     },
 }

@@ -37,7 +37,7 @@ enum Command {
     Cost(cost::Options),
     /// How many recordings at once this machine holds.
     Density(density::Options),
-    /// How many recordings at once a whole node carries, with and without one_pass.
+    /// How many recordings at once a whole node carries, with and without `one_pass`.
     NodeDensity(node_density::Options),
     /// Whether sound and picture are in step.
     Sync(sync::Options),

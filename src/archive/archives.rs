@@ -1,6 +1,6 @@
 //! The archives of a node's configuration: of each room one, or none.
 
-use crate::archive::archive::Archive;
+use crate::archive::handle::Archive;
 use crate::config::StorageConfig;
 use crate::protocol::ids::{RecorderId, RoomId};
 use crate::telemetry::metrics::Metrics;

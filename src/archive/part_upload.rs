@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use crate::archive::archive::{Archive, WaitingPieces};
 use crate::archive::description::PartDescription;
+use crate::archive::handle::{Archive, WaitingPieces};
 use crate::archive::names::{ArchiveListing, ArchivedRecording, DESCRIPTION};
 use crate::archive::piece_cutter::{Piece, PieceCutter};
 use crate::codes;

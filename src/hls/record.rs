@@ -74,13 +74,11 @@ impl Record for HlsRecord {
     fn check(&self) -> Result<(), String> {
         check_key(&self.key).map_err(|why| format!("the name of its MP4 {why}"))?;
         let is_name = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains('/');
-        match self.files.iter().flatten().find(|name| !is_name(name)) {
-            Some(name) => Err(format!("{name:?} is no name of a file")),
-            None => {
-                let ids = RecordingId::parse(&self.recording_id).and(RoomId::parse(&self.room_id));
-                ids.map(drop).map_err(|error| error.to_string())
-            }
+        if let Some(name) = self.files.iter().flatten().find(|name| !is_name(name)) {
+            return Err(format!("{name:?} is no name of a file"));
         }
+        let ids = RecordingId::parse(&self.recording_id).and(RoomId::parse(&self.room_id).map(drop));
+        ids.map_err(|error| error.to_string())
     }
 }
 

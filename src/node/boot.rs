@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin;
 use crate::admin::http::node_state::{NodeParts, NodeState};
-use crate::archive::archive::Archive;
 use crate::archive::archives::Archives;
+use crate::archive::handle::Archive;
 use crate::capture::cleanup::{self, CleanupReport};
 use crate::capture::rig::LiveRig;
 use crate::capture::rig_directory;

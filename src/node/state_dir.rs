@@ -159,4 +159,3 @@ pub(super) fn hook_stages(config: &Config) -> Vec<HookStage> {
     }
     stages
 }
-

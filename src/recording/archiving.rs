@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use crate::archive::archive::Archive;
 use crate::archive::description::PartDescription;
+use crate::archive::handle::Archive;
 use crate::archive::names::ArchivedRecording;
 use crate::archive::part_upload::{ArchivedFile, PartUpload};
 use crate::codes;

@@ -31,6 +31,7 @@ pub fn dir_of(kind: Kind) -> &'static str {
 
 /// The content of a record's file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "steps that are done, each by itself")]
 pub struct RecordingRecord {
     version: u32,
     room_table_id: i64,

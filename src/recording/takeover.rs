@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::archive::archive::{Archive, KEPT_AFTER_END};
 use crate::archive::description::PartDescription;
+use crate::archive::handle::{Archive, KEPT_AFTER_END};
 use crate::archive::names::{ArchiveListing, ArchivedRecording, ListedPart};
 use crate::archive::owner_watch::OwnerWatch;
 use crate::archive::rebuild_request;

@@ -117,7 +117,7 @@ pub async fn run(job: &Job, entry: &JobEntry, context: JobContext<'_>) -> (JobOu
         claimed: OnceLock::new(),
         raw_object: OnceLock::new(),
     };
-    let result = attempt.run().await;
+    let result = Box::pin(attempt.run()).await;
     attempt.remove_fetched().await;
     let (outcome, cause) = match result {
         Ok(outcome) => {

@@ -144,7 +144,7 @@ impl ObjectStore {
 
     /// Without poster and thumbnails, which come after the MP4.
     pub fn keys_but_pictures(&self) -> Vec<String> {
-        let is_picture = |key: &String| key.ends_with(".jpg") || key.ends_with(".vtt");
+        let is_picture = |key: &String| [".jpg", ".vtt"].iter().any(|end| key.ends_with(end));
         self.keys().into_iter().filter(|key| !is_picture(key)).collect()
     }
 
