@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use tokio::io::AsyncReadExt as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::media::error_text::condense;
 use crate::media::ffprobe::{self, FILES_ONLY, ProbeError, file_url};
@@ -56,37 +57,49 @@ pub enum ThumbnailError {
     Late { at: Duration, limit: Duration },
     #[error("they were not made within {} min", LIMIT.as_secs() / 60)]
     AllLate,
+    #[error("the program ends")]
+    Stopped,
     #[error("JPEG: {0}")]
     Jpeg(#[from] jpeg_encoder::EncodingError),
 }
 
 /// Makes the pictures of an MP4. `sprite`: the address of the sprite relative to its index. `None`: the file has no picture.
-/// Dropped, it ends its ffmpeg.
+/// Once cancelled, its ffmpeg has ended when this returns.
 ///
 /// # Errors
 /// See [`ThumbnailError`].
-pub async fn make(mp4: &Path, sprite: &str) -> Result<Option<Thumbnails>, ThumbnailError> {
-    tokio::time::timeout(LIMIT, make_unlimited(mp4, sprite)).await.unwrap_or(Err(ThumbnailError::AllLate))
+pub async fn make(mp4: &Path, sprite: &str, cancel: &CancellationToken) -> Result<Option<Thumbnails>, ThumbnailError> {
+    tokio::time::timeout(LIMIT, make_unlimited(mp4, sprite, cancel)).await.unwrap_or(Err(ThumbnailError::AllLate))
 }
 
-async fn make_unlimited(mp4: &Path, sprite: &str) -> Result<Option<Thumbnails>, ThumbnailError> {
+async fn make_unlimited(
+    mp4: &Path,
+    sprite: &str,
+    cancel: &CancellationToken,
+) -> Result<Option<Thumbnails>, ThumbnailError> {
     let media = ffprobe::probe(mp4).await?;
     let plan = media.video().and_then(|video| ThumbnailPlan::new(media.duration, video.width, video.height));
     let Some(plan) = plan else { return Ok(None) };
     let mut canvas = Canvas::new(plan.sprite());
     let mut deviations = Vec::new();
     for index in 0..plan.count {
-        let tile = picture(mp4, plan.time(index), plan.tile, PICTURE_LIMIT).await?;
+        let tile = picture(mp4, plan.time(index), plan.tile, PICTURE_LIMIT, cancel).await?;
         deviations.push(deviation(&tile));
         canvas.put(&tile, plan.tile, plan.corner(index));
     }
-    let poster = picture(mp4, plan.time(plan.poster_index(&deviations)), plan.poster, PICTURE_LIMIT).await?;
+    let poster = picture(mp4, plan.time(plan.poster_index(&deviations)), plan.poster, PICTURE_LIMIT, cancel).await?;
     let (poster, sprite_jpeg) = encoded(poster, plan.poster, canvas).await?;
     Ok(Some(Thumbnails { poster, sprite: sprite_jpeg, index: plan.web_vtt(sprite) }))
 }
 
 /// The keyframe at or before this moment, else the first one, in this size as 8-bit RGB.
-async fn picture(mp4: &Path, at: Duration, size: PictureSize, limit: Duration) -> Result<Vec<u8>, ThumbnailError> {
+async fn picture(
+    mp4: &Path,
+    at: Duration,
+    size: PictureSize,
+    limit: Duration,
+    cancel: &CancellationToken,
+) -> Result<Vec<u8>, ThumbnailError> {
     let PictureSize { width, height } = size;
     let mut spec = ChildSpec::new("ffmpeg", "ffmpeg")
         .args(["-nostdin", "-hide_banner", "-nostats", "-v", "error", "-threads", "1", "-skip_frame", "nokey"])
@@ -108,7 +121,11 @@ async fn picture(mp4: &Path, at: Duration, size: PictureSize, limit: Duration) -
             None => false,
         }
     };
-    match tokio::time::timeout(limit, read).await {
+    let Some(read) = cancel.run_until_cancelled(tokio::time::timeout(limit, read)).await else {
+        child.stop(rustix::process::Signal::KILL, END_LIMIT).await;
+        return Err(ThumbnailError::Stopped);
+    };
+    match read {
         Ok(true) => {
             child.end_within(END_LIMIT).await;
             Ok(bytes)
@@ -187,7 +204,8 @@ mod tests {
         // Opening a FIFO for reading waits for a writer, which never comes.
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let size = PictureSize { width: 160, height: 90 };
-        let made = picture(&fifo, Duration::ZERO, size, Duration::from_millis(300));
+        let never = CancellationToken::new();
+        let made = picture(&fifo, Duration::ZERO, size, Duration::from_millis(300), &never);
         let made = tokio::time::timeout(Duration::from_secs(20), made).await.unwrap();
         assert!(matches!(made, Err(ThumbnailError::Late { .. })), "{made:?}");
     }

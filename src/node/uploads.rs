@@ -30,9 +30,9 @@ pub(super) fn of_node(
         let dispatcher = dispatcher.clone();
         async move { dispatcher.send_all(notices.into_iter().map(Into::into).collect()).await }.boxed()
     };
-    let pictures = |mp4: PathBuf, sprite: String| {
+    let pictures = |mp4: PathBuf, sprite: String, stop: CancellationToken| {
         async move {
-            let made = thumbnails::make(&mp4, &sprite).await.map_err(|error| error.to_string())?;
+            let made = thumbnails::make(&mp4, &sprite, &stop).await.map_err(|error| error.to_string())?;
             Ok(made.map(|Thumbnails { poster, sprite, index }| Pictures { poster, sprite, index }))
         }
         .boxed()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::StorageConfig;
 use crate::protocol::notice::Notice;
@@ -21,9 +22,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 pub type Tell = Arc<dyn Fn(Vec<Notice>) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Makes the pictures of an MP4, whose sprite has this address relative to its index; `None`: the MP4 has no picture. It
-/// has a time limit, and ends when it is dropped.
-pub type MakePictures =
-    Arc<dyn Fn(PathBuf, String) -> BoxFuture<'static, Result<Option<Pictures>, String>> + Send + Sync>;
+/// has a time limit, and once cancelled it returns when what it has started has ended.
+pub type MakePictures = Arc<
+    dyn Fn(PathBuf, String, CancellationToken) -> BoxFuture<'static, Result<Option<Pictures>, String>> + Send + Sync,
+>;
 
 /// What uploads need from the rest of the node.
 pub struct UploadSettings {

@@ -41,6 +41,8 @@ const PICTURES_AT_ONCE: usize = 1;
 const ABORT_LIMIT: Duration = Duration::from_secs(20);
 /// Between two attempts to have messages on disk.
 const TELL_WAIT: Duration = Duration::from_secs(5);
+/// How long the end of the program waits for a store, or for what makes pictures, that does not heed it.
+const END_GRACE: Duration = Duration::from_secs(3);
 /// Time limit for looking at a file of `main_path`.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -191,10 +193,14 @@ impl UploadContext {
             let made = {
                 let _permit = self.pictures.acquire().await.map_err(|_| StoreError::Stopped)?;
                 let began = Instant::now();
-                let made = (self.settings.pictures)(record.file.clone(), sidecars::sprite_name(&record.key)).await;
+                let name = sidecars::sprite_name(&record.key);
+                let made = (self.settings.pictures)(record.file.clone(), name, stop.clone()).await;
                 tracing::debug!(took_s = began.elapsed().as_secs_f64(), "looked for poster and thumbnails");
                 made
             };
+            if stop.is_cancelled() {
+                return Err(StoreError::Stopped);
+            }
             match made {
                 Ok(Some(pictures)) => sidecars::put_pictures(store, &record.key, pictures).await,
                 Ok(None) => Ok(()),
@@ -207,7 +213,11 @@ impl UploadContext {
                 }
             }
         };
-        stop.run_until_cancelled(work).await.unwrap_or(Err(StoreError::Stopped))?;
+        // What makes pictures ends its ffmpeg before this returns.
+        tokio::select! {
+            added = work => added?,
+            () = ended_long_ago(stop) => return Err(StoreError::Stopped),
+        }
         let done = |record: &mut UploadRecord| {
             record.pictures_due = false;
             (record.next_try, record.last_error) = (None, None);
@@ -301,4 +311,10 @@ fn log_failure(record: &UploadRecord, url: &StoreUrl, wait: Duration, error: &St
             "a raw file that could not be transcoded is not in storage.fail yet, and is tried until it is; {remedy}"
         ),
     }
+}
+
+/// Resolves when what heeds the end should have ended.
+async fn ended_long_ago(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(END_GRACE).await;
 }

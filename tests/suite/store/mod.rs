@@ -174,9 +174,9 @@ pub fn noise(name: &str, size: usize) -> Vec<u8> {
 
 /// What makes pictures in a node.
 pub fn pictures() -> MakePictures {
-    Arc::new(|mp4: PathBuf, sprite: String| {
+    Arc::new(|mp4: PathBuf, sprite: String, stop: CancellationToken| {
         Box::pin(async move {
-            let made = thumbnails::make(&mp4, &sprite).await.map_err(|error| error.to_string())?;
+            let made = thumbnails::make(&mp4, &sprite, &stop).await.map_err(|error| error.to_string())?;
             Ok(made.map(|made| Pictures { poster: made.poster, sprite: made.sprite, index: made.index }))
         })
     })

@@ -105,9 +105,12 @@ async fn nothing_waits_for_pictures_that_hang_but_the_removal_of_the_local_file_
     // What reads it waits for a writer, which never comes.
     let fifo = dir.path().join("fifo");
     mknodat(CWD, &fifo, FileType::Fifo, 0o600.into(), 0).unwrap();
-    let hanging: MakePictures = Arc::new(move |_, sprite| {
+    let hanging: MakePictures = Arc::new(move |_, sprite, stop| {
         let fifo = fifo.clone();
-        Box::pin(async move { thumbnails::make(&fifo, &sprite).await.map(|_| None).map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            let made = thumbnails::make(&fifo, &sprite, &stop).await;
+            made.map(|_| None).map_err(|error| error.to_string())
+        })
     });
     let mut sender = Sender::start_with(Arc::clone(&dir), storage.clone(), hanging);
     sender.with_pictures = true;
