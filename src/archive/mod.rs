@@ -10,6 +10,7 @@
 pub mod archives;
 pub mod description;
 pub mod handle;
+pub mod lease;
 pub mod names;
 pub mod owner_watch;
 pub mod part_upload;

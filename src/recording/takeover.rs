@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 
 use crate::archive::description::PartDescription;
 use crate::archive::handle::{Archive, KEPT_AFTER_END};
+use crate::archive::lease::{self, LeaseStep};
 use crate::archive::names::{ArchiveListing, ArchivedRecording, ListedPart};
 use crate::archive::owner_watch::OwnerWatch;
 use crate::archive::rebuild_request;
@@ -259,23 +260,42 @@ impl<R: Rig> Takeover<R> {
             return Ok(self.archive.forget(recording, node).await?);
         }
         let listing = self.archive.listing(recording).await?;
-        let is_own = node == self.archive.node();
-        let lease = match self.archive.holder(recording, listing.lease).await {
-            // This node has begun to take it over before.
-            Ok(Some(holder)) if holder == self.archive.node().as_str() => listing.lease,
-            Ok(_) => listing.lease + 1,
-            Err(error) => return Err(error.into()),
+        let own = self.archive.node();
+        let holder = match listing.lease {
+            0 => None,
+            latest => self.archive.holder(recording, latest).await?,
         };
-        let lease = if is_own && listing.lease == 0 { 0 } else { lease };
-        if lease > 0 && !self.archive.take_over(recording, lease).await? {
-            tracing::info!(%node, "another node takes the recording over");
-            return Ok(());
+        let lease = match lease::step(node.as_str(), own.as_str(), listing.lease, holder.as_deref()) {
+            LeaseStep::ForgetMarker => return Ok(self.archive.forget(recording, node).await?),
+            LeaseStep::GoOn(lease) => {
+                self.archive.begin(recording).await?;
+                lease
+            }
+            LeaseStep::Take(lease) => {
+                // Before the lease: who has that has a marker, by which others know that it lives.
+                self.archive.begin(recording).await?;
+                if !self.archive.take_over(recording, lease).await? {
+                    tracing::info!(%node, "another node takes the recording over");
+                    return Ok(self.archive.forget(recording, own).await?);
+                }
+                lease
+            }
+        };
+        tracing::warn!(
+            code = %codes::TAKEN_OVER, %node, lease,
+            "the recorder of this recording is gone: it is taken over from the archive"
+        );
+        match self.adopt(recording, listing, lease, may_join, &format!("its recorder {node} is gone")).await {
+            Err(TakeoverFailure::Nothing) => {
+                tracing::error!(
+                    code = %codes::NOT_TAKEN_OVER_YET, %node,
+                    "its node was gone before the archive had anything of this recording: there is nothing to deliver"
+                );
+                self.archive.end(recording).await?;
+            }
+            adopted => adopted?,
         }
-        // From here on it is this node's, also after a restart.
-        self.archive.begin(recording).await?;
-        tracing::warn!(code = %codes::TAKEN_OVER, %node, lease, "the recorder of this recording is gone: it is taken over from the archive");
-        self.adopt(recording, listing, lease, may_join, &format!("its recorder {node} is gone")).await?;
-        if !is_own {
+        if node != own {
             self.archive.forget(recording, node).await?;
         }
         Ok(())

@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Without clock, I/O, async, globals, shared memory and system calls: time is an argument, effects are values.
 const PURE: &[&str] = &[
+    "archive/lease",
     "archive/names",
     "archive/owner_watch",
     "archive/piece_cutter",

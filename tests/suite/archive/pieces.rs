@@ -18,7 +18,7 @@ use crate::standin::object_store::{Kind, ObjectStore};
 use crate::standin::store_line::{Ask, Fault, StoreLine};
 use crate::transcode::ffmpeg;
 
-fn info() -> RecordingInfo {
+pub fn info() -> RecordingInfo {
     RecordingInfo {
         room_table_id: 7,
         room_id: RoomId::parse("room01").unwrap(),
@@ -27,17 +27,17 @@ fn info() -> RecordingInfo {
     }
 }
 
-fn recording() -> ArchivedRecording {
+pub fn recording() -> ArchivedRecording {
     ArchivedRecording::of_dir("room01/RM_1").unwrap()
 }
 
-fn archive(url: &str, node: &str) -> Archive {
+pub fn archive(url: &str, node: &str) -> Archive {
     plugnmeet_recorder::tls::provide_crypto();
     Archive::new(&StoreUrl::parse(url).unwrap(), &RecorderId::parse(node).unwrap(), Metrics::default())
 }
 
 /// Twenty seconds, as ffmpeg writes a raw file.
-fn raw(dir: &Path) -> PathBuf {
+pub fn raw(dir: &Path) -> PathBuf {
     let raw = dir.join("raw.mkv");
     ffmpeg(
         "-f lavfi -i testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=20 -c:v libx264 -preset ultrafast -c:a aac \
@@ -47,7 +47,7 @@ fn raw(dir: &Path) -> PathBuf {
     raw
 }
 
-fn file(archive: &Archive, file: &Path) -> ArchivedFile {
+pub fn file(archive: &Archive, file: &Path) -> ArchivedFile {
     let description = PartDescription::new(&info(), archive.node(), 1);
     ArchivedFile { recording: recording(), part: archive.new_part(), description, file: file.to_owned() }
 }

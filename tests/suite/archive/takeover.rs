@@ -1,13 +1,18 @@
 //! Whole nodes, of which one is destroyed, cut off, or stands still for too long.
 
+use plugnmeet_recorder::archive::part_upload::PartUpload;
+use plugnmeet_recorder::storage::growing_file::Growth;
 use rustix::process::Signal;
 
+use super::pieces::{archive, file, raw, recording};
+
 use crate::recorder::{Recorder, SOON, Setup, turn};
-use crate::recording::{ENDED, record, standin, stop, wait_for};
+use crate::recording::{ENDED, FINISHED, record, standin, stop, wait_for};
 use crate::standin::Meeting;
 use crate::standin::object_store::{Kind, ObjectStore, SECRET};
 use crate::survival::{PROCEEDED, STARTED, delivered, length, play, quick};
 use crate::transcode::names;
+use crate::workers::ask;
 
 /// Of a recording that is read by the clock of another node, in seconds.
 const LOST_LIMIT: f64 = 10.0;
@@ -112,4 +117,27 @@ async fn a_node_that_stood_still_leaves_its_recording_to_the_one_that_has_it_now
     assert_eq!(ended, 1, "{}", first.log());
     first.stop(&[SECRET]);
     second.stop(&[SECRET]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_archive_has_of_a_recording_becomes_an_mp4_by_hand_where_no_lease_can_be_taken() {
+    // rclone's server replaces an object that must not be there.
+    let (standin, store) = (standin().await, ObjectStore::start(Kind::Rclone).await.unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let gone = archive(&ObjectStore::url(store.port, "live"), "node_01");
+    gone.begin(&recording()).await.unwrap();
+    PartUpload::start(&gone, file(&gone, &raw(dir.path())), Growth::Complete).finish().await;
+    let main_path = standin.dir().join("share");
+    let node = Recorder::start(&standin, "node_02", &archiving(&store, "both", &main_path)).await;
+    node.wait_for_log("PNR-1435").await;
+    let asked = ask(&node, "recordings rebuild s3://recordings/live/room01/RM_1");
+    assert!(asked.contains("the MP4 of room01/RM_1 is made from the archive"), "{asked}");
+    let (ok, msg) = wait_for(&standin, &node, ENDED, "RM_1").await;
+    assert_eq!((ok, msg.as_str()), (false, "it was put together from the archive by an operator"), "{}", node.log());
+    wait_for(&standin, &node, FINISHED, "RM_1").await;
+    let mp4 = main_path.join("node_02/room01/RM_1.mp4");
+    assert!((length(&mp4) - 20.0).abs() < 0.3, "{}", length(&mp4));
+    let orders = node.state_dir().join("rebuild-requests");
+    node.wait_until("the order is carried out", || names(&orders).is_empty()).await;
+    node.stop(&[SECRET]);
 }
