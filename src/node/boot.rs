@@ -463,7 +463,8 @@ impl Node {
             let _ = self.state.hls.set(self.hls.clone());
         }
         let raw = self.raw_store.as_ref().map(|raw_store| raw_store.url().clone());
-        for url in stores.into_iter().chain(raw) {
+        let archives = self.archives.all().iter().map(|archive| archive.url().clone());
+        for url in stores.into_iter().chain(raw).chain(archives) {
             tasks.spawn(probe::watch(url, drain.clone()));
         }
     }
