@@ -148,9 +148,14 @@ async fn the_bit_rate_follows_what_the_far_end_takes_in_one_stream_without_a_gap
     while broadcast.lowest_bit_rate() >= 500 {
         lowered_ms = broadcast.change(&logs).await;
     }
+    let lowered_to = broadcast.lowest_bit_rate();
     nginx.wait_for_media("key-1", 1, lowered_ms + 6000, SOON).await.unwrap();
     line.takes(u64::MAX);
-    let raised_ms = broadcast.change(&logs).await;
+    let mut raised_ms = broadcast.change(&logs).await;
+    // On a busy machine what was measured before may lower it once more first.
+    while logs.lines("with a higher bit rate").is_empty() {
+        raised_ms = broadcast.change(&logs).await;
+    }
     nginx.wait_for_media("key-1", 1, raised_ms + 4000, SOON).await.unwrap();
     let stats = broadcast.end().await;
 
@@ -162,7 +167,7 @@ async fn the_bit_rate_follows_what_the_far_end_takes_in_one_stream_without_a_gap
     let slow = f64::from(lowered_ms) / 1000.0 + 1.0..f64::from(lowered_ms) / 1000.0 + 5.0;
     let in_slow = packets.iter().filter(|packet| packet.is_video && slow.contains(&packet.at));
     let kbit_per_s = in_slow.map(|packet| packet.size).sum::<u64>() as f64 * 8.0 / 1000.0 / 4.0;
-    assert!(kbit_per_s < f64::from(lowest) * 1.3, "{kbit_per_s} instead of {lowest} kbit/s");
+    assert!(kbit_per_s < f64::from(lowered_to) * 1.3, "{kbit_per_s} instead of {lowered_to} kbit/s");
     // The change to the higher rate costs no picture.
     let raised = f64::from(raised_ms) / 1000.0 - 1.0..f64::from(raised_ms) / 1000.0 + 2.0;
     let pictures: Vec<f64> = packets
