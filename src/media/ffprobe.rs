@@ -21,9 +21,9 @@ use crate::media::packet_times::{FilePackets, TrackPackets, TrackTimes, positive
 use crate::process::child::{self, Child, ChildSpec};
 
 /// Time limit for a file's headers, and for each line of its packets.
-const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const PROBE_DEADLINE: Duration = Duration::from_secs(60);
 /// Limit of ffprobe's answer in bytes, far above any file with a handful of streams.
-const ANSWER_LIMIT: u64 = 4 << 20;
+pub(super) const ANSWER_LIMIT: u64 = 4 << 20;
 /// Options that keep a file's content from making ffmpeg or ffprobe open other files: only the file protocol, and no
 /// format that lists further files (HLS, concat, image sequences).
 pub(crate) const FILES_ONLY: [&str; 4] = [
@@ -34,8 +34,6 @@ pub(crate) const FILES_ONLY: [&str; 4] = [
 ];
 /// Options to read the headers.
 const HEADERS: [&str; 6] = ["-show_format", "-show_streams", "-show_data_hash", "sha256", "-of", "json"];
-/// Options to say all that the headers say, or why they cannot be read.
-const REPORT: [&str; 5] = ["-show_format", "-show_streams", "-show_error", "-of", "json"];
 /// Options to list the packets.
 const PACKET_LIST: [&str; 4] = ["-show_entries", FilePackets::FIELDS, "-of", "csv=p=0"];
 /// How much of what ffprobe has not read is read to tell a failing disk from bytes that are no media.
@@ -258,7 +256,7 @@ pub fn file_url(path: &Path) -> OsString {
     url
 }
 
-fn ffprobe(path: &Path, show: &[&str]) -> ChildSpec {
+pub(super) fn ffprobe(path: &Path, show: &[&str]) -> ChildSpec {
     let mut spec = ChildSpec::new("ffprobe", "ffprobe")
         .args(["-v", "error"])
         .args(FILES_ONLY)
@@ -270,7 +268,7 @@ fn ffprobe(path: &Path, show: &[&str]) -> ChildSpec {
 }
 
 /// Waits for the end of an ffprobe within the deadline; returns its error output where it failed.
-async fn finish(mut child: Child, path: &Path) -> Result<(), ProbeError> {
+pub(super) async fn finish(mut child: Child, path: &Path) -> Result<(), ProbeError> {
     let tail = child.tail();
     if child.end_within(PROBE_DEADLINE).await.success() {
         return Ok(());
@@ -280,7 +278,7 @@ async fn finish(mut child: Child, path: &Path) -> Result<(), ProbeError> {
 }
 
 /// Ends an ffprobe that has not answered in time.
-async fn give_up(mut child: Child, path: &Path) -> ProbeError {
+pub(super) async fn give_up(mut child: Child, path: &Path) -> ProbeError {
     child.stop(Signal::TERM, GRACE).await;
     ProbeError::Deadline { path: path.to_owned() }
 }
@@ -344,27 +342,6 @@ pub async fn headers(path: &Path) -> Result<FileHeaders, ProbeError> {
         path: path.to_owned(),
         cause: format!("ffprobe's answer cannot be understood: {error}"),
     })
-}
-
-/// All that ffprobe says of a file, as JSON; also of one that it cannot read, where `error` says why.
-///
-/// # Errors
-/// Where ffprobe cannot be started, does not answer, or says nothing.
-pub async fn report(path: &Path) -> Result<String, ProbeError> {
-    let mut child = child::spawn(&ffprobe(path, &REPORT)).await?;
-    let mut answer = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        let read = tokio::time::timeout(PROBE_DEADLINE, stdout.take(ANSWER_LIMIT).read_to_end(&mut answer)).await;
-        if read.is_err() {
-            return Err(give_up(child, path).await);
-        }
-    }
-    // Of a file that it cannot read it says so, and fails.
-    let finished = finish(child, path).await;
-    match String::from_utf8_lossy(&answer).trim() {
-        "" | "{}" => finished.and_then(|()| Err(ProbeError::Empty(path.to_owned()))),
-        text => Ok(format!("{text}\n")),
-    }
 }
 
 #[derive(Deserialize, Default)]

@@ -15,6 +15,7 @@ pub mod error_text;
 pub mod ffmpeg;
 pub mod ffmpeg_arguments;
 pub mod ffprobe;
+pub mod ffprobe_report;
 pub mod filter_delay;
 pub mod final_encoding;
 pub mod index_space;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::codes;
-use crate::media::ffprobe;
+use crate::media::ffprobe_report;
 use crate::protocol::job::{Job, Work};
 use crate::storage::files;
 use crate::store::record::{Report, UploadRecord, key_for};
@@ -80,7 +80,7 @@ async fn find(job: &Job, settings: &TranscodeSettings, dir: &Path, name: &str) -
 /// What is known of the raw file; `home`: the directory of its object.
 async fn reports(raw: &Path, home: &str, cause: Option<&str>, last_words: Option<&str>) -> Vec<Report> {
     let said: Vec<&str> = last_words.into_iter().chain(cause).collect();
-    let ffprobe = tokio::time::timeout(PROBE_LIMIT, ffprobe::report(raw)).await;
+    let ffprobe = tokio::time::timeout(PROBE_LIMIT, ffprobe_report::report(raw)).await;
     let ffprobe = match ffprobe {
         Ok(Ok(report)) if report.len() <= LONGEST_REPORT => report,
         Ok(Ok(_)) => unknown("its report is too long"),
