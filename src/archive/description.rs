@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::access::RoomClaims;
-use crate::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
+use crate::protocol::ids::RecorderId;
 use crate::protocol::request::RecordingInfo;
 
 /// The version of this description; another program passes over those that it does not know.
@@ -64,15 +64,8 @@ impl PartDescription {
     /// # Errors
     /// Where an id is invalid.
     pub fn info(&self) -> Result<RecordingInfo, String> {
-        let info = || {
-            Ok::<_, crate::protocol::ids::InvalidName>(RecordingInfo {
-                room_table_id: self.room_table_id,
-                room_id: RoomId::parse(&self.room_id)?,
-                room_sid: RoomSid::parse(&self.room_sid)?,
-                recording_id: RecordingId::parse(&self.recording_id)?,
-            })
-        };
-        info().map_err(|error| error.to_string())
+        let info = RecordingInfo::parse(self.room_table_id, &self.room_id, &self.room_sid, &self.recording_id);
+        info.map_err(|error| error.to_string())
     }
 
     /// By which it is put beside others of its recording: of one node in their order, those of a later lease behind.

@@ -40,6 +40,19 @@ pub struct RecordingInfo {
     pub recording_id: RecordingId,
 }
 
+impl RecordingInfo {
+    /// # Errors
+    /// Where an id is invalid.
+    pub fn parse(table_id: i64, room: &str, room_sid: &str, recording: &str) -> Result<Self, InvalidName> {
+        Ok(Self {
+            room_table_id: table_id,
+            room_id: RoomId::parse(room)?,
+            room_sid: RoomSid::parse(room_sid)?,
+            recording_id: RecordingId::parse(recording)?,
+        })
+    }
+}
+
 /// A checked start request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
@@ -124,12 +137,7 @@ fn start(message: &PlugNmeetToRecorder) -> Result<Start, InvalidName> {
         Output::File
     };
     Ok(Start {
-        info: RecordingInfo {
-            room_table_id: message.room_table_id,
-            room_id: RoomId::parse(&message.room_id)?,
-            room_sid: RoomSid::parse(&message.room_sid)?,
-            recording_id: RecordingId::parse(&message.recording_id)?,
-        },
+        info: RecordingInfo::parse(message.room_table_id, &message.room_id, &message.room_sid, &message.recording_id)?,
         access: RoomAccess::Token(AccessToken::parse(&message.access_token)?),
         output,
     })

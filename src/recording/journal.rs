@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::rig::CaptureReport;
 use crate::codes;
 use crate::protocol::access::{RoomAccess, RoomClaims};
-use crate::protocol::ids::{AccessToken, RecordingId, RoomId, RoomSid, RtmpUrl};
+use crate::protocol::ids::{AccessToken, RecordingId, RtmpUrl};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
 use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
@@ -211,15 +211,8 @@ impl RecordingRecord {
     /// # Errors
     /// Where an id is invalid.
     pub fn info(&self) -> Result<RecordingInfo, String> {
-        let info = || {
-            Ok::<_, crate::protocol::ids::InvalidName>(RecordingInfo {
-                room_table_id: self.room_table_id,
-                room_id: RoomId::parse(&self.room_id)?,
-                room_sid: RoomSid::parse(&self.room_sid)?,
-                recording_id: RecordingId::parse(&self.recording_id)?,
-            })
-        };
-        info().map_err(|error| error.to_string())
+        let info = RecordingInfo::parse(self.room_table_id, &self.room_id, &self.room_sid, &self.recording_id);
+        info.map_err(|error| error.to_string())
     }
 
     /// Whether it holds what a broadcast needs to go on: those of earlier versions do not.

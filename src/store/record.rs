@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
-use crate::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
+use crate::protocol::ids::{RecorderId, RecordingId, RoomId};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::RecordingInfo;
 use crate::storage::journal::{Journal, Record, RecordFile};
@@ -207,14 +207,9 @@ impl UploadRecord {
     /// Where the record holds ids that are none.
     pub fn notices(&self, path: &str) -> Result<Vec<Notice>, String> {
         let Some(notice) = self.notice.as_ref().filter(|_| !self.told) else { return Ok(Vec::new()) };
-        let why = |error: &dyn std::fmt::Display| error.to_string();
-        let info = RecordingInfo {
-            room_table_id: notice.room_table_id,
-            room_id: RoomId::parse(&self.room_id).map_err(|error| why(&error))?,
-            room_sid: RoomSid::parse(&notice.room_sid).map_err(|error| why(&error))?,
-            recording_id: RecordingId::parse(&self.recording_id).map_err(|error| why(&error))?,
-        };
-        let recorder_id = RecorderId::parse(&notice.recorder_id).map_err(|error| why(&error))?;
+        let info = RecordingInfo::parse(notice.room_table_id, &self.room_id, &notice.room_sid, &self.recording_id);
+        let info = info.map_err(|error| error.to_string())?;
+        let recorder_id = RecorderId::parse(&notice.recorder_id).map_err(|error| error.to_string())?;
         let proceeded = NoticeEvent::Proceeded {
             file_path: path.to_owned(),
             file_size: self.stored.map_or(notice.size, |stored| stored.size),

@@ -3,12 +3,7 @@ use crate::protocol::jwt;
 
 fn start() -> Start {
     Start {
-        info: RecordingInfo {
-            room_table_id: 7,
-            room_id: RoomId::parse("room01").unwrap(),
-            room_sid: RoomSid::default(),
-            recording_id: RecordingId::parse("rec.1").unwrap(),
-        },
+        info: RecordingInfo::parse(7, "room01", "", "rec.1").unwrap(),
         access: RoomAccess::Token(AccessToken::parse("tok.en&x=1").unwrap()),
         output: Output::File,
     }
