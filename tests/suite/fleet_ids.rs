@@ -86,6 +86,7 @@ async fn a_restart_after_a_kill_takes_the_id_at_once() {
     let standin = standin().await;
     let mut recorder = Recorder::start(&standin, "node_01", &setup()).await;
     let before = holder(&standin).await;
+    recorder.wait_for_log("has joined the fleet").await;
     recorder.kill();
     recorder.restart();
     recorder.wait_until("it is back", || recorder.log().matches("has joined the fleet").count() == 2).await;

@@ -1,11 +1,15 @@
 //! Uploads over a line that fails: each ends with one right object, and no upload left open.
 
+use tokio::task::JoinSet;
+
 use super::{MIB, Sender, assert_stored};
 use crate::standin::object_store::{Kind, ObjectStore};
 use crate::standin::store_line::{Ask, Fault, StoreLine};
 
 /// More often than the client itself tries again.
 const OFTEN: usize = 4;
+/// So many are had by one line, of several at once.
+const LINE_FAULTS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_line_does_rclone_has_one_right_object_in_the_end() {
@@ -36,10 +40,21 @@ async fn have_all_faults(kind: Kind) {
         (Ask::Put, Fault::LoseAnswer, OFTEN),
         (Ask::Put, Fault::Answer(503, "SlowDown"), OFTEN),
     ];
+    let numbered: Vec<_> = faults.into_iter().enumerate().collect();
+    // Each waits for seconds between its attempts.
+    let mut lines: JoinSet<()> =
+        numbered.chunks(LINE_FAULTS).map(|faults| one_after_the_other(kind, faults.to_vec())).collect();
+    while let Some(ended) = lines.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// Faults of one line.
+async fn one_after_the_other(kind: Kind, faults: Vec<(usize, (Ask, Fault, usize))>) {
     let store = ObjectStore::start(kind).await.unwrap();
     let line = StoreLine::to(store.port).await;
     let sender = Sender::start(&ObjectStore::url(line.port, "pre"));
-    for (index, (ask, fault, times)) in faults.into_iter().enumerate() {
+    for (index, (ask, fault, times)) in faults {
         let id = format!("rec-{index}");
         let content = sender.make(&id, 17 * MIB + index);
         line.fails(ask, fault, times);

@@ -125,9 +125,10 @@ impl Sender {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
-    /// Waits until no record is left.
+    /// Waits until no record is left. One may come late, where the disk is busy.
     pub async fn wait_until_done(&self) {
-        self.wait_until("nothing is on its way", || self.records().is_empty()).await;
+        let is_done = || self.uploads.waiting() == 0 && self.records().is_empty();
+        self.wait_until("nothing is on its way", is_done).await;
     }
 
     pub async fn wait_until(&self, what: &str, so: impl Fn() -> bool) {
