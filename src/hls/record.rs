@@ -26,6 +26,8 @@ pub struct HlsRecord {
     pub mp4: PathBuf,
     /// The MP4 relative to `main_path`, which is its name in a store.
     pub key: String,
+    #[serde(default)]
+    pub store: HlsStore,
     /// Unix milliseconds, as the other times.
     pub added_at: u64,
     /// The names of the files in `main_path`, in the order in which they are put into a store; `None`: they are not made.
@@ -39,16 +41,29 @@ pub struct HlsRecord {
     pub last_error: Option<String>,
 }
 
+/// The store that gets it: the one that gets the MP4.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HlsStore {
+    /// That of its room, as in the records of earlier versions.
+    #[default]
+    OfRoom,
+    NoStore,
+    /// Its URL without secrets.
+    Url(String),
+}
+
 impl HlsRecord {
     /// `file_path`: the MP4 relative to `main_path`.
     #[must_use]
-    pub fn new(recording: &RecordingId, room: &RoomId, mp4: &Path, file_path: &str) -> Self {
+    pub fn new(recording: &RecordingId, room: &RoomId, mp4: &Path, file_path: &str, store: HlsStore) -> Self {
         Self {
             version: Self::VERSION,
             recording_id: recording.to_string(),
             room_id: room.to_string(),
             mp4: mp4.to_owned(),
             key: key_for(file_path),
+            store,
             added_at: unix_ms(),
             files: None,
             failures: 0,
