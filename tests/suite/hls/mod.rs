@@ -5,6 +5,8 @@ mod browser;
 mod killed;
 mod node;
 mod packages;
+mod player;
+mod throttled;
 
 use std::collections::BTreeMap;
 use std::path::Path;
