@@ -300,3 +300,161 @@ impl<W: DurableWork> Shared<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::codes;
+    use crate::protocol::ids::RecordingId;
+    use crate::storage::journal::Record;
+    use crate::storage::task_record::TaskWords;
+
+    const ORDERS: &str = "orders";
+    const WAITS: AttemptWaits = AttemptWaits { first: Duration::from_millis(1), longest: Duration::from_millis(2) };
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Number {
+        recording: String,
+        failures: u32,
+        last_error: Option<String>,
+    }
+
+    impl Record for Number {
+        const VERSION: u32 = 1;
+
+        fn version(&self) -> u32 {
+            1
+        }
+    }
+
+    impl TaskRecord for Number {
+        const DIR: &'static str = "numbers";
+        const WORDS: TaskWords = TaskWords {
+            all: "numbers",
+            one: "a number",
+            when_found_again: "counts again",
+            unread: codes::UPLOAD_RECORDS_UNREAD,
+            not_written: codes::UPLOAD_RECORD_NOT_WRITTEN,
+        };
+
+        fn id(&self) -> String {
+            self.recording.clone()
+        }
+
+        fn recording_id(&self) -> &str {
+            &self.recording
+        }
+
+        fn room_id(&self) -> &'static str {
+            "room01"
+        }
+
+        fn note_failure(&mut self, why: String, _: u64) {
+            (self.failures, self.last_error) = (self.failures + 1, Some(why));
+        }
+    }
+
+    /// Fails so many times; then it is done, or it goes on until it is stopped.
+    struct Counting {
+        fails: u32,
+        ends: bool,
+        given_up: Mutex<Vec<String>>,
+        attempts: tokio::sync::watch::Sender<usize>,
+    }
+
+    impl DurableWork for Counting {
+        type Record = Number;
+        type Error = String;
+
+        const TASK: &'static str = "count";
+        const DROP_REQUESTS: &'static str = ORDERS;
+
+        async fn attempt(&self, entry: &TaskEntry<Number>, stop: &CancellationToken) -> Attempt<String> {
+            self.attempts.send_modify(|attempts| *attempts += 1);
+            match entry.record().failures {
+                failures if failures < self.fails => Attempt::Failed(format!("failure {failures}")),
+                _ if self.ends => Attempt::Done,
+                _ => {
+                    stop.cancelled().await;
+                    Attempt::Stopped
+                }
+            }
+        }
+
+        fn log_failure(&self, _: &Number, _: Duration, _: &String) {}
+
+        async fn give_up(&self, entry: &TaskEntry<Number>) {
+            self.given_up.lock().unwrap().push(entry.record().recording);
+        }
+
+        fn count(&self, _: &[Number]) {}
+    }
+
+    fn tasks(dir: &Path, fails: u32, ends: bool, cancel: &CancellationToken) -> DurableTasks<Counting> {
+        let attempts = tokio::sync::watch::Sender::new(0);
+        let work = Counting { fails, ends, given_up: Mutex::default(), attempts };
+        DurableTasks::new(work, dir.to_owned(), WAITS, cancel.clone())
+    }
+
+    fn number(recording: &str) -> Number {
+        Number { recording: recording.to_owned(), failures: 0, last_error: None }
+    }
+
+    async fn attempts(tasks: &DurableTasks<Counting>, wanted: usize) {
+        tasks.work().attempts.subscribe().wait_for(|attempts| *attempts >= wanted).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_is_tried_until_it_is_done_and_is_taken_up_again_by_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("numbers/RM_1.json");
+        let cancel = CancellationToken::new();
+        let first = tasks(dir.path(), 2, false, &cancel);
+        first.begin(number("RM_1")).await;
+        attempts(&first, 3).await;
+        cancel.cancel();
+        first.run().await;
+        let left = Number { failures: 2, last_error: Some("failure 1".to_owned()), ..number("RM_1") };
+        assert_eq!(Number::read(&file).unwrap(), left);
+
+        let cancel = CancellationToken::new();
+        let second = tasks(dir.path(), 3, true, &cancel);
+        let run = tokio::spawn(second.clone().run());
+        second.resumed().await;
+        attempts(&second, 2).await;
+        while !second.records().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!file.exists());
+        cancel.cancel();
+        run.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_order_gives_up_the_tasks_of_its_recording_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let tasks = tasks(dir.path(), 0, false, &cancel);
+        for id in ["RM_1", "RM_2"] {
+            tasks.begin(number(id)).await;
+        }
+        drop_request::write(dir.path(), ORDERS, &RecordingId::parse("RM_2").unwrap()).unwrap();
+        let run = tokio::spawn(tasks.clone().run());
+        let order = dir.path().join(ORDERS).join("RM_2.json");
+        while order.exists() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*tasks.work().given_up.lock().unwrap(), ["RM_2"]);
+        assert_eq!(tasks.records().into_keys().collect::<Vec<_>>(), ["RM_1"]);
+        assert!(dir.path().join("numbers/RM_1.json").exists() && !dir.path().join("numbers/RM_2.json").exists());
+        // A new one of the same id takes the place of the earlier one.
+        tasks.begin(Number { failures: 7, ..number("RM_1") }).await;
+        assert_eq!(tasks.record("RM_1").unwrap().failures, 7);
+        cancel.cancel();
+        run.await.unwrap();
+    }
+}
