@@ -4,7 +4,7 @@ use crate::admin::error::AdminError;
 use crate::admin::state_dir::StateDir;
 use crate::hls::record;
 use crate::protocol::ids::RecordingId;
-use crate::store::drop_request::{self, HLS};
+use crate::storage::drop_request::{self, HLS};
 
 /// Asks the daemon, now or at its next start, to give up the HLS of a recording.
 ///

@@ -13,7 +13,7 @@ use crate::codes;
 use crate::config::Config;
 use crate::config::store_url::StoreUrl;
 use crate::protocol::ids::RecordingId;
-use crate::store::drop_request;
+use crate::storage::drop_request;
 use crate::store::handle::Store;
 use crate::store::probe::{self, ProbeResult, ProbeStep};
 use crate::store::record;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::codes;
 use crate::config::store_url::check_key;
 use crate::protocol::ids::{RecordingId, RoomId};
-use crate::storage::journal::{Journal, Record, RecordFile};
+use crate::storage::journal::Record;
+use crate::storage::task_record::{TaskEntry, TaskRecord, TaskWords};
 use crate::store::record::key_for;
 use crate::store::sidecars::hls_dir;
-use crate::telemetry::redact;
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`; `store/local_file.rs` looks there before it removes an MP4.
@@ -26,6 +26,8 @@ pub struct HlsRecord {
     pub mp4: PathBuf,
     /// The MP4 relative to `main_path`, which is its name in a store.
     pub key: String,
+    #[serde(default)]
+    pub store: HlsStore,
     /// Unix milliseconds, as the other times.
     pub added_at: u64,
     /// The names of the files in `main_path`, in the order in which they are put into a store; `None`: they are not made.
@@ -39,16 +41,29 @@ pub struct HlsRecord {
     pub last_error: Option<String>,
 }
 
+/// The store that gets it: the one that gets the MP4.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HlsStore {
+    /// That of its room, as in the records of earlier versions.
+    #[default]
+    OfRoom,
+    NoStore,
+    /// Its URL without secrets.
+    Url(String),
+}
+
 impl HlsRecord {
     /// `file_path`: the MP4 relative to `main_path`.
     #[must_use]
-    pub fn new(recording: &RecordingId, room: &RoomId, mp4: &Path, file_path: &str) -> Self {
+    pub fn new(recording: &RecordingId, room: &RoomId, mp4: &Path, file_path: &str, store: HlsStore) -> Self {
         Self {
             version: Self::VERSION,
             recording_id: recording.to_string(),
             room_id: room.to_string(),
             mp4: mp4.to_owned(),
             key: key_for(file_path),
+            store,
             added_at: unix_ms(),
             files: None,
             failures: 0,
@@ -82,45 +97,33 @@ impl Record for HlsRecord {
     }
 }
 
-/// The record of a recording; clones share it.
-#[derive(Clone, Debug)]
-pub struct HlsEntry(RecordFile<HlsRecord>);
+impl TaskRecord for HlsRecord {
+    const DIR: &'static str = DIR;
+    const WORDS: TaskWords = TaskWords {
+        all: "recordings that become HLS",
+        one: "a recording that becomes HLS",
+        when_found_again: "makes the HLS again",
+        unread: codes::HLS_RECORDS_UNREAD,
+        not_written: codes::HLS_RECORD_NOT_WRITTEN,
+    };
 
-impl HlsEntry {
-    pub(super) fn new(journal: &Journal<HlsRecord>, record: HlsRecord) -> Self {
-        Self(journal.record(&record.recording_id.clone(), record))
+    fn id(&self) -> String {
+        self.recording_id.clone()
     }
 
-    #[must_use]
-    pub fn record(&self) -> HlsRecord {
-        self.0.get()
+    fn recording_id(&self) -> &str {
+        &self.recording_id
     }
 
-    /// Changes the record; waits up to a second for the disk. Where that fails the work goes on from memory.
-    pub(super) async fn update(&self, change: impl FnOnce(&mut HlsRecord)) {
-        if let Err(error) = self.0.update(change).await {
-            tracing::error!(
-                code = %codes::HLS_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
-                "the record of a recording that becomes HLS is not on disk; look at the disk of recorder.state_dir"
-            );
-        }
+    fn room_id(&self) -> &str {
+        &self.room_id
     }
 
-    pub(super) async fn note_failure(&self, why: &str, next_try: u64) {
-        let why = redact::scrub(why).into_owned();
-        let note = move |record: &mut HlsRecord| {
-            record.failures = record.failures.saturating_add(1);
-            (record.last_error, record.next_try) = (Some(why), Some(next_try));
-        };
-        self.update(note).await;
-    }
-
-    pub(super) async fn remove(&self) {
-        if let Err(error) = self.0.remove().await {
-            tracing::error!(
-                code = %codes::HLS_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
-                "the record of a recording that became HLS is not removed yet; a start that finds it makes the HLS again"
-            );
-        }
+    fn note_failure(&mut self, why: String, next_try: u64) {
+        self.failures = self.failures.saturating_add(1);
+        (self.last_error, self.next_try) = (Some(why), Some(next_try));
     }
 }
+
+/// The record of a recording; clones share it.
+pub type HlsEntry = TaskEntry<HlsRecord>;

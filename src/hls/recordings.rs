@@ -7,66 +7,45 @@
 //!   └── tried again ◄─────┴─────────────────────────────────────┘   MP4 gone: let go
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 use crate::codes;
 use crate::hls::error::HlsError;
 use crate::hls::local_files;
-use crate::hls::record::{DIR, HlsEntry, HlsRecord};
+use crate::hls::record::{HlsEntry, HlsRecord};
 use crate::hls::settings::HlsSettings;
 use crate::hls::steps::HlsSteps;
-use crate::retry::Backoff;
-use crate::storage::files;
-use crate::storage::journal::Journal;
+use crate::storage::durable_tasks::{Attempt, AttemptWaits, DurableTasks, DurableWork};
 use crate::storage::record_writer::RecordWriter;
-use crate::store::drop_request;
-use crate::telemetry::log_throttle::LogThrottle;
+use crate::storage::{drop_request, files};
 use crate::telemetry::metrics::NodeGauge;
-use crate::unix_time::unix_ms;
 
-/// How often orders of operators are looked for.
-const POLL: Duration = Duration::from_secs(5);
 /// How often directories are looked for whose MP4 is gone.
 const SWEEP: Duration = Duration::from_secs(60 * 60);
-/// Time limit for reading the records and orders.
-const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Time limit for looking through `main_path`.
 const SWEEP_LIMIT: Duration = Duration::from_secs(300);
 
 /// The recordings of a node that become HLS; clones share them.
 #[derive(Clone)]
 pub struct HlsRecordings {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    settings: HlsSettings,
-    journal: Journal<HlsRecord>,
-    running: Mutex<BTreeMap<String, RunningHls>>,
-    making: Semaphore,
-    tasks: TaskTracker,
+    tasks: DurableTasks<HlsWork>,
     cancel: CancellationToken,
 }
 
-#[derive(Clone)]
-struct RunningHls {
-    entry: HlsEntry,
-    /// Ends its task; the record stays.
-    stop: CancellationToken,
-    ended: CancellationToken,
+/// What the tasks of all recordings share.
+struct HlsWork {
+    settings: HlsSettings,
+    making: Semaphore,
+    /// The node ends.
+    cancel: CancellationToken,
 }
 
 impl std::fmt::Debug for HlsRecordings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HlsRecordings").field("config", &self.shared.settings.config).finish_non_exhaustive()
+        f.debug_struct("HlsRecordings").field("config", &self.tasks.work().settings.config).finish_non_exhaustive()
     }
 }
 
@@ -74,218 +53,59 @@ impl HlsRecordings {
     /// `cancel`: the node ends; what is unfinished is left to the next start.
     #[must_use]
     pub fn new(settings: HlsSettings, cancel: CancellationToken) -> Self {
-        let journal = Journal::new(settings.state_dir.join(DIR), "recordings that become HLS");
-        let (running, tasks) = (Mutex::default(), TaskTracker::new());
-        Self { shared: Arc::new(Shared { settings, journal, running, making: Semaphore::new(1), tasks, cancel }) }
+        let waits = AttemptWaits { first: settings.waits.first, longest: settings.waits.longest };
+        let state_dir = settings.state_dir.clone();
+        let work = HlsWork { settings, making: Semaphore::new(1), cancel: cancel.clone() };
+        Self { tasks: DurableTasks::new(work, state_dir, waits, cancel.clone()), cancel }
     }
 
     /// Whether recordings become HLS.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.shared.settings.config.is_some()
+        self.tasks.work().settings.config.is_some()
     }
 
     /// What writes the records.
     #[must_use]
     pub fn writer(&self) -> &RecordWriter {
-        self.shared.journal.writer()
+        self.tasks.journal().writer()
     }
 
     /// Takes a recording on whose MP4 is in its place: its record is on disk when this returns, or the disk is late. An
     /// earlier one of this id ends.
     pub async fn add(&self, record: HlsRecord) {
-        let id = record.recording_id.clone();
-        self.stop(&id).await;
-        let entry = HlsEntry::new(&self.shared.journal, record);
-        entry.update(|_| {}).await;
-        self.start(&id, entry);
+        self.tasks.begin(record).await;
     }
 
     /// The recording with this name in a store is deleted: what is under way ends, and what of it is in `main_path` goes.
     pub async fn forget(&self, key: &str) {
-        let of_key = |running: &RunningHls| running.entry.record().key == key;
-        let id = self.shared.running().iter().find(|(_, running)| of_key(running)).map(|(id, _)| id.clone());
-        if let Some(id) = id
-            && let Some(entry) = self.stop(&id).await
+        let found = self.tasks.records().into_iter().find(|(_, record)| record.key == key);
+        if let Some((id, _)) = found
+            && let Some(entry) = self.tasks.stop(&id).await
         {
-            self.shared.let_go(&entry).await;
-            entry.remove().await;
-            self.shared.count();
+            self.tasks.work().let_go(&entry).await;
+            self.tasks.forget(&entry).await;
         }
     }
 
     /// Goes on with what an earlier run has left, and obeys orders, until the node ends.
     pub async fn run(self) {
-        let shared = &self.shared;
-        if shared.cancel.run_until_cancelled(self.resume()).await.is_some() {
-            let mut ticks = tokio::time::interval(POLL);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut swept: Option<Instant> = None;
-            while shared.cancel.run_until_cancelled(ticks.tick()).await.is_some() {
-                self.obey().await;
-                shared.count();
-                if self.is_wanted() && swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-                    swept = Some(Instant::now());
-                    shared.cancel.run_until_cancelled(shared.sweep()).await;
-                }
-            }
-        }
-        shared.tasks.close();
-        shared.tasks.wait().await;
-    }
-
-    async fn resume(&self) {
-        let mut throttle = LogThrottle::default();
-        loop {
-            let journal = self.shared.journal.clone();
-            let read = move || {
-                journal.remove_unfinished();
-                journal.read_all()
-            };
-            let unread = match files::on_disk_within(READ_LIMIT, read).await {
-                Ok(content) => {
-                    for (_, record) in content.records {
-                        let id = record.recording_id.clone();
-                        if !self.shared.running().contains_key(&id) {
-                            self.start(&id, HlsEntry::new(&self.shared.journal, record));
-                        }
-                    }
-                    let Some((path, error)) = content.unread.into_iter().next() else { return };
-                    format!("{}: {error}", path.display())
-                }
-                Err(error) => error.to_string(),
-            };
-            if throttle.due(Instant::now()) {
-                tracing::error!(
-                    code = %codes::HLS_RECORDS_UNREAD, why = unread,
-                    "the records of recordings that become HLS cannot be read: what an earlier run has left waits; look at the \
-                     disk of recorder.state_dir"
-                );
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    fn start(&self, id: &str, entry: HlsEntry) {
-        let (stop, ended) = (self.shared.cancel.child_token(), CancellationToken::new());
-        let running = RunningHls { entry: entry.clone(), stop: stop.clone(), ended: ended.clone() };
-        self.shared.running().insert(id.to_owned(), running);
-        self.shared.count();
-        let record = entry.record();
-        let span = tracing::info_span!(
-            "recording",
-            recording_id = record.recording_id,
-            room_id = record.room_id,
-            task = "hls"
-        );
-        let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
-        let task = async move {
-            let _ended = ended.drop_guard();
-            if shared.see_through(&entry, &stop).await {
-                entry.remove().await;
-                shared.running().remove(&id);
-                shared.count();
+        let sweeps = async {
+            // What is being made has no MP4 to be found by.
+            self.tasks.resumed().await;
+            while self.is_wanted() {
+                self.sweep().await;
+                tokio::time::sleep(SWEEP).await;
             }
         };
-        self.shared.tasks.spawn(task.instrument(span));
-    }
-
-    /// Ends the task of a recording; its record stays.
-    async fn stop(&self, id: &str) -> Option<HlsEntry> {
-        let running = self.shared.running().get(id).cloned()?;
-        running.stop.cancel();
-        running.ended.cancelled().await;
-        // It may have come to its end.
-        self.shared.running().remove(id).map(|running| running.entry)
-    }
-
-    /// Carries out what operators ask.
-    async fn obey(&self) {
-        let state_dir = self.shared.settings.state_dir.clone();
-        let dir = state_dir.clone();
-        let asked = move || drop_request::all(&dir, drop_request::HLS);
-        let Ok(ids) = files::on_disk_within(READ_LIMIT, asked).await else { return };
-        for id in ids {
-            if let Some(entry) = self.stop(&id).await {
-                self.shared.let_go(&entry).await;
-                tracing::warn!(
-                    code = %codes::HLS_DROPPED, recording_id = id,
-                    "an operator has dropped the HLS of a recording: there is its MP4 only"
-                );
-                entry.remove().await;
-                self.shared.count();
-            }
-            let dir = state_dir.clone();
-            // One that stays is carried out again, which changes nothing.
-            let _ = files::on_disk_within(READ_LIMIT, move || drop_request::remove(&dir, drop_request::HLS, &id)).await;
-        }
-    }
-}
-
-impl Shared {
-    fn running(&self) -> MutexGuard<'_, BTreeMap<String, RunningHls>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self) {
-        let waiting = self.running().len();
-        self.settings.metrics.set(NodeGauge::HlsWaiting, u32::try_from(waiting).unwrap_or(u32::MAX));
-    }
-
-    /// Tries until it is done; false: the node ends, or the recording is taken away.
-    async fn see_through(&self, entry: &HlsEntry, stop: &CancellationToken) -> bool {
-        let (mut backoff, mut throttle) =
-            (Backoff::new(self.settings.waits.first, self.settings.waits.longest), LogThrottle::default());
-        let Some(config) = &self.settings.config else {
-            tracing::info!("hls.renditions is not set any more: this recording does not become HLS");
-            return true;
-        };
-        let steps = HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop };
-        loop {
-            let error = match steps.run().await {
-                Ok(()) => return true,
-                Err(HlsError::Stopped) => return false,
-                Err(error) => error,
-            };
-            if stop.is_cancelled() {
-                return false;
-            }
-            if let HlsError::WithoutMp4(why) = &error {
-                tracing::warn!(
-                    code = %codes::HLS_WITHOUT_MP4, why,
-                    "a recording does not become HLS: its MP4 is not there any more; where a script moves MP4s, have it copy them"
-                );
-                return true;
-            }
-            let wait = backoff.wait();
-            let retry_s = wait.as_secs();
-            let next = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            entry.note_failure(&error.to_string(), next).await;
-            if throttle.due(Instant::now()) {
-                tracing::error!(
-                    code = %codes::HLS_NOT_MADE, failures = entry.record().failures, retry_s, %error,
-                    "a recording is not there as HLS yet, and is tried until it is; {}", error.remedy()
-                );
-            }
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return false;
-            }
-        }
-    }
-
-    /// Removes what of a recording is in `main_path`; what fails is found by the next sweep.
-    async fn let_go(&self, entry: &HlsEntry) {
-        let Some(config) = &self.settings.config else { return };
-        let steps = HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop: &self.cancel };
-        if let Err(error) = steps.remove_local().await {
-            warn_of_left(&entry.record().dir(), &error.to_string());
-        }
+        tokio::join!(self.tasks.clone().run(), self.cancel.run_until_cancelled(sweeps));
     }
 
     /// Removes what has lost its MP4: the server deletes that alone.
     async fn sweep(&self) {
-        let making: BTreeSet<String> = self.running().keys().cloned().collect();
-        let (store, place) = (self.settings.main_path.clone(), self.settings.main_path.path().to_owned());
+        let making = self.tasks.records().into_keys().collect();
+        let store = self.tasks.work().settings.main_path.clone();
+        let place = store.path().to_owned();
         let sweep = move || {
             let mut left = Vec::new();
             let found = local_files::without_mp4(&store, &making)?;
@@ -308,6 +128,67 @@ impl Shared {
             // A main_path that is away is told of elsewhere.
             Err(error) => tracing::debug!(main_path = %place.display(), %error, "HLS without MP4 was not looked for"),
         }
+    }
+}
+
+impl HlsWork {
+    fn steps<'a>(&'a self, entry: &'a HlsEntry, stop: &'a CancellationToken) -> Option<HlsSteps<'a>> {
+        let config = self.settings.config.as_ref()?;
+        Some(HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop })
+    }
+
+    /// Removes what of a recording is in `main_path`; what fails is found by the next sweep.
+    async fn let_go(&self, entry: &HlsEntry) {
+        let Some(steps) = self.steps(entry, &self.cancel) else { return };
+        if let Err(error) = steps.remove_local().await {
+            warn_of_left(&entry.record().dir(), &error.to_string());
+        }
+    }
+}
+
+impl DurableWork for HlsWork {
+    type Record = HlsRecord;
+    type Error = HlsError;
+
+    const TASK: &'static str = "hls";
+    const DROP_REQUESTS: &'static str = drop_request::HLS;
+
+    async fn attempt(&self, entry: &HlsEntry, stop: &CancellationToken) -> Attempt<HlsError> {
+        let Some(steps) = self.steps(entry, stop) else {
+            tracing::info!("hls.renditions is not set any more: this recording does not become HLS");
+            return Attempt::Done;
+        };
+        match steps.run().await {
+            Ok(()) => Attempt::Done,
+            Err(HlsError::WithoutMp4(why)) if !stop.is_cancelled() => {
+                tracing::warn!(
+                    code = %codes::HLS_WITHOUT_MP4, why,
+                    "a recording does not become HLS: its MP4 is not there any more; where a script moves MP4s, have it copy them"
+                );
+                Attempt::Done
+            }
+            Err(HlsError::Stopped) => Attempt::Stopped,
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+
+    fn log_failure(&self, record: &HlsRecord, wait: Duration, error: &HlsError) {
+        tracing::error!(
+            code = %codes::HLS_NOT_MADE, failures = record.failures, retry_s = wait.as_secs(), %error,
+            "a recording is not there as HLS yet, and is tried until it is; {}", error.remedy()
+        );
+    }
+
+    async fn give_up(&self, entry: &HlsEntry) {
+        self.let_go(entry).await;
+        tracing::warn!(
+            code = %codes::HLS_DROPPED, recording_id = entry.record().recording_id,
+            "an operator has dropped the HLS of a recording: there is its MP4 only"
+        );
+    }
+
+    fn count(&self, records: &[HlsRecord]) {
+        self.settings.metrics.set(NodeGauge::HlsWaiting, u32::try_from(records.len()).unwrap_or(u32::MAX));
     }
 }
 

@@ -7,10 +7,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{HlsConfig, KeepLocal};
+use crate::config::store_url::StoreUrl;
+use crate::config::{HlsConfig, KeepLocal, StorageConfig};
 use crate::hls::error::HlsError;
 use crate::hls::packager::{MASTER, Packager};
-use crate::hls::record::HlsEntry;
+use crate::hls::record::{HlsEntry, HlsStore};
 use crate::hls::settings::HlsSettings;
 use crate::hls::{delivery, local_files};
 use crate::protocol::ids::RoomId;
@@ -43,7 +44,7 @@ impl HlsSteps<'_> {
         let uploads = &self.settings.uploads;
         // Checked when the record was read.
         let Ok(room) = RoomId::parse(&self.entry.record().room_id) else { return Ok(()) };
-        let Some(url) = uploads.storage().deliver_for(&room) else { return Ok(()) };
+        let Some(url) = destination(&self.entry.record().store, uploads.storage(), &room) else { return Ok(()) };
         let store = uploads.store(url).await?;
         let (record, waits) = (self.entry.record(), self.settings.waits);
         delivery::wait_for_mp4(store, &record, &self.settings.state_dir, waits.mp4, self.stop).await?;
@@ -121,6 +122,17 @@ impl HlsSteps<'_> {
         let elsewhere = (!self.settings.main_path.abilities().rewrite).then_some(self.settings.temporary_dir.as_path());
         local_files::unfinished_dir(&self.dir(), node, elsewhere)
     }
+}
+
+/// Where the HLS goes: into the store of its record, else, where that is configured no more, into that of its room, as its
+/// MP4 does. `None`: nowhere.
+fn destination<'a>(store: &HlsStore, storage: &'a StorageConfig, room: &RoomId) -> Option<&'a StoreUrl> {
+    let named = match store {
+        HlsStore::NoStore => return None,
+        HlsStore::OfRoom => None,
+        HlsStore::Url(name) => storage.delivery_stores().into_iter().find(|url| url.to_string() == *name),
+    };
+    named.or_else(|| storage.deliver_for(room))
 }
 
 fn remove_unfinished(dir: &Path) -> std::io::Result<()> {

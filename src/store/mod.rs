@@ -3,14 +3,13 @@
 //!
 //! [`handle::Store`] is one store, over the crate `object_store`. [`uploads::Uploads`] has a task for each file that is
 //! on its way ([`upload`]), with its record on disk ([`record`]): an upload goes on behind the part where it was, also after
-//! a restart, until the store has confirmed it or an operator drops it ([`drop_request`]). [`probe`] says what a store can do.
+//! a restart, until the store has confirmed it or an operator drops it. [`probe`] says what a store can do.
 //! [`download`] is the way back. [`raw_store::RawStore`] takes raw files from one node to another.
 //!
 //! A file that the store has not confirmed is never removed, and no secret is in a log, a record or an error.
 
 pub mod connect;
 pub mod download;
-pub mod drop_request;
 pub mod error;
 pub mod handle;
 mod http_client;

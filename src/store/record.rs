@@ -11,8 +11,8 @@ use crate::codes;
 use crate::protocol::ids::{RecorderId, RecordingId, RoomId};
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::RecordingInfo;
-use crate::storage::journal::{Journal, Record, RecordFile};
-use crate::telemetry::redact;
+use crate::storage::journal::Record;
+use crate::storage::task_record::{TaskEntry, TaskRecord, TaskWords};
 use crate::unix_time::unix_ms;
 
 /// The directory in `state_dir`.
@@ -192,15 +192,6 @@ impl UploadRecord {
         Self { kind: UploadKind::Raw, reports, ..Self::new(recording, room, file, key, store, None) }
     }
 
-    /// By which the record is known among those of all uploads, also on disk.
-    #[must_use]
-    pub fn id(&self) -> String {
-        match self.kind {
-            UploadKind::Mp4 => self.recording_id.clone(),
-            UploadKind::Raw => format!("{}{RAW_SUFFIX}", self.recording_id),
-        }
-    }
-
     /// The two notices of a finished recording whose MP4 is at `path`; none where the server was told already.
     ///
     /// # Errors
@@ -243,53 +234,39 @@ impl Record for UploadRecord {
     }
 }
 
-/// The record of an upload; clones share it.
-#[derive(Clone, Debug)]
-pub struct UploadEntry(RecordFile<UploadRecord>);
+impl TaskRecord for UploadRecord {
+    const DIR: &'static str = DIR;
+    const WORDS: TaskWords = TaskWords {
+        all: "uploads",
+        one: "an upload",
+        when_found_again: "delivers the recording again",
+        unread: codes::UPLOAD_RECORDS_UNREAD,
+        not_written: codes::UPLOAD_RECORD_NOT_WRITTEN,
+    };
 
-impl UploadEntry {
-    pub(super) fn new(journal: &Journal<UploadRecord>, record: UploadRecord) -> Self {
-        Self(journal.record(&record.id(), record))
-    }
-
-    #[must_use]
-    pub fn record(&self) -> UploadRecord {
-        self.0.get()
-    }
-
-    /// Changes the record in memory, and has it written. Waits for nothing.
-    pub(super) fn change(&self, change: impl FnOnce(&mut UploadRecord)) {
-        drop(self.0.change(change));
-    }
-
-    /// Changes the record; waits up to a second for the disk. Where that fails the work goes on from memory.
-    pub(super) async fn update(&self, change: impl FnOnce(&mut UploadRecord)) {
-        if let Err(error) = self.0.update(change).await {
-            tracing::error!(
-                code = %codes::UPLOAD_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
-                "the record of an upload is not on disk; look at the disk of recorder.state_dir"
-            );
+    fn id(&self) -> String {
+        match self.kind {
+            UploadKind::Mp4 => self.recording_id.clone(),
+            UploadKind::Raw => format!("{}{RAW_SUFFIX}", self.recording_id),
         }
     }
 
-    pub(super) async fn note_failure(&self, why: &str, next_try: u64) {
-        let why = redact::scrub(why).into_owned();
-        let note = move |record: &mut UploadRecord| {
-            record.failures = record.failures.saturating_add(1);
-            (record.last_error, record.next_try) = (Some(why), Some(next_try));
-        };
-        self.update(note).await;
+    fn recording_id(&self) -> &str {
+        &self.recording_id
     }
 
-    pub(super) async fn remove(&self) {
-        if let Err(error) = self.0.remove().await {
-            tracing::error!(
-                code = %codes::UPLOAD_RECORD_NOT_WRITTEN, path = %self.0.path().display(), %error,
-                "the record of an upload is not removed yet; a start that finds it delivers the recording again"
-            );
-        }
+    fn room_id(&self) -> &str {
+        &self.room_id
+    }
+
+    fn note_failure(&mut self, why: String, next_try: u64) {
+        self.failures = self.failures.saturating_add(1);
+        (self.last_error, self.next_try) = (Some(why), Some(next_try));
     }
 }
+
+/// The record of an upload; clones share it.
+pub type UploadEntry = TaskEntry<UploadRecord>;
 
 /// The object's name for an MP4 of `main_path`: its path there. What no name of an object may hold becomes `_`.
 #[must_use]

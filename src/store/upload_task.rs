@@ -18,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 use crate::codes;
 use crate::config::store_url::StoreUrl;
 use crate::protocol::ids::RoomId;
-use crate::retry::Backoff;
-use crate::storage::files;
+use crate::storage::durable_tasks::{Attempt, DurableWork};
+use crate::storage::{drop_request, files};
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::record::{StoredObject, UploadEntry, UploadKind, UploadRecord};
 use crate::store::settings::UploadSettings;
 use crate::store::stores::Stores;
 use crate::store::{local_file, sidecars, upload};
-use crate::telemetry::log_throttle::LogThrottle;
+use crate::telemetry::metrics::NodeGauge;
 use crate::unix_time::unix_ms;
 
 /// MP4s on the line at once.
@@ -71,35 +71,6 @@ impl UploadContext {
         }
     }
 
-    /// Tries until it is done; false: the node ends, or the upload is taken away.
-    pub async fn see_through(&self, entry: &UploadEntry, stop: &CancellationToken) -> bool {
-        let (mut backoff, mut throttle) =
-            (Backoff::new(self.settings.waits.first, self.settings.waits.longest), LogThrottle::default());
-        let Some(url) = self.destination(&entry.record()).cloned() else {
-            self.let_go(entry).await;
-            return true;
-        };
-        loop {
-            let error = match self.go_on(entry, &url, stop).await {
-                Ok(()) => return true,
-                Err(StoreError::Stopped) => return false,
-                Err(error) => error,
-            };
-            if stop.is_cancelled() {
-                return false;
-            }
-            let wait = backoff.wait();
-            let next = unix_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            entry.note_failure(&error.to_string(), next).await;
-            if throttle.due(Instant::now()) {
-                log_failure(&entry.record(), &url, wait, &error);
-            }
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                return false;
-            }
-        }
-    }
-
     /// Where the file goes: into the store that its record names, else, where that is configured no more, into the one
     /// that is configured now. `None`: nowhere.
     fn destination(&self, record: &UploadRecord) -> Option<&StoreUrl> {
@@ -116,7 +87,11 @@ impl UploadContext {
     }
 
     /// The steps that are left.
-    async fn go_on(&self, entry: &UploadEntry, url: &StoreUrl, stop: &CancellationToken) -> Result<(), StoreError> {
+    async fn go_on(&self, entry: &UploadEntry, stop: &CancellationToken) -> Result<(), StoreError> {
+        let Some(url) = self.destination(&entry.record()).cloned() else {
+            self.let_go(entry).await;
+            return Ok(());
+        };
         let record = entry.record();
         let store = self.stores.open(&url.to_string()).await?;
         if record.kind == UploadKind::Raw && record.stored.is_none() && self.is_gone(&record).await {
@@ -295,21 +270,57 @@ impl UploadContext {
     }
 }
 
-fn log_failure(record: &UploadRecord, url: &StoreUrl, wait: Duration, error: &StoreError) {
-    let (retry_s, failures, remedy) = (wait.as_secs(), record.failures, error.remedy());
-    match (record.stored, record.kind) {
-        (Some(_), _) => tracing::error!(
-            code = %codes::DELIVERY_UNFINISHED, store = %url, failures, retry_s, %error,
-            "the store has the recording, but what follows its delivery fails, and is tried until it is done; {remedy}"
-        ),
-        (None, UploadKind::Mp4) => tracing::error!(
-            code = %codes::NOT_IN_THE_STORE, store = %url, failures, retry_s, %error,
-            "a recording is not in the store of storage.deliver yet, and is tried until it is; {remedy}"
-        ),
-        (None, UploadKind::Raw) => tracing::error!(
-            code = %codes::RAW_COPY_WAITS, store = %url, failures, retry_s, %error,
-            "a raw file that could not be transcoded is not in storage.fail yet, and is tried until it is; {remedy}"
-        ),
+impl DurableWork for UploadContext {
+    type Record = UploadRecord;
+    type Error = StoreError;
+
+    const TASK: &'static str = "upload";
+    const DROP_REQUESTS: &'static str = drop_request::UPLOADS;
+
+    async fn attempt(&self, entry: &UploadEntry, stop: &CancellationToken) -> Attempt<StoreError> {
+        match self.go_on(entry, stop).await {
+            Ok(()) => Attempt::Done,
+            Err(StoreError::Stopped) => Attempt::Stopped,
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+
+    fn log_failure(&self, record: &UploadRecord, wait: Duration, error: &StoreError) {
+        let (retry_s, failures, remedy) = (wait.as_secs(), record.failures, error.remedy());
+        let store = self.destination(record).map(ToString::to_string);
+        match (record.stored, record.kind) {
+            (Some(_), _) => tracing::error!(
+                code = %codes::DELIVERY_UNFINISHED, store, failures, retry_s, %error,
+                "the store has the recording, but what follows its delivery fails, and is tried until it is done; {remedy}"
+            ),
+            (None, UploadKind::Mp4) => tracing::error!(
+                code = %codes::NOT_IN_THE_STORE, store, failures, retry_s, %error,
+                "a recording is not in the store of storage.deliver yet, and is tried until it is; {remedy}"
+            ),
+            (None, UploadKind::Raw) => tracing::error!(
+                code = %codes::RAW_COPY_WAITS, store, failures, retry_s, %error,
+                "a raw file that could not be transcoded is not in storage.fail yet, and is tried until it is; {remedy}"
+            ),
+        }
+    }
+
+    async fn give_up(&self, entry: &UploadEntry) {
+        self.let_go(entry).await;
+        let record = entry.record();
+        tracing::warn!(
+            code = %codes::UPLOAD_DROPPED, recording_id = record.recording_id, file = %record.file.display(),
+            "an operator has dropped the delivery of a recording: its file stays where it is, in main_path"
+        );
+    }
+
+    /// Sets the numbers of those that their stores do not have yet.
+    fn count(&self, records: &[UploadRecord]) {
+        let waiting: Vec<_> = records.iter().filter(|record| record.stored.is_none()).collect();
+        let oldest = waiting.iter().map(|record| record.added_at).min();
+        let age = oldest.map_or(0, |oldest| unix_ms().saturating_sub(oldest));
+        let metrics = &self.settings.metrics;
+        metrics.set(NodeGauge::UploadsWaiting, u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+        metrics.set(NodeGauge::UploadsOldestAge, Duration::from_millis(age).as_secs_f64());
     }
 }
 

@@ -62,6 +62,11 @@ impl<'a> HandOver<'a> {
         Self { job, entry, result, delivery, summary }
     }
 
+    /// The store that gets the MP4, and whatever is made of it.
+    pub fn store(&self) -> Option<&StoreUrl> {
+        self.delivery.as_ref().map(|delivery| delivery.url)
+    }
+
     /// Whether the server is told of the object in the store instead of the local file. `told_path`: what the hooks have
     /// made of the path; where that is another one, they have put the MP4 there, and it counts.
     pub fn server_learns_from_store(&self, told_path: &str) -> bool {

@@ -20,9 +20,10 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
+use crate::config::store_url::StoreUrl;
 use crate::delivery::dispatcher::Dispatcher;
 use crate::delivery::message::MessageKey;
-use crate::hls::record::HlsRecord;
+use crate::hls::record::{HlsRecord, HlsStore};
 use crate::protocol::ids::RecordingId;
 use crate::protocol::job::{Job, Work};
 use crate::protocol::notice::{Notice, NoticeEvent};
@@ -305,7 +306,7 @@ impl JobAttempt<'_> {
             return Err(JobFailure::Stopped);
         }
         // Before the upload, which may have the MP4 removed.
-        self.begin_hls(&result).await;
+        self.begin_hls(&result, hand_over.store()).await;
         if by_store {
             // The server is told of both when the store has the MP4.
             hand_over.told_by_store(variant, note).await;
@@ -324,13 +325,14 @@ impl JobAttempt<'_> {
     }
 
     /// Has the MP4 become HLS, where that is wanted and it is still here.
-    async fn begin_hls(&self, result: &JobResult) {
+    async fn begin_hls(&self, result: &JobResult, store: Option<&StoreUrl>) {
         let Some(hls) = &self.context.settings.hls else { return };
         if self.entry.record().steps.hls || !tokio::fs::try_exists(&result.mp4).await.unwrap_or(true) {
             return;
         }
         let info = &self.job.info;
-        hls.add(HlsRecord::new(&info.recording_id, &info.room_id, &result.mp4, &result.file_path)).await;
+        let store = store.map_or(HlsStore::NoStore, |url| HlsStore::Url(url.to_string()));
+        hls.add(HlsRecord::new(&info.recording_id, &info.room_id, &result.mp4, &result.file_path, store)).await;
         self.entry.update(|record| record.steps.hls = true).await;
     }
 

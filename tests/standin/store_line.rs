@@ -57,6 +57,8 @@ pub enum Fault {
 struct State {
     /// For requests that ask for this: so many more times.
     faults: Vec<(Ask, Fault, usize)>,
+    /// Of the address of requests that stall.
+    stalls: Option<String>,
     seen: Vec<(Ask, Option<usize>)>,
 }
 
@@ -96,8 +98,15 @@ impl StoreLine {
         self.state.lock().unwrap().faults.push((ask, fault, times));
     }
 
+    /// Requests stall whose address has this in it.
+    pub fn stalls_at(&self, address: &str) {
+        self.state.lock().unwrap().stalls = Some(address.to_owned());
+    }
+
     pub fn is_well(&self) {
-        self.state.lock().unwrap().faults.clear();
+        let mut state = self.state.lock().unwrap();
+        state.faults.clear();
+        state.stalls = None;
     }
 
     /// Requests of this kind so far, whatever became of them; of parts their numbers, of [`Ask::Get`] where it begins.
@@ -162,11 +171,14 @@ async fn serve(
     let fault = {
         let mut state = state.lock().unwrap();
         state.seen.push((ask, part));
+        let address = text.lines().next().unwrap_or_default();
+        let stalls = state.stalls.as_ref().is_some_and(|part| address.contains(part));
         let found = state.faults.iter_mut().find(|(of, _, times)| *of == ask && *times > 0);
-        found.map(|(_, fault, times)| {
+        let found = found.map(|(_, fault, times)| {
             *times -= 1;
             *fault
-        })
+        });
+        if stalls { Some(Fault::Stall) } else { found }
     };
     counted.send_modify(|count| *count += 1);
     match fault {

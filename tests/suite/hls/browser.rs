@@ -1,30 +1,14 @@
 //! The HLS of a recording in a real Chromium, played by hls.js: it seeks, and plays to the end.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path as Segment, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::{get, post};
-use plugnmeet_recorder::capture::browser::chrome_arguments;
 use plugnmeet_recorder::config::VideoRate;
-use plugnmeet_recorder::process::child::{self, ChildSpec};
-use rustix::process::Signal;
 use serde::Deserialize;
-use tokio::sync::oneshot;
 
 use super::packages::{config, package};
+use super::player::play;
 use super::{SECONDS, mp4};
-use crate::recorder::{SOON, alone};
+use crate::recorder::alone;
 
-const PAGE: &str = r#"<!doctype html><video muted width=640></video><script src="/hls.min.js"></script><script>
-const video = document.querySelector("video");
-const next = (what) => new Promise((resolve) => video.addEventListener(what, resolve, { once: true }));
-const run = async () => {
+const RUN: &str = r#"const run = async () => {
   const seen = { seeks: [], errors: [], levels: 0, height: 0 };
   const hls = new Hls({ startLevel: 1, maxBufferLength: 3, maxMaxBufferLength: 3, backBufferLength: 0, startFragPrefetch: false });
   hls.on(Hls.Events.ERROR, (_, data) => seen.errors.push(`${data.details} ${data.fatal}`));
@@ -44,6 +28,8 @@ const run = async () => {
   const back = next("seeked");
   video.currentTime = 0.1;
   await back;
+  // Whoever watches at twice the speed sees each frame as well.
+  video.playbackRate = 2;
   const ended = next("ended");
   await video.play();
   await ended;
@@ -51,10 +37,7 @@ const run = async () => {
   const quality = video.getVideoPlaybackQuality();
   seen.corrupted = quality.corruptedVideoFrames;
   return seen;
-};
-run().catch((error) => ({ failed: String(error) })).then((seen) =>
-  fetch("/report", { method: "POST", body: JSON.stringify(seen) }));
-</script>"#;
+};"#;
 
 #[derive(Debug, Deserialize)]
 struct Seen {
@@ -69,66 +52,6 @@ struct Seen {
     corrupted: u32,
 }
 
-struct Site {
-    dir: PathBuf,
-    report: Mutex<Option<oneshot::Sender<String>>>,
-}
-
-async fn file(State(site): State<Arc<Site>>, Segment(name): Segment<String>, headers: HeaderMap) -> Response {
-    let Ok(bytes) = std::fs::read(site.dir.join(&name)) else { return StatusCode::NOT_FOUND.into_response() };
-    let bytes = Bytes::from(bytes);
-    let asked = headers.get(header::RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes="));
-    let range = asked.and_then(|range| {
-        let (first, last) = range.split_once('-')?;
-        Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?.min(bytes.len() - 1)))
-    });
-    let Some((first, last)) = range else { return bytes.into_response() };
-    let content = format!("bytes {first}-{last}/{}", bytes.len());
-    let part = bytes.slice(first..=last);
-    let head = [(header::CONTENT_RANGE, content)];
-    (StatusCode::PARTIAL_CONTENT, head, part).into_response()
-}
-
-async fn script() -> Bytes {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/hls.min.js");
-    std::fs::read(path).expect("tools/install-deps fetches hls.js").into()
-}
-
-async fn report(State(site): State<Arc<Site>>, body: String) {
-    if let Some(report) = site.report.lock().unwrap().take() {
-        let _ = report.send(body);
-    }
-}
-
-async fn watch(dir: PathBuf) -> Seen {
-    let (tell, told) = oneshot::channel();
-    let site = Arc::new(Site { dir, report: Mutex::new(Some(tell)) });
-    let router = Router::new()
-        .route("/", get(async || Html(PAGE)))
-        .route("/hls.min.js", get(script))
-        .route("/hls/{name}", get(file))
-        .route("/report", post(report));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move { axum::serve(listener, router.with_state(site)).await });
-    let profile = tempfile::tempdir().unwrap();
-    let mut directory = OsString::from("--user-data-dir=");
-    directory.push(profile.path());
-    // Its pages are our own.
-    let flags = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-breakpad"];
-    let chrome = ChildSpec::new("chromium", chrome_arguments::find_chrome(None).unwrap())
-        .args(flags)
-        .args(["--mute-audio", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"])
-        .args([directory, url.into()])
-        .env("TMPDIR", profile.path());
-    let mut chrome = child::spawn(&chrome).await.unwrap();
-    let told = tokio::time::timeout(3 * SOON, told).await;
-    chrome.stop(Signal::TERM, SOON).await;
-    server.abort();
-    let told = told.unwrap_or_else(|_| panic!("no report: {}", chrome.tail().last_lines(5))).unwrap();
-    serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}"))
-}
-
 #[tokio::test]
 async fn hls_js_seeks_and_plays_to_the_end() {
     let dir = tempfile::tempdir().unwrap();
@@ -137,7 +60,7 @@ async fn hls_js_seeks_and_plays_to_the_end() {
     let rates = [(360, Some(VideoRate::BitRate(2_000_000))), (180, Some(VideoRate::BitRate(60_000)))];
     let hls = package(&file, &config(&rates)).await;
     let _turn = alone().await;
-    let seen = watch(hls).await;
+    let seen: Seen = play(hls, RUN).await;
     assert_eq!((seen.levels, seen.corrupted), (2, 0), "{seen:?}");
     assert!(!seen.errors.iter().any(|error| error.ends_with("true")), "{seen:?}");
     assert!((seen.duration - SECONDS).abs() < 0.1 && (seen.ended_at - SECONDS).abs() < 0.2, "{seen:?}");

@@ -2,8 +2,11 @@
 //! them on a node with a store.
 
 mod browser;
+mod killed;
 mod node;
 mod packages;
+mod player;
+mod throttled;
 
 use std::collections::BTreeMap;
 use std::path::Path;

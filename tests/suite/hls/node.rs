@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{parse, raw};
+use crate::hooks::script;
 use crate::nats_server::free_port;
 use crate::recorder::{Recorder, SOON, Setup};
 use crate::standin::object_store::{BUCKET, KEY, Kind, ObjectStore, SECRET};
@@ -16,19 +17,21 @@ use plugnmeet_recorder::protocol::messages::RecordingTasks;
 
 const HOOKS_SECRET: &str = "hooks-secret-of-this-test";
 
-fn setup(sections: String) -> Setup {
+/// A transcoder that remuxes and makes HLS.
+pub fn setup(sections: String) -> Setup {
     let recorder = "  post_mp4_convert: false\n".to_owned();
     let hls = "hls:\n  renditions: [{height: 360}, {height: 180}]\n";
     Setup { mode: Some("transcoderOnly"), recorder, sections: sections + hls, ..Setup::default() }
 }
 
-async fn standin() -> Standin {
+pub async fn standin() -> Standin {
     // For the client of this test.
     plugnmeet_recorder::tls::provide_crypto();
     Standin::start(Deployment::default()).await.unwrap()
 }
 
-async fn publish(standin: &Standin, recorder: &Recorder, id: &str) -> PathBuf {
+/// Has a raw file made into its MP4; returns the directory of its room once the server was told.
+pub async fn publish(standin: &Standin, recorder: &Recorder, id: &str) -> PathBuf {
     let dir = recorder.main_path.join("node_01/room01");
     std::fs::create_dir_all(&dir).unwrap();
     raw(&dir.join(format!("{id}_raw.mkv")));
@@ -38,7 +41,8 @@ async fn publish(standin: &Standin, recorder: &Recorder, id: &str) -> PathBuf {
     dir
 }
 
-fn records(recorder: &Recorder) -> Vec<String> {
+/// The records of what is not there as HLS yet.
+pub fn records(recorder: &Recorder) -> Vec<String> {
     names(&recorder.state_dir().join("hls"))
 }
 
@@ -97,4 +101,39 @@ async fn the_store_gets_it_with_headers_for_caches_and_the_mp4_stays_until_then(
     assert_eq!(answer.text().await.unwrap(), r#"{"msg":"deleted"}"#);
     assert_eq!(store.keys(), [] as [String; 0]);
     recorder.stop(&[SECRET, KEY, HOOKS_SECRET]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_into_the_store_that_a_hook_has_answered_for_its_mp4() {
+    let standin = standin().await;
+    let stores = ["one", "two"].map(|name| standin.dir().join(name));
+    for store in &stores {
+        std::fs::create_dir(store).unwrap();
+    }
+    let [one, two] = stores.each_ref().map(|store| format!("file://{}", store.display()));
+    let answer = format!(
+        "read -r line; case \"$line\" in *RM_hook*) echo '{{\"store\": \"{two}\"}}';; *RM_none*) echo '{{\"store\": \
+         \"none\"}}';; esac"
+    );
+    let hook = script(standin.dir(), "choose", &answer);
+    let sections = format!(
+        "storage:\n  deliver: \"{one}\"\n  rules: [{{room: other, deliver: \"{two}\"}}]\nhooks:\n  post_transcoding:\n    \
+         scripts:\n    - {{script: \"{}\", is_one_shot: true}}\n",
+        hook.display()
+    );
+    let recorder = Recorder::spawn(&standin, "node_01", &setup(sections));
+    let ids = ["RM_hook", "RM_none", "RM_room"];
+    for id in ids {
+        publish(&standin, &recorder, id).await;
+    }
+    recorder.wait_until("all are made and delivered", || records(&recorder).is_empty()).await;
+    for id in ids {
+        let master = format!("node_01/hls/room01/{id}/master.m3u8");
+        assert!(recorder.main_path.join(&master).exists(), "{id}\n{}", recorder.log());
+        let there = stores.each_ref().map(|store| store.join(&master).exists());
+        assert_eq!(there, [id == "RM_room", id == "RM_hook"], "{id}\n{}", recorder.log());
+        let with_mp4 = stores.each_ref().map(|store| store.join(format!("node_01/room01/{id}.mp4")).exists());
+        assert_eq!(there, with_mp4, "{id}");
+    }
+    recorder.stop(&[]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plugnmeet_recorder::config::store_url::StoreUrl;
 use plugnmeet_recorder::protocol::notice::NoticeEvent;
-use plugnmeet_recorder::store::drop_request;
+use plugnmeet_recorder::storage::drop_request;
 use plugnmeet_recorder::store::handle::Store;
 use plugnmeet_recorder::store::probe::probe;
 
