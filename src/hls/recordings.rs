@@ -19,15 +19,19 @@ use tracing::Instrument as _;
 
 use crate::codes;
 use crate::hls::error::HlsError;
+use crate::hls::live::publisher::{LiveHls, LiveRecording, LiveSettings};
 use crate::hls::local_files;
 use crate::hls::record::{DIR, HlsEntry, HlsRecord};
 use crate::hls::settings::HlsSettings;
 use crate::hls::steps::HlsSteps;
+use crate::protocol::ids::{RecordingId, RoomId};
 use crate::retry::Backoff;
 use crate::storage::files;
 use crate::storage::journal::Journal;
 use crate::storage::record_writer::RecordWriter;
 use crate::store::drop_request;
+use crate::store::record::key_for;
+use crate::store::sidecars::hls_dir;
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::NodeGauge;
 use crate::unix_time::unix_ms;
@@ -50,6 +54,8 @@ pub struct HlsRecordings {
 struct Shared {
     settings: HlsSettings,
     journal: Journal<HlsRecord>,
+    /// Ends what goes on into a store of a recording that was published while it ran, by its id.
+    live: Mutex<BTreeMap<String, CancellationToken>>,
     running: Mutex<BTreeMap<String, RunningHls>>,
     making: Semaphore,
     tasks: TaskTracker,
@@ -76,13 +82,38 @@ impl HlsRecordings {
     pub fn new(settings: HlsSettings, cancel: CancellationToken) -> Self {
         let journal = Journal::new(settings.state_dir.join(DIR), "recordings that become HLS");
         let (running, tasks) = (Mutex::default(), TaskTracker::new());
-        Self { shared: Arc::new(Shared { settings, journal, running, making: Semaphore::new(1), tasks, cancel }) }
+        let (making, live) = (Semaphore::new(1), Mutex::default());
+        Self { shared: Arc::new(Shared { settings, journal, live, running, making, tasks, cancel }) }
     }
 
     /// Whether recordings become HLS.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.shared.settings.config.is_some()
+    }
+
+    /// Publishes a recording that begins, whose MP4 will have this path relative to `main_path`. `None`: that is not wanted.
+    #[must_use]
+    pub fn publish(&self, recording: &RecordingId, room: &RoomId, file_path: &str) -> Option<LiveHls> {
+        let Shared { settings, live, tasks, cancel, .. } = &*self.shared;
+        let config = settings.config.clone().filter(|config| config.live)?;
+        let stop_store = cancel.child_token();
+        lock(live).insert(recording.to_string(), stop_store.clone());
+        let recording = LiveRecording {
+            dir: hls_dir(&key_for(file_path)),
+            store: settings.uploads.storage().deliver_for(room).cloned(),
+            stop_store,
+        };
+        let live = LiveSettings {
+            config,
+            copies: settings.keyframes,
+            encoding: settings.encoding.clone(),
+            node: settings.recorder_id.to_string(),
+            main_path: settings.main_path.clone(),
+            uploads: settings.uploads.clone(),
+            limit: settings.waits.behind,
+        };
+        Some(LiveHls::start(live, recording, tasks))
     }
 
     /// What writes the records.
@@ -222,9 +253,20 @@ impl HlsRecordings {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, RunningHls>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
+    }
+
+    /// Has this task alone see to the HLS of a recording.
+    fn end_live(&self, id: &str) {
+        if let Some(stop) = lock(&self.live).remove(id) {
+            stop.cancel();
+        }
     }
 
     fn count(&self) {
@@ -240,7 +282,10 @@ impl Shared {
             tracing::info!("hls.renditions is not set any more: this recording does not become HLS");
             return true;
         };
-        let steps = HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop };
+        let id = entry.record().recording_id;
+        let end_live = || self.end_live(&id);
+        let steps =
+            HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop, end_live: &end_live };
         loop {
             let error = match steps.run().await {
                 Ok(()) => return true,
@@ -276,7 +321,8 @@ impl Shared {
     /// Removes what of a recording is in `main_path`; what fails is found by the next sweep.
     async fn let_go(&self, entry: &HlsEntry) {
         let Some(config) = &self.settings.config else { return };
-        let steps = HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop: &self.cancel };
+        let (making, stop) = (&self.making, &self.cancel);
+        let steps = HlsSteps { settings: &self.settings, config, entry, making, stop, end_live: &|| {} };
         if let Err(error) = steps.remove_local().await {
             warn_of_left(&entry.record().dir(), &error.to_string());
         }

@@ -2,6 +2,7 @@
 //! them on a node with a store.
 
 mod browser;
+mod live;
 mod node;
 mod packages;
 
