@@ -75,6 +75,15 @@ impl Profile {
 }
 
 impl FfmpegConfig {
+    /// Whether raw files have a keyframe as often as [`FfmpegOptions::keyframes_every`] wants, and no B-frames, whichever of
+    /// the two encoders writes them.
+    #[must_use]
+    pub fn has_keyframes_every(&self, distance: Duration) -> bool {
+        let theirs = &self.recording.post_input;
+        let fast = !theirs.iter().any(says_where_keyframes_are) && !theirs.iter().any(|word| word.starts_with("-bf"));
+        fast && (!self.one_pass || self.post_recording.post_input.ends_with(&keyframes(distance)))
+    }
+
     /// Whether recordings are encoded with the default options while they run: an operator has not decided about that.
     #[must_use]
     pub fn records_as_by_default(&self) -> bool {
@@ -94,16 +103,21 @@ impl FfmpegOptions {
 impl FfmpegOptions {
     /// Adds keyframes this far apart, unless the options say where they are or copy the picture.
     pub(super) fn keyframes_every(&mut self, distance: Duration) {
-        let says_where = |word: &String| {
-            let name = word.split(':').next().unwrap_or(word);
-            KEYFRAME_OPTIONS.contains(&name) || word.contains("keyint=")
-        };
         let copies = |pair: &[String]| VIDEO_CODEC_OPTIONS.contains(&pair[0].as_str()) && pair[1] == "copy";
-        if !self.post_input.iter().any(says_where) && !self.post_input.windows(2).any(copies) {
-            let seconds = distance.as_secs_f64();
-            self.post_input.extend(["-force_key_frames".to_owned(), format!("expr:gte(t,n_forced*{seconds})")]);
+        if !self.post_input.iter().any(says_where_keyframes_are) && !self.post_input.windows(2).any(copies) {
+            self.post_input.extend(keyframes(distance));
         }
     }
+}
+
+fn says_where_keyframes_are(word: &String) -> bool {
+    let name = word.split(':').next().unwrap_or(word);
+    KEYFRAME_OPTIONS.contains(&name) || word.contains("keyint=")
+}
+
+/// The options for keyframes so far apart.
+fn keyframes(distance: Duration) -> [String; 2] {
+    ["-force_key_frames".to_owned(), format!("expr:gte(t,n_forced*{})", distance.as_secs_f64())]
 }
 
 pub(super) fn read(root: &ConfigSection<'_>) -> FfmpegConfig {

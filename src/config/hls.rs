@@ -27,6 +27,8 @@ pub struct HlsConfig {
     pub renditions: Vec<HlsRendition>,
     /// How long a segment shall be: it ends at the next keyframe.
     pub segment: Duration,
+    /// Recordings are published while they run.
+    pub live: bool,
 }
 
 /// One item of `hls.renditions`.
@@ -51,9 +53,10 @@ pub enum VideoRate {
 pub(super) fn read(root: &ConfigSection<'_>) -> Option<HlsConfig> {
     let section = root.section("hls");
     let segment = section.duration("segment", SEGMENT_MIN..=SEGMENT_MAX, SEGMENT);
+    let live = section.flag("live", false);
     let items = section.list("renditions");
     if items.is_empty() {
-        if let Some(field) = section.field("segment") {
+        for field in ["segment", "live"].iter().filter_map(|key| section.field(key)) {
             field.warning("does nothing without `hls.renditions`");
         }
         return None;
@@ -70,7 +73,7 @@ pub(super) fn read(root: &ConfigSection<'_>) -> Option<HlsConfig> {
         renditions.push(rendition);
     }
     renditions.sort_by_key(|rendition| std::cmp::Reverse(rendition.height));
-    (!renditions.is_empty()).then_some(HlsConfig { renditions, segment })
+    (!renditions.is_empty()).then_some(HlsConfig { renditions, segment, live })
 }
 
 fn read_rendition(item: &ConfigField<'_>) -> Option<HlsRendition> {

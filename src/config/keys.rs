@@ -98,6 +98,7 @@ pub const KEYS: &[&str] = &[
     "hls.renditions[].crf",
     "hls.renditions[].bitrate",
     "hls.segment",
+    "hls.live",
 ];
 
 /// Whether `path` (`hooks.post_recording.scripts[]` or a complete key) is one of [`KEYS`] or a prefix of one.

@@ -12,15 +12,17 @@ use crate::media::ffprobe::{FILES_ONLY, file_url};
 /// Each fragment with its own begin in it, and nothing that refers to another one. No edit lists (not all players heed
 /// them in fragments): a track begins when its first packet does. And no index at the end, which a player of segments never
 /// reads.
-const FRAGMENTS: [&str; 9] =
+pub(super) const FRAGMENTS: [&str; 9] =
     ["-map_metadata", "-1", "-use_editlist", "0", "-avoid_negative_ts", "disabled", "-f", "mp4", "-movflags"];
-const FLAGS: &str = "+empty_moov+default_base_moof+frag_discont+skip_trailer+cmaf";
+pub(super) const FLAGS: &str = "+empty_moov+default_base_moof+frag_discont+skip_trailer+cmaf";
 /// A picture is shown from the beginning on, though it was there a moment later.
 const FROM_THE_BEGINNING: &str = "ts=if(eq(N\\,0)\\,min(TS\\,0)\\,TS)";
 /// The lead-in of the codec, which a player of fragments would play, is left out.
-const WITHOUT_LEAD_IN: [&str; 2] = ["-bsf:a", "noise=drop=lt(pts\\,0)"];
+const WITHOUT_LEAD_IN: [&str; 2] = ["-bsf:a", DROP_LEAD_IN];
+pub(super) const DROP_LEAD_IN: &str = "noise=drop=lt(pts\\,0)";
 /// The frames' own times, as in the MP4 (`media/ffmpeg_arguments.rs`).
-const VARIABLE_RATE: [&str; 6] = ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000"];
+pub(super) const VARIABLE_RATE: [&str; 6] =
+    ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000"];
 /// Keyframes where they are asked for and nowhere else: segments begin with one, in all renditions at the same times. No
 /// B-frames, as in the MP4: among frames of ten seconds they are decoded tens of seconds before they are shown.
 const H264: [&str; 12] = [
@@ -49,6 +51,16 @@ pub enum Keyframes {
     OfSource,
     /// So far apart, or at the next frame.
     Every(Duration),
+}
+
+impl Keyframes {
+    /// For `-force_key_frames`.
+    pub(super) fn expression(self) -> String {
+        match self {
+            Self::OfSource => "source".to_owned(),
+            Self::Every(every) => format!("expr:gte(t,n_forced*{})", every.as_secs_f64()),
+        }
+    }
 }
 
 /// The sound of an MP4.
@@ -88,25 +100,12 @@ pub fn copy(mp4: &Path, picture: Option<&Path>, sound: Option<(&Path, Sound)>, s
 #[must_use]
 pub fn encode(mp4: &Path, rungs: &[(Rung, PathBuf)], keyframes: Keyframes, end: Duration) -> Vec<OsString> {
     let mut arguments = input(mp4);
-    arguments.extend(["-filter_complex".into(), filters(rungs).into()]);
+    arguments.extend(["-filter_complex".into(), filters(rungs.iter().map(|(rung, _)| rung)).into()]);
     for (index, (rung, path)) in rungs.iter().enumerate() {
         arguments.extend(["-map".into(), format!("[out{index}]").into()]);
         add(&mut arguments, &H264);
-        match rung.encoding {
-            Encoding::Copy | Encoding::Encode(None) => arguments.extend(["-crf".into(), CRF.to_string().into()]),
-            Encoding::Encode(Some(VideoRate::Crf(crf))) => arguments.extend(["-crf".into(), crf.to_string().into()]),
-            Encoding::Encode(Some(VideoRate::BitRate(bits))) => {
-                // Half as much again at most, over two seconds: what a player measures is what it gets.
-                let (most, buffer) = (u64::from(bits) * 3 / 2, u64::from(bits) * 2);
-                let rates = [("-b:v", u64::from(bits)), ("-maxrate", most), ("-bufsize", buffer)];
-                arguments.extend(rates.into_iter().flat_map(|(name, bits)| [name.into(), bits.to_string().into()]));
-            }
-        }
-        arguments.push("-force_key_frames".into());
-        arguments.push(match keyframes {
-            Keyframes::OfSource => "source".into(),
-            Keyframes::Every(every) => format!("expr:gte(t,n_forced*{})", every.as_secs_f64()).into(),
-        });
+        arguments.extend(rate(rung.encoding));
+        arguments.extend(["-force_key_frames".into(), keyframes.expression().into()]);
         add(&mut arguments, &VARIABLE_RATE);
         let last = format!("if(eq(NEXT_DTS\\,NOPTS)\\,max(DURATION\\,{:.6}/TB-PTS)\\,DURATION)", end.as_secs_f64());
         arguments.extend(["-bsf:v".into(), format!("setts={FROM_THE_BEGINNING}:duration={last}").into()]);
@@ -116,10 +115,27 @@ pub fn encode(mp4: &Path, rungs: &[(Rung, PathBuf)], keyframes: Keyframes, end: 
     arguments
 }
 
+/// What the bits of a rendition are spent by.
+pub(super) fn rate(encoding: Encoding) -> Vec<OsString> {
+    match encoding {
+        Encoding::Copy | Encoding::Encode(None) => vec!["-crf".into(), CRF.to_string().into()],
+        Encoding::Encode(Some(VideoRate::Crf(crf))) => vec!["-crf".into(), crf.to_string().into()],
+        Encoding::Encode(Some(VideoRate::BitRate(bits))) => {
+            let rates = [("-b:v", u64::from(bits)), ("-maxrate", most_bits(bits)), ("-bufsize", u64::from(bits) * 2)];
+            rates.into_iter().flat_map(|(name, bits)| [name.into(), bits.to_string().into()]).collect()
+        }
+    }
+}
+
+/// Half as much again at most, over two seconds: what a player measures is what it gets.
+pub(super) fn most_bits(bits: u32) -> u64 {
+    u64::from(bits) * 3 / 2
+}
+
 /// One input, scaled for each rung that is not of its size.
-fn filters(rungs: &[(Rung, PathBuf)]) -> String {
+pub(super) fn filters<'a>(rungs: impl ExactSizeIterator<Item = &'a Rung>) -> String {
     let (mut split, mut scale) = (format!("[0:V:0]split={}", rungs.len()), String::new());
-    for (index, (rung, _)) in rungs.iter().enumerate() {
+    for (index, rung) in rungs.enumerate() {
         let _ = write!(split, "[in{index}]");
         let _ = write!(scale, ";[in{index}]scale={}:{}[out{index}]", rung.width, rung.height);
     }

@@ -19,10 +19,10 @@ use crate::store::record::DIR as UPLOADS;
 /// The end of a playlist's name.
 const PLAYLIST: &str = ".m3u8";
 /// A playlist is looked at again each time: it names the media files of today.
-const OF_PLAYLISTS: ObjectHeaders =
+pub(super) const OF_PLAYLISTS: ObjectHeaders =
     ObjectHeaders { content_type: "application/vnd.apple.mpegurl", cache_control: "no-cache" };
 /// A media file of this name is never another one.
-const OF_MEDIA: ObjectHeaders =
+pub(super) const OF_MEDIA: ObjectHeaders =
     ObjectHeaders { content_type: "video/mp4", cache_control: "public, max-age=31536000, immutable" };
 /// Time limit for the disk.
 const DISK_LIMIT: Duration = Duration::from_secs(30);
@@ -38,7 +38,8 @@ pub(super) async fn deliver(
     cancel: &CancellationToken,
 ) -> Result<(), HlsError> {
     let (dir, names) = (record.dir(), record.files.clone().unwrap_or_default());
-    for name in &names {
+    let missing = if record.only_in_store { &[] } else { names.as_slice() };
+    for name in missing {
         let (key, path) = (format!("{dir}/{name}"), local.join(name));
         if !name.ends_with(PLAYLIST) {
             store.put_file(&key, &path, OF_MEDIA, cancel).await?;

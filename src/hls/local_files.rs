@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use crate::hls::live::note::NOTE;
 use crate::hls::packager::{MASTER, Package};
 use crate::storage::detached;
 use crate::storage::files;
@@ -14,7 +16,9 @@ use crate::storage::placement::{self, IfExists, PlaceError};
 use crate::store::sidecars::HLS;
 
 /// What the names of the files end with. Nothing else in the directory is ours.
-const ENDS: [&str; 2] = [".m3u8", ".mp4"];
+const ENDS: [&str; 5] = [".m3u8", ".mp4", ".m4s", ".unfinished", NOTE];
+/// After so long without an MP4 a recording that was published while it ran has none.
+const MP4_COMES_WITHIN: Duration = Duration::from_secs(48 * 60 * 60);
 /// How the name of a directory begins and ends in which one is being made.
 const UNFINISHED: (&str, &str) = (".", ".part");
 
@@ -111,7 +115,9 @@ fn mp4_of(place: &Path, room: &Path, dir: &Path, making: &BTreeSet<String>) -> O
         Some(rest) => rest.strip_prefix(id).is_some_and(|rest| rest.starts_with('.')),
         None => name == id,
     };
-    if making.iter().any(|id| fits(id)) || (unfinished.is_none() && !dir.join(MASTER).is_file()) {
+    let is_published = fs::metadata(dir.join(NOTE)).is_ok_and(|note| is_recent(dir, &note));
+    let is_ours = unfinished.is_some() || dir.join(MASTER).is_file() || dir.join(NOTE).is_file();
+    if making.iter().any(|id| fits(id)) || is_published || !is_ours {
         return None;
     }
     let rooms_own = place.join(room.file_name()?);
@@ -119,6 +125,13 @@ fn mp4_of(place: &Path, room: &Path, dir: &Path, making: &BTreeSet<String>) -> O
     let mut ids = rest.match_indices('.').map(|(at, _)| rooms_own.join(format!("{}.mp4", &rest[..at])));
     let first = rooms_own.join(format!("{rest}.mp4"));
     Some(ids.find(|mp4| mp4.exists()).unwrap_or(first))
+}
+
+/// Whether a recording that is published while it runs, whose note this is, has changed its directory or the note lately:
+/// its MP4 is still to come.
+fn is_recent(dir: &Path, note: &fs::Metadata) -> bool {
+    let changed = fs::metadata(dir).and_then(|dir| dir.modified()).ok().max(note.modified().ok());
+    changed.and_then(|at| SystemTime::now().duration_since(at).ok()).is_none_or(|age| age < MP4_COMES_WITHIN)
 }
 
 /// The names of our files in a directory; one that is missing has none.

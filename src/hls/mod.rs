@@ -1,4 +1,4 @@
-//! Finished recordings as HLS (RFC 8216): renditions of several sizes between which a player changes.
+//! Recordings as HLS (RFC 8216): renditions of several sizes between which a player changes.
 //!
 //! [`recordings::HlsRecordings`] has a task for each recording that is not there yet, with its record on disk ([`record`]).
 //! In: an MP4 in its place. [`packager`] makes of it a fragmented MP4 per rendition and one of the sound, with at most two
@@ -6,13 +6,15 @@
 //! ([`ladder`], [`arguments`]). Where their fragments lie says [`track_index`]; [`segments`] and [`playlist`] make the
 //! playlists of that. Out: a directory in `main_path` (`local_files`), and the same in the store (`delivery`).
 //!
-//! Nothing here is done before the MP4 is in its place, and no fault here reaches the MP4 or its server.
+//! Nothing of this is done before the MP4 is in its place, and no fault here reaches the MP4 or its server. What is
+//! published while a recording runs is made in [`live`].
 
 pub mod arguments;
 mod delivery;
 mod error;
 pub mod fragment_boxes;
 pub mod ladder;
+pub mod live;
 mod local_files;
 pub mod packager;
 pub mod playlist;

@@ -27,7 +27,7 @@ use crate::config::HlsConfig;
 /// The playlist that players are given.
 pub const MASTER: &str = "master.m3u8";
 /// The sound's files.
-const SOUND: &str = "audio";
+pub(super) const SOUND: &str = "audio";
 /// Behind everything else.
 const NICE: u8 = 19;
 /// Segments that are longer than this many configured ones make players wait, and seek badly; only where the picture

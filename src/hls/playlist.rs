@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::hls::segments::{Segment, durations};
 
 /// Of fragmented MP4 with an `EXT-X-MAP` (RFC 8216, 7).
-const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 7;
 /// The group of the sound.
 const SOUND_GROUP: &str = "sound";
 
@@ -51,19 +51,38 @@ pub fn media_playlist(track: &PlaylistTrack, target: u64) -> String {
     text + "#EXT-X-ENDLIST\n"
 }
 
+/// What a master playlist states of tracks that are played together, in bits a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatedRates {
+    pub peak: u64,
+    /// `None`: not known yet.
+    pub average: Option<u64>,
+}
+
 /// The master playlist. `pictures`: from the highest to the lowest, each of which may be played with the sound. `segment`:
 /// the length of a segment as it is configured.
 #[must_use]
 pub fn master_playlist(pictures: &[PlaylistTrack], sound: Option<&PlaylistTrack>, segment: Duration) -> String {
+    master_playlist_of(pictures, sound, |tracks| measured_rates(tracks, segment))
+}
+
+/// [`master_playlist`] with these rates.
+#[must_use]
+pub fn master_playlist_of(
+    pictures: &[PlaylistTrack],
+    sound: Option<&PlaylistTrack>,
+    rates: impl Fn(&[&PlaylistTrack]) -> StatedRates,
+) -> String {
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+    let stream = |tracks: &[&PlaylistTrack]| stream(tracks, rates(tracks));
     let Some(sound) = sound else {
         for picture in pictures {
-            let _ = write!(text, "{}\n{}\n", stream(&[picture], segment), picture.playlist);
+            let _ = write!(text, "{}\n{}\n", stream(&[picture]), picture.playlist);
         }
         return text;
     };
     if pictures.is_empty() {
-        let _ = write!(text, "{}\n{}\n", stream(&[sound], segment), sound.playlist);
+        let _ = write!(text, "{}\n{}\n", stream(&[sound]), sound.playlist);
         return text;
     }
     let _ = writeln!(
@@ -73,30 +92,34 @@ pub fn master_playlist(pictures: &[PlaylistTrack], sound: Option<&PlaylistTrack>
         sound.channels, sound.playlist
     );
     for picture in pictures {
-        let line = stream(&[picture, sound], segment);
+        let line = stream(&[picture, sound]);
         let _ = write!(text, "{line},AUDIO=\"{SOUND_GROUP}\"\n{}\n", picture.playlist);
     }
     text
 }
 
 /// The `EXT-X-STREAM-INF` of what is played together.
-fn stream(tracks: &[&PlaylistTrack], segment: Duration) -> String {
+fn stream(tracks: &[&PlaylistTrack], rates: StatedRates) -> String {
+    let mut line = format!("#EXT-X-STREAM-INF:BANDWIDTH={}", rates.peak.max(1));
+    if let Some(average) = rates.average {
+        let _ = write!(line, ",AVERAGE-BANDWIDTH={}", average.max(1));
+    }
+    let codecs: Vec<&str> = tracks.iter().map(|track| track.codec.as_str()).collect();
+    let _ = write!(line, ",CODECS=\"{}\"", codecs.join(","));
+    if let Some(picture) = tracks.iter().find(|track| track.width > 0) {
+        let _ = write!(line, ",RESOLUTION={}x{}", picture.width, picture.height);
+    }
+    line
+}
+
+/// Those of all their segments.
+fn measured_rates(tracks: &[&PlaylistTrack], segment: Duration) -> StatedRates {
     let target =
         Duration::from_secs(tracks.iter().map(|track| target_duration(&[(*track).clone()])).max().unwrap_or(1));
     let peak: u64 =
         tracks.iter().map(|track| peak_rate(&track.segments, segment.min(target) / 2, target * 3 / 2)).sum();
     let average: u64 = tracks.iter().map(|track| average_rate(&track.segments)).sum();
-    let codecs: Vec<&str> = tracks.iter().map(|track| track.codec.as_str()).collect();
-    let mut line = format!(
-        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"",
-        peak.max(average).max(1),
-        average.max(1),
-        codecs.join(",")
-    );
-    if let Some(picture) = tracks.iter().find(|track| track.width > 0) {
-        let _ = write!(line, ",RESOLUTION={}x{}", picture.width, picture.height);
-    }
-    line
+    StatedRates { peak: peak.max(average), average: Some(average) }
 }
 
 /// Bits a second of all segments together.

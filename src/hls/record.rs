@@ -33,6 +33,9 @@ pub struct HlsRecord {
     /// The names of the files in `main_path`, in the order in which they are put into a store; `None`: they are not made.
     #[serde(default)]
     pub files: Option<Vec<String>>,
+    /// The store has them, and `main_path` does not: another node has published them while it recorded.
+    #[serde(default)]
+    pub only_in_store: bool,
     #[serde(default)]
     pub failures: u32,
     #[serde(default)]
@@ -66,6 +69,7 @@ impl HlsRecord {
             store,
             added_at: unix_ms(),
             files: None,
+            only_in_store: false,
             failures: 0,
             next_try: None,
             last_error: None,

@@ -7,20 +7,27 @@
 //!   └── tried again ◄─────┴─────────────────────────────────────┘   MP4 gone: let go
 //! ```
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::codes;
 use crate::hls::error::HlsError;
+use crate::hls::live::publisher::{LiveHls, LiveRecording, LiveSettings};
 use crate::hls::local_files;
 use crate::hls::record::{HlsEntry, HlsRecord};
 use crate::hls::settings::HlsSettings;
 use crate::hls::steps::HlsSteps;
+use crate::protocol::ids::{RecordingId, RoomId};
 use crate::storage::durable_tasks::{Attempt, AttemptWaits, DurableTasks, DurableWork};
 use crate::storage::record_writer::RecordWriter;
 use crate::storage::{drop_request, files};
+use crate::store::record::key_for;
+use crate::store::sidecars::hls_dir;
 use crate::telemetry::metrics::NodeGauge;
 
 /// How often directories are looked for whose MP4 is gone.
@@ -32,6 +39,8 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct HlsRecordings {
     tasks: DurableTasks<HlsWork>,
+    /// What of recordings that are published while they run goes on into stores.
+    publications: TaskTracker,
     cancel: CancellationToken,
 }
 
@@ -39,6 +48,8 @@ pub struct HlsRecordings {
 struct HlsWork {
     settings: HlsSettings,
     making: Semaphore,
+    /// Ends what goes on into a store of a recording that was published while it ran, by its id.
+    live: Mutex<BTreeMap<String, CancellationToken>>,
     /// The node ends.
     cancel: CancellationToken,
 }
@@ -55,14 +66,40 @@ impl HlsRecordings {
     pub fn new(settings: HlsSettings, cancel: CancellationToken) -> Self {
         let waits = AttemptWaits { first: settings.waits.first, longest: settings.waits.longest };
         let state_dir = settings.state_dir.clone();
-        let work = HlsWork { settings, making: Semaphore::new(1), cancel: cancel.clone() };
-        Self { tasks: DurableTasks::new(work, state_dir, waits, cancel.clone()), cancel }
+        let (making, live) = (Semaphore::new(1), Mutex::default());
+        let work = HlsWork { settings, making, live, cancel: cancel.clone() };
+        let tasks = DurableTasks::new(work, state_dir, waits, cancel.clone());
+        Self { tasks, publications: TaskTracker::new(), cancel }
     }
 
     /// Whether recordings become HLS.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.tasks.work().settings.config.is_some()
+    }
+
+    /// Publishes a recording that begins, whose MP4 will have this path relative to `main_path`. `None`: that is not wanted.
+    #[must_use]
+    pub fn publish(&self, recording: &RecordingId, room: &RoomId, file_path: &str) -> Option<LiveHls> {
+        let HlsWork { settings, live, .. } = self.tasks.work();
+        let config = settings.config.clone().filter(|config| config.live)?;
+        let stop_store = self.cancel.child_token();
+        lock(live).insert(recording.to_string(), stop_store.clone());
+        let recording = LiveRecording {
+            dir: hls_dir(&key_for(file_path)),
+            store: settings.uploads.storage().deliver_for(room).cloned(),
+            stop_store,
+        };
+        let live = LiveSettings {
+            config,
+            copies: settings.keyframes,
+            encoding: settings.encoding.clone(),
+            node: settings.recorder_id.to_string(),
+            main_path: settings.main_path.clone(),
+            uploads: settings.uploads.clone(),
+            limit: settings.waits.behind,
+        };
+        Some(LiveHls::start(live, recording, &self.publications))
     }
 
     /// What writes the records.
@@ -99,6 +136,8 @@ impl HlsRecordings {
             }
         };
         tokio::join!(self.tasks.clone().run(), self.cancel.run_until_cancelled(sweeps));
+        self.publications.close();
+        self.publications.wait().await;
     }
 
     /// Removes what has lost its MP4: the server deletes that alone.
@@ -131,15 +170,32 @@ impl HlsRecordings {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl HlsWork {
-    fn steps<'a>(&'a self, entry: &'a HlsEntry, stop: &'a CancellationToken) -> Option<HlsSteps<'a>> {
+    /// `end_live`: see [`HlsSteps`].
+    fn steps<'a>(
+        &'a self,
+        entry: &'a HlsEntry,
+        stop: &'a CancellationToken,
+        end_live: &'a (dyn Fn() + Send + Sync),
+    ) -> Option<HlsSteps<'a>> {
         let config = self.settings.config.as_ref()?;
-        Some(HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop })
+        Some(HlsSteps { settings: &self.settings, config, entry, making: &self.making, stop, end_live })
+    }
+
+    /// Has this task alone see to the HLS of a recording.
+    fn end_live(&self, id: &str) {
+        if let Some(stop) = lock(&self.live).remove(id) {
+            stop.cancel();
+        }
     }
 
     /// Removes what of a recording is in `main_path`; what fails is found by the next sweep.
     async fn let_go(&self, entry: &HlsEntry) {
-        let Some(steps) = self.steps(entry, &self.cancel) else { return };
+        let Some(steps) = self.steps(entry, &self.cancel, &|| {}) else { return };
         if let Err(error) = steps.remove_local().await {
             warn_of_left(&entry.record().dir(), &error.to_string());
         }
@@ -154,7 +210,9 @@ impl DurableWork for HlsWork {
     const DROP_REQUESTS: &'static str = drop_request::HLS;
 
     async fn attempt(&self, entry: &HlsEntry, stop: &CancellationToken) -> Attempt<HlsError> {
-        let Some(steps) = self.steps(entry, stop) else {
+        let id = entry.record().recording_id;
+        let end_live = || self.end_live(&id);
+        let Some(steps) = self.steps(entry, stop, &end_live) else {
             tracing::info!("hls.renditions is not set any more: this recording does not become HLS");
             return Attempt::Done;
         };

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 /// By how much two tracks may state the same time differently: one may count in milliseconds.
-const SAME_TIME: Duration = Duration::from_millis(1);
+pub(super) const SAME_TIME: Duration = Duration::from_millis(1);
 
 /// A fragment in the file of its track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,13 @@ pub fn longest(segments: &[Segment]) -> Duration {
 }
 
 /// The begin of the span behind the one of `at`.
-fn next_span(at: Duration, every: Duration) -> Duration {
+pub(super) fn next_span(at: Duration, every: Duration) -> Duration {
     let every_ns = every.as_nanos().max(1);
     let spans = u32::try_from(at.as_nanos() / every_ns).unwrap_or(u32::MAX - 1) + 1;
     every.saturating_mul(spans)
 }
 
-fn is_same(a: Duration, b: Duration) -> bool {
+pub(super) fn is_same(a: Duration, b: Duration) -> bool {
     a.abs_diff(b) <= SAME_TIME
 }
 

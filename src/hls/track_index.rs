@@ -114,7 +114,7 @@ impl Reading {
     }
 }
 
-fn seconds(ticks: u64, scale: u32) -> Duration {
+pub(super) fn seconds(ticks: u64, scale: u32) -> Duration {
     let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(scale.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

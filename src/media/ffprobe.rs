@@ -317,6 +317,12 @@ impl FileHeaders {
         Some(MediaInfo { duration, ..media })
     }
 
+    /// The streams; all else is unknown.
+    #[must_use]
+    pub fn streams(&self) -> &MediaInfo {
+        &self.media
+    }
+
     /// The content as the headers state it; `None` where they state no duration, as the writer was killed.
     #[must_use]
     pub fn stated(&self) -> Option<MediaInfo> {

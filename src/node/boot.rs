@@ -442,6 +442,7 @@ impl Node {
             // What is beside a raw file in main_path does not go into a store with it.
             early_copies: EarlyCopies::new(&self.config).filter(|_| self.raw_store.is_none()),
             archives: self.archives.clone(),
+            hls: Some(self.hls.clone()).filter(|_| self.config.hls.as_ref().is_some_and(|hls| hls.live)),
         })
     }
 

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::hls::recordings::HlsRecordings;
 use crate::hls::settings::{HlsSettings, HlsWaits};
+use crate::media::final_encoding::FinalEncoding;
 use crate::storage::main_path::MainPath;
 use crate::store::uploads::Uploads;
 use crate::telemetry::metrics::Metrics;
@@ -27,6 +28,8 @@ pub(super) fn of_node(
         uploads: uploads.clone(),
         metrics,
         waits: HlsWaits::default(),
+        encoding: FinalEncoding::read(&config.ffmpeg.post_recording).ok(),
+        keyframes: config.hls.as_ref().is_some_and(|hls| config.ffmpeg.has_keyframes_every(hls.segment)),
     };
     HlsRecordings::new(settings, end)
 }

@@ -25,6 +25,9 @@ use crate::process::spawner;
 /// Time limit for the end of a killed child: one that waits for a disk takes longer.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
+/// The first file descriptor of [`ChildSpec::output_pipes`].
+pub const FIRST_OUTPUT: i32 = 5;
+
 /// What the service manager tells the daemon alone: a script that said READY=1 or WATCHDOG=1 would speak for it.
 const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
@@ -47,6 +50,8 @@ pub struct ChildSpec {
     /// Whether the child has two more pipes: it reads from file descriptor 3 what the parent writes, and the parent reads
     /// what it writes to 4.
     pub message_pipes: bool,
+    /// Number of further pipes that the child writes to and the parent reads, from file descriptor 5 on.
+    pub output_pipes: u8,
     /// Log level of the child's lines.
     pub log_level: tracing::Level,
     /// How much of its output is logged; shared by all children of this specification and of its clones.
@@ -66,6 +71,7 @@ impl ChildSpec {
             pipe_stdin: false,
             pipe_stdout: false,
             message_pipes: false,
+            output_pipes: 0,
             log_level: tracing::Level::INFO,
             log_budget: Arc::default(),
         }
@@ -150,6 +156,8 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// Where [`ChildSpec::message_pipes`] is set: what the child reads and writes.
     pub messages: Option<(pipe::Sender, pipe::Receiver)>,
+    /// [`ChildSpec::output_pipes`], in their order.
+    pub outputs: Vec<pipe::Receiver>,
     tail: OutputTail,
     readers: Vec<tokio::task::JoinHandle<()>>,
     exit: Option<Exit>,
@@ -178,7 +186,7 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
         command.current_dir(dir);
     }
     die_with_daemon(&mut command);
-    let messages = spec.message_pipes.then(|| add_message_pipes(&mut command)).transpose().map_err(failed)?;
+    let (messages, outputs) = add_pipes(&mut command, spec).map_err(failed)?;
     let mut inner = match spawner::spawn(spec.executed(), command).await {
         Ok(inner) => inner,
         // The disk of the program does not answer this question either.
@@ -201,7 +209,7 @@ pub async fn spawn(spec: &ChildSpec) -> Result<Child, SpawnError> {
         readers.extend(stdout.take().map(|stdout| output::read(stdout, log(OutputTail::default()))));
     }
     readers.extend(inner.stderr.take().map(|stderr| output::read(stderr, log(tail.clone()))));
-    Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, messages, tail, readers, exit: None })
+    Ok(Child { name: spec.name.clone(), pid, inner, stdin, stdout, messages, outputs, tail, readers, exit: None })
 }
 
 /// The error with what the kernel does not say: that a script's interpreter is what is missing.
@@ -214,13 +222,30 @@ async fn explained(source: std::io::Error, program: &Path) -> std::io::Error {
     why.ok().flatten().map_or(source, |why| std::io::Error::new(std::io::ErrorKind::NotFound, why))
 }
 
-/// Opens two pipes and gives the child its ends of them, as file descriptors 3 and 4.
-fn add_message_pipes(command: &mut tokio::process::Command) -> std::io::Result<(pipe::Sender, pipe::Receiver)> {
-    let (requests, to_child) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let (from_child, answers) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let mapped = [FdMapping { parent_fd: requests, child_fd: 3 }, FdMapping { parent_fd: answers, child_fd: 4 }];
-    command.fd_mappings(mapped.into()).map_err(std::io::Error::other)?;
-    Ok((pipe::Sender::from_owned_fd(to_child)?, pipe::Receiver::from_owned_fd(from_child)?))
+type MessagePipes = Option<(pipe::Sender, pipe::Receiver)>;
+
+/// Opens the pipes that a child has besides its standard ones and gives the child its ends of them: messages at the file
+/// descriptors 3 and 4, outputs from 5 on.
+fn add_pipes(
+    command: &mut tokio::process::Command,
+    spec: &ChildSpec,
+) -> std::io::Result<(MessagePipes, Vec<pipe::Receiver>)> {
+    let (mut mapped, mut messages, mut outputs) = (Vec::new(), None, Vec::new());
+    if spec.message_pipes {
+        let (requests, to_child) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (from_child, answers) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        mapped.extend([FdMapping { parent_fd: requests, child_fd: 3 }, FdMapping { parent_fd: answers, child_fd: 4 }]);
+        messages = Some((pipe::Sender::from_owned_fd(to_child)?, pipe::Receiver::from_owned_fd(from_child)?));
+    }
+    for index in 0..spec.output_pipes {
+        let (output, parent_fd) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        mapped.push(FdMapping { parent_fd, child_fd: FIRST_OUTPUT + i32::from(index) });
+        outputs.push(pipe::Receiver::from_owned_fd(output)?);
+    }
+    if !mapped.is_empty() {
+        command.fd_mappings(mapped).map_err(std::io::Error::other)?;
+    }
+    Ok((messages, outputs))
 }
 
 /// Lets the kernel kill the child when the daemon dies for any reason (prctl(2), `PR_SET_PDEATHSIG`).

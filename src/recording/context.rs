@@ -2,6 +2,7 @@
 
 use crate::archive::archives::Archives;
 use crate::delivery::dispatcher::Dispatcher;
+use crate::hls::recordings::HlsRecordings;
 use crate::protocol::ids::RecorderId;
 use crate::recording::early_copy::EarlyCopies;
 use crate::recording::job_handoff::JobHandoff;
@@ -30,4 +31,6 @@ pub struct RecordingContext {
     pub early_copies: Option<EarlyCopies>,
     /// Where recordings are archived while they run.
     pub archives: Archives,
+    /// Publishes recordings while they run; `None`: none.
+    pub hls: Option<HlsRecordings>,
 }

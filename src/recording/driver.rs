@@ -23,6 +23,7 @@ use crate::recording::interruption::next_interruption;
 use crate::recording::journal::{RecordingEntry, RecordingStage, StopRequest};
 use crate::recording::opening::{Opening, await_turn};
 use crate::recording::opening_turns::OpeningTurn;
+use crate::recording::publishing::RecordingPublication;
 use crate::recording::raw_file::{RawFile, StoreFailure};
 use crate::recording::recovery;
 use crate::recording::rig_factory::RigFactory;
@@ -93,6 +94,8 @@ struct Driver<R: Rig> {
     early: Option<EarlyCopy>,
     /// What goes into the archive of the fleet while the recording runs.
     archive: Option<RecordingArchive>,
+    /// The recording as HLS while it runs.
+    live: RecordingPublication,
     /// The node that has taken the recording over, and tells its end.
     taken_by: Option<String>,
     /// Finds out what kind of interruption a break of the rig is.
@@ -120,6 +123,7 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     let archived = raw.as_ref().and_then(|_| context.archives.of_room(&start.info.room_id).cloned());
     let mut driver = Driver::<R> {
         archive: archived.as_ref().map(|archive| RecordingArchive::new(archive, &start.info)),
+        live: RecordingPublication::new(context.hls.clone().filter(|_| interrupted.is_none() && raw.is_some())),
         taken_by: None,
         signal,
         start,
@@ -190,10 +194,11 @@ pub async fn run<R: Rig>(task: RecordingTask<R>, context: RecordingContext) {
     if let Some(node) = driver.taken_by.take() {
         return driver.hand_in(&node).await;
     }
-    if let Some(ended) = driver.ended_recording.take() {
-        // Its archive goes on until the raw file is in its place.
-        ended.store(driver.early.take(), driver.archive.take()).await;
-    }
+    let Some(ended) = driver.ended_recording.take() else {
+        return driver.live.give_up("the recording has no file").await;
+    };
+    // Its archive goes on until the raw file is in its place.
+    ended.store(driver.early.take(), driver.archive.take(), driver.live).await;
 }
 
 /// The node that has taken the recording over; never where there is no archive.
@@ -239,6 +244,7 @@ impl<R: Rig> Driver<R> {
                 self.work = None;
                 self.rig = None;
                 self.early = None;
+                self.live.part_is_complete();
             }
             Effect::FreeSlot => self.slot = None,
         }
@@ -264,6 +270,9 @@ impl<R: Rig> Driver<R> {
                 if let (Some(archive), Some(raw)) = (&mut self.archive, &self.raw) {
                     archive.part_opened(&self.start, raw, &self.entry);
                 }
+                if let Some(raw) = &self.raw {
+                    self.live.part_opened(&self.start.info, raw, &self.entry);
+                }
             }
             SessionEvent::Finished(result) => {
                 match result {
@@ -271,6 +280,7 @@ impl<R: Rig> Driver<R> {
                     Err(_) => self.early = None,
                 }
                 self.archive.iter().for_each(RecordingArchive::part_is_complete);
+                self.live.part_is_complete();
             }
             SessionEvent::OpenFailed(OpenFailure::Failed(_)) => self.context.open_failures.failed(),
             SessionEvent::OpenFailed(OpenFailure::Over(why)) => self.ended_by = Some(why.clone()),
@@ -304,6 +314,8 @@ impl<R: Rig> Driver<R> {
 
     /// Hands in what the archive lacks of a recording that another node has now, and forgets the recording.
     async fn hand_in(mut self, node: &str) {
+        let why = format!("{node} has taken it over");
+        self.live.give_up(&why).await;
         let (Some(archive), Some(raw)) = (self.archive.take(), &self.raw) else { return };
         let drain = self.context.handoff.drain.clone();
         let handed_in = archive.hand_in_to(node, &self.start, raw, &self.entry);

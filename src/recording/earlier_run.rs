@@ -12,6 +12,7 @@ use crate::delivery::message::MessageKey;
 use crate::protocol::notice::{Notice, NoticeEvent};
 use crate::protocol::request::{Kind, RecordingInfo};
 use crate::recording::journal::{RecordingEntry, UnfinishedRecordings};
+use crate::recording::publishing::RecordingPublication;
 use crate::recording::raw_file::RawFile;
 use crate::recording::recovery::{self, RecoveryStep, SentNotices};
 use crate::recording::requests::{RequestService, span};
@@ -126,7 +127,10 @@ impl<R: Rig> RequestService<R> {
                     "an earlier run of the recorder has left this recording before its job: going on"
                 );
                 let ended = self.ended(kind, info, raw, entry);
-                self.tasks.spawn(async move { ended.store(None, None).await }.instrument(Span::current()));
+                self.tasks.spawn(
+                    async move { ended.store(None, None, RecordingPublication::new(None)).await }
+                        .instrument(Span::current()),
+                );
             }
             RecoveryStep::RemoveParts => {
                 let context = self.context.clone();

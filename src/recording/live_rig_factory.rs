@@ -45,12 +45,17 @@ impl LiveRigFactory {
     /// `store`: `main_path`. `sandbox`: whether Chrome can use its sandbox on this host.
     #[must_use]
     pub fn new(config: &Config, store: &MainPath, sandbox: bool) -> Self {
-        let Config { recorder, server, ffmpeg, rtmp, chrome, log, .. } = config;
+        let Config { recorder, server, ffmpeg, rtmp, chrome, log, hls, .. } = config;
+        let mut recording = EncoderSettings::new(&ffmpeg.recording.pre_input, &ffmpeg.recording.post_input);
+        if let Some(hls) = hls.as_ref().filter(|hls| hls.live) {
+            // Its segments begin with the keyframes of the raw file.
+            recording.keyframes = hls.segment;
+        }
         let page = server.join_host.clone().unwrap_or_else(|| format!("{}/?access_token=", server.host));
         let log_dir = log.file.as_deref().and_then(Path::parent);
         Self {
             page,
-            recording: EncoderSettings::new(&ffmpeg.recording.pre_input, &ffmpeg.recording.post_input),
+            recording,
             one_pass: None,
             broadcast: EncoderSettings::new(&ffmpeg.rtmp.pre_input, &ffmpeg.rtmp.post_input),
             rtmp: rtmp.clone(),

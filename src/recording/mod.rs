@@ -24,6 +24,7 @@ pub mod opening_turns;
 pub mod operator_stop;
 mod part_content;
 pub mod processor_room;
+mod publishing;
 mod raw_ahead;
 pub mod raw_file;
 mod raw_upload;

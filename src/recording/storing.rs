@@ -25,6 +25,7 @@ use crate::recording::context::RecordingContext;
 use crate::recording::early_copy::EarlyCopy;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
+use crate::recording::publishing::RecordingPublication;
 use crate::recording::raw_file::{RawFile, StoreFailure, StoreReport};
 use crate::recording::raw_upload::RawUpload;
 use crate::recording::summary::{self, RecordingSummary, Times};
@@ -93,16 +94,23 @@ impl EndedRecording {
 
     /// Stores the raw file, publishes the job, and removes the parts and the record: tried until that is done, or the
     /// program ends. `early`: what was copied while the recording ran.
-    /// `archive`: what goes into the archive until the raw file is in its place.
-    pub async fn store(&self, mut early: Option<EarlyCopy>, archive: Option<RecordingArchive>) {
+    /// `archive`: what goes into the archive until the raw file is in its place. `live`: what was published meanwhile.
+    pub async fn store(
+        &self,
+        mut early: Option<EarlyCopy>,
+        archive: Option<RecordingArchive>,
+        live: RecordingPublication,
+    ) {
         let Some(raw) = &self.raw else { return };
         let ahead = match &mut early {
             Some(early) => early.raw_ahead().await,
             None => None,
         };
         if !self.store_raw(raw, ahead).await {
-            return;
+            return live.give_up("its raw file is not in its place").await;
         }
+        // Before the job, which asks whether all of it is published.
+        live.finish().await;
         drop(archive);
         if let Some(early) = early {
             early.finish(raw).await;
@@ -133,7 +141,7 @@ impl EndedRecording {
                     "an earlier recording was not delivered, and now it can be: going on"
                 );
                 self.entry.update(|record| (record.stage, record.end_told) = (RecordingStage::Parts, true)).await;
-                self.store(None, None).await;
+                self.store(None, None, RecordingPublication::new(None)).await;
             }
             Err(StoreFailure::NotYet(why)) => {
                 tracing::warn!(

@@ -116,6 +116,23 @@ pub async fn write_in(store: &MainPath, to: &Path, bytes: Vec<u8>) -> io::Result
     detached::run("write", move || write_blocking(&store, &to, &bytes)).await
 }
 
+/// [`write_blocking`] of a file that may be lost when the host dies: it is not synced. Its hidden name ends with
+/// `.unfinished`.
+///
+/// # Errors
+/// As [`write_in`].
+pub fn write_unsynced_blocking(store: &MainPath, to: &Path, bytes: &[u8]) -> io::Result<()> {
+    store.check().map_err(io::Error::other)?;
+    if !store.abilities().rename {
+        // A store that takes new files only refuses to open an existing one.
+        let _ = fs::remove_file(to);
+        return fs::write(to, bytes);
+    }
+    let hidden = hidden_beside(to, ".unfinished");
+    fs::write(&hidden, bytes)?;
+    fs::rename(hidden, to)
+}
+
 /// [`write_in`] on the calling thread.
 ///
 /// # Errors

@@ -151,7 +151,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn delete_below(&self, dir: &str, first: &str, keep: &[String]) -> Result<(), StoreError> {
         let prefix = format!("{dir}/");
-        let mut names = self.list(dir).await?;
+        let mut names: Vec<_> = self.list_objects(dir).await?.into_iter().map(|object| object.name).collect();
         names.retain(|name| name.strip_prefix(&prefix).is_some_and(|name| !keep.iter().any(|kept| kept == name)));
         names.sort_by_key(|name| name.strip_prefix(&prefix) != Some(first));
         for name in &names {

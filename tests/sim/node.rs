@@ -178,6 +178,7 @@ impl Node {
             signals: RecordingSignals::default(),
             early_copies: None,
             archives: Archives::default(),
+            hls: None,
         };
         let availability = Availability::default();
         let slots = Slots::of_node(spec.max_limit, None, availability.clone());

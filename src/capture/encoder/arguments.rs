@@ -11,10 +11,10 @@ use std::time::Duration;
 use crate::media::final_encoding::{FinalEncoding, TAG};
 use crate::protocol::ids::RtmpUrl;
 
-/// Longest distance of keyframes in seconds: what a seek must decode, and what a kill may lose.
-const KEYFRAME_SECONDS: u32 = 4;
+/// Longest distance of keyframes: what a seek must decode, and what a kill may lose.
+const KEYFRAMES: Duration = Duration::from_secs(4);
 /// The same for a broadcast: what `YouTube` and Twitch ask for. A viewer waits that long, and so does a new connection.
-const BROADCAST_KEYFRAME_SECONDS: u32 = 2;
+const BROADCAST_KEYFRAMES: Duration = Duration::from_secs(2);
 /// Frames per second without `-framerate` in `pre_input`.
 const DEFAULT_FRAMERATE: u32 = 30;
 
@@ -63,6 +63,8 @@ pub struct EncoderSettings {
     pub post_input: Vec<String>,
     /// Encode a file as its MP4 shall be instead, with the sound as it was captured beside.
     pub final_encoding: Option<Arc<FinalEncoding>>,
+    /// Longest distance of keyframes in a file.
+    pub keyframes: Duration,
     /// The first frame of a file only starts the encoder, and is not in it.
     pub first_is_trial: bool,
 }
@@ -71,7 +73,7 @@ impl EncoderSettings {
     #[must_use]
     pub fn new(pre_input: &[String], post_input: &[String]) -> Self {
         let (capture, post_input) = (CaptureOptions::read(pre_input), post_input.to_vec());
-        Self { capture, post_input, final_encoding: None, first_is_trial: false }
+        Self { capture, post_input, final_encoding: None, keyframes: KEYFRAMES, first_is_trial: false }
     }
 
     /// How many frames the encoder waits for before it gives one.
@@ -222,15 +224,16 @@ fn live_options(settings: &EncoderSettings, size: (u32, u32), target: &EncoderTa
     let mut options = Vec::new();
     let given = |names: &[&str]| post_input.iter().any(|word| names.contains(&word.split(':').next().unwrap_or(word)));
     if !given(&["-force_key_frames"]) {
-        let (seconds, forced) = match target {
+        let (distance, forced) = match target {
             EncoderTarget::File(_) if settings.first_is_trial && !given(&["-bsf"]) => {
                 options.extend(WITHOUT_FIRST.map(str::to_owned));
                 // The second frame is a keyframe too, and counts as the first.
-                (KEYFRAME_SECONDS, "(n_forced-1)")
+                (settings.keyframes, "(n_forced-1)")
             }
-            EncoderTarget::File(_) => (KEYFRAME_SECONDS, "n_forced"),
-            EncoderTarget::Rtmp { .. } => (BROADCAST_KEYFRAME_SECONDS, "n_forced"),
+            EncoderTarget::File(_) => (settings.keyframes, "n_forced"),
+            EncoderTarget::Rtmp { .. } => (BROADCAST_KEYFRAMES, "n_forced"),
         };
+        let seconds = distance.as_secs_f64();
         options.extend(["-force_key_frames".to_owned(), format!("expr:gte(t,{forced}*{seconds})")]);
     }
     if let Some(threads) = threads(size, capture.framerate, post_input) {

@@ -218,6 +218,7 @@ impl Node {
             signals: RecordingSignals::default(),
             early_copies: None,
             archives: Archives::default(),
+            hls: None,
             recorder: me.clone(),
             dispatcher,
             handoff,

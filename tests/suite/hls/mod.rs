@@ -3,6 +3,7 @@
 
 mod browser;
 mod killed;
+mod live;
 mod node;
 mod packages;
 mod player;

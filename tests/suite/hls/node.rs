@@ -1,7 +1,9 @@
 //! A node that makes HLS and delivers it: killed while ffmpeg runs, asked to delete it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use m3u8_rs::MediaPlaylistType;
+use plugnmeet_recorder::hls::live::note::{LiveNote, LiveState, NOTE};
 use serde_json::json;
 
 use super::{parse, raw};
@@ -136,4 +138,36 @@ async fn it_goes_into_the_store_that_a_hook_has_answered_for_its_mp4() {
         assert_eq!(there, with_mp4, "{id}");
     }
     recorder.stop(&[]);
+}
+
+/// The HLS of two recordings that were published while they ran, one to its end and one not: a node takes the first as it
+/// is, and makes the second of its MP4.
+pub async fn made_of(published: &Path, note: &LiveNote) {
+    let standin = standin().await;
+    let recorder = Recorder::spawn(&standin, "node_01", &setup(String::new()));
+    let hls = recorder.main_path.join("node_01/hls/room01");
+    for (id, state) in [("RM_1", LiveState::Complete), ("RM_2", LiveState::Running)] {
+        let dir = hls.join(id);
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in &note.files {
+            std::fs::copy(published.join(name), dir.join(name)).unwrap();
+        }
+        let note = LiveNote { state, ..note.clone() };
+        std::fs::write(dir.join(NOTE), note.to_bytes()).unwrap();
+        publish(&standin, &recorder, id).await;
+    }
+    recorder.wait_until("both are there", || records(&recorder).is_empty()).await;
+    let mut files = note.files.clone();
+    files.sort();
+    assert_eq!(names(&hls.join("RM_1")), files, "{}", recorder.log());
+    for name in &files {
+        let same = std::fs::read(published.join(name)).unwrap() == std::fs::read(hls.join("RM_1").join(name)).unwrap();
+        assert!(same, "{name} was made again");
+    }
+    let made = parse(&hls.join("RM_2"));
+    assert!(made.media.values().all(|playlist| playlist.playlist_type == Some(MediaPlaylistType::Vod)));
+    assert_eq!(names(&hls.join("RM_2")).len(), 7, "{:?}", names(&hls.join("RM_2")));
+    let log = recorder.stop(&[]);
+    assert_eq!(log.matches("the recording is there as HLS since it ran").count(), 1, "{log}");
+    assert_eq!(log.matches("the recording is there as HLS master=").count(), 1, "{log}");
 }

@@ -15,7 +15,7 @@ const ROUNDING: f64 = 0.001;
 
 pub fn config(renditions: &[(u32, Option<VideoRate>)]) -> HlsConfig {
     let renditions = renditions.iter().map(|&(height, rate)| HlsRendition { height, rate }).collect();
-    HlsConfig { renditions, segment: Duration::from_secs(4) }
+    HlsConfig { renditions, segment: Duration::from_secs(4), live: false }
 }
 
 /// Packages the MP4 into a directory `hls` beside it, with the final names.

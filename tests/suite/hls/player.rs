@@ -42,6 +42,7 @@ struct Site {
     /// Bytes a second of each answer; 0: as fast as it goes.
     rate: AtomicUsize,
     report: Mutex<Option<oneshot::Sender<String>>>,
+    signal: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 async fn file(State(site): State<Arc<Site>>, Segment(name): Segment<String>, headers: HeaderMap) -> Response {
@@ -99,17 +100,31 @@ async fn report(State(site): State<Arc<Site>>, body: String) {
     }
 }
 
+async fn signal_given(State(site): State<Arc<Site>>) {
+    if let Some(signal) = site.signal.lock().unwrap().take() {
+        let _ = signal.send(());
+    }
+}
+
 /// Plays the HLS of this directory as `run` says, the source of a function in JavaScript: what that has returned.
 pub async fn play<T: DeserializeOwned>(dir: PathBuf, run: &str) -> T {
+    play_beside(dir, run, async {}).await
+}
+
+/// The same; `work` is done when the page posts to `/signal`.
+pub async fn play_beside<T: DeserializeOwned>(dir: PathBuf, run: &str, work: impl Future<Output = ()>) -> T {
     let (tell, told) = oneshot::channel();
+    let (signal, signalled) = oneshot::channel();
     let page_text = format!("{BEFORE}{run}{BEHIND}");
-    let site = Site { dir, page: page_text, rate: AtomicUsize::new(0), report: Mutex::new(Some(tell)) };
+    let (report_to, signal) = (Mutex::new(Some(tell)), Mutex::new(Some(signal)));
+    let site = Site { dir, page: page_text, rate: AtomicUsize::new(0), report: report_to, signal };
     let router = Router::new()
         .route("/", get(page))
         .route("/hls.min.js", get(script))
         .route("/hls/{name}", get(file))
         .route("/line", post(line))
-        .route("/report", post(report));
+        .route("/report", post(report))
+        .route("/signal", post(signal_given));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, router.with_state(Arc::new(site))).await });
@@ -124,7 +139,16 @@ pub async fn play<T: DeserializeOwned>(dir: PathBuf, run: &str) -> T {
         .args([directory, url.into()])
         .env("TMPDIR", profile.path());
     let mut chrome = child::spawn(&chrome).await.unwrap();
-    let told = tokio::time::timeout(3 * SOON, told).await;
+    let work = async {
+        if signalled.await.is_ok() {
+            work.await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let told = tokio::select! {
+        told = tokio::time::timeout(3 * SOON, told) => told,
+        () = work => unreachable!(),
+    };
     chrome.stop(Signal::TERM, SOON).await;
     server.abort();
     let told = told.unwrap_or_else(|_| panic!("no report: {}", chrome.tail().last_lines(5))).unwrap();
