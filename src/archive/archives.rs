@@ -1,7 +1,7 @@
 //! The archives of a node's configuration: of each room one, or none.
 
 use crate::archive::handle::Archive;
-use crate::config::StorageConfig;
+use crate::config::{Reserve, StorageConfig};
 use crate::protocol::ids::{RecorderId, RoomId};
 use crate::telemetry::metrics::Metrics;
 
@@ -13,11 +13,12 @@ pub struct Archives {
 }
 
 impl Archives {
-    /// Those of `storage.archive` and of its rules, for `node`. Nothing is asked of a store yet.
+    /// Those of `storage.archive` and of its rules, for `node`. `reserve`: what is fetched leaves so much of the disk
+    /// free. Nothing is asked of a store yet.
     #[must_use]
-    pub fn new(storage: &StorageConfig, node: &RecorderId, metrics: &Metrics) -> Self {
+    pub fn new(storage: &StorageConfig, node: &RecorderId, reserve: Reserve, metrics: &Metrics) -> Self {
         let urls = storage.archive_stores().into_iter();
-        let all = urls.map(|url| Archive::new(url, node, metrics.clone())).collect();
+        let all = urls.map(|url| Archive::new(url, node, reserve, metrics.clone())).collect();
         Self { storage: storage.clone(), all }
     }
 

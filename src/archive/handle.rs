@@ -8,14 +8,16 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use rustix::rand::{GetRandomFlags, getrandom};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::sync::OnceCell;
 
 use crate::archive::description::PartDescription;
 use crate::archive::names::{self, ArchiveListing, ArchivedRecording, DESCRIPTION, ListedPart};
+use crate::config::Reserve;
 use crate::config::store_url::StoreUrl;
 use crate::protocol::ids::RecorderId;
-use crate::storage::files;
+use crate::storage::{disk_space, files};
+use crate::store::connect::StoreTimes;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::probe;
@@ -24,6 +26,8 @@ use crate::unix_time::unix_ms;
 
 /// Objects that are removed at once.
 const REMOVED_AT_ONCE: usize = 8;
+/// How long a disk may take to say how much is free.
+const DISK_LIMIT: Duration = Duration::from_secs(10);
 
 /// The archive; clones share its connections.
 #[derive(Clone)]
@@ -37,6 +41,9 @@ struct Shared {
     store: OnceCell<Store>,
     /// Pieces that are not in the store yet, of all recordings.
     waiting: AtomicUsize,
+    /// What fetching leaves free on the disk.
+    reserve: Reserve,
+    times: StoreTimes,
     metrics: Metrics,
 }
 
@@ -47,11 +54,23 @@ impl std::fmt::Debug for Archive {
 }
 
 impl Archive {
-    /// That at this URL, for `node`. Nothing is asked of the store yet.
+    /// That at this URL, for `node`. `reserve`: what is fetched leaves so much of the disk free. Nothing is asked of the
+    /// store yet.
     #[must_use]
-    pub fn new(url: &StoreUrl, node: &RecorderId, metrics: Metrics) -> Self {
-        let (url, node) = (url.clone(), node.clone());
-        Self { shared: Arc::new(Shared { url, node, store: OnceCell::new(), waiting: AtomicUsize::new(0), metrics }) }
+    pub fn new(url: &StoreUrl, node: &RecorderId, reserve: Reserve, metrics: Metrics) -> Self {
+        Self::of(url.clone(), node.clone(), reserve, StoreTimes::default(), metrics)
+    }
+
+    fn of(url: StoreUrl, node: RecorderId, reserve: Reserve, times: StoreTimes, metrics: Metrics) -> Self {
+        let (store, waiting) = (OnceCell::new(), AtomicUsize::new(0));
+        Self { shared: Arc::new(Shared { url, node, store, waiting, reserve, times, metrics }) }
+    }
+
+    /// The same with other limits; nothing may wait yet.
+    #[must_use]
+    pub fn with_times(&self, times: StoreTimes) -> Self {
+        let Shared { url, node, reserve, metrics, .. } = &*self.shared;
+        Self::of(url.clone(), node.clone(), *reserve, times, metrics.clone())
     }
 
     /// Without secrets.
@@ -77,9 +96,9 @@ impl Archive {
 
     pub(super) async fn store(&self) -> Result<&Store, StoreError> {
         let open = async {
-            let url = self.shared.url.clone();
+            let (url, times) = (self.shared.url.clone(), self.shared.times);
             // Reads certificates.
-            tokio::task::spawn_blocking(move || Store::open(&url)).await.map_err(|_| StoreError::Stopped)?
+            tokio::task::spawn_blocking(move || Store::open_with(&url, times)).await.map_err(|_| StoreError::Stopped)?
         };
         self.shared.store.get_or_try_init(|| open).await
     }
@@ -118,6 +137,15 @@ impl Archive {
         self.store().await?.delete(&recording.running(node)).await
     }
 
+    /// Notes that this node sends what the archive lacks of a recording that another node has now, or that it has sent all.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn hand_in(&self, recording: &ArchivedRecording, is_complete: bool) -> Result<(), StoreError> {
+        let (store, name) = (self.store().await?, recording.handing_in(&self.shared.node));
+        if is_complete { store.delete(&name).await } else { store.put(&name, Bytes::from_static(b"{}")).await }
+    }
+
     /// The recordings that are not handed over, each with the node that has it.
     ///
     /// # Errors
@@ -151,7 +179,8 @@ impl Archive {
     /// See [`StoreError`].
     pub async fn listing(&self, recording: &ArchivedRecording) -> Result<ArchiveListing, StoreError> {
         let objects = self.store().await?.list_objects(&recording.dir()).await?;
-        Ok(ArchiveListing::read(recording, objects.into_iter().map(|object| (object.name, object.size))))
+        let objects = objects.into_iter().map(|object| (object.name, object.size, millis(object.modified)));
+        Ok(ArchiveListing::read(recording, objects))
     }
 
     /// The node that has a lease; `None`: nobody has.
@@ -201,25 +230,50 @@ impl Archive {
         }
     }
 
-    /// Writes the pieces of a part into a file, one after the other; an existing file is replaced when all are there.
+    /// Refuses where so many bytes more would not leave the reserve on the disk of `dir`.
     ///
     /// # Errors
-    /// Where the store or the disk fails, or a piece has another size than it was listed with.
-    pub async fn fetch(&self, recording: &ArchivedRecording, part: &ListedPart, to: &Path) -> Result<(), StoreError> {
+    /// [`StoreError::Local`].
+    pub async fn require_room(&self, dir: &Path, more: u64) -> Result<(), StoreError> {
+        let (reserve, path) = (self.shared.reserve, dir.to_owned());
+        let look = move || disk_space::require(&path, reserve, more);
+        let looked = files::on_disk_within(DISK_LIMIT, look).await;
+        looked.map_err(StoreError::local(format!("what is fetched from the archive into {}", dir.display())))
+    }
+
+    /// Writes the pieces of a part into a file, one after the other. `from`: so many of them are in the file already, which
+    /// is replaced when all are there where that is 0.
+    ///
+    /// # Errors
+    /// Where the store or the disk fails, the disk would not keep its reserve, or a piece has another size than it was
+    /// listed with. It may be repeated.
+    pub async fn fetch(
+        &self,
+        recording: &ArchivedRecording,
+        part: &ListedPart,
+        from: usize,
+        to: &Path,
+    ) -> Result<(), StoreError> {
         let store = self.store().await?;
-        let unfinished = files::hidden_beside(to, ".fetched");
-        let disk = |error| StoreError::local(format!("writing {}", unfinished.display()))(error);
-        let mut file = tokio::fs::File::create(&unfinished).await.map_err(disk)?;
-        for (piece, size) in &part.pieces {
-            let name = recording.part(&format!("{}/{piece}", part.dir));
+        self.require_room(to.parent().unwrap_or(Path::new(".")), part.bytes_from(from)).await?;
+        let path = if from == 0 { files::hidden_beside(to, ".fetched") } else { to.to_owned() };
+        let disk = |error| StoreError::local(format!("writing {}", path.display()))(error);
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file = options.write(true).create(from == 0).open(&path).await.map_err(disk)?;
+        // What an interrupted attempt has written goes.
+        let length = part.bytes_from(0) - part.bytes_from(from);
+        file.set_len(length).await.map_err(disk)?;
+        file.seek(std::io::SeekFrom::Start(length)).await.map_err(disk)?;
+        for piece in part.pieces.iter().skip(from) {
+            let name = recording.part(&format!("{}/{}", part.dir, piece.name));
             let bytes = store.get(&name).await?;
-            if bytes.len() as u64 != *size {
-                return Err(StoreError::Mismatch(format!("{name} has {} bytes, not {size}", bytes.len())));
+            if bytes.len() as u64 != piece.bytes {
+                return Err(StoreError::Mismatch(format!("{name} has {} bytes, not {}", bytes.len(), piece.bytes)));
             }
             file.write_all(&bytes).await.map_err(disk)?;
         }
         file.sync_all().await.map_err(disk)?;
-        tokio::fs::rename(&unfinished, to).await.map_err(disk)
+        if from == 0 { tokio::fs::rename(&path, to).await.map_err(disk) } else { Ok(()) }
     }
 
     /// Removes all of a recording but what says that it has ended: a node that comes back asks for that.
@@ -259,6 +313,11 @@ impl Archive {
     fn count(&self, waiting: usize) {
         self.shared.metrics.set(NodeGauge::ArchivePiecesWaiting, u32::try_from(waiting).unwrap_or(u32::MAX));
     }
+}
+
+fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Pieces that wait, of one file.

@@ -4,6 +4,7 @@
 //! .running/NODE/ROOM/RECORDING                          the node has this recording, which is not handed over yet
 //! .ended/ROOM/RECORDING                                 it is handed over: its job is published
 //! ROOM/RECORDING/lease-0001                             the first node that has taken the recording over
+//! ROOM/RECORDING/handing-in-NODE                        a node whose recording was taken over sends what the archive lacks
 //! ROOM/RECORDING/NODE-NONCE/part.json                   one file of one part: whose, which, and since when
 //! ROOM/RECORDING/NODE-NONCE/000000-000000000-4012.mkv   its bytes: number, first millisecond, milliseconds
 //! ```
@@ -21,6 +22,7 @@ pub const RUNNING: &str = ".running";
 /// Where recordings are that are handed over.
 pub const ENDED: &str = ".ended";
 const LEASE: &str = "lease-";
+const HANDING_IN: &str = "handing-in-";
 /// Lengths of numbers, so that names are in their order.
 const NUMBER: usize = 6;
 const TIME: usize = 9;
@@ -61,6 +63,12 @@ impl ArchivedRecording {
     #[must_use]
     pub fn lease(&self, number: u32) -> String {
         format!("{}/{LEASE}{number:04}", self.dir())
+    }
+
+    /// Of the object that says that `node` sends what the archive lacks of a recording that another node has now.
+    #[must_use]
+    pub fn handing_in(&self, node: &RecorderId) -> String {
+        format!("{}/{HANDING_IN}{node}", self.dir())
     }
 
     /// Of the files of a part.
@@ -129,7 +137,18 @@ impl PieceName {
 pub struct ArchiveListing {
     /// The number of the latest lease; 0: there is none.
     pub lease: u32,
+    /// A node that has lost the recording sends what the archive lacks.
+    pub handing_in: bool,
     pub parts: Vec<ListedPart>,
+}
+
+/// A piece in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedPiece {
+    pub name: PieceName,
+    pub bytes: u64,
+    /// When it was put there, by the clock of the store, in Unix milliseconds.
+    pub put_at: u64,
 }
 
 /// One file of a part, as far as it is in the archive.
@@ -137,8 +156,8 @@ pub struct ArchiveListing {
 pub struct ListedPart {
     /// The place of its objects in the directory of the recording.
     pub dir: String,
-    /// In their order, each with its bytes.
-    pub pieces: Vec<(PieceName, u64)>,
+    /// In their order.
+    pub pieces: Vec<ListedPiece>,
 }
 
 impl ListedPart {
@@ -147,7 +166,7 @@ impl ListedPart {
     pub fn gaps(&self) -> Vec<(u64, u64)> {
         let mut gaps = Vec::new();
         let mut next = (0, 0);
-        for (piece, _) in &self.pieces {
+        for ListedPiece { name: piece, .. } in &self.pieces {
             if piece.number != next.0 {
                 gaps.push((next.1, piece.start_ms));
             }
@@ -159,21 +178,35 @@ impl ListedPart {
     /// Milliseconds of the file that are in the archive, gaps included.
     #[must_use]
     pub fn length_ms(&self) -> u64 {
-        self.pieces.last().map_or(0, |(piece, _)| piece.start_ms + piece.length_ms)
+        self.pieces.last().map_or(0, |piece| piece.name.start_ms + piece.name.length_ms)
+    }
+
+    /// Bytes of the pieces from this index on.
+    #[must_use]
+    pub fn bytes_from(&self, index: usize) -> u64 {
+        self.pieces.iter().skip(index).map(|piece| piece.bytes).sum()
+    }
+
+    /// Whether the file has its beginning: without that it cannot be read.
+    #[must_use]
+    pub fn has_beginning(&self) -> bool {
+        self.pieces.first().is_some_and(|piece| piece.name.number == 0)
     }
 }
 
 impl ArchiveListing {
-    /// Of the names in the directory of a recording, each with its bytes. What is none of the archive is passed over.
-    pub fn read(recording: &ArchivedRecording, objects: impl IntoIterator<Item = (String, u64)>) -> Self {
+    /// Of the names in the directory of a recording, each with its bytes and the time at which it was put there. What is
+    /// none of the archive is passed over.
+    pub fn read(recording: &ArchivedRecording, objects: impl IntoIterator<Item = (String, u64, u64)>) -> Self {
         let begin = format!("{}/", recording.dir());
         let mut listing = Self::default();
-        for (name, bytes) in objects {
+        for (name, bytes, put_at) in objects {
             let Some(name) = name.strip_prefix(&begin) else { continue };
             match name.split_once('/') {
                 None => {
                     let number = name.strip_prefix(LEASE).and_then(|number| number.parse().ok());
                     listing.lease = listing.lease.max(number.unwrap_or(0));
+                    listing.handing_in |= name.starts_with(HANDING_IN);
                 }
                 Some((dir, name)) => {
                     let found = listing.parts.iter().position(|part| part.dir == dir);
@@ -181,14 +214,15 @@ impl ArchiveListing {
                         listing.parts.push(ListedPart { dir: dir.to_owned(), pieces: Vec::new() });
                         listing.parts.len() - 1
                     });
-                    listing.parts[at].pieces.extend(PieceName::parse(name).map(|piece| (piece, bytes)));
+                    let piece = PieceName::parse(name).map(|name| ListedPiece { name, bytes, put_at });
+                    listing.parts[at].pieces.extend(piece);
                 }
             }
         }
         for part in &mut listing.parts {
             // Of a piece that is there twice, the longer one: an upload that was begun anew may have cut it elsewhere.
-            part.pieces.sort_unstable_by_key(|(piece, bytes)| (piece.number, std::cmp::Reverse(*bytes)));
-            part.pieces.dedup_by_key(|(piece, _)| piece.number);
+            part.pieces.sort_unstable_by_key(|piece| (piece.name.number, std::cmp::Reverse(piece.bytes)));
+            part.pieces.dedup_by_key(|piece| piece.name.number);
         }
         listing
     }
@@ -220,18 +254,25 @@ mod tests {
         let recording = recording();
         let piece = |number, start_ms, length_ms| PieceName { number, start_ms, length_ms };
         let names = [piece(2, 8_100, 3_900), piece(0, 0, 4_000), piece(1, 4_000, 4_100), piece(4, 16_000, 900)];
-        let mut objects: Vec<_> = names.iter().map(|piece| (recording.part(&format!("n-1/{piece}")), 7)).collect();
+        let mut objects: Vec<_> = names.iter().map(|piece| (recording.part(&format!("n-1/{piece}")), 7, 1)).collect();
         assert_eq!(objects[0].0, "room:1/RM_1/n-1/000002-000008100-3900.mkv");
-        objects.push((recording.part("n-1/part.json"), 1));
-        objects.push((recording.part("n-2/part.json"), 1));
-        objects.push((recording.lease(2), 1));
-        objects.push((recording.lease(1), 1));
-        objects.push(("other/RM_1/n-9/part.json".to_owned(), 1));
-        let listing = ArchiveListing::read(&recording, objects);
-        assert_eq!(listing.lease, 2);
+        let others = [
+            recording.part("n-1/part.json"),
+            recording.part("n-2/part.json"),
+            recording.lease(2),
+            recording.lease(1),
+            "other/RM_1/n-9/part.json".to_owned(),
+        ];
+        objects.extend(others.map(|name| (name, 1, 1)));
+        let listing = ArchiveListing::read(&recording, objects.clone());
+        assert_eq!((listing.lease, listing.handing_in), (2, false));
+        objects.push((recording.handing_in(&RecorderId::parse("node_01").unwrap()), 1, 1));
+        assert!(ArchiveListing::read(&recording, objects).handing_in);
         let [first, second] = &listing.parts[..] else { panic!("{listing:?}") };
-        assert_eq!(first.pieces.iter().map(|(piece, _)| piece.number).collect::<Vec<_>>(), [0, 1, 2, 4]);
+        assert_eq!(first.pieces.iter().map(|piece| piece.name.number).collect::<Vec<_>>(), [0, 1, 2, 4]);
         assert_eq!((first.gaps(), first.length_ms()), (vec![(12_000, 16_000)], 16_900));
+        assert_eq!((first.bytes_from(0), first.bytes_from(3)), (28, 7));
         assert_eq!((second.dir.as_str(), second.pieces.len()), ("n-2", 0));
+        assert!(first.has_beginning() && !second.has_beginning());
     }
 }

@@ -116,7 +116,7 @@ impl Upload {
             // Not even what says of which recording it is.
             self.describe().await;
         }
-        let mut described = again;
+        let (mut described, mut memory) = (again, Vec::new());
         while let Some(piece) = pieces.recv().await {
             if !described {
                 // Only now: a part without media needs none.
@@ -124,8 +124,8 @@ impl Upload {
                 described = true;
             }
             if !there.contains(&piece.name.number) {
-                match ranges.read(piece.bytes.clone()).await {
-                    Ok(bytes) => self.put(&piece.name.to_string(), bytes.into()).await,
+                match ranges.read(piece.bytes.clone(), memory).await {
+                    Ok(bytes) => memory = self.put(&piece.name.to_string(), bytes).await,
                     Err(error) => {
                         tracing::info!(%error, "the file of a recording cannot be read for its archive, which ends here");
                         return;
@@ -138,7 +138,7 @@ impl Upload {
 
     async fn describe(&mut self) {
         let description = serde_json::to_vec(&self.file.description).unwrap_or_default();
-        self.put(DESCRIPTION, description.into()).await;
+        self.put(DESCRIPTION, description).await;
     }
 
     /// The numbers of the pieces that the store has already.
@@ -152,10 +152,12 @@ impl Upload {
             tokio::time::sleep(backoff.wait()).await;
         };
         let part = listing.parts.into_iter().find(|part| part.dir == self.file.part);
-        part.into_iter().flat_map(|part| part.pieces).map(|(piece, _)| piece.number).collect()
+        part.into_iter().flat_map(|part| part.pieces).map(|piece| piece.name.number).collect()
     }
 
-    async fn put(&mut self, name: &str, bytes: Bytes) {
+    /// Returns the memory of the bytes.
+    async fn put(&mut self, name: &str, bytes: Vec<u8>) -> Vec<u8> {
+        let bytes = Bytes::from(bytes);
         let name = self.file.recording.part(&format!("{}/{name}", self.file.part));
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
@@ -169,6 +171,8 @@ impl Upload {
         if std::mem::take(&mut self.failing) {
             tracing::info!(store = %self.archive.url(), "the archive takes the recording again");
         }
+        // Copied where the connection still holds it.
+        bytes.into()
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -195,6 +199,7 @@ async fn cut(mut file: GrowingFile, pieces: mpsc::Sender<Piece>, waiting: &Waiti
         for piece in cutter.take(&bytes) {
             send(piece).await;
         }
+        file.recycle(bytes);
     }
     if let Some(piece) = cutter.end() {
         send(piece).await;

@@ -165,4 +165,19 @@ room! {
         cause: "The store replaces an object where it was asked to put it only if there is none.";
         remedy: "Take a store with conditional puts (Amazon S3, MinIO, Google, Azure, a file:// share). Until then \
                  `plugnmeet-recorder recordings rebuild ROOM_ID/RECORDING_ID` takes one over by hand.";
+
+    LATE_PARTS_NOT_FETCHED = 1436;
+        means: "What an earlier recorder of a recording has handed in after the recording was taken over is not in its MP4.";
+        recordings: "The MP4 is made of what this node has; its gaps are in the summary. The archive goes when the MP4 is \
+                     made, unless storage.archive_keep is set.";
+        cause: "The store of storage.archive, or the disk of recorder.temporary_dir, failed for some time when the recording \
+                ended, or has no room. The line names it.";
+        remedy: "`plugnmeet-recorder store check` says what works. Leave room on the disk: see recorder.min_free_space.";
+
+    NOTHING_TO_TAKE_OVER = 1437;
+        means: "The recorder of a recording is gone, and the archive has nothing of the recording that can be read.";
+        recordings: "Left to its recorder, which goes on or delivers it when it comes back. Nobody else can.";
+        cause: "The node was gone before its first piece was in the store: its store was away, or it died within seconds.";
+        remedy: "Bring that node back, with its recorder.temporary_dir and recorder.state_dir. Where it is gone for good, remove \
+                 the object `.running/NODE/ROOM_ID/RECORDING_ID` from the store.";
 }

@@ -124,7 +124,7 @@ impl StoreUrl {
         let (endpoint, ca, credentials) = if is_directory {
             (None, None, None)
         } else {
-            (options.endpoint()?, options.path("ca")?, options.path("credentials")?)
+            (options.endpoint(&place)?, options.path("ca")?, options.path("credentials")?)
         };
         options.end()?;
         let prefix = decoded(prefix.trim_matches('/'))?;
@@ -207,12 +207,14 @@ impl Options {
         }
     }
 
-    fn endpoint(&mut self) -> Result<Option<String>, String> {
+    /// That of Azure may have a path: where the account is none of the host's name, it is the first part of the path.
+    fn endpoint(&mut self, place: &StorePlace) -> Result<Option<String>, String> {
         const ALLOWED: &str = "endpoint= needs http(s)://host[:port], without user, path and options";
+        let with_path = matches!(place, StorePlace::Azure { .. });
         let Some(text) = self.take("endpoint") else { return Ok(None) };
         let url = Url::parse(&text).map_err(|_| ALLOWED)?;
         let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        if !plain || !matches!(url.scheme(), "http" | "https") || url.path() != "/" || !url.has_host() {
+        if !plain || !matches!(url.scheme(), "http" | "https") || !(with_path || url.path() == "/") || !url.has_host() {
             return Err(ALLOWED.to_owned());
         }
         Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
@@ -301,6 +303,8 @@ mod tests {
         assert_eq!((&long.place, long.prefix.as_str()), (&place, "a/b"));
         assert_eq!(long.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
         assert_eq!((long.ca.as_deref(), &long.key), (Some(Path::new("/ca.pem")), &None));
+        let azure = parsed("az://container?account=a&endpoint=http://127.0.0.1:10000/a");
+        assert_eq!(azure.endpoint.as_deref(), Some("http://127.0.0.1:10000/a"));
         let short = parsed("s3://AKIA:se%2Fcr+et@eu-1/rec.bucket/a/b?endpoint=http://127.0.0.1:9000");
         assert_eq!((short.prefix.as_str(), &short.endpoint), ("a/b", &long.endpoint));
         assert_eq!(short.key, Some(AccessKey { id: "AKIA".into(), secret: "se/cr+et".into() }));
@@ -332,6 +336,7 @@ mod tests {
             "s3://bucket?endpiont=http://x",
             "s3://bucket?endpoint=ftp://x",
             "s3://bucket?endpoint=http://u:p@x",
+            "s3://bucket?endpoint=http://x/path",
             "s3://bucket?path_style=perhaps",
             "s3://bucket?ca=relative",
             "s3://bucket?account=x",

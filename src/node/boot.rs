@@ -155,7 +155,7 @@ pub async fn run(
     let journal = RecordingJournal::new(&config.recorder.state_dir);
     let supervisor = Supervisor::new(shutdown);
     let uploads = uploads::of_node(&config, &store, state.metrics(), &dispatcher, supervisor.shutdown.end.clone());
-    let archives = Archives::new(&config.storage, &config.recorder.id, &state.metrics());
+    let archives = Archives::new(&config.storage, &recorder.id, recorder.min_free_space, &state.metrics());
     let raw_store = uploads::raw_store(&config);
     let hls = hls::of_node(&config, &store, state.metrics(), &uploads, supervisor.shutdown.end.clone());
     let node = Node {
@@ -298,6 +298,7 @@ impl Node {
             keep: self.config.storage.archive_keep,
             after: self.config.storage.takeover_after,
             state_dir: recorder.state_dir.clone(),
+            temporary_dir: recorder.temporary_dir.clone(),
         };
         let takeovers = self.archives.all().iter().map(takeover).collect();
         let mut service = RequestService::<LiveRig>::new(

@@ -98,11 +98,19 @@ impl RecordingArchive {
             );
             self.hand_in(start, raw, entry, entry.record().parts.len());
         }
+        // The other node waits for what comes. Not all depends on it.
+        if let Err(error) = self.archive.hand_in(&self.recording, false).await {
+            tracing::debug!(%error, "the archive does not say that this node sends what it lacks");
+        }
         for upload in self.uploads {
             upload.finish().await;
         }
         let mut tries = 0;
-        while let Err(error) = self.archive.forget(&self.recording, self.archive.node()).await {
+        let forget = async || {
+            self.archive.hand_in(&self.recording, true).await?;
+            self.archive.forget(&self.recording, self.archive.node()).await
+        };
+        while let Err(error) = forget().await {
             tries += 1;
             tracing::info!(%error, "the archive does not know yet that this node has the recording no more");
             tokio::time::sleep(RetrySchedule::MINUTES.after(tries)).await;

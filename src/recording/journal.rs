@@ -16,6 +16,7 @@ use crate::protocol::access::{RoomAccess, RoomClaims};
 use crate::protocol::ids::{AccessToken, RecordingId, RtmpUrl};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::recording::capture_record::CaptureRecord;
+use crate::recording::taken_part::TakenPart;
 use crate::storage::journal::{Journal, JournalContent, Record, RecordFile};
 use crate::storage::record_writer::{PendingWrite, RecordWriter, WriteError};
 use crate::unix_time::unix_ms;
@@ -86,6 +87,9 @@ pub struct RecordingRecord {
     /// The lease in the archive by which this node has taken the recording over; 0: the server has asked it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lease: u32,
+    /// What the archive had of other nodes' parts when the recording ended is fetched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late_parts_fetched: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
@@ -119,7 +123,7 @@ pub struct FailedTry {
 }
 
 /// One part of a recording.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecordingPart {
     /// The file's name in the temporary directory; empty for a broadcast.
     pub file: String,
@@ -130,13 +134,18 @@ pub struct RecordingPart {
     /// The places of its files in the archive of the fleet; none where there is no archive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archived_as: Vec<String>,
+    /// Set where another node has recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<TakenPart>,
 }
 
 impl RecordingPart {
-    /// Until when the part shows the meeting; `None`: to its end.
+    /// Until when the part is in the recording, as it shows the meeting and no later node has recorded it too; `None`: to
+    /// its end.
     #[must_use]
     pub fn meeting_until(&self) -> Option<Duration> {
-        self.ended.as_ref().and_then(|end| end.report.meeting_until)
+        let used = self.taken.as_ref().and_then(|taken| taken.used_ms).map(Duration::from_millis);
+        self.ended.as_ref().and_then(|end| end.report.meeting_until).or(used)
     }
 }
 
@@ -203,6 +212,7 @@ impl RecordingRecord {
             placing: false,
             archived: false,
             lease: 0,
+            late_parts_fetched: false,
             hooks_done: false,
             raw_object: None,
         }
@@ -241,12 +251,6 @@ impl RecordingRecord {
     #[must_use]
     pub fn files(&self) -> Vec<String> {
         self.parts.iter().map(|part| part.file.clone()).collect()
-    }
-
-    /// The gaps in the raw file.
-    #[must_use]
-    pub fn gaps(&self) -> Vec<Gap> {
-        gaps(&self.parts, &self.lengths())
     }
 
     /// How long each part lasts in the raw file.
@@ -420,13 +424,8 @@ impl RecordingEntry {
     /// Notes that a part is being opened; returns its number, from 1.
     pub async fn add_part(&self, name: impl FnOnce(usize) -> String) -> usize {
         self.update(move |record| {
-            let part = RecordingPart {
-                file: name(record.parts.len() + 1),
-                began_at: None,
-                ended: None,
-                archived_as: Vec::new(),
-            };
-            record.parts.push(part);
+            let file = name(record.parts.len() + 1);
+            record.parts.push(RecordingPart { file, ..RecordingPart::default() });
         })
         .await;
         self.record().parts.len()
@@ -453,40 +452,6 @@ impl RecordingEntry {
         })
         .await;
     }
-}
-
-/// A time without capture, between two parts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Gap {
-    /// Where it is in the recording, in seconds from its start.
-    pub at_s: f64,
-    /// How much of the meeting is missing, in seconds of the wall clock.
-    pub length_s: f64,
-    pub cause: String,
-}
-
-/// The gaps between parts of these measured lengths (`None`: the part is not in the recording).
-#[must_use]
-pub fn gaps(parts: &[RecordingPart], lengths: &[Option<Duration>]) -> Vec<Gap> {
-    let mut gaps = Vec::new();
-    let mut at = Duration::ZERO;
-    let mut previous: Option<(&RecordingPart, Duration)> = None;
-    for (part, length) in parts.iter().zip(lengths) {
-        let Some(length) = length else { continue };
-        if let Some((last, lasted)) = previous {
-            let end = last.began_at.map(|began| began + u64::try_from(lasted.as_millis()).unwrap_or(0));
-            let missing = part.began_at.zip(end).map_or(0, |(began, end)| began.saturating_sub(end));
-            let cause = match &last.ended {
-                Some(end) => end.cause.clone().unwrap_or_else(|| "the capture was ended".to_owned()),
-                None => "the recorder itself ended (killed, or the host went down)".to_owned(),
-            };
-            let seconds = |duration: Duration| (duration.as_secs_f64() * 1e3).round() / 1e3;
-            gaps.push(Gap { at_s: seconds(at), length_s: seconds(Duration::from_millis(missing)), cause });
-        }
-        at += *length;
-        previous = Some((part, *length));
-    }
-    gaps
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! [`recovery`] (pure) decides how to continue after a crash. [`raw_file`] is the result, with a [`summary`] beside it;
 //! `storing` puts it into its place and [`job_handoff`] publishes its job. Nothing here waits for the server or NATS: notices and jobs go into the outbox.
 
+pub mod archived_parts;
 mod archiving;
 mod beginning;
 mod capture_record;
@@ -13,6 +14,7 @@ pub mod driver;
 mod earlier_run;
 pub mod early_copy;
 mod event_log;
+pub mod gaps;
 mod interruption;
 pub mod job_handoff;
 pub mod journal;
@@ -23,6 +25,7 @@ mod opening;
 pub mod opening_turns;
 pub mod operator_stop;
 mod part_content;
+pub mod part_merge;
 pub mod processor_room;
 mod publishing;
 mod raw_ahead;
@@ -42,6 +45,7 @@ pub mod signals;
 mod starts;
 mod storing;
 pub mod summary;
+pub mod taken_part;
 pub mod takeover;
 mod trim;
 mod unread_records;

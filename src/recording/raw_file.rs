@@ -152,6 +152,12 @@ impl RawFile {
         self.temporary_dir.join(name)
     }
 
+    /// Where the parts are.
+    #[must_use]
+    pub fn parts_dir(&self) -> PathBuf {
+        self.temporary_dir.clone()
+    }
+
     /// The files that the part with this name may have.
     fn files_of(&self, name: &str) -> [PathBuf; 2] {
         let part = self.part(name);

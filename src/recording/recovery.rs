@@ -155,8 +155,8 @@ mod tests {
         let part = |began_at, ended: Option<u64>| RecordingPart {
             file: String::new(),
             began_at,
-            archived_as: Vec::new(),
             ended: ended.map(|at| PartEnd { at, cause: None, report: CaptureReport::default() }),
+            ..RecordingPart::default()
         };
         let mut record = record(RecordingStage::Parts, None);
         record.taken_at = 50;

@@ -20,9 +20,11 @@ use crate::codes;
 use crate::delivery::dispatcher::Delivery;
 use crate::protocol::notice::{Notice, NoticeEvent, Outcome};
 use crate::protocol::request::{Kind, RecordingInfo};
+use crate::recording::archived_parts;
 use crate::recording::archiving::{self, RecordingArchive, archived};
 use crate::recording::context::RecordingContext;
 use crate::recording::early_copy::EarlyCopy;
+use crate::recording::gaps::gaps;
 use crate::recording::job_handoff::JobHandoff;
 use crate::recording::journal::{FailedTry, RecordingEntry, RecordingRecord, RecordingStage};
 use crate::recording::publishing::RecordingPublication;
@@ -102,6 +104,10 @@ impl EndedRecording {
         live: RecordingPublication,
     ) {
         let Some(raw) = &self.raw else { return };
+        if let Some(archive) = self.context.archives.of_room(&self.info.room_id) {
+            let drain = &self.context.handoff.drain;
+            archived_parts::fetch_late(archive, &archived(&self.info), raw, &self.entry, drain).await;
+        }
         let ahead = match &mut early {
             Some(early) => early.raw_ahead().await,
             None => None,
@@ -331,7 +337,7 @@ impl EndedRecording {
         let times = Times { started: record.began_at.map(wall), ended: ended.unwrap_or_else(SystemTime::now) };
         let report = summary::combine(&record.parts, &record.lengths(), &record.found);
         let recorder = &self.context.recorder;
-        let gaps = record.gaps();
+        let gaps = gaps(&record.parts, &record.lengths());
         let summary = RecordingSummary::new(self.kind, &self.info, recorder, times, &self.outcome, &report, gaps);
         RecordingSummary {
             ended_by: self.ended_by.as_deref().map(|words| redact::scrub(words).into_owned()),

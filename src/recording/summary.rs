@@ -13,7 +13,8 @@ use crate::codes;
 use crate::protocol::ids::{RecorderId, RecordingId};
 use crate::protocol::notice::Outcome;
 use crate::protocol::request::{Kind, RecordingInfo};
-use crate::recording::journal::{FoundMedia, Gap, RecordingPart};
+use crate::recording::gaps::Gap;
+use crate::recording::journal::{FoundMedia, RecordingPart};
 use crate::storage::files::{self, on_disk_within};
 use crate::storage::journal::RECORD_LIMIT;
 use crate::storage::main_path::MainPath;
@@ -304,8 +305,8 @@ mod tests {
         let part = |report: Option<rig::CaptureReport>| RecordingPart {
             file: "x".into(),
             began_at: Some(0),
-            archived_as: Vec::new(),
             ended: report.map(|report| PartEnd { at: 0, cause: None, report }),
+            ..RecordingPart::default()
         };
         let seconds = Duration::from_secs;
         let one = rig::CaptureReport {

@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 use crate::archive::description::PartDescription;
 use crate::archive::handle::{Archive, KEPT_AFTER_END};
 use crate::archive::lease::{self, LeaseStep};
-use crate::archive::names::{ArchiveListing, ArchivedRecording, ListedPart};
+use crate::archive::names::{ArchiveListing, ArchivedRecording};
 use crate::archive::owner_watch::OwnerWatch;
 use crate::archive::rebuild_request;
 use crate::capture::rig::Rig;
@@ -36,8 +36,8 @@ use crate::protocol::announcement::AnnouncementField;
 use crate::protocol::ids::{AccessToken, RecorderId};
 use crate::protocol::request::{Kind, Output, RecordingInfo, Start};
 use crate::protocol::room_status::RoomStatus;
-use crate::recording::journal::{RecordingEntry, RecordingJournal, RecordingPart, StopRequest};
-use crate::recording::raw_file::{RawFile, continuation};
+use crate::recording::archived_parts;
+use crate::recording::journal::{RecordingEntry, RecordingJournal, StopRequest};
 use crate::recording::rig_factory::RigFactory;
 use crate::recording::room_client::RoomClient;
 use crate::storage::files;
@@ -72,6 +72,8 @@ pub struct Takeover<R> {
     pub after: Duration,
     /// Where operators ask for it.
     pub state_dir: PathBuf,
+    /// Where parts are fetched to.
+    pub temporary_dir: PathBuf,
 }
 
 /// Why a recording is not taken over now.
@@ -95,12 +97,6 @@ fn span(recording: &ArchivedRecording) -> tracing::Span {
     )
 }
 
-/// A part in the archive, with what is said of it.
-struct DescribedPart {
-    part: ListedPart,
-    description: PartDescription,
-}
-
 impl<R: Rig> Takeover<R> {
     /// Until `drain`.
     pub async fn run(self, nats: Nats, drain: CancellationToken) {
@@ -116,6 +112,7 @@ impl<R: Rig> Takeover<R> {
         let mut gone_since: HashMap<RecorderId, Instant> = HashMap::new();
         let mut cleaned = None::<Instant>;
         let mut leases = None::<bool>;
+        let mut failures = HashMap::new();
         loop {
             self.obey().await;
             if leases.is_none() {
@@ -152,7 +149,7 @@ impl<R: Rig> Takeover<R> {
                         let since =
                             gone.contains(&node).then(|| *gone_since.entry(node.clone()).or_insert_with(Instant::now));
                         if leases == Some(true) {
-                            self.consider(&node, &recording, since).await;
+                            self.consider(&node, &recording, since, &mut failures).await;
                         }
                     }
                 }
@@ -220,9 +217,17 @@ impl<R: Rig> Takeover<R> {
     }
 
     /// `gone`: since when its node is known to be gone.
-    async fn consider(&self, node: &RecorderId, recording: &ArchivedRecording, gone: Option<Instant>) {
+    /// `failures`: of the recordings that were not taken over when they were looked at before.
+    async fn consider(
+        &self,
+        node: &RecorderId,
+        recording: &ArchivedRecording,
+        gone: Option<Instant>,
+        failures: &mut HashMap<ArchivedRecording, LogThrottle>,
+    ) {
         let is_own = node == self.archive.node();
         if !is_own && gone.is_none() {
+            failures.remove(recording);
             return;
         }
         if self.is_here(recording).await {
@@ -234,8 +239,21 @@ impl<R: Rig> Takeover<R> {
             return;
         }
         let taken = self.take_over(node, recording, may_join).instrument(span.clone()).await;
-        if let Err(why) = taken {
-            let _in = span.enter();
+        let Err(why) = taken else {
+            failures.remove(recording);
+            return;
+        };
+        if !failures.entry(recording.clone()).or_default().due(Instant::now()) {
+            return;
+        }
+        let _in = span.enter();
+        if matches!(why, TakeoverFailure::Nothing) {
+            tracing::error!(
+                code = %codes::NOTHING_TO_TAKE_OVER, node = %node, store = %self.archive.url(),
+                "the recorder of this recording is gone, and the archive has nothing of it: it is left to its recorder; bring \
+                 that node back"
+            );
+        } else {
             tracing::error!(
                 code = %codes::NOT_TAKEN_OVER_YET, node = %node, store = %self.archive.url(), %why,
                 "a recording whose recorder is gone is not taken over yet; trying on: look at the store of \
@@ -272,6 +290,13 @@ impl<R: Rig> Takeover<R> {
                 lease
             }
             LeaseStep::Take(lease) => {
+                let found = archived_parts::find(&self.archive, recording, listing.clone()).await?;
+                if found.is_empty() {
+                    return Err(TakeoverFailure::Nothing);
+                }
+                // Another node may have the room.
+                let bytes = found.iter().map(|file| file.listed.bytes_from(0)).sum();
+                self.archive.require_room(&self.temporary_dir, bytes).await?;
                 // Before the lease: who has that has a marker, by which others know that it lives.
                 self.archive.begin(recording).await?;
                 if !self.archive.take_over(recording, lease).await? {
@@ -310,46 +335,32 @@ impl<R: Rig> Takeover<R> {
         may_join: bool,
         cause: &str,
     ) -> Result<(), TakeoverFailure> {
-        let parts = self.describe(recording, listing.parts).await?;
-        let first = parts.first().ok_or(TakeoverFailure::Nothing)?;
+        let found = archived_parts::find(&self.archive, recording, listing).await?;
+        let first = found.iter().min_by_key(|file| file.description.order()).ok_or(TakeoverFailure::Nothing)?;
         let info = first.description.info().map_err(TakeoverFailure::Description)?;
         if info.recording_id != recording.recording || info.room_id != recording.room {
             return Err(TakeoverFailure::Description("it is of another recording".to_owned()));
         }
         let raw = self.rigs.raw_file(&info)?;
-        let seconds: u64 = parts.iter().map(|part| part.part.length_ms()).sum::<u64>() / 1000;
-        tracing::info!(seconds, parts = parts.len(), "what the archive has of the recording is fetched");
+        let seconds: u64 = found.iter().map(|file| file.listed.length_ms()).sum::<u64>() / 1000;
+        tracing::info!(seconds, files = found.len(), "what the archive has of the recording is fetched");
+        let parts = archived_parts::fetch(&self.archive, recording, &raw, &[], &found).await?;
         let stop = self.stop_of(&first.description, &info, may_join, cause.to_owned()).await;
-        let entry = self.record(recording, &raw, &parts, lease, stop).await?;
+        let access = match first.description.claims.clone() {
+            Some(claims) => RoomAccess::Claims(claims),
+            None => RoomAccess::Token(AccessToken::parse(NO_TOKEN)?),
+        };
+        let began_at = found.iter().filter_map(|file| file.description.recording_began_at).min();
+        let entry = self.journal.entry(&Start { info, access, output: Output::File });
+        entry
+            .update(move |record| {
+                // They have no place of this node in the archive, and so are never sent there again.
+                (record.parts, record.stop, record.lease, record.archived) = (parts, stop, lease, true);
+                record.began_at = began_at.or_else(|| record.parts.iter().find_map(|part| part.began_at));
+            })
+            .await;
         // A node that ends takes it up at its next start.
         self.records.send(entry).await.map_err(|_| TakeoverFailure::Ending)
-    }
-
-    /// The parts with media, in their order.
-    async fn describe(
-        &self,
-        recording: &ArchivedRecording,
-        listed: Vec<ListedPart>,
-    ) -> Result<Vec<DescribedPart>, TakeoverFailure> {
-        let mut parts = Vec::new();
-        for part in listed {
-            // A file without its beginning cannot be read.
-            let has_beginning = part.pieces.first().is_some_and(|(piece, _)| piece.number == 0);
-            if !has_beginning {
-                continue;
-            }
-            if let Some(description) = self.archive.description(recording, &part).await? {
-                for (from, to) in part.gaps() {
-                    tracing::warn!(
-                        code = %codes::TAKEN_OVER, part = part.dir, from_ms = from, to_ms = to,
-                        "the archive lacks a piece of the recording: its MP4 has a gap there"
-                    );
-                }
-                parts.push(DescribedPart { part, description });
-            }
-        }
-        parts.sort_by_key(|part| part.description.order());
-        Ok(parts)
     }
 
     /// Why the recording ends here; `None`: it goes on.
@@ -373,45 +384,6 @@ impl<R: Rig> Takeover<R> {
             }
             RoomStatus::Open | RoomStatus::Occupied | RoomStatus::Unknown(_) => None,
         }
-    }
-
-    /// Fetches the parts, and writes the record of a recording with them.
-    async fn record(
-        &self,
-        recording: &ArchivedRecording,
-        raw: &RawFile,
-        parts: &[DescribedPart],
-        lease: u32,
-        stop: Option<StopRequest>,
-    ) -> Result<RecordingEntry, TakeoverFailure> {
-        let first = parts.first().ok_or(TakeoverFailure::Nothing)?;
-        let info = first.description.info().map_err(TakeoverFailure::Description)?;
-        let access = match first.description.claims.clone() {
-            Some(claims) => RoomAccess::Claims(claims),
-            None => RoomAccess::Token(AccessToken::parse(NO_TOKEN)?),
-        };
-        let mut recorded: Vec<RecordingPart> = Vec::new();
-        for DescribedPart { part, description } in parts {
-            if !description.goes_on || recorded.is_empty() {
-                let file = raw.part_name(recorded.len() + 1);
-                let began_at = description.began_at;
-                recorded.push(RecordingPart { file, began_at, ended: None, archived_as: Vec::new() });
-            }
-            let Some(last) = recorded.last() else { continue };
-            // It has no place of this node in the archive, and so is never sent there again.
-            let file = raw.part(&last.file);
-            let to: PathBuf = if description.goes_on { continuation(&file) } else { file };
-            self.archive.fetch(recording, part, &to).await?;
-        }
-        let began_at = parts.iter().filter_map(|part| part.description.recording_began_at).min();
-        let entry = self.journal.entry(&Start { info, access, output: Output::File });
-        entry
-            .update(move |record| {
-                (record.parts, record.stop, record.lease, record.archived) = (recorded, stop, lease, true);
-                record.began_at = began_at.or_else(|| record.parts.iter().find_map(|part| part.began_at));
-            })
-            .await;
-        Ok(entry)
     }
 
     async fn clean_up(&self) {

@@ -46,6 +46,8 @@ pub struct GrowingFile {
     growth: watch::Receiver<Growth>,
     /// Something was read just now.
     busy: bool,
+    /// Memory of an earlier chunk.
+    memory: Vec<u8>,
 }
 
 /// Reads any bytes of a file, wherever it is moved.
@@ -63,7 +65,7 @@ impl GrowingFile {
         let path = path.to_owned();
         let open = move || Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
         let name = Arc::new(within(detached::run("follow", open)).await?);
-        Ok(Self { name, at: 0, growth, busy: false })
+        Ok(Self { name, at: 0, growth, busy: false, memory: Vec::new() })
     }
 
     /// The same file, to read what was read before.
@@ -84,38 +86,50 @@ impl GrowingFile {
                 // Its end is no reason to wait on.
                 let _ = tokio::time::timeout(PAUSE, self.growth.changed()).await;
             }
-            let (name, at) = (Arc::clone(&self.name), self.at);
-            let chunk = within(detached::run("follow", move || read(&name, at, CHUNK))).await?;
+            let (name, at, memory) = (Arc::clone(&self.name), self.at, std::mem::take(&mut self.memory));
+            let chunk = within(detached::run("follow", move || read(&name, at, CHUNK, memory))).await?;
             self.at += chunk.len() as u64;
             self.busy = !chunk.is_empty();
             match (self.busy, state) {
                 (true, _) => return Ok(Some(chunk)),
                 (false, Growth::Complete) => return Ok(None),
-                (false, Growth::Growing) => drop(tokio::time::timeout(POLL, self.growth.changed()).await),
+                (false, Growth::Growing) => {
+                    self.memory = chunk;
+                    drop(tokio::time::timeout(POLL, self.growth.changed()).await);
+                }
             }
         }
+    }
+
+    /// Gives the memory of a chunk back, for the next one. Each chunk is read by a thread of its own, and what such threads
+    /// allocate and others free stays with the process.
+    pub fn recycle(&mut self, chunk: Vec<u8>) {
+        self.memory = chunk;
     }
 }
 
 impl FileRanges {
-    /// These bytes of the file.
+    /// These bytes of the file, in `memory`, whose content does not matter ([`GrowingFile::recycle`]).
     ///
     /// # Errors
     /// Where the file cannot be read or is shorter, or its disk does not answer within 60 s.
-    pub async fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+    pub async fn read(&self, range: Range<u64>, memory: Vec<u8>) -> io::Result<Vec<u8>> {
         let limit = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
         let name = Arc::clone(&self.name);
-        let bytes = within(detached::run("follow", move || read(&name, range.start, limit))).await?;
+        let bytes = within(detached::run("follow", move || read(&name, range.start, limit, memory))).await?;
         if bytes.len() == limit { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
-/// Up to `limit` bytes; fewer at the end of the file.
-fn read(name: &OwnedFd, at: u64, limit: usize) -> io::Result<Vec<u8>> {
+/// Up to `limit` bytes, in `memory`; fewer at the end of the file.
+fn read(name: &OwnedFd, at: u64, limit: usize, memory: Vec<u8>) -> io::Result<Vec<u8>> {
     let file = File::open(format!("/proc/self/fd/{}", name.as_raw_fd()))?;
-    let mut chunk = vec![0; limit];
+    let there = usize::try_from(file.metadata()?.len().saturating_sub(at)).unwrap_or(limit);
+    let mut chunk = memory;
+    chunk.clear();
+    chunk.resize(limit.min(there), 0);
     let mut length = 0;
-    while length < limit {
+    while length < chunk.len() {
         match file.read_at(&mut chunk[length..], at + length as u64)? {
             0 => break,
             bytes => length += bytes,

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Reserve;
 use crate::retry::Backoff;
-use crate::storage::disk_space::{self, ByteSize};
+use crate::storage::disk_space;
 use crate::storage::files;
 use crate::store::error::StoreError;
 use crate::store::handle::{ObjectState, Store};
@@ -243,7 +243,7 @@ impl PartialFile {
             // Without a checksum at the end nobody would see what a power failure has left.
             let length = if checksum(&state).is_some() && there <= state.size { there } else { 0 };
             file.set_len(length)?;
-            require_room(&path, reserve, state.size - length).inspect_err(|_| drop(files::remove(&path)))?;
+            disk_space::require(&path, reserve, state.size - length).inspect_err(|_| drop(files::remove(&path)))?;
             Ok(Self { path, file: Arc::new(file), length, reserve })
         };
         files::on_disk_within(DISK_LIMIT, open).await.map_err(StoreError::local(what))
@@ -257,7 +257,7 @@ impl PartialFile {
         let (path, reserve, left) = (self.path.clone(), self.reserve, size - at);
         let write = move || {
             // Others write there too.
-            require_room(&path, reserve, left)?;
+            disk_space::require(&path, reserve, left)?;
             file.write_all_at(&bytes, at)
         };
         let what = format!("what is fetched, {}", self.path.display());
@@ -292,18 +292,6 @@ impl PartialFile {
         // One that stays is found by the next attempt.
         let _ = files::on_disk_within(DISK_LIMIT, move || files::remove(&path)).await;
     }
-}
-
-/// Refuses where `more` bytes would not leave the reserve on the disk of this file.
-fn require_room(path: &Path, reserve: Reserve, more: u64) -> io::Result<()> {
-    let space = disk_space::free(path)?;
-    let kept = reserve.bytes(space.total);
-    if space.free >= more.saturating_add(kept) {
-        return Ok(());
-    }
-    let (free, more, kept) = (ByteSize(space.free), ByteSize(more), ByteSize(kept));
-    let why = format!("{free} free; {more} are to come, and {kept} must stay free (recorder.min_free_space)");
-    Err(io::Error::new(io::ErrorKind::StorageFull, why))
 }
 
 /// `.NAME.xxxxxxxx.part`, of this very object.
@@ -343,15 +331,5 @@ mod tests {
         remove_parts(&to, Some(&of(1, "x"))).unwrap();
         assert!(of(1, "x").exists() && !of(1, "y").exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-    }
-
-    #[test]
-    fn a_disk_keeps_its_reserve() {
-        let dir = tempfile::tempdir().unwrap();
-        require_room(dir.path(), Reserve::Size(0), 1).unwrap();
-        for (reserve, more) in [(Reserve::Size(u64::MAX / 2), 1), (Reserve::Size(0), u64::MAX / 2)] {
-            let why = require_room(dir.path(), reserve, more).unwrap_err();
-            assert!(why.kind() == io::ErrorKind::StorageFull && why.to_string().contains("min_free_space"), "{why}");
-        }
     }
 }

@@ -37,6 +37,8 @@ pub enum Fault {
     Cut,
     /// Nothing is taken any more, nor answered.
     Stall,
+    /// It waits until the line is well, with all others that wait, and then is as if nothing had been.
+    Wait,
     /// The server does what it is asked, and the answer does not arrive: the connection ends.
     LoseAnswer,
     /// The same, and the connection stays.
@@ -69,6 +71,8 @@ pub struct StoreLine {
     count: watch::Receiver<usize>,
     /// Answers that were lost or held back.
     held: watch::Receiver<usize>,
+    /// How often the line was made well.
+    well: watch::Sender<usize>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -79,18 +83,20 @@ impl StoreLine {
         let port = listener.local_addr().unwrap().port();
         let state = Arc::<Mutex<State>>::default();
         let ((counted, count), (holds, held)) = (watch::channel(0), watch::channel(0));
-        let shared = Arc::clone(&state);
+        let (shared, well) = (Arc::clone(&state), watch::Sender::new(0));
+        let heals = well.subscribe();
         let task = tokio::spawn(async move {
             let mut running = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (state, counted, holds) = (Arc::clone(&shared), counted.clone(), holds.clone());
+                let heals = heals.clone();
                 running.spawn(async move {
                     // A broken connection is what it is for.
-                    let _ = serve(client, server, &state, &counted, &holds).await;
+                    let _ = serve(client, server, &state, &counted, &holds, heals).await;
                 });
             }
         });
-        Self { port, state, count, held, _task: AbortOnDropHandle::new(task) }
+        Self { port, state, count, held, well, _task: AbortOnDropHandle::new(task) }
     }
 
     /// The next `times` requests of this kind fail so.
@@ -107,6 +113,8 @@ impl StoreLine {
         let mut state = self.state.lock().unwrap();
         state.faults.clear();
         state.stalls = None;
+        drop(state);
+        self.well.send_modify(|times| *times += 1);
     }
 
     /// Requests of this kind so far, whatever became of them; of parts their numbers, of [`Ask::Get`] where it begins.
@@ -149,6 +157,7 @@ async fn serve(
     state: &Mutex<State>,
     counted: &watch::Sender<usize>,
     lost: &watch::Sender<usize>,
+    mut heals: watch::Receiver<usize>,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
     let end = loop {
@@ -168,7 +177,8 @@ async fn serve(
     let (ask, part) = what(&text);
     let begin = header(&text, "range").and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
     let part = if ask == Ask::Get { begin } else { part };
-    let fault = {
+    let mut fault = {
+        heals.mark_unchanged();
         let mut state = state.lock().unwrap();
         state.seen.push((ask, part));
         let address = text.lines().next().unwrap_or_default();
@@ -182,6 +192,8 @@ async fn serve(
     };
     counted.send_modify(|count| *count += 1);
     match fault {
+        // A request that came before the line was made well has not seen that yet.
+        Some(Fault::Wait) => drop(heals.changed().await),
         Some(Fault::Stall) => std::future::pending().await,
         Some(Fault::Cut) => {
             let mut buffer = vec![0; (length / 2).saturating_sub(body.len()).max(1)];
@@ -201,6 +213,7 @@ async fn serve(
         }
         _ => {}
     }
+    fault.take_if(|fault| *fault == Fault::Wait);
     let mut upstream = TcpStream::connect(("127.0.0.1", server)).await?;
     // One request a connection; this header is not signed.
     let head = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);

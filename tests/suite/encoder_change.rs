@@ -141,7 +141,7 @@ fn raw_file_of(dir: &Path, id: &str) -> RawFile {
 }
 
 fn part(raw: &RawFile) -> RecordingPart {
-    RecordingPart { file: raw.part_name(1), began_at: Some(1), ended: None, archived_as: Vec::new() }
+    RecordingPart { file: raw.part_name(1), began_at: Some(1), ..RecordingPart::default() }
 }
 
 /// All that was captured is in the raw file, once: no moment of its sound is missing, nor one of its flashes.

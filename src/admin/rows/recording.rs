@@ -206,7 +206,7 @@ mod tests {
             file: format!("rec-1_raw.part{n}.mkv"),
             began_at: began.then_some(NOW - 100_000),
             ended,
-            archived_as: Vec::new(),
+            ..RecordingPart::default()
         }
     }
 

@@ -66,21 +66,3 @@ async fn an_invalid_record_is_put_aside() {
     assert!(journal.unfinished(Kind::Recording).unwrap().entries.is_empty());
     assert!(dir.path().join("recordings/rec.1.json.unreadable").exists());
 }
-
-#[test]
-fn gaps_lie_between_the_parts_that_are_in_it() {
-    let part = |began_at, cause: Option<&str>| RecordingPart {
-        file: "x".into(),
-        began_at: Some(began_at),
-        archived_as: Vec::new(),
-        ended: cause.map(|cause| PartEnd { at: 0, cause: Some(cause.into()), report: CaptureReport::default() }),
-    };
-    let parts = [part(1_000, Some("Chrome ended")), part(12_000, None), part(14_000, None), part(40_000, None)];
-    let seconds = |n| Some(Duration::from_secs(n));
-    let found = gaps(&parts, &[seconds(10), None, seconds(20), seconds(5)]);
-    assert_eq!(found.len(), 2);
-    assert_eq!((found[0].at_s, found[0].length_s, found[0].cause.as_str()), (10.0, 3.0, "Chrome ended"));
-    assert_eq!((found[1].at_s, found[1].length_s), (30.0, 6.0));
-    // A clock that was set back makes no negative gap.
-    assert!(gaps(&[part(9_000, None), part(1_000, None)], &[seconds(1), seconds(1)])[0].length_s.abs() < 1e-9);
-}

@@ -15,4 +15,4 @@ mod watch;
 
 pub use byte_size::ByteSize;
 pub use policy::{DiskLevel, DiskSpace, DiskStatus, judge, reason};
-pub use watch::{free, watch};
+pub use watch::{free, require, watch};

@@ -42,6 +42,21 @@ pub fn free(path: &Path) -> io::Result<DiskSpace> {
     Err(last)
 }
 
+/// Refuses where `more` bytes would not leave the reserve on the disk of this path.
+///
+/// # Errors
+/// [`io::ErrorKind::StorageFull`] then; where the file system cannot be read.
+pub fn require(path: &Path, reserve: Reserve, more: u64) -> io::Result<()> {
+    let space = free(path)?;
+    let kept = reserve.bytes(space.total);
+    if space.free >= more.saturating_add(kept) {
+        return Ok(());
+    }
+    let (free, more, kept) = (ByteSize(space.free), ByteSize(more), ByteSize(kept));
+    let why = format!("{free} free; {more} are to come, and {kept} must stay free (recorder.min_free_space)");
+    Err(io::Error::new(io::ErrorKind::StorageFull, why))
+}
+
 /// A directory whose space is watched.
 #[derive(Debug)]
 struct WatchedDirectory {
@@ -166,6 +181,16 @@ mod tests {
         directories[0].update(space(50 * GIB), reserve);
         directories[1].update(space(50 * GIB), reserve);
         assert_eq!(worst(&directories), DiskStatus::default());
+    }
+
+    #[test]
+    fn a_disk_keeps_its_reserve() {
+        let dir = tempfile::tempdir().unwrap();
+        require(dir.path(), Reserve::Size(0), 1).unwrap();
+        for (reserve, more) in [(Reserve::Size(u64::MAX / 2), 1), (Reserve::Size(0), u64::MAX / 2)] {
+            let why = require(dir.path(), reserve, more).unwrap_err();
+            assert!(why.kind() == io::ErrorKind::StorageFull && why.to_string().contains("min_free_space"), "{why}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Recordings in an archive while they run, and what becomes of those whose node is gone.
 
-mod pieces;
+mod lines;
+pub mod pieces;
 mod takeover;

@@ -7,6 +7,7 @@ use plugnmeet_recorder::archive::description::PartDescription;
 use plugnmeet_recorder::archive::handle::Archive;
 use plugnmeet_recorder::archive::names::ArchivedRecording;
 use plugnmeet_recorder::archive::part_upload::{ArchivedFile, PartUpload};
+use plugnmeet_recorder::config::Reserve;
 use plugnmeet_recorder::config::store_url::StoreUrl;
 use plugnmeet_recorder::protocol::ids::{RecorderId, RecordingId, RoomId, RoomSid};
 use plugnmeet_recorder::protocol::request::RecordingInfo;
@@ -16,7 +17,7 @@ use plugnmeet_recorder::telemetry::metrics::Metrics;
 use crate::recorder::SOON;
 use crate::standin::object_store::{Kind, ObjectStore};
 use crate::standin::store_line::{Ask, Fault, StoreLine};
-use crate::transcode::ffmpeg;
+use crate::transcode::{ffmpeg, names};
 
 pub fn info() -> RecordingInfo {
     RecordingInfo {
@@ -33,7 +34,12 @@ pub fn recording() -> ArchivedRecording {
 
 pub fn archive(url: &str, node: &str) -> Archive {
     plugnmeet_recorder::tls::provide_crypto();
-    Archive::new(&StoreUrl::parse(url).unwrap(), &RecorderId::parse(node).unwrap(), Metrics::default())
+    Archive::new(
+        &StoreUrl::parse(url).unwrap(),
+        &RecorderId::parse(node).unwrap(),
+        Reserve::Size(0),
+        Metrics::default(),
+    )
 }
 
 /// Twenty seconds, as ffmpeg writes a raw file.
@@ -53,12 +59,12 @@ pub fn file(archive: &Archive, file: &Path) -> ArchivedFile {
 }
 
 /// The bytes that come out of the archive.
-async fn fetched(archive: &Archive, dir: &Path) -> Vec<u8> {
+pub async fn fetched(archive: &Archive, dir: &Path) -> Vec<u8> {
     let listing = archive.listing(&recording()).await.unwrap();
     let [part] = &listing.parts[..] else { panic!("{listing:?}") };
     assert_eq!(part.gaps(), []);
     let to = dir.join("fetched.mkv");
-    archive.fetch(&recording(), part, &to).await.unwrap();
+    archive.fetch(&recording(), part, 0, &to).await.unwrap();
     std::fs::read(to).unwrap()
 }
 
@@ -125,6 +131,34 @@ async fn a_store_that_is_away_gets_what_waits_and_only_what_it_lacks() {
     assert!(fetched(&archive, dir.path()).await == whole);
     let sent = line.seen(Ask::Put).len() - before;
     assert!((3..=4).contains(&sent), "{sent} of five pieces were sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_not_leave_the_reserve_on_the_disk_is_not_fetched() {
+    let (dir, at) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let url = format!("file://{}", at.path().display());
+    let first = archive(&url, "node_01");
+    PartUpload::start(&first, file(&first, &raw(dir.path())), Growth::Complete).finish().await;
+    let second = RecorderId::parse("node_02").unwrap();
+    let second =
+        Archive::new(&StoreUrl::parse(&url).unwrap(), &second, Reserve::Size(u64::MAX / 2), Metrics::default());
+    let listing = second.listing(&recording()).await.unwrap();
+    let to = dir.path().join("fetched.mkv");
+    let why = second.fetch(&recording(), &listing.parts[0], 0, &to).await.unwrap_err();
+    assert!(why.to_string().contains("must stay free (recorder.min_free_space)"), "{why}");
+    assert_eq!(names(dir.path()), ["raw.mkv"]);
+
+    // What was fetched in part is completed, also behind what an interrupted attempt has left.
+    first.fetch(&recording(), &listing.parts[0], 0, &to).await.unwrap();
+    let whole = std::fs::read(&to).unwrap();
+    std::fs::write(&to, [&whole[..whole.len() / 2], &[7; 100]].concat()).unwrap();
+    let have = whole.len() as u64 / 2;
+    let pieces = &listing.parts[0].pieces;
+    let is_there = |n: &usize| pieces[..*n].iter().map(|piece| piece.bytes).sum::<u64>() <= have;
+    let from = (1..pieces.len()).take_while(is_there).count();
+    assert!(from > 0);
+    first.fetch(&recording(), &listing.parts[0], from, &to).await.unwrap();
+    assert!(std::fs::read(&to).unwrap() == whole);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use crate::recorder::{Recorder, SOON, Setup, turn};
 use crate::recording::{ENDED, FINISHED, record, standin, stop, wait_for};
 use crate::standin::Meeting;
 use crate::standin::object_store::{Kind, ObjectStore, SECRET};
+use crate::standin::store_line::{Ask, Fault, StoreLine};
 use crate::survival::{PROCEEDED, STARTED, delivered, length, play, quick};
 use crate::transcode::names;
 use crate::workers::ask;
@@ -18,8 +19,11 @@ use crate::workers::ask;
 const LOST_LIMIT: f64 = 10.0;
 
 fn archiving(store: &ObjectStore, mode: &'static str, main_path: &std::path::Path) -> Setup {
-    let url = ObjectStore::url(store.port, "live");
-    let storage = format!("storage:\n  archive: \"{url}\"\n  takeover_after: 15s\n");
+    archiving_to(&format!("archive: \"{}\"", ObjectStore::url(store.port, "live")), mode, main_path)
+}
+
+fn archiving_to(archive: &str, mode: &'static str, main_path: &std::path::Path) -> Setup {
+    let storage = format!("storage:\n  takeover_after: 15s\n  {archive}\n");
     Setup { mode: Some(mode), main_path: Some(main_path.to_owned()), sections: storage, ..quick() }
 }
 
@@ -28,11 +32,18 @@ async fn a_recording_whose_host_is_destroyed_goes_on_at_another_node_and_becomes
     let turn = turn().await;
     let (standin, store) = (standin().await, ObjectStore::start(Kind::Moto).await.unwrap());
     let main_path = standin.dir().join("share");
-    let mut first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
+    // The archive of the room is that of a rule.
+    let (other, ruled) = (ObjectStore::url(store.port, "other"), ObjectStore::url(store.port, "live"));
+    let storage = format!("archive: \"{other}\"\n  rules: [{{room: \"room-*\", archive: \"{ruled}\"}}]");
+    let setup = |mode| archiving_to(&storage, mode, &main_path);
+    let mut first = Recorder::start(&standin, "node_01", &setup("recorderOnly")).await;
     let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
     record(&standin, &first, &room, "rec").await;
-    let second = Recorder::start(&standin, "node_02", &archiving(&store, "both", &main_path)).await;
+    let second = Recorder::start(&standin, "node_02", &setup("both")).await;
     play(12.0).await;
+    let keys = store.keys();
+    let of_room = |of: &str| keys.iter().filter(|key| key.starts_with(of) && key.contains(&room.id)).count();
+    assert!(of_room("live/") > 2 && of_room("other/") == 0, "{keys:?}");
     first.kill();
     let killed = tokio::time::Instant::now();
     second.wait_for_log("taken over from the archive").await;
@@ -67,14 +78,24 @@ async fn a_recording_whose_meeting_is_over_when_its_node_is_gone_ends_with_the_c
     let mut first = Recorder::start(&standin, "node_01", &archiving(&store, "recorderOnly", &main_path)).await;
     let room = standin.meeting(Meeting { webcams: 1, ..Meeting::default() });
     record(&standin, &first, &room, "rec").await;
+    // Two others, which see it gone at the same instant: each waits before it asks whether the recording is over.
+    let mut line = StoreLine::to(store.port).await;
+    let storage = format!("archive: \"{}\"", ObjectStore::url(line.port, "live"));
+    let second = Recorder::start(&standin, "node_02", &archiving_to(&storage, "both", &main_path)).await;
+    let third = Recorder::start(&standin, "node_03", &archiving_to(&storage, "both", &main_path)).await;
     play(12.0).await;
+    let asked = line.seen(Ask::Head).len();
+    line.fails(Ask::Head, Fault::Wait, usize::MAX);
     first.kill();
     room.end("Room ended", "The host has closed the room.");
     drop(turn);
-    let second = Recorder::start(&standin, "node_02", &archiving(&store, "both", &main_path)).await;
+    line.wait_for(Ask::Head, asked + 2).await;
+    line.is_well();
     let (ok, msg) = wait_for(&standin, &second, ENDED, "rec").await;
     assert_eq!((ok, msg.as_str()), (false, "its recorder node_01 is gone"), "{}", second.log());
-    let (mp4, summary) = delivered(&standin, &second, &room, "rec").await;
+    let ended = standin.notices.of("rec").into_iter().find(|notice| notice.task() == ENDED).unwrap();
+    let taker = if ended.message.recorder_id == second.id { &second } else { &third };
+    let (mp4, summary) = delivered(&standin, taker, &room, "rec").await;
     assert!(length(&mp4) >= 12.0 - LOST_LIMIT, "{} {summary}", length(&mp4));
     assert_eq!(room.presence().joins, 1);
 
@@ -85,8 +106,11 @@ async fn a_recording_whose_meeting_is_over_when_its_node_is_gone_ends_with_the_c
     let ended = standin.notices.tasks_of("rec").into_iter().filter(|task| *task == ENDED).count();
     let made = standin.notices.tasks_of("rec").into_iter().filter(|task| *task == PROCEEDED).count();
     assert_eq!((ended, made), (1, 1), "{}", first.log());
+    let took = [&second, &third].map(|node| node.log().matches("it is taken over from the archive").count());
+    assert_eq!(took.iter().sum::<usize>(), 1, "{took:?}");
     first.stop(&[SECRET]);
     second.stop(&[SECRET]);
+    third.stop(&[SECRET]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +136,9 @@ async fn a_node_that_stood_still_leaves_its_recording_to_the_one_that_has_it_now
     drop(turn);
     assert!(ok, "{msg}\n{}", second.log());
     let (mp4, summary) = delivered(&standin, &second, &room, "rec").await;
-    assert!(length(&mp4) >= 8.0 + 4.0 - LOST_LIMIT, "{} {summary}", length(&mp4));
+    // With what the first one recorded until it knew, and handed in after it had lost the recording.
+    println!("{:.1} s: {summary}", length(&mp4));
+    assert!(length(&mp4) >= 8.0 + 15.0 + 4.0 - LOST_LIMIT, "{} {summary}", length(&mp4));
     let ended = standin.notices.tasks_of("rec").into_iter().filter(|task| *task == ENDED).count();
     assert_eq!(ended, 1, "{}", first.log());
     first.stop(&[SECRET]);

@@ -3,6 +3,7 @@
 
 mod admission;
 mod ends;
+mod late_parts;
 mod openings;
 mod post_recording;
 mod power_cut;

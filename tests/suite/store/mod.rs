@@ -1,5 +1,6 @@
 //! Delivery into object stores: two different S3 servers and a directory, read by an independent client (`rclone`).
 
+mod credentials;
 mod download;
 mod failed;
 mod faults;
