@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deb deb-test image-test dist soak sim bench bench-density bench-sync bench-total bench-transcode ci fmt clippy clean-out rust
+.PHONY: help demo test build deb deb-test image-test dist soak sim bench bench-density bench-hls bench-sync bench-total bench-transcode ci fmt clippy clean-out rust
 
 # rustup's directory is not on the PATH of every shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -57,6 +57,10 @@ bench: rust ## Measure what a recording costs, beside the alternatives; half an 
 bench-density: rust ## Measure how many recordings at once this machine holds, ours and the reference's
 	tools/install-deps
 	cargo run --release --locked --example bench -- density --out bench
+
+bench-hls: rust ## Measure what the HLS of a meeting costs, beside ffmpeg run for each rendition; five minutes
+	tools/install-deps
+	cargo run --release --locked --example bench -- hls --out bench
 
 bench-sync: rust ## Measure whether sound and picture are in step: many starts, then half an hour in one go
 	tools/install-deps

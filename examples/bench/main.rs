@@ -11,6 +11,7 @@ mod cost;
 #[expect(dead_code, reason = "the demo needs more of it")]
 mod daemon;
 mod density;
+mod hls;
 mod machine;
 #[path = "../../tests/measure/mod.rs"]
 mod measure;
@@ -39,6 +40,8 @@ enum Command {
     Density(density::Options),
     /// How many recordings at once a whole node carries, with and without `one_pass`.
     NodeDensity(node_density::Options),
+    /// Processor time of the HLS of a meeting.
+    Hls(hls::Options),
     /// Whether sound and picture are in step.
     Sync(sync::Options),
     /// Processor time of making the MP4.
@@ -73,6 +76,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Cost(options) => Box::pin(cost::run(&options)).await,
         Command::Density(options) => Box::pin(density::run(&options)).await,
         Command::NodeDensity(options) => Box::pin(node_density::run(&options)).await,
+        Command::Hls(options) => Box::pin(hls::run(&options)).await,
         Command::Sync(options) => Box::pin(sync::run(&options)).await,
         Command::Total(options) => Box::pin(total::run(&options)).await,
         Command::Transcode(options) => Box::pin(transcode::run(&options)).await,

@@ -283,9 +283,19 @@ async fn again(lossless: &Path, way: Pipeline, dir: &Path) -> anyhow::Result<Pic
 
 /// Processor seconds of all processes that this one has waited for.
 fn children_cpu() -> f64 {
+    cpu_fields(13, 2)
+}
+
+/// Processor seconds of this process and of all that it has waited for.
+pub fn own_and_children_cpu() -> f64 {
+    cpu_fields(11, 4)
+}
+
+/// The sum of so many fields of `/proc/self/stat` behind the name in brackets, of which the 12th to the 15th are hundredths
+/// of a second: user, system, and both of the children (proc(5)).
+fn cpu_fields(skip: usize, count: usize) -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the name in brackets: fields 16 and 17, in hundredths of a second (proc(5)).
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(13).take(2);
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(skip).take(count);
     fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 

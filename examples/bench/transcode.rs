@@ -123,7 +123,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// One after the other: on a small machine two at once would both lose frames.
-async fn record(
+pub async fn record(
     standin: &Standin,
     scene: Scene,
     pipeline: Pipeline,
