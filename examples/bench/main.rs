@@ -20,6 +20,7 @@ mod run;
 mod scene;
 #[path = "../../tests/standin/mod.rs"]
 mod standin;
+mod store;
 mod sync;
 mod total;
 mod transcode;
@@ -39,6 +40,8 @@ enum Command {
     Density(density::Options),
     /// How many recordings at once a whole node carries, with and without `one_pass`.
     NodeDensity(node_density::Options),
+    /// How long the delivery of an MP4 into a store takes, beside rclone.
+    Store(store::Options),
     /// Whether sound and picture are in step.
     Sync(sync::Options),
     /// Processor time of making the MP4.
@@ -73,6 +76,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Cost(options) => Box::pin(cost::run(&options)).await,
         Command::Density(options) => Box::pin(density::run(&options)).await,
         Command::NodeDensity(options) => Box::pin(node_density::run(&options)).await,
+        Command::Store(options) => Box::pin(store::run(&options)).await,
         Command::Sync(options) => Box::pin(sync::run(&options)).await,
         Command::Total(options) => Box::pin(total::run(&options)).await,
         Command::Transcode(options) => Box::pin(transcode::run(&options)).await,
