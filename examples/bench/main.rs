@@ -21,6 +21,7 @@ mod run;
 mod scene;
 #[path = "../../tests/standin/mod.rs"]
 mod standin;
+mod store;
 mod sync;
 mod total;
 mod transcode;
@@ -42,6 +43,8 @@ enum Command {
     NodeDensity(node_density::Options),
     /// Processor time of the HLS of a meeting.
     Hls(hls::Options),
+    /// How long the delivery of an MP4 into a store takes, beside rclone.
+    Store(store::Options),
     /// Whether sound and picture are in step.
     Sync(sync::Options),
     /// Processor time of making the MP4.
@@ -77,6 +80,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Density(options) => Box::pin(density::run(&options)).await,
         Command::NodeDensity(options) => Box::pin(node_density::run(&options)).await,
         Command::Hls(options) => Box::pin(hls::run(&options)).await,
+        Command::Store(options) => Box::pin(store::run(&options)).await,
         Command::Sync(options) => Box::pin(sync::run(&options)).await,
         Command::Total(options) => Box::pin(total::run(&options)).await,
         Command::Transcode(options) => Box::pin(transcode::run(&options)).await,
