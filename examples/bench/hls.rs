@@ -122,7 +122,7 @@ fn keyframes() -> String {
 /// The HLS of the MP4. `highest`: how its highest rendition is encoded; `None`: it is the MP4's own picture.
 async fn ours(mp4: &Path, dir: &Path, highest: Option<VideoRate>) -> anyhow::Result<Vec<u64>> {
     let renditions = renditions(highest);
-    let config = HlsConfig { renditions, segment: SEGMENT };
+    let config = HlsConfig { renditions, segment: SEGMENT, live: false };
     let package = Packager { mp4, dir, config: &config, cancel: &CancellationToken::new() }.run().await?;
     ensure!(package.media.len() == HEIGHTS.len() + 1, "three pictures and the sound: {package:?}");
     let pictures = package.media.iter().take(HEIGHTS.len());
