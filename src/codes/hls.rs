@@ -62,12 +62,15 @@ room! {
     LIVE_HLS_ENDED = 1509;
         means: "A recording that was published while it ran (hls.live) is not published any more.";
         recordings: "Safe: it goes on, and becomes HLS of its MP4. Its viewers see the end of the playlists until then.";
-        cause: "ffmpeg was too slow for a minute or failed, the disk of main_path took nothing for as long, or the picture                 had no keyframe or no frame for too long. The line says which.";
-        remedy: "Where it is too slow, leave renditions out of hls.renditions or lower recorder.max_limit; where keyframes                  are missing, leave `-g` and `-force_key_frames` out of ffmpeg_settings; else look at that disk (`df -h`).";
+        cause: "ffmpeg failed or was too slow, the disk of main_path took nothing for a minute, or the picture had no \
+                keyframe for too long. The line says which.";
+        remedy: "Where it is too slow, leave renditions out of hls.renditions or lower recorder.max_limit; where keyframes \
+                 are missing, leave options about them out of ffmpeg_settings; else look at that disk (`df -h`).";
 
     LIVE_HLS_LATE = 1510;
         means: "What is published of a recording that runs is late in main_path, or in the store.";
         recordings: "Safe: the recording goes on. Its viewers wait, or are further behind.";
         cause: "The disk of main_path, or the store of storage.deliver, does not take the files. The line names it.";
-        remedy: "Do what the line says. It is tried again at once; main_path for a minute, a store until the recording has                  ended, and then once more with its MP4.";
+        remedy: "Do what the line says. It is tried again at once; main_path for a minute, a store until the recording has \
+                 ended, and then once more with its MP4.";
 }

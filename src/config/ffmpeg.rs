@@ -80,8 +80,11 @@ impl FfmpegConfig {
     #[must_use]
     pub fn has_keyframes_every(&self, distance: Duration) -> bool {
         let theirs = &self.recording.post_input;
-        let fast = !theirs.iter().any(says_where_keyframes_are) && !theirs.iter().any(|word| word.starts_with("-bf"));
-        fast && (!self.one_pass || self.post_recording.post_input.ends_with(&keyframes(distance)))
+        // More keyframes (`-g`) do no harm; with these options there are none of ours (`capture/encoder/arguments.rs`).
+        let ours = !theirs.iter().any(|word| word.starts_with("-force_key_frames"));
+        let in_order = theirs.iter().any(|word| ["ultrafast", "zerolatency"].contains(&word.as_str()))
+            || theirs.windows(2).any(|pair| pair[0].starts_with("-bf") && pair[1] == "0");
+        ours && in_order && (!self.one_pass || self.post_recording.post_input.ends_with(&keyframes(distance)))
     }
 
     /// Whether recordings are encoded with the default options while they run: an operator has not decided about that.
@@ -104,13 +107,14 @@ impl FfmpegOptions {
     /// Adds keyframes this far apart, unless the options say where they are or copy the picture.
     pub(super) fn keyframes_every(&mut self, distance: Duration) {
         let copies = |pair: &[String]| VIDEO_CODEC_OPTIONS.contains(&pair[0].as_str()) && pair[1] == "copy";
-        if !self.post_input.iter().any(says_where_keyframes_are) && !self.post_input.windows(2).any(copies) {
+        if !self.post_input.iter().any(|word| says_where_keyframes_are(word)) && !self.post_input.windows(2).any(copies)
+        {
             self.post_input.extend(keyframes(distance));
         }
     }
 }
 
-fn says_where_keyframes_are(word: &String) -> bool {
+fn says_where_keyframes_are(word: &str) -> bool {
     let name = word.split(':').next().unwrap_or(word);
     KEYFRAME_OPTIONS.contains(&name) || word.contains("keyint=")
 }
@@ -146,5 +150,28 @@ pub(super) fn read(root: &ConfigSection<'_>) -> FfmpegConfig {
             }
         },
         rtmp: options("rtmp", &RTMP),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_files_have_keyframes_where_segments_begin_unless_an_operator_says_where() {
+        let every = Duration::from_secs(4);
+        let with = |recording: &str, post_recording: &str, one_pass| {
+            let options = |words: &str| FfmpegOptions { pre_input: Vec::new(), post_input: split(words) };
+            let mut post_recording = options(post_recording);
+            post_recording.keyframes_every(every);
+            let early_mp4_from = 0;
+            let (recording, rtmp) = (options(recording), options(""));
+            FfmpegConfig { one_pass, early_mp4_from, profile: None, recording, post_recording, rtmp }
+                .has_keyframes_every(every)
+        };
+        let (fast, small) = (RECORDING.post_input, "-c:v libx264 -preset veryfast");
+        assert!(with(fast, POST_RECORDING.post_input, true) && with("-preset fast -bf 0 -g 60", small, true));
+        assert!(!with("-preset ultrafast -force_key_frames 0", small, true) && !with(small, small, true));
+        assert!(!with(fast, "-c:v libx264 -g 600", true) && with(fast, "-c:v libx264 -g 600", false));
     }
 }

@@ -95,6 +95,34 @@ pub fn fragment_time(moof: &[u8], header: &TrackHeader) -> Result<FragmentTime, 
     Ok(time)
 }
 
+/// Has the last sample of a `moof` with one track last so many ticks longer. False: it states no duration of its own, and
+/// nothing is changed.
+#[must_use]
+pub fn lengthen_last_sample(moof: &mut [u8], by: u32) -> bool {
+    let Some(at) = last_duration(moof) else { return false };
+    let Some(longer) = u32_at(moof, at).and_then(|duration| duration.checked_add(by)) else { return false };
+    moof[at..at + 4].copy_from_slice(&longer.to_be_bytes());
+    true
+}
+
+/// Where the duration of the last sample is stated.
+fn last_duration(moof: &[u8]) -> Option<usize> {
+    let traf = find(moof, &[b"traf"])?;
+    let trun = boxes(traf).filter(|(name, _)| name == b"trun").last()?.1;
+    let (flags, count) = (u32_at(trun, 0)?, usize::try_from(u32_at(trun, 4)?).ok()?);
+    let place = |content: &[u8], at: usize| content.as_ptr() as usize - moof.as_ptr() as usize + at;
+    let has = |flag: u32| usize::from(flags & flag != 0);
+    if has(0x100) == 1 {
+        let fields = has(0x100) + has(0x200) + has(0x400) + has(0x800);
+        return Some(place(trun, 8 + 4 * (has(0x1) + has(0x4)) + 4 * fields * count.checked_sub(1)?));
+    }
+    // That of a fragment is its own where it is the only one.
+    let tfhd = find(traf, &[b"tfhd"]).filter(|_| count == 1)?;
+    default_duration(tfhd)?;
+    let before = [(0x1, 8), (0x2, 4)].iter().filter(|(flag, _)| u32_at(tfhd, 0).is_some_and(|flags| flags & flag != 0));
+    Some(place(tfhd, 8 + before.map(|(_, length)| length).sum::<usize>()))
+}
+
 /// The duration of a `tfhd` for samples that state none.
 fn default_duration(tfhd: &[u8]) -> Option<u32> {
     let flags = u32_at(tfhd, 0)?;
@@ -249,6 +277,27 @@ mod tests {
         assert_eq!(time(&of_track), Ok(FragmentTime { begin: 5, duration: 7, reordered: true }));
         // Cut off, and none.
         assert!(time(&moof(&[0, 1], &[0, 5], &[0x0000_0100, 3, 1, 1])).is_err() && time(&[]).is_err());
+    }
+
+    #[test]
+    fn the_last_sample_of_a_fragment_lasts_longer_where_it_states_how_long_it_lasts() {
+        let moof = |tfhd: &[u32], truns: &[&[u32]]| {
+            let runs = truns.iter().flat_map(|trun| boxed(*b"trun", &words(trun))).collect();
+            let content = [boxed(*b"tfhd", &words(tfhd)), boxed(*b"tfdt", &words(&[0, 5])), runs];
+            boxed(*b"traf", &content.concat())
+        };
+        let own: &[u32] = &[0x0000_0301, 2, 99, 30, 400, 40, 500];
+        for mut stated in
+            [moof(&[0, 1], &[own]), moof(&[0, 1], &[own, own]), moof(&[0x0002_000a, 1, 7, 20], &[&[0, 1]])]
+        {
+            let before = fragment_time(&stated, &header(7)).unwrap().duration;
+            assert!(lengthen_last_sample(&mut stated, 1000));
+            assert_eq!(fragment_time(&stated, &header(7)).unwrap().duration, before + 1000);
+        }
+        for mut other in [moof(&[0, 1], &[&[0, 3]]), moof(&[0x0002_0008, 1, 20], &[&[0, 3]]), Vec::new()] {
+            let before = other.clone();
+            assert!(!lengthen_last_sample(&mut other, 1000) && other == before);
+        }
     }
 
     #[test]

@@ -192,6 +192,10 @@ mod tests {
             "node_01/hls/room01/gone/note.txt",
             "hls/room02/gone.1/master.m3u8",
             "hls/room02/making/master.m3u8",
+            // One that is published while it runs.
+            "node_01/hls/room01/live/live.json",
+            "node_01/hls/room01/live/master.m3u8",
+            "node_01/hls/room01/live/720p-1-000000.m4s",
             // A room of that name, a stranger's directory, and unfinished ones.
             "node_01/hls/rec.mp4",
             "node_01/hls/room01/other/index.html",
@@ -213,5 +217,11 @@ mod tests {
         assert!(root.join("node_01/hls/room01/gone/note.txt").exists() && !root.join("hls/room02/gone.1").exists());
         assert_eq!(without_mp4(&store, &making).unwrap(), [] as [PathBuf; 0]);
         remove(&store, &root.join("none/of/them")).unwrap();
+        // Its note is gone, as a node has seen to it, and then its MP4.
+        fs::remove_file(root.join("node_01/hls/room01/live/live.json")).unwrap();
+        let live = root.join("node_01/hls/room01/live");
+        assert_eq!(without_mp4(&store, &making).unwrap(), std::slice::from_ref(&live));
+        remove(&store, &live).unwrap();
+        assert!(!live.exists());
     }
 }

@@ -83,13 +83,13 @@ impl HlsRecordings {
     pub fn publish(&self, recording: &RecordingId, room: &RoomId, file_path: &str) -> Option<LiveHls> {
         let HlsWork { settings, live, .. } = self.tasks.work();
         let config = settings.config.clone().filter(|config| config.live)?;
-        let stop_store = self.cancel.child_token();
-        lock(live).insert(recording.to_string(), stop_store.clone());
-        let recording = LiveRecording {
-            dir: hls_dir(&key_for(file_path)),
-            store: settings.uploads.storage().deliver_for(room).cloned(),
-            stop_store,
-        };
+        let (stop_store, store) = (self.cancel.child_token(), settings.uploads.storage().deliver_for(room).cloned());
+        if store.is_some() {
+            let mut live = lock(live);
+            live.retain(|_, stop| !stop.is_cancelled());
+            live.insert(recording.to_string(), stop_store.clone());
+        }
+        let recording = LiveRecording { dir: hls_dir(&key_for(file_path)), store, stop_store };
         let live = LiveSettings {
             config,
             copies: settings.keyframes,

@@ -39,7 +39,7 @@ impl LiveError {
                 "leave a rendition out of hls.renditions, lower recorder.max_limit, or look at the disk of main_path"
             }
             Self::Unfit(_) => {
-                "leave -g, -bf, -force_key_frames and other codecs out of ffmpeg_settings.recording and post_recording"
+                "leave options about keyframes, B-frames and codecs out of ffmpeg_settings.recording and post_recording"
             }
             Self::Read(_) => "look at the disk of recorder.temporary_dir",
             Self::Probe(_) | Self::Start(_) | Self::Ffmpeg(_) => "see that ffmpeg runs and plays the raw file",

@@ -9,7 +9,7 @@ use crate::hls::segments::Segment;
 /// A picture that stands still has a frame each second (`capture/video/pacer.rs`), on a busy host later, and a segment ends
 /// with one. A longer segment would break the promise of `EXT-X-TARGETDURATION`; a longer promise costs latency, as players
 /// stay three of it behind.
-const LONGEST_FRAME: Duration = Duration::from_secs(4);
+pub(super) const LONGEST_FRAME: Duration = Duration::from_secs(4);
 
 /// What the playlists of a recording state as `EXT-X-TARGETDURATION`, in seconds. `every`: the configured length of a
 /// segment.

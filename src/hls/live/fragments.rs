@@ -1,9 +1,10 @@
 //! The fragments of an MP4 of one track (ISO/IEC 14496-12) that ffmpeg is writing, from its bytes in their order: pure.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::hls::fragment_boxes::{BOX_HEADER, FragmentTime, LARGE_BOX_HEADER, TrackHeader, box_header};
-use crate::hls::fragment_boxes::{fragment_time, track_header};
+use crate::hls::fragment_boxes::{fragment_time, lengthen_last_sample, track_header};
 use crate::hls::track_index::seconds;
 
 /// The longest box that is taken, in bytes: that of seconds of media.
@@ -26,6 +27,31 @@ pub struct MediaFragment {
     pub begin: Duration,
     pub end: Duration,
     pub bytes: Vec<u8>,
+}
+
+impl MediaFragment {
+    /// Has its last frame, which ffmpeg shows for a moment only, be shown to `end`. `timescale`: ticks a second. Where the
+    /// frame states no duration it stays as it is.
+    pub fn show_to(&mut self, end: Duration, timescale: u32) {
+        let ticks = end.saturating_sub(self.end).as_nanos() * u128::from(timescale) / 1_000_000_000;
+        let (Ok(ticks), Some(moof)) = (u32::try_from(ticks), self.last_moof()) else { return };
+        if ticks > 0 && self.bytes.get_mut(moof).is_some_and(|moof| lengthen_last_sample(moof, ticks)) {
+            self.end = end;
+        }
+    }
+
+    /// The content of the last fragment's description.
+    fn last_moof(&self) -> Option<Range<usize>> {
+        let (mut at, mut found) = (0, None);
+        while let Some((name, length)) = self.bytes.get(at..).and_then(box_header) {
+            let end = at.checked_add(usize::try_from(length).ok()?)?;
+            if &name == b"moof" {
+                found = Some(at + BOX_HEADER..end);
+            }
+            at = end;
+        }
+        found
+    }
 }
 
 /// Reads one track.
@@ -148,6 +174,20 @@ mod tests {
             assert_eq!((first.begin.as_millis(), first.end.as_millis()), (0, 4000));
             assert_eq!((last.begin.as_millis(), last.end.as_millis(), &last.bytes), (4000, 8000, &second));
         }
+    }
+
+    #[test]
+    fn the_last_frame_is_shown_to_the_end() {
+        let bytes = [fragment(0, &[40, 40], None), fragment(80, &[40, 40], None)].concat();
+        let ms = Duration::from_millis;
+        let mut segment = MediaFragment { begin: ms(0), end: ms(160), bytes };
+        segment.show_to(ms(100), 1000);
+        assert_eq!(segment.end, ms(160));
+        segment.show_to(ms(1000), 1000);
+        let mut reader = FragmentReader::default();
+        let found = reader.take(&[moov(), segment.bytes].concat()).unwrap();
+        let Some(TrackPiece::Media(last)) = found.last() else { panic!("{found:?}") };
+        assert_eq!((segment.end, last.end), (ms(1000), ms(1000)));
     }
 
     #[test]

@@ -54,9 +54,9 @@ impl PartEncoder<'_> {
         let read = |(track, output): (usize, pipe::Receiver)| read(track, output, pieces.clone());
         let mut read =
             std::pin::pin!(try_join_all(std::mem::take(&mut ffmpeg.outputs).into_iter().enumerate().map(read)));
-        let mut feed = std::pin::pin!(feed(file, input, self.limit));
+        let mut feeding = std::pin::pin!(feed(file, input, self.limit));
         let fed = tokio::select! {
-            fed = &mut feed => fed?,
+            fed = &mut feeding => fed?,
             read = &mut read => {
                 read?;
                 None

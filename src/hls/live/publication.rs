@@ -12,7 +12,7 @@ use crate::hls::arguments::most_bits;
 use crate::hls::fragment_boxes::TrackHeader;
 use crate::hls::ladder::{Encoding, Rung};
 use crate::hls::live::error::LiveError;
-use crate::hls::live::event_playlist::{EventPlaylist, target_duration};
+use crate::hls::live::event_playlist::{EventPlaylist, LONGEST_FRAME, target_duration};
 use crate::hls::live::fragments::{MediaFragment, TrackPiece};
 use crate::hls::live::note::{LiveNote, LiveState, NOTE};
 use crate::hls::live::segment_cutter::SegmentCutter;
@@ -149,12 +149,19 @@ impl Publication {
         }
         let Some(mut cutters) = self.part.cutters.take() else { return Ok(()) };
         let mut files = Vec::new();
+        let ends = cutters.iter().filter_map(SegmentCutter::latest).max().unwrap_or_default();
         let mut first = 0;
         for cutter in &mut cutters {
             let last = cutter.end().map_err(LiveError::unfit("at the end of a part"))?;
             let last = last.unwrap_or_default();
-            for (index, segment) in last.into_iter().enumerate() {
-                files.push(self.add(first + index, segment)?);
+            for (index, mut segment) in last.into_iter().enumerate() {
+                let track = first + index;
+                if let Some(header) =
+                    self.tracks.get(track).and_then(|one| one.header.as_ref()).filter(|one| one.width > 0)
+                {
+                    segment.show_to(ends.min(segment.begin + self.every + LONGEST_FRAME), header.timescale);
+                }
+                files.push(self.add(track, segment)?);
             }
             first = self.sound();
         }

@@ -56,6 +56,12 @@ impl SegmentCutter {
         if bytes > WAITING { Err("a track is far behind the others") } else { Ok(found) }
     }
 
+    /// When the latest media end.
+    #[must_use]
+    pub fn latest(&self) -> Option<Duration> {
+        self.ends.iter().flatten().max().copied()
+    }
+
     /// The last segment; `None`: all media are in others.
     ///
     /// # Errors
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn times_that_do_not_begin_at_zero_are_counted_from_where_they_begin() {
-        let mut one = SegmentCutter::new(1, EVERY, Duration::from_millis(9000));
+        let mut one = SegmentCutter::new(1, EVERY, Duration::from_secs(9));
         assert_eq!(cut(&mut one, &[9000, 12_000, 13_100]), [(9000, 13_100, 20)]);
     }
 

@@ -93,7 +93,10 @@ impl StoreQueue {
 
     /// Sends until all is sent and nothing follows, or another one sees to it.
     pub async fn run(self, target: StoreTarget) {
-        target.stop.clone().run_until_cancelled(self.send(target)).await;
+        let stop = target.stop.clone();
+        stop.run_until_cancelled(self.send(target)).await;
+        // Whoever would stop it need not any more.
+        stop.cancel();
     }
 
     async fn send(self, target: StoreTarget) {

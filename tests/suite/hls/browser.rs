@@ -127,6 +127,6 @@ async fn hls_js_comes_late_to_a_recording_that_runs_goes_back_to_its_beginning_a
     };
     let seen: SeenLate = play_beside(dir, LATE_RUN, rest).await;
     assert!(seen.is_live && seen.joined_at > 3.0 && seen.back_at < 0.2, "{seen:?}");
-    assert!((seen.ended_at - 27.0).abs() < 1.2 && seen.corrupted == 0, "{seen:?}");
+    assert!((seen.ended_at - 27.0).abs() < 0.5 && seen.corrupted == 0, "{seen:?}");
     assert!(!seen.errors.iter().any(|error| error.ends_with("true")), "{seen:?}");
 }

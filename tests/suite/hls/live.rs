@@ -195,7 +195,8 @@ async fn a_recording_that_runs_is_published_segment_by_segment_and_its_end_is_th
             }
         }
         let lasts: f32 = playlist.segments.iter().map(|segment| segment.duration).sum();
-        assert!((18.0..20.2).contains(&lasts), "{name}: {lasts}");
+        // The last frame of the second part is shown for as long as all others.
+        assert!((lasts - 20.0).abs() < if is_video { 1.0 } else { 0.1 }, "{name}: {lasts}");
     }
     let master = parse(&dir).master;
     assert!(master.variants.iter().all(|one| one.bandwidth >= one.average_bandwidth.unwrap()), "{master:?}");
@@ -230,31 +231,47 @@ fn ffmpegs(segment_us: u32) -> Vec<Pid> {
     pids.filter_map(Pid::from_raw).filter(is_it).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ffmpeg_that_stands_still_ends_the_playlists_and_not_the_raw_file() {
-    let segment = Duration::from_micros(3_999_000);
-    let mut published =
-        Published::start(HlsConfig { segment, ..live_config(&[(360, None), (180, None)]) }, Duration::from_secs(4));
+/// Publishes half of a file until something of it is there, where `begun`, and does this to its ffmpeg: the playlists end, and
+/// nothing happens to the file.
+async fn ends_with(signal: Signal, segment_us: u32, limit: Duration, begun: bool) {
+    let segment = Duration::from_micros(segment_us.into());
+    let config = HlsConfig { segment, ..live_config(&[(360, None), (180, None)]) };
+    let mut published = Published::start(config, limit);
     let file = published.file("raw.part1.mkv");
     part(&file, 30);
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     published.live.part_opened(1, file.clone(), published.file("none"));
-    published.wait_for("180p.m3u8", 1).await;
-    published.wait_for("audio.m3u8", 1).await;
-    let [ffmpeg] = ffmpegs(3_999_000)[..] else { panic!("not one ffmpeg: {:?}", ffmpegs(3_999_000)) };
-    kill_process(ffmpeg, Signal::STOP).unwrap();
-    let mut rest = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
-    rest.write_all(&whole[whole.len() / 2..]).unwrap();
-    let end = Instant::now() + 2 * SOON;
-    while published.note().unwrap().state == LiveState::Running {
+    if begun {
+        published.wait_for("180p.m3u8", 1).await;
+    }
+    let is_running = |published: &Published| published.note().is_none_or(|note| note.state == LiveState::Running);
+    let mut rest = Some(&whole[whole.len() / 2..]);
+    let end = Instant::now() + 3 * SOON;
+    while is_running(&published) {
         assert!(Instant::now() < end, "it is published on");
+        for ffmpeg in ffmpegs(segment_us) {
+            // It may have ended just now.
+            let _ = kill_process(ffmpeg, signal);
+            if let Some(rest) = rest.take() {
+                std::fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(rest).unwrap();
+            }
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(published.note().unwrap().state, LiveState::Abandoned);
-    assert!(published.look().values().all(|playlist| playlist.end_list));
-    assert_eq!((std::fs::read(&file).unwrap(), ffmpegs(3_999_000)), (whole, vec![]));
+    let playlists = published.look();
+    assert!(playlists.values().all(|playlist| playlist.end_list) && (!begun || playlists.len() == 3), "{playlists:?}");
+    assert_eq!(ffmpegs(segment_us), []);
+    assert!(rest.is_some() || std::fs::read(&file).unwrap() == whole);
     tokio::time::timeout(SOON, std::mem::replace(&mut published.live, idle()).finish()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ffmpeg_that_stands_still_or_is_killed_ends_the_playlists_and_not_the_raw_file() {
+    // On a busy machine it may be behind by so much before it is stopped, which comes to the same.
+    ends_with(Signal::STOP, 3_999_000, Duration::from_secs(4), false).await;
+    ends_with(Signal::KILL, 3_998_000, 3 * SOON, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

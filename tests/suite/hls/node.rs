@@ -140,34 +140,45 @@ async fn it_goes_into_the_store_that_a_hook_has_answered_for_its_mp4() {
     recorder.stop(&[]);
 }
 
-/// The HLS of two recordings that were published while they ran, one to its end and one not: a node takes the first as it
-/// is, and makes the second of its MP4.
+fn copy_published(published: &Path, note: &LiveNote, dir: &Path) {
+    std::fs::create_dir_all(dir).unwrap();
+    for name in &note.files {
+        std::fs::copy(published.join(name), dir.join(name)).unwrap();
+    }
+    std::fs::write(dir.join(NOTE), note.to_bytes()).unwrap();
+}
+
+/// The HLS of three recordings that were published while they ran: one here, one in the store alone, and one not to its end,
+/// as after a kill. A node takes the first two as they are, and makes the last of its MP4.
 pub async fn made_of(published: &Path, note: &LiveNote) {
     let standin = standin().await;
-    let recorder = Recorder::spawn(&standin, "node_01", &setup(String::new()));
+    let store = tempfile::tempdir().unwrap();
+    let deliver = format!("storage:\n  deliver: \"file://{}\"\n", store.path().display());
+    let recorder = Recorder::spawn(&standin, "node_01", &setup(deliver));
     let hls = recorder.main_path.join("node_01/hls/room01");
+    let in_store = store.path().join("node_01/hls/room01");
+    copy_published(published, note, &in_store.join("RM_3"));
     for (id, state) in [("RM_1", LiveState::Complete), ("RM_2", LiveState::Running)] {
-        let dir = hls.join(id);
-        std::fs::create_dir_all(&dir).unwrap();
-        for name in &note.files {
-            std::fs::copy(published.join(name), dir.join(name)).unwrap();
-        }
-        let note = LiveNote { state, ..note.clone() };
-        std::fs::write(dir.join(NOTE), note.to_bytes()).unwrap();
+        copy_published(published, &LiveNote { state, ..note.clone() }, &hls.join(id));
         publish(&standin, &recorder, id).await;
     }
-    recorder.wait_until("both are there", || records(&recorder).is_empty()).await;
+    publish(&standin, &recorder, "RM_3").await;
+    recorder.wait_until("all are there", || records(&recorder).is_empty()).await;
     let mut files = note.files.clone();
     files.sort();
     assert_eq!(names(&hls.join("RM_1")), files, "{}", recorder.log());
     for name in &files {
-        let same = std::fs::read(published.join(name)).unwrap() == std::fs::read(hls.join("RM_1").join(name)).unwrap();
-        assert!(same, "{name} was made again");
+        let bytes = std::fs::read(published.join(name)).unwrap();
+        for dir in [hls.join("RM_1"), in_store.join("RM_1"), in_store.join("RM_3")] {
+            assert_eq!(std::fs::read(dir.join(name)).unwrap(), bytes, "{name} was made again");
+        }
     }
+    // The note is gone, and what another node has published is in the store alone.
+    assert_eq!((names(&in_store.join("RM_3")), hls.join("RM_3").exists()), (files, false));
     let made = parse(&hls.join("RM_2"));
     assert!(made.media.values().all(|playlist| playlist.playlist_type == Some(MediaPlaylistType::Vod)));
     assert_eq!(names(&hls.join("RM_2")).len(), 7, "{:?}", names(&hls.join("RM_2")));
     let log = recorder.stop(&[]);
-    assert_eq!(log.matches("the recording is there as HLS since it ran").count(), 1, "{log}");
+    assert_eq!(log.matches("the recording is there as HLS since it ran").count(), 2, "{log}");
     assert_eq!(log.matches("the recording is there as HLS master=").count(), 1, "{log}");
 }
