@@ -181,6 +181,12 @@ impl ListedPart {
         self.pieces.last().map_or(0, |piece| piece.name.start_ms + piece.name.length_ms)
     }
 
+    /// How many pieces there are before the first that is missing.
+    #[must_use]
+    pub fn leading(&self) -> usize {
+        (0..).zip(&self.pieces).take_while(|(number, piece)| *number == piece.name.number).count()
+    }
+
     /// Bytes of the pieces from this index on.
     #[must_use]
     pub fn bytes_from(&self, index: usize) -> u64 {
@@ -271,7 +277,7 @@ mod tests {
         let [first, second] = &listing.parts[..] else { panic!("{listing:?}") };
         assert_eq!(first.pieces.iter().map(|piece| piece.name.number).collect::<Vec<_>>(), [0, 1, 2, 4]);
         assert_eq!((first.gaps(), first.length_ms()), (vec![(12_000, 16_000)], 16_900));
-        assert_eq!((first.bytes_from(0), first.bytes_from(3)), (28, 7));
+        assert_eq!((first.bytes_from(0), first.bytes_from(3), first.leading()), (28, 7, 3));
         assert_eq!((second.dir.as_str(), second.pieces.len()), ("n-2", 0));
         assert!(first.has_beginning() && !second.has_beginning());
     }

@@ -147,6 +147,12 @@ impl RecordingPart {
         let used = self.taken.as_ref().and_then(|taken| taken.used_ms).map(Duration::from_millis);
         self.ended.as_ref().and_then(|end| end.report.meeting_until).or(used)
     }
+
+    /// A later node has recorded all that it shows.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.used_ms == Some(0))
+    }
 }
 
 /// How a part ended.

@@ -76,7 +76,8 @@ pub fn merge(parts: &[RecordingPart], found: &[FoundFile], name: impl Fn(usize) 
         if let Some(known) = known {
             known.began_at = began_at.or(known.began_at);
             if let Some(taken) = &mut known.taken {
-                update(taken, files);
+                let leading = part.files.iter().map(|file| file.listed.leading());
+                update(taken, files.zip(leading));
             }
             continue;
         }
@@ -146,13 +147,16 @@ fn is_same(taken: &TakenPart, part: &FoundPart<'_>) -> bool {
     taken.files.iter().any(|known| part.files.iter().any(|file| file.listed.dir == known.place))
 }
 
-/// A listing may lag: what was there once is there.
-fn update(taken: &mut TakenPart, files: impl Iterator<Item = TakenFile>) {
-    for file in files {
-        match taken.files.iter_mut().find(|known| known.place == file.place) {
-            Some(known) if known.pieces < file.pieces => *known = file,
-            Some(_) => {}
-            None => taken.files.push(file),
+/// A listing may lag: what was there once is there. Each file with the number of its pieces before the first hole.
+fn update(taken: &mut TakenPart, files: impl Iterator<Item = (TakenFile, usize)>) {
+    for (file, leading) in files {
+        let Some(known) = taken.files.iter_mut().find(|known| known.place == file.place) else {
+            taken.files.push(file);
+            continue;
+        };
+        let lags = known.lacks_ms.is_empty() && leading < known.pieces;
+        if known.pieces < file.pieces && !lags {
+            *known = file;
         }
     }
 }

@@ -309,7 +309,8 @@ impl RawFile {
         let mut measured = MeasuredParts { lengths: Vec::new(), found: Vec::new(), readable: Vec::new(), gone: true };
         for (n, part) in parts.iter().enumerate() {
             let (mut length, mut found) = (None::<Duration>, None::<FoundMedia>);
-            for (path, goes_on) in self.files_of(&part.file).into_iter().zip([false, true]) {
+            let files = self.files_of(&part.file).into_iter().zip([false, true]);
+            for (path, goes_on) in files.filter(|_| !part.is_unused()) {
                 let bytes = size(&path).await;
                 let is_there = !bytes.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
                 measured.gone &= !is_there;

@@ -105,6 +105,11 @@ fn a_listing_that_lags_takes_nothing_away_and_a_hole_that_is_filled_has_all_fetc
     assert_eq!(record[0].taken.as_ref().unwrap().files[0].lacks_ms, [(8_000, 12_000)]);
     assert_eq!(merge(&record, &[], name), record);
     assert_eq!(merge(&record, &[found("a", 0, 1, 100, 2, 0)], name), record);
+    // It shows more, but not a piece that is here.
+    let mut lagging = found("a", 0, 1, 100, 9, 0);
+    lagging.listed.pieces.remove(1);
+    let three = merge(&[], &[found("a", 0, 1, 100, 3, 0)], name);
+    assert_eq!(merge(&three, &[lagging], name), three);
     let whole = merge(&record, &[found("a", 0, 1, 100, 5, 0)], name);
     assert_eq!(whole[0].taken.as_ref().unwrap().files[0].lacks_ms, []);
     assert_eq!(fetches(&record, &whole), [step("a-01", "part1", 0)]);
