@@ -92,7 +92,8 @@ impl Published {
     pub fn look(&mut self) -> BTreeMap<String, MediaPlaylist> {
         let mut found = BTreeMap::new();
         let files = if self.dir.exists() { names(&self.dir) } else { Vec::new() };
-        for name in files.into_iter().filter(|name| name.ends_with(".m3u8") && !name.starts_with(['.', 'm'])) {
+        let is_playlist = |name: &String| Path::new(name).extension().is_some_and(|end| end == "m3u8");
+        for name in files.into_iter().filter(|name| is_playlist(name) && !name.starts_with(['.', 'm'])) {
             let text = std::fs::read_to_string(self.dir.join(&name)).unwrap();
             let before = self.seen.insert(name.clone(), text.clone()).unwrap_or_default();
             assert!(text.starts_with(&before), "{name} was changed:\n{before}\nand now\n{text}");
