@@ -31,16 +31,19 @@ struct Cli {
     /// The beginning of kinds of faults to leave out, such as `Disk(Main` or `HangNats`; may be repeated.
     #[arg(long)]
     without: Vec<String>,
+    /// Recordings are archived and published as HLS while they run.
+    #[arg(long)]
+    publish: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { minutes, seed, recordings, without } = Cli::parse();
+    let Cli { minutes, seed, recordings, without, publish } = Cli::parse();
     let seed = seed.unwrap_or_else(|| dice::Dice::new().1);
     println!("seed {seed}, {minutes} min, {recordings} recordings at once");
     // What is dropped here takes its processes and files with it.
     let result = tokio::select! {
-        result = run(seed, minutes, recordings, without) => result,
+        result = run(seed, minutes, recordings, without, publish) => result,
         signal = interrupted() => Err(anyhow::anyhow!(signal)),
     };
     match result {
@@ -55,12 +58,13 @@ async fn main() -> ExitCode {
 }
 
 /// Whether everything is accounted for.
-async fn run(seed: u64, minutes: u64, recordings: usize, without: Vec<String>) -> anyhow::Result<bool> {
+async fn run(seed: u64, minutes: u64, recordings: usize, without: Vec<String>, publish: bool) -> anyhow::Result<bool> {
     let here = std::env::current_exe()?;
     let target = here.ancestors().nth(2).context("this example lies in no target directory")?;
     let binary = target.join("plugnmeet-recorder");
     ensure!(binary.exists(), "{} is not there: build it with `cargo build`, or use `make soak`", binary.display());
-    let options = soak::Options { seed, length: Duration::from_secs(60 * minutes), recordings, binary, without };
+    let options =
+        soak::Options { seed, length: Duration::from_secs(60 * minutes), recordings, binary, without, publish };
     let ledger = Box::pin(soak::run(&options)).await?;
     print!("{ledger}");
     Ok(ledger.is_clean())

@@ -74,6 +74,10 @@ impl Soak {
             }
             !is
         });
+        if let Some(mp4) = mp4.as_ref().filter(|_| places.publish) {
+            let room = mp4.parent().and_then(Path::file_name).unwrap_or_default();
+            its.extend(hls_faults(&places.hls().join(room).join(&entry.id)));
+        }
         let seconds = |times: &BTreeMap<String, Vec<SystemTime>>| -> Vec<f64> {
             let times = times.get(&entry.id).into_iter().flatten();
             times.map(|time| time.duration_since(self.began.1).unwrap_or_default().as_secs_f64()).collect()
@@ -90,6 +94,32 @@ impl Soak {
             left: its,
         }
     }
+}
+
+/// What is wrong with the HLS in this directory.
+fn hls_faults(dir: &Path) -> Vec<String> {
+    let texts: Vec<(PathBuf, String)> = files(dir)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "m3u8"))
+        .filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?)))
+        .collect();
+    let mut faults = Vec::new();
+    if !texts.iter().any(|(path, _)| path.ends_with("master.m3u8")) {
+        faults.push(format!("no master playlist in {}", dir.display()));
+    }
+    for (path, text) in texts.iter().filter(|(path, _)| !path.ends_with("master.m3u8")) {
+        if !text.ends_with("#EXT-X-ENDLIST\n") {
+            faults.push(format!("{} without an end", path.display()));
+        }
+        let named = text.lines().filter(|line| !line.starts_with('#'));
+        faults.extend(
+            named.filter(|name| !dir.join(name).is_file()).map(|name| format!("{} without {name}", path.display())),
+        );
+    }
+    if dir.join("live.json").exists() {
+        faults.push(format!("{} with a note that it is not seen to", dir.display()));
+    }
+    faults
 }
 
 fn film(path: &Path) -> anyhow::Result<Film> {
@@ -135,7 +165,13 @@ fn everything_left(places: &Places) -> Vec<PathBuf> {
     let mut kept: Vec<_> =
         ["summaries", "outbox", "lock", "main_path.json"].map(|name| places.state_dir.join(name)).into();
     kept.push(places.main_path.join(".plugnmeet-recorder"));
-    let mut left = Vec::new();
+    let mut left = places.archived();
+    if places.publish {
+        // What is in it is looked at beside its MP4.
+        kept.push(places.hls());
+        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        left.extend(files(&places.hls()).iter().flat_map(|room| files(room)).filter(hidden));
+    }
     let mut dirs = vec![places.main_path.clone(), places.temporary_dir.clone()];
     while let Some(dir) = dirs.pop() {
         for path in files(&dir) {

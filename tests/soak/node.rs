@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::disk::Disk;
+use super::run::{Options, files};
 use super::schedule::{Part, Place};
 use crate::standin::Standin;
 use crate::standin::child::Child;
@@ -32,6 +33,8 @@ pub struct Places {
     /// Its `TMPDIR`.
     pub runtime_dir: PathBuf,
     pub log: PathBuf,
+    /// Recordings are archived and published as HLS.
+    pub publish: bool,
 }
 
 pub struct Node {
@@ -46,7 +49,8 @@ pub struct Node {
 
 impl Node {
     /// Its first life begins.
-    pub fn start(standin: &Standin, binary: &Path, recordings: usize) -> anyhow::Result<Self> {
+    pub fn start(standin: &Standin, options: &Options) -> anyhow::Result<Self> {
+        let Options { binary, recordings, publish, .. } = options;
         let dir = tempfile::Builder::new().prefix("pnm-soak-").tempdir()?;
         let places = Places {
             root: dir.path().to_owned(),
@@ -55,6 +59,7 @@ impl Node {
             temporary_dir: dir.path().join("temporary"),
             runtime_dir: dir.path().join("tmp"),
             log: dir.path().join("recorder.log"),
+            publish: *publish,
         };
         fs::create_dir_all(&places.runtime_dir)?;
         let disk = |place, path: &Path| (place, Arc::new(Mutex::new(Disk::new(path, &dir.path().join("behind")))));
@@ -63,9 +68,9 @@ impl Node {
             disk(Place::Main, &places.main_path),
             disk(Place::State, &places.state_dir),
         ];
-        let config = configuration(standin, &places, recordings);
+        let config = configuration(standin, &places, *recordings);
         let child = launch(&places, binary, &config, false)?;
-        Ok(Self { places, child, binary: binary.to_owned(), config, disks, _dir: dir })
+        Ok(Self { places, child, binary: binary.clone(), config, disks, _dir: dir })
     }
 
     pub fn pid(&self) -> u32 {
@@ -135,6 +140,22 @@ fn children(of: u32) -> Vec<Process> {
 }
 
 impl Places {
+    /// Where recordings are archived while they run.
+    fn archive(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+
+    /// The recordings that are not over, as the archive says.
+    pub fn archived(&self) -> Vec<PathBuf> {
+        let rooms = files(&self.archive().join(".running").join(ID));
+        rooms.iter().flat_map(|room| files(room)).collect()
+    }
+
+    /// Where recordings are published.
+    pub fn hls(&self) -> PathBuf {
+        self.main_path.join(ID).join("hls")
+    }
+
     /// What names this directory on its command line or in its environment, and is no zombie.
     pub fn processes(&self) -> Vec<String> {
         let root = self.root.display().to_string();
@@ -253,6 +274,11 @@ fn launch(places: &Places, binary: &Path, config: &str, convert: bool) -> anyhow
 
 fn configuration(standin: &Standin, places: &Places, recordings: usize) -> String {
     let deployment = &standin.deployment;
+    let archive = places.archive();
+    let publish = format!(
+        "storage:\n  archive: \"file://{}\"\nhls:\n  live: true\n  renditions: [{{height: 720}}, {{height: 180}}]\n",
+        archive.display()
+    );
     format!(
         r#"recorder:
   id: {ID}
@@ -292,7 +318,7 @@ nats_info:
     transcoding_jobs_subject: "{jobs}"
 admin:
   listen: ""
-"#,
+{publish}"#,
         most = recordings + 4,
         temporary = places.temporary_dir.display(),
         state = places.state_dir.display(),
@@ -305,5 +331,6 @@ admin:
         channel = deployment.channel,
         bucket = deployment.bucket,
         jobs = deployment.jobs,
+        publish = if places.publish { publish.as_str() } else { "" },
     )
 }

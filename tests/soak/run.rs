@@ -40,6 +40,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// The beginnings of the kinds of faults that are left out.
     pub without: Vec<String>,
+    /// Recordings are archived and published as HLS while they run.
+    pub publish: bool,
 }
 
 /// Soaks. What is wrong with the recorder is in the ledger; where that is not clean, its log is kept in `target/`.
@@ -50,7 +52,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Ledger> {
     let schedule =
         Schedule::draw(&mut Dice::seeded(options.seed), options.length, options.recordings, &options.without);
     let standin = Standin::start(Deployment { ack_wait: ACK_WAIT, ..Deployment::default() }).await?;
-    let node = Node::start(&standin, &options.binary, options.recordings)?;
+    let node = Node::start(&standin, options)?;
     standin.fleet.wait_selectable(ID, GENEROUS).await?;
     let began = (Instant::now(), SystemTime::now());
     let soak = Arc::new(Soak {
@@ -285,11 +287,13 @@ impl Soak {
             notices.iter().any(|notice| notice.task() == RecordingTasks::RecordingTranscodingFinished)
                 || (self.standin.notices.tasks_of(id).contains(&ENDED) && !self.is_published(id))
         };
-        let records = ["recordings", "jobs"].iter().flat_map(|dir| files(&places.state_dir.join(dir)));
+        let records = ["recordings", "jobs", "hls"].iter().flat_map(|dir| files(&places.state_dir.join(dir)));
         let failed = |path: &PathBuf| told(path) && fs::read_to_string(path).is_ok_and(|text| is_over(&text));
         let letters = files(&places.state_dir.join("outbox")).into_iter();
         let waits = |path: PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains("\"waiting\""));
-        records.into_iter().any(|path| path.exists() && !failed(&path)) || letters.into_iter().any(waits)
+        records.into_iter().any(|path| path.exists() && !failed(&path))
+            || letters.into_iter().any(waits)
+            || !places.archived().is_empty()
     }
 
     fn is_published(&self, id: &str) -> bool {

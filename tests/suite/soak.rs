@@ -22,6 +22,7 @@ async fn ninety_seconds_of_faults_lose_nothing() {
         recordings: 2,
         binary: PathBuf::from(env!("CARGO_BIN_EXE_plugnmeet-recorder")),
         without: Vec::new(),
+        publish: false,
     };
     let ledger = engine::run(&options).await.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     println!("{ledger}");
