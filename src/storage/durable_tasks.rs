@@ -159,6 +159,8 @@ impl<W: DurableWork> DurableTasks<W> {
         shared.count();
         let record = entry.record();
         let span = tracing::info_span!(
+            // Not within the one that begins it, which ends before.
+            parent: None,
             "recording",
             recording_id = record.recording_id(),
             room_id = record.room_id(),

@@ -62,6 +62,8 @@ impl Node {
             publish: *publish,
         };
         fs::create_dir_all(&places.runtime_dir)?;
+        // That of a file:// store is a mount point, which nobody makes.
+        fs::create_dir_all(places.archive())?;
         let disk = |place, path: &Path| (place, Arc::new(Mutex::new(Disk::new(path, &dir.path().join("behind")))));
         let disks = [
             disk(Place::Temporary, &places.temporary_dir),
