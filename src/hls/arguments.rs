@@ -23,22 +23,11 @@ pub(super) const DROP_LEAD_IN: &str = "noise=drop=lt(pts\\,0)";
 /// The frames' own times, as in the MP4 (`media/ffmpeg_arguments.rs`).
 pub(super) const VARIABLE_RATE: [&str; 6] =
     ["-fps_mode", "vfr", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000"];
-/// Keyframes where they are asked for and nowhere else: segments begin with one, in all renditions at the same times. No
-/// B-frames, as in the MP4: among frames of ten seconds they are decoded tens of seconds before they are shown.
-const H264: [&str; 12] = [
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-profile:v",
-    "high",
-    "-pix_fmt",
-    "yuv420p",
-    "-bf",
-    "0",
-    "-x264-params",
-    "keyint=infinite:scenecut=0",
-];
+/// No B-frames, as in the MP4: among frames of ten seconds they are decoded tens of seconds before they are shown.
+pub(super) const H264: [&str; 10] =
+    ["-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-pix_fmt", "yuv420p", "-bf", "0"];
+/// Keyframes where they are asked for and nowhere else: segments begin with one, in all renditions at the same times.
+const KEYFRAMES: [&str; 2] = ["-x264-params", "keyint=infinite:scenecut=0"];
 /// libx264's own default.
 const CRF: u32 = 23;
 /// What a sound is encoded with that is no AAC.
@@ -104,6 +93,7 @@ pub fn encode(mp4: &Path, rungs: &[(Rung, PathBuf)], keyframes: Keyframes, end: 
     for (index, (rung, path)) in rungs.iter().enumerate() {
         arguments.extend(["-map".into(), format!("[out{index}]").into()]);
         add(&mut arguments, &H264);
+        add(&mut arguments, &KEYFRAMES);
         arguments.extend(rate(rung.encoding));
         arguments.extend(["-force_key_frames".into(), keyframes.expression().into()]);
         add(&mut arguments, &VARIABLE_RATE);

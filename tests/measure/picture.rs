@@ -115,8 +115,7 @@ fn shown_at(path: &Path, at: f64, filter: &str, output: &[&str]) -> anyhow::Resu
 }
 
 /// How much the area moves: the mean absolute change of luma (0–255) from one fifth of a second to the next. A still picture is well under 0.5,
-/// a webcam tile well over 2. Of the steps after the first second it is the one of which a fifth are quieter, so that a tile that froze is found, and not a page
-/// that a busy machine held up for a moment.
+/// a webcam tile well over 2. Returned is the quietest of the steps after the first second, so that a tile that froze is found.
 pub fn movement(path: &Path, crop: Crop) -> anyhow::Result<f64> {
     let filter = format!("fps=5,{},format=gray", crop.filter());
     let bytes = ffmpeg(path, ["-an", "-vf", &filter, "-f", "rawvideo", "-"])?;
@@ -126,9 +125,7 @@ pub fn movement(path: &Path, crop: Crop) -> anyhow::Result<f64> {
         let sum: u64 = pair[0].iter().zip(pair[1]).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         sum as f64 / f64::from(crop.w * crop.h)
     });
-    let mut changes: Vec<f64> = changes.collect();
-    changes.sort_unstable_by(f64::total_cmp);
-    Ok(changes[changes.len() / 5])
+    Ok(changes.fold(f64::INFINITY, f64::min))
 }
 
 /// Twelve thumbnails of the whole film in one PNG, four beside each other.

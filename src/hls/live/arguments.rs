@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::hls::arguments::{DROP_LEAD_IN, FLAGS, FRAGMENTS, Keyframes, VARIABLE_RATE, filters, rate};
+use crate::hls::arguments::{DROP_LEAD_IN, FLAGS, FRAGMENTS, H264, Keyframes, VARIABLE_RATE, filters, rate};
 use crate::hls::ladder::{Encoding, Rung};
 
 /// One thread decodes: each more holds back a frame, which is a second of a picture that stands still. And the header says
@@ -27,22 +27,8 @@ const INPUT: [&str; 14] = [
 ];
 /// As of finished recordings (`hls/arguments.rs`), but that it looks only one frame ahead and uses one thread, for the same
 /// reason.
-const H264: [&str; 14] = [
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-profile:v",
-    "high",
-    "-pix_fmt",
-    "yuv420p",
-    "-bf",
-    "0",
-    "-threads",
-    "1",
-    "-x264-params",
-    "keyint=infinite:scenecut=0:rc-lookahead=1:sync-lookahead=0",
-];
+const KEYFRAMES: [&str; 4] =
+    ["-threads", "1", "-x264-params", "keyint=infinite:scenecut=0:rc-lookahead=1:sync-lookahead=0"];
 /// A raw file counts in milliseconds, an encoder as MP4s do.
 const TIME_SCALE: [&str; 2] = ["-video_track_timescale", "90000"];
 /// Each packet goes into the pipe at once.
@@ -93,7 +79,7 @@ impl LiveTracks {
             } else {
                 arguments.extend(["-map".into(), format!("[out{next_encoded}]").into()]);
                 next_encoded += 1;
-                arguments.extend(H264.map(OsString::from));
+                arguments.extend(H264.into_iter().chain(KEYFRAMES).map(OsString::from));
                 arguments.extend(rate(rung.encoding));
                 arguments.extend(["-force_key_frames".into(), self.keyframes.expression().into()]);
                 arguments.extend(VARIABLE_RATE.map(OsString::from));
